@@ -1,0 +1,60 @@
+"""Digits, few labels: a residual network that has seen every label teaches a small MLP that sees 10 of each class.
+
+    python -m jaxdistill.launch --config configs/digits/kd.py --workdir runs/digits
+    python -m jaxdistill.launch --config configs/digits/kd.py:smoke --workdir runs/smoke
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(mode: str = "") -> ConfigDict:
+    c = ConfigDict()
+    c.batch, c.steps = 128, 1000
+    c.data = dict(name="digits", augment=("pad_crop:1", "rotate:10"), labels=10)
+    c.networks = dict(
+        teacher=dict(source="frozen", model="cifar_resnet", depth=8, width=1, weights="stage:teacher"),
+        student=dict(source="trained", model="mlp", widths=(64,)),
+    )
+    c.terms = dict(
+        task=dict(method="cross_entropy", weight=1.0),
+        kd=dict(method="kd", temperature=4.0, weight=1.0),
+    )
+    c.optimizer = dict(name="adamw", weight_decay=1e-4)
+    c.rate = dict(name="cosine_decay", init_value=3e-3)
+    c.evaluate = dict(every=100, metrics=("accuracy", "nll"))
+    c.stages = dict(
+        teacher=dict(
+            networks=dict(teacher=dict(source="trained", weights="")),
+            terms=dict(task=dict(student="teacher")),
+            data=dict(labels=0),
+            steps=300,
+        ),
+        alone=dict(networks=dict(student={}), terms=dict(task={})),
+        distil=dict(),
+        finetune=dict(
+            networks=dict(student=dict(weights="stage:distil")),
+            terms=dict(task={}),
+            steps=200,
+            rate=1e-4,
+            evaluate=dict(every=20),
+            checkpoint=dict(keep="best"),
+        ),
+        evaluate=dict(
+            kind="evaluate",
+            networks=dict(
+                teacher={},
+                alone=dict(like="student", source="frozen", weights="stage:alone"),
+                distilled=dict(like="student", source="frozen", weights="stage:distil"),
+                finetuned=dict(like="student", source="frozen", weights="stage:finetune"),
+            ),
+            evaluate=dict(
+                split="test",
+                networks=("teacher", "alone", "distilled", "finetuned"),
+                metrics=("accuracy", "precision", "recall", "f1", "nll", "ece", "agreement", "confusion", "reliability"),
+            ),
+        ),
+    )
+    if mode == "smoke":
+        for name in ("teacher", "alone", "distil", "finetune"):
+            c.stages[name].steps = 4
+    return c

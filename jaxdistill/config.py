@@ -1,0 +1,246 @@
+"""What a config may say: its sections and their defaults, stages that inherit, durations, overrides.
+
+A config file has `get_config(mode="") -> ConfigDict`. A stage inherits the top level. Its `networks` and
+`terms` name its cast: those entries alone, each merged over the top level's entry of that name (so `{}` takes
+it as it is); its `data`, `evaluate` and `checkpoint` are merged key by key; anything else that it names
+replaces what it would inherit. Durations may be given in steps, epochs or examples (`every_epochs=5`).
+"""
+
+import copy
+import importlib.util
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jaxdistill.errors import UserError, unknown
+
+DEFAULTS: dict[str, Any] = {
+    "kind": "train",
+    "seed": 0,
+    "steps": 0,
+    "batch": 128,
+    "accumulate": 1,
+    "networks": {},
+    "terms": {},
+    "optimizer": {"name": "sgd", "momentum": 0.9, "nesterov": True},
+    "rate": 0.1,
+    "data": {
+        "name": "",
+        "data_dir": "",
+        "path": "",
+        "splits": {"train": "", "validation": "", "test": ""},
+        "size": 0,
+        "labels": 0,
+        "augment": (),
+        "views": 1,
+        "resident": "auto",
+        "statistics": 0,
+    },
+    "evaluate": {
+        "every": 0,
+        "split": "validation",
+        "networks": (),
+        "reference": "",
+        "metrics": ("accuracy", "nll"),
+        "batch": 0,
+    },
+    "checkpoint": {"every": 0, "latest": 2, "keep": "last", "by": ""},
+    "log_every": 50,
+    "dispatch": 0,
+    "mesh": {"data": -1, "fsdp": 1, "tensor": 1},
+    "sharding": (),
+    "stages": {},
+}
+"""Every key of a stage with its default; `networks`, `terms`, `stages`, `optimizer` and `rate` are open."""
+
+MERGED = ("data", "evaluate", "checkpoint", "mesh")
+CAST = ("networks", "terms")
+BARE = {"at", "over", "every", "", "log_every"}
+"""Durations whose name in steps has no suffix: `at_epochs` means `at`, but `warmup_epochs` `warmup_steps`."""
+
+
+def read(file: str) -> ConfigDict:
+    """Calls `get_config` of `path.py[:mode]` and fills in the defaults; the result is locked.
+
+    Raises:
+        UserError: for a missing or broken file, an unknown mode, and keys that mean nothing.
+    """
+    path, _, mode = file.partition(":")
+    found = find(path)
+    spec = importlib.util.spec_from_file_location(f"config_{found.stem}", found)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        config = module.get_config(mode)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{found} cannot be read as a config: {type(error).__name__}: {error}") from error
+    if not isinstance(config, ConfigDict):
+        raise UserError(
+            f"{found}: get_config returned {type(config).__name__}; it returns an ml_collections ConfigDict"
+        )
+    filled = ConfigDict(copy.deepcopy(DEFAULTS), sort_keys=False)
+    _check_keys(config.to_dict(), "")
+    for key, value in config.items():
+        if key in MERGED and isinstance(value, ConfigDict):
+            _merge_section(filled[key], value)
+        else:
+            with filled.ignore_type():
+                filled[key] = value
+    return filled.lock()
+
+
+def _merge_section(into: ConfigDict, section: ConfigDict) -> None:
+    for key, value in section.items():
+        if isinstance(value, ConfigDict) and key in into:
+            _merge_section(into[key], value)
+            continue
+        with into.ignore_type(), into.unlocked():
+            into[key] = value
+
+
+def find(path: str) -> pathlib.Path:
+    """Returns the config file of that path, or of that path among the configs installed with the package."""
+    roots = [pathlib.Path(), pathlib.Path(__file__).parents[1]]
+    for root in roots:
+        if (root / path).is_file():
+            return root / path
+    known = sorted(str(p.relative_to(roots[1])) for p in (roots[1] / "configs").rglob("*.py") if p.stem != "__init__")
+    raise unknown("config file", path, known)
+
+
+def _check_keys(section: Mapping[str, Any], stage: str) -> None:
+    where = f"stage {stage!r}: " if stage else ""
+    for key, value in section.items():
+        if _bare(key) not in DEFAULTS and key not in ("epochs", "examples"):
+            raise unknown(f"{where}config key", key, [*DEFAULTS, "epochs", "examples"])
+        if key in MERGED:
+            _check_section(f"{where}config key", key, value, DEFAULTS[key])
+    for name, inner in section.get("stages", {}).items():
+        _check_keys(inner, name)
+
+
+def _check_section(kind: str, name: str, value: Any, known: Mapping[str, Any]) -> None:
+    if not isinstance(value, Mapping):
+        raise UserError(f"{kind} {name!r} is {value!r}; it is a section with the keys {sorted(known)}")
+    for key, inner in value.items():
+        if _bare(key) not in known:
+            raise unknown(kind, f"{name}.{key}", [f"{name}.{option}" for option in known])
+        if isinstance(known.get(key), Mapping):
+            _check_section(kind, f"{name}.{key}", inner, known[key])
+
+
+def _bare(key: str) -> str:
+    for unit in ("epochs", "examples"):
+        if key == unit:
+            return "steps"
+        if key.endswith(f"_{unit}"):
+            stem = key.removesuffix(f"_{unit}")
+            return stem if stem in BARE else f"{stem}_steps"
+    return key
+
+
+def in_steps(section: Any, steps_per_epoch: float, batch: int) -> Any:
+    """Rewrites every duration of a tree of settings in steps: `warmup_epochs=5` as `warmup_steps=...`.
+
+    The one place where epochs (of the training split) and examples become optimizer steps.
+    """
+    if not isinstance(section, Mapping):
+        return section
+    units = {"epochs": steps_per_epoch, "examples": 1 / batch}
+    result = {}
+    for key, value in section.items():
+        unit = key.rpartition("_")[2]
+        if unit in units and _bare(key) != key and value:
+            times = units[unit]
+            value = tuple(round(v * times) for v in value) if isinstance(value, (tuple, list)) else round(value * times)
+            result[_bare(key)] = value
+        elif not (unit in units and _bare(key) != key):
+            result.setdefault(key, in_steps(value, steps_per_epoch, batch))
+    return result
+
+
+def stages(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Writes out the stages of a config, each complete, in an order in which what one needs comes before it.
+
+    Args:
+        config: plain nested dicts. Without `stages` the top level is the one stage, named `train`.
+    """
+    shared = {key: value for key, value in config.items() if key != "stages"}
+    named = config.get("stages") or {"train": {}}
+    written = {name: _inherit(name, shared, own) for name, own in named.items()}
+    return _in_order(written)
+
+
+def _inherit(stage: str, shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    whole = copy.deepcopy(dict(shared))
+    lengths = ("steps", "epochs", "examples")
+    if any(key in own for key in lengths):
+        whole = {key: value for key, value in whole.items() if key not in lengths} | {"steps": 0}
+    for key, value in own.items():
+        if key in CAST:
+            whole[key] = {name: _entry(stage, key, name, entry, shared) for name, entry in value.items()}
+        elif key in MERGED:
+            whole[key] = _overlay(whole[key], value)
+        else:
+            whole[key] = copy.deepcopy(value)
+    return whole
+
+
+def _entry(stage: str, key: str, name: str, entry: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
+    entry = copy.deepcopy(dict(entry))
+    like = entry.pop("like", name)
+    if like != name and like not in shared[key]:
+        raise unknown(f"stage {stage!r}: {key[:-1]}", like, shared[key])
+    inherited = copy.deepcopy(dict(shared[key].get(like, {})))
+    return inherited | entry
+
+
+def _overlay(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    result = copy.deepcopy(dict(under))
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = _overlay(result[key], value) if both else copy.deepcopy(value)
+        if _bare(key) != key:  # a stage's `every_epochs` replaces an inherited `every`
+            result.pop(_bare(key), None)
+        result = {k: v for k, v in result.items() if k == key or _bare(k) != key}
+    return result
+
+
+def needs(stage: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The `(network, stage)` pairs of a stage's networks whose weights another stage makes."""
+    found = []
+    for name, network in stage["networks"].items():
+        weights = network.get("weights", "")
+        if weights.startswith("stage:"):
+            found.append((name, weights.removeprefix("stage:").partition("#")[0]))
+    return found
+
+
+def _in_order(written: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    done: dict[str, dict[str, Any]] = {}
+
+    def visit(name: str, path: tuple[str, ...]):
+        if name in path:
+            raise UserError(f"stages need each other in a circle: {' -> '.join([*path, name])}")
+        for network, other in needs(written[name]):
+            if other not in written:
+                raise unknown(f"stage {name!r}, network {network!r}: stage", other, written)
+            visit(other, (*path, name))
+        done.setdefault(name, written[name])
+
+    for name in written:
+        visit(name, ())
+    return done
+
+
+def differences(old: Any, new: Any, name: str = "") -> list[str]:
+    """Lists what two resolved configs do not share, a line each: `terms.kd.temperature: 4.0 -> 2.0`."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        keys = sorted({*old, *new})
+        inner = [differences(old.get(k, "(absent)"), new.get(k, "(absent)"), f"{name}.{k}".strip(".")) for k in keys]
+        return [line for lines in inner for line in lines]
+    return [] if old == new else [f"{name}: {old!r} -> {new!r}"]

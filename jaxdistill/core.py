@@ -1,0 +1,148 @@
+"""The few types that everything else is made of, and the few functions over them.
+
+    networks:  name -> source of Output            terms:  name -> (student, teacher, method, weight)
+
+A network says `Output`s, a method compares two of them and returns one value per prediction, and
+`mean` is the only place where values become a number.
+"""
+
+import dataclasses
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from jaxdistill.errors import unknown
+
+Batch = Mapping[str, jax.Array]
+Variables = Mapping[str, Any]
+Schedule = Callable[[Any], Any]
+
+UNLABELLED = -1
+"""The label of an example whose label the student may not see."""
+
+
+@struct.dataclass
+class Output:
+    """What a network says about a batch.
+
+    Attributes:
+        logits: `[*n, classes]`, unnormalised log-probabilities, float32.
+        taps: named inner values, `[batch, ...]` each; the names are a contract in the model's docstring.
+    """
+
+    logits: jax.Array
+    taps: Mapping[str, jax.Array] = struct.field(default_factory=dict)
+
+    def tap(self, name: str) -> jax.Array:
+        """Returns the tap of that name, or raises `UserError` with the names there are."""
+        if name not in self.taps:
+            raise unknown("tap", name, self.taps)
+        return self.taps[name]
+
+
+class Method(nn.Module):
+    """A published way for a student to learn: one file in `methods/`, its fields the paper's defaults.
+
+    `__call__(student, teacher, batch)` returns one value per prediction, `[*n]` in float32, never reduced.
+    A method may create params (adapters), variables (memories) and draw from the rng stream `method`; all
+    shapes are read off the outputs it first meets. Gradients never reach the teacher: the step stops them.
+
+    Class attributes:
+        needs_teacher: whether a term of this method must name a teacher.
+        same_classes: whether the student's and the teacher's logits must be over the same classes.
+        needs_whole_batch: whether a prediction's value depends on the other rows, so that accumulation over
+            micro-batches would change the loss; `build` refuses the combination.
+    """
+
+    needs_teacher = True
+    same_classes = True
+    needs_whole_batch = False
+
+    def valid(self, batch: Batch) -> jax.Array:
+        """Returns the mask of the predictions that count, `[batch, ...]`; the default is the examples' own."""
+        return batch["mask"]
+
+    def check(self) -> None:
+        """Raises `UserError` where a field makes no sense; called before anything is compiled."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Term:
+    """One summand of the loss: `student` learns from `teacher` by `method`, weighted by `weight(step)`."""
+
+    method: Method
+    student: str = "student"
+    teacher: str | None = "teacher"
+    weight: Schedule = lambda step: 1.0
+
+
+@struct.dataclass
+class State:
+    """All that a step changes, and all that a checkpoint holds.
+
+    Attributes:
+        step: int32 scalar, optimizer steps taken.
+        key: the key of this run's own randomness (dropout, methods); the data has its own.
+        params: `{name: tree}` of what the optimizer moves: trained networks, adapters of methods.
+        variables: `{name: {collection: tree}}` of what else changes: batch statistics, memories, EMA weights.
+        opt_state: the optimizer's, for `params`.
+    """
+
+    step: jax.Array
+    key: jax.Array
+    params: Mapping[str, Any]
+    variables: Mapping[str, Variables]
+    opt_state: Any
+
+
+def mean(values: jax.Array, mask: jax.Array, share: jax.Array | float = 1.0) -> jax.Array:
+    """Averages `values` over the predictions that `mask` keeps.
+
+    Args:
+        values: `[*n]`.
+        mask: `[*m]`, where `m` is a prefix of `n`: an example's mask counts for all its predictions.
+        share: this batch's part of the count of the whole, so that means of micro-batches add up.
+
+    Returns:
+        A float32 scalar; 0 with zero gradient where the mask is empty, even if masked values are not finite.
+    """
+    mask = jnp.broadcast_to(mask.reshape(mask.shape + (1,) * (values.ndim - mask.ndim)), values.shape)
+    kept = jnp.where(mask > 0, values.astype(jnp.float32), 0.0)
+    weights = mask.astype(jnp.float32)
+    return share * jnp.sum(kept * weights) / jnp.maximum(jnp.sum(weights), 1.0)
+
+
+def split(variables: Variables) -> tuple[Any, Variables]:
+    """Splits a module's variables into its params and the rest."""
+    return variables.get("params", {}), {name: tree for name, tree in variables.items() if name != "params"}
+
+
+def merge(params: Mapping[str, Any], variables: Mapping[str, Variables], frozen: Mapping[str, Variables]):
+    """Returns `{name: {collection: tree}}`, all that is known of every network and term."""
+    names = dict.fromkeys([*params, *variables, *frozen])
+    return {
+        name: ({"params": params[name]} if name in params else {})
+        | dict(variables.get(name, {}))
+        | dict(frozen.get(name, {}))
+        for name in names
+    }
+
+
+def fold_in(key: jax.Array, names: Iterable[str]) -> dict[str, jax.Array]:
+    """Derives one key per name, which depends on the name alone and not on the others' number or order."""
+    return {name: jax.random.fold_in(key, zlib.crc32(name.encode())) for name in names}
+
+
+def path_name(path) -> str:
+    """Writes a pytree path as `student/Conv_0/kernel`."""
+    return "/".join(str(getattr(part, "key", getattr(part, "name", getattr(part, "idx", part)))) for part in path)
+
+
+def count(tree: Any) -> int:
+    """Counts the numbers in a tree of arrays or shapes."""
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))

@@ -1,0 +1,36 @@
+"""Mistakes that a user can mend, told in one message: what is wrong, what there is, what to do."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake in a config, a path, a dataset or a checkpoint; `launch` prints it and exits with status 2."""
+
+
+class TrainingFailed(Exception):
+    """Training cannot go on (a loss that is not finite); `launch` prints it and exits with status 1."""
+
+
+class Interrupted(Exception):
+    """A signal stopped the run after its state was saved; `status` is the exit status that signal asks for."""
+
+    def __init__(self, message: str, status: int):
+        super().__init__(message)
+        self.status = status
+
+
+def unknown(kind: str, name: str, options: Iterable[str]) -> UserError:
+    """Returns `no method 'ddk'; did you mean 'dkd'? there are ['dkd', 'kd']`, to be raised."""
+    options = sorted(map(str, options))
+    near = difflib.get_close_matches(str(name), options, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return UserError(f"no {kind} {name!r}; {hint}there are {options}")
+
+
+def check_names(kind: str, names: Iterable[str], options: Iterable[str]) -> None:
+    """Raises `UserError` for the first of `names` that is not one of `options`."""
+    options = list(options)
+    for name in names:
+        if name not in options:
+            raise unknown(kind, name, options)

@@ -1,0 +1,209 @@
+"""python -m jaxdistill.launch --config FILE.py[:MODE] --workdir DIR [--plan] [--config.KEY=VALUE ...]
+
+    --config    a config file, or one of those that come with the package (configs/digits/kd.py); MODE is given
+                to its get_config, `:smoke` is a few steps of the same path
+    --workdir   where everything is written; the same command again goes on where it stopped, or ends at once
+    --plan      print what would be done (networks, shapes, parameters, FLOPs, memory), compile, do not train
+    --config.terms.kd.temperature=2   set any key of the config
+
+On several hosts, start the same command on each with --distributed (TPU pods, SLURM, MPI: found in the
+environment), or with --coordinator=HOST:PORT --processes=N --process=I.
+
+Exit status: 0 when the job is done; 1 when training failed; 2 for a mistake that the message tells; 128 + the
+signal's number when it was asked to stop and has saved its state.
+"""
+
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from absl import flags, logging
+
+from jaxdistill.errors import Interrupted, TrainingFailed, UserError, unknown
+
+DISTRIBUTED = "JAX_COORDINATOR_ADDRESS"
+"""JAX's own variable; where it is set, the processes join without a flag."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command; returns the exit status."""
+    if any(word in ("-h", "--help") for word in argv[1:]) or len(argv) == 1:
+        print(__doc__)
+        return 0 if len(argv) > 1 else 2
+    try:
+        _main(list(argv))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except TrainingFailed as error:
+        print(f"training stopped: {error}", file=sys.stderr)
+        return 1
+    except Interrupted as error:
+        print(str(error), file=sys.stderr)
+        return error.status
+    except KeyboardInterrupt:
+        print("interrupted; what was saved stays, the same command again goes on from there", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _main(argv: list[str]) -> None:
+    config, values = parse(argv)
+    join(values)
+    import jax
+
+    from jaxdistill import pipeline, plan, report
+
+    plain = config.to_dict()
+    if values["plan"].value:
+        plan.show(plain, pathlib.Path(values["workdir"].value or "."))
+        return
+    if not values["workdir"].value:
+        raise UserError("no --workdir; name a folder for what the run writes, --workdir runs/NAME")
+    workdir = pathlib.Path(values["workdir"].value)
+    pipeline.run(plain, workdir)
+    if jax.process_index() == 0:
+        report.write(workdir)
+        _tell(workdir, report.table(report.read_results(workdir)))
+
+
+def _tell(workdir: pathlib.Path, table: str) -> None:
+    print(f"\n{table}\n")
+    written = {
+        "report.html": "the report; open it in a browser",
+        "results.json": "the table above",
+        "metrics.jsonl": "losses and rates by step",
+        "tensorboard": "tensorboard --logdir",
+        "config.json": "the resolved config",
+        "environment.json": "versions, commit, devices",
+    }
+    for name, what in written.items():
+        if (workdir / name).exists():
+            print(f"{workdir / name}  {what}")
+    for folder in sorted(workdir.glob("*/checkpoints")):
+        print(f"{folder}  checkpoints")
+
+
+def parse(argv: list[str]):
+    """Reads the command line.
+
+    Returns:
+        The config with its overrides, locked, and the other flags.
+
+    Raises:
+        UserError: for anything on it that cannot be used.
+    """
+    from jaxdistill import build
+    from jaxdistill import config as configs
+
+    file, rest = _config_file(argv)
+    config = configs.read(file)
+    build.complete(config)
+    _open_stages(config, rest)
+    values = flags.FlagValues()
+    flags.DEFINE_string("workdir", "", "where everything is written", flag_values=values)
+    flags.DEFINE_bool("plan", False, "print what would be done", flag_values=values)
+    flags.DEFINE_bool(
+        "distributed", False, "join the other processes that the environment tells of", flag_values=values
+    )
+    flags.DEFINE_string("coordinator", "", "host:port of process 0", flag_values=values)
+    flags.DEFINE_integer("processes", 0, "how many processes there are", flag_values=values)
+    flags.DEFINE_integer("process", -1, "which of them this is", flag_values=values)
+    _override(config, [word for word in rest if word.startswith("--config.")])
+    others = [argv[0], *(word for word in rest if not word.startswith("--config."))]
+    try:
+        left = values(others)
+    except flags.Error as error:
+        raise UserError(f"{error}. See python -m jaxdistill.launch --help") from error
+    if len(left) > 1:
+        raise UserError(f"what is {left[1]!r}? every argument is a flag, as in --config.batch=64")
+    logging.set_verbosity(logging.ERROR)
+    return config, values
+
+
+def _config_file(argv: list[str]) -> tuple[str, list[str]]:
+    """Takes `--config FILE` and `--no..`; joins `--config.key value` into one word."""
+    file, rest, words = "", [], iter(argv[1:])
+    for word in words:
+        if word == "--config":
+            file = next(words, "")
+        elif word.startswith("--config="):
+            file = word.removeprefix("--config=")
+        elif word.startswith("--config.") and "=" not in word:
+            value = next(words, None)
+            if value is None:
+                raise UserError(f"{word} has no value; write {word}=VALUE")
+            rest.append(f"{word}={value}")
+        else:
+            rest.append(word)
+    if not file:
+        raise UserError("no --config; name a config file, as in --config configs/digits/kd.py")
+    return file, rest
+
+
+def _keys(word: str) -> list[str]:
+    return word.removeprefix("--config.").partition("=")[0].split(".")
+
+
+def _open_stages(config, words: Sequence[str]) -> None:
+    """Lets a flag set a key that a stage inherits: copies it there first."""
+    for word in words:
+        keys = _keys(word) if word.startswith("--config.stages.") else []
+        if len(keys) < 3 or keys[1] not in config.stages:
+            continue
+        here, above = config.stages[keys[1]], config
+        for key in keys[2:]:
+            if not hasattr(above, "keys") or key not in above:
+                break
+            if key not in here:
+                with here.unlocked():
+                    here[key] = {} if hasattr(above[key], "keys") else above[key]
+            here, above = here[key], above[key]
+
+
+def _override(config, words: Sequence[str]) -> None:
+    from ml_collections import config_flags
+
+    for word in words:
+        section, keys = config, _keys(word)
+        for depth, key in enumerate(keys):
+            if not hasattr(section, "keys") or key not in section:
+                options = list(section.keys()) if hasattr(section, "keys") else []
+                before = ".".join(keys[:depth])
+                raise unknown(f"config key {before + '.' if before else ''}", key, options)
+            section = section[key]
+        if hasattr(section, "keys"):
+            raise UserError(f"{word.partition('=')[0]} is a section; set one of its keys: {list(section.keys())}")
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_dict("config", config, lock_config=True, flag_values=values)
+    try:
+        values(["launch", *words])
+    except (flags.Error, ValueError, TypeError) as error:
+        raise UserError(str(error)) from error
+
+
+def join(values) -> None:
+    """Joins the other processes of a job, where flags or the environment tell of any."""
+    import jax
+
+    given = values["coordinator"].value, values["processes"].value, values["process"].value
+    if any(given[:2]) or given[2] >= 0:
+        if not (given[0] and given[1] > 0 and 0 <= given[2] < given[1]):
+            raise UserError("--coordinator=HOST:PORT, --processes=N and --process=I (0 to N-1) go together")
+        jax.distributed.initialize(given[0], given[1], given[2])
+    elif values["distributed"].value or DISTRIBUTED in os.environ:
+        try:
+            jax.distributed.initialize()
+        except (ValueError, RuntimeError) as error:
+            raise UserError(
+                f"--distributed found no job in the environment ({error}); give --coordinator, --processes, --process"
+            ) from error
+
+
+def run() -> None:
+    sys.exit(main(sys.argv))
+
+
+if __name__ == "__main__":
+    run()

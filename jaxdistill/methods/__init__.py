@@ -1,0 +1,1 @@
+"""One published method, one file: its citation and formula on top, then the pure functions, then the `Method`."""

@@ -1,0 +1,37 @@
+"""Knowledge distillation: the student matches the teacher's softened distribution.
+
+Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", NIPS 2014 workshop,
+https://arxiv.org/abs/1503.02531
+
+    loss = T^2 KL(softmax(z_t / T) || softmax(z_s / T)),    summed over classes, one value per example
+
+T^2 keeps the gradient's size when T changes (section 2 of the paper). The paper minimises the soft
+cross-entropy, which has the same gradient; its value is larger by the teacher's entropy. Implementations that
+agree: RepDistiller, mdistiller, KD-Zoo. `torch.nn.KLDivLoss(reduction="mean")`, as in BERT-PKD, is smaller by
+the number of classes; torchdistill drops T^2 when its alpha is 0 or None. The paper names no default
+temperature: 4 is the CRD benchmark's.
+"""
+
+import jax
+
+from jaxdistill.core import Method
+from jaxdistill.errors import UserError
+from jaxdistill.losses import divergence
+
+
+def kd(student: jax.Array, teacher: jax.Array, temperature: float) -> jax.Array:
+    """Returns `[*n]` nats for logits `[*n, classes]`."""
+    return temperature**2 * divergence.kl(teacher / temperature, student / temperature)
+
+
+class KD(Method):
+    """`temperature` divides both logits."""
+
+    temperature: float = 4.0
+
+    def check(self):
+        if not self.temperature > 0:
+            raise UserError(f"temperature={self.temperature} makes no sense; it must be greater than 0")
+
+    def __call__(self, student, teacher, batch):
+        return kd(student.logits, teacher.logits, self.temperature)

@@ -1,0 +1,128 @@
+"""`--plan`: what a run would do, from shapes alone; the step is compiled, nothing is trained."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from jaxdistill import core, pipeline
+from jaxdistill.build import Stage, is_resident
+from jaxdistill.core import path_name
+from jaxdistill.networks import Frozen
+from jaxdistill.results import cost
+from jaxdistill.train import sharding
+from jaxdistill.train.loop import Job, dispatcher
+from jaxdistill.train.step import make_step
+
+
+def show(config: Mapping[str, Any], workdir: pathlib.Path) -> None:
+    """Prints the plan of every stage.
+
+    Raises:
+        UserError: for whatever would stop the run.
+    """
+    for stage in pipeline.prepare(config, workdir).values():
+        print("\n".join(describe(stage)))
+
+
+def describe(stage: Stage) -> list[str]:
+    """Writes the plan of one stage, a line each."""
+    settings, data = stage.settings, stage.settings["data"]
+    trains = settings["kind"] == "train"
+    split = "train" if trains else settings["evaluate"]["split"]
+    examples = len(stage.dataset.split(split))
+    lines = [f"\nstage {stage.name} ({settings['kind']})"]
+    lines += [
+        f"  data: {data['name']} {split}, {examples:,} examples of {stage.dataset.shape}, {stage.dataset.classes} classes"
+    ]
+    if trains:
+        epochs = settings["steps"] * settings["batch"] / examples
+        where = "resident on the device" if is_resident(data, stage.dataset) else "streamed"
+        lines[-1] += f", {where}" + (f", {data['labels']} labels of each class" if data["labels"] else "")
+        lines += [
+            f"  {settings['steps']:,} steps of {settings['batch']} ({epochs:.4g} epochs), augment {tuple(data['augment'])}"
+        ]
+    lines += ["  networks:"]
+    said = stage.outputs()
+    for name, source in stage.networks.items():
+        parameters, flops = cost(stage, name)
+        start = settings["networks"][name].get("weights", "")
+        kind = type(source).__name__.lower() + (f" from {start}" if start else "")
+        lines += [f"    {name}: {kind}, {parameters:,} parameters, {flops:,} FLOPs per example"]
+        taps = ", ".join(f"{tap} {tuple(x.shape[1:])}" for tap, x in said[name].taps.items())
+        lines += [f"      logits {tuple(said[name].logits.shape[1:])}; taps {taps or 'none'}"]
+    return lines + (_training(stage) if trains else [])
+
+
+def _training(stage: Stage) -> list[str]:
+    settings = stage.settings
+    state, frozen = jax.eval_shape(stage.initial)
+    lines = ["  terms:"]
+    for name, term in stage.terms.items():
+        towards = f" <- {term.teacher}" if term.teacher else ""
+        weights = sorted({float(term.weight(0)), float(term.weight(settings["steps"]))})
+        lines += [f"    {name}: {term.method!r}".split("(")[0] + f" {term.student}{towards}, weight {weights}"]
+        own = {"params": state.params.get(name, {}), **state.variables.get(name, {})}
+        for path, leaf in jax.tree_util.tree_leaves_with_path(own):
+            lines += [f"      {path_name(path)} {tuple(leaf.shape)} {leaf.dtype}"]
+    placed = sharding.shardings(stage.mesh, (state, frozen), settings["sharding"])
+    bytes_held = {
+        "parameters": sharding.bytes_per_device(stage.mesh, state.params, placed[0].params),
+        "other variables": sharding.bytes_per_device(stage.mesh, state.variables, placed[0].variables),
+        "optimizer": sharding.bytes_per_device(stage.mesh, state.opt_state, placed[0].opt_state),
+        "frozen": sharding.bytes_per_device(stage.mesh, frozen, placed[1]),
+    }
+    memory = compile_step(stage).memory_analysis()
+    held = ", ".join(f"{name} {_size(value)}" for name, value in bytes_held.items() if value)
+    lines += [f"  mesh {dict(stage.mesh.shape)}: per device {held}"]
+    if memory:
+        total = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+        working = memory.temp_size_in_bytes
+        lines += [f"  compiled step: {_size(total)} of arguments and results, {_size(working)} of working memory"]
+    trained = sum(
+        core.count(state.params[n])
+        for n, s in stage.networks.items()
+        if n in state.params and not isinstance(s, Frozen)
+    )
+    lines += [f"  trained parameters: {trained:,} of networks, {core.count(state.params) - trained:,} of methods"]
+    return lines
+
+
+def compile_step(stage: Stage):
+    """Compiles one step from shapes alone."""
+    (state, frozen), settings = jax.eval_shape(stage.initial), stage.settings
+    placed = sharding.shardings(stage.mesh, (state, frozen), settings["sharding"])
+    loader = stage.loader()
+    job = Job(
+        stage=stage.name,
+        step=make_step(stage.networks, stage.terms, stage.tx, stage.augment, settings["accumulate"]),
+        loader=loader,
+        mesh=stage.mesh,
+        placed=placed[0],
+        steps=settings["steps"],
+        batch=settings["batch"],
+        examples=len(stage.train),
+        rate=stage.rate,
+        evaluate=None,
+        evaluate_every=0,
+        log_every=0,
+        save_every=0,
+        dispatch=1,
+    )
+    whole, rows = sharding.replicated(stage.mesh), sharding.over_rows(stage.mesh)
+    held = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole) for name, x in loader.held.items()}
+    fed = {name: x for name, x in stage.raw.items() if name not in held and name != "mask"}
+    fed = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=rows) for name, x in fed.items()}
+    state, frozen = jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), (state, frozen), placed
+    )
+    return dispatcher(job, 1).lower(state, frozen, held, fed).compile()
+
+
+def _size(number: int) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if number < 1024 or unit == "GiB":
+            return f"{number:.4g} {unit}"
+        number /= 1024
+    raise AssertionError

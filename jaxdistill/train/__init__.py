@@ -1,0 +1,1 @@
+"""The step and what wraps it: initialisation, sharding, the loop, checkpoints, evaluation."""

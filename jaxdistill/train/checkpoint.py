@@ -1,0 +1,238 @@
+"""Checkpoints: Orbax's, behind one small wrapper that closes what it leaves open.
+
+A checkpoint is a flat `{name: array}` of the whole state, and JSON beside it with the name, shape, dtype and
+digest of every array. Orbax 0.12 by itself deletes the latest step or the best one in easily reached
+settings, loses the last save when the interpreter exits, casts a foreign dtype in silence and does not notice
+a flipped byte; here the latest and the best are both kept, a metric that is not finite is never the best,
+leaving the `with` block commits what is under way, and every array read is compared with its digest.
+"""
+
+import json
+import math
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy as keeping
+
+from jaxdistill.core import path_name
+from jaxdistill.errors import UserError
+
+FOLDER = "checkpoints"
+
+
+def flatten(tree: Any) -> dict[str, jax.Array]:
+    """Names every array of a tree by its path; keys of random numbers become their data."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {path_name(path).replace("/", "."): _plain(leaf) for path, leaf in leaves}
+
+
+def _plain(leaf):
+    return jax.random.key_data(leaf) if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+
+
+def unflatten(flat: Mapping[str, jax.Array], like: Any) -> Any:
+    """The inverse of `flatten`, for a tree of the structure of `like`."""
+
+    def pick(path, leaf):
+        found = flat[path_name(path).replace("/", ".")]
+        is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return jax.random.wrap_key_data(found) if is_key else found
+
+    return jax.tree_util.tree_map_with_path(pick, like)
+
+
+@jax.jit
+def _digests(flat: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    def one(x):
+        if x.dtype == jnp.bool_:
+            x = x.astype(jnp.uint8)
+        bits = jax.lax.bitcast_convert_type(x, f"uint{8 * x.dtype.itemsize}")
+        place = jnp.zeros(x.shape, jnp.uint32)
+        for axis, size in enumerate(x.shape):
+            place = place * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
+        # Odd multipliers are invertible mod 2^32, so no change of a single element goes unseen.
+        return jnp.sum(bits.astype(jnp.uint32) * (place * jnp.uint32(2654435761) * 2 + 1), dtype=jnp.uint32)
+
+    return {name: one(x) for name, x in flat.items()}
+
+
+def digests(flat: Mapping[str, jax.Array]) -> dict[str, int]:
+    """A 32-bit digest of each array's content, the same on any mesh and any number of processes."""
+    return {name: int(value) for name, value in jax.device_get(_digests(dict(flat))).items()}
+
+
+def _shapes(flat: Mapping[str, Any]) -> dict[str, list]:
+    return {name: [list(x.shape), str(x.dtype)] for name, x in flat.items()}
+
+
+class Checkpoints:
+    """The checkpoints of one stage, in `folder/checkpoints`; use it in a `with` block.
+
+    Args:
+        folder: the stage's folder.
+        metric: the name of the number that `best` goes by; "" where there is none.
+        mode: "max" or "min".
+        keep: how many of the latest steps stay.
+    """
+
+    def __init__(self, folder: pathlib.Path, metric: str = "", mode: str = "max", keep: int = 2):
+        self.folder, self.metric = folder / FOLDER, metric
+        worst = -math.inf if mode == "max" else math.inf
+
+        def rank(metrics):
+            value = (metrics or {}).get(metric)
+            return value if value is not None and math.isfinite(value) else worst
+
+        self._rank, self._worst = rank, worst
+        options = ocp.CheckpointManagerOptions(
+            best_fn=rank,
+            best_mode=mode,
+            cleanup_tmp_directories=True,
+            preservation_policy=keeping.AnyPreservationPolicy(
+                [keeping.LatestN(keep), keeping.BestN(get_metric_fn=rank, reverse=(mode == "min"), n=1)]
+            ),
+        )
+        try:
+            self._manager = ocp.CheckpointManager(self.folder.absolute(), options=options)
+        except ValueError as error:  # it reads the metrics of every step at once
+            raise damaged(self.folder, _unreadable(self.folder), error) from error
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._manager.close()
+
+    @property
+    def steps(self) -> list[int]:
+        return sorted(self._manager.all_steps())
+
+    def best(self) -> int | None:
+        """The step with the best finite metric, or `None` where no step has one."""
+        step = self._manager.best_step() if self.metric and self.steps else None
+        return step if step is not None and self._rank(self._manager.metrics(step)) != self._worst else None
+
+    def save(self, step: int, state: Any, metrics: Mapping[str, float], about: Mapping[str, Any]) -> None:
+        """Writes `state` in the background; the arrays may be donated at once. A step once written stays."""
+        if step in self.steps:
+            return
+        flat = flatten(state)
+        meta = {"arrays": _shapes(flat), "digests": digests(flat), "about": dict(about)}
+        value = metrics.get(self.metric, math.nan)
+        saved = ocp.args.Composite(state=ocp.args.StandardSave(flat), meta=ocp.args.JsonSave(meta))
+        self._manager.save(step, args=saved, metrics={self.metric or "none": float(value)}, force=True)
+
+    def wait(self) -> None:
+        """Returns when the last save is on disk."""
+        self._manager.wait_until_finished()
+
+    def restore(self, step: int, like: Any) -> Any:
+        """Reads a whole state; `like` is a tree of `ShapeDtypeStruct`s with shardings."""
+        flat = {name: _struct(leaf) for name, leaf in flatten_structs(like).items()}
+        return unflatten(read(self.folder, step, flat), like)
+
+
+def flatten_structs(tree: Any) -> dict[str, jax.ShapeDtypeStruct]:
+    """`flatten` for a tree of shapes: a random key is the shape of its data."""
+
+    def plain(leaf):
+        if not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return leaf
+        data = jax.eval_shape(jax.random.key_data, jax.ShapeDtypeStruct(leaf.shape, leaf.dtype))
+        return jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=getattr(leaf, "sharding", None))
+
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {path_name(path).replace("/", "."): plain(leaf) for path, leaf in leaves}
+
+
+def _struct(leaf) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+
+
+def steps_in(folder: pathlib.Path) -> list[int]:
+    """The committed steps in a `checkpoints` folder."""
+    return sorted(int(p.name) for p in folder.glob("*") if p.name.isdigit()) if folder.is_dir() else []
+
+
+def _unreadable(folder: pathlib.Path) -> int:
+    """The first step whose metrics cannot be read."""
+    for step in steps_in(folder):
+        try:
+            json.loads((folder / str(step) / "metrics" / "metrics").read_text())
+        except (OSError, ValueError):
+            return step
+    return steps_in(folder)[-1]
+
+
+def about(folder: pathlib.Path, step: int) -> dict[str, Any]:
+    """Reads what was written beside a checkpoint: its arrays' names, shapes, dtypes and digests.
+
+    Raises:
+        UserError: where that step is missing or half-written, naming the other steps.
+    """
+    if step not in steps_in(folder):
+        raise UserError(f"no checkpoint of step {step} in {folder}; there are {steps_in(folder)}")
+    try:
+        with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+            return reader.restore((folder / str(step) / "meta").absolute())
+    except Exception as error:  # Orbax raises bare Exceptions for truncated files
+        raise damaged(folder, step, error) from error
+
+
+def damaged(folder: pathlib.Path, step: int, why: object) -> UserError:
+    """Tells that a checkpoint cannot be used, and which earlier one can be."""
+    earlier = [other for other in steps_in(folder) if other < step]
+    remedy = (
+        f"to go on from the step before, {earlier[-1]}, remove {folder / str(step)} and run the same command again"
+        if earlier
+        else f"no earlier step is kept; remove {folder.parent} and run the same command again to start this stage anew"
+    )
+    reason = " ".join(str(why).split())[:200]
+    return UserError(f"the checkpoint of step {step} in {folder} is damaged ({reason}); {remedy}")
+
+
+def read(
+    folder: pathlib.Path, step: int, wanted: Mapping[str, jax.ShapeDtypeStruct], prefixes: tuple[str, ...] = ("",)
+) -> dict[str, jax.Array]:
+    """Reads arrays by name onto the shardings of `wanted`.
+
+    Args:
+        folder: a `checkpoints` folder.
+        step: which.
+        wanted: what is expected, by name.
+        prefixes: names that start otherwise are no concern of the reader's.
+
+    Raises:
+        UserError: where the checkpoint is missing, half-written, altered, or another network's; the last with
+            what was expected (-) and what is there (+).
+    """
+    meta = about(folder, step)
+    there = {name: shape for name, shape in meta["arrays"].items() if name.startswith(prefixes)}
+    expected = _shapes(wanted)
+    missing = [f"- {name} {expected[name]}" for name in expected if there.get(name) != expected[name]]
+    extra = [f"+ {name} {there[name]}" for name in there if expected.get(name) != there[name]]
+    if missing or extra:
+        some = [*missing[:6], *extra[:6]]
+        raise UserError(
+            f"the checkpoint of step {step} in {folder} is of another network or optimizer:"
+            f" {len(missing)} arrays expected (-) are not there, {len(extra)} are there (+) instead:\n  "
+            + "\n  ".join(some)
+        )
+    try:
+        args = ocp.args.PyTreeRestore(
+            item=dict(wanted),
+            restore_args={n: ocp.ArrayRestoreArgs(sharding=x.sharding, dtype=x.dtype) for n, x in wanted.items()},
+            partial_restore=True,
+        )
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+            found = reader.restore((folder / str(step) / "state").absolute(), args=args)
+    except Exception as error:  # as above
+        raise damaged(folder, step, error) from error
+    altered = [name for name, value in digests(found).items() if value != meta["digests"][name]]
+    if altered:
+        raise damaged(folder, step, f"altered since it was written: {altered[:4]}")
+    return found

@@ -1,0 +1,108 @@
+"""Evaluation: every example of a split once, networks in inference mode, metrics as sums that add up."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxdistill import core
+from jaxdistill.core import Batch, Output
+from jaxdistill.networks import Source, in_order, run
+from jaxdistill.train import sharding
+
+
+class Metric(Protocol):
+    """`finish` of the added `sums` of all batches is the metric of the split."""
+
+    needs_reference: bool
+
+    def sums(self, output: Output, batch: Batch, reference: Output | None) -> Any: ...
+
+    def finish(self, sums: Any) -> Any: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What one pass over a split found.
+
+    Attributes:
+        values: `{network: {metric: number or table}}`.
+        predictions: `{network: (class int32 [examples], its probability float32 [examples])}`.
+        label, index: int32 `[examples]`.
+    """
+
+    values: Mapping[str, Mapping[str, Any]]
+    predictions: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    label: np.ndarray
+    index: np.ndarray
+
+
+def closure(networks: Mapping[str, Source], names: Sequence[str]) -> dict[str, Source]:
+    """The networks of those names and all that they need, in order."""
+    wanted = list(names)
+    for name in wanted:
+        wanted += [other for other in networks[name].needs if other not in wanted]
+    return in_order({name: network for name, network in networks.items() if name in wanted})
+
+
+class Evaluator:
+    """Measures networks on a split.
+
+    Args:
+        networks: all of them, by name.
+        names: those to be measured.
+        metrics: by name.
+        reference: the network that fidelity is measured against; "" for none.
+        prepare: raw batch -> batch, nothing random.
+        mesh: where batches go.
+    """
+
+    def __init__(self, networks, names, metrics: Mapping[str, Metric], reference: str, prepare, mesh: Mesh):
+        self.names, self.metrics, self.mesh = tuple(names), metrics, mesh
+        running = closure(networks, [*names, *([reference] if reference else [])])
+
+        def measure(params, variables, frozen, batch):
+            batch = prepare(batch)
+            outputs, _ = run(running, core.merge(params, variables, frozen), batch, None)
+            against = outputs.get(reference)
+            sums = {
+                name: {
+                    key: metric.sums(outputs[name], batch, against)
+                    for key, metric in metrics.items()
+                    if against is not None or not metric.needs_reference
+                }
+                for name in self.names
+            }
+            said = {}
+            for name in self.names:
+                best = jnp.max(jax.nn.log_softmax(outputs[name].logits), -1)
+                said[name] = (jnp.argmax(outputs[name].logits, -1).astype(jnp.int32), jnp.exp(best))
+            return sums, said, {key: batch[key] for key in ("label", "index", "mask")}
+
+        self._measure = jax.jit(measure, out_shardings=sharding.replicated(mesh))
+
+    def __call__(self, params, variables, frozen, batches: Iterator[Mapping[str, np.ndarray]]) -> Evaluation:
+        total, rows = None, []
+        pending = None
+        for batch in itertools.chain(batches, [None]):
+            done = pending
+            pending = (
+                self._measure(params, variables, frozen, sharding.put(self.mesh, batch)) if batch is not None else None
+            )
+            if done is None:
+                continue
+            sums, said, about = jax.device_get(done)
+            sums = jax.tree.map(lambda x: np.asarray(x, np.float64), sums)
+            total = sums if total is None else jax.tree.map(np.add, total, sums)
+            kept = about["mask"] > 0
+            rows.append(jax.tree.map(lambda x, kept=kept: x[kept], (said, about["label"], about["index"])))
+        said, label, index = jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
+        values = {
+            name: {key: self.metrics[key].finish(sums) for key, sums in found.items()} for name, found in total.items()
+        }
+        return Evaluation(values, said, label, index)

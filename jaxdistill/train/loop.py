@@ -1,0 +1,214 @@
+"""The loop: feed a step, look at the metrics of the one before, now and then evaluate and save."""
+
+import dataclasses
+import itertools
+import math
+import pathlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxdistill.core import Schedule, State, Variables
+from jaxdistill.errors import Interrupted, TrainingFailed
+from jaxdistill.train import sharding
+from jaxdistill.train.checkpoint import Checkpoints
+from jaxdistill.train.log import Bar, Log
+from jaxdistill.train.step import Step
+from jaxdistill.train.stop import Stop
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What `fit` is asked to do.
+
+    Attributes:
+        stage: its name, for messages and lines.
+        step: the pure step.
+        loader: feeds batches (`data.loader`).
+        placed: the shardings of the state.
+        steps: optimizer steps in all.
+        batch, examples: sizes of a batch and of the training split.
+        rate: the learning rate by step, for the log.
+        evaluate: state -> `{name: number}`, or `None`.
+        evaluate_every, log_every, save_every: in steps; 0 for never (but at the end).
+        dispatch: steps per dispatch.
+    """
+
+    stage: str
+    step: Step
+    loader: Any
+    mesh: Mesh
+    placed: Any
+    steps: int
+    batch: int
+    examples: int
+    rate: Schedule
+    evaluate: Callable[[State], Mapping[str, float]] | None
+    evaluate_every: int
+    log_every: int
+    save_every: int
+    dispatch: int
+
+
+def dispatcher(job: Job, count: int) -> Callable:
+    """Compiles `count` steps as one: `(state, frozen, held, fed [count, batch, ...]) -> (state, metrics [count])`."""
+
+    def one(state, frozen, held, fed):
+        return job.step(state, frozen, job.loader.raw(held, fed))
+
+    def several(state, frozen, held, fed):
+        return jax.lax.scan(lambda state, fed: one(state, frozen, held, fed), state, fed)
+
+    outputs = (job.placed, sharding.replicated(job.mesh))
+    return jax.jit(one if count == 1 else several, donate_argnums=0, out_shardings=outputs)
+
+
+def fit(
+    job: Job,
+    state: State,
+    frozen: Mapping[str, Variables],
+    checkpoints: Checkpoints,
+    workdir: pathlib.Path,
+    about: Mapping[str, Any],
+) -> State:
+    """Trains from `state.step` to `job.steps`.
+
+    Raises:
+        TrainingFailed: where a loss, a gradient or a weight is not finite, naming the term and the step.
+        Interrupted: after SIGTERM or Ctrl-C, when the state is saved.
+    """
+    start = int(jax.device_get(state.step))
+    log = Log(workdir, job.stage, start)
+    bar = Bar(job.stage, start, job.steps)
+    try:
+        watch = Watch(job, log, bar, checkpoints, start)
+        with Stop() as stop, jax.transfer_guard("disallow"):
+            return _loop(job, state, frozen, checkpoints, watch, stop, about)
+    finally:
+        bar.close()
+        log.close()
+
+
+def _loop(job, state, frozen, checkpoints, watch, stop, about) -> State:
+    held = jax.device_put(dict(job.loader.held), sharding.replicated(job.mesh))
+    compiled = {count: dispatcher(job, count) for count in {1, job.dispatch}}
+    feeds = job.loader.feeds(watch.start, job.steps)
+    done = watch.start
+    while done < job.steps:
+        count = job.dispatch if _boundary(job, done) - done >= job.dispatch else 1
+        fed = sharding.put(job.mesh, *_stack(feeds, count))
+        state, metrics = compiled[count](state, frozen, held, fed)
+        done += count
+        watch.look(done, metrics)
+        stopping = stop.asked(done)
+        if done == _boundary(job, done - count) or stopping:
+            # Nothing is saved before the metrics of every step up to it are known to be finite.
+            watch.flush()
+            found = {}
+            if job.evaluate and (done == job.steps or _due(done, job.evaluate_every)):
+                found = watch.evaluated(done, job.evaluate(state))
+            checkpoints.save(done, state, found, about)
+        if stopping and done < job.steps:
+            checkpoints.wait()
+            raise Interrupted(
+                f"stopped by a signal in stage {job.stage!r}; step {done} of {job.steps} is saved in"
+                f" {checkpoints.folder}. The same command again goes on from there.",
+                status=128 + stop.signal,
+            )
+    checkpoints.wait()
+    return state
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _boundary(job: Job, done: int) -> int:
+    """The next step after `done` at which something other than training is due."""
+    nexts = [done + every - done % every for every in (job.evaluate_every, job.save_every) if every > 0]
+    return min([job.steps, *nexts])
+
+
+def _stack(feeds: Iterator[Mapping[str, np.ndarray]], count: int) -> tuple[dict[str, np.ndarray], int]:
+    parts = list(itertools.islice(feeds, count))
+    if count == 1:
+        return dict(parts[0]), 0
+    return {name: np.stack([part[name] for part in parts]) for name in parts[0]}, 1
+
+
+class Watch:
+    """Looks at metrics one dispatch late, so that the device never waits for the host."""
+
+    def __init__(self, job: Job, log: Log, bar: Bar, checkpoints: Checkpoints, start: int):
+        self.job, self.log, self.bar, self.checkpoints, self.start = job, log, bar, checkpoints, start
+        self._rates = np.asarray(jax.jit(jax.vmap(lambda step: jnp.float32(job.rate(step))))(jnp.arange(job.steps)))
+        self._pending: tuple[int, Any] | None = None
+        self._since = (start, time.perf_counter())
+
+    def look(self, done: int, metrics: Any) -> None:
+        """Takes the metrics of the dispatch that ended at step `done`; looks at those of the one before."""
+        self.flush()
+        self._pending = (done, metrics)
+
+    def flush(self) -> None:
+        """Fetches what is pending, checks it and writes what is due."""
+        if self._pending is None:
+            return
+        done, metrics = self._pending
+        self._pending = None
+        fetched = {name: np.atleast_1d(value) for name, value in jax.device_get(metrics).items()}
+        first = done - len(fetched["loss"])
+        self._check(first, fetched)
+        for row, step in enumerate(range(first + 1, done + 1)):
+            if _due(step, self.job.log_every) or step == self.job.steps:
+                self._write(step, {name: float(value[row]) for name, value in fetched.items()})
+        self.bar.show(done, float(fetched["loss"][-1]), float(self._rates[done - 1]))
+
+    def _check(self, first: int, fetched: Mapping[str, np.ndarray]) -> None:
+        bad = {name: np.flatnonzero(~np.isfinite(value)) for name, value in fetched.items()}
+        bad = {name: int(rows[0]) for name, rows in bad.items() if len(rows)}
+        if not bad:
+            return
+        row = min(bad.values())
+        totals = ("loss", "grad_norm", "weight_norm")
+        terms = [name for name, at in bad.items() if at == row and name not in totals]
+        sums = [name for name in totals if bad.get(name) == row]
+        what = (
+            f"term {' and '.join(map(repr, terms))}" if terms else {"grad_norm": "the gradient"}.get(sums[0], sums[0])
+        )
+        value = fetched[(terms or sums)[0]][row]
+        kept = self.checkpoints.steps
+        last = (
+            f"the last good checkpoint is step {kept[-1]} in {self.checkpoints.folder}"
+            if kept
+            else "nothing was saved yet"
+        )
+        raise TrainingFailed(
+            f"{what} is {value} at step {first + row + 1} of stage {self.job.stage!r}; {last}."
+            " Lower the learning rate, clip the gradient (optimizer.clip), or lower that term's weight."
+        )
+
+    def _write(self, step: int, values: Mapping[str, float]) -> None:
+        now = time.perf_counter()
+        since, then = self._since
+        self._since = (step, now)
+        self.log.write(
+            step,
+            {
+                "epoch": step * self.job.batch / self.job.examples,
+                "examples_per_second": (step - since) * self.job.batch / max(now - then, 1e-9),
+                "rate": float(self._rates[step - 1]),
+            }
+            | dict(values),
+        )
+
+    def evaluated(self, step: int, found: Mapping[str, float]) -> Mapping[str, float]:
+        """Writes an evaluation's numbers and passes them on; its time is not counted as training."""
+        self.log.write(step, {"epoch": step * self.job.batch / self.job.examples} | dict(found))
+        self._since = (step, time.perf_counter())
+        return {name: value for name, value in found.items() if isinstance(value, float) and math.isfinite(value)}

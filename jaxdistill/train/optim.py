@@ -1,0 +1,113 @@
+"""Optimizers and schedules: Optax's, by name."""
+
+import functools
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import optax
+
+from jaxdistill.core import Schedule, path_name
+from jaxdistill.errors import UserError, unknown
+
+
+@functools.cache
+def optimizers() -> dict[str, Callable]:
+    """Every optimizer of Optax: a public function that takes a `learning_rate`."""
+    return _members(lambda name, parameters: "learning_rate" in parameters)
+
+
+@functools.cache
+def schedules() -> dict[str, Callable]:
+    """Every schedule of Optax that plain numbers make, without the suffix `_schedule`."""
+    found = _members(lambda name, parameters: name.endswith("_schedule") or name == "exponential_decay")
+    return {name.removesuffix("_schedule"): function for name, function in found.items() if name[:6] != "inject"}
+
+
+def _members(keep: Callable) -> dict[str, Callable]:
+    functions = {n: f for n, f in vars(optax).items() if inspect.isfunction(f) and not n.startswith("_")}
+    return {name: f for name, f in functions.items() if keep(name, inspect.signature(f).parameters)}
+
+
+def schedule(spec: float | Mapping[str, Any], steps: int) -> Schedule:
+    """Returns a function of the optimizer step.
+
+    Args:
+        spec: a number; or `{start, times, at}`, multiplied by `times` at each step of `at`; or
+            `{to, over, start=0}`, a line from `start` to `to` over that many steps; or `{name, ...}`, one of
+            Optax's with its own arguments.
+        steps: the length of the run; an Optax schedule that wants `decay_steps` or `transition_steps` and is
+            not told gets this.
+
+    Raises:
+        UserError: for a name or an argument that is not there, or a missing one.
+    """
+    if not isinstance(spec, Mapping):
+        return optax.constant_schedule(float(spec))
+    spec = dict(spec)
+    if "name" not in spec:
+        if spec.keys() == {"start", "times", "at"}:
+            boundaries = {int(at): float(spec["times"]) for at in spec["at"]}
+            return optax.piecewise_constant_schedule(float(spec["start"]), boundaries)
+        if {"to", "over"} <= spec.keys() <= {"to", "over", "start"}:
+            return optax.linear_schedule(float(spec.get("start", 0.0)), float(spec["to"]), int(spec["over"]))
+        raise UserError(
+            f"a schedule cannot be read from {spec}; give a number, (start, times, at), (to, over[, start]),"
+            f" or a name of {sorted(schedules())} with its arguments"
+        )
+    name = spec.pop("name")
+    if name not in schedules():
+        raise unknown("schedule", name, schedules())
+    function = schedules()[name]
+    for length in ("decay_steps", "transition_steps"):
+        if length in inspect.signature(function).parameters:
+            spec.setdefault(length, steps)
+    return _call(f"schedule {name}", function, spec)
+
+
+def _call(what: str, function: Callable, arguments: Mapping[str, Any]):
+    parameters = inspect.signature(function).parameters
+    for key in arguments:
+        if key not in parameters:
+            raise unknown(f"argument of {what}", key, parameters)
+    missing = [n for n, p in parameters.items() if p.default is inspect.Parameter.empty and n not in arguments]
+    if missing:
+        raise UserError(f"{what} needs {missing}; it takes {list(parameters)}")
+    try:
+        return function(**arguments)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{what} refuses {dict(arguments)}: {error}") from error
+
+
+def optimizer(spec: Mapping[str, Any], rate: Schedule) -> optax.GradientTransformation:
+    """Makes the optimizer.
+
+    Args:
+        spec: `name` and Optax's own arguments for it, and ours for any of them: `clip`, the global norm that
+            gradients are cut to (0: not); `weight_decay`; `decay_on`, a regex over parameter names that says
+            which decay ("" for all). Where the Optax function has no `weight_decay` of its own, as `sgd`, the
+            decay is added to the gradient (L2, before momentum, as in PyTorch).
+        rate: the learning rate by optimizer step.
+    """
+    spec = dict(spec)
+    name = spec.pop("name", None)
+    clip, decay, decay_on = spec.pop("clip", 0.0), spec.pop("weight_decay", 0.0), spec.pop("decay_on", "")
+    if name not in optimizers():
+        raise unknown("optimizer", name, optimizers())
+    for key, value in (("clip", clip), ("weight_decay", decay)):
+        if not value >= 0:
+            raise UserError(f"optimizer.{key}={value} makes no sense; it is 0 (none) or more")
+    function = optimizers()[name]
+
+    def mask(params):
+        return jax.tree_util.tree_map_with_path(lambda path, _: bool(re.search(decay_on, path_name(path))), params)
+
+    before = [optax.clip_by_global_norm(clip)] if clip else []
+    own = {"learning_rate", "weight_decay", "mask"} & set(inspect.signature(function).parameters)
+    if "weight_decay" in own:
+        spec |= {"weight_decay": decay} | ({"mask": mask} if "mask" in own else {})
+    elif decay:
+        before.append(optax.add_decayed_weights(decay, mask))
+    return optax.chain(*before, _call(f"optimizer {name}", function, spec | {"learning_rate": rate}))

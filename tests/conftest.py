@@ -1,0 +1,29 @@
+"""Tests run on eight virtual CPU devices, with rank promotion refused and a compile cache that outlives them."""
+
+import os
+import pathlib
+
+# Before JAX starts: more than one device, so that sharding is tested on every machine.
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
+# Tests compile more than they compute.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import jax
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
+"""The developers' datasets and golden numbers, where they are; nowhere on a user's machine."""
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_compilation_cache_dir", str(ROOT / ".pytest_cache" / "compiled"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+
+@pytest.fixture
+def tfds_dir():
+    """The folder of prepared TFDS datasets."""
+    if not (SHARED / "tfds").is_dir():
+        pytest.skip(f"no prepared datasets in {SHARED / 'tfds'}")
+    return str(SHARED / "tfds")

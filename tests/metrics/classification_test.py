@@ -1,0 +1,179 @@
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn import metrics as sklearn_metrics
+
+from jaxdistill import core, metrics
+from jaxdistill.errors import UserError
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def on_device(metric, output, batch):
+    return metric.sums(output, batch, None)
+
+
+def sums_of(name, logits, label, mask=None):
+    mask = np.ones(len(label)) if mask is None else mask
+    batch = {"label": jnp.asarray(label, jnp.int32), "mask": jnp.asarray(mask, jnp.float32)}
+    sums = on_device(metrics.find(name), core.Output(jnp.asarray(logits, jnp.float32)), batch)
+    return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), sums)
+
+
+def value(name, logits, label, mask=None):
+    return metrics.find(name).finish(sums_of(name, logits, label, mask))
+
+
+def plain(result):
+    """Flattens a number or a table, with nan for what a table leaves empty."""
+    leaves = jax.tree.leaves(result, is_leaf=lambda leaf: leaf is None)
+    return np.asarray([np.nan if leaf is None else leaf for leaf in leaves], np.float64)
+
+
+def at_confidence(*confidences):
+    """Logits of two classes whose first has these probabilities."""
+    p = np.asarray(confidences, np.float64)
+    return np.log(np.stack([p, 1 - p], -1))
+
+
+NEED_LABELS = [name for name, metric in metrics.METRICS.items() if metric.needs_labels]
+
+
+@pytest.fixture(scope="module")
+def random():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(64, 7))
+    logits[:, 6] = -9.0  # a class that is never predicted,
+    label = rng.integers(1, 7, size=64)  # and one that is never a label
+    return logits, label
+
+
+def test_unknown_metric_names_the_nearest():
+    with pytest.raises(UserError, match="did you mean 'accuracy'"):
+        metrics.find("acuracy")
+
+
+def test_accuracy_by_hand():
+    assert value("accuracy", [[2, 1], [0, 1], [3, 0], [5, 4]], [0, 1, 1, 0]) == 0.75
+
+
+def test_top5_by_hand():
+    logits = [[6, 5, 4, 3, 2, 1]] * 3
+    assert value("top5", logits, [0, 4, 5]) == pytest.approx(2 / 3)
+
+
+def test_top5_counts_only_strictly_greater_logits():
+    assert value("top5", [[1.0] * 6], [5]) == 1.0
+    assert value("top5", [[2, 2, 2, 2, 2, 1]], [5]) == 0.0
+
+
+def test_top5_is_one_below_five_classes():
+    assert value("top5", [[4, 3, 2, 1]], [3]) == 1.0
+
+
+def test_top5_does_not_find_a_nan():
+    assert value("top5", [[np.nan] * 6], [0]) == 0.0
+
+
+@pytest.mark.parametrize("name", ["precision", "recall", "f1"])
+def test_macro_scores_equal_scikit_learn(name, random):
+    logits, label = random
+    predicted = np.argmax(logits, -1)
+    expected = getattr(sklearn_metrics, f"{name}_score")(label, predicted, average="macro", zero_division=0)
+    assert value(name, logits, label) == pytest.approx(expected, abs=1e-12)
+
+
+def test_macro_scores_leave_out_classes_that_occur_nowhere():
+    logits = np.eye(9)[[0, 0, 1]]  # label 0 is found twice, once wrongly; classes 2 to 8 do not occur
+    assert value("precision", logits, [0, 1, 1]) == pytest.approx((1 / 2 + 1) / 2)
+    assert value("recall", logits, [0, 1, 1]) == pytest.approx((1 + 1 / 2) / 2)
+
+
+def test_nll_equals_scikit_learn(random):
+    logits, label = random
+    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    expected = sklearn_metrics.log_loss(label, p, labels=range(7))
+    assert value("nll", logits, label) == pytest.approx(expected, rel=1e-6)
+
+
+def test_nll_is_finite_for_huge_gaps():
+    assert value("nll", [[1e4, 0.0]], [1]) == pytest.approx(1e4)
+
+
+def test_ece_by_hand():
+    # In (8/15, 9/15]: 0.55 right and 0.59 wrong. In (13/15, 14/15]: 0.9 right.
+    logits = at_confidence(0.55, 0.59, 0.9)
+    expected = (abs(1 - (0.55 + 0.59)) + abs(1 - 0.9)) / 3
+    assert value("ece", logits, [0, 1, 0]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_ece_of_certainty():
+    assert value("ece", [[1e4, 0.0], [1e4, 0.0]], [0, 1]) == pytest.approx(0.5)
+
+
+def test_ece_equals_a_plain_loop(random):
+    logits, label = random
+    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    confidence, right = p.max(-1), p.argmax(-1) == label
+    expected = 0.0
+    for m in range(15):
+        inside = (confidence > m / 15) & (confidence <= (m + 1) / 15)
+        if inside.any():
+            expected += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
+    assert value("ece", logits, label) == pytest.approx(expected, abs=1e-6)
+
+
+def test_reliability_by_hand_and_as_json():
+    logits = np.concatenate([at_confidence(0.55, 0.59), [[1e4, 0.0]]])
+    table = json.loads(json.dumps(value("reliability", logits, [0, 1, 0])))
+    assert len(table["edges"]) == 16
+    assert (table["edges"][0], table["edges"][15]) == (0.0, 1.0)
+    assert table["count"] == [0] * 8 + [2] + [0] * 5 + [1]
+    assert table["accuracy"][8] == 0.5
+    assert table["confidence"][8] == pytest.approx(0.57)
+    assert (table["confidence"][14], table["accuracy"][14]) == (1.0, 1.0)
+    assert table["confidence"][0] is table["accuracy"][0] is None
+
+
+def test_reliability_bins_are_closed_on_the_right():
+    logits = np.zeros((1, 3))  # a confidence of 1/3 is the upper edge of bin 4
+    assert value("reliability", logits, [0])["count"].index(1) == 4
+
+
+def test_confusion_equals_scikit_learn(random):
+    logits, label = random
+    table = value("confusion", logits, label)
+    expected = sklearn_metrics.confusion_matrix(label, np.argmax(logits, -1), labels=range(7))
+    np.testing.assert_array_equal(table, expected)
+    assert json.loads(json.dumps(table)) == expected.tolist()
+
+
+@pytest.mark.parametrize("name", NEED_LABELS)
+def test_padding_and_unlabelled_rows_do_not_count(name, random):
+    logits, label = random
+    junk = np.full((2, 7), np.nan)
+    padded = np.concatenate([logits, junk, logits[:5]])
+    labels = np.concatenate([label, [1, 2], [core.UNLABELLED] * 5])
+    mask = np.concatenate([np.ones(64), np.zeros(2), np.ones(5)])
+    np.testing.assert_allclose(plain(value(name, padded, labels, mask)), plain(value(name, logits, label)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", NEED_LABELS)
+def test_sums_of_batches_add_up(name, random):
+    logits, label = random
+    parts = [sums_of(name, logits[rows], label[rows]) for rows in (slice(0, 20), slice(20, 64))]
+    merged = metrics.find(name).finish(jax.tree.map(np.add, *parts))
+    np.testing.assert_allclose(plain(merged), plain(value(name, logits, label)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", NEED_LABELS)
+@pytest.mark.filterwarnings("error")
+def test_an_empty_split_is_nan_or_zeros(name):
+    result = value(name, np.zeros((2, 7)), [0, 1], mask=np.zeros(2))
+    if metrics.find(name).better is None:
+        assert np.nansum(plain(result["count"] if name == "reliability" else result)) == 0
+    else:
+        assert np.isnan(result)

@@ -1,0 +1,189 @@
+"""Checkpoints: what Orbax leaves open is closed."""
+
+import math
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import toys
+
+from jaxdistill.core import State
+from jaxdistill.errors import UserError
+from jaxdistill.train import checkpoint, sharding
+from jaxdistill.train.checkpoint import Checkpoints
+
+TX = optax.adam(1e-3)
+
+
+def make(scale=1.0, width=4):
+    params = {"student": {"Dense_0": {"kernel": scale * jnp.arange(8.0 * width).reshape(8, width)}}}
+    variables = {"student": {"batch_stats": {"mean": jnp.full(width, scale, jnp.bfloat16), "on": jnp.array(True)}}}
+    return State(jnp.int32(3), jax.random.key(1), params, variables, TX.init(params))
+
+
+def like(state, mesh=None, rules=()):
+    mesh = mesh or sharding.make_mesh({"data": -1})
+    shapes = jax.eval_shape(lambda: state)
+    placed = sharding.shardings(mesh, shapes, rules)
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, placed)
+
+
+def save(folder, metrics=(0.5,), latest=2):
+    with Checkpoints(folder, "student/accuracy", "max", latest) as kept:
+        for step, value in enumerate(metrics, 1):
+            found = {} if value is None else {"student/accuracy": value}
+            kept.save(step, make(step), found, {"networks": ["student"]})
+        kept.wait()
+        return kept.steps, kept.best()
+
+
+def restore(folder, step, template):
+    with Checkpoints(folder) as kept:
+        return kept.restore(step, template)
+
+
+def test_round_trip_on_another_mesh(tmp_path):
+    """Saved replicated, read split over 4 devices: every bit, typed key included."""
+    save(tmp_path)
+    mesh = sharding.make_mesh({"fsdp": 4}, jax.devices()[:4])
+    back = restore(tmp_path, 1, like(make(), mesh, [("kernel", ("fsdp", None))]))
+    assert toys.same(back, make(1))
+    kernel = back.params["student"]["Dense_0"]["kernel"]
+    assert kernel.addressable_shards[0].data.shape == (2, 4)
+    assert back.key.dtype == jax.random.key(0).dtype
+
+
+@pytest.mark.parametrize(
+    ("metrics", "kept", "best"),
+    [
+        ((0.1, 0.9, 0.3, 0.8, 0.2), [2, 4, 5], 2),  # the best and the latest two
+        ((0.1, 0.5, math.nan, math.nan), [2, 3, 4], 2),  # NaN is never the best
+        ((0.1, 0.5, None, None), [2, 3, 4], 2),  # nor a step that was not evaluated
+        ((math.nan, None), [1, 2], None),
+        ((math.inf, 0.2, 0.1), [2, 3], 2),
+    ],
+)
+def test_latest_and_best_are_kept(tmp_path, metrics, kept, best):
+    assert save(tmp_path, metrics) == (kept, best)
+    with Checkpoints(tmp_path, "student/accuracy") as again:  # as after a restart
+        assert (again.steps, again.best()) == (kept, best)
+
+
+def test_lower_is_better(tmp_path):
+    with Checkpoints(tmp_path, "student/nll", "min", 1) as kept:
+        for step, value in enumerate((0.9, 0.1, math.nan, 0.5), 1):
+            kept.save(step, make(), {"student/nll": value}, {})
+        kept.wait()
+        assert (kept.steps, kept.best()) == ([2, 4], 2)
+
+
+def test_leaving_the_block_commits_and_arrays_may_be_donated(tmp_path):
+    donate = jax.jit(lambda s: jax.tree.map(lambda x: x * 0, s), donate_argnums=0)
+    state = make(7)
+    with pytest.raises(RuntimeError, match="on purpose"), Checkpoints(tmp_path) as kept:
+        kept.save(1, state, {}, {"networks": []})
+        donate(state.params)
+        raise RuntimeError("on purpose")
+    assert toys.same(restore(tmp_path, 1, like(make())), make(7))
+
+
+def files(folder, step):
+    return [p for p in (folder / "checkpoints" / str(step)).rglob("*") if p.is_file()]
+
+
+def test_a_flipped_byte_is_noticed_and_the_step_before_is_offered(tmp_path):
+    save(tmp_path, (0.1, 0.2))
+    data = max(files(tmp_path, 2), key=lambda p: p.stat().st_size if p.parent.name == "d" else 0)
+    for place in range(0, data.stat().st_size, 97):
+        content = bytearray(data.read_bytes())
+        content[place] ^= 1
+        data.write_bytes(content)
+        try:
+            back = restore(tmp_path, 2, like(make()))
+        except UserError as error:
+            assert "damaged" in str(error)  # noqa: PT017
+            assert "the step before, 1, remove" in str(error)  # noqa: PT017
+        else:
+            assert toys.same(back, make(2))  # the byte was padding of the container
+        content[place] ^= 1
+        data.write_bytes(content)
+
+
+def test_a_changed_number_is_named(tmp_path, monkeypatch):
+    save(tmp_path, (0.1,))
+    honest = checkpoint.about
+
+    def forged(folder, step):
+        meta = honest(folder, step)
+        meta["digests"]["params.student.Dense_0.kernel"] ^= 1
+        return meta
+
+    monkeypatch.setattr(checkpoint, "about", forged)
+    with pytest.raises(UserError, match=r"altered.*params\.student\.Dense_0\.kernel"):
+        restore(tmp_path, 1, like(make()))
+
+
+@pytest.mark.parametrize("size", [0, 10])
+def test_half_written(tmp_path, size):
+    """Every file cut short, one at a time: a message, or the right numbers, and never a wrong one."""
+    save(tmp_path, (0.1, 0.2))
+    refused = 0
+    for path in files(tmp_path, 2):
+        content = path.read_bytes()
+        path.write_bytes(content[:size])
+        try:
+            assert toys.same(restore(tmp_path, 2, like(make())), make(2))
+        except UserError as error:
+            refused += 1
+            assert "damaged" in str(error)  # noqa: PT017
+        path.write_bytes(content)
+    assert refused >= 3
+
+
+def test_empty_step_folder(tmp_path):
+    save(tmp_path, (0.1,))
+    (tmp_path / "checkpoints" / "9").mkdir()
+    with pytest.raises(UserError, match=r"step 9 .* is damaged .* the step before, 1"):
+        restore(tmp_path, 9, like(make()))
+
+
+def test_another_network_is_told_as_two_lists(tmp_path):
+    save(tmp_path)
+    with pytest.raises(UserError) as caught:
+        restore(tmp_path, 1, like(make(width=5)))
+    lines = str(caught.value).splitlines()
+    assert "  - params.student.Dense_0.kernel [[8, 5], 'float32']" in lines
+    assert "  + params.student.Dense_0.kernel [[8, 4], 'float32']" in lines
+
+
+def test_a_foreign_dtype_is_refused_not_cast(tmp_path):
+    save(tmp_path)
+    other = make()
+    other.params["student"]["Dense_0"]["kernel"] = other.params["student"]["Dense_0"]["kernel"].astype(jnp.bfloat16)
+    with pytest.raises(UserError, match="bfloat16"):
+        restore(tmp_path, 1, like(other))
+
+
+def test_missing_step(tmp_path):
+    save(tmp_path)
+    with pytest.raises(UserError, match=r"no checkpoint of step 5 .* there are \[1\]"):
+        restore(tmp_path, 5, like(make()))
+    assert checkpoint.steps_in(pathlib.Path(tmp_path / "nowhere")) == []
+
+
+def test_digest_sees_every_single_change_and_no_mesh():
+    mesh = sharding.make_mesh({"fsdp": 8})
+    rng = np.random.default_rng(0)
+    for dtype in (jnp.float32, jnp.bfloat16, jnp.int8, jnp.uint32, jnp.bool_):
+        x = jnp.asarray(rng.integers(0, 2, (16, 4))).astype(dtype)
+        split = jax.device_put(x, sharding.shardings(mesh, x, [("", ("fsdp", None))]))
+        digest = checkpoint.digests({"x": x})["x"]
+        assert checkpoint.digests({"x": split})["x"] == digest
+        changed = {checkpoint.digests({"x": x.at[i, 1].set((1 - x[i, 1].astype(jnp.int32)).astype(dtype))})["x"] for i in range(16)}
+        assert digest not in changed
+        assert len(changed) == 16
+    rows = jnp.arange(6.0).reshape(2, 3)
+    assert checkpoint.digests({"x": rows}) != checkpoint.digests({"x": rows[::-1]})  # order counts

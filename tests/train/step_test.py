@@ -1,0 +1,251 @@
+"""Every mode through the one step, and what the step promises of all of them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import toys
+
+from jaxdistill import core
+from jaxdistill.core import Term
+from jaxdistill.methods.cross_entropy import CrossEntropy
+from jaxdistill.methods.kd import KD
+from jaxdistill.networks import Again, Ema, Ensemble, Exit, Frozen, Head, Trained, in_order
+from jaxdistill.train.step import make_step
+
+TASK = Term(CrossEntropy(), teacher=None)
+NET, LARGE = toys.Net(norm=True, dropout=0.1), toys.Net(width=9, norm=True)
+
+MODES = {
+    "offline": (
+        {"teacher": Frozen(LARGE), "student": Trained(NET)},
+        {"task": TASK, "kd": Term(KD())},
+    ),
+    "two teachers": (
+        {"a": Frozen(LARGE), "b": Frozen(NET), "teacher": Ensemble(("a", "b")), "student": Trained(NET)},
+        {"kd": Term(KD()), "kd_b": Term(KD(), teacher="b")},
+    ),
+    "mutual": (
+        {"student": Trained(NET), "peer": Trained(LARGE)},
+        {
+            "task": TASK,
+            "peer_task": Term(CrossEntropy(), student="peer", teacher=None),
+            "kd": Term(KD(), teacher="peer"),
+            "kd_back": Term(KD(), student="peer", teacher="student"),
+        },
+    ),
+    "mean teacher": (
+        {"student": Trained(NET), "teacher": Ema(Trained(NET), of="student")},
+        {"task": TASK, "kd": Term(KD())},
+    ),
+    "exits": (
+        {"student": Trained(NET), "exit": Exit("student", "stage1", Head(toys.CLASSES))},
+        {"task": TASK, "kd": Term(KD(), student="exit", teacher="student")},
+    ),
+    "two views": (
+        {"student": Trained(NET), "again": Again(Trained(NET), of="student", input="image2")},
+        {"task": TASK, "consistency": Term(KD(), student="student", teacher="again")},
+    ),
+    "hint": (
+        {"teacher": Frozen(LARGE), "student": Trained(NET)},
+        {"task": TASK, "hint": Term(toys.Hint(noise=0.1))},
+    ),
+    "label-free": ({"teacher": Frozen(LARGE), "student": Trained(NET)}, {"kd": Term(KD())}),
+}
+
+
+def views(**more):
+    return toys.batch(image2=toys.batch(seed=5)["image"], **more)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_mode(mode):
+    """Ten steps of the one step lower the loss; only what should learn moves, and each compiles once."""
+    networks, terms = MODES[mode]
+    networks, tx, batch = in_order(networks), optax.sgd(0.2), views()
+    state, frozen = toys.start(networks, terms, tx, batch)
+    first, before = state, jax.tree.map(np.array, frozen)
+    step = jax.jit(make_step(networks, terms, tx))
+    losses = []
+    for _ in range(10):
+        state, metrics = step(state, frozen, batch)
+        losses.append(float(metrics["loss"]))
+    assert step._cache_size() == 1
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0]
+    assert toys.same(frozen, before)
+    assert int(state.step) == 10
+    trained = {name for name, source in networks.items() if type(source) in (Trained, Exit)}
+    assert set(state.params) == trained | {name for name in terms if name == "hint"}
+    for name, params in state.params.items():
+        assert not toys.same(params, first.params[name]), name
+    assert set(metrics) == {*terms, "loss", "grad_norm", "weight_norm"}
+
+
+def test_frozen_teacher_speaks_in_inference_mode():
+    """Neither its batch statistics nor its dropout take part, and no gradient reaches it."""
+    teacher = toys.Net(norm=True, dropout=0.9)
+    networks = {"teacher": Frozen(teacher), "student": Trained(NET)}
+    tx, batch = optax.sgd(0.1), toys.batch()
+    terms = {"kd": Term(KD())}
+    state, frozen = toys.start(networks, terms, tx, batch)
+    variables = frozen["teacher"]
+    said, changed = networks["teacher"](variables, batch, {}, jax.random.key(0))
+    np.testing.assert_array_equal(said.logits, teacher.apply(variables, batch["image"], train=False).logits)
+    assert changed == {}
+    step = jax.jit(make_step(networks, terms, tx))
+
+    def loss(frozen):
+        return step(state, frozen, batch)[1]["loss"]
+
+    assert all((leaf == 0).all() for leaf in jax.tree.leaves(jax.grad(loss)(frozen)))
+
+
+def test_statistics_of_students_are_state():
+    networks, terms = MODES["offline"]
+    tx, batch = optax.sgd(0.0), views()
+    state, frozen = toys.start(networks, terms, tx, batch)
+    after, _ = jax.jit(make_step(networks, terms, tx))(state, frozen, batch)
+    statistics = after.variables["student"]["batch_stats"]["BatchNorm_0"]
+    convolved = jax.lax.conv_general_dilated(
+        batch["image"],
+        state.params["student"]["Conv_0"]["kernel"],
+        (1, 1),
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    np.testing.assert_allclose(statistics["mean"], 0.1 * convolved.mean((0, 1, 2)), rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(statistics["var"], 0.9 + 0.1 * convolved.var((0, 1, 2)), rtol=1e-5)
+    assert toys.same(after.params, state.params)
+
+
+def test_ema_by_hand():
+    """d = min(decay, 1 - 1/(n+1)): after one update half of each, after three with decay 0.6 the last at 0.6."""
+    networks = {"student": Trained(toys.Net()), "teacher": Ema(Trained(toys.Net()), "student", decay=0.6)}
+    tx, batch = optax.sgd(0.5), toys.batch()
+    terms = {"task": TASK}
+    state, frozen = toys.start(networks, terms, tx, batch)
+    step = jax.jit(make_step(networks, terms, tx))
+    follow = state.params["student"]
+    assert toys.same(follow, state.variables["teacher"]["params"])
+    for decay in (0.5, 0.6, 0.6):
+        state, _ = step(state, frozen, batch)
+        follow = jax.tree.map(lambda a, b, d=decay: d * a + (1 - d) * b, follow, state.params["student"])
+    for mine, theirs in zip(
+        jax.tree.leaves(follow), jax.tree.leaves(state.variables["teacher"]["params"]), strict=True
+    ):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-7)
+
+
+def test_ema_starts_as_a_copy_that_can_be_donated():
+    networks = {"student": Trained(toys.Net()), "teacher": Ema(Trained(toys.Net()), "student")}
+    tx, batch = optax.sgd(0.5), toys.batch()
+    given = toys.Net(width=5).init(jax.random.key(3), batch["image"])
+    state, frozen = toys.start(networks, {"task": TASK}, tx, batch, starts={"student": given})
+    assert toys.same(state.params["student"], given["params"])
+    step = jax.jit(make_step(networks, {"task": TASK}, tx), donate_argnums=0)
+    state, _ = step(state, frozen, batch)
+    assert np.isfinite(jax.tree.leaves(state.params)[0]).all()
+
+
+def test_ensemble_by_hand():
+    outputs = {"a": core.Output(jnp.log(jnp.array([[0.2, 0.8]]))), "b": core.Output(jnp.log(jnp.array([[0.6, 0.4]])))}
+    said, _ = Ensemble(("a", "b"), "probabilities")({}, {}, outputs, None)
+    np.testing.assert_allclose(jax.nn.softmax(said.logits), [[0.4, 0.6]], rtol=1e-6)
+    said, _ = Ensemble(("a", "b"), "logits")({}, {}, outputs, None)
+    geometric = np.sqrt([0.2 * 0.6, 0.8 * 0.4])
+    np.testing.assert_allclose(jax.nn.softmax(said.logits)[0], geometric / geometric.sum(), rtol=1e-6)
+
+
+def test_again_shares_weights_and_keeps_no_statistics():
+    networks, terms = MODES["two views"]
+    tx, batch = optax.sgd(0.0), views()
+    state, frozen = toys.start(networks, terms, tx, batch)
+    assert set(state.params) == {"student"}
+    alone, _ = jax.jit(make_step({"student": networks["student"]}, {"task": TASK}, tx))(state, frozen, batch)
+    both, _ = jax.jit(make_step(networks, terms, tx))(state, frozen, batch)
+    assert toys.same(alone.variables, both.variables)
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_accumulation_equals_the_large_batch(parts):
+    """Also where masks and hidden labels leave the micro-batches unequal, and with clipping and EMA."""
+    net = toys.Net()
+    networks = in_order({
+        "teacher": Frozen(LARGE),
+        "student": Trained(net),
+        "slow": Ema(Trained(net), of="student"),
+    })
+    terms = {"task": Term(CrossEntropy(0.1), teacher=None), "kd": Term(KD()), "hint": Term(toys.Hint())}
+    batch = toys.batch(mask=jnp.array([1, 1, 0, 1, 0, 0, 0, 1.0]))
+    batch["label"] = batch["label"].at[0].set(core.UNLABELLED)
+    tx = optax.chain(optax.clip_by_global_norm(0.05), optax.sgd(0.3, momentum=0.9))
+    state, frozen = toys.start(networks, terms, tx, batch)
+    whole, expected = jax.jit(make_step(networks, terms, tx))(state, frozen, batch)
+    split, metrics = jax.jit(make_step(networks, terms, tx, accumulate=parts))(state, frozen, batch)
+    for name, value in expected.items():
+        np.testing.assert_allclose(metrics[name], value, rtol=2e-6, err_msg=name)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), whole.params, split.params)
+    assert int(split.variables["hint"]["memory"]["seen"]) == 8
+
+
+def test_padding_changes_nothing():
+    networks, terms = {"teacher": Frozen(LARGE), "student": Trained(toys.Net())}, {"task": TASK, "kd": Term(KD())}
+    batch = toys.batch(6)
+    padded = {k: jnp.concatenate([v, 7 * jnp.ones_like(v[:2])]) for k, v in batch.items()}
+    padded["mask"] = jnp.array([1.0] * 6 + [0.0] * 2)
+    padded["label"] = padded["label"].at[6:].set(0)
+    tx = optax.sgd(0.1)
+    state, frozen = toys.start(networks, terms, tx, batch)
+    step = jax.jit(make_step(networks, terms, tx))
+    want, expected = step(state, frozen, batch)
+    got, metrics = step(state, frozen, padded)
+    np.testing.assert_allclose(metrics["loss"], expected["loss"], rtol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), got.params, want.params)
+
+
+def test_weights_follow_the_optimizer_step_and_are_not_in_the_logged_value():
+    networks = {"teacher": Frozen(LARGE), "student": Trained(toys.Net())}
+    terms = {"task": TASK, "kd": Term(KD(), weight=lambda step: 10.0 * step)}
+    tx, batch = optax.sgd(0.0), toys.batch()
+    state, frozen = toys.start(networks, terms, tx, batch)
+    for parts in (1, 2):
+        now, step = state, jax.jit(make_step(networks, terms, tx, accumulate=parts))
+        for number in range(3):
+            now, metrics = step(now, frozen, batch)
+            np.testing.assert_allclose(
+                metrics["loss"], metrics["task"] + 10.0 * number * metrics["kd"], rtol=1e-5, err_msg=str(parts)
+            )
+
+
+def test_compute_dtype_leaves_parameters_losses_and_optimizer_in_float32():
+    networks = {"teacher": Frozen(toys.Net(dtype=jnp.bfloat16)), "student": Trained(toys.Net(dtype=jnp.bfloat16))}
+    terms, tx, batch = {"task": TASK, "kd": Term(KD())}, optax.adam(1e-2), toys.batch()
+    state, frozen = toys.start(networks, terms, tx, batch)
+    state, metrics = jax.jit(make_step(networks, terms, tx))(state, frozen, batch)
+    floats = [x for x in jax.tree.leaves((state, metrics)) if jnp.issubdtype(x.dtype, jnp.floating)]
+    assert {x.dtype for x in floats} == {jnp.dtype(jnp.float32)}
+    module = networks["student"].module
+    raw = module.apply({"params": state.params["student"]}, batch["image"])
+    assert raw.logits.dtype == jnp.bfloat16
+    said, _ = networks["student"]({"params": state.params["student"]}, batch, {}, None)
+    assert {x.dtype for x in jax.tree.leaves(said)} == {jnp.dtype(jnp.float32)}
+
+
+def test_randomness_is_a_function_of_seed_step_and_name():
+    networks, terms = MODES["hint"]
+    tx, batch = optax.sgd(0.0), views()
+    state, frozen = toys.start(networks, terms, tx, batch)
+    step = jax.jit(make_step(networks, terms, tx))
+    one, first = step(state, frozen, batch)
+    _, again = step(state, frozen, batch)
+    _, second = step(one.replace(variables=state.variables), frozen, batch)
+    assert float(first["hint"]) == float(again["hint"])
+    assert float(first["hint"]) != float(second["hint"])
+    more = {"extra": Trained(NET)} | networks  # another network in the cast moves nobody's draws
+    wider, frozen = toys.start(more, terms, tx, batch)
+    assert toys.same(wider.params["student"], state.params["student"])
+    _, beside = make_step(more, terms, tx)(wider, frozen, batch)
+    # Another program, so other last bits; other draws would differ in the first digit.
+    np.testing.assert_allclose(beside["hint"], first["hint"], rtol=1e-6)
