@@ -43,12 +43,12 @@ class Stage:
     mesh: Mesh
     part: loader.Part
 
-    @property
+    @functools.cached_property
     def train(self) -> sources.Split:
         split, labels = self.dataset.split("train"), self.settings["data"]["labels"]
         return sources.FewLabels.of(split, labels) if labels else split
 
-    @property
+    @functools.cached_property
     def raw(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes of a raw batch."""
         batch = self.settings["batch"]
@@ -57,7 +57,7 @@ class Stage:
         image = jax.ShapeDtypeStruct((batch, *self.dataset.shape), dtype)
         return {"image": image} | {name: jax.ShapeDtypeStruct((batch,), kind) for name, kind in rows.items()}
 
-    @property
+    @functools.cached_property
     def batch(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes of an augmented batch."""
         return jax.eval_shape(self.augment, self.raw)
@@ -67,12 +67,14 @@ class Stage:
         key = jax.random.key(self.settings["seed"])
         return initial(self.networks, self.terms, self.tx, self.batch, key, starts or {})
 
+    @functools.cached_property
     def fresh(self) -> dict[str, Any]:
         """Shapes of each network's own variables, by name."""
         state, frozen = jax.eval_shape(self.initial)
         known = core.merge(state.params, state.variables, frozen)
         return {name: known[name] for name in self.networks if name in known}
 
+    @functools.cached_property
     def outputs(self) -> dict[str, Any]:
         """Shapes of what each network says about a batch."""
 
@@ -177,7 +179,7 @@ def _check_training(name, settings, cast, terms):
 
 
 def _check_classes(built: Stage) -> None:
-    said = {name: output.logits.shape[-1] for name, output in built.outputs().items()}
+    said = {name: output.logits.shape[-1] for name, output in built.outputs.items()}
     for name, term in built.terms.items():
         if term.teacher and term.method.same_classes and said[term.student] != said[term.teacher]:
             raise UserError(

@@ -176,7 +176,7 @@ def _override(config, words: Sequence[str]) -> None:
         if hasattr(section, "keys"):
             raise UserError(f"{word.partition('=')[0]} is a section; set one of its keys: {list(section.keys())}")
     values = flags.FlagValues()
-    config_flags.DEFINE_config_dict("config", config, lock_config=True, flag_values=values)
+    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=["launch", *words])
     try:
         values(["launch", *words])
     except (flags.Error, ValueError, TypeError) as error:

@@ -45,14 +45,14 @@ def prepare(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, Stage
 
 
 def _check_start(stages, stage, name, spec, workdir):
-    shapes = stage.fresh().get(name)
+    shapes = stage.fresh.get(name)
     if shapes is None:
         raise UserError(f"stage {stage.name!r}: network {name!r} has no variables of its own; leave out its weights")
     if not spec["weights"].startswith("stage:"):
         weights.read(weights.locate(spec["weights"], name, workdir), _placed(stage, {name: shapes})[name])
         return
     source, _, wanted = spec["weights"].removeprefix("stage:").partition("#")
-    made = stages[source].fresh()
+    made = stages[source].fresh
     saved = [n for n, kind in stages[source].networks.items() if n in made and not isinstance(kind, networks.Frozen)]
     wanted = wanted or (name if name in saved or len(saved) != 1 else saved[0])
     if wanted not in saved:
@@ -94,7 +94,7 @@ def _placed(stage: Stage, tree: Any) -> Any:
 def starts(stage: Stage, workdir: pathlib.Path) -> dict[str, Any]:
     """Reads the variables of the networks that do not start at random."""
     named = {name: spec["weights"] for name, spec in stage.settings["networks"].items() if spec.get("weights")}
-    shapes = _placed(stage, {name: shape for name, shape in stage.fresh().items() if name in named})
+    shapes = _placed(stage, {name: shape for name, shape in stage.fresh.items() if name in named})
     return {name: weights.read(weights.locate(named[name], name, workdir), shapes[name]) for name in named}
 
 
@@ -138,7 +138,7 @@ def train(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None]) -> di
 
 
 def _saved(stage: Stage) -> list[str]:
-    return [n for n, kind in stage.networks.items() if not isinstance(kind, networks.Frozen) and n in stage.fresh()]
+    return [n for n, kind in stage.networks.items() if not isinstance(kind, networks.Frozen) and n in stage.fresh]
 
 
 def _measured(stage: Stage) -> list[str]:

@@ -44,7 +44,7 @@ def describe(stage: Stage) -> list[str]:
             f"  {settings['steps']:,} steps of {settings['batch']} ({epochs:.4g} epochs), augment {tuple(data['augment'])}"
         ]
     lines += ["  networks:"]
-    said = stage.outputs()
+    said = stage.outputs
     for name, source in stage.networks.items():
         parameters, flops = cost(stage, name)
         start = settings["networks"][name].get("weights", "")

@@ -116,11 +116,12 @@ def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str], title: st
     """
     counts = np.asarray(counts)
     share = counts / np.maximum(counts.sum(-1, keepdims=True), 1)
+    written = np.where(counts > 0, counts.astype(str), "")
 
     def paint(figure):
         axes = figure.add_subplot(title=shown(title), xlabel="predicted", ylabel="true")
         colours = np.where(np.eye(len(counts), dtype=bool)[..., None], RIGHT, WRONG)
-        heat(axes, np.sqrt(share), colours, counts if len(counts) <= 20 else None)
+        heat(axes, np.sqrt(share), colours, written if len(counts) <= 20 else None)
         if len(counts) <= 20:
             name_ticks(axes, classes, classes)
 
@@ -147,7 +148,7 @@ def agreement(share: Sequence[Sequence[float]], names: Sequence[str], label: str
 def heat(axes, strength: np.ndarray, colours: np.ndarray, written: np.ndarray | None) -> None:
     """Fills cells with `colours` `[r, c, 3]` at opacity `strength` `[r, c]` and writes in them.
 
-    `written` is `[r, c]`: text, or counts of which those that are 0 are left out, or None to write nothing.
+    `written` is text, `[r, c]`, or None to write nothing.
     """
     axes.imshow(np.concatenate([colours, strength[..., None]], -1), interpolation="none", aspect="auto")
     axes.grid(False)
@@ -155,9 +156,9 @@ def heat(axes, strength: np.ndarray, colours: np.ndarray, written: np.ndarray | 
     if written is None:
         return
     small = 8 if len(strength) <= 12 else 6.5
-    for row, column in np.argwhere(written != 0) if written.dtype.kind in "iu" else np.ndindex(written.shape):
+    for row, column in np.argwhere(written != ""):
         ink = "white" if strength[row, column] > 0.6 else INK
-        axes.text(column, row, str(written[row, column]), ha="center", va="center", fontsize=small, color=ink)
+        axes.text(column, row, written[row, column], ha="center", va="center", fontsize=small, color=ink)
 
 
 def name_ticks(axes, columns: Sequence[str], rows: Sequence[str]) -> None:

@@ -24,7 +24,7 @@ def cost(stage: Stage, name: str) -> tuple[int, int]:
     FLOPs are XLA's count of the lowered program: a multiplication and an addition are two.
     """
     cast = closure(stage.networks, [name])
-    fresh = {key: shapes for key, shapes in stage.fresh().items() if key in cast}
+    fresh = {key: shapes for key, shapes in stage.fresh.items() if key in cast}
     one = {key: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype) for key, x in stage.batch.items()}
     lowered = jax.jit(lambda known, batch: run(cast, known, batch, None)[0][name].logits).lower(fresh, one)
     parameters = sum(core.count(shapes.get("params", {})) for shapes in fresh.values())

@@ -35,6 +35,7 @@ def metric_lines():
             yield line | {"loss": 3.0 / step, "grad_norm": 0.5, "task": 1.0 / step, "kd": 2.0 / step}
         if stage == "distil":  # the other stage is never evaluated
             yield {"stage": stage, "step": 150, "epoch": 3.0, "split": "validation", "student/accuracy": 0.875}
+            yield {"stage": stage, "step": 150, "epoch": 3.0, "split": "test", "unseen/accuracy": 0.5, "margin": 0.5}
 
 
 def fill(workdir, name="pupil"):
@@ -144,6 +145,11 @@ def test_a_stage_without_evaluation_says_so(page):
     assert page.count("This stage logged no validation accuracy.") == 1
 
 
+def test_evaluations_of_other_splits_are_not_drawn(page):
+    assert "unseen" not in text_of(page)
+    assert "margin" not in text_of(page)
+
+
 @pytest.mark.parametrize("missing", [*[(name,) for name in FILES], FILES])
 def test_missing_parts_leave_a_sentence(tmp_path, missing):
     workdir = fill(tmp_path / "run")
@@ -175,7 +181,7 @@ def test_no_images_and_no_reference_leave_sentences(tmp_path):
 
 
 def test_names_are_escaped_everywhere(tmp_path):
-    name = "<script>alert('$x_{')</script>\"&amp;"
+    name = "<script>alert('$\\no_{$')</script>\"&amp;"
     page = report.write(fill(tmp_path / "<b>", name=name)).read_text()
     assert "<script" not in page
     assert "<b>" not in page
@@ -185,12 +191,12 @@ def test_names_are_escaped_everywhere(tmp_path):
 def test_numbers_that_are_not_finite_are_shown(tmp_path):
     workdir = fill(tmp_path / "run")
     rows = json.loads((workdir / "results.json").read_text())
-    rows[2] |= {"accuracy": float("nan"), "nll": float("inf")}
+    rows[1] |= {"accuracy": float("nan"), "nll": float("inf")}
     (workdir / "results.json").write_text(json.dumps(rows))
     with (workdir / "metrics.jsonl").open("a") as file:
         file.write('{"stage": "distil", "step": 200, "rate": 0.1, "loss": NaN, "kd": Infinity}\n')
     text = text_of(report.write(workdir).read_text())
-    assert "plain reaches an accuracy of 0.7500" in text
+    assert "pupil reaches an accuracy of 0.8750" in text
     assert "nan" in text
 
 
@@ -255,7 +261,14 @@ def test_markdown_escapes_what_would_end_a_cell():
 
 @pytest.mark.parametrize(
     ("flops", "text"),
-    [(1_234_567, "1.2 M"), (999_990, "1.0 M"), (41_500_000_000, "41.5 G"), (999, "999"), (2048.0, "2.0 k")],
+    [
+        (1_234_567, "1.2 M"),
+        (999_990, "1.0 M"),
+        (41_500_000_000, "41.5 G"),
+        (999, "999"),
+        (512.0, "512"),
+        (2048.0, "2.0 k"),
+    ],
 )
 def test_flops_have_a_prefix(flops, text):
     assert report.number("flops", flops) == text
@@ -275,3 +288,8 @@ def test_many_classes_are_drawn_without_counts():
 
 def test_curves_of_a_single_point_show_a_mark():
     assert "<use" in plots.curves({"a": ([1], [2.0])}, "single").split('clip-path="')[-1]
+
+
+def test_curves_over_magnitudes_have_a_logarithmic_axis_with_plain_numbers():
+    figure = plots.curves({"a": ([1, 2, 3], [1000.0, float("nan"), 1.0])}, "wide")
+    assert [tick for tick in ("1", "10", "100", "1000") if f">{tick}</text>" in figure] == ["1", "10", "100", "1000"]

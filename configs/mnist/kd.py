@@ -1,0 +1,61 @@
+"""MNIST: Hinton's experiment. A large regularised MLP teaches a smaller one that sees the plain images alone.
+
+    python -m jaxdistill.launch --config configs/mnist/kd.py --workdir runs/mnist
+    python -m jaxdistill.launch --config configs/mnist/kd.py:smoke --workdir runs/mnist_smoke
+
+Hinton, Vinyals, Dean 2015, section 3: the teacher has two layers of 1,200 ReLUs, dropout, and images jittered by
+up to two pixels; the student two of 800, no regularisation but the teacher's soft targets at T = 20.
+
+Paper:    test errors of 10,000: teacher 67, student alone 146, distilled 74.
+Measured: nothing yet.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(mode: str = "") -> ConfigDict:
+    c = ConfigDict()
+    c.batch, c.epochs = 128, 30
+    c.data = dict(
+        name="mnist", splits=dict(train="train[:55000]", validation="train[55000:]", test="test"), augment=()
+    )
+    c.networks = dict(
+        teacher=dict(source="frozen", model="mlp", widths=(1200, 1200), dropout=0.5, weights="stage:teacher"),
+        student=dict(source="trained", model="mlp", widths=(800, 800)),
+    )
+    c.terms = dict(
+        task=dict(method="cross_entropy", weight=0.1),
+        kd=dict(method="kd", temperature=20.0, weight=0.9),
+    )
+    c.optimizer = dict(name="adam")
+    c.rate = dict(name="cosine_decay", init_value=1e-3)
+    c.log_every = 100
+    c.evaluate = dict(every_epochs=5, metrics=("accuracy", "nll"))
+    c.stages = dict(
+        teacher=dict(
+            networks=dict(teacher=dict(source="trained", weights="")),
+            terms=dict(task=dict(student="teacher", weight=1.0)),
+            data=dict(augment=("pad_crop:2",)),
+            epochs=60,
+        ),
+        alone=dict(networks=dict(student={}), terms=dict(task=dict(weight=1.0))),
+        distil=dict(),
+        evaluate=dict(
+            kind="evaluate",
+            networks=dict(
+                teacher={},
+                alone=dict(like="student", source="frozen", weights="stage:alone"),
+                distilled=dict(like="student", source="frozen", weights="stage:distil"),
+            ),
+            evaluate=dict(
+                split="test",
+                networks=("teacher", "alone", "distilled"),
+                metrics=("accuracy", "precision", "recall", "f1", "nll", "ece", "agreement", "confusion", "reliability"),
+            ),
+        ),
+    )
+    if mode == "smoke":
+        c.batch, c.epochs, c.steps = 32, 0, 3
+        c.stages.teacher.epochs, c.stages.teacher.steps = 0, 3
+        c.data.splits = dict(train="train[:128]", validation="train[-64:]", test="test[:64]")
+    return c
