@@ -27,3 +27,10 @@ def tfds_dir():
     if not (SHARED / "tfds").is_dir():
         pytest.skip(f"no prepared datasets in {SHARED / 'tfds'}")
     return str(SHARED / "tfds")
+
+
+@pytest.fixture
+def compiled(caplog):
+    """Counts compilations of a jitted function by its name; its cache's size counts more than those."""
+    with jax.log_compiles():
+        yield lambda name: sum(f"Compiling jit({name})" in record.getMessage() for record in caplog.records)

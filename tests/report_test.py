@@ -35,7 +35,7 @@ def metric_lines():
             yield line | {"loss": 3.0 / step, "grad_norm": 0.5, "task": 1.0 / step, "kd": 2.0 / step}
         if stage == "distil":  # the other stage is never evaluated
             yield {"stage": stage, "step": 150, "epoch": 3.0, "split": "validation", "student/accuracy": 0.875}
-            yield {"stage": stage, "step": 150, "epoch": 3.0, "split": "test", "unseen/accuracy": 0.5, "margin": 0.5}
+            yield {"stage": stage, "step": 150, "epoch": 3.0, "split": "test", "unseen/accuracy": 0.5, "unheard": 0.5}
 
 
 def fill(workdir, name="pupil"):
@@ -147,7 +147,7 @@ def test_a_stage_without_evaluation_says_so(page):
 
 def test_evaluations_of_other_splits_are_not_drawn(page):
     assert "unseen" not in text_of(page)
-    assert "margin" not in text_of(page)
+    assert "unheard" not in text_of(page)
 
 
 @pytest.mark.parametrize("missing", [*[(name,) for name in FILES], FILES])

@@ -15,8 +15,10 @@ from jaxdistill.errors import UserError, unknown
 
 @functools.cache
 def optimizers() -> dict[str, Callable]:
-    """Every optimizer of Optax: a public function that takes a `learning_rate`."""
-    return _members(lambda name, parameters: "learning_rate" in parameters)
+    """Every optimizer of Optax: a public function that takes a `learning_rate` and needs gradients alone."""
+    found = _members(lambda name, parameters: "learning_rate" in parameters)
+    # L-BFGS evaluates the loss again in its line search; scale_by_* are parts of optimizers.
+    return {name: function for name, function in found.items() if name != "lbfgs" and name[:9] != "scale_by_"}
 
 
 @functools.cache

@@ -15,6 +15,9 @@ from jaxdistill.errors import UserError
 from jaxdistill.train import checkpoint, sharding
 from jaxdistill.train.checkpoint import Checkpoints
 
+# Orbax leaves its event loop open where a read fails.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 TX = optax.adam(1e-3)
 
 

@@ -1,0 +1,112 @@
+"""The order of examples, resident against streamed, whole splits with padding, statistics."""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxdistill.data import loader, sources
+from jaxdistill.data.loader import Part, Resident, Streamed
+from jaxdistill.errors import UserError
+
+ROWS = 23
+
+
+def split(rows=ROWS, dtype=np.uint8):
+    rng = np.random.default_rng(1)
+    image = rng.integers(0, 256, (rows, 4, 3, 2)).astype(dtype)
+    return sources.Arrays(image, (np.arange(rows) % 5).astype(np.int32))
+
+
+@pytest.mark.parametrize("batch", [1, 7, 23, 50])
+def test_every_example_is_dealt_equally_often(batch):
+    """In any run of 23 dealt examples from an epoch's start each comes once, also where a batch spans epochs."""
+    dealt = [loader.deal(3, ROWS, batch, step) for step in range(200 // batch)]
+    index, view = (np.concatenate(part) for part in zip(*dealt, strict=True))
+    for epoch in range(len(index) // ROWS):
+        rows = slice(epoch * ROWS, (epoch + 1) * ROWS)
+        assert sorted(index[rows]) == list(range(ROWS))
+        assert (view[rows] == epoch).all()
+    assert not np.array_equal(index[:ROWS], index[ROWS : 2 * ROWS])
+
+
+def test_order_depends_on_seed_and_step_alone():
+    assert np.array_equal(loader.deal(0, ROWS, 7, 11)[0], loader.deal(0, ROWS, 7, 11)[0])
+    assert not np.array_equal(loader.deal(0, ROWS, 23, 0)[0], loader.deal(1, ROWS, 23, 0)[0])
+
+
+def raw(made, fed):
+    return jax.tree.map(np.asarray, made.raw(made.held, fed))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_resident_and_streamed_give_the_same_batches_and_resume_at_the_position(dtype):
+    held = Resident.of(split(dtype=dtype), seed=5, batch=8, classes=5)
+    streamed = Streamed(split(dtype=dtype), seed=5, batch=8, classes=5)
+    ours = [raw(held, fed) for fed in held.feeds(0, 9)]
+    theirs = [raw(streamed, fed) for fed in streamed.feeds(0, 9)]
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.keys() == other.keys()
+        for name in one:
+            np.testing.assert_array_equal(one[name], other[name])
+            assert one[name].dtype == other[name].dtype
+    for made in (held, streamed):
+        for late, whole in zip(made.feeds(6, 9), ours[6:], strict=True):
+            np.testing.assert_array_equal(raw(made, late)["image"], whole["image"])
+
+
+def test_parts_of_processes_make_the_whole_batch():
+    whole = next(Resident.of(split(), seed=5, batch=8, classes=5).feeds(2, 3))
+    parts = [next(Streamed(split(), 5, 8, 5, Part(number, 2)).feeds(2, 3)) for number in (0, 1)]
+    np.testing.assert_array_equal(np.concatenate([part["index"] for part in parts]), whole["index"])
+    np.testing.assert_array_equal(parts[1]["image"], split().image[whole["index"][4:]])
+
+
+@pytest.mark.parametrize("batch", [1, 4, 22, 23, 64])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_whole_split_is_seen_once_whatever_the_batch(batch, processes):
+    if batch % processes:
+        pytest.skip("refused before it comes to this")
+    seen = []
+    for number in range(processes):
+        for part in loader.once(split(), batch, 5, Part(number, processes)):
+            assert len(part["mask"]) == batch // processes
+            seen += list(part["index"][part["mask"] > 0])
+            np.testing.assert_array_equal(part["image"], split().image[part["index"]])
+    assert sorted(seen) == list(range(ROWS))
+
+
+def test_labels_out_of_range_and_images_that_are_not_finite_are_named():
+    with pytest.raises(UserError, match="labels from 0 to 4; with 3 classes they are 0 to 2"):
+        Resident.of(split(), seed=0, batch=4, classes=3)
+    broken = split(dtype=np.float32)
+    broken.image[17, 0, 0, 0] = np.inf
+    with pytest.raises(UserError, match="not finite in 1 of 23 examples, the first at index 17"):
+        Resident.of(broken, seed=0, batch=4, classes=5)
+    with pytest.raises(UserError, match="the first at index 17"):
+        list(Streamed(broken, 0, 4, 5).feeds(0, 6))
+
+
+def test_statistics_by_hand():
+    image = np.zeros((2, 1, 2, 2), np.uint8)
+    image[..., 0] = [[[0, 255]], [[255, 255]]]
+    mean, std = loader.statistics(sources.Arrays(image, np.zeros(2, np.int32)))
+    np.testing.assert_allclose(mean, [0.75, 0.0])
+    np.testing.assert_allclose(std, [np.sqrt(0.1875), 1.0])  # a constant channel is left as it is
+
+
+def test_statistics_do_not_depend_on_chunks():
+    large = split(rows=3000)
+    mean, std = loader.statistics(large)
+    np.testing.assert_allclose(mean, large.image.reshape(-1, 2).mean(0) / 255, rtol=1e-12)
+    np.testing.assert_allclose(std, large.image.reshape(-1, 2).std(0) / 255, rtol=1e-9)
+    sampled, _ = loader.statistics(large, examples=1000)
+    assert sampled != mean
+    np.testing.assert_allclose(sampled, mean, rtol=0.05)
+
+
+def test_tfds_streams_what_it_holds(tfds_dir):
+    mnist = sources.load("mnist", data_dir=tfds_dir, splits={"train": "train[:100]"}).split("train")
+    arrays = sources.Arrays(**mnist.take(np.arange(100)))
+    held = Resident.of(arrays, seed=0, batch=16, classes=10)
+    for one, other in zip(held.feeds(5, 9), Streamed(mnist, 0, 16, 10).feeds(5, 9), strict=True):
+        np.testing.assert_array_equal(raw(held, one)["image"], other["image"])

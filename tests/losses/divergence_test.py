@@ -1,0 +1,51 @@
+"""Divergences: worked by hand, at the extremes, and by law."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdistill.losses import divergence
+
+
+def test_kl_by_hand():
+    teacher, student = jnp.log(jnp.array([[0.5, 0.25, 0.25]])), jnp.log(jnp.array([[0.25, 0.25, 0.5]]))
+    expected = 0.5 * np.log(2) + 0.25 * np.log(1) + 0.25 * np.log(0.5)
+    np.testing.assert_allclose(divergence.kl(teacher, student), [expected], rtol=1e-6)
+
+
+def test_cross_entropy_by_hand():
+    target, logits = jnp.array([[0.5, 0.5, 0.0]]), jnp.log(jnp.array([[0.5, 0.25, 0.25]]))
+    np.testing.assert_allclose(divergence.cross_entropy(target, logits), [1.5 * np.log(2)], rtol=1e-6)
+
+
+def test_a_shift_of_all_logits_changes_nothing():
+    teacher, student = jax.random.normal(jax.random.key(0), (2, 5, 7))
+    np.testing.assert_allclose(divergence.kl(teacher + 3, student - 5), divergence.kl(teacher, student), atol=1e-6)
+
+
+def test_values_keep_every_leading_axis():
+    x = jax.random.normal(jax.random.key(0), (2, 3, 4, 5))
+    assert divergence.kl(x, -x).shape == (2, 3, 4)
+    np.testing.assert_allclose(divergence.kl(x, -x)[1, 2], divergence.kl(x[1, 2], -x[1, 2]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("gap", [0.0, 18.0, 105.0, 1e4])
+def test_finite_with_the_right_gradient_at_any_gap(gap, dtype):
+    """Where a library takes the log of a softmax it is infinite from gap 105 on, and its gradient NaN."""
+    student, teacher = jnp.array([[0.0, gap, 0.0]], dtype), jnp.array([[gap, 0.0, 0.0]], dtype)
+    value, gradient = jax.value_and_grad(lambda s: divergence.kl(teacher, s).sum())(student)
+    p, q = jax.nn.softmax(teacher.astype(jnp.float32)), jax.nn.softmax(student.astype(jnp.float32))
+    assert np.isfinite(value)
+    assert value.dtype == jnp.float32
+    np.testing.assert_allclose(gradient.astype(jnp.float32), q - p, atol=1e-2 if dtype == jnp.bfloat16 else 1e-6)
+    if gap >= 105:
+        np.testing.assert_allclose(value, float(dtype(gap)), rtol=1e-6)  # p log(p/q) = gap
+
+
+def test_nothing_to_learn_at_equality():
+    x = 10 * jax.random.normal(jax.random.key(1), (4, 9))
+    value, gradient = jax.value_and_grad(lambda s: divergence.kl(x, s).sum())(x)
+    assert value == 0
+    np.testing.assert_allclose(gradient, jnp.zeros_like(x), atol=1e-6)

@@ -1,0 +1,72 @@
+"""Evaluation: whatever the batch and the mesh, the numbers are those of the whole split."""
+
+import jax
+import numpy as np
+import pytest
+import toys
+
+from jaxdistill import metrics
+from jaxdistill.data import loader, sources
+from jaxdistill.errors import UserError
+from jaxdistill.networks import Ensemble, Frozen, in_order
+from jaxdistill.train import sharding
+from jaxdistill.train.evaluate import Evaluator, closure
+
+ROWS = 21
+NETWORKS = in_order({
+    "teacher": Frozen(toys.Net(width=9, norm=True)),
+    "student": Frozen(toys.Net(norm=True, dropout=0.5)),
+    "both": Ensemble(("teacher", "student")),
+})
+NAMES = ("accuracy", "nll", "ece", "f1", "agreement", "confusion")
+
+
+def split():
+    data = toys.batch(ROWS, seed=3)
+    return sources.Arrays(np.asarray(data["image"]), np.asarray(data["label"], np.int32))
+
+
+def variables():
+    x = split().image
+    return {name: NETWORKS[name].module.init(jax.random.key(i), x) for i, name in enumerate(("teacher", "student"))}
+
+
+def evaluate(batch, devices=1):
+    mesh = sharding.make_mesh({"data": devices}, jax.devices()[:devices])
+    found = {name: metrics.find(name) for name in NAMES}
+    measure = Evaluator(NETWORKS, ["teacher", "student", "both"], found, "teacher", lambda batch: batch, mesh)
+    known = jax.device_put(variables(), sharding.replicated(mesh))
+    return measure({}, {}, known, loader.once(split(), batch, toys.CLASSES))
+
+
+def test_by_hand():
+    found = evaluate(ROWS)
+    x, label = split().image, split().label
+    logits = {name: np.asarray(NETWORKS[name].module.apply(v, x).logits) for name, v in variables().items()}
+    for name in logits:
+        right = (logits[name].argmax(-1) == label).mean()
+        np.testing.assert_allclose(found.values[name]["accuracy"], right, rtol=1e-6)
+        np.testing.assert_array_equal(found.predictions[name][0], logits[name].argmax(-1))
+    same = (logits["student"].argmax(-1) == logits["teacher"].argmax(-1)).mean()
+    np.testing.assert_allclose(found.values["student"]["agreement"], same, rtol=1e-6)
+    np.testing.assert_array_equal(found.label, label)
+
+
+@pytest.mark.parametrize(("batch", "devices"), [(1, 1), (4, 1), (8, 8), (20, 4), (64, 1)])
+def test_any_batch_on_any_mesh(batch, devices):
+    expected, found = evaluate(ROWS), evaluate(batch, devices)
+    for name, values in expected.values.items():
+        for metric, value in values.items():
+            np.testing.assert_allclose(found.values[name][metric], value, rtol=1e-5, err_msg=f"{name} {metric}")
+        np.testing.assert_array_equal(found.predictions[name][0], expected.predictions[name][0])
+    np.testing.assert_array_equal(found.index, np.arange(ROWS))
+
+
+def test_only_what_is_asked_for_runs():
+    assert list(closure(NETWORKS, ["student"])) == ["student"]
+    assert set(closure(NETWORKS, ["both"])) == {"teacher", "student", "both"}
+
+
+def test_unknown_metric():
+    with pytest.raises(UserError, match="no metric 'acuracy'; did you mean 'accuracy'"):
+        metrics.find("acuracy")

@@ -1,0 +1,84 @@
+"""Optimizers and schedules by name."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxdistill.errors import UserError
+from jaxdistill.train import optim
+
+
+def at(spec, *steps, length=100):
+    function = optim.schedule(spec, length)
+    return [float(function(step)) for step in steps]
+
+
+def test_schedules():
+    np.testing.assert_allclose(at(0.3, 0, 50), [0.3, 0.3])
+    cut = {"start": 0.1, "times": 0.1, "at": (10, 20)}
+    np.testing.assert_allclose(at(cut, 0, 9, 11, 21), [0.1, 0.1, 0.01, 0.001], rtol=1e-6)
+    np.testing.assert_allclose(at({"to": 1.0, "over": 10}, 0, 5, 10, 50), [0, 0.5, 1, 1])
+    np.testing.assert_allclose(at({"start": 1.0, "to": 0.0, "over": 10}, 0, 5, 10), [1, 0.5, 0])
+    cosine = {"name": "cosine_decay", "init_value": 2.0}
+    np.testing.assert_allclose(at(cosine, 0, 50, 100), [2, 1, 0], atol=1e-6)  # over the whole run
+    np.testing.assert_allclose(at(cosine | {"decay_steps": 50}, 25, 50), [1, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"name": "cosine_decy", "init_value": 1.0}, "no schedule 'cosine_decy'; did you mean 'cosine_decay'"),
+        ({"name": "cosine_decay", "init_valu": 1.0}, "did you mean 'init_value'"),
+        ({"name": "cosine_decay"}, r"needs \['init_value'\]"),
+        ({"start": 1.0}, "cannot be read"),
+    ],
+)
+def test_bad_schedules(spec, message):
+    with pytest.raises(UserError, match=message):
+        optim.schedule(spec, 10)
+
+
+PARAMS = {"Dense_0": {"kernel": jnp.array([2.0]), "bias": jnp.array([1.0])}}
+
+
+def update(spec, gradient=0.0, rate=0.5):
+    tx = optim.optimizer(spec, optax.constant_schedule(rate))
+    grads = jax.tree.map(lambda x: jnp.full_like(x, gradient), PARAMS)
+    updates, _ = tx.update(grads, tx.init(PARAMS), PARAMS)
+    return float(updates["Dense_0"]["kernel"][0]), float(updates["Dense_0"]["bias"][0])
+
+
+def test_weight_decay_by_hand():
+    """Added to the gradient for sgd, as in PyTorch; decoupled for adamw; where the regex says."""
+    assert update({"name": "sgd", "weight_decay": 0.1}) == pytest.approx((-0.1, -0.05))
+    assert update({"name": "sgd", "weight_decay": 0.1, "decay_on": "kernel"}) == pytest.approx((-0.1, 0.0))
+    assert update({"name": "adamw", "weight_decay": 0.1, "decay_on": "kernel"}) == pytest.approx((-0.1, 0.0))
+    assert update({"name": "adamw"}) == pytest.approx((0.0, 0.0))  # Optax's own default decays
+    first = -0.5 * (3 + 0.9 * 3)  # Nesterov's first step looks ahead
+    assert update({"name": "sgd", "momentum": 0.9, "nesterov": True}, 3.0)[0] == pytest.approx(first)
+
+
+def test_clip_by_global_norm():
+    assert update({"name": "sgd", "clip": 1.0}, 3.0)[0] == pytest.approx(-0.5 / np.sqrt(2))
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"name": "adm"}, "no optimizer 'adm'; did you mean 'adam'"),
+        ({"name": "sgd", "momentun": 0.9}, "did you mean 'momentum'"),
+        ({"name": "sgd", "clip": -1.0}, "clip=-1.0 makes no sense"),
+        ({"name": "sgd", "weight_decay": float("nan")}, "weight_decay=nan makes no sense"),
+        ({}, "no optimizer None; .*there are"),
+    ],
+)
+def test_bad_optimizers(spec, message):
+    with pytest.raises(UserError, match=message):
+        optim.optimizer(spec, optax.constant_schedule(0.1))
+
+
+def test_there_are_many():
+    assert {"sgd", "adam", "adamw", "lion", "lamb", "rmsprop"} <= set(optim.optimizers())
+    assert {"cosine_decay", "warmup_cosine_decay", "linear", "exponential_decay"} <= set(optim.schedules())
