@@ -79,7 +79,8 @@ class Stage:
         """Shapes of what each network says about a batch."""
 
         def say(batch):
-            state, frozen = self.initial()
+            key = jax.random.key(self.settings["seed"])
+            state, frozen = initial(self.networks, {}, self.tx, self.batch, key, {})
             return networks.run(self.networks, core.merge(state.params, state.variables, frozen), batch, None)[0]
 
         said = jax.eval_shape(say, self.batch)
@@ -200,6 +201,10 @@ def _check_evaluate(built: Stage) -> None:
     built.metrics()
     if built.settings["kind"] == "evaluate" or spec["every"]:
         built.dataset.split(spec["split"])
+    by = built.settings["checkpoint"]["by"]
+    if by:
+        measured = [f"{name}/{metric}" for name in built.networks for metric in spec["metrics"]]
+        check_names("evaluated number for checkpoint.by", [by], measured)
     keep = built.settings["checkpoint"]["keep"]
     if keep not in ("last", "best"):
         raise unknown("way to keep a checkpoint", keep, ("last", "best"))

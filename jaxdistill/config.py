@@ -9,7 +9,7 @@ replaces what it would inherit. Durations may be given in steps, epochs or examp
 import copy
 import importlib.util
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -57,6 +57,7 @@ DEFAULTS: dict[str, Any] = {
 
 MERGED = ("data", "evaluate", "checkpoint", "mesh")
 CAST = ("networks", "terms")
+SCHEDULES = ("rate", "weight")
 BARE = {"at", "over", "every", "", "log_every"}
 """Durations whose name in steps has no suffix: `at_epochs` means `at`, but `warmup_epochs` `warmup_steps`."""
 
@@ -102,6 +103,52 @@ def _merge_section(into: ConfigDict, section: ConfigDict) -> None:
             into[key] = value
 
 
+def open_stage(config: ConfigDict, keys: Sequence[str]) -> None:
+    """Lets a stage be told a key that it inherits: copies what it would inherit there first.
+
+    Args:
+        keys: where a flag points, `["stages", "distil", "terms", "kd", "temperature"]`; anything that is not of
+            a stage, or not there to be inherited, is left for others to complain about.
+    """
+    if len(keys) < 3 or keys[0] != "stages" or keys[1] not in config.stages:
+        return
+    here, above = config.stages[keys[1]], config
+    for depth, key in enumerate(keys[2:]):
+        if not isinstance(above, ConfigDict) or key not in above:
+            return
+        if key not in here:
+            if depth == 1 and keys[2] in CAST:  # not of this stage's cast
+                return
+            with here.unlocked():
+                here[key] = _inherited(key, depth, above[key])
+        here, above = here[key], above[key]
+
+
+def _inherited(key: str, depth: int, value: Any) -> Any:
+    if depth == 0 and key in CAST:
+        return ConfigDict({name: {} for name in value})
+    if not isinstance(value, ConfigDict):
+        return value
+    return ConfigDict() if depth == 0 and key in MERGED else ConfigDict(value.to_dict())
+
+
+def set_number(config: ConfigDict, keys: Sequence[str], text: str) -> bool:
+    """Puts a number where a schedule stands, as in `--config.rate=0.1`; says whether it did."""
+    for key in keys[:-1]:
+        if not isinstance(config, ConfigDict) or key not in config:
+            return False
+        config = config[key]
+    if keys[-1] not in SCHEDULES or not isinstance(config, ConfigDict) or keys[-1] not in config:
+        return False
+    try:
+        number = float(text)
+    except ValueError:
+        return False
+    with config.ignore_type(), config.unlocked():
+        config[keys[-1]] = number
+    return True
+
+
 def find(path: str) -> pathlib.Path:
     """Returns the config file of that path, or of that path among the configs installed with the package."""
     roots = [pathlib.Path(), pathlib.Path(__file__).parents[1]]
@@ -113,12 +160,12 @@ def find(path: str) -> pathlib.Path:
 
 
 def _check_keys(section: Mapping[str, Any], stage: str) -> None:
-    where = f"stage {stage!r}: " if stage else ""
+    kind = f"config key of stage {stage!r}" if stage else "config key"
     for key, value in section.items():
         if _bare(key) not in DEFAULTS and key not in ("epochs", "examples"):
-            raise unknown(f"{where}config key", key, [*DEFAULTS, "epochs", "examples"])
+            raise unknown(kind, key, [*DEFAULTS, "epochs", "examples"])
         if key in MERGED:
-            _check_section(f"{where}config key", key, value, DEFAULTS[key])
+            _check_section(kind, key, value, DEFAULTS[key])
     for name, inner in section.get("stages", {}).items():
         _check_keys(inner, name)
 
@@ -194,7 +241,7 @@ def _entry(stage: str, key: str, name: str, entry: Mapping[str, Any], shared: Ma
     entry = copy.deepcopy(dict(entry))
     like = entry.pop("like", name)
     if like != name and like not in shared[key]:
-        raise unknown(f"stage {stage!r}: {key[:-1]}", like, shared[key])
+        raise unknown(f"{key[:-1]} at the top level for stage {stage!r} to copy:", like, shared[key])
     inherited = copy.deepcopy(dict(shared[key].get(like, {})))
     return inherited | entry
 
@@ -228,7 +275,7 @@ def _in_order(written: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]
             raise UserError(f"stages need each other in a circle: {' -> '.join([*path, name])}")
         for network, other in needs(written[name]):
             if other not in written:
-                raise unknown(f"stage {name!r}, network {network!r}: stage", other, written)
+                raise unknown(f"stage for the weights of network {network!r} in stage {name!r}:", other, written)
             visit(other, (*path, name))
         done.setdefault(name, written[name])
 

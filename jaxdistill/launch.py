@@ -100,7 +100,6 @@ def parse(argv: list[str]):
     file, rest = _config_file(argv)
     config = configs.read(file)
     build.complete(config)
-    _open_stages(config, rest)
     values = flags.FlagValues()
     flags.DEFINE_string("workdir", "", "where everything is written", flag_values=values)
     flags.DEFINE_bool("plan", False, "print what would be done", flag_values=values)
@@ -146,41 +145,36 @@ def _keys(word: str) -> list[str]:
     return word.removeprefix("--config.").partition("=")[0].split(".")
 
 
-def _open_stages(config, words: Sequence[str]) -> None:
-    """Lets a flag set a key that a stage inherits: copies it there first."""
-    for word in words:
-        keys = _keys(word) if word.startswith("--config.stages.") else []
-        if len(keys) < 3 or keys[1] not in config.stages:
-            continue
-        here, above = config.stages[keys[1]], config
-        for key in keys[2:]:
-            if not hasattr(above, "keys") or key not in above:
-                break
-            if key not in here:
-                with here.unlocked():
-                    here[key] = {} if hasattr(above[key], "keys") else above[key]
-            here, above = here[key], above[key]
-
-
 def _override(config, words: Sequence[str]) -> None:
     from ml_collections import config_flags
 
+    from jaxdistill import config as configs
+
+    left = []
     for word in words:
         section, keys = config, _keys(word)
+        configs.open_stage(config, keys)
+        if configs.set_number(config, keys, word.partition("=")[2]):
+            continue
+        left.append(word)
         for depth, key in enumerate(keys):
             if not hasattr(section, "keys") or key not in section:
                 options = list(section.keys()) if hasattr(section, "keys") else []
-                before = ".".join(keys[:depth])
-                raise unknown(f"config key {before + '.' if before else ''}", key, options)
+                raise unknown("config key", *_full(keys[:depth], key, options))
             section = section[key]
         if hasattr(section, "keys"):
             raise UserError(f"{word.partition('=')[0]} is a section; set one of its keys: {list(section.keys())}")
     values = flags.FlagValues()
-    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=["launch", *words])
+    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=["launch", *left])
     try:
-        values(["launch", *words])
+        values(["launch", *left])
     except (flags.Error, ValueError, TypeError) as error:
         raise UserError(str(error)) from error
+
+
+def _full(before: Sequence[str], key: str, options: Sequence[str]) -> tuple[str, list[str]]:
+    prefix = "".join(f"{part}." for part in before)
+    return prefix + key, [prefix + option for option in options]
 
 
 def join(values) -> None:

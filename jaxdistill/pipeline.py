@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from jaxdistill import build, environment, networks, weights
 from jaxdistill import config as configs
@@ -38,10 +39,26 @@ def prepare(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, Stage
         for name, spec in stage.settings["networks"].items():
             if spec.get("weights"):
                 _check_start(stages, stage, name, spec, workdir)
+    _check_sharding(stages)
     evaluating = [name for name, stage in stages.items() if stage.settings["kind"] == "evaluate"]
     if len(evaluating) > 1:
         raise UserError(f"stages {evaluating} all write the results of the run; keep one of kind='evaluate'")
     return stages
+
+
+def _check_sharding(stages: Mapping[str, Stage]) -> None:
+    """A rule may match in one stage and not in another, but must somewhere."""
+    unmatched: dict[Any, tuple[Stage, Any]] = {}
+    matched = set()
+    for stage in stages.values():
+        shapes = jax.eval_shape(stage.initial)
+        found = sharding.matching(stage.settings["sharding"], shapes)
+        sharding.shardings(stage.mesh, shapes, found)
+        matched |= {rule[0] for rule in found}
+        unmatched |= {rule[0]: (stage, rule) for rule in stage.settings["sharding"] if rule not in found}
+    for name, (stage, rule) in unmatched.items():
+        if name not in matched:
+            sharding.shardings(stage.mesh, jax.eval_shape(stage.initial), [rule])
 
 
 def _check_start(stages, stage, name, spec, workdir):
@@ -82,6 +99,9 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path, say: Callable[[str], N
         if jax.process_index() == 0:
             done |= {"seconds": round(time.perf_counter() - began, 2)}
             environment.write_json(workdir / name / weights.DONE, done)
+        if jax.process_count() > 1:
+            # What one process wrote is what the others read next.
+            multihost_utils.sync_global_devices(f"stage {name}")
 
 
 def _placed(stage: Stage, tree: Any) -> Any:
@@ -102,7 +122,8 @@ def train(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None]) -> di
     """Trains, evaluates and saves one stage; resumes where its folder has a checkpoint."""
     settings, folder = stage.settings, workdir / stage.name
     shapes = jax.eval_shape(stage.initial)
-    placed = sharding.shardings(stage.mesh, shapes, settings["sharding"])
+    rules = sharding.matching(settings["sharding"], shapes)
+    placed = sharding.shardings(stage.mesh, shapes, rules)
     init = jax.jit(stage.initial, out_shardings=placed, compiler_options=compiler_options())
     state, frozen = init(starts(stage, workdir))
     rows, best = _measured(stage), settings["checkpoint"]["by"]

@@ -66,7 +66,7 @@ def _training(stage: Stage) -> list[str]:
         own = {"params": state.params.get(name, {}), **state.variables.get(name, {})}
         for path, leaf in jax.tree_util.tree_leaves_with_path(own):
             lines += [f"      {path_name(path)} {tuple(leaf.shape)} {leaf.dtype}"]
-    placed = sharding.shardings(stage.mesh, (state, frozen), settings["sharding"])
+    placed = sharding.shardings(stage.mesh, (state, frozen), sharding.matching(settings["sharding"], (state, frozen)))
     bytes_held = {
         "parameters": sharding.bytes_per_device(stage.mesh, state.params, placed[0].params),
         "other variables": sharding.bytes_per_device(stage.mesh, state.variables, placed[0].variables),
@@ -92,7 +92,7 @@ def _training(stage: Stage) -> list[str]:
 def compile_step(stage: Stage):
     """Compiles one step from shapes alone."""
     (state, frozen), settings = jax.eval_shape(stage.initial), stage.settings
-    placed = sharding.shardings(stage.mesh, (state, frozen), settings["sharding"])
+    placed = sharding.shardings(stage.mesh, (state, frozen), sharding.matching(settings["sharding"], (state, frozen)))
     loader = stage.loader()
     job = Job(
         stage=stage.name,

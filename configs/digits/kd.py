@@ -2,6 +2,15 @@
 
     python -m jaxdistill.launch --config configs/digits/kd.py --workdir runs/digits
     python -m jaxdistill.launch --config configs/digits/kd.py:smoke --workdir runs/smoke
+
+The 1,797 scans come with scikit-learn: 1,077 to train on, 360 to validate on, 360 to test on. The teacher learns
+from every label. The student, a sixteenth of its size, sees all training images but the labels of ten of each
+class alone; `alone` is that student without the teacher, `distilled` with it, `finetuned` is `distilled` after a
+few more steps on the labels, as it was where the validation split liked it best.
+
+Paper:    none; the task is ours.
+Measured: accuracy over 5 seeds, last epoch: teacher 98.4 ± 0.3, alone 89.6 ± 0.9, distilled 94.4 ± 0.9, finetuned
+          94.4 ± 1.3 (python benchmarks/seeds.py --config configs/digits/kd.py --workdir runs/seeds).
 """
 
 from ml_collections import ConfigDict
@@ -9,7 +18,7 @@ from ml_collections import ConfigDict
 
 def get_config(mode: str = "") -> ConfigDict:
     c = ConfigDict()
-    c.batch, c.steps = 128, 1000
+    c.batch, c.steps = 128, 1500
     c.data = dict(name="digits", augment=("pad_crop:1", "rotate:10"), labels=10)
     c.networks = dict(
         teacher=dict(source="frozen", model="cifar_resnet", depth=8, width=1, weights="stage:teacher"),
@@ -21,13 +30,13 @@ def get_config(mode: str = "") -> ConfigDict:
     )
     c.optimizer = dict(name="adamw", weight_decay=1e-4)
     c.rate = dict(name="cosine_decay", init_value=3e-3)
-    c.evaluate = dict(every=100, metrics=("accuracy", "nll"))
+    c.evaluate = dict(every=250, metrics=("accuracy", "nll"))
     c.stages = dict(
         teacher=dict(
             networks=dict(teacher=dict(source="trained", weights="")),
             terms=dict(task=dict(student="teacher")),
             data=dict(labels=0),
-            steps=300,
+            steps=400,
         ),
         alone=dict(networks=dict(student={}), terms=dict(task={})),
         distil=dict(),
@@ -36,7 +45,7 @@ def get_config(mode: str = "") -> ConfigDict:
             terms=dict(task={}),
             steps=200,
             rate=1e-4,
-            evaluate=dict(every=20),
+            evaluate=dict(every=25),
             checkpoint=dict(keep="best"),
         ),
         evaluate=dict(
@@ -55,6 +64,5 @@ def get_config(mode: str = "") -> ConfigDict:
         ),
     )
     if mode == "smoke":
-        for name in ("teacher", "alone", "distil", "finetune"):
-            c.stages[name].steps = 4
+        c.steps = c.stages.teacher.steps = c.stages.finetune.steps = 4
     return c

@@ -1,10 +1,6 @@
-"""The residual networks for images of 32 x 32: depth 8 to 110, and the x4 family of the CRD benchmark.
+"""The residual networks of CIFAR and of the benchmarks of distillation on it."""
 
-He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, section 4.2, https://arxiv.org/abs/1512.03385.
-The architecture is that of RepDistiller's `models/resnet.py`: shortcuts that change the shape are 1x1
-convolutions with batch normalisation (the paper pads with zeros), and the x4 networks have a stem of 32.
-"""
-
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -12,20 +8,35 @@ import jax
 import jax.numpy as jnp
 
 from jaxdistill.core import Output
-from jaxdistill.errors import UserError
 from jaxdistill.models import residual
 
 
 class CifarResNet(nn.Module):
-    """ResNet-`depth`, its stages 16, 32 and 64 channels times `width`; `resnet8x4` is depth 8, width 4.
+    """ResNet-8 to -110 and the wider "x4" ones, for small images.
 
-    Taps, with shapes for 32 x 32 images and width 1: `stem` `[batch, 32, 32, 16]`; `stage1` `[batch, 32, 32, 16]`,
-    `stage2` `[batch, 16, 16, 32]`, `stage3` `[batch, 8, 8, 64]`, after the last ReLU; `stage1/preact` .., the same
-    before it; `stage1/block0` .., the output of each block; `pooled` `[batch, 64]`.
+    He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, https://arxiv.org/abs/1512.03385, section
+    4.2, as in the benchmark of Tian et al., "Contrastive Representation Distillation", ICLR 2020,
+    https://arxiv.org/abs/1910.10699: equal to `models/resnet.py` of https://github.com/HobbitLong/RepDistiller, so
+    that (depth, width) = (20, 1) is its resnet20 and (8, 4) its resnet8x4. Where a stage changes the shape, the
+    shortcut is a 1x1 convolution (the paper's option B; its own CIFAR networks pad with zeros, option A). Pooling is
+    over all that is left, which for 32x32 is their 8x8.
 
-    Fields:
-        depth: 6 n + 2: 8, 14, 20, 32, 44, 56, 110.
-        stem: channels of the first convolution; 0 for the benchmark's choice, 16 at width 1 and 32 beyond.
+    Taps, for x `[batch, 32, 32, 3]`, with w = width and n = (depth - 2) / 6 blocks in a stage:
+        stem: `[batch, 32, 32, stem]`, after ReLU.
+        stage1, stage2, stage3: `[batch, 32, 32, 16w]`, `[batch, 16, 16, 32w]`, `[batch, 8, 8, 64w]`, after ReLU.
+        stage1/preact ..: the same before that ReLU.
+        stage1/block0 .. stage3/block{n-1}: what each block gives, after ReLU; the last of a stage is the stage.
+        pooled: `[batch, 64w]`, float32.
+
+    Attributes:
+        classes: number of logits.
+        depth: 6n+2: 8, 14, 20, 32, 44, 56, 110.
+        width: multiplies the 16, 32, 64 channels of the stages.
+        stem: channels of the first convolution. 0 is the benchmark's rule: 16 at width 1, 32 at any other.
+        dtype: of the computation; params, statistics and the last layer are float32.
+
+    Raises:
+        UserError: on construction, if `depth` is not 6n+2.
     """
 
     classes: int
@@ -34,15 +45,19 @@ class CifarResNet(nn.Module):
     stem: int = 0
     dtype: Any = jnp.float32
 
+    def __post_init__(self):
+        residual.blocks_per_stage("CifarResNet", self.depth, rest=2)
+        super().__post_init__()
+
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> Output:
-        blocks, rest = divmod(self.depth - 2, 6)
-        if rest or blocks < 1:
-            near = 6 * max(1, blocks) + 2
-            raise UserError(f"cifar_resnet has no depth {self.depth}; it is 6 n + 2, such as {near} or {near + 6}")
-        taps, stem = {}, self.stem or (16 if self.width == 1 else 32)
-        x = residual.convolution(stem, 3, dtype=self.dtype, name="stem")(x.astype(self.dtype))
+        blocks = residual.blocks_per_stage("CifarResNet", self.depth, rest=2)
+        stem = self.stem or (16 if self.width == 1 else 32)
+        taps = {}
+        x = residual.conv(stem, 3, dtype=self.dtype, name="stem_conv")(x)
         x = taps["stem"] = nn.relu(residual.norm(train, dtype=self.dtype, name="stem_norm")(x))
-        widths = tuple(channels * self.width for channels in (16, 32, 64))
-        x = residual.stages(x, residual.Basic, widths, (blocks,) * 3, train, dtype=self.dtype, taps=taps)
-        return Output(residual.classify(x, self.classes, dtype=self.dtype, taps=taps), taps)
+        for number, channels, stride in ((1, 16, 1), (2, 32, 2), (3, 64, 2)):
+            block = functools.partial(residual.BasicBlock, channels * self.width, dtype=self.dtype)
+            x = residual.stage(x, taps, f"stage{number}", block, blocks, stride, train)
+        pooled = taps["pooled"] = residual.pool(x)
+        return Output(residual.classifier(self.classes)(pooled), taps)

@@ -1,4 +1,4 @@
-"""A multi-layer perceptron."""
+"""The multi-layer perceptron, the student and teacher of small experiments."""
 
 from typing import Any
 
@@ -10,10 +10,21 @@ from jaxdistill.core import Output
 
 
 class MLP(nn.Module):
-    """Dense layers with ReLU between; the input is flattened.
+    """Fully connected layers with ReLU between them.
 
-    Taps: `hidden1` .. `hiddenN`, `[batch, widths[i]]` after the ReLU; `pooled`, the last of them (the flattened
-    input where there is none).
+    Hinton et al., "Distilling the Knowledge in a Neural Network", 2015, https://arxiv.org/abs/1503.02531, section
+    3, distils one with widths (1200, 1200) and dropout into one with widths (800, 800). There is no published
+    code; weights start as in He et al., https://arxiv.org/abs/1502.01852 (normal, fan_in), biases at 0.
+
+    Taps, for x `[batch, ...]` of any shape:
+        hidden1 .. hiddenN: `[batch, widths[i]]`, after ReLU, before dropout.
+        pooled: the last of these, in float32; the flattened x where there are no hidden layers.
+
+    Attributes:
+        classes: number of logits.
+        widths: of the hidden layers; () is a linear classifier.
+        dropout: rate of dropout after every hidden layer.
+        dtype: of the computation; params are float32, and so is the last layer.
     """
 
     classes: int
@@ -24,10 +35,10 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> Output:
         taps = {}
-        x = x.reshape(x.shape[0], -1).astype(self.dtype)
-        for number, width in enumerate(self.widths, 1):
-            x = nn.Dense(width, dtype=self.dtype, name=f"hidden{number}")(x)
-            x = taps[f"hidden{number}"] = nn.relu(x)
+        x = pooled = x.reshape(x.shape[0], -1)
+        for number, width in enumerate(self.widths, start=1):
+            x = nn.Dense(width, kernel_init=nn.initializers.he_normal(), dtype=self.dtype, name=f"dense{number}")(x)
+            x = pooled = taps[f"hidden{number}"] = nn.relu(x)
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        taps["pooled"] = x
-        return Output(nn.Dense(self.classes, dtype=self.dtype, name="classifier")(x), taps)
+        taps["pooled"] = pooled.astype(jnp.float32)
+        return Output(nn.Dense(self.classes, dtype=jnp.float32, name="head")(x), taps)

@@ -1,7 +1,7 @@
-"""What residual networks are built of: convolutions padded as PyTorch pads, batch normalisation, the two blocks.
+"""What the residual networks share: layers as PyTorch computes them, the blocks, and stages of blocks.
 
-XLA's "SAME" pads a strided convolution on the other side than PyTorch does; explicit padding makes published
-weights fit. Convolutions start from He's normal initialisation over the fan out, as the published code does.
+He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, https://arxiv.org/abs/1512.03385. Paddings,
+constants and the names of the layers follow torchvision, so that weights trained there give equal outputs here.
 """
 
 from collections.abc import Callable
@@ -11,86 +11,129 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+from jaxdistill.errors import UserError
+
+Taps = dict[str, jax.Array]
+
+# He et al., "Delving Deep into Rectifiers", 2015: keeps the variance of gradients; torchvision's choice.
+kaiming_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+# What `torch.nn.Linear` draws: uniform within 1 / sqrt(fan_in).
+torch_linear = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
-def convolution(features: int, kernel: int, stride: int = 1, *, dtype: Any, name: str) -> nn.Conv:
-    """A convolution without bias, padded by half the kernel on each side."""
+def conv(channels: int, size: int, stride: int = 1, *, dtype: Any, name: str) -> nn.Conv:
+    """Returns a `size` x `size` convolution without bias, padded by `size // 2` on every side.
+
+    That is PyTorch's padding; XLA's "SAME" pads only below and right where a stride of 2 meets an even input.
+    """
+    pad = size // 2
     return nn.Conv(
-        features,
-        (kernel, kernel),
-        (stride, stride),
-        padding=((kernel // 2, kernel // 2),) * 2,
+        channels,
+        kernel_size=(size, size),
+        strides=(stride, stride),
+        padding=((pad, pad), (pad, pad)),
         use_bias=False,
+        kernel_init=kaiming_fan_out,
         dtype=dtype,
-        kernel_init=he_normal,
+        param_dtype=jnp.float32,
         name=name,
     )
 
 
 def norm(train: bool, *, dtype: Any, name: str) -> nn.BatchNorm:
-    """Batch normalisation with PyTorch's constants: statistics move by a tenth, epsilon 1e-5."""
-    return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype, name=name)
+    """Returns a batch normalisation with statistics in float32, by the batch where `train`, else by the running ones.
+
+    The running ones keep 0.9 of the old (PyTorch: momentum 0.1). One difference: PyTorch's running variance is
+    the unbiased one, `n / (n - 1)` times ours, with n = batch * height * width.
+    """
+    return nn.BatchNorm(
+        use_running_average=not train,
+        momentum=0.9,
+        epsilon=1e-5,
+        dtype=dtype,
+        param_dtype=jnp.float32,
+        name=name,
+    )
 
 
-class Basic(nn.Module):
-    """Two 3x3 convolutions and a shortcut; returns the sum before its ReLU."""
+def pool(x: jax.Array) -> jax.Array:
+    """Averages over space, `[batch, height, width, channels]` to `[batch, channels]` in float32."""
+    return jnp.mean(x, axis=(1, 2), dtype=jnp.float32)
 
-    features: int
-    stride: int
-    dtype: Any
 
-    expansion = 1
+def classifier(classes: int) -> nn.Dense:
+    """Returns the last layer, named `head`; in float32, since bfloat16 has 8 bits for the logits one distils from."""
+    return nn.Dense(classes, kernel_init=torch_linear, dtype=jnp.float32, name="head")
+
+
+def blocks_per_stage(model: str, depth: int, rest: int) -> int:
+    """Returns n where `depth = 6 n + rest`: three stages of n blocks of two layers, and the others.
+
+    Raises:
+        UserError: if there is no such n > 0; it names the nearest depths.
+    """
+    blocks, over = divmod(depth - rest, 6)
+    if over or blocks < 1:
+        near = sorted({6 * max(n, 1) + rest for n in (blocks, blocks + 1)})
+        raise UserError(f"no {model} of depth {depth}; the depth must be 6n+{rest}: take {' or '.join(map(str, near))}")
+    return blocks
+
+
+def project(x: jax.Array, channels: int, stride: int, train: bool, dtype: Any) -> jax.Array:
+    """The shortcut: `x` itself, or a 1x1 convolution and a normalisation of it where the shape changes."""
+    if stride == 1 and x.shape[-1] == channels:
+        return x
+    x = conv(channels, 1, stride, dtype=dtype, name="shortcut_conv")(x)
+    return norm(train, dtype=dtype, name="shortcut_norm")(x)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut; returns their sum, `channels` wide, before the last ReLU."""
+
+    channels: int
+    stride: int = 1
+    dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        y = convolution(self.features, 3, self.stride, dtype=self.dtype, name="conv1")(x)
-        y = nn.relu(norm(train, dtype=self.dtype, name="norm1")(y))
-        y = convolution(self.features, 3, dtype=self.dtype, name="conv2")(y)
-        return norm(train, dtype=self.dtype, name="norm2")(y) + _shortcut(self, x, y.shape[-1], train)
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        shortcut = project(x, self.channels, self.stride, train, self.dtype)
+        x = conv(self.channels, 3, self.stride, dtype=self.dtype, name="conv1")(x)
+        x = nn.relu(norm(train, dtype=self.dtype, name="norm1")(x))
+        x = conv(self.channels, 3, dtype=self.dtype, name="conv2")(x)
+        return norm(train, dtype=self.dtype, name="norm2")(x) + shortcut
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 (which strides), 1x1 to four times the features; returns the sum before its ReLU."""
+    """Convolutions 1x1, 3x3, 1x1 beside a shortcut; returns their sum, 4 `channels` wide, before the last ReLU.
 
-    features: int
-    stride: int
-    dtype: Any
+    The stride is in the 3x3 ("v1.5", as in torchvision), where the paper has it in the first 1x1.
+    """
 
-    expansion = 4
+    channels: int
+    stride: int = 1
+    dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        y = convolution(self.features, 1, dtype=self.dtype, name="conv1")(x)
-        y = nn.relu(norm(train, dtype=self.dtype, name="norm1")(y))
-        y = convolution(self.features, 3, self.stride, dtype=self.dtype, name="conv2")(y)
-        y = nn.relu(norm(train, dtype=self.dtype, name="norm2")(y))
-        y = convolution(4 * self.features, 1, dtype=self.dtype, name="conv3")(y)
-        return norm(train, dtype=self.dtype, name="norm3")(y) + _shortcut(self, x, y.shape[-1], train)
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        shortcut = project(x, 4 * self.channels, self.stride, train, self.dtype)
+        x = conv(self.channels, 1, dtype=self.dtype, name="conv1")(x)
+        x = nn.relu(norm(train, dtype=self.dtype, name="norm1")(x))
+        x = conv(self.channels, 3, self.stride, dtype=self.dtype, name="conv2")(x)
+        x = nn.relu(norm(train, dtype=self.dtype, name="norm2")(x))
+        x = conv(4 * self.channels, 1, dtype=self.dtype, name="conv3")(x)
+        return norm(train, dtype=self.dtype, name="norm3")(x) + shortcut
 
 
-def _shortcut(block: Basic | Bottleneck, x: jax.Array, features: int, train: bool) -> jax.Array:
-    if block.stride == 1 and x.shape[-1] == features:
-        return x
-    x = convolution(features, 1, block.stride, dtype=block.dtype, name="shortcut")(x)
-    return norm(train, dtype=block.dtype, name="shortcut_norm")(x)
-
-
-def stages(
-    x: jax.Array, block: Callable, widths: tuple[int, ...], depths: tuple[int, ...], train: bool, *, dtype: Any, taps: dict
+def stage(
+    x: jax.Array, taps: Taps, name: str, block: Callable[..., nn.Module], blocks: int, stride: int, train: bool
 ) -> jax.Array:
-    """Runs the stages of post-activation blocks, each but the first halving the image; fills in their taps."""
-    for number, (width, depth) in enumerate(zip(widths, depths, strict=True), 1):
-        for index in range(depth):
-            stride = 2 if index == 0 and number > 1 else 1
-            name = f"stage{number}_block{index}"
-            before = taps[f"stage{number}/preact"] = block(width, stride, dtype, name=name)(x, train)
-            x = taps[f"stage{number}/block{index}"] = nn.relu(before)
-        taps[f"stage{number}"] = x
+    """Runs `blocks` of `block(stride=, name=)`, the first with `stride`, with a ReLU after each.
+
+    Fills in the taps `name/block0`.., `name/preact` (before the last ReLU) and `name` (after it), which it returns.
+    """
+    for index in range(blocks):
+        preact = block(stride=stride if index == 0 else 1, name=f"{name}_block{index}")(x, train)
+        x = taps[f"{name}/block{index}"] = nn.relu(preact)
+    taps[f"{name}/preact"] = preact
+    taps[name] = x
     return x
-
-
-def classify(x: jax.Array, classes: int, *, dtype: Any, taps: dict) -> jax.Array:
-    """Averages over the image and classifies; fills in `pooled`."""
-    x = taps["pooled"] = jnp.mean(x, (1, 2))
-    return nn.Dense(classes, dtype=dtype, name="classifier")(x)

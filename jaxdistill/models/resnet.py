@@ -1,9 +1,6 @@
-"""The residual networks for ImageNet: ResNet-18, -34, -50.
+"""The residual networks of ImageNet."""
 
-He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, https://arxiv.org/abs/1512.03385. The
-architecture is torchvision's ("v1.5"): the 3x3 convolution of a bottleneck strides, not the first 1x1.
-"""
-
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -11,36 +8,59 @@ import jax
 import jax.numpy as jnp
 
 from jaxdistill.core import Output
-from jaxdistill.errors import UserError
+from jaxdistill.errors import unknown
 from jaxdistill.models import residual
 
-DEPTHS = {
-    18: (residual.Basic, (2, 2, 2, 2)),
-    34: (residual.Basic, (3, 4, 6, 3)),
+STAGES = {
+    18: (residual.BasicBlock, (2, 2, 2, 2)),
+    34: (residual.BasicBlock, (3, 4, 6, 3)),
     50: (residual.Bottleneck, (3, 4, 6, 3)),
 }
+"""depth -> (block, blocks in each stage): He et al., table 1."""
 
 
 class ResNet(nn.Module):
-    """ResNet-`depth`.
+    """ResNet-18, -34 and -50, for images of about 224x224.
 
-    Taps, with shapes for ResNet-50 and 224 x 224 images: `stem` `[batch, 56, 56, 64]` after pooling; `stage1`
-    `[batch, 56, 56, 256]`, `stage2` `[batch, 28, 28, 512]`, `stage3` `[batch, 14, 14, 1024]`, `stage4`
-    `[batch, 7, 7, 2048]`, after the last ReLU (a quarter of the channels for 18 and 34); `stage1/preact` .., the
-    same before it; `stage1/block0` .., the output of each block; `pooled` `[batch, 2048]`.
+    He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, https://arxiv.org/abs/1512.03385; equal to
+    torchvision's `resnet18`, `resnet34`, `resnet50` ("v1.5", with the stride in the 3x3 of the bottleneck):
+    https://github.com/pytorch/vision/blob/main/torchvision/models/resnet.py.
+
+    Taps, for x `[batch, 224, 224, 3]`, with e = 4 at depth 50 and 1 otherwise:
+        stem: `[batch, 56, 56, 64]`, after ReLU and max-pooling: what stage1 receives.
+        stage1 .. stage4: `[batch, 56, 56, 64e]`, `[batch, 28, 28, 128e]`, `[batch, 14, 14, 256e]`,
+            `[batch, 7, 7, 512e]`, after ReLU.
+        stage1/preact ..: the same before that ReLU.
+        stage1/block0 ..: what each block gives, after ReLU; the last of a stage is the stage.
+        pooled: `[batch, 512e]`, float32.
+
+    Attributes:
+        classes: number of logits.
+        depth: 18, 34 or 50.
+        dtype: of the computation; params, statistics and the last layer are float32.
+
+    Raises:
+        UserError: on construction, if there is no such depth.
     """
 
-    classes: int
-    depth: int = 50
+    classes: int = 1000
+    depth: int = 18
     dtype: Any = jnp.float32
+
+    def __post_init__(self):
+        if self.depth not in STAGES:
+            raise unknown("ResNet of depth", self.depth, STAGES)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> Output:
-        if self.depth not in DEPTHS:
-            raise UserError(f"resnet has no depth {self.depth}; there are {sorted(DEPTHS)}")
-        taps, (block, depths) = {}, DEPTHS[self.depth]
-        x = residual.convolution(64, 7, 2, dtype=self.dtype, name="stem")(x.astype(self.dtype))
+        block, blocks = STAGES[self.depth]
+        taps = {}
+        x = residual.conv(64, 7, stride=2, dtype=self.dtype, name="stem_conv")(x)
         x = nn.relu(residual.norm(train, dtype=self.dtype, name="stem_norm")(x))
         x = taps["stem"] = nn.max_pool(x, window_shape=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
-        x = residual.stages(x, block, (64, 128, 256, 512), depths, train, dtype=self.dtype, taps=taps)
-        return Output(residual.classify(x, self.classes, dtype=self.dtype, taps=taps), taps)
+        for index, count in enumerate(blocks):
+            wide = functools.partial(block, 64 * 2**index, dtype=self.dtype)
+            x = residual.stage(x, taps, f"stage{index + 1}", wide, count, 1 if index == 0 else 2, train)
+        pooled = taps["pooled"] = residual.pool(x)
+        return Output(residual.classifier(self.classes)(pooled), taps)

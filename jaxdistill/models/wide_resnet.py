@@ -1,10 +1,6 @@
-"""Wide residual networks.
+"""The wide residual networks: few layers, many channels, normalisation before the convolutions."""
 
-Zagoruyko & Komodakis, "Wide Residual Networks", BMVC 2016, https://arxiv.org/abs/1605.07146. The architecture is
-the authors' and RepDistiller's `models/wrn.py`: pre-activation blocks, the shortcut that changes the shape a
-bare 1x1 convolution of the activated input, dropout between the two convolutions.
-"""
-
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -12,39 +8,59 @@ import jax
 import jax.numpy as jnp
 
 from jaxdistill.core import Output
-from jaxdistill.errors import UserError
 from jaxdistill.models import residual
 
 
-class PreActivation(nn.Module):
-    """norm, ReLU, 3x3, norm, ReLU, 3x3, plus the shortcut."""
+class PreactivationBlock(nn.Module):
+    """BatchNorm, ReLU, 3x3 convolution, twice, beside a shortcut; returns (sum, preact), no ReLU after the sum.
 
-    features: int
-    stride: int
-    dropout: float
-    dtype: Any
+    `preact` is the first BatchNorm's result, which is to say the input as its ReLU meets it. Where the number of
+    channels changes, the shortcut is a 1x1 convolution of the activated input.
+    """
+
+    channels: int
+    stride: int = 1
+    dropout: float = 0.0
+    dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        y = nn.relu(residual.norm(train, dtype=self.dtype, name="norm1")(x))
-        if x.shape[-1] != self.features:
-            x = residual.convolution(self.features, 1, self.stride, dtype=self.dtype, name="shortcut")(y)
-        y = residual.convolution(self.features, 3, self.stride, dtype=self.dtype, name="conv1")(y)
-        y = nn.relu(residual.norm(train, dtype=self.dtype, name="norm2")(y))
-        y = nn.Dropout(self.dropout, deterministic=not train)(y)
-        return x + residual.convolution(self.features, 3, dtype=self.dtype, name="conv2")(y)
+    def __call__(self, x: jax.Array, train: bool = False) -> tuple[jax.Array, jax.Array]:
+        preact = residual.norm(train, dtype=self.dtype, name="norm1")(x)
+        active = nn.relu(preact)
+        if x.shape[-1] != self.channels:
+            x = residual.conv(self.channels, 1, self.stride, dtype=self.dtype, name="shortcut_conv")(active)
+        inner = residual.conv(self.channels, 3, self.stride, dtype=self.dtype, name="conv1")(active)
+        inner = nn.relu(residual.norm(train, dtype=self.dtype, name="norm2")(inner))
+        inner = nn.Dropout(self.dropout, deterministic=not train)(inner)
+        return residual.conv(self.channels, 3, dtype=self.dtype, name="conv2")(inner) + x, preact
 
 
 class WideResNet(nn.Module):
-    """WRN-`depth`-`width`.
+    """WRN-depth-width, for small images.
 
-    Taps, with shapes for WRN-16-2 and 32 x 32 images: `stem` `[batch, 32, 32, 16]`; `stage1` `[batch, 32, 32, 32]`,
-    `stage2` `[batch, 16, 16, 64]`, `stage3` `[batch, 8, 8, 128]`. In a pre-activation network a stage ends with a
-    sum, without ReLU: `stage1` and `stage2` are that sum's ReLU, `stage3` the ReLU after the last norm, and
-    `stage1/preact` .. what the ReLU was taken of; `stage1/block0` .. are the sums; `pooled` `[batch, 128]`.
+    Zagoruyko & Komodakis, "Wide Residual Networks", BMVC 2016, https://arxiv.org/abs/1605.07146; equal to
+    `models/wrn.py` of https://github.com/HobbitLong/RepDistiller, so that (depth, width) = (40, 2) is its wrn_40_2.
+    Pooling is over all that is left, which for 32x32 is their 8x8.
 
-    Fields:
-        depth: 6 n + 4: 16, 28, 40.
+    Taps, for x `[batch, 32, 32, 3]`, with w = width and n = (depth - 4) / 6 blocks in a stage. As in RepDistiller,
+    stages are the bare sums, since no ReLU ends a stage of a pre-activation network; `nn.relu(stage1/preact)` is the
+    activation to compare with other families' `stage1`.
+        stem: `[batch, 32, 32, 16]`, after the first convolution.
+        stage1, stage2, stage3: `[batch, 32, 32, 16w]`, `[batch, 16, 16, 32w]`, `[batch, 8, 8, 64w]`, the sums.
+        stage1/preact ..: the same after the BatchNorm that follows (the first of the next stage, or the last of
+            all), before its ReLU.
+        stage1/block0 .. stage3/block{n-1}: the sum each block gives; the last of a stage is the stage.
+        pooled: `[batch, 64w]`, of `nn.relu(stage3/preact)`, float32.
+
+    Attributes:
+        classes: number of logits.
+        depth: 6n+4: 10, 16, 22, 28, 40.
+        width: multiplies the 16, 32, 64 channels of the stages.
+        dropout: rate of dropout between the two convolutions of a block.
+        dtype: of the computation; params, statistics and the last layer are float32.
+
+    Raises:
+        UserError: on construction, if `depth` is not 6n+4.
     """
 
     classes: int
@@ -53,22 +69,24 @@ class WideResNet(nn.Module):
     dropout: float = 0.0
     dtype: Any = jnp.float32
 
+    def __post_init__(self):
+        residual.blocks_per_stage("WideResNet", self.depth, rest=4)
+        super().__post_init__()
+
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> Output:
-        blocks, rest = divmod(self.depth - 4, 6)
-        if rest or blocks < 1:
-            near = 6 * max(1, blocks) + 4
-            raise UserError(f"wide_resnet has no depth {self.depth}; it is 6 n + 4, such as {near} or {near + 6}")
-        taps = {}
-        x = taps["stem"] = residual.convolution(16, 3, dtype=self.dtype, name="stem")(x.astype(self.dtype))
-        for number, channels in enumerate((16, 32, 64), 1):
+        blocks = residual.blocks_per_stage("WideResNet", self.depth, rest=4)
+        taps, name = {}, ""
+        x = taps["stem"] = residual.conv(16, 3, dtype=self.dtype, name="stem_conv")(x)
+        for number, channels, stride in ((1, 16, 1), (2, 32, 2), (3, 64, 2)):
+            before, name = name, f"stage{number}"
             for index in range(blocks):
-                stride = 2 if index == 0 and number > 1 else 1
-                block = PreActivation(
-                    channels * self.width, stride, self.dropout, self.dtype, name=f"stage{number}_block{index}"
-                )
-                x = taps[f"stage{number}/block{index}"] = block(x, train)
-            before = x if number < 3 else residual.norm(train, dtype=self.dtype, name="norm")(x)
-            taps[f"stage{number}/preact"], taps[f"stage{number}"] = before, nn.relu(before)
-        logits = residual.classify(taps["stage3"], self.classes, dtype=self.dtype, taps=taps)
-        return Output(logits, taps)
+                block = functools.partial(PreactivationBlock, channels * self.width, stride if index == 0 else 1)
+                x, preact = block(self.dropout, self.dtype, name=f"{name}_block{index}")(x, train)
+                taps[f"{name}/block{index}"] = x
+                if index == 0 and before:
+                    taps[f"{before}/preact"] = preact
+            taps[name] = x
+        preact = taps["stage3/preact"] = residual.norm(train, dtype=self.dtype, name="final_norm")(x)
+        pooled = taps["pooled"] = residual.pool(nn.relu(preact))
+        return Output(residual.classifier(self.classes)(pooled), taps)

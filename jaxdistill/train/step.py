@@ -33,57 +33,17 @@ def make_step(
         tx: the optimizer.
         augment: batch -> batch, on the device; the networks see one and the same result. Its randomness is a
             function of the examples, not of the step (`data.augment`).
-        accumulate: how many micro-batches the gradient is summed over. Sums and counts are added, so that the
-            update equals the large batch's, up to batch statistics, which are each micro-batch's own.
+        accumulate: how many micro-batches the gradient is summed over.
 
     The metrics are float32 scalars: every term's mean under its own name, `loss` their weighted sum,
-    `grad_norm`, and `weight_norm` after the update. `frozen` is `{name: {collection: tree}}`, never changed, never differentiated.
+    `grad_norm`, and `weight_norm` after the update. `frozen` is `{name: {collection: tree}}`, never changed,
+    never differentiated.
     """
-
-    def loss_fn(params, variables, frozen, batch, keys, now, totals):
-        outputs, changed = run(networks, core.merge(params, variables, frozen), batch, keys)
-        metrics, loss = {}, jnp.float32(0)
-        for name, term in terms.items():
-            values, changed[name] = term.method.apply(
-                core.merge(params, variables, frozen).get(name, {}),
-                outputs[term.student],
-                jax.lax.stop_gradient(outputs.get(term.teacher)),
-                batch,
-                rngs={"method": keys[name]},
-                mutable=[*variables.get(name, {})],
-            )
-            valid = term.method.valid(batch)
-            metrics[name] = core.mean(values, valid, share=_count(valid) / jnp.maximum(totals[name], 1.0))
-            loss += term.weight(now) * metrics[name]
-        variables = {name: dict(own) | dict(changed.get(name, {})) for name, own in variables.items()}
-        return loss, (metrics | {"loss": loss}, variables)
-
-    def gradients(state, frozen, batch):
-        keys = core.fold_in(jax.random.fold_in(state.key, state.step), [*networks, *terms])
-        totals = {name: _count(term.method.valid(batch)) for name, term in terms.items()}
-        grad = jax.grad(loss_fn, has_aux=True)
-        if accumulate == 1:
-            return grad(state.params, state.variables, frozen, batch, keys, state.step, totals)
-
-        def add(carry, part):
-            grads, metrics, variables = carry
-            number, micro = part
-            own = {name: jax.random.fold_in(key, number) for name, key in keys.items()}
-            new, (said, variables) = grad(state.params, variables, frozen, micro, own, state.step, totals)
-            return (jax.tree.map(jnp.add, grads, new), jax.tree.map(jnp.add, metrics, said), variables), None
-
-        zero = jax.tree.map(jnp.zeros_like, state.params)
-        nothing = dict.fromkeys([*terms, "loss"], jnp.float32(0))
-        parts = (jnp.arange(accumulate), jax.tree.map(_interleave, batch))
-        (grads, metrics, variables), _ = jax.lax.scan(add, (zero, nothing, state.variables), parts)
-        return grads, (metrics, variables)
-
-    def _interleave(x):
-        # Row i goes to micro-batch i mod n: a batch sharded over its rows stays where it is.
-        return x.reshape(x.shape[0] // accumulate, accumulate, *x.shape[1:]).swapaxes(0, 1)
+    gradients = accumulated(jax.grad(make_loss(networks, terms), has_aux=True), terms, accumulate)
 
     def step(state, frozen, batch):
-        grads, (metrics, variables) = gradients(state, frozen, augment(batch))
+        keys = core.fold_in(jax.random.fold_in(state.key, state.step), [*networks, *terms])
+        grads, (metrics, variables) = gradients(state, frozen, augment(batch), keys)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         known = core.merge(params, variables, frozen)
@@ -96,6 +56,67 @@ def make_step(
         return state.replace(step=state.step + 1, params=params, variables=variables, opt_state=opt_state), metrics
 
     return step
+
+
+def make_loss(networks: Mapping[str, Source], terms: Mapping[str, Term]) -> Callable:
+    """Returns `loss_fn(params, variables, frozen, batch, keys, now, totals) -> (loss, (metrics, variables))`.
+
+    `totals` counts each term's predictions in the whole batch, of which `batch` may be a part: the losses of
+    the parts add up to the whole one's.
+    """
+
+    def loss_fn(params, variables, frozen, batch, keys, now, totals):
+        known = core.merge(params, variables, frozen)
+        outputs, changed = run(networks, known, batch, keys)
+        metrics, loss = {}, jnp.float32(0)
+        for name, term in terms.items():
+            values, changed[name] = term.method.apply(
+                known.get(name, {}),
+                outputs[term.student],
+                jax.lax.stop_gradient(outputs.get(term.teacher)),
+                batch,
+                rngs={"method": keys[name]},
+                mutable=[*variables.get(name, {})],
+            )
+            valid = term.method.valid(batch)
+            metrics[name] = core.mean(values, valid, share=_count(valid) / jnp.maximum(totals[name], 1.0))
+            loss += term.weight(now) * metrics[name]
+        variables = {name: dict(own) | dict(changed.get(name, {})) for name, own in variables.items()}
+        return loss, (metrics | {"loss": loss}, variables)
+
+    return loss_fn
+
+
+def accumulated(grad: Callable, terms: Mapping[str, Term], parts: int) -> Callable:
+    """Wraps the gradient of `make_loss` to be summed over micro-batches: `(state, frozen, batch, keys) -> ...`.
+
+    Sums and counts are added, so that the result equals the large batch's, up to batch statistics, which are
+    each micro-batch's own.
+    """
+
+    def gradients(state, frozen, batch, keys):
+        totals = {name: _count(term.method.valid(batch)) for name, term in terms.items()}
+        if parts == 1:
+            return grad(state.params, state.variables, frozen, batch, keys, state.step, totals)
+
+        def add(carry, part):
+            grads, metrics, variables = carry
+            number, micro = part
+            own = {name: jax.random.fold_in(key, number) for name, key in keys.items()}
+            new, (said, variables) = grad(state.params, variables, frozen, micro, own, state.step, totals)
+            return (jax.tree.map(jnp.add, grads, new), jax.tree.map(jnp.add, metrics, said), variables), None
+
+        nothing = dict.fromkeys([*terms, "loss"], jnp.float32(0))
+        start = (jax.tree.map(jnp.zeros_like, state.params), nothing, state.variables)
+        split = (jnp.arange(parts), jax.tree.map(interleave, batch))
+        (grads, metrics, variables), _ = jax.lax.scan(add, start, split)
+        return grads, (metrics, variables)
+
+    def interleave(x):
+        # Row i goes to micro-batch i mod n: a batch sharded over its rows stays where it is.
+        return x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1)
+
+    return gradients
 
 
 def _count(valid: jax.Array) -> jax.Array:

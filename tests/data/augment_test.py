@@ -1,4 +1,4 @@
-"""Augmentation: what each transform does to tiny images, and that its randomness is a function of the example."""
+"""Augmentation: what each transform does to tiny images, and that it is a function of the example."""
 
 import jax
 import jax.numpy as jnp
@@ -108,9 +108,7 @@ def test_rotate_turns_both_ways_up_to_the_given_degrees(monkeypatch):
     assert 14 < found.max() <= 15
 
 
-@pytest.mark.parametrize(
-    ("u", "v", "expected"), [(1, -1, [0.45, 0.75]), (1, 1, [0.15, 1.0]), (-1, 0, [0.1, 0.3])]
-)
+@pytest.mark.parametrize(("u", "v", "expected"), [(1, -1, [0.45, 0.75]), (1, 1, [0.15, 1.0]), (-1, 0, [0.1, 0.3])])
 def test_jitter_by_hand(monkeypatch, u, v, expected):
     monkeypatch.setattr(jax.random, "uniform", lambda *_, **__: jnp.array([u, v], jnp.float32))
     image = jnp.array([[0.2, 0.6]])[..., None]
@@ -162,20 +160,14 @@ def test_cutmix_pastes_a_box_of_the_drawn_area():
     assert set(columns.sum(1).tolist()) == set(range(6, 12))
 
 
-@pytest.mark.parametrize("name", ["mixup:1", "cutmix:1"])
-def test_a_pair_with_one_unlabelled_is_unlabelled(name):
-    batch = raw(rows=4)
-    batch["label"] = jnp.array([0, 1, 2, UNLABELLED])
-    label = np.asarray(run((name,), batch)["label"])
-    np.testing.assert_array_equal(label[[0, 3]], np.zeros((2, 3)))
-    np.testing.assert_allclose(label[[1, 2]].sum(1), 1, atol=1e-6)
-
-
-@pytest.mark.parametrize("name", ["mixup:1", "cutmix:1"])
-def test_the_mask_of_a_pair_is_the_product(name):
+def test_a_pair_is_unlabelled_if_either_is_and_its_mask_is_the_product():
     batch = raw(rows=5)
-    batch["mask"] = jnp.array([1.0, 1.0, 1.0, 1.0, 0.0])
-    np.testing.assert_array_equal(run((name,), batch)["mask"], [0, 1, 1, 1, 0])
+    batch["label"] = jnp.array([0, 1, 2, 1, UNLABELLED])
+    batch["mask"] = jnp.array([1.0, 0.0, 1.0, 1.0, 1.0])
+    result = run(("mixup:1",), batch)
+    np.testing.assert_array_equal(result["label"][jnp.array([0, 4])], np.zeros((2, 3)))
+    np.testing.assert_allclose(np.sum(result["label"][1:4], 1), 1, atol=1e-6)
+    np.testing.assert_array_equal(result["mask"], [1, 0, 1, 0, 1])
 
 
 def test_what_is_not_mixed_passes_unchanged():
@@ -206,21 +198,22 @@ def test_black_is_filled_in_before_standardisation():
     np.testing.assert_array_equal(result["image"], np.full((8, 6, 5, 1), -2.0))
 
 
-@pytest.mark.parametrize("name", ONE_IMAGE)
-def test_an_example_in_a_view_is_one_image_in_every_batch(name):
+def test_an_example_in_a_view_is_one_image_in_every_batch():
     batch = raw()
-    images = np.asarray(run((name,), batch)["image"])
+    images = np.asarray(run(ONE_IMAGE, batch)["image"])
     rows = jnp.array([6, 1, 3])
-    np.testing.assert_array_equal(run((name,), {k: v[rows] for k, v in batch.items()})["image"], images[rows])
+    elsewhere = {name: values[rows] for name, values in batch.items()}
+    np.testing.assert_allclose(run(ONE_IMAGE, elsewhere)["image"], images[rows], atol=1e-6)
 
 
-@pytest.mark.parametrize("name", [*ONE_IMAGE, "mixup:1", "cutmix:1"])
+@pytest.mark.parametrize("name", ["pad_crop:2", "cutmix:1"])
 def test_index_view_and_seed_each_change_the_image(name):
     batch = raw(rows=16)
     batch["image"] = jnp.broadcast_to(batch["image"][:1], batch["image"].shape).at[8:].add(64)
-    images = np.asarray(run((name,), batch)["image"])
+    apply = jax.jit(augment.build((name,), **PLAIN))
+    images = np.asarray(apply(batch)["image"])
     assert len(distinct(images[:8])) > 1
-    again = run((name,), batch | {"view": batch["view"] + 1})["image"]
+    again = apply(batch | {"view": batch["view"] + 1})["image"]
     other = run((name,), batch, seed=1)["image"]
     assert (images != again).any()
     assert (images != other).any()
@@ -234,6 +227,13 @@ def test_views_are_independent_copies_and_the_first_is_the_only_one():
     np.testing.assert_allclose(three["image"], one["image"], atol=1e-6)
     for first, second in [("image", "image2"), ("image", "image3"), ("image2", "image3")]:
         assert (np.abs(three[first] - three[second]).max((1, 2, 3)) > 1e-3).all()
+
+
+def test_transforms_apply_in_the_order_of_the_list():
+    white = raw() | {"image": jnp.ones((8, 4, 4, 1))}
+    alone = run(("cutout:1",), white)["image"]
+    np.testing.assert_array_equal(run(("flip", "cutout:1"), white)["image"], alone)
+    assert (run(("cutout:1", "flip"), white)["image"] != alone).any()
 
 
 def test_another_transform_changes_no_key():
@@ -255,10 +255,9 @@ def test_keys_do_not_depend_on_the_default_generator():
         np.testing.assert_array_equal(run(("pad_crop:2",), batch)["image"], expected)
 
 
-@pytest.mark.parametrize("mix", ["mixup:0.2", "cutmix:1"])
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 7, 1), (5, 3, 3)])
-def test_images_of_any_size_and_channels(shape, mix):
-    names = ("pad_crop:9", "flip", "rotate:180", "jitter:1,1", "cutout:2", mix)
+def test_images_of_any_size_and_channels(shape):
+    names = ("pad_crop:9", "flip", "rotate:180", "jitter:1,1", "cutout:2", "cutmix:1")
     channels = shape[-1]
     image = run(names, raw(3, shape), mean=(0.0,) * channels, std=(1.0,) * channels)["image"]
     assert image.shape == (3, *shape)
@@ -266,18 +265,19 @@ def test_images_of_any_size_and_channels(shape, mix):
     assert np.all((image >= 0) & (image <= 1))
 
 
-def test_sharded_over_devices_is_the_same_and_compiles_once():
-    batch = raw(rows=16)
-    mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
-    sharded = jax.device_put(batch, NamedSharding(mesh, P("data")))
+def test_sharded_over_devices_is_the_same_and_compiles_once(compiled):
+    def sharded(batch):
+        return apply(batch)
+
     apply = augment.build((*ONE_IMAGE, "cutmix:1"), **PLAIN)
-    step = jax.jit(apply)
+    step, batch = jax.jit(sharded), raw(rows=16)
+    mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
     for view in range(3):
-        now = {"view": batch["view"] + view}
-        result = step(sharded | jax.device_put(now, NamedSharding(mesh, P("data"))))
-        for name, expected in jax.jit(apply)(batch | now).items():
-            np.testing.assert_allclose(result[name], expected, atol=1e-6)
-    assert step._cache_size() == 1
+        now = batch | {"view": jnp.full(16, view, jnp.int32)}
+        result = step(jax.device_put(now, NamedSharding(mesh, P("data"))))
+    assert compiled("sharded") == 1
+    for name, expected in jax.jit(apply)(now).items():
+        np.testing.assert_allclose(result[name], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(

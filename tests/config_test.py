@@ -1,0 +1,164 @@
+"""Configs: inheritance, durations, overrides."""
+
+import pytest
+import runs
+from ml_collections import ConfigDict
+
+from jaxdistill import config as configs
+from jaxdistill import launch
+from jaxdistill.errors import UserError
+
+
+def parsed(*flags):
+    config, _ = launch.parse(["launch", "--config", runs.TINY, *flags])
+    return config.to_dict()
+
+
+def test_a_stage_inherits_the_top_level():
+    stages = configs.stages(parsed())
+    assert list(stages) == ["teacher", "distil", "evaluate"]
+    teacher, distil = stages["teacher"], stages["distil"]
+    assert list(teacher["networks"]) == ["teacher"]  # its cast, and no more
+    assert teacher["networks"]["teacher"] == parsed()["networks"]["teacher"] | {"source": "trained", "weights": ""}
+    assert list(teacher["terms"]) == ["task"]
+    assert teacher["terms"]["task"]["student"] == "teacher"
+    assert (teacher["data"]["labels"], distil["data"]["labels"]) == (0, 20)  # merged key by key
+    assert teacher["data"]["augment"] == distil["data"]["augment"]
+    assert distil["networks"] == parsed()["networks"]
+    assert stages["evaluate"]["networks"]["slow"]["widths"] == (8,)  # like the student
+
+
+def test_overrides_reach_the_stages_that_inherit():
+    stages = configs.stages(parsed("--config.terms.kd.temperature=5", "--config.networks.student.widths=(3,)"))
+    assert stages["distil"]["terms"]["kd"]["temperature"] == 5.0
+    assert stages["evaluate"]["networks"]["slow"]["widths"] == (3,)
+
+
+def test_overrides_of_one_stage_leave_the_others():
+    flags = (
+        "--config.stages.distil.terms.kd.temperature=5",
+        "--config.stages.distil.optimizer.clip=2",
+        "--config.stages.distil.evaluate.every=3",
+        "--config.stages.distil.batch=32",
+        "--config.stages.distil.rate=0.5",
+    )
+    plain, stages = configs.stages(parsed()), configs.stages(parsed(*flags))
+    assert stages["teacher"] == plain["teacher"]
+    distil = stages["distil"]
+    assert list(distil["terms"]) == ["kd", "task"]
+    assert distil["terms"]["kd"] == plain["distil"]["terms"]["kd"] | {"temperature": 5.0}
+    assert distil["optimizer"] == {"name": "adam", "clip": 2.0}
+    assert distil["evaluate"] == plain["distil"]["evaluate"] | {"every": 3}
+    assert (distil["batch"], distil["rate"]) == (32, 0.5)
+
+
+def test_defaults_of_methods_and_models_can_be_set():
+    config = parsed("--config.terms.task.label_smoothing=0.1", "--config.networks.student.dtype=bfloat16")
+    assert config["terms"]["task"]["label_smoothing"] == 0.1
+    assert config["networks"]["student"]["dtype"] == "bfloat16"
+
+
+def test_values_after_a_space():
+    assert parsed("--config.batch", "32")["batch"] == 32
+
+
+BAD_FLAGS = [
+    (("--config.terms.kd.temprature=2",), "no config key 'terms.kd.temprature'; did you mean 'terms.kd.temperature'"),
+    (("--config.setps=2",), "no config key 'setps'; did you mean 'steps'"),
+    (("--config.stages.distill.steps=2",), "did you mean 'stages.distil'"),
+    (("--config.stages.teacher.terms.kd.temperature=2",), "no config key 'stages.teacher.terms.kd'"),
+    (("--config.batch=many",), "many"),
+    (("--config.batch=2.5",), "2.5"),
+    (("--config.terms=3",), "is a section"),
+    (("--config.batch",), "has no value"),
+    (("extra",), "what is 'extra'"),
+    (("--confg.batch=2",), "confg"),
+    (("--wokdir=x",), "wokdir"),
+]
+
+
+@pytest.mark.parametrize(("flags", "message"), BAD_FLAGS, ids=lambda x: str(x)[:40])
+def test_bad_flags(flags, message):
+    with pytest.raises(UserError) as caught:
+        parsed(*flags)
+    assert message in str(caught.value)
+
+
+def test_durations():
+    """45 examples in batches of 10: 4.5 steps are an epoch."""
+    settings = {
+        "steps": 0,
+        "epochs": 20,
+        "rate": {"start": 0.1, "times": 0.1, "at_epochs": (10, 16)},
+        "weight": {"name": "warmup", "warmup_epochs": 2, "decay_examples": 100},
+        "evaluate": {"every": 0, "every_epochs": 4},
+        "checkpoint": {"every": 7, "every_epochs": 0},
+    }
+    assert configs.in_steps(settings, 4.5, 10) == {
+        "steps": 90,
+        "rate": {"start": 0.1, "times": 0.1, "at": (45, 72)},
+        "weight": {"name": "warmup", "warmup_steps": 9, "decay_steps": 10},
+        "evaluate": {"every": 18},
+        "checkpoint": {"every": 7},
+    }
+
+
+def test_a_stage_with_a_length_of_its_own_forgets_the_inherited_one():
+    shared = {"steps": 0, "epochs": 30, "networks": {}, "terms": {}}
+    stages = configs.stages(shared | {"stages": {"a": {"steps": 5}, "b": {}}})
+    assert "epochs" not in stages["a"]
+    assert (stages["a"]["steps"], stages["b"]["epochs"]) == (5, 30)
+
+
+def test_stages_run_after_those_whose_weights_they_read():
+    def stage(weights=""):
+        return {"networks": {"net": {"weights": weights}}}
+
+    config = {"networks": {}, "terms": {}, "stages": {"a": stage("stage:c"), "b": stage(), "c": stage("stage:b#net")}}
+    assert list(configs.stages(config)) == ["b", "c", "a"]
+    config["stages"]["b"] = stage("stage:a")
+    with pytest.raises(UserError, match="in a circle: a -> c -> b -> a"):
+        configs.stages(config)
+    config["stages"]["b"] = stage("stage:teachr")
+    with pytest.raises(UserError, match="weights of network 'net' in stage 'b': 'teachr'"):
+        configs.stages(config)
+
+
+def written(folder, body):
+    path = folder / "mine.py"
+    path.write_text(f"from ml_collections import ConfigDict\n\ndef get_config(mode=''):\n    c = ConfigDict()\n{body}\n    return c\n")
+    return str(path)
+
+
+BAD_FILES = [
+    ("    c.bacth = 3", "no config key 'bacth'; did you mean 'batch'"),
+    ("    c.data = dict(nme='digits')", "no config key 'data.nme'; did you mean 'data.name'"),
+    ("    c.data = dict(splits=dict(trian='x'))", "no config key 'data.splits.trian'; did you mean"),
+    ("    c.data = 'digits'", "'data' is 'digits'; it is a section"),
+    ("    c.stages = dict(a=dict(stpes=3))", "no config key of stage 'a' 'stpes'; did you mean 'steps'"),
+    ("    c = 3", "returned int"),
+    ("    raise ValueError('oh')", "cannot be read as a config: ValueError: oh"),
+]
+
+
+@pytest.mark.parametrize(("body", "message"), BAD_FILES)
+def test_bad_files(tmp_path, body, message):
+    with pytest.raises(UserError) as caught:
+        configs.read(written(tmp_path, body))
+    assert message in str(caught.value)
+
+
+def test_missing_file():
+    with pytest.raises(UserError, match="no config file 'configs/digit/kd.py'; did you mean 'configs/digits/kd.py'"):
+        configs.read("configs/digit/kd.py")
+
+
+def test_configs_of_the_package_are_found_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert isinstance(configs.read("configs/digits/kd.py"), ConfigDict)
+
+
+def test_differences():
+    old, new = {"a": {"b": 1, "c": [1]}, "d": 2}, {"a": {"b": 1, "c": [2]}, "e": 3}
+    expected = ["a.c: [1] -> [2]", "d: 2 -> '(absent)'", "e: '(absent)' -> 3"]
+    assert configs.differences(old, new) == expected

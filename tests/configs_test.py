@@ -1,0 +1,69 @@
+"""Every config that ships builds, says what it must, and runs end to end in its smallest form."""
+
+import ast
+import pathlib
+
+import numpy as np
+import pytest
+import runs
+
+from jaxdistill import config as configs
+from jaxdistill import launch, pipeline
+
+ROOT = pathlib.Path(__file__).parents[1]
+FILES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "configs").rglob("*.py"))
+
+SHAPES = {"mnist": (28, 28, 1, 10), "cifar10": (32, 32, 3, 10), "cifar100": (32, 32, 3, 100)}
+
+
+@pytest.fixture(autouse=True)
+def at_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def stand_in(folder, file):
+    """Flags that put random images of the right shape in the place of a dataset that must be prepared first."""
+    name = configs.read(file).data.name
+    if name not in SHAPES:
+        return []
+    *shape, classes = SHAPES[name]
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for role, rows in (("train", 128), ("validation", 64), ("test", 64)):
+        arrays[f"{role}_image"] = rng.integers(0, 256, (rows, *shape), np.uint8)
+        arrays[f"{role}_label"] = np.arange(rows) % classes
+    path = folder / "random.npz"
+    np.savez(path, **arrays)
+    return ["--config.data.name=npz", f"--config.data.path={path}"]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_docstring(file):
+    text = ast.get_docstring(ast.parse((ROOT / file).read_text()))
+    assert f"python -m jaxdistill.launch --config {file} --workdir" in text
+    assert f"{file}:smoke" in text
+    assert "Measured:" in text
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_builds(file, tmp_path):
+    config, _ = launch.parse(["launch", "--config", file, *stand_in(tmp_path, file)])
+    stages = pipeline.prepare(config.to_dict(), tmp_path)
+    assert any(stage.settings["kind"] == "evaluate" for stage in stages.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", FILES)
+def test_smoke(file, tmp_path):
+    flags = [*stand_in(tmp_path, file), "--config.mesh.data=-1"]
+    assert runs.launched(tmp_path / "run", *flags, config=f"{file}:smoke") == 0
+    rows = runs.results(tmp_path / "run")
+    assert len(rows) >= 3
+    assert all(np.isfinite(value) for row in rows for value in row.values() if isinstance(value, float))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_smoke_on_the_real_data(name, tmp_path, tfds_dir):
+    flags = [f"--config.data.data_dir={tfds_dir}"]
+    assert runs.launched(tmp_path / "run", *flags, config=f"configs/{name}/kd.py:smoke") == 0

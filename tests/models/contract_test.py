@@ -1,0 +1,97 @@
+"""What every family promises, on its smallest member."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdistill import core
+from jaxdistill.models.cifar_resnet import CifarResNet
+from jaxdistill.models.mlp import MLP
+from jaxdistill.models.resnet import ResNet
+from jaxdistill.models.wide_resnet import WideResNet
+
+SMALL = {
+    "mlp": MLP(3, widths=(5, 4)),
+    "cifar_resnet": CifarResNet(3, depth=8),
+    "resnet": ResNet(3, depth=18),
+    "wide_resnet": WideResNet(3, depth=10, width=1),
+}
+CONVOLUTIONAL = [name for name in SMALL if name != "mlp"]
+IMAGES = jax.random.normal(jax.random.key(1), (4, 8, 8, 3))
+
+
+@functools.cache
+def initialised(name):
+    variables = jax.eval_shape(SMALL[name].init, jax.random.key(0), IMAGES)
+    # Drawn by numpy, since compiling an initialisation takes seconds; variances must be positive.
+    draw = np.random.default_rng(0)
+    return jax.tree.map(lambda leaf: jnp.asarray(draw.uniform(0.1, 0.3, leaf.shape), leaf.dtype), variables)
+
+
+@functools.cache
+def output(name):
+    return jax.jit(SMALL[name].apply)(initialised(name), IMAGES)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_class_is_called_as_its_file(name):
+    model = type(SMALL[name])
+    assert model.__module__ == f"jaxdistill.models.{name}"
+    assert model.__name__.lower() == name.replace("_", "")
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_output_is_finite_float32_and_logits_are_the_head_of_pooled(name):
+    said = output(name)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(said))
+    assert said.logits.dtype == jnp.float32
+    assert said.logits.shape == (4, 3)
+    head = initialised(name)["params"]["head"]
+    expected = np.asarray(said.tap("pooled")) @ np.asarray(head["kernel"]) + np.asarray(head["bias"])
+    np.testing.assert_allclose(said.logits, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_bfloat16_computes_in_it_and_keeps_variables_in_float32(name):
+    model = SMALL[name].clone(dtype=jnp.bfloat16)
+    said, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), IMAGES)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+    pooled = said.taps.pop("pooled")
+    assert said.logits.dtype == pooled.dtype == jnp.float32
+    assert {tap.dtype for tap in said.taps.values()} == {jnp.dtype("bfloat16")}
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
+@pytest.mark.parametrize("train", [True, False])
+def test_batch_statistics_change_in_training_only(name, train):
+    model = SMALL[name]
+
+    def changed(variables):
+        _, new = model.apply(variables, IMAGES, train=train, mutable=["batch_stats"])
+        return jax.tree.map(lambda a, b: jnp.any(a != b), new["batch_stats"], variables["batch_stats"])
+
+    leaves = jax.tree.leaves(jax.jit(changed)(initialised(name)))
+    assert len(leaves) >= 14
+    assert all(bool(leaf) == train for leaf in leaves)
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
+def test_pooled_is_the_mean_of_the_last_activation_and_blocks_end_in_their_stage(name):
+    taps = output(name).taps
+    stages = sorted(tap for tap in taps if tap.startswith("stage") and "/" not in tap)
+    last = nn.relu(taps[f"{stages[-1]}/preact"])
+    np.testing.assert_allclose(taps["pooled"], np.mean(last, axis=(1, 2)), rtol=1e-5)
+    for stage in stages:
+        blocks = sorted(tap for tap in taps if tap.startswith(f"{stage}/block"))
+        np.testing.assert_array_equal(taps[blocks[-1]], taps[stage])
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_no_bias_before_a_normalisation(name):
+    shapes = jax.eval_shape(SMALL[name].init, jax.random.key(0), IMAGES)["params"]
+    names = [core.path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(shapes)]
+    assert not [path for path in names if "conv" in path and not path.endswith("kernel")]

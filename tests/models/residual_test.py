@@ -1,0 +1,86 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdistill.models import residual
+
+
+def test_strided_convolution_pads_as_torch():
+    image, kernel = np.arange(16.0).reshape(4, 4), np.arange(1.0, 10.0).reshape(3, 3)
+    layer = residual.conv(1, 3, stride=2, dtype=jnp.float32, name="conv")
+    params = {"kernel": jnp.asarray(kernel[:, :, None, None], jnp.float32)}
+    said = layer.apply({"params": params}, jnp.asarray(image[None, :, :, None], jnp.float32))
+    # torch.nn.Conv2d(1, 1, 3, stride=2, padding=1): one zero on each side, a window at every other place.
+    padded = np.pad(image, 1)
+    expected = [[np.sum(padded[i : i + 3, j : j + 3] * kernel) for j in (0, 2)] for i in (0, 2)]
+    assert expected[0][0] == 0 * 5 + 1 * 6 + 4 * 8 + 5 * 9
+    np.testing.assert_array_equal(said[0, :, :, 0], expected)
+
+
+def test_pointwise_convolution_with_stride_takes_the_first_of_each_pair():
+    layer = residual.conv(1, 1, stride=2, dtype=jnp.float32, name="conv")
+    image = jnp.arange(16.0).reshape(1, 4, 4, 1)
+    said = layer.apply({"params": {"kernel": jnp.ones((1, 1, 1, 1))}}, image)
+    np.testing.assert_array_equal(said[0, :, :, 0], [[0, 2], [8, 10]])
+
+
+def test_convolution_starts_with_kaiming_fan_out():
+    layer = residual.conv(64, 3, dtype=jnp.float32, name="conv")
+    kernel = layer.init(jax.random.key(0), jnp.zeros((1, 4, 4, 8)))["params"]["kernel"]
+    assert kernel.shape == (3, 3, 8, 64)
+    np.testing.assert_allclose(np.std(kernel), np.sqrt(2 / (3 * 3 * 64)), rtol=0.03)
+
+
+def test_classifier_starts_as_torch_linear():
+    kernel = residual.classifier(50).init(jax.random.key(0), jnp.zeros((1, 100)))["params"]["kernel"]
+    assert 0.099 < np.abs(kernel).max() <= 0.1
+
+
+def test_norm_by_hand():
+    x = jnp.asarray([1.001, 0.999]).reshape(2, 1, 1, 1)  # mean 1, biased variance 1e-6
+    variables = {
+        "params": {"scale": jnp.ones(1), "bias": jnp.zeros(1)},
+        "batch_stats": {"mean": jnp.zeros(1), "var": jnp.ones(1)},
+    }
+    said = residual.norm(False, dtype=jnp.float32, name="norm").apply(variables, x)
+    np.testing.assert_allclose(said.ravel(), np.array([1.001, 0.999]) / np.sqrt(1 + 1e-5), rtol=1e-6)
+
+    layer = residual.norm(True, dtype=jnp.float32, name="norm")
+    said, changed = layer.apply(variables, x - 1, mutable=["batch_stats"])
+    np.testing.assert_allclose(said.ravel(), np.array([1e-3, -1e-3]) / np.sqrt(1e-6 + 1e-5), rtol=1e-3)
+    _, changed = layer.apply(variables, x, mutable=["batch_stats"])
+    np.testing.assert_allclose(changed["batch_stats"]["mean"], [0.1], rtol=1e-6)
+    np.testing.assert_allclose(changed["batch_stats"]["var"], [0.9], rtol=1e-6)
+
+
+def test_bottleneck_strides_in_its_3x3():
+    block = residual.Bottleneck(2, stride=2)
+    _, state = jax.eval_shape(
+        lambda x: block.init_with_output(jax.random.key(0), x, capture_intermediates=True),
+        jnp.zeros((1, 8, 8, 3)),
+    )
+    shapes = {name: layer["__call__"][0].shape for name, layer in state["intermediates"].items() if "conv" in name}
+    assert shapes == {
+        "conv1": (1, 8, 8, 2),
+        "conv2": (1, 4, 4, 2),
+        "conv3": (1, 4, 4, 8),
+        "shortcut_conv": (1, 4, 4, 8),
+    }
+
+
+@pytest.mark.parametrize(("block", "last"), [(residual.BasicBlock, "norm2"), (residual.Bottleneck, "norm3")])
+def test_block_is_its_shortcut_when_the_branch_is_silent(block, last):
+    x = jax.random.normal(jax.random.key(1), (1, 4, 4, 8))
+    silent = block(8 if last == "norm2" else 2)
+    variables = silent.init(jax.random.key(0), x)
+    assert not [name for name in variables["params"] if "shortcut" in name]
+    variables["params"][last]["scale"] = jnp.zeros(8)
+    np.testing.assert_array_equal(silent.apply(variables, x), x)
+
+
+def test_pool_is_a_float32_mean_over_space():
+    x = jnp.asarray([256.0, 1.0, 1.0, 1.0], jnp.bfloat16).reshape(1, 2, 2, 1)
+    said = residual.pool(x)
+    assert said.dtype == jnp.float32
+    np.testing.assert_array_equal(said, [[64.75]])  # bfloat16 has 64.5 and 65

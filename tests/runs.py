@@ -1,0 +1,36 @@
+"""Runs of the launcher in this process, and what they left."""
+
+import json
+import pathlib
+
+import jax
+import numpy as np
+
+from jaxdistill import launch
+from jaxdistill.train import checkpoint, sharding
+
+TINY = str(pathlib.Path(__file__).parent / "configs" / "tiny.py")
+
+
+def launched(workdir, *flags, config=TINY):
+    """Runs the command; returns its exit status."""
+    return launch.main(["launch", "--config", config, "--workdir", str(workdir), *flags])
+
+
+def weights(workdir, stage, step):
+    """Every array of a checkpoint, by name."""
+    folder = pathlib.Path(workdir) / stage / checkpoint.FOLDER
+    whole = sharding.replicated(sharding.make_mesh({"data": -1}))
+    arrays = checkpoint.about(folder, step)["arrays"]
+    wanted = {n: jax.ShapeDtypeStruct(tuple(shape), dtype, sharding=whole) for n, (shape, dtype) in arrays.items()}
+    return {name: np.asarray(value) for name, value in checkpoint.read(folder, step, wanted).items()}
+
+
+def lines(workdir):
+    """The lines of `metrics.jsonl`, without what depends on the clock."""
+    read = [json.loads(line) for line in (pathlib.Path(workdir) / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "examples_per_second"} for line in read]
+
+
+def results(workdir):
+    return json.loads((pathlib.Path(workdir) / "results.json").read_text())
