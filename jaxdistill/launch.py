@@ -72,6 +72,7 @@ def _tell(workdir: pathlib.Path, table: str) -> None:
     print(f"\n{table}\n")
     written = {
         "report.html": "the report; open it in a browser",
+        "accuracy.svg": "accuracy of every stage while it trained",
         "results.json": "the table above",
         "metrics.jsonl": "losses and rates by step",
         "tensorboard": "tensorboard --logdir",

@@ -11,7 +11,7 @@ import math
 import pathlib
 import sys
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -20,13 +20,11 @@ import numpy as np
 from jaxdistill import plots
 from jaxdistill.errors import UserError
 from jaxdistill.page import PAGE, folded, grid, say
+from jaxdistill.train.log import RESERVED
 
 Rows = Sequence[Mapping[str, Any]]
 
 TITLES = {"flops": "FLOPs"}
-BOOKKEEPING = ("stage", "step", "epoch", "examples_per_second", "rate", "loss", "grad_norm")
-"""What a line of metrics.jsonl says beside the values of the loss's terms."""
-
 # --- The table as text -----------------------------------------------------------------------------------
 
 
@@ -205,37 +203,66 @@ def results(rows: Rows, reference: str | None) -> str:
     return f'<div class="wide">{content}</div>{told}{none}'
 
 
-def training(stages: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+Stages = Mapping[str, Sequence[Mapping[str, Any]]]
+Points = dict[str, tuple[list, list]]
+
+
+def series(lines: Sequence[Mapping[str, Any]], shown: Callable[[str], str | None]) -> Points:
+    """Gathers `{name: (steps, values)}` from lines; `shown(key)` names a key's curve, or is None."""
+    points: Points = {}
+    for line in lines:
+        for key, value in line.items():
+            if shown(key) is not None and isinstance(value, int | float):
+                steps, values = points.setdefault(shown(key), ([], []))
+                steps.append(line["step"])
+                values.append(value)
+    return points
+
+
+def accuracy(key: str) -> str | None:
+    return key.removesuffix("/accuracy") if key.endswith("/accuracy") else None
+
+
+def watched(lines: Sequence[Mapping[str, Any]]) -> tuple[str, Sequence[Mapping[str, Any]]]:
+    """Returns the split that a stage was watched on (the first one named) and the lines of its evaluations."""
+    split = next((line["split"] for line in lines if "split" in line), "validation")
+    return split, [line for line in lines if line.get("split") == split]
+
+
+def comparison(stages: Stages) -> str | None:
+    """Draws the accuracy that every stage reached on the split it was watched on, if any was."""
+    held, splits = {}, []
+    for stage, lines in stages.items():
+        split, evaluated = watched(lines)
+        found = series(evaluated, accuracy)
+        held |= {stage if len(found) == 1 else f"{stage}: {name}": points for name, points in found.items()}
+        splits += [split] * len(found)
+    if not held:
+        return None
+    what = f"{' and '.join(dict.fromkeys(splits))} accuracy"
+    return plots.curves(held, f"{what} of every stage", y=what)
+
+
+def training(stages: Stages) -> str:
     if not stages:
         return say("metrics.jsonl is missing or empty: there are no curves.")
-    return "".join(f"<h3>{escape(name)}</h3>{stage_curves(name, lines)}" for name, lines in stages.items())
+    compared = comparison(stages)
+    whole = f"<h3>every stage</h3>{grid([compared])}" if compared else ""
+    return whole + "".join(f"<h3>{escape(name)}</h3>{stage_curves(name, lines)}" for name, lines in stages.items())
 
 
 def stage_curves(stage: str, lines: Sequence[Mapping[str, Any]]) -> str:
-    """Returns the figures of a stage: the loss and its terms, the learning rate, accuracy on validation."""
+    """Returns the figures of a stage: the loss and its terms, the learning rate, accuracy while it trained."""
     train = [line for line in lines if "split" not in line]
-    validation = [line for line in lines if line.get("split") == "validation"]
-
-    def series(lines, shown):
-        points: dict[str, tuple[list, list]] = {}
-        for line in lines:
-            for key, value in line.items():
-                if shown(key) is not None and isinstance(value, int | float):
-                    steps, values = points.setdefault(shown(key), ([], []))
-                    steps.append(line["step"])
-                    values.append(value)
-        return points
+    split, evaluated = watched(lines)
 
     def loss(key):
-        return key if key == "loss" or (key not in BOOKKEEPING and "/" not in key) else None
-
-    def accuracy(key):
-        return key.removesuffix("/accuracy") if key.endswith("/accuracy") else None
+        return key if key == "loss" or (key not in RESERVED and "/" not in key) else None
 
     wanted = {
         "loss": series(train, loss),
         "learning rate": series(train, {"rate": "learning rate"}.get),
-        "validation accuracy": series(validation, accuracy),
+        f"{split} accuracy": series(evaluated, accuracy),
     }
     figures = [plots.curves(held, f"{stage}: {what}", y=what, emphasis="loss") for what, held in wanted.items() if held]
     absent = [name for name, held in wanted.items() if not held]
@@ -313,7 +340,7 @@ def card(row: int, image: np.ndarray, predictions: Mapping[str, np.ndarray], cla
 
 
 def write(workdir: pathlib.Path) -> pathlib.Path:
-    """Writes `workdir/report.html` from the other files of the workdir, and returns its path.
+    """Writes `workdir/report.html`, and its first figure as `accuracy.svg`, from the other files of the workdir.
 
     Raises `UserError` where the folder is not the workdir of an evaluated run, or a file is not what it should be.
     """
@@ -321,11 +348,12 @@ def write(workdir: pathlib.Path) -> pathlib.Path:
     rows = read_results(workdir)
     evaluation = read_evaluation(workdir / "evaluation.json")
     predictions = read_predictions(workdir / "predictions.npz")
+    stages = read_lines(workdir / "metrics.jsonl")
     text = PAGE.substitute(
         title=escape(workdir.resolve().name),
         summary=escape(summary(rows, evaluation)),
         results=results(rows, evaluation.get("reference")),
-        training=training(read_lines(workdir / "metrics.jsonl")),
+        training=training(stages),
         confusions=confusions(evaluation),
         calibration=calibration(evaluation),
         agreements=agreements(predictions),
@@ -335,6 +363,8 @@ def write(workdir: pathlib.Path) -> pathlib.Path:
     )
     path = workdir / "report.html"
     path.write_text(text, encoding="utf-8")
+    if compared := comparison(stages):
+        (workdir / "accuracy.svg").write_text(compared + "\n", encoding="utf-8")
     return path
 
 

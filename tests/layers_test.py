@@ -31,7 +31,7 @@ ALLOWED = {
     "plan": {"build", "core", "networks", "pipeline", "results", "train"},
     "plots": set(),
     "page": set(),
-    "report": {"metrics", "page", "plots"},
+    "report": {"metrics", "page", "plots", "train"},
     "launch": {"build", "config", "pipeline", "plan", "report"},
     "__init__": {"core", "networks", "train"},
 }

@@ -30,7 +30,7 @@ def get_config(mode: str = "") -> ConfigDict:
     )
     c.optimizer = dict(name="adamw", weight_decay=1e-4)
     c.rate = dict(name="cosine_decay", init_value=3e-3)
-    c.evaluate = dict(every=250, metrics=("accuracy", "nll"))
+    c.evaluate = dict(every=100, metrics=("accuracy", "nll"))
     c.stages = dict(
         teacher=dict(
             networks=dict(teacher=dict(source="trained", weights="")),

@@ -28,8 +28,11 @@ IMAGES = jax.random.normal(jax.random.key(1), (4, 8, 8, 3))
 def initialised(name):
     variables = jax.eval_shape(SMALL[name].init, jax.random.key(0), IMAGES)
     # Drawn by numpy, since compiling an initialisation takes seconds; variances must be positive.
-    draw = np.random.default_rng(0)
-    return jax.tree.map(lambda leaf: jnp.asarray(draw.uniform(0.1, 0.3, leaf.shape), leaf.dtype), variables)
+    draw, low = np.random.default_rng(0), {"params": -0.3, "batch_stats": 0.1}
+    return {
+        name: jax.tree.map(lambda leaf, low=low[name]: jnp.asarray(draw.uniform(low, 0.3, leaf.shape)), tree)
+        for name, tree in variables.items()
+    }
 
 
 @functools.cache
@@ -83,6 +86,7 @@ def test_batch_statistics_change_in_training_only(name, train):
 def test_pooled_is_the_mean_of_the_last_activation_and_blocks_end_in_their_stage(name):
     taps = output(name).taps
     stages = sorted(tap for tap in taps if tap.startswith("stage") and "/" not in tap)
+    assert jnp.any(taps[f"{stages[-1]}/preact"] < 0)
     last = nn.relu(taps[f"{stages[-1]}/preact"])
     np.testing.assert_allclose(taps["pooled"], np.mean(last, axis=(1, 2)), rtol=1e-5)
     for stage in stages:

@@ -79,6 +79,14 @@ def test_block_is_its_shortcut_when_the_branch_is_silent(block, last):
     np.testing.assert_array_equal(silent.apply(variables, x), x)
 
 
+def test_stride_alone_asks_for_a_projection():
+    said, variables = jax.eval_shape(
+        residual.BasicBlock(8, stride=2).init_with_output, jax.random.key(0), jnp.zeros((1, 4, 4, 8))
+    )
+    assert said.shape == (1, 2, 2, 8)
+    assert variables["params"]["shortcut_conv"]["kernel"].shape == (1, 1, 8, 8)
+
+
 def test_pool_is_a_float32_mean_over_space():
     x = jnp.asarray([256.0, 1.0, 1.0, 1.0], jnp.bfloat16).reshape(1, 2, 2, 1)
     said = residual.pool(x)

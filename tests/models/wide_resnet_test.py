@@ -85,6 +85,7 @@ def test_dropout_is_for_training_and_between_the_convolutions():
 
     assert jnp.any(said(0) != said(1))
     np.testing.assert_array_equal(said(0), said(0))
+    block.apply(variables, x, train=False)  # would ask for a dropout key if it dropped
     variables["params"]["conv2"]["kernel"] *= 0
     np.testing.assert_array_equal(said(0), x)
 
