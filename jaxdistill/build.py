@@ -174,8 +174,9 @@ def _check_training(name, settings, cast, terms):
             raise UserError(f"a term cannot be named {term!r}; {[*cast, *RESERVED]} and names with '/' are taken")
         if made.method.needs_whole_batch and settings["accumulate"] > 1:
             raise UserError(
-                f"term {term!r} compares the examples of a batch with each other, so accumulate={settings['accumulate']}"
-                " would change its loss; set accumulate=1, or use more devices for a larger batch"
+                f"term {term!r} compares the examples of a batch with each other, so"
+                f" accumulate={settings['accumulate']} would change its loss; set accumulate=1, or use more devices for"
+                " a larger batch"
             )
 
 

@@ -33,16 +33,14 @@ def describe(stage: Stage) -> list[str]:
     split = "train" if trains else settings["evaluate"]["split"]
     examples = len(stage.dataset.split(split))
     lines = [f"\nstage {stage.name} ({settings['kind']})"]
-    lines += [
-        f"  data: {data['name']} {split}, {examples:,} examples of {stage.dataset.shape}, {stage.dataset.classes} classes"
-    ]
+    shape, classes = stage.dataset.shape, stage.dataset.classes
+    lines += [f"  data: {data['name']} {split}, {examples:,} examples of {shape}, {classes} classes"]
     if trains:
         epochs = settings["steps"] * settings["batch"] / examples
         where = "resident on the device" if is_resident(data, stage.dataset) else "streamed"
         lines[-1] += f", {where}" + (f", {data['labels']} labels of each class" if data["labels"] else "")
-        lines += [
-            f"  {settings['steps']:,} steps of {settings['batch']} ({epochs:.4g} epochs), augment {tuple(data['augment'])}"
-        ]
+        lines += [f"  {settings['steps']:,} steps of {settings['batch']} ({epochs:.4g} epochs)"]
+        lines += [f"  augment: {', '.join(data['augment']) or 'nothing'}; views {data['views']}"]
     lines += ["  networks:"]
     said = stage.outputs
     for name, source in stage.networks.items():

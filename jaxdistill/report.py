@@ -117,7 +117,7 @@ def read_lines(path: pathlib.Path) -> dict[str, list[dict[str, Any]]]:
             stages.setdefault(str(entry["stage"]), {})[entry["step"], entry.get("split", "")] = entry
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}, line {place}: not a line of metrics ({error!r})") from None
-    return {stage: [lines[key] for key in sorted(lines)] for stage, lines in stages.items()}
+    return {stage: [lines[key] for key in sorted(lines, key=lambda key: key[0])] for stage, lines in stages.items()}
 
 
 def read_predictions(path: pathlib.Path) -> dict[str, np.ndarray]:

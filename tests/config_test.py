@@ -126,7 +126,8 @@ def test_stages_run_after_those_whose_weights_they_read():
 
 def written(folder, body):
     path = folder / "mine.py"
-    path.write_text(f"from ml_collections import ConfigDict\n\ndef get_config(mode=''):\n    c = ConfigDict()\n{body}\n    return c\n")
+    head = "from ml_collections import ConfigDict\n\ndef get_config(mode=''):\n    c = ConfigDict()\n"
+    path.write_text(f"{head}{body}\n    return c\n")
     return str(path)
 
 

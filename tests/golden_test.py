@@ -43,7 +43,7 @@ def bert_pkd(x, temperature, alpha):
 
 
 def mmrazor(x, temperature, reduction, loss_weight):
-    """"batchmean" divides by the batch alone, "mean" by the classes too: factors of our mean over predictions."""
+    """ "batchmean" divides by the batch alone, "mean" by the classes too: factors of our mean over predictions."""
     batch, *_, classes = x["student_logits"].shape
     predictions = x["student_logits"].size // classes
     factor = {"batchmean": predictions / batch, "mean": 1 / classes}[reduction]

@@ -80,5 +80,3 @@ def same(left, right):
 
 def _plain(x):
     return jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x
-
-

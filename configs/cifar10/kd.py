@@ -49,7 +49,17 @@ def get_config(mode: str = "") -> ConfigDict:
             evaluate=dict(
                 split="test",
                 networks=("teacher", "alone", "distilled"),
-                metrics=("accuracy", "precision", "recall", "f1", "nll", "ece", "agreement", "confusion", "reliability"),
+                metrics=(
+                    "accuracy",
+                    "precision",
+                    "recall",
+                    "f1",
+                    "nll",
+                    "ece",
+                    "agreement",
+                    "confusion",
+                    "reliability",
+                ),
             ),
         ),
     )

@@ -59,7 +59,17 @@ def get_config(mode: str = "") -> ConfigDict:
             evaluate=dict(
                 split="test",
                 networks=("teacher", "alone", "distilled", "finetuned"),
-                metrics=("accuracy", "precision", "recall", "f1", "nll", "ece", "agreement", "confusion", "reliability"),
+                metrics=(
+                    "accuracy",
+                    "precision",
+                    "recall",
+                    "f1",
+                    "nll",
+                    "ece",
+                    "agreement",
+                    "confusion",
+                    "reliability",
+                ),
             ),
         ),
     )

@@ -17,9 +17,7 @@ from ml_collections import ConfigDict
 def get_config(mode: str = "") -> ConfigDict:
     c = ConfigDict()
     c.batch, c.epochs = 128, 30
-    c.data = dict(
-        name="mnist", splits=dict(train="train[:55000]", validation="train[55000:]", test="test"), augment=()
-    )
+    c.data = dict(name="mnist", splits=dict(train="train[:55000]", validation="train[55000:]", test="test"), augment=())
     c.networks = dict(
         teacher=dict(source="frozen", model="mlp", widths=(1200, 1200), dropout=0.5, weights="stage:teacher"),
         student=dict(source="trained", model="mlp", widths=(800, 800)),
@@ -51,7 +49,17 @@ def get_config(mode: str = "") -> ConfigDict:
             evaluate=dict(
                 split="test",
                 networks=("teacher", "alone", "distilled"),
-                metrics=("accuracy", "precision", "recall", "f1", "nll", "ece", "agreement", "confusion", "reliability"),
+                metrics=(
+                    "accuracy",
+                    "precision",
+                    "recall",
+                    "f1",
+                    "nll",
+                    "ece",
+                    "agreement",
+                    "confusion",
+                    "reliability",
+                ),
             ),
         ),
     )

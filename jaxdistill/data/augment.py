@@ -135,13 +135,9 @@ class _Transform(NamedTuple):
 
 
 _OF_ONE = {
-    "pad_crop": _Transform(
-        pad_crop, "a number of pixels, 1 or more", "pad_crop:4", (int,), lambda pad: pad >= 1
-    ),
+    "pad_crop": _Transform(pad_crop, "a number of pixels, 1 or more", "pad_crop:4", (int,), lambda pad: pad >= 1),
     "flip": _Transform(flip, "no number", "flip"),
-    "rotate": _Transform(
-        rotate, "degrees from 0 to 180", "rotate:15", (float,), lambda most: 0 <= most <= 180
-    ),
+    "rotate": _Transform(rotate, "degrees from 0 to 180", "rotate:15", (float,), lambda most: 0 <= most <= 180),
     "jitter": _Transform(
         jitter,
         "brightness and contrast, both from 0 to 1",
@@ -193,9 +189,7 @@ def build(
         raise UserError(f"views={views} makes no sense; it is the number of augmented copies, 1 or more")
     steps, mix = _parse_all(names)
     if mix and views > 1:
-        raise UserError(
-            f"{names[-1]!r} gives one image and one soft label, not views={views}; drop one of the two"
-        )
+        raise UserError(f"{names[-1]!r} gives one image and one soft label, not views={views}; drop one of the two")
     standardise = _standardise(mean, std)
 
     def augment_one(key, image):
@@ -298,9 +292,7 @@ def _standardise(mean: Sequence[float], std: Sequence[float]) -> Callable[[jax.A
 
     def standardise(images):
         if images.shape[-1] != len(mean):
-            raise UserError(
-                f"images have {images.shape[-1]} channels, mean and std are for {len(mean)}: {mean}"
-            )
+            raise UserError(f"images have {images.shape[-1]} channels, mean and std are for {len(mean)}: {mean}")
         return (images - centre) / scale
 
     return standardise

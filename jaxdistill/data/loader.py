@@ -61,7 +61,8 @@ def check_labels(label: np.ndarray, classes: int, where: str) -> None:
     """Raises `UserError` for a label outside `[0, classes)`; -1 marks a hidden one."""
     if len(label) and (label.min() < -1 or label.max() >= classes):
         raise UserError(
-            f"{where} has labels from {label.min()} to {label.max()}; with {classes} classes they are 0 to {classes - 1}"
+            f"{where} has labels from {label.min()} to {label.max()};"
+            f" with {classes} classes they are 0 to {classes - 1}"
         )
 
 

@@ -12,7 +12,9 @@ def get_config(mode: str = "") -> ConfigDict:
         student=dict(source="trained", model="mlp", widths=(8,), dropout=0.2),
         slow=dict(source="ema", of="student", decay=0.9),
     )
-    c.terms = dict(task=dict(method="cross_entropy"), kd=dict(method="kd", temperature=2.0, weight=dict(to=1.0, over=8)))
+    c.terms = dict(
+        task=dict(method="cross_entropy"), kd=dict(method="kd", temperature=2.0, weight=dict(to=1.0, over=8))
+    )
     c.optimizer = dict(name="adam", clip=1.0)
     c.rate = dict(name="cosine_decay", init_value=1e-2)
     c.evaluate = dict(every=4, metrics=("accuracy", "nll"))

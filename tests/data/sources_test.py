@@ -13,7 +13,11 @@ from jaxdistill.errors import UserError
 
 def test_digits_are_split_once_and_for_all():
     dataset = sources.load("digits")
-    assert {role: len(split) for role, split in dataset.splits.items()} == {"train": 1077, "validation": 360, "test": 360}
+    assert {role: len(split) for role, split in dataset.splits.items()} == {
+        "train": 1077,
+        "validation": 360,
+        "test": 360,
+    }
     assert (dataset.classes, dataset.shape) == (10, (8, 8, 1))
     images = np.concatenate([split.take(np.arange(len(split)))["image"] for split in dataset.splits.values()])
     assert len(np.unique(images.reshape(1797, -1), axis=0)) == 1797  # the splits are disjoint

@@ -24,7 +24,9 @@ def outputs(seed, scale=1.0, dtype=jnp.float32):
     logits, taps = jax.random.split(jax.random.key(seed))
     image = jax.random.normal(taps, (ROWS, 4, 4, 3)).astype(dtype)
     pooled = image.astype(jnp.float32).mean((1, 2)).astype(dtype)
-    return Output((scale * jax.random.normal(logits, (ROWS, CLASSES))).astype(dtype), {"stage1": image, "pooled": pooled})
+    return Output(
+        (scale * jax.random.normal(logits, (ROWS, CLASSES))).astype(dtype), {"stage1": image, "pooled": pooled}
+    )
 
 
 def batch():

@@ -13,11 +13,13 @@ from jaxdistill.train import sharding
 from jaxdistill.train.evaluate import Evaluator, closure
 
 ROWS = 21
-NETWORKS = in_order({
-    "teacher": Frozen(toys.Net(width=9, norm=True)),
-    "student": Frozen(toys.Net(norm=True, dropout=0.5)),
-    "both": Ensemble(("teacher", "student")),
-})
+NETWORKS = in_order(
+    {
+        "teacher": Frozen(toys.Net(width=9, norm=True)),
+        "student": Frozen(toys.Net(norm=True, dropout=0.5)),
+        "both": Ensemble(("teacher", "student")),
+    }
+)
 NAMES = ("accuracy", "nll", "ece", "f1", "agreement", "confusion")
 
 

@@ -44,7 +44,10 @@ def test_rules():
         (("Dense", ("fsdp",)), "matches no array of 1 dimensions; names look like"),
         (("kernel", ("fsdp",)), "matches no array of 1 dimensions"),
         (("kernel", (None, None, None, "model")), "no mesh axis 'model'"),
-        (("kernel", ("fsdp", None, None, None)), r"\(3, 3, 4, 8\) cannot be split over 'fsdp': 3 is not a multiple of 8"),
+        (
+            ("kernel", ("fsdp", None, None, None)),
+            r"\(3, 3, 4, 8\) cannot be split over 'fsdp': 3 is not a multiple of 8",
+        ),
     ],
 )
 def test_bad_rules(rule, message):
@@ -70,11 +73,13 @@ def test_a_batch_that_cannot_be_shared(batch, accumulate, processes, message):
 def train(mesh, rules, steps=4):
     """Trains with batch statistics, EMA and momentum on a mesh; returns losses and the state."""
     student = Trained(toys.Net(width=8, norm=True))
-    networks = in_order({
-        "teacher": Frozen(toys.Net(width=16, norm=True)),
-        "student": student,
-        "slow": Ema(student, of="student", decay=0.5),
-    })
+    networks = in_order(
+        {
+            "teacher": Frozen(toys.Net(width=16, norm=True)),
+            "student": student,
+            "slow": Ema(student, of="student", decay=0.5),
+        }
+    )
     terms = {"task": Term(CrossEntropy(), teacher=None), "kd": Term(KD())}
     tx, batch = optax.sgd(0.1, momentum=0.9), toys.batch(16)
 

@@ -172,11 +172,13 @@ def test_again_shares_weights_and_keeps_no_statistics():
 def test_accumulation_equals_the_large_batch(parts):
     """Also where masks and hidden labels leave the micro-batches unequal, and with clipping and EMA."""
     net = toys.Net()
-    networks = in_order({
-        "teacher": Frozen(LARGE),
-        "student": Trained(net),
-        "slow": Ema(Trained(net), of="student"),
-    })
+    networks = in_order(
+        {
+            "teacher": Frozen(LARGE),
+            "student": Trained(net),
+            "slow": Ema(Trained(net), of="student"),
+        }
+    )
     terms = {"task": Term(CrossEntropy(0.1), teacher=None), "kd": Term(KD()), "hint": Term(toys.Hint())}
     batch = toys.batch(mask=jnp.array([1, 1, 0, 1, 0, 0, 0, 1.0]))
     batch["label"] = batch["label"].at[0].set(core.UNLABELLED)

@@ -1,0 +1,58 @@
+"""The README: its commands mean something, its example runs, its links lead somewhere."""
+
+import pathlib
+import re
+import shlex
+
+import pytest
+
+from jaxdistill import launch
+
+ROOT = pathlib.Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_it_opens_with_the_two_commands():
+    assert blocks("bash")[:2] == [
+        "pip install -e . && python -m jaxdistill.launch --config configs/digits/kd.py --workdir runs/digits\n",
+        "pip install -e '.[test]' && python -m pytest\n",
+    ]
+
+
+def test_every_launch_command_parses(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    found = re.findall(r"python -m jaxdistill\.launch (.+)", README + (ROOT / "launch" / "README.md").read_text())
+    assert len(found) >= 3
+    for words in found:
+        launch.parse(["launch", *shlex.split(words)])
+
+
+def test_every_script_that_is_named_exists():
+    for script in re.findall(r"python ((?:benchmarks|launch)/\S+)", README):
+        assert (ROOT / script).is_file()
+
+
+@pytest.mark.parametrize("page", ["README.md", "launch/README.md"])
+def test_links(page):
+    text = (ROOT / page).read_text()
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", text) + re.findall(r'src="([^"]+)"', text):
+        assert ((ROOT / page).parent / target).exists(), target
+
+
+def test_the_example_runs_and_learns():
+    code = next(block for block in blocks("python") if "make_step(networks" in block)
+    names = {}
+    exec(code, names)
+    assert int(names["state"].step) == 20
+    assert 0 < float(names["metrics"]["task"]) < 2.4
+
+
+def test_the_step_and_the_method_are_quoted_as_they_are():
+    source = (ROOT / "jaxdistill" / "methods" / "kd.py").read_text()
+    for line in next(block for block in blocks("python") if "class KD" in block).splitlines():
+        if line.strip() and not line.startswith(("def", "class")):
+            assert line in source
