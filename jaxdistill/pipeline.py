@@ -16,7 +16,7 @@ from jaxdistill import build, environment, networks, weights
 from jaxdistill import config as configs
 from jaxdistill.build import Stage
 from jaxdistill.data import loader
-from jaxdistill.errors import UserError, unknown
+from jaxdistill.errors import TrainingFailed, UserError, unknown
 from jaxdistill.results import write_results
 from jaxdistill.train import sharding
 from jaxdistill.train.checkpoint import Checkpoints
@@ -154,8 +154,11 @@ def train(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None]) -> di
             say(f"stage {stage.name}: resumes at step {kept.steps[-1]} of {job.steps}")
         about = {"stage": stage.name, "networks": sorted(_saved(stage))}
         fit(job, state, frozen, kept, workdir, about)
-        step = kept.best() if settings["checkpoint"]["keep"] == "best" else job.steps
-        return {"step": step if step is not None else job.steps, "kept": settings["checkpoint"]["keep"]}
+        if settings["checkpoint"]["keep"] == "last":
+            return {"step": job.steps, "kept": "last"}
+        if kept.best() is None:
+            raise TrainingFailed(f"stage {stage.name!r} is to keep what is best by {best}, which was never finite")
+        return {"step": kept.best(), "kept": "best", "by": best}
 
 
 def _saved(stage: Stage) -> list[str]:

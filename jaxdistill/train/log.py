@@ -32,7 +32,7 @@ class Log:
         part.write_text("".join(line + "\n" for line in kept))
         part.replace(path)
         self._lines = path.open("a")
-        self._events = SummaryWriter(str(workdir / "tensorboard" / stage), purge_step=start + 1 if start else None)
+        self._events = SummaryWriter(str(workdir / "tensorboard" / stage), purge_step=start + 1)
 
     def _stays(self, line: str, start: int) -> bool:
         try:
