@@ -14,8 +14,8 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from jaxdistill import cast, core, metrics, networks, registry
 from jaxdistill import config as configs
-from jaxdistill import core, metrics, networks, registry
 from jaxdistill.core import Schedule, Term
 from jaxdistill.data import augment, loader, sources
 from jaxdistill.errors import UserError, check_names, unknown
@@ -105,11 +105,22 @@ def complete(config) -> None:
                 if not hasattr(entry, "items"):
                     raise UserError(f"{key} are named sections like {key}.student=dict({kind}=...); got {entry!r}")
                 if kind in entry:
-                    extra = {"dtype": "float32"} if kind == "model" else {}
-                    with entry.unlocked():
-                        for name, value in (registry.fields(registry.find(kind, entry[kind])) | extra).items():
-                            if name not in entry and value is not None:
-                                entry[name] = value
+                    member = registry.find(kind, entry[kind])
+                    _complete_entry(entry, registry.fields(member) | _settings(kind, member))
+
+
+def _settings(kind: str, member: type) -> dict[str, Any]:
+    """What an entry says beside the fields of its model or method."""
+    if kind == "model":
+        return {"dtype": "float32"}
+    return {"student": "student", "teacher": "teacher" if member.needs_teacher else "", "weight": 1.0}
+
+
+def _complete_entry(entry, known: Mapping[str, Any]) -> None:
+    with entry.unlocked():
+        for name, value in known.items():
+            if name not in entry and value is not None:
+                entry[name] = value
 
 
 def stage(name: str, settings: Mapping[str, Any]) -> Stage:
@@ -128,19 +139,19 @@ def stage(name: str, settings: Mapping[str, Any]) -> Stage:
     settings = configs.in_steps(settings, len(dataset.split("train")) / settings["batch"], settings["batch"])
     sharding.check_batch(mesh, settings["batch"], settings["accumulate"], processes)
     mean, std = _statistics(_key(settings["data"]))
-    cast = _networks(settings["networks"], dataset.classes)
+    made = cast.networks(settings["networks"], dataset.classes)
     trains = settings["kind"] == "train"
     specs = settings["terms"] if trains else {}
-    terms = {n: _term(n, spec, settings["steps"], cast) for n, spec in specs.items()}
+    terms = {n: cast.term(n, spec, settings["steps"], made) for n, spec in specs.items()}
     if trains:
-        _check_training(name, settings, cast, terms)
+        _check_training(name, settings, made, terms)
     rate = optim.schedule(settings["rate"], settings["steps"])
     seed, data = settings["seed"], settings["data"]
     built = Stage(
         name=name,
         settings=settings,
         dataset=dataset,
-        networks=cast,
+        networks=made,
         terms=terms,
         tx=optim.optimizer(settings["optimizer"], rate),
         rate=rate,
@@ -158,23 +169,21 @@ def stage(name: str, settings: Mapping[str, Any]) -> Stage:
     return built
 
 
-def _check_training(name, settings, cast, terms):
+def _check_training(name, settings, made, terms):
     if settings["steps"] < 1:
         raise UserError(f"stage {name!r} has no length; set steps, epochs or examples")
     if not terms:
         raise UserError(
             f"stage {name!r} has no terms, so nothing to learn; add terms.task=dict(method='cross_entropy')"
         )
-    if not any(
-        isinstance(source, networks.Trained) and not isinstance(source, networks.Frozen) for source in cast.values()
-    ):
-        raise UserError(f"stage {name!r} trains no network; one of {list(cast)} needs source='trained'")
-    for term, made in terms.items():
-        if term in cast or term in RESERVED or "/" in term:
-            raise UserError(f"a term cannot be named {term!r}; {[*cast, *RESERVED]} and names with '/' are taken")
-        if made.method.needs_whole_batch and settings["accumulate"] > 1:
+    if all(isinstance(source, networks.Frozen) or not isinstance(source, networks.Trained) for source in made.values()):
+        raise UserError(f"stage {name!r} trains no network; one of {list(made)} needs source='trained'")
+    for key, term in terms.items():
+        if key in made or key in RESERVED or "/" in key:
+            raise UserError(f"a term cannot be named {key!r}; {[*made, *RESERVED]} and names with '/' are taken")
+        if term.method.needs_whole_batch and settings["accumulate"] > 1:
             raise UserError(
-                f"term {term!r} compares the examples of a batch with each other, so"
+                f"term {key!r} compares the examples of a batch with each other, so"
                 f" accumulate={settings['accumulate']} would change its loss; set accumulate=1, or use more devices for"
                 " a larger batch"
             )
@@ -256,125 +265,3 @@ def _opened(key: str) -> sources.Dataset:
 @functools.lru_cache(maxsize=4)
 def _statistics(key: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return loader.statistics(_opened(key).split("train"), json.loads(key)["statistics"])
-
-
-def _networks(specs: Mapping[str, Mapping[str, Any]], classes: int) -> dict[str, networks.Source]:
-    if not specs:
-        raise UserError("no networks are named; add networks.student=dict(source='trained', model=...)")
-    made: dict[str, networks.Source] = {}
-    waiting = dict(specs)
-    while waiting:
-        ready = [name for name, spec in waiting.items() if not set(_leaders(name, spec, specs)) & set(waiting)]
-        if not ready:
-            raise UserError(f"networks need each other in a circle: {sorted(waiting)}")
-        for name in ready:
-            made[name] = _network(name, dict(waiting.pop(name)), made, classes)
-    return networks.in_order(made)
-
-
-def _leaders(name: str, spec: Mapping[str, Any], specs: Mapping[str, Any]) -> list[str]:
-    of = spec.get("of", ())
-    leaders = [of] if isinstance(of, str) else list(of)
-    check_names(f"network for {name!r}, of", leaders, specs)
-    if spec.get("source") == "ensemble" and isinstance(of, str):
-        raise UserError(f"network {name!r}: an ensemble is of several networks, of=({of!r}, ...)")
-    return leaders
-
-
-def _network(name: str, spec: dict[str, Any], made: Mapping[str, Any], classes: int) -> networks.Source:
-    kind = spec.pop("source", "trained")
-    weights = spec.pop("weights", "")
-    if kind not in SOURCES:
-        raise unknown(f"source for network {name!r}", kind, SOURCES)
-    if kind == "frozen" and not weights:
-        raise UserError(
-            f"network {name!r} is frozen and has no weights, so it would speak at random; set weights='stage:NAME',"
-            " or the folder of a stage of another run"
-        )
-    make, keys = SOURCES[kind]
-    if keys is not None:
-        check_names(f"network {name!r}: key", spec, keys)
-        missing = [key for key in keys[: KEYS_NEEDED[kind]] if key not in spec]
-        if missing:
-            raise UserError(f"network {name!r} with source={kind!r} needs {missing}; it takes {list(keys)}")
-    return make(name, spec, made, classes)
-
-
-def _module(name: str, spec: dict[str, Any], classes: int):
-    if "model" not in spec:
-        raise UserError(f"network {name!r} names no model; there are {registry.names('model')}")
-    own = {key: value for key, value in spec.items() if key not in ("model", "dtype", "classes", "input")}
-    wanted = spec.get("classes", 0) or classes
-    module = registry.make(
-        "model", spec["model"], own, classes=wanted, dtype=registry.dtype(spec.get("dtype", "float32"))
-    )
-    return module, spec.get("input", "image")
-
-
-def _leader(name: str, of: str, made: Mapping[str, Any]) -> networks.Trained:
-    if not isinstance(made[of], networks.Trained):
-        raise UserError(f"network {name!r} follows {of!r}, which has no weights of its own")
-    return made[of]
-
-
-def _exit(name, spec, made, classes):
-    head = spec.get("head", "linear")
-    if head not in ("linear", "none"):
-        raise unknown(f"head for network {name!r}", head, ("linear", "none"))
-    dtype = registry.dtype(spec.get("dtype", "float32"))
-    return networks.Exit(spec["of"], spec["tap"], networks.Head(classes, dtype) if head == "linear" else None)
-
-
-def _ema(name, spec, made, classes):
-    decay = spec.get("decay", 0.999)
-    if not 0 <= decay <= 1:
-        raise UserError(f"network {name!r}: decay={decay} makes no sense; it is between 0 and 1")
-    return networks.Ema(_leader(name, spec["of"], made), spec["of"], decay)
-
-
-def _ensemble(name, spec, made, classes):
-    average = spec.get("average", "probabilities")
-    if average not in ("probabilities", "logits"):
-        raise unknown(f"average for network {name!r}", average, ("probabilities", "logits"))
-    return networks.Ensemble(tuple(spec["of"]), average)
-
-
-SOURCES: dict[str, tuple[Callable[..., networks.Source], tuple[str, ...] | None]] = {
-    "trained": (lambda n, spec, made, classes: networks.Trained(*_module(n, spec, classes)), None),
-    "frozen": (lambda n, spec, made, classes: networks.Frozen(*_module(n, spec, classes)), None),
-    "ema": (_ema, ("of", "decay")),
-    "ensemble": (_ensemble, ("of", "average")),
-    "exit": (_exit, ("of", "tap", "head", "dtype")),
-    "again": (
-        lambda n, spec, made, _: networks.Again(_leader(n, spec["of"], made), spec["of"], spec.get("input", "image2")),
-        ("of", "input"),
-    ),
-}
-"""source -> how to make it, and its keys; `None` for those whose keys are their model's."""
-
-KEYS_NEEDED = {"ema": 1, "ensemble": 1, "exit": 2, "again": 1}
-
-
-def _term(name: str, spec: Mapping[str, Any], steps: int, cast: Mapping[str, networks.Source]) -> Term:
-    spec = dict(spec)
-    if "method" not in spec:
-        raise UserError(f"term {name!r} names no method; there are {registry.names('method')}")
-    method = registry.find("method", spec.pop("method"))
-    student, weight = spec.pop("student", "student"), spec.pop("weight", 1.0)
-    teacher = spec.pop("teacher", "teacher" if method.needs_teacher else "") or None
-    check_names(f"network for term {name!r}, student", [student], cast)
-    if method.needs_teacher and teacher is None:
-        raise UserError(f"term {name!r} needs a teacher; there are {list(cast)}")
-    check_names(f"network for term {name!r}, teacher", [teacher] if teacher else [], cast)
-    kind = method.__module__.rpartition(".")[2]
-    made = registry.make("method", kind, spec)
-    try:
-        made.check()
-    except UserError as error:
-        raise UserError(f"term {name!r}: {error}") from error
-    values = (
-        [weight] if isinstance(weight, (int, float)) else [v for v in weight.values() if isinstance(v, (int, float))]
-    )
-    if any(not math.isfinite(value) or value < 0 for value in values):
-        raise UserError(f"term {name!r}: weight={weight} makes no sense; it is 0 or more")
-    return Term(made, student, teacher, optim.schedule(weight, steps))

@@ -1,0 +1,143 @@
+"""The cast of a stage: from the config's entries to sources and terms."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jaxdistill import networks as sources
+from jaxdistill import registry
+from jaxdistill.core import Term
+from jaxdistill.errors import UserError, check_names, unknown
+from jaxdistill.train import optim
+
+
+def networks(specs: Mapping[str, Mapping[str, Any]], classes: int) -> dict[str, sources.Source]:
+    """Makes the sources that entries name, each after those it needs; `classes` are the data's.
+
+    Raises:
+        UserError: for a source, a model or a key that is not there, or a setting that makes no sense.
+    """
+    if not specs:
+        raise UserError("no networks are named; add networks.student=dict(source='trained', model=...)")
+    made: dict[str, sources.Source] = {}
+    waiting = dict(specs)
+    while waiting:
+        ready = [name for name, spec in waiting.items() if not set(_leaders(name, spec, specs)) & set(waiting)]
+        if not ready:
+            raise UserError(f"networks need each other in a circle: {sorted(waiting)}")
+        for name in ready:
+            made[name] = _network(name, dict(waiting.pop(name)), made, classes)
+    return sources.in_order(made)
+
+
+def _leaders(name: str, spec: Mapping[str, Any], specs: Mapping[str, Any]) -> list[str]:
+    of = spec.get("of", ())
+    leaders = [of] if isinstance(of, str) else list(of)
+    check_names(f"network for {name!r}, of", leaders, specs)
+    if spec.get("source") == "ensemble" and isinstance(of, str):
+        raise UserError(f"network {name!r}: an ensemble is of several networks, of=({of!r}, ...)")
+    return leaders
+
+
+def _network(name: str, spec: dict[str, Any], made: Mapping[str, Any], classes: int) -> sources.Source:
+    kind = spec.pop("source", "trained")
+    weights = spec.pop("weights", "")
+    if kind not in SOURCES:
+        raise unknown(f"source for network {name!r}", kind, SOURCES)
+    if kind == "frozen" and not weights:
+        raise UserError(
+            f"network {name!r} is frozen and has no weights, so it would speak at random; set weights='stage:NAME',"
+            " or the folder of a stage of another run"
+        )
+    make, keys = SOURCES[kind]
+    if keys is not None:
+        check_names(f"network {name!r}: key", spec, keys)
+        missing = [key for key in keys[: KEYS_NEEDED[kind]] if key not in spec]
+        if missing:
+            raise UserError(f"network {name!r} with source={kind!r} needs {missing}; it takes {list(keys)}")
+    return make(name, spec, made, classes)
+
+
+def _module(name: str, spec: dict[str, Any], classes: int):
+    if "model" not in spec:
+        raise UserError(f"network {name!r} names no model; there are {registry.names('model')}")
+    own = {key: value for key, value in spec.items() if key not in ("model", "dtype", "classes", "input")}
+    wanted = spec.get("classes", 0) or classes
+    module = registry.make(
+        "model", spec["model"], own, classes=wanted, dtype=registry.dtype(spec.get("dtype", "float32"))
+    )
+    return module, spec.get("input", "image")
+
+
+def _leader(name: str, of: str, made: Mapping[str, Any]) -> sources.Trained:
+    if not isinstance(made[of], sources.Trained):
+        raise UserError(f"network {name!r} follows {of!r}, which has no weights of its own")
+    return made[of]
+
+
+def _exit(name, spec, made, classes):
+    head = spec.get("head", "linear")
+    if head not in ("linear", "none"):
+        raise unknown(f"head for network {name!r}", head, ("linear", "none"))
+    dtype = registry.dtype(spec.get("dtype", "float32"))
+    return sources.Exit(spec["of"], spec["tap"], sources.Head(classes, dtype) if head == "linear" else None)
+
+
+def _ema(name, spec, made, classes):
+    decay = spec.get("decay", 0.999)
+    if not 0 <= decay <= 1:
+        raise UserError(f"network {name!r}: decay={decay} makes no sense; it is between 0 and 1")
+    return sources.Ema(_leader(name, spec["of"], made), spec["of"], decay)
+
+
+def _ensemble(name, spec, made, classes):
+    average = spec.get("average", "probabilities")
+    if average not in ("probabilities", "logits"):
+        raise unknown(f"average for network {name!r}", average, ("probabilities", "logits"))
+    return sources.Ensemble(tuple(spec["of"]), average)
+
+
+SOURCES: dict[str, tuple[Callable[..., sources.Source], tuple[str, ...] | None]] = {
+    "trained": (lambda n, spec, made, classes: sources.Trained(*_module(n, spec, classes)), None),
+    "frozen": (lambda n, spec, made, classes: sources.Frozen(*_module(n, spec, classes)), None),
+    "ema": (_ema, ("of", "decay")),
+    "ensemble": (_ensemble, ("of", "average")),
+    "exit": (_exit, ("of", "tap", "head", "dtype")),
+    "again": (
+        lambda n, spec, made, _: sources.Again(_leader(n, spec["of"], made), spec["of"], spec.get("input", "image2")),
+        ("of", "input"),
+    ),
+}
+"""source -> how to make it, and its keys; `None` for those whose keys are their model's."""
+
+KEYS_NEEDED = {"ema": 1, "ensemble": 1, "exit": 2, "again": 1}
+
+
+def term(name: str, spec: Mapping[str, Any], steps: int, cast: Mapping[str, sources.Source]) -> Term:
+    """Makes a term; `steps` is the length of the run, for its weight's schedule.
+
+    Raises:
+        UserError: for a method, a network or a key that is not there, or a setting that makes no sense.
+    """
+    spec = dict(spec)
+    if "method" not in spec:
+        raise UserError(f"term {name!r} names no method; there are {registry.names('method')}")
+    method = registry.find("method", spec.pop("method"))
+    student, weight = spec.pop("student", "student"), spec.pop("weight", 1.0)
+    teacher = spec.pop("teacher", "teacher" if method.needs_teacher else "") or None
+    check_names(f"network for term {name!r}, student", [student], cast)
+    if method.needs_teacher and teacher is None:
+        raise UserError(f"term {name!r} needs a teacher; there are {list(cast)}")
+    check_names(f"network for term {name!r}, teacher", [teacher] if teacher else [], cast)
+    kind = method.__module__.rpartition(".")[2]
+    made = registry.make("method", kind, spec)
+    try:
+        made.check()
+    except UserError as error:
+        raise UserError(f"term {name!r}: {error}") from error
+    values = (
+        [weight] if isinstance(weight, (int, float)) else [v for v in weight.values() if isinstance(v, (int, float))]
+    )
+    if any(not math.isfinite(value) or value < 0 for value in values):
+        raise UserError(f"term {name!r}: weight={weight} makes no sense; it is 0 or more")
+    return Term(made, student, teacher, optim.schedule(weight, steps))
