@@ -220,8 +220,8 @@ def _check_evaluate(built: Stage) -> None:
         raise unknown("way to keep a checkpoint", keep, ("last", "best"))
     if keep == "best" and spec["split"] not in built.dataset.splits:
         raise UserError(
-            f"stage {built.name!r} keeps what is best on {spec['split']!r}, a split that {built.settings['data']['name']}"
-            f" does not have; there are {sorted(built.dataset.splits)}"
+            f"stage {built.name!r} keeps what is best on {spec['split']!r}, a split that"
+            f" {built.settings['data']['name']} does not have; there are {sorted(built.dataset.splits)}"
         )
     size = spec["batch"] or built.settings["batch"]
     sharding.check_batch(built.mesh, size, 1, built.part.of)

@@ -33,7 +33,9 @@ def initial(
     params, variables, frozen = {}, {}, {}
 
     def place(name, parts):
-        for whole, part in zip((params, variables, frozen), parts, strict=True):
+        # Copies: what a step may donate must be nobody else's, neither the caller's nor the EMA's leader's.
+        own = [*jax.tree.map(jnp.copy, parts[:2]), parts[2]]
+        for whole, part in zip((params, variables, frozen), own, strict=True):
             if part:
                 whole[name] = part
 

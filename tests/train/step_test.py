@@ -12,6 +12,7 @@ from jaxdistill.core import Term
 from jaxdistill.methods.cross_entropy import CrossEntropy
 from jaxdistill.methods.kd import KD
 from jaxdistill.networks import Again, Ema, Ensemble, Exit, Frozen, Head, Trained, in_order
+from jaxdistill.train.init import initial
 from jaxdistill.train.step import make_step
 
 TASK = Term(CrossEntropy(), teacher=None)
@@ -142,11 +143,13 @@ def test_ema_starts_as_a_copy_that_can_be_donated():
     networks = {"student": Trained(toys.Net()), "teacher": Ema(Trained(toys.Net()), "student")}
     tx, batch = optax.sgd(0.5), toys.batch()
     given = toys.Net(width=5).init(jax.random.key(3), batch["image"])
-    state, frozen = toys.start(networks, {"task": TASK}, tx, batch, starts={"student": given})
+    key = jax.random.key(0)
+    state, frozen = initial(networks, {"task": TASK}, tx, toys.shapes(batch), key, {"student": given})
     assert toys.same(state.params["student"], given["params"])
     step = jax.jit(make_step(networks, {"task": TASK}, tx), donate_argnums=0)
     state, _ = step(state, frozen, batch)
     assert np.isfinite(jax.tree.leaves(state.params)[0]).all()
+    assert np.isfinite(jax.tree.leaves(given)[0]).all()  # still the caller's
 
 
 def test_ensemble_by_hand():
