@@ -20,6 +20,7 @@ from jaxdistill.core import Schedule, Term
 from jaxdistill.data import augment, loader, sources
 from jaxdistill.errors import UserError, check_names, unknown
 from jaxdistill.train import optim, sharding
+from jaxdistill.train.evaluate import closure
 from jaxdistill.train.init import initial
 from jaxdistill.train.log import RESERVED
 
@@ -83,8 +84,43 @@ class Stage:
             state, frozen = initial(self.networks, {}, self.tx, self.batch, key, {})
             return networks.run(self.networks, core.merge(state.params, state.variables, frozen), batch, None)[0]
 
-        said = jax.eval_shape(say, self.batch)
+        try:
+            said = jax.eval_shape(say, self.batch)
+        except (TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
+            what = str(error).partition("\n")[0]
+            raise UserError(f"stage {self.name!r}: its networks cannot be run on its data: {what}") from error
         return {name: said[name] for name in self.networks}
+
+    @property
+    def reference(self) -> str:
+        """The network that fidelity is measured against: the one named, else the teacher, else none ("")."""
+        return self.settings["evaluate"]["reference"] or ("teacher" if "teacher" in self.networks else "")
+
+    @property
+    def evaluation_batch(self) -> int:
+        return self.settings["evaluate"]["batch"] or self.settings["batch"]
+
+    @property
+    def saved(self) -> list[str]:
+        """The networks whose variables its checkpoints hold."""
+        return [n for n, s in self.networks.items() if n in self.fresh and not isinstance(s, networks.Frozen)]
+
+    @property
+    def measured(self) -> list[str]:
+        """The networks that are evaluated: those named; else all of them, and in training those that learn."""
+        spec = self.settings["evaluate"]
+        if spec["split"] not in self.dataset.splits:
+            return []
+        if spec["networks"] or self.settings["kind"] == "evaluate":
+            return list(spec["networks"] or self.networks)
+        return [n for n in self.saved if not isinstance(self.networks[n], networks.Exit)] if spec["metrics"] else []
+
+    @property
+    def numbers(self) -> list[str]:
+        """The numbers that an evaluation finds and a checkpoint can be best by, the student's first."""
+        rows = sorted(self.measured, key=lambda name: name != "student")
+        able = [n for n, m in self.metrics().items() if m.better and (self.reference or not m.needs_reference)]
+        return [f"{row}/{name}" for row in rows for name in able]
 
     def loader(self):
         """The loader of the training split: resident where asked or where it fits, else streamed."""
@@ -98,25 +134,33 @@ class Stage:
 
 
 def complete(config) -> None:
-    """Adds to a locked ConfigDict the fields of the methods and models it names, so that flags can set them."""
+    """Adds to a locked ConfigDict the fields of the methods, models and optimizers it names, for flags to set.
+
+    In a stage only where it names another than it inherits: what it inherits must not be overwritten by defaults.
+    """
     for section in [config, *config.stages.values()]:
         for key, kind in (("networks", "model"), ("terms", "method")):
-            for entry in section.get(key, {}).values():
+            for name, entry in section.get(key, {}).items():
                 if not hasattr(entry, "items"):
                     raise UserError(f"{key} are named sections like {key}.student=dict({kind}=...); got {entry!r}")
-                if kind in entry:
+                above = {} if section is config else config[key].get(entry.get("like", name), {})
+                if kind in entry and (section is config or configs.replaces(entry, above)):
                     member = registry.find(kind, entry[kind])
-                    _complete_entry(entry, registry.fields(member) | _settings(kind, member))
+                    _add(entry, registry.fields(member) | _settings(kind, member))
+        if "optimizer" in section:
+            if not hasattr(section.optimizer, "items"):
+                raise UserError(f"optimizer={section.optimizer!r} is no section, like dict(name='sgd', momentum=0.9)")
+            _add(section.optimizer, optim.fields(section.optimizer.get("name")))
 
 
 def _settings(kind: str, member: type) -> dict[str, Any]:
     """What an entry says beside the fields of its model or method."""
     if kind == "model":
-        return {"dtype": "float32"}
+        return {"dtype": "float32", "weights": ""}
     return {"student": "student", "teacher": "teacher" if member.needs_teacher else "", "weight": 1.0}
 
 
-def _complete_entry(entry, known: Mapping[str, Any]) -> None:
+def _add(entry, known: Mapping[str, Any]) -> None:
     with entry.unlocked():
         for name, value in known.items():
             if name not in entry and value is not None:
@@ -133,11 +177,9 @@ def stage(name: str, settings: Mapping[str, Any]) -> Stage:
     mesh = sharding.make_mesh(settings["mesh"])
     processes = jax.process_count()
     dataset = opened(settings["data"])
-    labels = settings["data"]["labels"]
-    if not isinstance(settings["batch"], int) or settings["batch"] < 1:
-        raise UserError(f"batch={settings['batch']} makes no sense; it is a number of examples, 1 or more")
     settings = configs.in_steps(settings, len(dataset.split("train")) / settings["batch"], settings["batch"])
     sharding.check_batch(mesh, settings["batch"], settings["accumulate"], processes)
+    sharding.check_rules(settings["sharding"])
     mean, std = _statistics(_key(settings["data"]))
     made = cast.networks(settings["networks"], dataset.classes)
     trains = settings["kind"] == "train"
@@ -162,8 +204,7 @@ def stage(name: str, settings: Mapping[str, Any]) -> Stage:
         mesh=mesh,
         part=loader.Part(jax.process_index(), processes),
     )
-    if labels < 0:
-        raise UserError(f"data.labels={labels} makes no sense; it is how many labels of each class to show, 0 for all")
+    _check_inputs(built)
     _check_classes(built)
     _check_evaluate(built)
     return built
@@ -176,8 +217,16 @@ def _check_training(name, settings, made, terms):
         raise UserError(
             f"stage {name!r} has no terms, so nothing to learn; add terms.task=dict(method='cross_entropy')"
         )
-    if all(isinstance(source, networks.Frozen) or not isinstance(source, networks.Trained) for source in made.values()):
+    learning = [n for n, source in made.items() if isinstance(source, networks.Trained | networks.Exit)]
+    learning = [n for n in learning if not isinstance(made[n], networks.Frozen)]
+    if not learning:
         raise UserError(f"stage {name!r} trains no network; one of {list(made)} needs source='trained'")
+    for key, term in terms.items():
+        if not set(closure(made, [term.student])) & set(learning):
+            raise UserError(f"term {key!r} teaches {term.student!r}, which does not learn; {learning} do")
+    idle = [n for n in learning if not any(n in closure(made, [term.student]) for term in terms.values())]
+    if idle:
+        raise UserError(f"stage {name!r} trains networks {idle}, and no term teaches them; there are {list(terms)}")
     for key, term in terms.items():
         if key in made or key in RESERVED or "/" in key:
             raise UserError(f"a term cannot be named {key!r}; {[*made, *RESERVED]} and names with '/' are taken")
@@ -186,6 +235,16 @@ def _check_training(name, settings, made, terms):
                 f"term {key!r} compares the examples of a batch with each other, so"
                 f" accumulate={settings['accumulate']} would change its loss; set accumulate=1, or use more devices for"
                 " a larger batch"
+            )
+
+
+def _check_inputs(built: Stage) -> None:
+    images = [name for name in built.batch if name.startswith("image")]
+    for name, source in built.networks.items():
+        wanted = getattr(source, "input", "image")
+        if wanted not in images and built.settings["kind"] == "train":
+            raise UserError(
+                f"network {name!r} looks at {wanted!r}, and a batch has {images}; data.views=2 makes image2, 3 image3"
             )
 
 
@@ -205,26 +264,28 @@ def _check_classes(built: Stage) -> None:
 
 
 def _check_evaluate(built: Stage) -> None:
-    spec = built.settings["evaluate"]
+    spec, keep = built.settings["evaluate"], built.settings["checkpoint"]
+    final = built.settings["kind"] == "evaluate"
     check_names("network in evaluate", spec["networks"], built.networks)
     check_names("network in evaluate.reference", [spec["reference"]] if spec["reference"] else [], built.networks)
-    built.metrics()
-    if built.settings["kind"] == "evaluate" or spec["every"]:
+    if final or spec["every"]:
         built.dataset.split(spec["split"])
-    by = built.settings["checkpoint"]["by"]
-    if by:
-        measured = [f"{name}/{metric}" for name in built.networks for metric in spec["metrics"]]
-        check_names("evaluated number for checkpoint.by", [by], measured)
-    keep = built.settings["checkpoint"]["keep"]
-    if keep not in ("last", "best"):
-        raise unknown("way to keep a checkpoint", keep, ("last", "best"))
-    if keep == "best" and spec["split"] not in built.dataset.splits:
+    again = [name for name in built.measured if isinstance(built.networks[name], networks.Again)]
+    if again:
+        raise UserError(f"networks {again} are second looks at a training batch; evaluate what they look again with")
+    blind = [name for name, metric in built.metrics().items() if metric.needs_reference and not built.reference]
+    if final and blind:
+        options = [*built.networks]
+        raise UserError(f"metrics {blind} compare with a reference; set evaluate.reference to one of {options}")
+    if keep["keep"] not in ("last", "best"):
+        raise unknown("way to keep a checkpoint", keep["keep"], ("last", "best"))
+    check_names("evaluated number for checkpoint.by", [keep["by"]] if keep["by"] else [], built.numbers)
+    if keep["keep"] == "best" and not final and not built.numbers:
         raise UserError(
-            f"stage {built.name!r} keeps what is best on {spec['split']!r}, a split that"
-            f" {built.settings['data']['name']} does not have; there are {sorted(built.dataset.splits)}"
+            f"stage {built.name!r} is to keep what is best, and evaluates nothing; it needs evaluate.metrics, and a"
+            f" split of {sorted(built.dataset.splits)} as evaluate.split, which is {spec['split']!r}"
         )
-    size = spec["batch"] or built.settings["batch"]
-    sharding.check_batch(built.mesh, size, 1, built.part.of)
+    sharding.check_batch(built.mesh, built.evaluation_batch, 1, built.part.of)
 
 
 def is_resident(data: Mapping[str, Any], dataset: sources.Dataset) -> bool:

@@ -1,13 +1,13 @@
 """The cast of a stage: from the config's entries to sources and terms."""
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from jaxdistill import networks as sources
 from jaxdistill import registry
 from jaxdistill.core import Term
-from jaxdistill.errors import UserError, check_names, unknown
+from jaxdistill.errors import UserError, check_kind, check_names, unknown
+from jaxdistill.order import in_order
 from jaxdistill.train import optim
 
 
@@ -19,29 +19,29 @@ def networks(specs: Mapping[str, Mapping[str, Any]], classes: int) -> dict[str, 
     """
     if not specs:
         raise UserError("no networks are named; add networks.student=dict(source='trained', model=...)")
+    for name, spec in specs.items():
+        check_kind(f"network {name!r}", spec, {})
+    leaders = {name: _leaders(name, spec) for name, spec in specs.items()}
     made: dict[str, sources.Source] = {}
-    waiting = dict(specs)
-    while waiting:
-        ready = [name for name, spec in waiting.items() if not set(_leaders(name, spec, specs)) & set(waiting)]
-        if not ready:
-            raise UserError(f"networks need each other in a circle: {sorted(waiting)}")
-        for name in ready:
-            made[name] = _network(name, dict(waiting.pop(name)), made, classes)
-    return sources.in_order(made)
+    for name in in_order("network", leaders):
+        made[name] = _network(name, dict(specs[name]), made, classes)
+    return made
 
 
-def _leaders(name: str, spec: Mapping[str, Any], specs: Mapping[str, Any]) -> list[str]:
-    of = spec.get("of", ())
-    leaders = [of] if isinstance(of, str) else list(of)
-    check_names(f"network for {name!r}, of", leaders, specs)
-    if spec.get("source") == "ensemble" and isinstance(of, str):
-        raise UserError(f"network {name!r}: an ensemble is of several networks, of=({of!r}, ...)")
-    return leaders
+def _leaders(name: str, spec: Mapping[str, Any]) -> list[str]:
+    of, several = spec.get("of", ()), spec.get("source") == "ensemble"
+    if several and (isinstance(of, str) or not of):
+        raise UserError(f"network {name!r}: an ensemble is of several networks, of=('a', 'b'); got of={of!r}")
+    if not several and not isinstance(of, str) and of != ():
+        raise UserError(f"network {name!r}: of={of!r} is not the name of a network")
+    return [of] if isinstance(of, str) else list(of)
 
 
 def _network(name: str, spec: dict[str, Any], made: Mapping[str, Any], classes: int) -> sources.Source:
     kind = spec.pop("source", "trained")
     weights = spec.pop("weights", "")
+    if weights is not None:
+        check_kind(f"network {name!r}: weights", weights, "")
     if kind not in SOURCES:
         raise unknown(f"source for network {name!r}", kind, SOURCES)
     if kind == "frozen" and not weights:
@@ -62,6 +62,7 @@ def _module(name: str, spec: dict[str, Any], classes: int):
     if "model" not in spec:
         raise UserError(f"network {name!r} names no model; there are {registry.names('model')}")
     own = {key: value for key, value in spec.items() if key not in ("model", "dtype", "classes", "input")}
+    check_kind(f"network {name!r}: classes", spec.get("classes", 0), 0)
     wanted = spec.get("classes", 0) or classes
     module = registry.make(
         "model", spec["model"], own, classes=wanted, dtype=registry.dtype(spec.get("dtype", "float32"))
@@ -85,6 +86,7 @@ def _exit(name, spec, made, classes):
 
 def _ema(name, spec, made, classes):
     decay = spec.get("decay", 0.999)
+    check_kind(f"network {name!r}: decay", decay, 0.999)
     if not 0 <= decay <= 1:
         raise UserError(f"network {name!r}: decay={decay} makes no sense; it is between 0 and 1")
     return sources.Ema(_leader(name, spec["of"], made), spec["of"], decay)
@@ -119,6 +121,7 @@ def term(name: str, spec: Mapping[str, Any], steps: int, cast: Mapping[str, sour
     Raises:
         UserError: for a method, a network or a key that is not there, or a setting that makes no sense.
     """
+    check_kind(f"term {name!r}", spec, {})
     spec = dict(spec)
     if "method" not in spec:
         raise UserError(f"term {name!r} names no method; there are {registry.names('method')}")
@@ -129,15 +132,12 @@ def term(name: str, spec: Mapping[str, Any], steps: int, cast: Mapping[str, sour
     if method.needs_teacher and teacher is None:
         raise UserError(f"term {name!r} needs a teacher; there are {list(cast)}")
     check_names(f"network for term {name!r}, teacher", [teacher] if teacher else [], cast)
+    if student == teacher:
+        raise UserError(f"term {name!r}: {student!r} cannot be its own teacher; there are {list(cast)}")
     kind = method.__module__.rpartition(".")[2]
     made = registry.make("method", kind, spec)
     try:
         made.check()
     except UserError as error:
         raise UserError(f"term {name!r}: {error}") from error
-    values = (
-        [weight] if isinstance(weight, (int, float)) else [v for v in weight.values() if isinstance(v, (int, float))]
-    )
-    if any(not math.isfinite(value) or value < 0 for value in values):
-        raise UserError(f"term {name!r}: weight={weight} makes no sense; it is 0 or more")
-    return Term(made, student, teacher, optim.schedule(weight, steps))
+    return Term(made, student, teacher, optim.schedule(weight, steps, f"term {name!r}: weight"))

@@ -1,9 +1,10 @@
 """What a config may say: its sections and their defaults, stages that inherit, durations, overrides.
 
 A config file has `get_config(mode="") -> ConfigDict`. A stage inherits the top level. Its `networks` and
-`terms` name its cast: those entries alone, each merged over the top level's entry of that name (so `{}` takes
-it as it is); its `data`, `evaluate` and `checkpoint` are merged key by key; anything else that it names
-replaces what it would inherit. Durations may be given in steps, epochs or examples (`every_epochs=5`).
+`terms` name its cast: those entries alone, each merged over the top level's entry of that name (`{}` takes it as
+it is; one that names another model or method stands alone); its `data`, `evaluate`, `checkpoint` and `mesh` are
+merged key by key; anything else that it names replaces what it would inherit. Durations may be given in steps,
+epochs or examples (`every_epochs=5`).
 """
 
 import copy
@@ -14,7 +15,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxdistill.errors import UserError, unknown
+from jaxdistill.errors import UserError, check_kind, unknown
+from jaxdistill.order import in_order
 
 DEFAULTS: dict[str, Any] = {
     "kind": "train",
@@ -55,6 +57,22 @@ DEFAULTS: dict[str, Any] = {
 }
 """Every key of a stage with its default; `networks`, `terms`, `stages`, `optimizer` and `rate` are open."""
 
+LEAST = {
+    "seed": 0,
+    "batch": 1,
+    "accumulate": 1,
+    "log_every": 0,
+    "dispatch": 0,
+    "data.size": 0,
+    "data.labels": 0,
+    "data.views": 1,
+    "data.statistics": 0,
+    "evaluate.every": 0,
+    "evaluate.batch": 0,
+    "checkpoint.every": 0,
+    "checkpoint.latest": 1,
+}
+
 MERGED = ("data", "evaluate", "checkpoint", "mesh")
 CAST = ("networks", "terms")
 SCHEDULES = ("rate", "weight")
@@ -65,6 +83,8 @@ BARE = {"at", "over", "every", "", "log_every"}
 def read(file: str) -> ConfigDict:
     """Calls `get_config` of `path.py[:mode]` and fills in the defaults; the result is locked.
 
+    A file may list the modes it knows in `MODES`.
+
     Raises:
         UserError: for a missing or broken file, an unknown mode, and keys that mean nothing.
     """
@@ -74,6 +94,8 @@ def read(file: str) -> ConfigDict:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
+        if mode not in getattr(module, "MODES", (mode,)):
+            raise unknown(f"mode of {path}", mode, module.MODES)
         config = module.get_config(mode)
     except UserError:
         raise
@@ -114,7 +136,12 @@ def open_stage(config: ConfigDict, keys: Sequence[str]) -> None:
         return
     here, above = config.stages[keys[1]], config
     for depth, key in enumerate(keys[2:]):
-        if not isinstance(above, ConfigDict) or key not in above:
+        if not isinstance(above, ConfigDict):
+            return
+        if key not in above:
+            if key not in here and other_units(key, above):
+                with here.unlocked():
+                    here[key] = 0.0
             return
         if key not in here:
             if depth == 1 and keys[2] in CAST:  # not of this stage's cast
@@ -122,6 +149,22 @@ def open_stage(config: ConfigDict, keys: Sequence[str]) -> None:
             with here.unlocked():
                 here[key] = _inherited(key, depth, above[key])
         here, above = here[key], above[key]
+
+
+def open_units(config: ConfigDict, keys: Sequence[str]) -> None:
+    """Lets a flag tell a duration in any unit: what the section says of it in the others no longer holds."""
+    for key in keys[:-1]:
+        if not isinstance(config, ConfigDict) or key not in config:
+            return
+        config = config[key]
+    if not isinstance(config, ConfigDict):
+        return
+    with config.unlocked(), config.ignore_type():
+        for other in other_units(keys[-1], config):
+            value = config[other]
+            config[other] = () if isinstance(value, tuple) else 0
+            if keys[-1] not in config:
+                config[keys[-1]] = () if isinstance(value, tuple) else 0.0
 
 
 def _inherited(key: str, depth: int, value: Any) -> Any:
@@ -198,20 +241,33 @@ def in_steps(section: Any, steps_per_epoch: float, batch: int) -> Any:
     if not isinstance(section, Mapping):
         return section
     units = {"epochs": steps_per_epoch, "examples": 1 / batch}
-    result = {}
+    result, given = {}, {}
     for key, value in section.items():
-        unit = key.rpartition("_")[2]
-        if unit in units and _bare(key) != key and value:
-            times = units[unit]
-            value = tuple(round(v * times) for v in value) if isinstance(value, (tuple, list)) else round(value * times)
-            result[_bare(key)] = value
-        elif not (unit in units and _bare(key) != key):
-            result.setdefault(key, in_steps(value, steps_per_epoch, batch))
+        bare = _bare(key)
+        if value and isinstance(value, (int, float, tuple, list)) and given.setdefault(bare, key) != key:
+            raise UserError(f"{given[bare]} and {key} say the same thing; set one of them, the other to 0")
+        if bare == key:
+            result.setdefault(key, value if key in CAST else in_steps(value, steps_per_epoch, batch))
+        elif value:
+            times = units[key.rpartition("_")[2]]
+            result[bare] = tuple(round(v * times) for v in value) if hasattr(value, "__len__") else round(value * times)
+    for cast in [
+        key for key in CAST if isinstance(result.get(key), Mapping)
+    ]:  # what an entry sets may be a schedule; its keys are its model's or method's
+        result[cast] = {
+            name: {key: in_steps(value, steps_per_epoch, batch) for key, value in entry.items()}
+            for name, entry in result[cast].items()
+        }
     return result
 
 
+def other_units(key: str, section: Mapping[str, Any]) -> list[str]:
+    """The keys of a section that tell the same duration as `key` in another unit."""
+    return [other for other in section if other != key and _bare(other) == _bare(key)]
+
+
 def stages(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Writes out the stages of a config, each complete, in an order in which what one needs comes before it.
+    """Writes out the stages of a config, each complete, each after those it needs and otherwise by name.
 
     Args:
         config: plain nested dicts. Without `stages` the top level is the one stage, named `train`.
@@ -219,7 +275,10 @@ def stages(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     shared = {key: value for key, value in config.items() if key != "stages"}
     named = config.get("stages") or {"train": {}}
     written = {name: _inherit(name, shared, own) for name, own in named.items()}
-    return _in_order(written)
+    for name, stage in written.items():
+        check_settings(name, stage)
+    names = in_order("stage", {name: [other for _, other in needs(stage)] for name, stage in written.items()})
+    return {name: written[name] for name in names}
 
 
 def _inherit(stage: str, shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
@@ -238,12 +297,35 @@ def _inherit(stage: str, shared: Mapping[str, Any], own: Mapping[str, Any]) -> d
 
 
 def _entry(stage: str, key: str, name: str, entry: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(entry, Mapping):
+        raise UserError(f"stage {stage!r}: {key} are named sections; {name!r} is {entry!r}")
     entry = copy.deepcopy(dict(entry))
     like = entry.pop("like", name)
     if like != name and like not in shared[key]:
         raise unknown(f"{key[:-1]} at the top level for stage {stage!r} to copy:", like, shared[key])
     inherited = copy.deepcopy(dict(shared[key].get(like, {})))
-    return inherited | entry
+    return entry if replaces(entry, inherited) else inherited | entry
+
+
+def replaces(entry: Mapping[str, Any], inherited: Mapping[str, Any]) -> bool:
+    """Whether an entry names another model or method than it would inherit, whose keys are then not its own."""
+    return any(key in entry and entry[key] != inherited.get(key) for key in ("model", "method"))
+
+
+def check_settings(
+    stage: str, settings: Mapping[str, Any], known: Mapping[str, Any] = DEFAULTS, name: str = ""
+) -> None:
+    """Raises `UserError` for a setting of a stage that is not of its default's kind, or smaller than it may be."""
+    for key, value in settings.items():
+        full = f"{name}{key}"
+        if _bare(key) != key:
+            check_kind(f"stage {stage!r}: {full}", value, () if isinstance(value, (tuple, list)) else 0.0)
+        elif key in known and key not in ("rate", "stages"):
+            check_kind(f"stage {stage!r}: {full}", value, known[key])
+            if isinstance(known[key], dict) and key in MERGED:
+                check_settings(stage, value, known[key], f"{full}.")
+        if full in LEAST and value < LEAST[full]:
+            raise UserError(f"stage {stage!r}: {full}={value} makes no sense; it is {LEAST[full]} or more")
 
 
 def _overlay(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -261,27 +343,10 @@ def needs(stage: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The `(network, stage)` pairs of a stage's networks whose weights another stage makes."""
     found = []
     for name, network in stage["networks"].items():
-        weights = network.get("weights", "")
-        if weights.startswith("stage:"):
+        weights = network.get("weights") or ""
+        if isinstance(weights, str) and weights.startswith("stage:"):
             found.append((name, weights.removeprefix("stage:").partition("#")[0]))
     return found
-
-
-def _in_order(written: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    done: dict[str, dict[str, Any]] = {}
-
-    def visit(name: str, path: tuple[str, ...]):
-        if name in path:
-            raise UserError(f"stages need each other in a circle: {' -> '.join([*path, name])}")
-        for network, other in needs(written[name]):
-            if other not in written:
-                raise unknown(f"stage for the weights of network {network!r} in stage {name!r}:", other, written)
-            visit(other, (*path, name))
-        done.setdefault(name, written[name])
-
-    for name in written:
-        visit(name, ())
-    return done
 
 
 def differences(old: Any, new: Any, name: str = "") -> list[str]:

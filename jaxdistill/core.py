@@ -109,7 +109,8 @@ def mean(values: jax.Array, mask: jax.Array, share: jax.Array | float = 1.0) -> 
         share: this batch's part of the count of the whole, so that means of micro-batches add up.
 
     Returns:
-        A float32 scalar; 0 with zero gradient where the mask is empty, even if masked values are not finite.
+        A float32 scalar, 0 with zero gradient where the mask is empty. Masked values may be anything; their
+        own derivatives must be finite, since 0 times infinity is not 0.
     """
     mask = jnp.broadcast_to(mask.reshape(mask.shape + (1,) * (values.ndim - mask.ndim)), values.shape)
     kept = jnp.where(mask > 0, values.astype(jnp.float32), 0.0)

@@ -18,12 +18,16 @@ from jaxdistill.errors import UserError
 PACKAGES = ("jaxdistill", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 
 
+OURS = ("config.json", "metrics.jsonl", "results.json", "evaluation.json", "predictions.npz", "report.html")
+"""Files of a run; a folder that has some and no `config.json` is somebody else's."""
+
+
 def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
     """Makes the workdir this run's: writes the resolved config, or checks that it is the one already there.
 
     Raises:
-        UserError: where the folder cannot be written, or belongs to a run of another config (with the
-            difference).
+        UserError: where the folder cannot be written, belongs to a run of another config (with the
+            difference), or holds files that a run would write and no config that says whose they are.
     """
     config = json.loads(json.dumps(config))
     path = workdir / "config.json"
@@ -32,6 +36,7 @@ def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
         if path.exists():
             _same(path, config)
         elif jax.process_index() == 0:
+            _is_free(workdir)
             write_json(path, config)
         if jax.process_index() == 0:
             _remember(workdir / "environment.json")
@@ -41,11 +46,20 @@ def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
         ) from error
 
 
+def _is_free(workdir: pathlib.Path) -> None:
+    found = [name for name in OURS if (workdir / name).exists()]
+    found += [
+        str(path.relative_to(workdir)) for kind in ("*/done.json", "*/checkpoints") for path in workdir.glob(kind)
+    ]
+    if found:
+        raise UserError(
+            f"{workdir} holds {found[:4]} and no config.json that says which run they are of; name another workdir"
+            " with --workdir, so that nothing is overwritten"
+        )
+
+
 def _same(path: pathlib.Path, config: Mapping[str, Any]) -> None:
-    try:
-        lines = configs.differences(json.loads(path.read_text()), config)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is not the config of a run ({error}); name another workdir with --workdir") from error
+    lines = configs.differences(read_json(path, {}), config)
     if lines:
         raise UserError(
             f"{path.parent} holds a run of another config; name another workdir with --workdir, or go back to that"
@@ -53,9 +67,24 @@ def _same(path: pathlib.Path, config: Mapping[str, Any]) -> None:
         )
 
 
+def read_json(path: pathlib.Path, like: Any) -> Any:
+    """Reads a file of a run.
+
+    Raises:
+        UserError: where it cannot be read, or does not hold a value of the kind of `like`.
+    """
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}); name another workdir with --workdir") from error
+    if not isinstance(value, type(like)):
+        raise UserError(f"{path} is not a file of a run; name another workdir with --workdir")
+    return value
+
+
 def _remember(path: pathlib.Path) -> None:
     """Adds this launch to the list of launches that made the run."""
-    launches = json.loads(path.read_text()) if path.exists() else []
+    launches = read_json(path, []) if path.exists() else []
     devices = jax.devices()
     launches.append(
         {

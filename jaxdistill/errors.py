@@ -1,7 +1,8 @@
 """Mistakes that a user can mend, told in one message: what is wrong, what there is, what to do."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 class UserError(Exception):
@@ -34,3 +35,20 @@ def check_names(kind: str, names: Iterable[str], options: Iterable[str]) -> None
     for name in names:
         if name not in options:
             raise unknown(kind, name, options)
+
+
+def check_kind(what: str, value: Any, default: Any) -> None:
+    """Raises `UserError` where a setting is not of its default's kind; `None` as default takes anything."""
+    if default is None:
+        return
+    kinds = (int, float) if isinstance(default, float) else type(default)
+    kinds = (tuple, list) if isinstance(default, tuple) else Mapping if isinstance(default, Mapping) else kinds
+    if not isinstance(value, kinds) or (isinstance(value, bool) and not isinstance(default, bool)):
+        kind = "section" if isinstance(default, Mapping) else type(default).__name__
+        raise UserError(f"{what}={value!r} is a {type(value).__name__}; it is a {kind}, like {default!r}")
+
+
+def check_share(what: str, value: float) -> None:
+    """Raises `UserError` for what is not a share below the whole."""
+    if not 0 <= value < 1:
+        raise UserError(f"{what}={value} makes no sense; it is a share: 0 or more, less than 1")

@@ -64,12 +64,13 @@ def _main(argv: list[str]) -> None:
     workdir = pathlib.Path(values["workdir"].value)
     pipeline.run(plain, workdir)
     if jax.process_index() == 0:
-        report.write(workdir)
-        _tell(workdir, report.table(report.read_results(workdir)))
+        if (workdir / "results.json").exists():  # a config may train and leave the evaluating to another
+            report.write(workdir)
+            print(f"\n{report.table(report.read_results(workdir))}\n")
+        _tell(workdir)
 
 
-def _tell(workdir: pathlib.Path, table: str) -> None:
-    print(f"\n{table}\n")
+def _tell(workdir: pathlib.Path) -> None:
     written = {
         "report.html": "the report; open it in a browser",
         "accuracy.svg": "accuracy of every stage while it trained",
@@ -100,7 +101,11 @@ def parse(argv: list[str]):
 
     file, rest = _config_file(argv)
     config = configs.read(file)
+    overrides = [word for word in rest if word.startswith("--config.")]
+    choices = [word for word in overrides if _keys(word)[-1] in ("model", "method", "name")]
+    _override(config, choices)  # first, for they decide which other keys there are
     build.complete(config)
+    _override(config, [word for word in overrides if word not in choices])
     values = flags.FlagValues()
     flags.DEFINE_string("workdir", "", "where everything is written", flag_values=values)
     flags.DEFINE_bool("plan", False, "print what would be done", flag_values=values)
@@ -110,11 +115,10 @@ def parse(argv: list[str]):
     flags.DEFINE_string("coordinator", "", "host:port of process 0", flag_values=values)
     flags.DEFINE_integer("processes", 0, "how many processes there are", flag_values=values)
     flags.DEFINE_integer("process", -1, "which of them this is", flag_values=values)
-    _override(config, [word for word in rest if word.startswith("--config.")])
     others = [argv[0], *(word for word in rest if not word.startswith("--config."))]
     try:
         left = values(others)
-    except flags.Error as error:
+    except (flags.Error, ValueError) as error:
         raise UserError(f"{error}. See python -m jaxdistill.launch --help") from error
     if len(left) > 1:
         raise UserError(f"what is {left[1]!r}? every argument is a flag, as in --config.batch=64")
@@ -126,10 +130,10 @@ def _config_file(argv: list[str]) -> tuple[str, list[str]]:
     """Takes `--config FILE` and `--no..`; joins `--config.key value` into one word."""
     file, rest, words = "", [], iter(argv[1:])
     for word in words:
-        if word == "--config":
-            file = next(words, "")
-        elif word.startswith("--config="):
-            file = word.removeprefix("--config=")
+        if word == "--config" or word.startswith("--config="):
+            if file:
+                raise UserError(f"--config is given twice, as {file} and again; a run has one config")
+            file = next(words, "") if word == "--config" else word.removeprefix("--config=")
         elif word.startswith("--config.") and "=" not in word:
             value = next(words, None)
             if value is None:
@@ -155,6 +159,7 @@ def _override(config, words: Sequence[str]) -> None:
     for word in words:
         section, keys = config, _keys(word)
         configs.open_stage(config, keys)
+        configs.open_units(config, keys)
         if configs.set_number(config, keys, word.partition("=")[2]):
             continue
         left.append(word)

@@ -14,9 +14,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdistill import core
+from jaxdistill import core, order
 from jaxdistill.core import Batch, Output, Variables
-from jaxdistill.errors import UserError, unknown
 
 Outputs = Mapping[str, Output]
 
@@ -118,7 +117,11 @@ class Ema(Source):
     def follow(self, own, known, updates):
         decay = jnp.minimum(self.decay, 1 - 1 / (updates.astype(jnp.float32) + 1))
         leader = {name: known[self.of][name] for name in own}
-        return jax.tree.map(lambda mine, theirs: mine + (1 - decay) * (theirs - mine), own, leader)
+
+        def average(mine, theirs):
+            return mine + (1 - decay) * (theirs - mine) if jnp.issubdtype(mine.dtype, jnp.floating) else theirs
+
+        return jax.tree.map(average, own, leader)
 
     def __call__(self, variables, batch, outputs, key):
         output, _ = self.leader(variables, batch, outputs, None)
@@ -217,21 +220,9 @@ class Again(Source):
 
 
 def in_order(networks: Mapping[str, Source]) -> dict[str, Source]:
-    """Sorts networks so that each runs after those it needs; names break ties by their given order."""
-    done: dict[str, Source] = {}
-
-    def visit(name: str, path: tuple[str, ...]):
-        if name in path:
-            raise UserError(f"networks need each other in a circle: {' -> '.join([*path, name])}")
-        for other in networks[name].needs:
-            if other not in networks:
-                raise unknown("network", other, networks)
-            visit(other, (*path, name))
-        done.setdefault(name, networks[name])
-
-    for name in networks:
-        visit(name, ())
-    return done
+    """Sorts networks so that each runs after those it needs."""
+    names = order.in_order("network", {name: network.needs for name, network in networks.items()})
+    return {name: networks[name] for name in names}
 
 
 def run(

@@ -9,10 +9,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import numpy as np
 from jax.experimental import multihost_utils
 
-from jaxdistill import build, environment, networks, weights
+from jaxdistill import build, environment, metrics, weights
 from jaxdistill import config as configs
 from jaxdistill.build import Stage
 from jaxdistill.data import loader
@@ -37,6 +36,8 @@ def prepare(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, Stage
         if stage.settings["kind"] not in KINDS:
             raise unknown(f"kind of stage {stage.name!r}", stage.settings["kind"], KINDS)
         for name, spec in stage.settings["networks"].items():
+            if stage.settings["kind"] == "evaluate" and name in stage.fresh and not spec.get("weights"):
+                raise UserError(f"stage {stage.name!r} measures network {name!r}; set its weights, 'stage:NAME'")
             if spec.get("weights"):
                 _check_start(stages, stage, name, spec, workdir)
     _check_sharding(stages)
@@ -70,7 +71,7 @@ def _check_start(stages, stage, name, spec, workdir):
         return
     source, _, wanted = spec["weights"].removeprefix("stage:").partition("#")
     made = stages[source].fresh
-    saved = [n for n, kind in stages[source].networks.items() if n in made and not isinstance(kind, networks.Frozen)]
+    saved = stages[source].saved
     wanted = wanted or (name if name in saved or len(saved) != 1 else saved[0])
     if wanted not in saved:
         raise unknown(f"trained network in stage {source!r}", wanted, saved)
@@ -91,7 +92,7 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path, say: Callable[[str], N
     stages = prepare(config, workdir)
     environment.claim(workdir, config)
     for name, stage in stages.items():
-        if (workdir / name / weights.DONE).exists():
+        if _is_done(stage, workdir):
             say(f"stage {name}: done before")
             continue
         began = time.perf_counter()
@@ -102,6 +103,11 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path, say: Callable[[str], N
         if jax.process_count() > 1:
             # What one process wrote is what the others read next.
             multihost_utils.sync_global_devices(f"stage {name}")
+
+
+def _is_done(stage: Stage, workdir: pathlib.Path) -> bool:
+    done = (workdir / stage.name / weights.DONE).exists()
+    return done and (stage.settings["kind"] != "evaluate" or (workdir / "results.json").exists())
 
 
 def _placed(stage: Stage, tree: Any) -> Any:
@@ -126,11 +132,8 @@ def train(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None]) -> di
     placed = sharding.shardings(stage.mesh, shapes, rules)
     init = jax.jit(stage.initial, out_shardings=placed, compiler_options=compiler_options())
     state, frozen = init(starts(stage, workdir))
-    rows, best = _measured(stage), settings["checkpoint"]["by"]
-    mode = "max"
-    if rows:
-        best = best or f"{rows[0]}/{settings['evaluate']['metrics'][0]}"
-        mode = stage.metrics()[best.rpartition("/")[2]].better
+    best = settings["checkpoint"]["by"] or next(iter(stage.numbers), "")
+    mode = metrics.find(best.rpartition("/")[2]).better if best else "max"
     job = Job(
         stage=stage.name,
         step=make_step(stage.networks, stage.terms, stage.tx, stage.augment, settings["accumulate"]),
@@ -141,7 +144,7 @@ def train(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None]) -> di
         batch=settings["batch"],
         examples=len(stage.train),
         rate=stage.rate,
-        evaluate=_evaluation(stage, rows, frozen) if rows else None,
+        evaluate=_evaluation(stage, frozen) if stage.measured else None,
         evaluate_every=settings["evaluate"]["every"],
         log_every=settings["log_every"],
         save_every=settings["checkpoint"]["every"],
@@ -152,7 +155,7 @@ def train(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None]) -> di
             like = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes[0], placed[0])
             state = kept.restore(kept.steps[-1], like)
             say(f"stage {stage.name}: resumes at step {kept.steps[-1]} of {job.steps}")
-        about = {"stage": stage.name, "networks": sorted(_saved(stage))}
+        about = {"stage": stage.name, "networks": sorted(stage.saved)}
         fit(job, state, frozen, kept, workdir, about)
         if settings["checkpoint"]["keep"] == "last":
             return {"step": job.steps, "kept": "last"}
@@ -161,59 +164,43 @@ def train(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None]) -> di
         return {"step": kept.best(), "kept": "best", "by": best}
 
 
-def _saved(stage: Stage) -> list[str]:
-    return [n for n, kind in stage.networks.items() if not isinstance(kind, networks.Frozen) and n in stage.fresh]
-
-
-def _measured(stage: Stage) -> list[str]:
-    """The networks that are evaluated while the stage trains."""
-    named = stage.settings["evaluate"]["networks"]
-    if stage.settings["evaluate"]["split"] not in stage.dataset.splits:
-        return []
-    return list(named) or [
-        n for n, kind in stage.networks.items() if n in _saved(stage) and not isinstance(kind, networks.Exit)
-    ]
-
-
 def _dispatch(stage: Stage) -> int:
     # On a CPU a scan over steps gains nothing; elsewhere small models wait for dispatch.
     resident = build.is_resident(stage.settings["data"], stage.dataset)
     return 1 if jax.default_backend() == "cpu" or not resident else 32
 
 
-def _evaluation(stage: Stage, rows: list[str], frozen: Any) -> Callable:
-    spec = stage.settings["evaluate"]
-    reference = spec["reference"] or ("teacher" if "teacher" in stage.networks else "")
-    evaluator = Evaluator(stage.networks, rows, stage.metrics(), reference, stage.prepare, stage.mesh)
-    split, size = stage.dataset.split(spec["split"]), spec["batch"] or stage.settings["batch"]
+def _evaluator(stage: Stage) -> tuple[Evaluator, Callable]:
+    """What measures a stage's networks, and what makes the batches of its split."""
+    measure = Evaluator(stage.networks, stage.measured, stage.metrics(), stage.reference, stage.prepare, stage.mesh)
+    split = stage.dataset.split(stage.settings["evaluate"]["split"])
+    return measure, lambda: loader.once(split, stage.evaluation_batch, stage.dataset.classes, stage.part)
+
+
+def _evaluation(stage: Stage, frozen: Any) -> Callable:
+    measure, batches = _evaluator(stage)
 
     def evaluate(state) -> dict[str, Any]:
-        batches = loader.once(split, size, stage.dataset.classes, stage.part)
-        found = evaluator(state.params, state.variables, frozen, batches)
+        found = measure(state.params, state.variables, frozen, batches())
         numbers = {
             f"{name}/{metric}": value
             for name, values in found.values.items()
             for metric, value in values.items()
             if isinstance(value, float)
         }
-        return {"split": spec["split"]} | numbers
+        return {"split": stage.settings["evaluate"]["split"]} | numbers
 
     return evaluate
 
 
 def evaluate(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None]) -> dict[str, Any]:
     """Measures finished networks on a split and writes the results of the run."""
-    spec = stage.settings["evaluate"]
-    rows = list(spec["networks"]) or list(stage.networks)
-    reference = spec["reference"] or ("teacher" if "teacher" in stage.networks else "")
+    measure, batches = _evaluator(stage)
     known = starts(stage, workdir)
-    evaluator = Evaluator(stage.networks, rows, stage.metrics(), reference, stage.prepare, stage.mesh)
-    split = stage.dataset.split(spec["split"])
-    batches = loader.once(split, spec["batch"] or stage.settings["batch"], stage.dataset.classes, stage.part)
-    found = evaluator({}, {}, known, batches)
+    found = measure({}, {}, known, batches())
     if jax.process_index() == 0:
-        write_results(workdir, stage, rows, reference, found, known)
-    return {"examples": len(np.asarray(found.label)), "split": spec["split"]}
+        write_results(workdir, stage, found)
+    return {"examples": len(found.label), "split": stage.settings["evaluate"]["split"]}
 
 
 KINDS = {"train": train, "evaluate": evaluate}

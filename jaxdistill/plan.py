@@ -12,7 +12,7 @@ from jaxdistill.core import path_name
 from jaxdistill.networks import Frozen
 from jaxdistill.results import cost
 from jaxdistill.train import sharding
-from jaxdistill.train.loop import Job, dispatcher
+from jaxdistill.train.loop import dispatcher
 from jaxdistill.train.step import make_step
 
 
@@ -92,22 +92,7 @@ def compile_step(stage: Stage):
     (state, frozen), settings = jax.eval_shape(stage.initial), stage.settings
     placed = sharding.shardings(stage.mesh, (state, frozen), sharding.matching(settings["sharding"], (state, frozen)))
     loader = stage.loader()
-    job = Job(
-        stage=stage.name,
-        step=make_step(stage.networks, stage.terms, stage.tx, stage.augment, settings["accumulate"]),
-        loader=loader,
-        mesh=stage.mesh,
-        placed=placed[0],
-        steps=settings["steps"],
-        batch=settings["batch"],
-        examples=len(stage.train),
-        rate=stage.rate,
-        evaluate=None,
-        evaluate_every=0,
-        log_every=0,
-        save_every=0,
-        dispatch=1,
-    )
+    step = make_step(stage.networks, stage.terms, stage.tx, stage.augment, settings["accumulate"])
     whole, rows = sharding.replicated(stage.mesh), sharding.over_rows(stage.mesh)
     held = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole) for name, x in loader.held.items()}
     fed = {name: x for name, x in stage.raw.items() if name not in held and name != "mask"}
@@ -115,7 +100,7 @@ def compile_step(stage: Stage):
     state, frozen = jax.tree.map(
         lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), (state, frozen), placed
     )
-    return dispatcher(job, 1).lower(state, frozen, held, fed).compile()
+    return dispatcher(step, loader.raw, stage.mesh, placed[0], 1).lower(state, frozen, held, fed).compile()
 
 
 def _size(number: int) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxdistill.errors import UserError, unknown
+from jaxdistill.errors import UserError, check_kind, unknown
 
 KINDS = {"method": "jaxdistill.methods", "model": "jaxdistill.models"}
 
@@ -56,20 +56,11 @@ def make(kind: str, name: str, arguments: Mapping[str, Any], **given: Any):
     for key, value in arguments.items():
         if key not in known:
             raise unknown(f"{kind} {name!r}: key", key, known)
-        _check_kind(f"{kind} {name!r}: {key}", value, known[key])
-    return member(**arguments, **given)
-
-
-def _check_kind(what: str, value: Any, default: Any) -> None:
-    if default is None:
-        return
-    kinds = (
-        (int, float) if isinstance(default, float) else (tuple, list) if isinstance(default, tuple) else type(default)
-    )
-    if not isinstance(value, kinds) or (isinstance(value, bool) and not isinstance(default, bool)):
-        raise UserError(
-            f"{what}={value!r} is a {type(value).__name__}; it is a {type(default).__name__}, like {default!r}"
-        )
+        check_kind(f"{kind} {name!r}: {key}", value, known[key])
+    try:
+        return member(**arguments, **given)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{kind} {name!r} refuses {dict(arguments)}: {error}") from error
 
 
 def dtype(name: str):

@@ -2,8 +2,7 @@
 
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -31,15 +30,9 @@ def cost(stage: Stage, name: str) -> tuple[int, int]:
     return parameters, int((lowered.cost_analysis() or {}).get("flops", 0))
 
 
-def write_results(
-    workdir: pathlib.Path,
-    stage: Stage,
-    rows: Sequence[str],
-    reference: str,
-    found: Evaluation,
-    known: Mapping[str, Any],
-) -> None:
+def write_results(workdir: pathlib.Path, stage: Stage, found: Evaluation) -> None:
     """Writes `results.json` (a list of rows), `evaluation.json` and `predictions.npz` into the workdir."""
+    rows, reference = stage.measured, stage.reference
     table, tables = [], {}
     for name in rows:
         parameters, flops = cost(stage, name)

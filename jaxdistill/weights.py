@@ -6,7 +6,6 @@ folders. A stage that is done says in its `done.json` which step it stands by.
 """
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import jax
 
 from jaxdistill import core
+from jaxdistill.environment import read_json
 from jaxdistill.errors import UserError, unknown
 from jaxdistill.train import checkpoint
 
@@ -49,7 +49,7 @@ def locate(weights: str, network: str, workdir: pathlib.Path) -> Place:
     steps = checkpoint.steps_in(root)
     if step is None:
         done = root.parent / DONE
-        step = json.loads(done.read_text())["step"] if done.is_file() else max(steps, default=None)
+        step = read_json(done, {}).get("step") if done.is_file() else max(steps, default=None)
     if step not in steps:
         raise UserError(f"weights={weights!r} of network {network!r}: no step {step} in {root}; there are {steps}")
     held = _networks_in(root, step)
@@ -61,7 +61,10 @@ def locate(weights: str, network: str, workdir: pathlib.Path) -> Place:
 
 
 def _networks_in(folder: pathlib.Path, step: int) -> list[str]:
-    return sorted(checkpoint.about(folder, step)["about"]["networks"])
+    told = checkpoint.about(folder, step).get("about", {})
+    if "networks" not in told:
+        raise UserError(f"the checkpoint of step {step} in {folder} does not say which networks it holds; is it ours?")
+    return sorted(told["networks"])
 
 
 def read(place: Place, shapes: Mapping[str, Any]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def test_overrides_of_one_stage_leave_the_others():
     distil = stages["distil"]
     assert list(distil["terms"]) == ["kd", "task"]
     assert distil["terms"]["kd"] == plain["distil"]["terms"]["kd"] | {"temperature": 5.0}
-    assert distil["optimizer"] == {"name": "adam", "clip": 2.0}
+    assert distil["optimizer"] == plain["distil"]["optimizer"] | {"clip": 2.0}
     assert distil["evaluate"] == plain["distil"]["evaluate"] | {"every": 3}
     assert (distil["batch"], distil["rate"]) == (32, 0.5)
 
@@ -62,6 +62,54 @@ def test_values_after_a_space():
     assert parsed("--config.batch", "32")["batch"] == 32
 
 
+def planned(*flags, config=runs.TINY):
+    made, _ = launch.parse(["launch", "--config", config, *flags])
+    return {n: configs.in_steps(s, 10.0, 100) for n, s in configs.stages(made.to_dict()).items()}
+
+
+def test_a_duration_given_by_flag_replaces_the_others():
+    """MNIST's config counts in epochs, the tiny one in steps; ten steps are an epoch here."""
+    mnist = "configs/mnist/kd.py"
+    assert planned("--config.steps=7", config=mnist)["distil"]["steps"] == 7
+    assert planned("--config.stages.teacher.steps=7", config=mnist)["teacher"]["steps"] == 7
+    assert planned("--config.evaluate.every=3", config=mnist)["alone"]["evaluate"]["every"] == 3
+    assert planned("--config.epochs=2.5")["distil"]["steps"] == 25
+    assert planned("--config.stages.distil.epochs=2")["distil"]["steps"] == 20
+    assert planned("--config.evaluate.every_epochs=2")["teacher"]["evaluate"]["every"] == 20
+
+
+def test_a_duration_given_twice_is_refused():
+    with pytest.raises(UserError, match="steps and epochs say the same thing"):
+        configs.in_steps({"steps": 3, "epochs": 2}, 10, 100)
+
+
+def test_an_entry_that_repeats_its_method_still_inherits(tmp_path):
+    body = (
+        "    c.terms = dict(task=dict(method='cross_entropy'), kd=dict(method='kd', temperature=20.0, weight=0.9))\n"
+        "    c.networks = dict(student=dict(model='mlp', widths=(3,)))\n"
+        "    c.stages = dict(a=dict(terms=dict(kd=dict(method='kd'), task=dict(method='kd'))),\n"
+        "                    b=dict(networks=dict(student=dict(model='cifar_resnet'))))\n"
+    )
+    stages = planned(config=written(tmp_path, body))
+    assert stages["a"]["terms"]["kd"]["temperature"] == 20.0
+    assert stages["a"]["terms"]["kd"]["weight"] == 0.9
+    assert "label_smoothing" not in stages["a"]["terms"]["task"]  # another method stands alone
+    assert stages["a"]["terms"]["task"]["temperature"] == 4.0
+    assert "widths" not in stages["b"]["networks"]["student"]
+
+
+def test_another_method_or_optimizer_by_flag_brings_its_own_fields():
+    config = parsed("--config.optimizer.name=sgd", "--config.optimizer.nesterov=True", "--config.terms.task.method=kd")
+    assert config["optimizer"]["nesterov"] is True
+    assert "b1" not in config["optimizer"]
+    assert config["terms"]["task"]["temperature"] == 4.0
+
+
+def test_unknown_mode():
+    with pytest.raises(UserError, match="no mode of configs/digits/kd.py 'smok'; did you mean 'smoke'"):
+        configs.read("configs/digits/kd.py:smok")
+
+
 BAD_FLAGS = [
     (("--config.terms.kd.temprature=2",), "no config key 'terms.kd.temprature'; did you mean 'terms.kd.temperature'"),
     (("--config.setps=2",), "no config key 'setps'; did you mean 'steps'"),
@@ -71,6 +119,8 @@ BAD_FLAGS = [
     (("--config.batch=2.5",), "2.5"),
     (("--config.terms=3",), "is a section"),
     (("--config.batch",), "has no value"),
+    (("--config", "configs/digits/kd.py"), "--config is given twice"),
+    (("--noplan=3",), "noplan"),
     (("extra",), "what is 'extra'"),
     (("--confg.batch=2",), "confg"),
     (("--wokdir=x",), "wokdir"),
@@ -120,7 +170,7 @@ def test_stages_run_after_those_whose_weights_they_read():
     with pytest.raises(UserError, match="in a circle: a -> c -> b -> a"):
         configs.stages(config)
     config["stages"]["b"] = stage("stage:teachr")
-    with pytest.raises(UserError, match="weights of network 'net' in stage 'b': 'teachr'"):
+    with pytest.raises(UserError, match=r"no stage \(which 'b' needs\) 'teachr'"):
         configs.stages(config)
 
 

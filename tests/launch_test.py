@@ -47,7 +47,7 @@ MISTAKES = {
     "ema's network": ("c.networks.slow.of = 'studnet'", "'studnet'; did you mean 'student'"),
     "ema's decay": ("c.networks.slow.decay = 1.5", "decay=1.5 makes no sense"),
     "tap": (
-        "c.networks.early = dict(source='exit', of='student', tap='hiden1')",
+        "c.networks.early = dict(source='exit', of='student', tap='hiden1'); c.terms.kd.student = 'early'",
         "no tap 'hiden1'; did you mean 'hidden1'? there are ['hidden1', 'pooled']",
     ),
     "circle": (
@@ -87,6 +87,39 @@ MISTAKES = {
     "weights' network": ("c.networks.teacher.weights = 'stage:teacher#pupil'", "network in stage 'teacher' 'pupil'"),
     "weights' shape": ("c.stages.evaluate.networks.teacher.widths = (25,)", "- params/head/kernel [25, 10]"),
     "weights' folder": ("c.networks.teacher.weights = 'runs/nowhere'", "no checkpoints in runs/nowhere"),
+    "own teacher": ("c.terms.kd.teacher = 'student'", "'student' cannot be its own teacher"),
+    "frozen student": ("c.terms.kd = dict(method='kd', student='teacher', teacher='student')", "which does not learn"),
+    "idle": ("c.networks.idle = dict(model='mlp')", "trains networks ['idle'], and no term teaches them"),
+    "second view": (
+        "c.networks.again = dict(source='again', of='student'); c.terms.kd.teacher = 'again'",
+        "looks at 'image2', and a batch has ['image']",
+    ),
+    "empty ensemble": ("c.networks.both = dict(source='ensemble', of=())", "an ensemble is of several networks"),
+    "of": ("c.networks.slow = dict(source='ema', of=('student',))", "is not the name of a network"),
+    "widths": ("c.networks.student.widths = (0,)", "cannot be run on its data"),
+    "weights' kind": ("c.networks.student.weights = 3", "weights=3 is a int"),
+    "measured without weights": ("c.stages.evaluate.networks.student.weights = ''", "'student'"),
+    "reference": (
+        "c.stages.evaluate.networks = dict(student=dict(source='frozen', weights='stage:distil'));"
+        "c.stages.evaluate.evaluate.networks = ('student',)",
+        "metrics ['agreement'] compare with a reference",
+    ),
+    "best by a table": ("c.stages.distil.checkpoint.by = 'student/confusion'", "'student/confusion'"),
+    "best of nothing": ("c.evaluate.metrics = (); c.stages.distil.checkpoint.by = ''", "evaluates nothing"),
+    "seed": ("c.seed = -1", "seed=-1 makes no sense; it is 0 or more"),
+    "seed's kind": ("c.seed = 'x'", "seed='x' is a str"),
+    "dispatch": ("c.dispatch = -1", "dispatch=-1 makes no sense"),
+    "latest": ("c.checkpoint = dict(latest=0)", "checkpoint.latest=0 makes no sense; it is 1 or more"),
+    "epochs": ("c.epochs = '3'", "epochs='3' is a str"),
+    "views": ("c.data.views = '2'", "views='2' is a str"),
+    "rate": ("c.stages.distil.rate = -0.5", "rate=-0.5 makes no sense"),
+    "rate's kind": ("c.rate = dict(name='cosine_decay', init_value='fast')", "makes no sense"),
+    "clip": ("c.optimizer = dict(name='sgd', clip='x')", "clip='x' is a str"),
+    "mesh's kind": ("c.mesh = dict(data='all')", "mesh.data='all' is a str"),
+    "sharding's kind": ("c.sharding = ('kernel',)", "sharding"),
+    "splits of digits": ("c.data.splits = dict(train='train[:100]')", "leave them out"),
+    "dropout": ("c.networks.student.dropout = 1.5", "dropout=1.5 makes no sense"),
+    "temperature without end": ("c.terms.kd.temperature = float('inf')", "temperature=inf makes no sense"),
     "keep": ("c.checkpoint = dict(keep='bets')", "'bets'; did you mean 'best'"),
 }
 

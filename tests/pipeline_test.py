@@ -95,7 +95,9 @@ def assert_same_run(workdir, whole):
     assert runs.results(workdir) == runs.results(whole)
 
 
-@pytest.mark.parametrize("moments", [(("distil", 5),), (("teacher", 1), ("distil", 4), ("distil", 11))])
+@pytest.mark.parametrize(
+    "moments", [(("distil", 5),), (("teacher", 1), ("teacher", 12), ("distil", 4), ("distil", 11))]
+)
 def test_stopped_and_resumed_ends_with_the_same_bits(whole, tmp_path, monkeypatch, capsys, moments):
     """Asked to stop at odd moments: saves, says how to go on, and then ends as if nothing had happened."""
     for stage, at in moments:
@@ -160,10 +162,70 @@ def test_a_damaged_checkpoint_stops_before_anything_is_lost(whole, tmp_path, cap
     assert launched(workdir) == 2
     said = capsys.readouterr().err
     assert "checkpoint of step 12" in said
-    assert f"the step before, 8, remove {latest}" in said
+    assert "the step before, 8, may be good" in said
+    assert f"remove {latest} and run" in said
     shutil.rmtree(latest)  # as the message says
     assert launched(workdir) == 0
     assert_same_run(workdir, whole)
+
+
+def test_a_damaged_checkpoint_of_a_finished_stage(whole, tmp_path, capsys):
+    workdir = copied(whole, tmp_path)
+    shutil.rmtree(workdir / "distil")
+    latest = workdir / "teacher" / "checkpoints" / "12"
+    for path in (latest / "state").rglob("d/*"):
+        path.write_bytes(path.read_bytes()[:-40])
+    assert launched(workdir) == 2
+    said = capsys.readouterr().err
+    assert f"remove {latest} and {workdir / 'teacher' / 'done.json'} and run" in said
+    shutil.rmtree(latest)  # as the message says
+    (workdir / "teacher" / "done.json").unlink()
+    assert launched(workdir) == 0
+    assert_same_run(workdir, whole)
+
+
+BROKEN = {
+    "config.json": b"\x00\xff",
+    "environment.json": b"{}",
+    "teacher/done.json": b"{",
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_file_is_named(whole, tmp_path, capsys, name):
+    workdir = copied(whole, tmp_path)
+    (workdir / name).write_bytes(BROKEN[name])
+    assert launched(workdir) == 2
+    assert name.split("/")[-1] in capsys.readouterr().err
+
+
+def test_what_is_not_known_to_be_ours_is_left_alone(tmp_path, capsys):
+    workdir = tmp_path / "run"
+    workdir.mkdir()
+    (workdir / "metrics.jsonl").write_text("mine\n")
+    assert launched(workdir) == 2
+    assert "no config.json that says which run" in capsys.readouterr().err
+    assert (workdir / "metrics.jsonl").read_text() == "mine\n"
+
+
+def test_results_that_are_gone_are_measured_again(whole, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(whole, workdir)
+    (workdir / "results.json").unlink()
+    assert launched(workdir) == 0
+    assert runs.results(workdir) == runs.results(whole)
+
+
+def test_a_config_that_only_trains_ends_well(tmp_path, capsys):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from ml_collections import ConfigDict\n\ndef get_config(mode=''):\n    c = ConfigDict()\n"
+        "    c.steps, c.batch, c.data = 3, 64, dict(name='digits')\n"
+        "    c.networks = dict(student=dict(model='mlp', widths=(4,)))\n"
+        "    c.terms = dict(task=dict(method='cross_entropy'))\n    return c\n"
+    )
+    assert launched(tmp_path / "run", config=str(file)) == 0
+    assert "train/checkpoints" in capsys.readouterr().out
 
 
 def test_a_missing_teacher_is_said(whole, tmp_path, capsys):

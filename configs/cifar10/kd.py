@@ -7,12 +7,14 @@ Schedule: batch 128, SGD with Nesterov momentum, 200 epochs, the rate falling fr
 padded by 4 and cropped, flipped; 45,000 images to train on and 5,000 to validate on, as He et al. (2016).
 
 Paper:    ResNet-20 alone 91.25 % (He et al., table 6; 200 epochs, rate cut twice). No paper has ResNet-8 here.
-Measured: not the full schedule, but what 21 minutes on 2 cores hold, one seed, last epoch, on the JPEG-recoded images of
-          a prepared copy: teacher 72.9 after 3 epochs, alone 68.0 and distilled 69.5 after 4
+Measured: not the full schedule, but what 21 minutes on 2 cores hold, one seed, last epoch, on the JPEG-recoded
+          images of a prepared copy: teacher 72.9 after 3 epochs, alone 68.0 and distilled 69.5 after 4
           (--config.epochs=4 --config.stages.teacher.epochs=3).
 """
 
 from ml_collections import ConfigDict
+
+MODES = ("", "smoke")
 
 
 def get_config(mode: str = "") -> ConfigDict:

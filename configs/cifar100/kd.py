@@ -13,6 +13,8 @@ Measured: nothing yet.
 
 from ml_collections import ConfigDict
 
+MODES = ("", "smoke")
+
 
 def get_config(mode: str = "") -> ConfigDict:
     c = ConfigDict()

@@ -8,6 +8,8 @@ import dataclasses
 import os
 import pathlib
 import re
+import zipfile
+import zlib
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -177,23 +179,35 @@ def npz(path: str) -> Dataset:
         raise UserError(f"no file {path!r}; data.path names an .npz with train_image, train_label, test_image, ...")
     try:
         arrays = dict(np.load(path, allow_pickle=False))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path} is not an .npz of plain arrays: {error}") from error
     roles = [key.removesuffix("_image") for key in arrays if key.endswith("_image")]
     if "train" not in roles:
         raise UserError(f"{path} has no array 'train_image'; there are {sorted(arrays)}")
     splits = {role: _checked(path, role, arrays) for role in roles}
-    classes = 1 + max(int(split.label.max(initial=0)) for split in splits.values())
-    if "class_names" in arrays:
-        names = tuple(map(str, arrays["class_names"]))
-        if len(names) < classes:
-            raise UserError(f"{path} has labels up to {classes - 1} and only {len(names)} class_names")
-    else:
-        names = tuple(map(str, range(classes)))
+    names = _class_names(path, arrays, splits)
+    for role, split in splits.items():
+        if split.label.max() >= len(names):
+            raise UserError(
+                f"{path}: '{role}_label' goes up to {split.label.max()}, and there are {len(names)} classes"
+            )
     shapes = {role: split.image.shape[1:] for role, split in splits.items()}
     if len(set(shapes.values())) > 1:
         raise UserError(f"the splits of {path} have images of different shapes: {shapes}")
     return Dataset(splits, names, shapes["train"])
+
+
+def _class_names(path: str, arrays: Mapping[str, np.ndarray], splits: Mapping[str, Arrays]) -> tuple[str, ...]:
+    if "class_names" in arrays:
+        if arrays["class_names"].ndim != 1:
+            raise UserError(f"{path}: 'class_names' has shape {arrays['class_names'].shape}; it is a list of names")
+        return tuple(map(str, arrays["class_names"]))
+    train = splits["train"].label
+    if train.max() >= len(train):
+        raise UserError(
+            f"{path}: 'train_label' goes up to {train.max()} in {len(train)} examples; mend it, or add 'class_names'"
+        )
+    return tuple(map(str, range(train.max() + 1)))
 
 
 def _checked(path: str, role: str, arrays: Mapping[str, np.ndarray]) -> Arrays:
@@ -201,21 +215,22 @@ def _checked(path: str, role: str, arrays: Mapping[str, np.ndarray]) -> Arrays:
         raise UserError(f"{path} has '{role}_image' and no '{role}_label'; there are {sorted(arrays)}")
     image, label = arrays[f"{role}_image"], arrays[f"{role}_label"]
     image = image[..., None] if image.ndim == 3 else image
-    if image.ndim != 4 or label.shape != image.shape[:1] or not len(label):
+    if image.ndim != 4 or label.shape != image.shape[:1] or not image.size:
         raise UserError(
             f"{path}: '{role}_image' has shape {image.shape} and '{role}_label' {label.shape}; expected"
             " [n, height, width(, channels)] and [n], n > 0"
         )
-    if not np.issubdtype(label.dtype, np.integer) or label.min() < 0:
-        raise UserError(
-            f"{path}: '{role}_label' is {label.dtype} from {label.min()} to {label.max()};"
-            " labels are whole numbers from 0 on"
-        )
+    whole = np.issubdtype(label.dtype, np.integer)
+    if not whole or label.min() < 0:
+        seen = f"from {label.min()} to {label.max()}" if whole else f"of {label.dtype}"
+        raise UserError(f"{path}: '{role}_label' is {seen}; labels are whole numbers from 0 on")
     if image.dtype != np.uint8:
         if not np.issubdtype(image.dtype, np.floating):
             raise UserError(f"{path}: '{role}_image' is {image.dtype}; images are uint8, or floats in [0, 1]")
         image = image.astype(np.float32)
         check_finite(image, np.arange(len(image)), f"{path}: '{role}_image'")
+        if image.min() < 0 or image.max() > 1:
+            raise UserError(f"{path}: '{role}_image' is from {image.min()} to {image.max()}; floats are in [0, 1]")
     return Arrays(image, label.astype(np.int32))
 
 
@@ -318,6 +333,8 @@ def load(name: str, *, data_dir: str = "", path: str = "", splits: Mapping[str, 
     Raises:
         UserError: for names, folders and splits that are not there, with what is.
     """
+    if name in EMBEDDED and (splits or size):
+        raise UserError(f"data.splits and data.size are for datasets of TFDS; {name!r} has its own, leave them out")
     if name == "digits":
         return digits()
     if name == "npz":

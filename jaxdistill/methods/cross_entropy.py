@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdistill.core import Method
-from jaxdistill.errors import UserError
+from jaxdistill.errors import check_share
 from jaxdistill.losses import divergence
 
 
@@ -36,8 +36,7 @@ class CrossEntropy(Method):
     needs_teacher = False
 
     def check(self):
-        if not 0 <= self.label_smoothing < 1:
-            raise UserError(f"label_smoothing={self.label_smoothing} makes no sense; it is a share: 0 <= it < 1")
+        check_share("label_smoothing", self.label_smoothing)
 
     def valid(self, batch):
         label = batch["label"]

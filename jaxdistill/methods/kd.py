@@ -30,8 +30,8 @@ class KD(Method):
     temperature: float = 4.0
 
     def check(self):
-        if not self.temperature > 0:
-            raise UserError(f"temperature={self.temperature} makes no sense; it must be greater than 0")
+        if not 0 < self.temperature < float("inf"):
+            raise UserError(f"temperature={self.temperature} makes no sense; it is greater than 0 and finite")
 
     def __call__(self, student, teacher, batch):
         return kd(student.logits, teacher.logits, self.temperature)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdistill.core import Output
+from jaxdistill.errors import check_share
 
 
 class MLP(nn.Module):
@@ -31,6 +32,10 @@ class MLP(nn.Module):
     widths: tuple[int, ...] = (512, 512)
     dropout: float = 0.0
     dtype: Any = jnp.float32
+
+    def __post_init__(self):
+        check_share("dropout", self.dropout)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> Output:

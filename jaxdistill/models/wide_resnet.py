@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdistill.core import Output
+from jaxdistill.errors import check_share
 from jaxdistill.models import residual
 
 
@@ -71,6 +72,7 @@ class WideResNet(nn.Module):
 
     def __post_init__(self):
         residual.blocks_per_stage("WideResNet", self.depth, rest=4)
+        check_share("dropout", self.dropout)
         super().__post_init__()
 
     @nn.compact

@@ -10,6 +10,7 @@ leaving the `with` block commits what is under way, and every array read is comp
 import json
 import math
 import pathlib
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -185,14 +186,28 @@ def about(folder: pathlib.Path, step: int) -> dict[str, Any]:
 
 def damaged(folder: pathlib.Path, step: int, why: object) -> UserError:
     """Tells that a checkpoint cannot be used, and which earlier one can be."""
+    _quiet_about_loops()
     earlier = [other for other in steps_in(folder) if other < step]
+    done = folder.parent / "done.json"
+    gone = f"{folder / str(step)}" + (f" and {done}" if done.exists() else "")
     remedy = (
-        f"to go on from the step before, {earlier[-1]}, remove {folder / str(step)} and run the same command again"
+        f"the step before, {earlier[-1]}, may be good: to go on from it, remove {gone} and run again what made them"
         if earlier
-        else f"no earlier step is kept; remove {folder.parent} and run the same command again to start this stage anew"
+        else f"no earlier step is kept; to make it again, move {folder.parent} away and run again what made it"
     )
     reason = " ".join(str(why).split())[:200]
-    return UserError(f"the checkpoint of step {step} in {folder} is damaged ({reason}); {remedy}")
+    return UserError(f"the checkpoint of step {step} in {folder} is damaged, or not one of ours ({reason}); {remedy}")
+
+
+def _quiet_about_loops() -> None:
+    """Orbax leaves its event loop to the garbage collector when a read fails, which prints a traceback."""
+    usual = sys.unraisablehook
+
+    def hook(unraisable):
+        if "Event loop is closed" not in str(unraisable.exc_value):
+            usual(unraisable)
+
+    sys.unraisablehook = hook
 
 
 def read(

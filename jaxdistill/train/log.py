@@ -26,7 +26,7 @@ class Log:
         if not self._writes:
             return
         self.stage, path = stage, workdir / "metrics.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
+        lines = path.read_text(errors="replace").splitlines() if path.exists() else []
         kept = [line for line in lines if self._stays(line, start)]
         part = path.with_suffix(".part")
         part.write_text("".join(line + "\n" for line in kept))
@@ -38,6 +38,8 @@ class Log:
         try:
             said = json.loads(line)
         except json.JSONDecodeError:  # the half line of a killed run
+            return False
+        if not isinstance(said, dict) or not {"stage", "step"} <= said.keys():
             return False
         return said["stage"] != self.stage or said["step"] <= start
 

@@ -55,16 +55,22 @@ class Job:
     dispatch: int
 
 
-def dispatcher(job: Job, count: int) -> Callable:
-    """Compiles `count` steps as one: `(state, frozen, held, fed [count, batch, ...]) -> (state, metrics [count])`."""
+def dispatcher(step: Step, raw: Callable, mesh: Mesh, placed: Any, count: int) -> Callable:
+    """Compiles `count` steps as one: `(state, frozen, held, fed [count, batch, ...]) -> (state, metrics [count])`.
+
+    Args:
+        step: the pure step.
+        raw: `(held, fed) -> batch`, the loader's.
+        placed: the shardings of the state.
+    """
 
     def one(state, frozen, held, fed):
-        return job.step(state, frozen, job.loader.raw(held, fed))
+        return step(state, frozen, raw(held, fed))
 
     def several(state, frozen, held, fed):
         return jax.lax.scan(lambda state, fed: one(state, frozen, held, fed), state, fed)
 
-    outputs = (job.placed, sharding.replicated(job.mesh))
+    outputs = (placed, sharding.replicated(mesh))
     return jax.jit(one if count == 1 else several, donate_argnums=0, out_shardings=outputs)
 
 
@@ -96,7 +102,8 @@ def fit(
 
 def _loop(job, state, frozen, checkpoints, watch, stop, about) -> State:
     held = jax.device_put(dict(job.loader.held), sharding.replicated(job.mesh))
-    compiled = {count: dispatcher(job, count) for count in {1, job.dispatch}}
+    raw, counts = job.loader.raw, {1, job.dispatch}
+    compiled = {count: dispatcher(job.step, raw, job.mesh, job.placed, count) for count in counts}
     feeds = job.loader.feeds(watch.start, job.steps)
     done = watch.start
     while done < job.steps:
@@ -113,7 +120,7 @@ def _loop(job, state, frozen, checkpoints, watch, stop, about) -> State:
             if job.evaluate and (done == job.steps or _due(done, job.evaluate_every)):
                 found = watch.evaluated(done, job.evaluate(state))
             checkpoints.save(done, state, found, about)
-        if stopping and done < job.steps:
+        if stopping:
             checkpoints.wait()
             raise Interrupted(
                 f"stopped by a signal in stage {job.stage!r}; step {done} of {job.steps} is saved in"

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,22 +11,25 @@ import jax
 import optax
 
 from jaxdistill.core import Schedule, path_name
-from jaxdistill.errors import UserError, unknown
+from jaxdistill.errors import UserError, check_kind, unknown
+
+OTHERS = ("lbfgs", "rprop", "sm3", "optimistic_adam")
+"""Optax functions that look like optimizers and are of no use here: one evaluates the loss again in its line search,
+the others take no schedule for a learning rate."""
 
 
 @functools.cache
 def optimizers() -> dict[str, Callable]:
     """Every optimizer of Optax: a public function that takes a `learning_rate` and needs gradients alone."""
     found = _members(lambda name, parameters: "learning_rate" in parameters)
-    # L-BFGS evaluates the loss again in its line search; scale_by_* are parts of optimizers.
-    return {name: function for name, function in found.items() if name != "lbfgs" and name[:9] != "scale_by_"}
+    return {name: function for name, function in found.items() if name not in OTHERS and name[:9] != "scale_by_"}
 
 
 @functools.cache
 def schedules() -> dict[str, Callable]:
     """Every schedule of Optax that plain numbers make, without the suffix `_schedule`."""
     found = _members(lambda name, parameters: name.endswith("_schedule") or name == "exponential_decay")
-    return {name.removesuffix("_schedule"): function for name, function in found.items() if name[:6] != "inject"}
+    return {name.removesuffix("_schedule"): function for name, function in found.items() if name[:9] != "scale_by_"}
 
 
 def _members(keep: Callable) -> dict[str, Callable]:
@@ -33,7 +37,7 @@ def _members(keep: Callable) -> dict[str, Callable]:
     return {name: f for name, f in functions.items() if keep(name, inspect.signature(f).parameters)}
 
 
-def schedule(spec: float | Mapping[str, Any], steps: int) -> Schedule:
+def schedule(spec: float | Mapping[str, Any], steps: int, what: str = "rate") -> Schedule:
     """Returns a function of the optimizer step.
 
     Args:
@@ -42,24 +46,42 @@ def schedule(spec: float | Mapping[str, Any], steps: int) -> Schedule:
             Optax's with its own arguments.
         steps: the length of the run; an Optax schedule that wants `decay_steps` or `transition_steps` and is
             not told gets this.
+        what: its name in messages.
 
     Raises:
-        UserError: for a name or an argument that is not there, or a missing one.
+        UserError: for a name or an argument that is not there, a missing one, and values that are negative or
+            not finite.
     """
+    try:
+        made = _schedule(spec, steps, what)
+        values = [float(made(step)) for step in sorted({0, steps // 2, max(steps - 1, 0)})]
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{what}={spec!r} makes no sense: {error}") from error
+    if not all(math.isfinite(value) and value >= 0 for value in values):
+        raise UserError(f"{what}={spec!r} makes no sense; it is finite and 0 or more, and here comes to {values}")
+    return made
+
+
+def _schedule(spec: float | Mapping[str, Any], steps: int, what: str) -> Schedule:
     if not isinstance(spec, Mapping):
         return optax.constant_schedule(float(spec))
     spec = dict(spec)
-    if "name" not in spec:
-        if spec.keys() == {"start", "times", "at"}:
-            boundaries = {int(at): float(spec["times"]) for at in spec["at"]}
-            return optax.piecewise_constant_schedule(float(spec["start"]), boundaries)
-        if {"to", "over"} <= spec.keys() <= {"to", "over", "start"}:
-            return optax.linear_schedule(float(spec.get("start", 0.0)), float(spec["to"]), int(spec["over"]))
-        raise UserError(
-            f"a schedule cannot be read from {spec}; give a number, (start, times, at), (to, over[, start]),"
-            f" or a name of {sorted(schedules())} with its arguments"
-        )
-    name = spec.pop("name")
+    if "name" in spec:
+        return _named(spec.pop("name"), spec, steps)
+    if spec.keys() == {"start", "times", "at"}:
+        boundaries = {int(at): float(spec["times"]) for at in spec["at"]}
+        return optax.piecewise_constant_schedule(float(spec["start"]), boundaries)
+    if {"to", "over"} <= spec.keys() <= {"to", "over", "start"}:
+        if int(spec["over"]) < 1:  # Optax would stay at the start for ever
+            return optax.constant_schedule(float(spec["to"]))
+        return optax.linear_schedule(float(spec.get("start", 0.0)), float(spec["to"]), int(spec["over"]))
+    raise UserError(
+        f"{what}: a schedule cannot be read from {spec}; give a number, (start, times, at), (to, over[, start]),"
+        f" or a name of {sorted(schedules())} with its arguments"
+    )
+
+
+def _named(name: str, spec: dict[str, Any], steps: int) -> Schedule:
     if name not in schedules():
         raise unknown("schedule", name, schedules())
     function = schedules()[name]
@@ -98,6 +120,14 @@ def optimizer(spec: Mapping[str, Any], rate: Schedule) -> optax.GradientTransfor
     clip, decay, decay_on = spec.pop("clip", 0.0), spec.pop("weight_decay", 0.0), spec.pop("decay_on", "")
     if name not in optimizers():
         raise unknown("optimizer", name, optimizers())
+    if "learning_rate" in spec:
+        raise UserError("optimizer.learning_rate is set by the stage's rate; leave it out")
+    for key, value, default in (("clip", clip, 0.0), ("weight_decay", decay, 0.0), ("decay_on", decay_on, "")):
+        check_kind(f"optimizer.{key}", value, default)
+    try:
+        re.compile(decay_on)
+    except re.error as error:
+        raise UserError(f"optimizer.decay_on={decay_on!r} is not a regular expression: {error}") from error
     for key, value in (("clip", clip), ("weight_decay", decay)):
         if not value >= 0:
             raise UserError(f"optimizer.{key}={value} makes no sense; it is 0 (none) or more")
@@ -113,3 +143,13 @@ def optimizer(spec: Mapping[str, Any], rate: Schedule) -> optax.GradientTransfor
     elif decay:
         before.append(optax.add_decayed_weights(decay, mask))
     return optax.chain(*before, _call(f"optimizer {name}", function, spec | {"learning_rate": rate}))
+
+
+def fields(name: str) -> dict[str, Any]:
+    """The keys that an optimizer section may set, with their defaults, where these are plain."""
+    if name not in optimizers():
+        raise unknown("optimizer", name, optimizers())
+    parameters = inspect.signature(optimizers()[name]).parameters
+    own = {key: parameter.default for key, parameter in parameters.items() if key not in ("learning_rate", "mask")}
+    plain = {key: value for key, value in own.items() if isinstance(value, (bool, int, float, str))}
+    return plain | {"clip": 0.0, "weight_decay": 0.0, "decay_on": ""}

@@ -63,6 +63,21 @@ def check_batch(mesh: Mesh, batch: int, accumulate: int, processes: int = 1) -> 
         raise UserError(f"a batch of {batch} cannot be divided by {processes} processes")
 
 
+def check_rules(rules: Rules) -> None:
+    """Raises `UserError` for what is not a list of `(regex, spec)`."""
+    for rule in rules:
+        whole = isinstance(rule, (tuple, list)) and len(rule) == 2 and isinstance(rule[0], str)
+        if not whole or not isinstance(rule[1], (tuple, list)):
+            raise UserError(f"sharding rule {rule!r} is not (regex, spec), such as ('kernel$', (None, 'fsdp'))")
+        try:
+            re.compile(rule[0])
+        except re.error as error:
+            raise UserError(f"sharding rule {rule[0]!r} is not a regular expression: {error}") from error
+        axes = [axis for axis in rule[1] if axis is not None]
+        if len(set(axes)) < len(axes):
+            raise UserError(f"sharding rule {rule!r} splits two dimensions over one axis")
+
+
 def shardings(mesh: Mesh, tree: Any, rules: Rules) -> Any:
     """Gives every leaf of a tree of shapes its sharding: that of the first rule whose regex is in its name.
 

@@ -75,8 +75,14 @@ BAD = [
     ({"train_label": np.arange(5)}, r"\(6, 5, 4, 3\) and 'train_label' \(5,\)"),
     ({"train_image": NAN}, "not finite in 1 of 6 examples, the first at index 3"),
     ({"train_image": np.zeros((6, 5, 4, 3), np.int64)}, "is int64"),
+    ({"train_image": np.full((6, 5, 4, 3), 200.0)}, r"is from 200.0 to 200.0; floats are in \[0, 1\]"),
+    ({"train_label": np.array(["a"] * 6)}, "whole numbers"),
+    ({"train_label": np.array([0, 1, 2, 0, 1, 3000])}, "goes up to 3000 in 6 examples"),
+    ({"test_label": np.array([0, 1, 2, 0, 1, 5])}, "'test_label' goes up to 5, and there are 3 classes"),
+    ({"class_names": np.array("a")}, "it is a list of names"),
+    ({"train_image": np.zeros((6, 5, 4, 0), np.uint8)}, "expected"),
     ({"test_image": np.zeros((6, 5, 5, 3), np.uint8)}, "different shapes"),
-    ({"class_names": np.array(["a"])}, "only 1 class_names"),
+    ({"class_names": np.array(["a"])}, "goes up to 2, and there are 1 classes"),
     ({"train_image": np.array([{}] * 6)}, "not an .npz of plain arrays"),
 ]
 
@@ -85,6 +91,18 @@ BAD = [
 def test_bad_npz(tmp_path, changed, message):
     with pytest.raises(UserError, match=message):
         sources.load("npz", path=written(tmp_path, **changed))
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 and then nothing", b"\x93NUMPY"])
+def test_a_file_that_is_no_npz(tmp_path, content):
+    (tmp_path / "d.npz").write_bytes(content)
+    with pytest.raises(UserError, match="is not an .npz of plain arrays"):
+        sources.load("npz", path=str(tmp_path / "d.npz"))
+
+
+def test_splits_of_a_set_that_has_its_own():
+    with pytest.raises(UserError, match="data.splits and data.size are for datasets of TFDS"):
+        sources.load("digits", splits={"train": "train[:10]"})
 
 
 def test_missing_npz():

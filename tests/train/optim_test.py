@@ -69,6 +69,9 @@ def test_clip_by_global_norm():
     [
         ({"name": "adm"}, "no optimizer 'adm'; did you mean 'adam'"),
         ({"name": "sgd", "momentun": 0.9}, "did you mean 'momentum'"),
+        ({"name": "sgd", "clip": "x"}, "clip='x' is a str"),
+        ({"name": "sgd", "learning_rate": 0.1}, "set by the stage's rate"),
+        ({"name": "sgd", "decay_on": "("}, "not a regular expression"),
         ({"name": "sgd", "clip": -1.0}, "clip=-1.0 makes no sense"),
         ({"name": "sgd", "weight_decay": float("nan")}, "weight_decay=nan makes no sense"),
         ({}, "no optimizer None; .*there are"),
@@ -77,6 +80,49 @@ def test_clip_by_global_norm():
 def test_bad_optimizers(spec, message):
     with pytest.raises(UserError, match=message):
         optim.optimizer(spec, optax.constant_schedule(0.1))
+
+
+def test_a_ramp_of_no_length_is_where_it_leads():
+    assert at({"to": 1.0, "over": 0}, 0, 5) == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("spec", [-0.5, float("nan"), None, "fast", {"start": 0.1, "times": 0.1, "at": 5}])
+def test_schedules_that_make_no_sense(spec):
+    with pytest.raises(UserError, match="makes no sense"):
+        optim.schedule(spec, 10)
+
+
+@pytest.mark.parametrize("name", sorted(optim.optimizers()))
+def test_every_optimizer_takes_a_step(name):
+    tx = optim.optimizer({"name": name, "clip": 1.0}, optim.schedule({"name": "cosine_decay", "init_value": 0.1}, 10))
+
+    def step(grads):
+        return tx.update(grads, tx.init(PARAMS), PARAMS)[0]
+
+    assert jax.tree.map(jnp.shape, jax.eval_shape(step, PARAMS)) == jax.tree.map(jnp.shape, PARAMS)
+    assert {"clip", "weight_decay", "decay_on"} <= set(optim.fields(name))
+
+
+SCHEDULES = {
+    "constant": {"value": 0.1},
+    "cosine_decay": {"init_value": 0.1},
+    "cosine_onecycle": {"transition_steps": 10, "peak_value": 0.1},
+    "exponential_decay": {"init_value": 0.1, "decay_rate": 0.5},
+    "linear": {"init_value": 0.1, "end_value": 0.0},
+    "linear_onecycle": {"transition_steps": 10, "peak_value": 0.1},
+    "piecewise_constant": {"init_value": 0.1},
+    "piecewise_interpolate": {"interpolate_type": "linear", "init_value": 0.1},
+    "polynomial": {"init_value": 0.1, "end_value": 0.0, "power": 2},
+    "warmup_constant": {"init_value": 0.0, "peak_value": 0.1, "warmup_steps": 2},
+    "warmup_cosine_decay": {"init_value": 0.0, "peak_value": 0.1, "warmup_steps": 2},
+    "warmup_exponential_decay": {"init_value": 0.0, "peak_value": 0.1, "warmup_steps": 2, "decay_rate": 0.5},
+}
+
+
+def test_every_schedule_has_values():
+    assert set(optim.schedules()) - {"join", "sgdr"} == set(SCHEDULES)
+    for name, spec in SCHEDULES.items():
+        assert all(0 <= value <= 0.1001 for value in at({"name": name} | spec, *range(10), length=10))
 
 
 def test_there_are_many():
