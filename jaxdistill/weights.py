@@ -99,15 +99,10 @@ def _names(place: Place, shapes: Mapping[str, Any]) -> dict[str, str]:
 
 def check_same(what: str, made: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """Raises `UserError` where two networks' variables differ in name or shape, told as + and -."""
-    shapes = [
-        {core.path_name(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    there, expected = (
+        {core.path_name(path): list(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
         for tree in (made, wanted)
-    ]
-    there, expected = shapes
-    missing = [f"- {name} {list(shape)}" for name, shape in expected.items() if there.get(name) != shape]
-    extra = [f"+ {name} {list(shape)}" for name, shape in there.items() if expected.get(name) != shape]
-    if missing or extra:
-        raise UserError(
-            f"{what} is another network: {len(missing)} arrays expected (-), {len(extra)} there (+):\n  "
-            + "\n  ".join([*missing[:6], *extra[:6]])
-        )
+    )
+    lines = checkpoint.mismatch(there, expected)
+    if lines:
+        raise UserError(f"{what} is another network; expected (-) and there (+):\n  " + "\n  ".join(lines))

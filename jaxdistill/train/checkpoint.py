@@ -133,8 +133,7 @@ class Checkpoints:
 
     def restore(self, step: int, like: Any) -> Any:
         """Reads a whole state; `like` is a tree of `ShapeDtypeStruct`s with shardings."""
-        flat = {name: _struct(leaf) for name, leaf in flatten_structs(like).items()}
-        return unflatten(read(self.folder, step, flat), like)
+        return unflatten(read(self.folder, step, flatten_structs(like)), like)
 
 
 def flatten_structs(tree: Any) -> dict[str, jax.ShapeDtypeStruct]:
@@ -148,10 +147,6 @@ def flatten_structs(tree: Any) -> dict[str, jax.ShapeDtypeStruct]:
 
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {path_name(path).replace("/", "."): plain(leaf) for path, leaf in leaves}
-
-
-def _struct(leaf) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
 
 
 def steps_in(folder: pathlib.Path) -> list[int]:
@@ -210,6 +205,15 @@ def _quiet_about_loops() -> None:
     sys.unraisablehook = hook
 
 
+def mismatch(there: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
+    """Lists what is expected and not there (-) and what is there instead (+), some of each."""
+    missing = [f"- {name} {what}" for name, what in expected.items() if there.get(name) != what]
+    extra = [f"+ {name} {what}" for name, what in there.items() if expected.get(name) != what]
+    lines = [*missing[:6], *extra[:6]]
+    left = len(missing) + len(extra) - len(lines)
+    return lines + ([f"and {left} more"] if left else [])
+
+
 def read(
     folder: pathlib.Path, step: int, wanted: Mapping[str, jax.ShapeDtypeStruct], prefixes: tuple[str, ...] = ("",)
 ) -> dict[str, jax.Array]:
@@ -228,14 +232,11 @@ def read(
     meta = about(folder, step)
     there = {name: shape for name, shape in meta["arrays"].items() if name.startswith(prefixes)}
     expected = _shapes(wanted)
-    missing = [f"- {name} {expected[name]}" for name in expected if there.get(name) != expected[name]]
-    extra = [f"+ {name} {there[name]}" for name in there if expected.get(name) != there[name]]
-    if missing or extra:
-        some = [*missing[:6], *extra[:6]]
+    lines = mismatch(there, expected)
+    if lines:
         raise UserError(
-            f"the checkpoint of step {step} in {folder} is of another network or optimizer:"
-            f" {len(missing)} arrays expected (-) are not there, {len(extra)} are there (+) instead:\n  "
-            + "\n  ".join(some)
+            f"the checkpoint of step {step} in {folder} is of another network or optimizer; what was expected (-) and"
+            " is not there, what is there (+) instead:\n  " + "\n  ".join(lines)
         )
     try:
         args = ocp.args.PyTreeRestore(
