@@ -3,6 +3,7 @@
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -168,7 +169,9 @@ def test_labels_out_of_range_in_an_npz(tmp_path, capsys):
 def test_usage(words, capsys):
     assert launch.main(["launch", *words]) == (0 if words == ["--help"] else 2)
     said = capsys.readouterr()
-    assert "--" in said.out + said.err
+    assert ("--config FILE.py" in said.out) == (words in ([], ["--help"]))
+    assert ("no --workdir" in said.err) == ("--config" in words)
+    assert ("no --config" in said.err) == ("--workdir" in words)
 
 
 def test_plan(tmp_path, capsys):
@@ -254,7 +257,10 @@ def test_two_processes_are_one_run(tmp_path, environment):
     """Real processes over `jax.distributed`: the same losses as one, and one set of files."""
     flags = "--config.data.resident=no", "--config.steps=8"
     subprocess.run(command(tmp_path / "one", *flags), env=environment, check=True, capture_output=True)
-    join = ["--coordinator=localhost:29517", "--processes=2"]
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    join = [f"--coordinator=localhost:{port}", "--processes=2"]
     words = [command(tmp_path / "two", *flags, *join, f"--process={number}") for number in (0, 1)]
     both = [subprocess.Popen(each, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for each in words]
     ends = [process.communicate(timeout=300) for process in both]
