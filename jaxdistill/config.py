@@ -15,7 +15,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxdistill.errors import UserError, check_kind, unknown
+from jaxdistill.errors import UserError, check_kind, check_least, unknown
 from jaxdistill.order import in_order
 
 DEFAULTS: dict[str, Any] = {
@@ -324,8 +324,8 @@ def check_settings(
             check_kind(f"stage {stage!r}: {full}", value, known[key])
             if isinstance(known[key], dict) and key in MERGED:
                 check_settings(stage, value, known[key], f"{full}.")
-        if full in LEAST and value < LEAST[full]:
-            raise UserError(f"stage {stage!r}: {full}={value} makes no sense; it is {LEAST[full]} or more")
+        if full in LEAST:
+            check_least(f"stage {stage!r}: {full}", value, LEAST[full])
 
 
 def _overlay(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -52,3 +52,9 @@ def check_share(what: str, value: float) -> None:
     """Raises `UserError` for what is not a share below the whole."""
     if not 0 <= value < 1:
         raise UserError(f"{what}={value} makes no sense; it is a share: 0 or more, less than 1")
+
+
+def check_least(what: str, value: float, least: float) -> None:
+    """Raises `UserError` for what is smaller than it may be."""
+    if value < least:
+        raise UserError(f"{what}={value} makes no sense; it is {least} or more")

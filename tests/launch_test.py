@@ -97,7 +97,14 @@ MISTAKES = {
     ),
     "empty ensemble": ("c.networks.both = dict(source='ensemble', of=())", "an ensemble is of several networks"),
     "of": ("c.networks.slow = dict(source='ema', of=('student',))", "is not the name of a network"),
-    "widths": ("c.networks.student.widths = (0,)", "cannot be run on its data"),
+    "widths": ("c.networks.student.widths = (0,)", "widths=(0,) makes no sense"),
+    "widths' kind": ("c.networks.student.widths = (8.5,)", "widths=(8.5,) makes no sense"),
+    "stem": ("c.networks.student = dict(model='cifar_resnet', depth=8, stem=-3)", "stem=-3 makes no sense"),
+    "width": ("c.networks.student = dict(model='cifar_resnet', depth=8, width=0)", "width=0 makes no sense"),
+    "another dropout": (
+        "c.networks.student = dict(model='wide_resnet', depth=10, width=1, dropout=-0.1)",
+        "dropout=-0.1 makes",
+    ),
     "weights' kind": ("c.networks.student.weights = 3", "weights=3 is a int"),
     "measured without weights": ("c.stages.evaluate.networks.student.weights = ''", "'student'"),
     "reference": (

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdistill.core import Output
+from jaxdistill.errors import check_least
 from jaxdistill.models import residual
 
 
@@ -47,6 +48,8 @@ class CifarResNet(nn.Module):
 
     def __post_init__(self):
         residual.blocks_per_stage("CifarResNet", self.depth, rest=2)
+        check_least("width", self.width, 1)
+        check_least("stem", self.stem, 0)
         super().__post_init__()
 
     @nn.compact

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdistill.core import Output
-from jaxdistill.errors import check_share
+from jaxdistill.errors import check_least, check_share
 from jaxdistill.models import residual
 
 
@@ -72,6 +72,7 @@ class WideResNet(nn.Module):
 
     def __post_init__(self):
         residual.blocks_per_stage("WideResNet", self.depth, rest=4)
+        check_least("width", self.width, 1)
         check_share("dropout", self.dropout)
         super().__post_init__()
 

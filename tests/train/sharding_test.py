@@ -56,6 +56,20 @@ def test_bad_rules(rule, message):
 
 
 @pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("kernel", "is not \\(regex, spec\\)"),
+        (("kernel", "fsdp"), "is not \\(regex, spec\\)"),
+        (("(", (None,)), "not a regular expression"),
+        (("kernel", ("fsdp", "fsdp")), "two dimensions over one axis"),
+    ],
+)
+def test_what_is_no_rule(rule, message):
+    with pytest.raises(UserError, match=message):
+        sharding.check_rules([rule])
+
+
+@pytest.mark.parametrize(
     ("batch", "accumulate", "processes", "message"),
     [
         (12, 1, 1, "a batch of 12 cannot be divided by .* = 8; take 8 or 16"),
