@@ -251,9 +251,8 @@ def in_steps(section: Any, steps_per_epoch: float, batch: int) -> Any:
         elif value:
             times = units[key.rpartition("_")[2]]
             result[bare] = tuple(round(v * times) for v in value) if hasattr(value, "__len__") else round(value * times)
-    for cast in [
-        key for key in CAST if isinstance(result.get(key), Mapping)
-    ]:  # what an entry sets may be a schedule; its keys are its model's or method's
+    # What an entry sets may be a schedule; its own keys are its model's or method's, whatever they end in.
+    for cast in [key for key in CAST if isinstance(result.get(key), Mapping)]:
         result[cast] = {
             name: {key: in_steps(value, steps_per_epoch, batch) for key, value in entry.items()}
             for name, entry in result[cast].items()

@@ -127,7 +127,7 @@ def parse(argv: list[str]):
 
 
 def _config_file(argv: list[str]) -> tuple[str, list[str]]:
-    """Takes `--config FILE` and `--no..`; joins `--config.key value` into one word."""
+    """Takes `--config FILE` out of the words, and joins `--config.key value` into one."""
     file, rest, words = "", [], iter(argv[1:])
     for word in words:
         if word == "--config" or word.startswith("--config="):

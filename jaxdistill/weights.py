@@ -22,7 +22,7 @@ DONE = "done.json"
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where a network's weights are: `prefixes` says which arrays of that checkpoint are its own."""
+    """Where a network's weights are: a `checkpoints` folder, a step in it, and the network's name there."""
 
     folder: pathlib.Path
     step: int
