@@ -31,7 +31,8 @@ class Output:
     """What a network says about a batch.
 
     Attributes:
-        logits: `[*n, classes]`, unnormalised log-probabilities, float32.
+        logits: `[*n, classes]`, unnormalised log-probabilities, float32; or an `Unembedding` or a `TopK`, which
+            methods over a vocabulary take in their place.
         taps: named inner values, `[batch, ...]` each; the names are a contract in the model's docstring.
     """
 
@@ -45,6 +46,36 @@ class Output:
         return self.taps[name]
 
 
+@struct.dataclass
+class Unembedding:
+    """Logits that are not computed yet, `hidden @ kernel + bias`: a chunk of tokens at a time fits where all do not.
+
+    Attributes:
+        hidden: `[*n, width]`.
+        kernel: `[width, vocabulary]`.
+        bias: `[vocabulary]`, or `None`.
+    """
+
+    hidden: jax.Array
+    kernel: jax.Array
+    bias: jax.Array | None = None
+
+
+@struct.dataclass
+class TopK:
+    """What a distribution says of its K likeliest classes and, exactly, of all the others together.
+
+    Attributes:
+        values: `[*n, k]`, log-probabilities over the whole vocabulary.
+        ids: `[*n, k]`, int32, their classes.
+        log_rest: `[*n]`, the log of the probability that is left; -inf where none is.
+    """
+
+    values: jax.Array
+    ids: jax.Array
+    log_rest: jax.Array
+
+
 class Method(nn.Module):
     """A published way for a student to learn: one file in `methods/`, its fields the paper's defaults.
 
@@ -55,13 +86,20 @@ class Method(nn.Module):
     Class attributes:
         needs_teacher: whether a term of this method must name a teacher.
         same_classes: whether the student's and the teacher's logits must be over the same classes.
+        needs_labels: whether it reads `batch["label"]`.
         needs_whole_batch: whether a prediction's value depends on the other rows, so that accumulation over
             micro-batches would change the loss; `build` refuses the combination.
+        zero_at_teacher: whether a student that says what its teacher says has value 0 and gradient 0.
+        domain: what it compares: "classification" (logits and feature maps of images), "dense" (logits of pixels
+            and feature maps), "encoder" (of text), "language" (next tokens) or "derivative".
     """
 
     needs_teacher = True
     same_classes = True
+    needs_labels = False
     needs_whole_batch = False
+    zero_at_teacher = False
+    domain = "classification"
 
     def valid(self, batch: Batch) -> jax.Array:
         """Returns the mask of the predictions that count, `[batch, ...]`; the default is the examples' own."""
@@ -73,12 +111,20 @@ class Method(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class Term:
-    """One summand of the loss: `student` learns from `teacher` by `method`, weighted by `weight(step)`."""
+    """One summand of the loss: `student` learns from `teacher` by `method`, weighted by `weight(step)`.
+
+    `schedules` are those of the method's fields that change from step to step.
+    """
 
     method: Method
     student: str = "student"
     teacher: str | None = "teacher"
     weight: Schedule = lambda step: 1.0
+    schedules: Mapping[str, Schedule] = dataclasses.field(default_factory=dict)
+
+    def at(self, step: jax.Array | int) -> Method:
+        """Returns the method as it is at an optimizer step."""
+        return self.method.clone(**{name: schedule(step) for name, schedule in self.schedules.items()})
 
 
 @struct.dataclass
@@ -118,6 +164,11 @@ def mean(values: jax.Array, mask: jax.Array, share: jax.Array | float = 1.0) -> 
     return share * jnp.sum(kept * weights) / jnp.maximum(jnp.sum(weights), 1.0)
 
 
+def precise(x: jax.Array) -> jax.Array:
+    """Returns floats in at least float32: losses do not compute in what the network computed in."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 def split(variables: Variables) -> tuple[Any, Variables]:
     """Splits a module's variables into its params and the rest."""
     return variables.get("params", {}), {name: tree for name, tree in variables.items() if name != "params"}
@@ -137,6 +188,11 @@ def merge(params: Mapping[str, Any], variables: Mapping[str, Variables], frozen:
 def fold_in(key: jax.Array, names: Iterable[str]) -> dict[str, jax.Array]:
     """Derives one key per name, which depends on the name alone and not on the others' number or order."""
     return {name: jax.random.fold_in(key, zlib.crc32(name.encode())) for name in names}
+
+
+def example_keys(key: jax.Array, batch: Batch) -> jax.Array:
+    """Derives one key per example, `[batch]`, that depends on its index and not on its place in the batch."""
+    return jax.vmap(lambda index: jax.random.fold_in(key, index))(batch["index"])
 
 
 def path_name(path) -> str:

@@ -1,9 +1,9 @@
 """Configs: inheritance, durations, overrides."""
 
 import pytest
-import runs
 from ml_collections import ConfigDict
 
+import runs
 from jaxdistill import config as configs
 from jaxdistill import launch
 from jaxdistill.errors import UserError

@@ -6,8 +6,8 @@ import re
 
 import numpy as np
 import pytest
-import runs
 
+import runs
 from jaxdistill import config as configs
 from jaxdistill import launch, pipeline
 

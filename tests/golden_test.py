@@ -1,10 +1,10 @@
-"""Our losses against numbers that the authors' own code produced.
+"""Our losses against numbers that the authors' own code produced: values and gradients, in float64 and float32.
 
 The cases are those of the folder JAXDISTILL_GOLDEN, else `../shared/golden`, else the small ones copied into
-`tests/golden`. TABLE maps each (loss, variant) to our function and to the exact factor between their reduction
-and ours; a loss that is not in the table is not claimed.
+`tests/golden`; `golden_tables` says which function of ours each variant is.
 """
 
+import collections
 import json
 import os
 import pathlib
@@ -13,89 +13,81 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+import golden_tables
 from conftest import SHARED
 
-from jaxdistill.methods.cross_entropy import cross_entropy
-from jaxdistill.methods.kd import kd
+COPIED = pathlib.Path(__file__).parent / "golden"
 
 
 def folder():
     given = os.environ.get("JAXDISTILL_GOLDEN")
     if given:
         return pathlib.Path(given)
-    return SHARED / "golden" if (SHARED / "golden").is_dir() else pathlib.Path(__file__).parent / "golden"
+    return SHARED / "golden" if (SHARED / "golden").is_dir() else COPIED
 
 
-def plain(x, temperature):
-    return jnp.mean(kd(x["student_logits"], x["teacher_logits"], temperature))
+TABLE = golden_tables.table()
+CASES = json.loads((folder() / "cases.json").read_text())["cases"]
+ROWS = [TABLE.get((case["loss"], case["variant"])) for case in CASES]
 
 
-def with_labels(x, temperature, alpha):
-    task = jnp.mean(cross_entropy(x["student_logits"], x["labels"], 0.0))
-    return alpha * plain(x, temperature) + (1 - alpha) * task
-
-
-def bert_pkd(x, temperature, alpha):
-    """`KLDivLoss()` averages over classes too: smaller by their number."""
-    classes = x["student_logits"].shape[-1]
-    task = jnp.mean(cross_entropy(x["student_logits"], x["labels"], 0.0))
-    return alpha * plain(x, temperature) / classes + (1 - alpha) * task
-
-
-def mmrazor(x, temperature, reduction, loss_weight):
-    """ "batchmean" divides by the batch alone, "mean" by the classes too: factors of our mean over predictions."""
-    batch, *_, classes = x["student_logits"].shape
-    predictions = x["student_logits"].size // classes
-    factor = {"batchmean": predictions / batch, "mean": 1 / classes}[reduction]
-    return loss_weight * factor * plain(x, temperature)
-
-
-def torchdistill(x, temperature, alpha, beta, reduction):
-    """Without labels' share (alpha None) it drops T^2: smaller by that factor. A defect, kept to be compared."""
-    if not alpha:
-        return plain(x, temperature) / temperature**2
-    task = jnp.mean(cross_entropy(x["student_logits"], x["labels"], 0.0))
-    return alpha * task + (1 - alpha if beta is None else beta) * plain(x, temperature)
-
-
-TABLE = {
-    ("kd_kl", "repdistiller"): plain,
-    ("kd_kl", "mdistiller"): plain,
-    ("kd_kl", "kdzoo_softtarget"): plain,
-    ("kd_kl", "attention_transfer_composite"): with_labels,
-    ("kd_kl", "bert_pkd_composite"): bert_pkd,
-    ("kd_kl", "mmrazor"): mmrazor,
-    ("kd_kl", "torchdistill"): torchdistill,
-}
-
-LOSSES = {loss for loss, _ in TABLE}
-CASES = [c for c in json.loads((folder() / "cases.json").read_text())["cases"] if c["loss"] in LOSSES]
-
-
-def close(got, expected, tolerance, precision, what):
-    bound = tolerance[precision]["atol"] + tolerance[precision]["rtol"] * np.abs(expected)
-    excess = np.abs(np.asarray(got, np.float64) - expected) - bound
+def close(got, expected, tolerance, what):
+    got, expected = np.asarray(got, np.float64), np.asarray(expected, np.float64)
+    assert got.shape == expected.shape, f"{what}: shape {got.shape}, not {expected.shape}"
+    excess = np.abs(got - expected) - tolerance["atol"] - tolerance["rtol"] * np.abs(expected)
     assert (excess <= 0).all(), f"{what}: off by {np.max(excess):.3g} more than allowed"
+
+
+def inputs(case, precision):
+    """The arrays of a case by name, floats in `precision`."""
+    arrays = np.load(folder() / case["file"])
+    given = {name: arrays[spec["key"]] for name, spec in case["inputs"].items()}
+    return {n: jnp.asarray(x, precision if np.issubdtype(x.dtype, np.floating) else "int32") for n, x in given.items()}
+
+
+def run(case, precision):
+    """Returns what our function says, by name, and the gradients of its (summed) loss."""
+    x, function = inputs(case, precision), TABLE[case["loss"], case["variant"]].function
+
+    def said(wanted):
+        found = function(x | wanted, **case["hyperparameters"])
+        found = found if isinstance(found, dict) else {"loss": found}
+        return jnp.sum(found["loss"]), found
+
+    wanted = {name: x[name] for name in case["grads"]}
+    if not wanted:
+        return said({})[1], {}
+    grads, found = jax.grad(said, has_aux=True)(wanted)
+    return found, grads
 
 
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["id"])
 def test_golden(case, precision):
-    assert (case["loss"], case["variant"]) in TABLE, f"no row in TABLE for {case['loss']}, {case['variant']}"
+    assert (case["loss"], case["variant"]) in TABLE, f"no row in golden_tables for {case['loss']}, {case['variant']}"
     arrays = np.load(folder() / case["file"])
     with jax.enable_x64(precision == "float64"):
-        x = {
-            name: jnp.asarray(arrays[spec["key"]], precision if spec["role"] in ("student", "teacher") else "int32")
-            for name, spec in case["inputs"].items()
-        }
-        function = TABLE[case["loss"], case["variant"]]
-        loss = function(x, **case["hyperparameters"])
-        assert loss.dtype == precision
-        close(loss, arrays[case["expected"]["loss"]["key"]], case["tolerance"]["expected"]["loss"], precision, "loss")
+        found, grads = run(case, precision)
+        for name, value in [*found.items(), *grads.items()]:
+            assert bool(jnp.isfinite(value).all()), f"{name} is not finite"
+        if not case["strict"]:
+            pytest.skip(f"not strict: {case.get('notes') or 'the value is not determined'}; ours is finite")
+        assert found["loss"].dtype == precision
+        for name, spec in case["expected"].items():
+            if name in found:
+                close(found[name], arrays[spec["key"]], case["tolerance"]["expected"][name][precision], name)
         for name, spec in case["grads"].items():
-            grad = jax.grad(lambda value, name=name: function(x | {name: value}, **case["hyperparameters"]))(x[name])
-            close(grad, arrays[spec["key"]], case["tolerance"]["grads"][name], precision, f"gradient of {name}")
+            bound = case["tolerance"]["grads"][name][precision]
+            close(grads[name], arrays[spec["key"]], bound, f"gradient of {name}")
 
 
-def test_every_row_of_the_table_has_a_case():
-    assert {(case["loss"], case["variant"]) for case in CASES} == set(TABLE)
+def test_most_strict_cases_are_matched_and_the_others_named(record_property, capsys):
+    strict = [(c, row) for c, row in zip(CASES, ROWS, strict=True) if c["strict"]]
+    assert all(row is not None for _, row in strict)
+    excused = [(c, row) for c, row in strict if row.excuses(c["hyperparameters"])]
+    told = collections.Counter(f"{c['loss']}, {c['variant']}: {row.excuse}" for c, row in excused)
+    with capsys.disabled():
+        print(f"\n{len(strict) - len(excused)} of {len(strict)} strict golden cases are matched; excused:")
+        print("\n".join(f"  {count} x {why}" for why, count in told.items()))
+    assert len(excused) <= 0.1 * len(strict)

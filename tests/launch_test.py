@@ -10,10 +10,10 @@ import time
 
 import numpy as np
 import pytest
-import runs
-from runs import launched
 
+import runs
 from jaxdistill import launch
+from runs import launched
 
 MISTAKES = {
     "model": ("c.networks.student.model = 'mpl'", "no model 'mpl'; did you mean 'mlp'"),

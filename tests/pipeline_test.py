@@ -8,11 +8,11 @@ import signal
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import runs
-from runs import launched
 
+import runs
 from jaxdistill.train import checkpoint
 from jaxdistill.train.stop import Stop
+from runs import launched
 
 
 @pytest.fixture(scope="module")

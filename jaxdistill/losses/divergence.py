@@ -3,10 +3,12 @@
 import jax
 import jax.numpy as jnp
 
+from jaxdistill.core import precise
+
 
 def log_probabilities(logits: jax.Array) -> jax.Array:
     """Log-softmax over the last axis in at least float32: `[*n, classes] -> [*n, classes]`."""
-    return jax.nn.log_softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
+    return jax.nn.log_softmax(precise(logits))
 
 
 def cross_entropy(target: jax.Array, logits: jax.Array) -> jax.Array:

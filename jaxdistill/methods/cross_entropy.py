@@ -7,6 +7,8 @@ https://arxiv.org/abs/1512.00567, section 7.
 
 `y` is a class index, or a distribution over the classes, as mixup and cutmix make. Examples without a label
 (index -1, or a distribution that is 0 everywhere) do not count.
+
+Elsewhere: agree where there is no smoothing; big_vision spreads it over the other classes alone.
 """
 
 import jax
@@ -34,6 +36,7 @@ class CrossEntropy(Method):
 
     label_smoothing: float = 0.0
     needs_teacher = False
+    needs_labels = True
 
     def check(self):
         check_share("label_smoothing", self.label_smoothing)

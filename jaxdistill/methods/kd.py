@@ -6,10 +6,11 @@ https://arxiv.org/abs/1503.02531
     loss = T^2 KL(softmax(z_t / T) || softmax(z_s / T)),    summed over classes, one value per example
 
 T^2 keeps the gradient's size when T changes (section 2 of the paper). The paper minimises the soft
-cross-entropy, which has the same gradient; its value is larger by the teacher's entropy. Implementations that
-agree: RepDistiller, mdistiller, KD-Zoo. `torch.nn.KLDivLoss(reduction="mean")`, as in BERT-PKD, is smaller by
-the number of classes; torchdistill drops T^2 when its alpha is 0 or None. The paper names no default
-temperature: 4 is the CRD benchmark's.
+cross-entropy, which has the same gradient; its value is larger by the teacher's entropy. The paper names no
+default temperature: 4 is the CRD benchmark's.
+
+Elsewhere: RepDistiller, mdistiller and KD-Zoo agree. `torch.nn.KLDivLoss(reduction="mean")`, as in BERT-PKD, is
+smaller by the number of classes; torchdistill drops T^2 when its alpha is 0 or None; Keras 3.15 applies no softmax.
 """
 
 import jax
@@ -28,6 +29,7 @@ class KD(Method):
     """`temperature` divides both logits."""
 
     temperature: float = 4.0
+    zero_at_teacher = True
 
     def check(self):
         if not 0 < self.temperature < float("inf"):

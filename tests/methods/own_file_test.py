@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-import runs
-from runs import launched
 
+import runs
 from jaxdistill import methods, registry
+from runs import launched
 
 TOY = '''"""A hint through an adapter, with a count of what it has seen.
 

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import toys
 
+import toys
 from jaxdistill.core import State
 from jaxdistill.errors import UserError
 from jaxdistill.train import checkpoint, sharding

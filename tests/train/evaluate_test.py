@@ -3,8 +3,8 @@
 import jax
 import numpy as np
 import pytest
-import toys
 
+import toys
 from jaxdistill import metrics
 from jaxdistill.data import loader, sources
 from jaxdistill.errors import UserError

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import toys
 from jax.sharding import PartitionSpec as P
 
+import toys
 from jaxdistill.core import Term
 from jaxdistill.errors import UserError
 from jaxdistill.methods.cross_entropy import CrossEntropy

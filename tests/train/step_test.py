@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import toys
 
+import toys
 from jaxdistill import core
 from jaxdistill.core import Term
 from jaxdistill.methods.cross_entropy import CrossEntropy
