@@ -19,6 +19,7 @@ from jaxdistill import config as configs
 from jaxdistill.core import Schedule, Term
 from jaxdistill.data import augment, loader, sources
 from jaxdistill.errors import UserError, check_names, unknown
+from jaxdistill.heads import Components
 from jaxdistill.train import optim, sharding
 from jaxdistill.train.evaluate import closure
 from jaxdistill.train.init import initial
@@ -101,9 +102,17 @@ class Stage:
         return self.settings["evaluate"]["batch"] or self.settings["batch"]
 
     @property
+    def fitted(self) -> list[str]:
+        """The networks that a stage of kind "components" fits."""
+        heads = {n: getattr(source, "head", None) for n, source in self.networks.items()}
+        return [n for n, head in heads.items() if isinstance(head, Components)]
+
+    @property
     def saved(self) -> list[str]:
         """The networks whose variables its checkpoints hold."""
-        return [n for n, s in self.networks.items() if n in self.fresh and not isinstance(s, networks.Frozen)]
+        if self.settings["kind"] == "components":
+            return self.fitted
+        return [n for n, s in self.networks.items() if n in self.fresh and not s.frozen]
 
     @property
     def measured(self) -> list[str]:
@@ -204,6 +213,8 @@ def stage(name: str, settings: Mapping[str, Any]) -> Stage:
         mesh=mesh,
         part=loader.Part(jax.process_index(), processes),
     )
+    if settings["kind"] == "components" and not built.fitted:
+        raise UserError(f"stage {name!r} fits nothing; it needs a network dict(source='exit', head='components', ...)")
     _check_inputs(built)
     _check_classes(built)
     _check_evaluate(built)
@@ -217,8 +228,7 @@ def _check_training(name, settings, made, terms):
         raise UserError(
             f"stage {name!r} has no terms, so nothing to learn; add terms.task=dict(method='cross_entropy')"
         )
-    learning = [n for n, source in made.items() if isinstance(source, networks.Trained | networks.Exit)]
-    learning = [n for n in learning if not isinstance(made[n], networks.Frozen)]
+    learning = [n for n, source in made.items() if source.learns]
     if not learning:
         raise UserError(f"stage {name!r} trains no network; one of {list(made)} needs source='trained'")
     for key, term in terms.items():
@@ -270,7 +280,7 @@ def _check_evaluate(built: Stage) -> None:
     check_names("network in evaluate.reference", [spec["reference"]] if spec["reference"] else [], built.networks)
     if final or spec["every"]:
         built.dataset.split(spec["split"])
-    again = [name for name in built.measured if isinstance(built.networks[name], networks.Again)]
+    again = [name for name in built.measured if isinstance(built.networks[name], networks.Again | networks.Probe)]
     if again:
         raise UserError(f"networks {again} are second looks at a training batch; evaluate what they look again with")
     blind = [name for name, metric in built.metrics().items() if metric.needs_reference and not built.reference]

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from jaxdistill import heads, registry
 from jaxdistill import networks as sources
-from jaxdistill import registry
 from jaxdistill.core import Term
-from jaxdistill.errors import UserError, check_kind, check_names, unknown
+from jaxdistill.errors import UserError, check_kind, check_least, check_names, unknown
 from jaxdistill.order import in_order
 from jaxdistill.train import optim
 
@@ -30,11 +30,12 @@ def networks(specs: Mapping[str, Mapping[str, Any]], classes: int) -> dict[str, 
 
 def _leaders(name: str, spec: Mapping[str, Any]) -> list[str]:
     of, several = spec.get("of", ()), spec.get("source") == "ensemble"
+    beside = [spec.get("teacher", "teacher")] if spec.get("source") == "reuse" else []
     if several and (isinstance(of, str) or not of):
         raise UserError(f"network {name!r}: an ensemble is of several networks, of=('a', 'b'); got of={of!r}")
     if not several and not isinstance(of, str) and of != ():
         raise UserError(f"network {name!r}: of={of!r} is not the name of a network")
-    return [of] if isinstance(of, str) else list(of)
+    return [of, *beside] if isinstance(of, str) else list(of)
 
 
 def _network(name: str, spec: dict[str, Any], made: Mapping[str, Any], classes: int) -> sources.Source:
@@ -77,11 +78,50 @@ def _leader(name: str, of: str, made: Mapping[str, Any]) -> sources.Trained:
 
 
 def _exit(name, spec, made, classes):
-    head = spec.get("head", "linear")
-    if head not in ("linear", "none"):
-        raise unknown(f"head for network {name!r}", head, ("linear", "none"))
-    dtype = registry.dtype(spec.get("dtype", "float32"))
-    return sources.Exit(spec["of"], spec["tap"], sources.Head(classes, dtype) if head == "linear" else None)
+    head, own = spec.get("head", "linear"), {}
+    if head not in HEADS:
+        raise unknown(f"head for network {name!r}", head, HEADS)
+    make, settings = HEADS[head]
+    check_names(f"network {name!r} with head {head!r}: key", spec, ["of", "tap", "head", "frozen", *settings])
+    for key, default in settings.items():
+        own[key] = spec.get(key, default)
+        check_kind(f"network {name!r}: {key}", own[key], default)
+    frozen = spec.get("frozen", head == "components")
+    check_kind(f"network {name!r}: frozen", frozen, True)
+    return sources.Exit(spec["of"], spec["tap"], make(classes, **own), frozen)
+
+
+def _components(classes, components):
+    check_least("components", components, 1)
+    return heads.Components(components)
+
+
+HEADS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
+    "linear": (lambda classes, dtype: heads.Head(classes, registry.dtype(dtype)), {"dtype": "float32"}),
+    "none": (lambda classes: None, {}),
+    "components": (_components, {"components": 16}),
+}
+"""head -> how to make it from the number of classes and its keys, and these with their defaults."""
+
+
+def _reuse(name, spec, made, classes):
+    teacher = spec.get("teacher", "teacher")
+    check_names(f"network for network {name!r}, teacher", [teacher], made)
+    tap = spec.get("tap", "stage3")
+    return sources.Reuse(spec["of"], tap, teacher, spec.get("teacher_tap", tap), heads.Projector)
+
+
+def _probe(name, spec, made, classes):
+    how, defaults = spec.get("how", "jvp"), {"directions": 1, "step": 1e-2, "seed": 0}
+    if how not in ("vjp", "jvp", "difference"):
+        raise unknown(f"way to differentiate for network {name!r}", how, ("vjp", "jvp", "difference"))
+    own = {key: spec.get(key, default) for key, default in defaults.items()}
+    for key, default in defaults.items():
+        check_kind(f"network {name!r}: {key}", own[key], default)
+    check_least(f"network {name!r}: directions", own["directions"], 1)
+    if not own["step"] > 0:
+        raise UserError(f"network {name!r}: step={own['step']} makes no sense; it is greater than 0")
+    return sources.Probe(_leader(name, spec["of"], made), spec["of"], how, **own)
 
 
 def _ema(name, spec, made, classes):
@@ -104,7 +144,9 @@ SOURCES: dict[str, tuple[Callable[..., sources.Source], tuple[str, ...] | None]]
     "frozen": (lambda n, spec, made, classes: sources.Frozen(*_module(n, spec, classes)), None),
     "ema": (_ema, ("of", "decay")),
     "ensemble": (_ensemble, ("of", "average")),
-    "exit": (_exit, ("of", "tap", "head", "dtype")),
+    "exit": (_exit, ("of", "tap", "head", "frozen", *dict.fromkeys(key for _, own in HEADS.values() for key in own))),
+    "probe": (_probe, ("of", "how", "directions", "step", "seed")),
+    "reuse": (_reuse, ("of", "tap", "teacher", "teacher_tap")),
     "again": (
         lambda n, spec, made, _: sources.Again(_leader(n, spec["of"], made), spec["of"], spec.get("input", "image2")),
         ("of", "input"),
@@ -112,7 +154,7 @@ SOURCES: dict[str, tuple[Callable[..., sources.Source], tuple[str, ...] | None]]
 }
 """source -> how to make it, and its keys; `None` for those whose keys are their model's."""
 
-KEYS_NEEDED = {"ema": 1, "ensemble": 1, "exit": 2, "again": 1}
+KEYS_NEEDED = {"ema": 1, "ensemble": 1, "exit": 2, "again": 1, "probe": 1, "reuse": 1}
 
 
 def term(name: str, spec: Mapping[str, Any], steps: int, cast: Mapping[str, sources.Source]) -> Term:
@@ -135,9 +177,19 @@ def term(name: str, spec: Mapping[str, Any], steps: int, cast: Mapping[str, sour
     if student == teacher:
         raise UserError(f"term {name!r}: {student!r} cannot be its own teacher; there are {list(cast)}")
     kind = method.__module__.rpartition(".")[2]
-    made = registry.make("method", kind, spec)
+    schedules = _schedules(name, registry.fields(method), spec, steps)
+    first, last = ({key: float(schedule(now)) for key, schedule in schedules.items()} for now in (0, steps))
     try:
-        made.check()
+        for now in (last, first):
+            made = registry.make("method", kind, spec | now)
+            made.check()
     except UserError as error:
         raise UserError(f"term {name!r}: {error}") from error
-    return Term(made, student, teacher, optim.schedule(weight, steps, f"term {name!r}: weight"))
+    return Term(made, student, teacher, optim.schedule(weight, steps, f"term {name!r}: weight"), schedules)
+
+
+def _schedules(term: str, fields: Mapping[str, Any], spec: Mapping[str, Any], steps: int) -> dict[str, Any]:
+    """The fields of a method that change from step to step: numbers that are given as sections."""
+    numbers = [key for key, default in fields.items() if isinstance(default, float)]
+    changing = [key for key, value in spec.items() if isinstance(value, Mapping) and key in numbers]
+    return {key: optim.schedule(spec[key], steps, f"term {term!r}: {key}") for key in changing}

@@ -176,12 +176,18 @@ def _inherited(key: str, depth: int, value: Any) -> Any:
 
 
 def set_number(config: ConfigDict, keys: Sequence[str], text: str) -> bool:
-    """Puts a number where a schedule stands, as in `--config.rate=0.1`; says whether it did."""
+    """Puts a number where a schedule stands, as in `--config.rate=0.1`; says whether it did.
+
+    A schedule can stand for the rate, a term's weight, and any number among the fields of a term's method.
+    """
     for key in keys[:-1]:
         if not isinstance(config, ConfigDict) or key not in config:
             return False
         config = config[key]
-    if keys[-1] not in SCHEDULES or not isinstance(config, ConfigDict) or keys[-1] not in config:
+    if not isinstance(config, ConfigDict) or keys[-1] not in config:
+        return False
+    of_a_method = keys[-3:-2] == ["terms"] and isinstance(config[keys[-1]], ConfigDict)
+    if keys[-1] not in SCHEDULES and not of_a_method:
         return False
     try:
         number = float(text)

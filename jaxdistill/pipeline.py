@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
-from jaxdistill import build, environment, metrics, weights
+from jaxdistill import build, components, environment, metrics, weights
 from jaxdistill import config as configs
 from jaxdistill.build import Stage
 from jaxdistill.data import loader
@@ -36,8 +36,8 @@ def prepare(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, Stage
         if stage.settings["kind"] not in KINDS:
             raise unknown(f"kind of stage {stage.name!r}", stage.settings["kind"], KINDS)
         for name, spec in stage.settings["networks"].items():
-            if stage.settings["kind"] == "evaluate" and name in stage.fresh and not spec.get("weights"):
-                raise UserError(f"stage {stage.name!r} measures network {name!r}; set its weights, 'stage:NAME'")
+            if name in _strangers(stage) and not spec.get("weights"):
+                raise UserError(f"stage {stage.name!r} does not train network {name!r}; set its weights, 'stage:NAME'")
             if spec.get("weights"):
                 _check_start(stages, stage, name, spec, workdir)
     _check_sharding(stages)
@@ -45,6 +45,14 @@ def prepare(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, Stage
     if len(evaluating) > 1:
         raise UserError(f"stages {evaluating} all write the results of the run; keep one of kind='evaluate'")
     return stages
+
+
+def _strangers(stage: Stage) -> list[str]:
+    """The networks whose variables must come from elsewhere."""
+    kind = stage.settings["kind"]
+    return [n for n in stage.fresh if n not in stage.fitted and (kind != "train" or stage.networks[n].frozen)] + [
+        n for n in stage.fitted if kind != "components"
+    ]
 
 
 def _check_sharding(stages: Mapping[str, Stage]) -> None:
@@ -203,5 +211,13 @@ def evaluate(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None]) ->
     return {"examples": len(found.label), "split": stage.settings["evaluate"]["split"]}
 
 
-KINDS = {"train": train, "evaluate": evaluate}
+def fit_components(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None]) -> dict[str, Any]:
+    """Fits principal components of finished networks' taps on the training split."""
+    done = components.fit(stage, starts(stage, workdir), workdir / stage.name)
+    kept = ", ".join(f"{name} {share:.1%}" for name, share in done["variance_kept"].items())
+    say(f"stage {stage.name}: of the variance are kept: {kept}")
+    return done
+
+
+KINDS = {"train": train, "evaluate": evaluate, "components": fit_components}
 """kind of stage -> what runs it: `(stage, workdir, say) -> facts for done.json`."""

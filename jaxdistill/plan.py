@@ -9,7 +9,6 @@ import jax
 from jaxdistill import core, pipeline
 from jaxdistill.build import Stage, is_resident
 from jaxdistill.core import path_name
-from jaxdistill.networks import Frozen
 from jaxdistill.results import cost
 from jaxdistill.train import sharding
 from jaxdistill.train.loop import dispatcher
@@ -78,11 +77,7 @@ def _training(stage: Stage) -> list[str]:
         total = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
         working = memory.temp_size_in_bytes
         lines += [f"  compiled step: {_size(total)} of arguments and results, {_size(working)} of working memory"]
-    trained = sum(
-        core.count(state.params[n])
-        for n, s in stage.networks.items()
-        if n in state.params and not isinstance(s, Frozen)
-    )
+    trained = sum(core.count(state.params[n]) for n, s in stage.networks.items() if n in state.params and s.learns)
     lines += [f"  trained parameters: {trained:,} of networks, {core.count(state.params) - trained:,} of methods"]
     return lines
 

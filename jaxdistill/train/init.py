@@ -9,7 +9,7 @@ import optax
 
 from jaxdistill import core
 from jaxdistill.core import State, Term, Variables
-from jaxdistill.networks import Source
+from jaxdistill.networks import Source, variables_of
 
 
 def initial(
@@ -42,7 +42,7 @@ def initial(
     for name, network in networks.items():
         known[name] = starts.get(name) or network.init(keys[name], zeros, outputs, known)
         place(name, network.place(known[name]))
-        outputs[name], _ = network(known[network.reads or name], zeros, outputs, keys[name])
+        outputs[name], _ = network(variables_of(name, network, known), zeros, outputs, keys[name])
     for name, term in terms.items():
         streams = {"params": keys[name], "method": jax.random.fold_in(keys[name], 1)}
         own = term.method.init(streams, outputs[term.student], outputs.get(term.teacher), zeros)

@@ -9,9 +9,10 @@ import pytest
 import toys
 from jaxdistill import core
 from jaxdistill.core import Term
+from jaxdistill.heads import Head
 from jaxdistill.methods.cross_entropy import CrossEntropy
 from jaxdistill.methods.kd import KD
-from jaxdistill.networks import Again, Ema, Ensemble, Exit, Frozen, Head, Trained, in_order
+from jaxdistill.networks import Again, Ema, Ensemble, Exit, Frozen, Trained, in_order
 from jaxdistill.train.init import initial
 from jaxdistill.train.step import make_step
 
