@@ -1,9 +1,15 @@
 """A method is one file: what it says there is found, planned, trained, saved, and refused where it cannot be."""
 
+import inspect
+import re
+import sys
+
+import conformance_test
 import numpy as np
 import pytest
 
 import runs
+from conftest import ROOT
 from jaxdistill import methods, registry
 from runs import launched
 
@@ -38,23 +44,34 @@ class ToyHint(Method):
 '''
 
 
+@pytest.fixture
+def added(tmp_path, monkeypatch):
+    """Adds a method's file to those that are found, and returns a config that uses it."""
+
+    def add(name, text, term):
+        folder = tmp_path / "methods"
+        folder.mkdir()
+        (folder / f"{name}.py").write_text(text)
+        monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(folder)])
+        monkeypatch.delitem(sys.modules, f"jaxdistill.methods.{name}", raising=False)
+        registry._member.cache_clear()
+        file = tmp_path / "mine.py"
+        file.write_text(
+            "import runpy\nfrom ml_collections import ConfigDict\n"
+            f"def get_config(mode=''):\n    c = runpy.run_path({runs.TINY!r})['get_config'](mode)\n"
+            f"    {term}\n    return c\n"
+        )
+        return str(file)
+
+    yield add
+    registry._member.cache_clear()
+
+
 @pytest.fixture(params=[False])
-def toy(tmp_path, monkeypatch, request):
+def toy(added, request):
     """A config that uses a method from a file of its own."""
-    folder = tmp_path / "methods"
-    folder.mkdir()
-    (folder / "toy_hint.py").write_text(TOY.replace("WHOLE", str(request.param)))
-    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(folder)])
-    monkeypatch.delitem(__import__("sys").modules, "jaxdistill.methods.toy_hint", raising=False)
-    registry._member.cache_clear()
-    file = tmp_path / "mine.py"
-    file.write_text(
-        "import runpy\n"
-        f"def get_config(mode=''):\n    c = runpy.run_path({runs.TINY!r})['get_config'](mode)\n"
-        "    c.terms.hint = dict(method='toy_hint', weight=0.5)\n    return c\n"
-    )
-    yield str(file)
-    registry._member.cache_clear()
+    text = TOY.replace("WHOLE", str(request.param))
+    return added("toy_hint", text, "c.terms.hint = dict(method='toy_hint', weight=0.5)")
 
 
 def test_it_is_planned_with_the_shapes_it_infers(toy, tmp_path, capsys):
@@ -79,3 +96,23 @@ def test_it_is_trained_logged_and_saved(toy, tmp_path):
 def test_one_that_needs_the_whole_batch_is_refused_by_accumulation(toy, tmp_path, capsys):
     assert launched(tmp_path / "run", "--config.accumulate=2", config=toy) == 2
     assert "term 'hint' compares the examples of a batch with each other" in capsys.readouterr().err
+
+
+def test_the_worked_example_of_contributing_keeps_the_promises_and_trains(added, tmp_path):
+    """The file and the line of config, taken from the page."""
+    example, term = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.S)[:2]
+    config = added("cosine_hint", example, term.strip())
+    suite = conformance_test
+    of_some = {suite.test_padded_tokens_change_nothing, suite.test_nothing_to_learn_at_the_teacher}
+    promises = [
+        test
+        for name, test in vars(suite).items()
+        if name.startswith("test_") and list(inspect.signature(test).parameters) == ["name"] and test not in of_some
+    ]
+    assert len(promises) > 10
+    for promise in promises:
+        promise("cosine_hint")
+    assert launched(tmp_path / "run", config=config) == 0
+    arrays = runs.weights(tmp_path / "run", "distil", 12)
+    assert arrays["params.hint.pooled.kernel"].shape == (8, 24)
+    assert any("hint" in line for line in runs.lines(tmp_path / "run"))
