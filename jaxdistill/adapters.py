@@ -4,6 +4,7 @@ They are made inside a method's `nn.compact` call, so that their params are the 
 """
 
 import math
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
@@ -66,8 +67,37 @@ def fit(x: jax.Array, size: tuple[int, int]) -> jax.Array:
     return spatial.resize(spatial.average_pool(x, smaller), size)
 
 
+def convolutions(
+    x: jax.Array,
+    widths: Sequence[int],
+    *,
+    name: str,
+    mask: jax.Array | None = None,
+    normed: bool = False,
+    train: bool = True,
+) -> jax.Array:
+    """One 3 x 3 convolution and leaky ReLU (slope 0.1) for each of `widths`: half of factor transfer's autoencoder.
+
+    Args:
+        x: `[batch, height, width, channels]`; height and width are kept.
+        name: what the names of the params begin with.
+        mask: `[batch]`, the examples that count for batch normalisation, which `normed` puts before each ReLU.
+    """
+    for index, width in enumerate(widths):
+        x = conv(width, 3, name=f"{name}_conv{index}")(x)
+        if normed:
+            counts = jnp.ones(x.shape[0]) if mask is None else mask
+            x = norm(x, counts, name=f"{name}_norm{index}", train=train)
+        x = nn.leaky_relu(x, 0.1)
+    return x
+
+
 def to_grid(x: jax.Array) -> jax.Array:
-    """Folds tokens `[batch, side * side, width]` into a map `[batch, side, side, width]`."""
+    """Folds tokens `[batch, side * side, width]` into a map `[batch, side, side, width]`; a map stays as it is."""
+    if x.ndim == 4:
+        return x
+    if x.ndim != 3:
+        raise UserError(f"{list(x.shape)} has no places to compare; name layers that are maps or tokens")
     side = math.isqrt(x.shape[1])
     if side * side != x.shape[1]:
         raise UserError(f"{x.shape[1]} tokens are no square of patches; cut off the class token first")

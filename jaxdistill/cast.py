@@ -96,10 +96,17 @@ def _components(classes, components):
     return heads.Components(components)
 
 
+def _paraphraser(classes, share, norm):
+    if not share > 0:
+        raise UserError(f"share={share} makes no sense; a factor has some channels for those of the tap: more than 0")
+    return heads.Paraphraser(share, norm)
+
+
 HEADS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "linear": (lambda classes, dtype: heads.Head(classes, registry.dtype(dtype)), {"dtype": "float32"}),
     "none": (lambda classes: None, {}),
     "components": (_components, {"components": 16}),
+    "paraphraser": (_paraphraser, {"share": 0.5, "norm": False}),
 }
 """head -> how to make it from the number of classes and its keys, and these with their defaults."""
 

@@ -58,3 +58,9 @@ def check_least(what: str, value: float, least: float) -> None:
     """Raises `UserError` for what is smaller than it may be."""
     if value < least:
         raise UserError(f"{what}={value} makes no sense; it is {least} or more")
+
+
+def check_positive(what: str, value: float) -> None:
+    """Raises `UserError` for what is not greater than 0 and finite, as a temperature is."""
+    if not 0 < value < float("inf"):
+        raise UserError(f"{what}={value} makes no sense; it is greater than 0 and finite")

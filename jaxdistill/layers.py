@@ -59,6 +59,12 @@ def _numbered(pattern: str, taps: Mapping[str, jax.Array]) -> list[str]:
     return names
 
 
+def check_paired(layers: str) -> None:
+    """Raises `UserError` for a rule that does not pair each layer of the student with one of the teacher's."""
+    if layers.partition(":")[0] in ("learned", "mean"):
+        raise UserError(f"layers={layers!r} pairs no layer with one other; name the pairs, or use {list(RULES[:3])}")
+
+
 def taps(layers: str, student: Output, teacher: Output) -> list[tuple[jax.Array, jax.Array]]:
     """Returns the pairs of taps themselves, for methods that look at several at once."""
     return [(precise(student.tap(a)), precise(teacher.tap(b))) for a, b in pairs(layers, student.taps, teacher.taps)]

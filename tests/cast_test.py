@@ -10,7 +10,7 @@ import runs
 import toys
 from jaxdistill import cast
 from jaxdistill.errors import UserError
-from jaxdistill.heads import Components, Head
+from jaxdistill.heads import Components, Head, Paraphraser
 from jaxdistill.methods.kd import kd
 from jaxdistill.networks import Exit, Frozen, Probe, Reuse, Trained
 from jaxdistill.train.step import make_step
@@ -75,7 +75,9 @@ def test_heads_of_an_exit():
         b=dict(source="exit", of="teacher", tap="pooled", head="components", components=4),
         c=dict(source="exit", of="teacher", tap="pooled", head="none"),
         d=dict(source="exit", of="student", tap="pooled", frozen=True),
+        e=dict(source="exit", of="teacher", tap="stage3", head="paraphraser", share=0.25),
     )
+    assert found["e"] == Exit("teacher", "stage3", Paraphraser(0.25, False), False)
     assert found["a"] == Exit("teacher", "pooled", Head(3), False)
     assert found["b"] == Exit("teacher", "pooled", Components(4), True)
     assert found["c"].head is None
@@ -101,6 +103,7 @@ def test_probe_and_reuse():
         (dict(source="exit", of="teacher", tap="pooled", components=4), "no network 'x' with head 'linear': key"),
         (dict(source="exit", of="teacher", tap="pooled", head="components", components=0), "components=0 makes no"),
         (dict(source="exit", of="teacher", tap="pooled", frozen="yes"), "frozen='yes' is a str"),
+        (dict(source="exit", of="teacher", tap="stage3", head="paraphraser", share=0.0), "share=0.0 makes no sense"),
         (dict(source="probe", of="student", how="diference"), "did you mean 'difference'"),
         (dict(source="probe", of="student", directions=0), "directions=0 makes no sense"),
         (dict(source="probe", of="student", step=0.0), "step=0.0 makes no sense"),

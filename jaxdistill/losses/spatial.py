@@ -23,10 +23,23 @@ def average_pool(x: jax.Array, size: tuple[int, int]) -> jax.Array:
     return jnp.einsum("bhwc,hi,wj->bijc", x, rows, columns, precision="highest")
 
 
-def to_smaller(left: jax.Array, right: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Average-pools the larger of two maps, axis by axis, to the size of the smaller."""
+def max_pool(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """Adaptive max pooling, over the windows of `average_pool`: to `[batch, *size, channels]`."""
+    for axis, wanted in zip((1, 2), size, strict=True):
+        length = x.shape[axis]
+        if length % wanted == 0:
+            x = jnp.max(x.reshape(*x.shape[:axis], wanted, length // wanted, *x.shape[axis + 1 :]), axis + 1)
+        else:
+            windows = (np.flatnonzero(window) for window in _windows(length, wanted).T)
+            parts = [jax.lax.slice_in_dim(x, window[0], window[-1] + 1, axis=axis) for window in windows]
+            x = jnp.stack([jnp.max(part, axis) for part in parts], axis)
+    return x
+
+
+def to_smaller(left: jax.Array, right: jax.Array, pool=average_pool) -> tuple[jax.Array, jax.Array]:
+    """Pools the larger of two maps, axis by axis, to the size of the smaller; by averages unless told."""
     size = tuple(min(a, b) for a, b in zip(left.shape[1:3], right.shape[1:3], strict=True))
-    return average_pool(left, size), average_pool(right, size)
+    return pool(left, size), pool(right, size)
 
 
 def resize(x: jax.Array, size: tuple[int, int], method: str = "bilinear") -> jax.Array:

@@ -1,0 +1,63 @@
+"""Attention transfer: the student looks where the teacher looks.
+
+Zagoruyko, Komodakis, "Paying More Attention to Attention: Improving the Performance of Convolutional Neural Networks
+via Attention Transfer", ICLR 2017, https://arxiv.org/abs/1612.03928
+
+    loss = mean over places of (Q_s / ||Q_s|| - Q_t / ||Q_t||)^2,    Q = mean over channels of |F|^p
+
+added over the pairs of layers. The paper's equation 2 is the L2 norm of that difference, neither squared nor averaged
+(`squared=False`); the authors' code is the mean of squares, and its weight of 1000 goes with it (the paper's beta is
+per layer, halved). Where the maps are of two sizes, the larger is averaged to the size of the smaller before p.
+
+Elsewhere: RepDistiller, mdistiller and MMRazor agree with the authors' code; they raise F to the power p without the
+absolute value, which is the same for even p. KD-Zoo sums over channels and divides by the norm + 1e-6. torchdistill has
+both, named "code" and "paper".
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jaxdistill import adapters, layers
+from jaxdistill.core import Method
+from jaxdistill.errors import check_least
+from jaxdistill.losses import distance, spatial
+
+
+def attention(features: jax.Array, power: float, eps: float = 0.0) -> jax.Array:
+    """Returns the normalised map of activity, `[batch, height * width]`, of `[batch, height, width, channels]`.
+
+    `eps` is added to the norm of the mean over channels; it is not needed, a map that is 0 stays 0.
+    """
+    activity = jnp.mean(jnp.abs(features) ** power, -1)
+    return distance.normalize(activity.reshape(activity.shape[0], -1), eps=eps)
+
+
+def at(student: jax.Array, teacher: jax.Array, power: float, squared: bool = True) -> jax.Array:
+    """Returns `[batch]`.
+
+    Args:
+        student: `[batch, height, width, channels]`; the teacher's may be of another size and width.
+        squared: whether to average squares over places, or take the norm of the difference, as in the paper.
+    """
+    student, teacher = spatial.to_smaller(student, teacher)
+    difference = attention(student, power) - attention(teacher, power)
+    return jnp.mean(difference**2, -1) if squared else distance.norm(difference)
+
+
+class AT(Method):
+    """`power` is the p of |F|^p; `squared=False` is the paper's norm."""
+
+    layers: str = "stage1,stage2,stage3"
+    power: float = 2.0
+    squared: bool = True
+    same_classes = False
+    zero_at_teacher = True
+
+    def check(self):
+        check_least("power", self.power, 1)
+
+    def __call__(self, student, teacher, batch):
+        def loss(own, other, name):
+            return at(adapters.to_grid(own), adapters.to_grid(other), self.power, self.squared)
+
+        return layers.over(self, student, teacher, loss)
