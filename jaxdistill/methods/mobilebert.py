@@ -9,7 +9,7 @@ one value per example of l tokens, n among them; H are the feature maps between 
 and teacher have as many layers and heads as each other, and the maps are of one width, by the bottlenecks of both;
 where they are not, a learned linear map brings the student's to the teacher's. Progressive transfer, the paper's best,
 is a matter of stages: `layers="block0"`, then "block1", ..., with the blocks below frozen. The distillation of the
-predictions that comes last is `kd` and `cross_entropy` with labels at the masked tokens.
+predictions that comes last is `distilbert` without its cosine, with labels at the masked tokens.
 
 Elsewhere: the authors' code compares maps after a layer normalisation without parameters (weight 100), their means
 (squared, 5000) and variances (absolute, 5), and attention by cross-entropy (1), which has the same gradient as KL; it
