@@ -64,3 +64,9 @@ def check_positive(what: str, value: float) -> None:
     """Raises `UserError` for what is not greater than 0 and finite, as a temperature is."""
     if not 0 < value < float("inf"):
         raise UserError(f"{what}={value} makes no sense; it is greater than 0 and finite")
+
+
+def check_between(what: str, value: float, least: float, most: float) -> None:
+    """Raises `UserError` for what is smaller or greater than it may be."""
+    if not least <= value <= most:
+        raise UserError(f"{what}={value} makes no sense; it is between {least} and {most}")

@@ -73,7 +73,7 @@ def _apply(module: nn.Module, variables: Variables, x: jax.Array, key: jax.Array
     else:
         mutable = [name for name in variables if name != "params"]
         output, changed = module.apply(variables, x, train=True, rngs={"dropout": key}, mutable=mutable)
-    return jax.tree.map(lambda leaf: leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)), output), changed
+    return jax.tree.map(lambda x: core.precise(x) if jnp.issubdtype(x.dtype, jnp.floating) else x, output), changed
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,7 @@ ALLOWED = {
     "losses": {"core"},
     "adapters": {"losses"},
     "layers": {"core"},
-    "next_token": {"core"},
+    "next_token": {"core", "losses"},
     "methods": {"adapters", "core", "layers", "losses", "next_token"},
     "models": {"core"},
     "heads": {"adapters", "core"},

@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-FAMILIES = ("logits", "relations", "features", "adapted", "dense", "text", "language")
+FAMILIES = ("logits", "relations", "features", "adapted", "dense", "text", "language", "language_sparse")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Row:
     where: Callable[..., bool] = lambda **hyperparameters: True
 
     def excuses(self, hyperparameters) -> bool:
-        return bool(self.excuse) and self.where(**hyperparameters)
+        return bool(self.excuse and self.where(**hyperparameters))
 
 
 def table() -> dict[tuple[str, str], Row]:
@@ -39,3 +39,42 @@ def table() -> dict[tuple[str, str], Row]:
         assert not set(own) & set(rows), set(own) & set(rows)
         rows |= own
     return rows
+
+
+LOSSES_OF = {
+    "kd": ("kd_kl", "kd_soft_ce", "tunix_logit"),
+    "logit_regression": ("logit_mse",),
+    "logit_standardization": ("logit_std_kd",),
+    "dkd": ("dkd",),
+    "dist": ("dist",),
+    "mlkd": ("mlkd",),
+    "adaptive_temperature": ("adaptive_temperature",),
+    "fitnet": ("hint",),
+    "at": ("at",),
+    "fsp": ("fsp",),
+    "nst": ("nst",),
+    "ft": ("ft",),
+    "ab": ("ab",),
+    "vid": ("vid",),
+    "ofd": ("ofd",),
+    "reviewkd": ("reviewkd_hcl",),
+    "mgd": ("mgd",),
+    "sp": ("sp",),
+    "cc": ("cc",),
+    "rkd": ("rkd",),
+    "pkt": ("pkt",),
+    "kdsvd": ("kdsvd",),
+    "crd": ("crd",),
+    "cwd": ("cwd",),
+    "pearson_kd": ("pkd_pearson",),
+    "patient_kd": ("pkd_patient",),
+    "tinybert": ("attention_match",),
+    "forward_kl": ("forward_kl", "dense_token_kl"),
+    "reverse_kl": ("reverse_kl",),
+    "gkd": ("gkd_jsd", "js_distance"),
+    "skew_kl": ("skew_kl",),
+    "skew_reverse_kl": ("skew_reverse_kl",),
+    "top_k": ("sparse_kl", "gkd_jsd_topk"),
+    "uld": ("uld",),
+}
+"""method -> the golden losses that are its conventions, for the page that compares them."""

@@ -20,12 +20,14 @@ from jaxdistill.train.step import accumulated, make_loss
 from toy_outputs import ROWS
 
 METHODS = registry.names("method")
-AT_REST = [name for name in METHODS if registry.find("method", name).zero_at_teacher]
-TEXT = [name for name in METHODS if registry.find("method", name).domain in ("encoder", "language")]
 
 
 def make(name):
     return registry.find("method", name)()
+
+
+AT_REST = [name for name in METHODS if make(name).zero_at_teacher]
+TEXT = [name for name in METHODS if make(name).domain in ("encoder", "language")]
 
 
 def said(name, seed, scale=1.0, dtype=jnp.float32, wide=False):
@@ -40,20 +42,19 @@ def batch(name):
 def initialised(name, wide=False):
     keys = {"params": jax.random.key(0), "method": jax.random.key(1)}
     arguments = said(name, 0), said(name, 1, wide=wide), batch(name)
-    variables = make(name).init(keys, *arguments)
+    variables = jax.jit(make(name).init)(keys, *arguments)
     assert jax.tree.map(jnp.shape, variables) == jax.tree.map(
         lambda x: x.shape, jax.eval_shape(lambda: make(name).init(keys, *arguments))
     )
     return variables
 
 
-def apply(name, student, teacher, data, variables=None):
-    variables = initialised(name) if variables is None else variables
+def apply(name, student, teacher, data, variables):
     mutable = [*core.split(variables)[1]]
     return make(name).apply(variables, student, teacher, data, rngs={"method": jax.random.key(2)}, mutable=mutable)
 
 
-def loss(name, student, teacher, data, variables=None):
+def loss(name, student, teacher, data, variables):
     return core.mean(apply(name, student, teacher, data, variables)[0], make(name).valid(data))
 
 
@@ -78,7 +79,8 @@ def finite(tree):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_one_float32_value_per_prediction(name):
-    found, _ = apply(name, said(name, 0, dtype=jnp.bfloat16), said(name, 1, dtype=jnp.bfloat16), batch(name))
+    said_by_both = [said(name, seed, dtype=jnp.bfloat16) for seed in (0, 1)]
+    found, _ = jax.jit(functools.partial(apply, name))(*said_by_both, batch(name), initialised(name))
     valid = make(name).valid(batch(name))
     assert found.shape[: valid.ndim] == valid.shape
     assert found.dtype == jnp.float32
@@ -180,16 +182,17 @@ def test_nothing_to_learn_at_the_teacher(name):
 @pytest.mark.parametrize("name", METHODS)
 def test_a_larger_teacher_teaches_or_is_refused_in_words(name):
     variables = initialised(name, wide=True)
-    found = loss(name, said(name, 0), said(name, 1, wide=True), batch(name), variables)
+    found = jax.jit(functools.partial(loss, name))(said(name, 0), said(name, 1, wide=True), batch(name), variables)
     assert jnp.isfinite(found)
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_jits_once(name, compiled):
-    def reduced(student, teacher, data):
-        return loss(name, student, teacher, data)
+    variables = initialised(name)
 
-    initialised(name)
+    def reduced(student, teacher, data):
+        return loss(name, student, teacher, data, variables)
+
     function = jax.jit(reduced)
     for seed in (0, 1):
         function(said(name, seed), said(name, 2), batch(name))
@@ -214,8 +217,10 @@ def test_no_gradient_reaches_the_teacher(name):
     cast["teacher"] = networks.Trained(Speaker(said(name, 1)), "index")
     terms = {"term": Term(make(name))}
     data, tx = batch(name), optax.sgd(0.1)
-    state, frozen = initial(cast, terms, tx, jax.eval_shape(lambda: data), jax.random.key(0), {})
-    gradients = accumulated(jax.grad(make_loss(cast, terms), has_aux=True), terms, 1)
+    state, frozen = jax.jit(lambda key: initial(cast, terms, tx, jax.eval_shape(lambda: data), key, {}))(
+        jax.random.key(0)
+    )
+    gradients = jax.jit(accumulated(jax.grad(make_loss(cast, terms), has_aux=True), terms, 1))
     grads, _ = gradients(state, frozen, data, core.fold_in(jax.random.key(1), [*cast, *terms]))
     assert all((x == 0).all() for x in jax.tree.leaves(grads["teacher"]))
     assert optax.tree.norm(grads["student"]) > 0
@@ -241,9 +246,9 @@ def test_it_says_whether_it_reads_labels(name):
     data.pop("label", None)
     if make(name).needs_labels:
         with pytest.raises(KeyError, match="label"):
-            loss(name, said(name, 0), said(name, 1), data)
+            jax.eval_shape(functools.partial(loss, name), said(name, 0), said(name, 1), data, initialised(name))
     else:
-        assert jnp.isfinite(loss(name, said(name, 0), said(name, 1), data))
+        assert finite(measured(name)(said(name, 0), said(name, 1), data))
 
 
 def test_every_method_has_a_known_domain():

@@ -1,0 +1,191 @@
+"""Losses some predictions at a time: what every method over a vocabulary says in chunks, in what memory."""
+
+import functools
+import math
+
+import jax
+import jax.extend
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+import toy_outputs
+from jaxdistill import core, registry
+from jaxdistill.core import Output, TopK, Unembedding
+from jaxdistill.losses import chunked, divergence, topk
+from jaxdistill.next_token import NextToken
+from toy_outputs import LENGTH, ROWS, VOCABULARY
+
+METHODS = [name for name in registry.names("method") if issubclass(registry.find("method", name), NextToken)]
+QUICK = ("forward_kl", "gkd", "top_k")
+WIDTH = 4
+
+
+def make(name, chunk=0):
+    return registry.find("method", name)(chunk=chunk)
+
+
+def unembedding(seed, shape=(ROWS, LENGTH), vocabulary=VOCABULARY, dtype=jnp.float32):
+    keys = jax.random.split(jax.random.key(seed), 3)
+    hidden = jax.random.normal(keys[0], (*shape, WIDTH), dtype)
+    kernel = jax.random.normal(keys[1], (WIDTH, vocabulary), dtype)
+    return Unembedding(hidden, kernel, jax.random.normal(keys[2], (vocabulary,), dtype))
+
+
+def by_hand(said):
+    return said.hidden @ said.kernel + said.bias[None, None]
+
+
+@functools.cache
+def found(name, chunk, dense):
+    """The value of each prediction, and what the student's arrays receive."""
+    method, data = make(name, chunk), toy_outputs.batch("language")
+    sides = [by_hand(unembedding(seed)) if dense else unembedding(seed) for seed in (0, 1)]
+
+    @functools.partial(jax.value_and_grad, has_aux=True)
+    def loss(student, teacher):
+        values = method.apply({}, Output(student), Output(teacher), data)
+        return core.mean(values, method.valid(data)), values
+
+    (_, values), grads = jax.jit(loss)(*sides)
+    return values, grads
+
+
+@pytest.mark.parametrize("chunk", [5, 6, 100])
+@pytest.mark.parametrize("name", METHODS)
+def test_chunks_say_what_the_whole_says(name, chunk):
+    """42 predictions, in chunks that divide them, that do not, and that are larger than all."""
+    values, grads = found(name, chunk, dense=False)
+    expected, wanted = found(name, 0, dense=False)
+    np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-6)
+    for got, want in zip(jax.tree.leaves(grads), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("chunk", [0, 5])
+@pytest.mark.parametrize("name", METHODS)
+def test_logits_in_chunks_say_what_unembeddings_say(name, chunk):
+    values, gradient = found(name, chunk, dense=True)
+    expected, wanted = found(name, 0, dense=False)
+    np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-6)
+    hidden = unembedding(0).hidden
+    np.testing.assert_allclose(jnp.einsum("blv,bld->dv", gradient, hidden), wanted.kernel, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(gradient.sum((0, 1)), wanted.bias, rtol=1e-4, atol=1e-6)
+
+
+def arrays(jaxpr):
+    """Every array that a program makes, those inside of its loops too."""
+    for equation in jaxpr.eqns:
+        yield from (out.aval for out in equation.outvars)
+        for inner in jax.extend.core.jaxprs_in_params(equation.params):
+            yield from arrays(inner)
+
+
+@pytest.mark.parametrize("dense", [True, False])
+@pytest.mark.parametrize("name", METHODS)
+def test_no_float32_array_is_as_large_as_all_logits(name, dense):
+    """Forward and backward, for bfloat16 from outside: as logits, or as states and a kernel."""
+    method, data = make(name, 5), toy_outputs.batch("language")
+
+    def loss(student, teacher):
+        return core.mean(method.apply({}, Output(student), Output(teacher), data), method.valid(data))
+
+    sides = [unembedding(seed, dtype=jnp.bfloat16) for seed in (0, 1)]
+    sides = [by_hand(said) for said in sides] if dense else sides
+    made = list(arrays(jax.make_jaxpr(jax.value_and_grad(loss))(*sides).jaxpr))
+    large = [x for x in made if x.dtype == jnp.float32 and math.prod(x.shape) >= ROWS * LENGTH * VOCABULARY]
+    assert len(made) > 50
+    assert not large
+
+
+def memory(name, chunk, tokens=4096, vocabulary=32_768, width=64):
+    """Bytes of a compiled value and gradient by states and kernel, beside its arguments."""
+    method, rows = make(name, chunk), 4
+
+    def shape(*sizes):
+        return jax.ShapeDtypeStruct(sizes, jnp.float32)
+
+    said = Output(Unembedding(shape(rows, tokens // rows, width), shape(width, vocabulary)))
+    data = {"tokens": jax.ShapeDtypeStruct((rows, tokens // rows), jnp.int32), "mask": shape(rows)}
+
+    def loss(student, teacher, batch):
+        return core.mean(method.apply({}, student, teacher, batch), method.valid(batch))
+
+    analysis = jax.jit(jax.value_and_grad(loss)).lower(said, said, data).compile().memory_analysis()
+    return analysis.temp_size_in_bytes + analysis.output_size_in_bytes
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in METHODS])
+def test_peak_memory_is_a_small_part_of_the_dense_forms(name):
+    """4,096 tokens and 32,768 classes, of which float32 logits are half a gigabyte, compiled and not run."""
+    whole = memory(name, 0)
+    assert whole > 4096 * 32_768 * 4
+    assert memory(name, 128) <= 0.15 * whole
+
+
+def test_a_batch_over_devices_stays_there():
+    """Every device computes its part of every chunk: an eighth of the arithmetic, and no more memory than one."""
+    mesh = Mesh(np.array(jax.devices()), "data")
+    split, whole = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("data",), ()))
+    said = unembedding(0, (8, 64), 512)
+
+    def value(hidden, kernel):
+        sides = Unembedding(hidden, kernel), Unembedding(-hidden, kernel)
+        return jnp.mean(chunked.compare(lambda s, t: divergence.kl(t, s), *sides, chunk=64))
+
+    def arithmetic(*shardings):
+        compiled = jax.jit(jax.value_and_grad(value, (0, 1)), in_shardings=shardings).lower(said.hidden, said.kernel)
+        return compiled.compile().cost_analysis()["flops"]
+
+    assert arithmetic(split, whole) < arithmetic(whole, whole) / 4
+
+
+def test_gradients_of_a_bfloat16_kernel_add_up_in_float32():
+    """512 chunks that each add a little to what is there: in bfloat16 the sum would stop growing at 256 of them."""
+    said = Unembedding(jnp.ones((512, 1), jnp.bfloat16), jnp.zeros((1, 2), jnp.bfloat16))
+
+    def total(kernel, chunk):
+        own = said.replace(kernel=kernel)
+        return jnp.sum(chunked.compare(lambda logits, _: logits[..., 0], own, None, chunk=chunk))
+
+    gradient = jax.grad(total)(said.kernel, 1)
+    assert gradient.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(gradient, [[512, 0]])
+
+
+def test_bfloat16_products_add_up_in_float32():
+    """301 is no bfloat16 number, 300 and 302 are."""
+    hidden, kernel = jnp.ones((1, 301), jnp.bfloat16), jnp.ones((301, 1), jnp.bfloat16)
+    logits = chunked.dense(Unembedding(hidden, kernel, jnp.full(1, 0.5, jnp.bfloat16)))
+    assert logits.dtype == jnp.float32
+    np.testing.assert_array_equal(logits, [[301.5]])
+
+
+def test_what_else_a_loss_needs_comes_in_the_same_order():
+    """Labels, a teacher that says a few classes, and no teacher."""
+    student, teacher = jax.random.normal(jax.random.key(0), (2, 3, 7, 11))
+    label = jax.random.randint(jax.random.key(1), (3, 7), 0, 11)
+
+    def loss(own, other, label):
+        picked = jnp.take_along_axis(own, label[..., None], -1)[..., 0]
+        return picked if other is None else picked + topk.kl(other, own)
+
+    for said in (topk.of(teacher, 4), None):
+        assert isinstance(said, TopK) or said is None
+        expected = loss(student, said, label)
+        np.testing.assert_allclose(chunked.compare(loss, student, said, label, chunk=4), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "field"), [("taid", "share"), ("gkd", "beta")])
+def test_a_field_may_change_from_step_to_step(name, field):
+    """It is traced then, and reaches into the chunks."""
+    data, sides = toy_outputs.batch("language"), (Output(unembedding(0)), Output(unembedding(1)))
+
+    @jax.jit
+    def value(now):
+        return make(name, 5).clone(**{field: now}).apply({}, *sides, data)
+
+    for now in (0.3, 1.0):
+        fixed = make(name).clone(**{field: now}).apply({}, *sides, data)
+        np.testing.assert_allclose(value(now), fixed, rtol=1e-5, atol=1e-6)

@@ -1,0 +1,156 @@
+"""Divergences from mixtures: worked by hand, and by the laws that hold for any logits and any share."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from jaxdistill.core import Unembedding
+from jaxdistill.losses import chunked, divergence, mixture
+
+ROWS, CLASSES = 3, 5
+
+logits = arrays(np.float32, (ROWS, CLASSES), elements=st.floats(-10, 10, width=32)).map(jnp.asarray)
+shares = st.floats(0, 1)
+checked = settings(deadline=None, max_examples=25)
+
+P, Q = np.array([0.5, 0.3, 0.2]), np.array([0.1, 0.3, 0.6])
+
+
+def kl(p, q):
+    return np.sum(p * np.log(p / q))
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.5, 0.9, 1.0])
+def test_kl_to_a_mixture_by_hand(share):
+    expected = kl(P, (1 - share) * P + share * Q)
+    np.testing.assert_allclose(mixture.kl(jnp.log(P), jnp.log(Q), share), expected, rtol=2e-6)
+    np.testing.assert_allclose(mixture.kl_per_share(jnp.log(P), jnp.log(Q), share), expected / share, rtol=2e-6)
+
+
+@pytest.mark.parametrize("beta", [0.1, 0.5, 0.9])
+def test_jensen_shannon_by_hand(beta):
+    """The first distribution has the share beta in the mixture."""
+    m = beta * P + (1 - beta) * Q
+    expected = beta * kl(P, m) + (1 - beta) * kl(Q, m)
+    np.testing.assert_allclose(mixture.jensen_shannon(jnp.log(P), jnp.log(Q), beta), expected, rtol=2e-6)
+    normalised = mixture.jensen_shannon(jnp.log(P), jnp.log(Q), beta, normalize=True)
+    np.testing.assert_allclose(normalised, expected / (beta * (1 - beta)), rtol=2e-6)
+
+
+@checked
+@given(logits, logits)
+def test_jensen_shannon_is_symmetric_in_the_middle_and_at_most_log_2(left, right):
+    value = mixture.jensen_shannon(left, right, 0.5)
+    np.testing.assert_allclose(value, mixture.jensen_shannon(right, left, 0.5), rtol=1e-5, atol=1e-7)
+    assert (value >= 0).all()
+    assert (value <= np.log(2) + 1e-6).all()
+
+
+@checked
+@given(logits, logits, shares)
+def test_jensen_shannon_with_the_sides_exchanged_has_the_other_share(left, right, beta):
+    np.testing.assert_allclose(
+        mixture.jensen_shannon(left, right, beta),
+        mixture.jensen_shannon(right, left, 1 - beta),
+        rtol=1e-4,
+        atol=1e-6,
+    )
+
+
+@checked
+@given(logits, logits)
+def test_the_normalised_ends_are_the_kls(teacher, student):
+    for beta, expected in ((0.0, divergence.kl(teacher, student)), (1.0, divergence.kl(student, teacher))):
+        value = mixture.jensen_shannon(teacher, student, beta, normalize=True)
+        np.testing.assert_allclose(value, expected, rtol=2e-5, atol=2e-5)
+        np.testing.assert_array_equal(mixture.jensen_shannon(teacher, student, beta), 0)
+
+
+@checked
+@given(arrays(np.float32, (2, ROWS, CLASSES), elements=st.floats(-3, 3, width=32)).map(jnp.asarray))
+def test_it_is_continuous_at_both_ends(sides):
+    """Value and gradient at 1e-6 from an end are those at the end, to within what 1e-6 of beta makes of them."""
+
+    def found(beta, normalize):
+        def loss(student):
+            return jnp.sum(mixture.jensen_shannon(sides[0], student, beta, normalize))
+
+        return jax.value_and_grad(loss)(sides[1])
+
+    for end, near in ((0.0, 1e-6), (1.0, 1 - 1e-6)):
+        for normalize in (False, True):
+            for at, beside in zip(found(end, normalize), found(near, normalize), strict=True):
+                np.testing.assert_allclose(at, beside, rtol=1e-3, atol=2e-3 if normalize else 2e-4)
+
+
+@checked
+@given(logits, logits, shares)
+def test_skew_kl_is_between_0_and_what_the_share_allows(left, right, share):
+    value = mixture.kl(left, right, share)
+    assert (value >= 0).all()
+    if share < 1:
+        assert (value <= -np.log1p(-share) + 1e-5).all()
+    assert (value <= divergence.kl(left, right) + 1e-4).all()
+
+
+@checked
+@given(logits, logits)
+def test_skew_kl_without_skew_is_kl(left, right):
+    value, gradient = jax.value_and_grad(lambda x: mixture.kl(left, x, 1.0).sum())(right)
+    expected, wanted = jax.value_and_grad(lambda x: divergence.kl(left, x).sum())(right)
+    np.testing.assert_allclose(value, expected, rtol=2e-5, atol=2e-5)
+    np.testing.assert_allclose(gradient, wanted, atol=2e-5)
+
+
+@checked
+@given(logits, shares)
+def test_nothing_to_learn_at_equality(x, share):
+    for loss in (lambda y: mixture.kl(x, y, share), lambda y: mixture.kl(y, x, share)):
+        value, gradient = jax.value_and_grad(lambda y, loss=loss: loss(y).sum())(x)
+        np.testing.assert_array_equal(value, 0)
+        np.testing.assert_allclose(gradient, 0, atol=1e-6)
+
+
+@jax.jit
+@functools.partial(jax.value_and_grad, argnums=(0, 1))
+def both(left, right, share):
+    parts = mixture.kl(left, right, share), mixture.jensen_shannon(left, right, share, normalize=True)
+    return sum(map(jnp.sum, parts))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("gap", [0.0, 1e-30, 18.0, 105.0, 1e4])
+@pytest.mark.parametrize("share", [0.0, 1e-30, 1e-6, 0.1, 0.5, 1 - 1e-6, 1.0])
+def test_finite_with_finite_gradients_at_any_gap(gap, share, dtype):
+    left, right = jnp.array([[gap, 0.0, 0.0]], dtype), jnp.array([[0.0, gap, 0.0]], dtype)
+    found = both(left, right, share)
+    assert all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(found))
+
+
+def test_a_small_share_is_not_lost():
+    """KL(P || M) / s is s / 2 chi^2 to first order, far below what differences of float32 logarithms could tell."""
+    chi = np.sum((Q - P) ** 2 / P)
+    np.testing.assert_allclose(mixture.kl_per_share(jnp.log(P), jnp.log(Q), 1e-9), 1e-9 / 2 * chi, rtol=1e-5)
+
+
+@checked
+@given(st.integers(1, 9), st.integers(1, 12), shares)
+def test_chunks_are_the_whole(count, chunk, share):
+    keys = jax.random.split(jax.random.key(count), 4)
+    sides = [
+        Unembedding(jax.random.normal(keys[i], (count, 4)), jax.random.normal(keys[i + 2], (4, CLASSES)))
+        for i in (0, 1)
+    ]
+
+    def loss(own, other, weight):
+        return weight * mixture.jensen_shannon(other, own, share)
+
+    weights = jnp.arange(count, dtype=jnp.float32)
+    parts = chunked.compare(loss, *sides, weights, chunk=chunk)
+    np.testing.assert_allclose(parts, chunked.compare(loss, *sides, weights, chunk=0), rtol=1e-5, atol=1e-7)
