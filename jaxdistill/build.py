@@ -215,6 +215,7 @@ def stage(name: str, settings: Mapping[str, Any]) -> Stage:
     )
     if settings["kind"] == "components" and not built.fitted:
         raise UserError(f"stage {name!r} fits nothing; it needs a network dict(source='exit', head='components', ...)")
+    _check_memories(built)
     _check_inputs(built)
     _check_classes(built)
     _check_evaluate(built)
@@ -245,6 +246,18 @@ def _check_training(name, settings, made, terms):
                 f"term {key!r} compares the examples of a batch with each other, so"
                 f" accumulate={settings['accumulate']} would change its loss; set accumulate=1, or use more devices for"
                 " a larger batch"
+            )
+
+
+def _check_memories(built: Stage) -> None:
+    """A memory with a row for each training example has that many."""
+    there = len(built.dataset.split("train"))
+    for name, term in built.terms.items():
+        wanted = getattr(term.method, "examples", there)
+        if wanted != there:
+            raise UserError(
+                f"term {name!r} remembers examples={wanted} by their index, and the training split has {there}; set"
+                f" terms.{name}.examples={there}"
             )
 
 

@@ -1,0 +1,90 @@
+"""Attention-based feature distillation: every layer of the teacher chooses by attention whom of the student it teaches.
+
+Ji, Heo, Park, "Show, Attend and Distill: Knowledge Distillation via Attention-based Feature Matching", AAAI 2021,
+https://arxiv.org/abs/2102.02973
+
+    loss = sum_t sum_s a_ts mean over places of (Q_s / ||Q_s|| - Q_t / ||Q_t||)^2,    Q = mean over channels of F^2
+
+    a_ts = softmax over s of (q_t . B_t k_s + p_t . p_s) / sqrt(d)
+
+q_t = norm(linear(mean over places of F_t)) is a teacher layer's query, k_s = ReLU(norm(linear(...))) a student layer's
+key, B_t k_s a part of norm(linear(k_s)), p a learned vector for each layer, and norm batch normalisation: the attention
+is each example's own, and learned with the rest. Student maps are averaged to the teacher layer's size, or repeated to
+it where they are smaller. The paper writes the norm of the difference; this is the authors' code, which has the mean of
+squares.
+
+Elsewhere: none known but copies of the authors' code.
+"""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxdistill import adapters, layers
+from jaxdistill.core import Method, precise
+from jaxdistill.errors import check_least
+from jaxdistill.losses import distance, spatial
+
+
+def activity(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """Returns Q at a size, of norm 1 or 0, `[batch, height * width]`, for `[batch, height, width, channels]`."""
+    places = spatial.average_pool(jnp.mean(x**2, -1, keepdims=True), size)
+    return distance.normalize(places.reshape(places.shape[0], -1))
+
+
+def afd(student: Sequence[jax.Array], teacher: Sequence[jax.Array], attention: jax.Array) -> jax.Array:
+    """Returns `[batch]`.
+
+    Args:
+        student: maps `[batch, height, width, channels]` of any sizes and widths.
+        teacher: the same.
+        attention: `[batch, teacher's layers, student's layers]`.
+    """
+    total = jnp.zeros(())
+    for index, target in enumerate(teacher):
+        size = target.shape[1:3]
+        difference = [distance.mean_squared(activity(own, size), activity(target, size)) for own in student]
+        total = total + jnp.sum(attention[:, index] * jnp.stack(difference, 1), 1)
+    return total
+
+
+class AFD(Method):
+    """`layers` names the student's and the teacher's layers, all of which meet; `width` is d, of queries and keys."""
+
+    layers: str = "stage1,stage2,stage3"
+    width: int = 128
+    same_classes = False
+    needs_whole_batch = True
+
+    def check(self):
+        check_least("width", self.width, 1)
+
+    @nn.compact
+    def __call__(self, student, teacher, batch):
+        names = layers.pairs(self.layers, student.taps, teacher.taps)
+        own, theirs = (list(dict.fromkeys(side)) for side in zip(*names, strict=True))
+        own = [adapters.to_grid(precise(student.tap(name))) for name in own]
+        theirs = [adapters.to_grid(precise(teacher.tap(name))) for name in theirs]
+        return afd(own, theirs, self.attention(own, theirs, batch["mask"]))
+
+    def attention(self, student: Sequence[jax.Array], teacher: Sequence[jax.Array], mask: jax.Array) -> jax.Array:
+        """Returns `[batch, teacher's layers, student's layers]`, which adds up to 1 over the student's."""
+
+        def linear(x, width, name):
+            return adapters.norm(nn.Dense(width, name=name)(x), mask, name=f"{name}_norm")
+
+        means = [[jnp.mean(x, (1, 2)) for x in side] for side in (student, teacher)]
+        keys = jnp.stack([nn.relu(linear(x, self.width, f"key{i}")) for i, x in enumerate(means[0])], 1)
+        queries = jnp.stack([linear(x, self.width, f"query{i}") for i, x in enumerate(means[1])], 1)
+        keys = linear(keys, self.width * len(teacher), "bilinear")
+        keys = keys.reshape(*keys.shape[:2], len(teacher), self.width)
+        start = nn.initializers.xavier_normal()
+        places = [
+            self.param(name, start, (len(side), self.width))
+            for name, side in (("student", student), ("teacher", teacher))
+        ]
+        scores = jnp.einsum("bstd,btd->bts", keys, queries, precision="highest")
+        scores = scores + jnp.matmul(places[1], places[0].T, precision="highest")[None]
+        return jax.nn.softmax(scores / self.width**0.5)

@@ -1,0 +1,152 @@
+"""Methods that remember: what is in their banks and queues, and what a batch's values are with it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdistill.core import Output
+from jaxdistill.errors import UserError
+from jaxdistill.losses import contrast, distance
+from jaxdistill.methods import crd, seed
+
+SMALL = crd.CRD(width=4, negatives=6, examples=10)
+SHORT = seed.SEED(queue=5)
+SIDES = ("student", "teacher")
+INDEX, MASK = jnp.array([7, 0, 3, 9]), jnp.array([1.0, 1, 1, 0])
+
+
+def batch(index=INDEX, mask=MASK):
+    return {"index": index, "mask": mask}
+
+
+def said(shift=0):
+    """What a student and a teacher say about four inputs."""
+    features = [jax.random.normal(jax.random.key(shift + who), (4, width)) for who, width in ((0, 5), (1, 7))]
+    return [Output(x, {"pooled": x}) for x in features]
+
+
+def started(method, data=None):
+    keys = {"params": jax.random.key(0), "method": jax.random.key(1)}
+    return method.init(keys, *said(), data or batch())
+
+
+def stepped(method, variables, data=None, shift=0, key=5):
+    """The values of a batch, and what is remembered after it."""
+    streams = {"method": jax.random.key(key)}
+    values, changed = method.apply(variables, *said(shift), data or batch(), rngs=streams, mutable=["memory"])
+    return values, variables | changed
+
+
+def embedded(variables):
+    """What `CRD` makes of the two networks' features."""
+    for who, output in zip(SIDES, said(), strict=True):
+        dense = variables["params"][f"pooled_{who}"]
+        yield distance.normalize(output.tap("pooled") @ dense["kernel"] + dense["bias"][None])
+
+
+def test_crd_by_hand():
+    """One negative of two examples, T = 1, Z = 1: P = e and 1, each against 1/2."""
+    features, bank = jnp.array([[1.0, 0.0]]), jnp.array([[1.0, 0.0], [0.0, 1.0]])
+    found = crd.scores(features, bank, jnp.array([[0, 1]]), 1.0)
+    expected = -np.log(np.e / (np.e + 0.5)) - np.log(0.5 / (1 + 0.5))
+    np.testing.assert_allclose(crd.one_side(found, 0.0, 2), [expected], rtol=1e-6)
+    np.testing.assert_allclose(crd.scores(features, bank, jnp.array([[0, 1]]), 0.5), [[2, 0]])
+    log_z = crd.log_normalizer(jnp.concatenate([found, 99 * found]), jnp.array([1.0, 0]), 2)
+    np.testing.assert_allclose(jnp.exp(log_z), 2 * (np.e + 1) / 2, rtol=1e-6)
+
+
+def test_crd_meets_the_other_networks_bank_as_it_was_before(monkeypatch):
+    drawn = jnp.arange(24).reshape(4, 6) % 10
+    monkeypatch.setattr(contrast, "others", lambda keys, index, count, examples: drawn)
+    variables = started(SMALL)
+    columns, expected = jnp.concatenate([INDEX[:, None], drawn], 1), 0
+    for features, other in zip(embedded(variables), SIDES[::-1], strict=True):
+        found = crd.scores(features, variables["memory"][f"pooled_{other}_bank"], columns, 0.07)
+        expected += crd.one_side(found, crd.log_normalizer(found, MASK, 10), 10)
+    np.testing.assert_allclose(stepped(SMALL, variables)[0][:3], expected[:3], rtol=1e-4)
+
+
+def test_crd_remembers_those_that_count():
+    before = started(SMALL)
+    _, after = stepped(SMALL, before)
+    for who, features in zip(SIDES, embedded(before), strict=True):
+        old, there = before["memory"][f"pooled_{who}_bank"], INDEX[:3]
+        expected = old.at[there].set(distance.normalize(0.5 * old[there] + 0.5 * features[:3]))
+        np.testing.assert_allclose(after["memory"][f"pooled_{who}_bank"], expected, rtol=1e-5)
+
+
+def test_crd_keeps_the_normaliser_of_the_first_batch():
+    start = started(SMALL)
+    _, empty = stepped(SMALL, start, batch(mask=jnp.zeros(4)))
+    _, first = stepped(SMALL, empty)
+    _, second = stepped(SMALL, first, shift=3)
+    log_z = [x["memory"]["pooled_log_normalizer"] for x in (start, empty, first, second)]
+    assert not jnp.isfinite(log_z[0]).any()
+    assert not jnp.isfinite(log_z[1]).any(), "a batch of nobody says nothing"
+    assert jnp.isfinite(log_z[2]).all()
+    np.testing.assert_array_equal(log_z[2], log_z[3])
+
+
+def test_crd_is_not_a_number_for_an_example_without_a_row():
+    variables = started(SMALL)
+    values, after = stepped(SMALL, variables, batch(index=INDEX.at[1].set(10)))
+    assert jnp.isnan(values).all()
+    values, after = stepped(SMALL, variables, batch(index=INDEX.at[3].set(10)))  # which does not count
+    assert jnp.isfinite(values).all()
+    assert all(jnp.isfinite(x).all() for x in jax.tree.leaves(after["memory"]))
+
+
+def test_crd_draws_anew_and_for_each_example_its_own():
+    variables = stepped(SMALL, started(SMALL))[1]
+    values = [stepped(SMALL, variables, key=key)[0] for key in (5, 5, 6)]
+    np.testing.assert_array_equal(values[0], values[1])
+    assert (abs(values[0] - values[2])[:3] > 1e-3).all()
+
+
+@pytest.mark.parametrize("method", [SMALL, SHORT], ids=["crd", "seed"])
+def test_nothing_is_remembered_where_nothing_may_change(method):
+    variables = started(method)
+    fixed = method.apply(variables, *said(), batch(), rngs={"method": jax.random.key(5)})
+    np.testing.assert_allclose(fixed, stepped(method, variables)[0], rtol=1e-6)
+
+
+def test_seed_by_hand():
+    """Similarities 1, 1, 0 of the teacher (itself, then two remembered) and 0, 0, 1 of the student."""
+    one, other = jnp.array([[1.0, 0.0]]), jnp.array([[0.0, 1.0]])
+    kept = jnp.concatenate([one, other])
+    p, q = np.exp([2, 2, 0]) / np.exp([2, 2, 0]).sum(), np.exp([0, 0, 4]) / np.exp([0, 0, 4]).sum()
+    np.testing.assert_allclose(seed.seed(other, one, kept, 0.25, 0.5), [-np.sum(p * np.log(q))], rtol=1e-6)
+
+
+def test_seed_remembers_the_teacher_of_those_that_count():
+    before = started(SHORT)
+    first, after = stepped(SHORT, before)
+    teacher = distance.normalize(said()[1].tap("pooled"))
+    kept = [x["memory"]["pooled_queue"][0] for x in (before, after)]
+    np.testing.assert_allclose(kept[1][:3], teacher[:3], rtol=1e-5)
+    np.testing.assert_array_equal(kept[1][3:], kept[0][3:])
+    np.testing.assert_array_equal(after["memory"]["pooled_pushed"], [3])
+    np.testing.assert_allclose(jnp.linalg.norm(kept[0], axis=1), np.ones(5), rtol=1e-5)
+    second, _ = stepped(SHORT, after)
+    assert (abs(second - first)[:3] > 1e-3).all()
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        crd.CRD(width=0),
+        crd.CRD(negatives=0),
+        crd.CRD(examples=1),
+        crd.CRD(momentum=1.0),
+        crd.CRD(temperature=0.0),
+        seed.SEED(queue=0),
+        seed.SEED(student_temperature=0.0),
+        seed.SEED(teacher_temperature=-1.0),
+    ],
+    ids=repr,
+)
+def test_fields_that_make_no_sense_are_refused(method):
+    type(method)().check()
+    with pytest.raises(UserError):
+        method.check()
