@@ -43,14 +43,18 @@ def matrix(x: jax.Array, space: str) -> jax.Array:
     return distance.normalize(x.reshape(x.shape[0], -1, x.shape[3]), axis=(1, 2))
 
 
-def right_vectors(x: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
+def right_vectors(x: jax.Array, count: int, after: jax.Array | float = 0.0) -> tuple[jax.Array, jax.Array]:
     """The first right singular vectors of `[batch, rows, columns]`, whose norm is 1 (or 0).
+
+    Args:
+        after: what must be computed before. Three decompositions at a time stop each other for ever on the CPU of
+            JAX 0.10: each holds a thread of the pool that it waits for.
 
     Returns:
         singular values `[batch, count]`, which pass no gradient, and vectors `[batch, columns, count]`, which do; fewer
         than `count` where the matrix is smaller.
     """
-    fixed = jax.lax.stop_gradient(x)
+    fixed = jax.lax.stop_gradient(x + 0.0 * jnp.sum(after))
     if x.shape[1] < x.shape[2]:  # the smaller of the two Gram matrices: the others' eigenvalues are 0
         squares, left = jnp.linalg.eigh(product("brc,bsc->brs", fixed, fixed))
         basis = distance.normalize(product("brc,brk->bck", fixed, left), axis=1)
@@ -68,18 +72,21 @@ def right_vectors(x: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
     return jnp.sqrt(value), first + step - jax.lax.stop_gradient(step)
 
 
-def directions(student: jax.Array, teacher: jax.Array, count: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+def directions(
+    student: jax.Array, teacher: jax.Array, count: int, after: jax.Array | float = 0.0
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The two networks' scaled singular vectors of one layer.
 
     Args:
         student: `[batch, rows, columns]`, of `matrix`.
         teacher: the same columns.
+        after: what must be computed before, see `right_vectors`.
 
     Returns:
-        student's `[batch, columns, count]`, teacher's, and the singular values `[batch, count]`, of norm 1.
+        student's `[batch, columns, count]`, teacher's, and its singular values `[batch, count]`, of norm 1.
     """
-    values, other = right_vectors(teacher, count)
-    _, own = right_vectors(student, count + 3)
+    values, other = right_vectors(teacher, count, after)
+    _, own = right_vectors(student, count + 3, values)
     other = other * jnp.where(jnp.sum(other, 1, keepdims=True) < 0, -1.0, 1.0)
     cosine = jax.lax.stop_gradient(product("bci,bcj->bij", own, other))
     nearest = jax.nn.one_hot(jnp.argmax(jnp.abs(cosine), 1), cosine.shape[1], axis=1, dtype=cosine.dtype)
@@ -96,8 +103,10 @@ def turn(first: jax.Array, second: jax.Array) -> jax.Array:
 
 def kdsvd(student: list[jax.Array], teacher: list[jax.Array], vectors: int, space: str = "channels") -> jax.Array:
     """Returns `[batch]` for maps `[batch, height, width, channels]` of consecutive layers."""
-    pairs = zip(student, teacher, strict=True)
-    found = [directions(matrix(own, space), matrix(other, space), vectors)[:2] for own, other in pairs]
+    found, after = [], 0.0
+    for own, other in zip(student, teacher, strict=True):
+        found.append(directions(matrix(own, space), matrix(other, space), vectors, after)[:2])
+        after = found[-1][0]
     total = jnp.zeros(())
     for (own, other), (own_next, other_next) in itertools.pairwise(found):
         total = total + jnp.sum((turn(own, own_next) - turn(other, other_next)) ** 2, (1, 2, 3))

@@ -1,5 +1,9 @@
 """Relations of a batch, of channels and of layers: worked by hand."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -221,3 +225,26 @@ def test_fields_that_make_no_sense_are_refused(method):
     type(method)().check()
     with pytest.raises(UserError):
         method.check()
+
+
+WHOLE_BATCH = """
+import jax, jax.numpy as jnp
+from jaxdistill.core import Output
+from jaxdistill.methods.kdsvd import KDSVD
+
+def said(seed):
+    keys = jax.random.split(jax.random.key(seed), 3)
+    maps = [jax.random.normal(key, (128, 8 >> i, 8 >> i, 16 << i)) for i, key in enumerate(keys)]
+    return Output(jnp.zeros((128, 10)), {f"stage{i + 1}": x for i, x in enumerate(maps)})
+
+loss = jax.jit(jax.value_and_grad(lambda student: jnp.mean(KDSVD().apply({}, student, said(1), {}))))
+for _ in range(3):
+    jax.block_until_ready(loss(said(0)))
+"""
+
+
+@pytest.mark.slow
+def test_kdsvd_of_a_whole_batch_comes_to_an_end():
+    """Decompositions that are not computed in turn wait for each other, which nothing but a timeout ends."""
+    plain = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")}
+    subprocess.run([sys.executable, "-c", WHOLE_BATCH], check=True, timeout=120, env=plain)
