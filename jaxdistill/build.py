@@ -70,9 +70,14 @@ class Stage:
         return initial(self.networks, self.terms, self.tx, self.batch, key, starts or {})
 
     @functools.cached_property
+    def shapes(self):
+        """Shapes of the first state and of the frozen variables."""
+        return jax.eval_shape(self.initial)
+
+    @functools.cached_property
     def fresh(self) -> dict[str, Any]:
         """Shapes of each network's own variables, by name."""
-        state, frozen = jax.eval_shape(self.initial)
+        state, frozen = self.shapes
         known = core.merge(state.params, state.variables, frozen)
         return {name: known[name] for name in self.networks if name in known}
 

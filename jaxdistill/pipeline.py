@@ -60,14 +60,14 @@ def _check_sharding(stages: Mapping[str, Stage]) -> None:
     unmatched: dict[Any, tuple[Stage, Any]] = {}
     matched = set()
     for stage in stages.values():
-        shapes = jax.eval_shape(stage.initial)
+        shapes = stage.shapes
         found = sharding.matching(stage.settings["sharding"], shapes)
         sharding.shardings(stage.mesh, shapes, found)
         matched |= {rule[0] for rule in found}
         unmatched |= {rule[0]: (stage, rule) for rule in stage.settings["sharding"] if rule not in found}
     for name, (stage, rule) in unmatched.items():
         if name not in matched:
-            sharding.shardings(stage.mesh, jax.eval_shape(stage.initial), [rule])
+            sharding.shardings(stage.mesh, stage.shapes, [rule])
 
 
 def _check_start(stages, stage, name, spec, workdir):
@@ -135,7 +135,7 @@ def starts(stage: Stage, workdir: pathlib.Path) -> dict[str, Any]:
 def train(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None]) -> dict[str, Any]:
     """Trains, evaluates and saves one stage; resumes where its folder has a checkpoint."""
     settings, folder = stage.settings, workdir / stage.name
-    shapes = jax.eval_shape(stage.initial)
+    shapes = stage.shapes
     rules = sharding.matching(settings["sharding"], shapes)
     placed = sharding.shardings(stage.mesh, shapes, rules)
     init = jax.jit(stage.initial, out_shardings=placed, compiler_options=compiler_options())

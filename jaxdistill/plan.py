@@ -54,7 +54,7 @@ def describe(stage: Stage) -> list[str]:
 
 def _training(stage: Stage) -> list[str]:
     settings = stage.settings
-    state, frozen = jax.eval_shape(stage.initial)
+    state, frozen = stage.shapes
     lines = ["  terms:"]
     for name, term in stage.terms.items():
         towards = f" <- {term.teacher}" if term.teacher else ""
@@ -84,7 +84,7 @@ def _training(stage: Stage) -> list[str]:
 
 def compile_step(stage: Stage):
     """Compiles one step from shapes alone."""
-    (state, frozen), settings = jax.eval_shape(stage.initial), stage.settings
+    (state, frozen), settings = stage.shapes, stage.settings
     placed = sharding.shardings(stage.mesh, (state, frozen), sharding.matching(settings["sharding"], (state, frozen)))
     loader = stage.loader()
     step = make_step(stage.networks, stage.terms, stage.tx, stage.augment, settings["accumulate"])

@@ -14,7 +14,7 @@ Elsewhere: agree where there is no smoothing; big_vision spreads it over the oth
 import jax
 import jax.numpy as jnp
 
-from jaxdistill.core import Method
+from jaxdistill.core import Batch, Method
 from jaxdistill.errors import check_share
 from jaxdistill.losses import divergence
 
@@ -22,6 +22,13 @@ from jaxdistill.losses import divergence
 def soft(label: jax.Array, classes: int) -> jax.Array:
     """Writes labels as distributions: int `[*n]` or float `[*n, classes]` to float `[*n, classes]`."""
     return jax.nn.one_hot(label, classes) if jnp.issubdtype(label.dtype, jnp.integer) else label
+
+
+def labelled(batch: Batch) -> jax.Array:
+    """Returns the mask of the predictions that count and have a label, `[*n]` as the labels are."""
+    label, mask = batch["label"], batch["mask"]
+    known = label >= 0 if jnp.issubdtype(label.dtype, jnp.integer) else jnp.sum(label, -1) > 0
+    return known * mask.reshape(mask.shape + (1,) * (known.ndim - mask.ndim))
 
 
 def cross_entropy(logits: jax.Array, label: jax.Array, label_smoothing: float) -> jax.Array:
@@ -42,10 +49,7 @@ class CrossEntropy(Method):
         check_share("label_smoothing", self.label_smoothing)
 
     def valid(self, batch):
-        label = batch["label"]
-        known = label >= 0 if jnp.issubdtype(label.dtype, jnp.integer) else jnp.sum(label, -1) > 0
-        mask = batch["mask"].reshape(batch["mask"].shape + (1,) * (known.ndim - batch["mask"].ndim))
-        return known * mask
+        return labelled(batch)
 
     def __call__(self, student, teacher, batch):
         return cross_entropy(student.logits, batch["label"], self.label_smoothing)

@@ -7,7 +7,8 @@ https://arxiv.org/abs/1503.02531
 
 T^2 keeps the gradient's size when T changes (section 2 of the paper). The paper minimises the soft
 cross-entropy, which has the same gradient; its value is larger by the teacher's entropy. The paper names no
-default temperature: 4 is the CRD benchmark's.
+default temperature: 4 is the CRD benchmark's. Two networks that learn from each other by this at T = 1 are deep
+mutual learning (https://arxiv.org/abs/1706.00384).
 
 Elsewhere: RepDistiller, mdistiller and KD-Zoo agree. `torch.nn.KLDivLoss(reduction="mean")`, as in BERT-PKD, is
 smaller by the number of classes; torchdistill drops T^2 when its alpha is 0 or None; Keras 3.15 applies no softmax.
@@ -15,25 +16,29 @@ smaller by the number of classes; torchdistill drops T^2 when its alpha is 0 or 
 
 import jax
 
-from jaxdistill.core import Method
-from jaxdistill.errors import UserError
+from jaxdistill.core import Method, precise
+from jaxdistill.errors import check_positive
 from jaxdistill.losses import divergence
+from jaxdistill.methods.logit_standardization import standardize
 
 
 def kd(student: jax.Array, teacher: jax.Array, temperature: float) -> jax.Array:
     """Returns `[*n]` nats for logits `[*n, classes]`."""
-    return temperature**2 * divergence.kl(teacher / temperature, student / temperature)
+    return temperature**2 * divergence.kl(precise(teacher) / temperature, precise(student) / temperature)
 
 
 class KD(Method):
-    """`temperature` divides both logits."""
+    """`temperature` divides both logits; `standardize` standardises them first (Sun et al. 2024)."""
 
     temperature: float = 4.0
+    standardize: bool = False
     zero_at_teacher = True
 
     def check(self):
-        if not 0 < self.temperature < float("inf"):
-            raise UserError(f"temperature={self.temperature} makes no sense; it is greater than 0 and finite")
+        check_positive("temperature", self.temperature)
 
     def __call__(self, student, teacher, batch):
-        return kd(student.logits, teacher.logits, self.temperature)
+        own, other = student.logits, teacher.logits
+        if self.standardize:
+            own, other = standardize(own), standardize(other)
+        return kd(own, other, self.temperature)

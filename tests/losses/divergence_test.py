@@ -49,3 +49,38 @@ def test_nothing_to_learn_at_equality():
     value, gradient = jax.value_and_grad(lambda s: divergence.kl(x, s).sum())(x)
     assert value == 0
     np.testing.assert_allclose(gradient, jnp.zeros_like(x), atol=1e-6)
+
+
+KEPT = jnp.array([[True, False, True, True], [False, True, True, False]])
+
+
+@pytest.mark.parametrize("loss", [divergence.kl, divergence.soft_cross_entropy])
+def test_over_some_classes_it_is_that_of_these_classes_alone(loss):
+    """And the left-out logits, however large, are not seen and have no gradient."""
+    teacher, student = jax.random.normal(jax.random.key(2), (2, 2, 4))
+    large = jnp.where(KEPT, student, 1e4)
+    value, gradient = jax.value_and_grad(lambda s: loss(teacher, s, KEPT).sum())(large)
+    expected = [loss(teacher[i][KEPT[i]], student[i][KEPT[i]]) for i in (0, 1)]
+    np.testing.assert_allclose(value, sum(expected), rtol=1e-6)
+    assert jnp.isfinite(gradient).all()
+    np.testing.assert_array_equal(jnp.where(KEPT, 0.0, gradient), 0)
+
+
+def test_soft_cross_entropy_is_kl_and_entropy():
+    teacher, student = jax.random.normal(jax.random.key(3), (2, 5, 6))
+    p = jax.nn.softmax(teacher)
+    expected = divergence.kl(teacher, student) - jnp.sum(p * jnp.log(p), -1)
+    np.testing.assert_allclose(divergence.soft_cross_entropy(teacher, student), expected, rtol=1e-5)
+
+
+def test_total_variation_by_hand():
+    teacher, student = jnp.log(jnp.array([[0.5, 0.3, 0.2]])), jnp.log(jnp.array([[0.2, 0.4, 0.4]]))
+    np.testing.assert_allclose(divergence.total_variation(teacher, student), [0.3], rtol=1e-6)
+
+
+def test_binary_kl_by_hand():
+    """sigmoid(log 3) = 3/4 and sigmoid(-log 3) = 1/4."""
+    teacher, student = jnp.array([np.log(3), 0.0]), jnp.array([-np.log(3), 0.0])
+    expected = [0.75 * np.log(3) + 0.25 * np.log(1 / 3), 0.0]
+    np.testing.assert_allclose(divergence.binary_kl(teacher, student), expected, atol=1e-6)
+    assert jnp.isfinite(jax.grad(lambda x: divergence.binary_kl(x, -x).sum())(jnp.array([1e4, -1e4]))).all()

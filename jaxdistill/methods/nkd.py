@@ -1,0 +1,51 @@
+"""Normalised KD: the label's class as the teacher weighs it, and the other classes normalised among themselves.
+
+Yang, Zeng, Li, Zhang, Yuan, Li, "From Knowledge Distillation to Self-Knowledge Distillation: A Unified Approach with
+Normalized Loss and Customized Soft Labels", ICCV 2023, https://arxiv.org/abs/2303.13005
+
+    loss = - p_y log q_y - gamma T^2 sum_{j != y} N(p)_j log N(q)_j
+
+p_y and q_y are the teacher's and the student's probability of the label's class at temperature 1; N is the softmax at T
+over the other classes alone. Both parts are cross-entropies, so that the loss is not 0 at the teacher. gamma = 1.5 and
+T = 1 are the paper's for ImageNet, to which it adds the cross-entropy with the labels. Of a label that mixes classes
+the likeliest counts, as in the authors' code.
+
+Elsewhere: the authors' cls_KD agrees.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jaxdistill.core import Method, precise
+from jaxdistill.errors import check_least, check_positive
+from jaxdistill.losses import divergence
+from jaxdistill.methods.cross_entropy import labelled
+
+
+def nkd(student: jax.Array, teacher: jax.Array, label: jax.Array, temperature: float, gamma: float) -> jax.Array:
+    """Returns `[*n]` for logits `[*n, classes]` and labels, int `[*n]` or distributions `[*n, classes]`."""
+    label = label if jnp.issubdtype(label.dtype, jnp.integer) else jnp.argmax(label, -1)
+    student, teacher = precise(student), precise(teacher)
+    target = jax.nn.one_hot(label, student.shape[-1], dtype=bool)
+    p = jnp.sum(jax.nn.softmax(teacher), -1, where=target)
+    log_q = jnp.sum(divergence.log_probabilities(student), -1, where=target)
+    others = divergence.soft_cross_entropy(teacher / temperature, student / temperature, where=~target)
+    return -p * log_q + gamma * temperature**2 * others
+
+
+class NKD(Method):
+    """`gamma` weighs the classes other than the label's; `temperature` divides their logits."""
+
+    gamma: float = 1.5
+    temperature: float = 1.0
+    needs_labels = True
+
+    def check(self):
+        check_positive("temperature", self.temperature)
+        check_least("gamma", self.gamma, 0)
+
+    def valid(self, batch):
+        return labelled(batch)
+
+    def __call__(self, student, teacher, batch):
+        return nkd(student.logits, teacher.logits, batch["label"], self.temperature, self.gamma)
