@@ -221,6 +221,7 @@ def stage(name: str, settings: Mapping[str, Any]) -> Stage:
     if settings["kind"] == "components" and not built.fitted:
         raise UserError(f"stage {name!r} fits nothing; it needs a network dict(source='exit', head='components', ...)")
     _check_memories(built)
+    _check_probes(built)
     _check_inputs(built)
     _check_classes(built)
     _check_evaluate(built)
@@ -263,6 +264,18 @@ def _check_memories(built: Stage) -> None:
             raise UserError(
                 f"term {name!r} remembers examples={wanted} by their index, and the training split has {there}; set"
                 f" terms.{name}.examples={there}"
+            )
+
+
+def _check_probes(built: Stage) -> None:
+    """Derivatives are compared along the same directions, taken in the same way."""
+    for name, term in built.terms.items():
+        pair = [built.networks[network] for network in (term.student, term.teacher) if network]
+        ways = [(p.how, p.directions, p.step, p.seed) if isinstance(p, networks.Probe) else None for p in pair]
+        if len(set(ways)) > 1:
+            raise UserError(
+                f"term {name!r}: {term.student!r} and {term.teacher!r} must be two probes that agree in how,"
+                f" directions, step and seed; they have {ways}"
             )
 
 

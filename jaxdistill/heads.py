@@ -30,11 +30,12 @@ class Components(nn.Module):
     """The first principal components of a tap, over examples and places: a smaller target for any method of features.
 
     Its variables, collection `components`, are `mean` `[width]` and `axes` `[width, components]`, by falling
-    variance; a stage of kind "components" fits them. Tap: `reduced`, `[batch, ..., components]`; the logits are its
-    mean over places.
+    variance; a stage of kind "components" fits them. Tap: `reduced`, `[batch, ..., components]`, beside the logits and
+    taps of the network it is put on, so that any method can take it in the place of that one.
     """
 
     components: int
+    beside = True
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> Output:

@@ -7,6 +7,7 @@
     "learned:block*"         every pair, weighed by a learned softmax over the teacher's layers
     "mean:block*"            one pair: the means of all layers of each ("simple" distillation)
 
+Layers that are averaged have one shape: blocks of a transformer, or of a stage, "mean:stage3/block*".
 `*` stands for a number, so that "uniform:block*/scores" pairs the attention scores. With several pairs the values
 are added: "deep" distillation.
 """
@@ -32,6 +33,8 @@ def pairs(layers: str, student: Mapping[str, jax.Array], teacher: Mapping[str, j
     rule, colon, pattern = layers.partition(":")
     if not colon:
         named = [pair.strip().partition("=") for pair in layers.split(",") if pair.strip()]
+        if not named:
+            raise UserError(f"layers={layers!r} names none; give names of taps, 'stage1,stage2=stage3', or a rule")
         return [(own, theirs or own) for own, _, theirs in named]
     if rule not in RULES:
         raise unknown("rule of layers", rule, RULES)
@@ -95,7 +98,10 @@ def over(
 def _mean(names: list[str], output: Output, layers: str) -> jax.Array:
     shapes = {name: output.tap(name).shape for name in names}
     if len(set(shapes.values())) > 1:
-        raise UserError(f"layers={layers!r} averages layers of one shape; these are {shapes}")
+        raise UserError(
+            f"layers={layers!r} averages layers of one shape, like the blocks of a stage ('mean:stage3/block*'); these"
+            f" are {shapes}"
+        )
     return jnp.mean(jnp.stack([precise(output.tap(name)) for name in names]), 0)
 
 

@@ -207,7 +207,11 @@ class Exit(Source):
         tap = outputs[self.of].tap(self.tap)
         if self.head is None:
             return Output(tap), {}
-        return _apply(self.head, variables, tap, None if self.frozen else key)
+        output, changed = _apply(self.head, variables, tap, None if self.frozen else key)
+        if getattr(self.head, "beside", False):
+            whole = outputs[self.of]
+            output = whole.replace(taps=dict(whole.taps) | dict(output.taps))
+        return output, changed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -275,8 +279,9 @@ class Probe(Source):
     the derivatives along random directions, `[batch, directions, classes]` (Czarnecki et al., "Sobolev Training for
     Neural Networks", NIPS 2017, https://arxiv.org/abs/1706.04859); or "difference", the same by central
     differences, `[f(x + s v) - f(x - s v)] / 2 s`, which need no second derivative. Directions are of length 1 and a
-    function of the example, its view and the seed: a teacher's and a student's probe share them. It runs in the
-    mode of the network it probes, whose batch statistics it computes and does not keep.
+    function of the example, its view and the seed: a teacher's and a student's probe share them. The derivatives are
+    those of inference, of running statistics and without dropout: by the batch's statistics an example's logits would
+    depend on all the others' inputs.
     """
 
     leader: Trained
@@ -296,7 +301,7 @@ class Probe(Source):
 
     def __call__(self, variables, batch, outputs, key):
         def say(x):
-            return self.leader(variables, batch | {self.leader.input: x}, outputs, key)[0]
+            return self.leader(variables, batch | {self.leader.input: x}, outputs, None)[0]
 
         x = core.precise(batch[self.leader.input])
         output = outputs[self.of]

@@ -34,3 +34,11 @@ def compiled(caplog):
     """Counts compilations of a jitted function by its name; its cache's size counts more than those."""
     with jax.log_compiles():
         yield lambda name: sum(f"Compiling jit({name})" in record.getMessage() for record in caplog.records)
+
+
+def pytest_collection_modifyitems(items):
+    """Keeps the tests of one method, or of one golden loss, in one worker: they share what is compiled."""
+    for item in items:
+        parameters = getattr(getattr(item, "callspec", None), "params", {})
+        name = parameters.get("name") or parameters.get("case", {}).get("loss", "")
+        item.add_marker(pytest.mark.xdist_group(f"{item.path.name}/{name}"))

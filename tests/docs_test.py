@@ -4,8 +4,8 @@ import importlib
 import sys
 
 import pytest
-from conftest import ROOT
 
+from conftest import ROOT
 from jaxdistill import registry
 
 sys.path.insert(0, str(ROOT / "docs"))

@@ -75,9 +75,7 @@ def test_directions_are_a_function_of_the_example_and_shared():
     order = jnp.array([4, 2, 0, 1, 5, 3])
     moved = {name: value[order] for name, value in data.items()}
     make = Probe(Frozen(NET), "net", "jvp", 2)
-    np.testing.assert_array_equal(
-        make._directions(data, data["image"])[order], make._directions(moved, moved["image"])
-    )
+    np.testing.assert_array_equal(make._directions(data, data["image"])[order], make._directions(moved, moved["image"]))
     again = data | {"view": data["view"] + 1}
     assert not np.allclose(make._directions(again, data["image"]), make._directions(data, data["image"]))
 

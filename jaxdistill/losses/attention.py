@@ -31,7 +31,9 @@ def kl(student: jax.Array, teacher: jax.Array, there: jax.Array) -> jax.Array:
     """
     _check_heads(student, teacher)
     keys = (there > 0)[:, None, None, :]
-    return jnp.mean(divergence.kl(jnp.where(keys, teacher, NOWHERE), jnp.where(keys, student, NOWHERE)), 1)
+    # Models that mask by -inf have no difference there: -inf less -inf is not a number.
+    teacher, student = (jnp.where(keys, jnp.maximum(scores, NOWHERE), NOWHERE) for scores in (teacher, student))
+    return jnp.mean(divergence.kl(teacher, student), 1)
 
 
 def squared(student: jax.Array, teacher: jax.Array, there: jax.Array, floor: float = -float("inf")) -> jax.Array:

@@ -59,6 +59,7 @@ class AFD(Method):
     needs_whole_batch = True
 
     def check(self):
+        layers.check_paired(self.layers)
         check_least("width", self.width, 1)
 
     @nn.compact

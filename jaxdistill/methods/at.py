@@ -14,6 +14,7 @@ absolute value, which is the same for even p. KD-Zoo sums over channels and divi
 both, named "code" and "paper".
 """
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -56,6 +57,7 @@ class AT(Method):
     def check(self):
         check_least("power", self.power, 1)
 
+    @nn.compact
     def __call__(self, student, teacher, batch):
         def loss(own, other, name):
             return at(adapters.to_grid(own), adapters.to_grid(other), self.power, self.squared)

@@ -17,6 +17,7 @@ depends on the order of the batch.
 
 import math
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -36,8 +37,8 @@ def correlations(
     products = relation.gram(distance.normalize(x) if normalize else x)
     if kernel == "bilinear":
         return products
-    weights = [math.exp(-2 * gamma) * (2 * gamma) ** power / math.factorial(power) for power in range(order + 1)]
-    return jnp.polyval(jnp.asarray(weights[::-1], products.dtype), products)
+    weights = [jnp.exp(-2 * gamma) * (2 * gamma) ** power / math.factorial(power) for power in range(order + 1)]
+    return jnp.polyval(jnp.stack(weights[::-1]).astype(products.dtype), products)
 
 
 def cc(student: jax.Array, teacher: jax.Array, mask: jax.Array, kernel: str, gamma: float, order: int) -> jax.Array:
@@ -64,6 +65,7 @@ class CC(Method):
             raise UserError(f"gamma={self.gamma} makes no sense; it is greater than 0 and finite")
         check_least("order", self.order, 1)
 
+    @nn.compact
     def __call__(self, student, teacher, batch):
         def loss(own, other, name):
             return cc(own, other, batch["mask"], self.kernel, self.gamma, self.order)

@@ -14,6 +14,7 @@ different sizes do not compare.
 Elsewhere: the first paper's code has this form and a debiased one, as a measure and not as a loss.
 """
 
+import flax.linen as nn
 import jax
 
 from jaxdistill import layers
@@ -34,5 +35,6 @@ class CKA(Method):
     needs_whole_batch = True
     zero_at_teacher = True
 
+    @nn.compact
     def __call__(self, student, teacher, batch):
         return layers.over(self, student, teacher, lambda own, other, name: cka(own, other, batch["mask"]))

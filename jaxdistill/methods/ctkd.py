@@ -3,12 +3,13 @@
 Li, Li, Yang, Zhao, Song, Luo, Li, Yang, "Curriculum Temperature for Knowledge Distillation", AAAI 2023,
 https://arxiv.org/abs/2211.16231
 
-    loss = T^2 KL(softmax(z_t / T) || softmax(z_s / T)),    T = start + span s(w),  dw = - reversal dloss/dw
+    loss = T^2 KL(softmax(z_t / T) || softmax(z_s / T)),    T = start + span s(w),  dw = - r dloss/dw
 
 s is the sigmoid and w one learned number, 1 at first: the paper's global temperature, from 1 to 21. The student
-descends the loss and w, by a reversed gradient, climbs it. In the paper `reversal` grows from 0 to 1 in the first 10
-epochs, along a cosine; the default is its end, and a schedule of the field is the curriculum, as the line
-`reversal=dict(to=1.0, over=...)`. The paper's instance-wise temperature, a small network over both logits, is not here.
+descends the loss and w, by a reversed gradient, climbs it. In the paper the reversal r grows from 0 to 1 in the first
+10 epochs, along a cosine: `progress` is how much of this curriculum is over, by default all, and a schedule of the
+field is the curriculum, `progress=dict(to=1.0, over_epochs=10)`. The paper's instance-wise temperature, a small
+network over both logits, is not here.
 
 Elsewhere: the authors' layer multiplies by a factor that their schedule makes negative; its line stops an epoch before
 its end.
@@ -19,8 +20,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxdistill.core import Method
-from jaxdistill.errors import check_least, check_positive
+from jaxdistill.errors import check_between, check_least, check_positive, unknown
 from jaxdistill.methods.kd import kd
+
+SHAPES = ("cosine", "linear")
 
 
 @jax.custom_vjp
@@ -57,19 +60,22 @@ def temperature(raw: jax.Array, start: float, span: float) -> jax.Array:
 
 
 class CTKD(Method):
-    """The temperature lies between `start` and `start + span`; `reversal` is how much it works against the student."""
+    """The temperature lies between `start` and `start + span`; `progress` and `shape` are the curriculum's."""
 
     start: float = 1.0
     span: float = 20.0
-    reversal: float = 1.0
+    progress: float = 1.0
+    shape: str = "cosine"
     zero_at_teacher = True
 
     def check(self):
         check_positive("start", self.start)
         check_least("span", self.span, 0)
-        check_least("reversal", self.reversal, 0)
+        check_between("progress", self.progress, 0, 1)
+        if self.shape not in SHAPES:
+            raise unknown("shape of a curriculum", self.shape, SHAPES)
 
     @nn.compact
     def __call__(self, student, teacher, batch):
-        raw = reverse(self.param("temperature", nn.initializers.ones, ()), self.reversal)
+        raw = reverse(self.param("temperature", nn.initializers.ones, ()), curriculum(self.progress, self.shape))
         return kd(student.logits, teacher.logits, temperature(raw, self.start, self.span))

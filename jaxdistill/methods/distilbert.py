@@ -22,8 +22,7 @@ import jax.numpy as jnp
 from jaxdistill import adapters, layers
 from jaxdistill.core import Method
 from jaxdistill.errors import check_least, check_positive
-from jaxdistill.losses import token
-from jaxdistill.methods.cross_entropy import cross_entropy
+from jaxdistill.losses import chunked, divergence, token
 from jaxdistill.methods.kd import kd
 
 
@@ -37,8 +36,16 @@ def share(chosen: jax.Array, counted: jax.Array) -> jax.Array:
     return chosen * jnp.sum(counted) / jnp.maximum(jnp.sum(chosen), 1.0)
 
 
+def labels(student: jax.Array, _: None, label: jax.Array) -> jax.Array:
+    """Returns the cross-entropy with masked tokens, `[*n]` nats, 0 where `label` is -1; logits `[*n, vocabulary]`."""
+    likely = jnp.take_along_axis(divergence.log_probabilities(student), jnp.maximum(label, 0)[..., None], -1)[..., 0]
+    return jnp.where(label >= 0, -likely, 0.0)
+
+
 class DistilBERT(Method):
     """`temperature` of the soft targets, the weights of the three terms, and which tokens' targets are soft.
+
+    `chunk` is how many tokens' logits are compared at a time, 0 for all at once (`losses/chunked.py`).
 
     Where neither labels nor `restrict_to_masked` are used, a batch may be split into micro-batches.
     """
@@ -49,6 +56,7 @@ class DistilBERT(Method):
     cosine_weight: float = 1.0
     restrict_to_masked: bool = False
     layers: str = "final"
+    chunk: int = 0
     domain = "encoder"
 
     @property
@@ -64,6 +72,7 @@ class DistilBERT(Method):
         check_positive("temperature", self.temperature)
         for name in ("soft_weight", "label_weight", "cosine_weight"):
             check_least(name, getattr(self, name), 0)
+        check_least("chunk", self.chunk, 0)
 
     def valid(self, batch):
         return token.counted(batch)
@@ -74,12 +83,15 @@ class DistilBERT(Method):
             own = own if own.shape == target.shape else adapters.match(own, target, name)
             return token.cosine(own, target)
 
-        soft = kd(student.logits, teacher.logits, self.temperature)
+        def softened(own, target):
+            return kd(own, target, self.temperature)
+
+        soft = chunked.compare(softened, student.logits, teacher.logits, chunk=self.chunk)
         values = self.cosine_weight * layers.over(self, student, teacher, cosine)
         if not self.needs_labels:
             return values + self.soft_weight * soft
         counted = token.counted(batch).astype(values.dtype)
         masked = share(counted * (batch["label"] >= 0), counted)
         soft = masked * soft if self.restrict_to_masked else soft
-        hard = masked * cross_entropy(student.logits, batch["label"], 0.0)
+        hard = masked * chunked.compare(labels, student.logits, None, batch["label"], chunk=self.chunk)
         return values + self.soft_weight * soft + self.label_weight * hard

@@ -14,8 +14,9 @@ The paper's is the norm itself, p = 1 or 2. The mean over elements is the author
 its weight of 500 goes with it. That code has no batch normalisation (`norm`), and trains the paraphraser by the
 absolute and not by the squared error.
 
-Elsewhere: KD-Zoo and MMRazor agree; torchdistill agrees for p = 1, and for others takes the norm. RepDistiller first
-reduces each factor to a map of attention, the mean of squares over channels, and normalises the translator by batch.
+Elsewhere: KD-Zoo and MMRazor agree; torchdistill agrees for p = 1, and for others takes the norm. RepDistiller, and so
+the numbers of the CRD benchmark, first reduces each factor to a map of attention, the mean of squares over channels
+(`maps=2`), and normalises the translator by batch (`norm=True`).
 """
 
 import flax.linen as nn
@@ -26,11 +27,19 @@ from jaxdistill import adapters, layers
 from jaxdistill.core import Method
 from jaxdistill.errors import check_least
 from jaxdistill.losses import distance, spatial
+from jaxdistill.methods.at import attention
 
 
-def ft(student: jax.Array, teacher: jax.Array, power: float) -> jax.Array:
-    """Returns `[batch]` for two factors, `[batch, height, width, channels]`."""
-    student, teacher = (distance.normalize(x.reshape(x.shape[0], -1)) for x in spatial.to_smaller(student, teacher))
+def ft(student: jax.Array, teacher: jax.Array, power: float, maps: int = 0) -> jax.Array:
+    """Returns `[batch]` for two factors, `[batch, height, width, channels]`.
+
+    With `maps` > 0 their maps of attention are compared, the mean over channels of |F|^maps, in the place of all of F.
+    """
+    student, teacher = spatial.to_smaller(student, teacher)
+    if maps:
+        student, teacher = attention(student, maps), attention(teacher, maps)
+    else:
+        student, teacher = (distance.normalize(x.reshape(x.shape[0], -1)) for x in (student, teacher))
     return jnp.mean(jnp.abs(student - teacher) ** power, -1)
 
 
@@ -40,10 +49,11 @@ def translate(x: jax.Array, channels: int, name: str, mask: jax.Array, norm: boo
 
 
 class FT(Method):
-    """`power` is p; `norm` puts batch normalisation into the translator; `layers` pairs the student with a factor."""
+    """`power` is p; `norm` puts batch normalisation into the translator; `maps` is that of `ft`."""
 
     layers: str = "stage3=factor"
     power: float = 1.0
+    maps: int = 0
     norm: bool = False
     same_classes = False
 
@@ -53,11 +63,12 @@ class FT(Method):
 
     def check(self):
         check_least("power", self.power, 1)
+        check_least("maps", self.maps, 0)
 
     @nn.compact
     def __call__(self, student, teacher, batch):
         def loss(own, other, name):
             own, other = adapters.to_grid(own), adapters.to_grid(other)
-            return ft(translate(own, other.shape[3], name, batch["mask"], self.norm), other, self.power)
+            return ft(translate(own, other.shape[3], name, batch["mask"], self.norm), other, self.power, self.maps)
 
         return layers.over(self, student, teacher, loss)

@@ -6,18 +6,20 @@ Srinivas, Fleuret, "Knowledge Transfer with Jacobian Matching", ICML 2018, https
 
 summed over the input: one value per example, twice one minus the cosine. A gradient that is 0 points nowhere: its
 normalised form is 0. The gradients are the tap `derivative` of two `probe` networks with how="vjp", which is exact;
-the student's is differentiated again by the step. Examples without a label have no such logit and add 0.
+the student's is differentiated again by the step. Examples without a label have no such logit and do not count.
 
 Elsewhere: KD-Zoo (`sobolev.py`) takes the mean over the input instead of the sum, so its value is smaller by the
 number of pixels and channels.
 """
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jaxdistill import layers
 from jaxdistill.core import Method
 from jaxdistill.losses import distance
+from jaxdistill.methods.cross_entropy import labelled
 
 
 def jacobian(student: jax.Array, teacher: jax.Array) -> jax.Array:
@@ -30,8 +32,13 @@ class Jacobian(Method):
     """`layers` are taps of derivatives."""
 
     layers: str = "derivative"
+    needs_labels = True
     zero_at_teacher = True
     domain = "derivative"
 
+    def valid(self, batch):
+        return labelled(batch)
+
+    @nn.compact
     def __call__(self, student, teacher, batch):
         return layers.over(self, student, teacher, lambda s, t, name: jacobian(s, t))

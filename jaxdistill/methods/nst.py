@@ -18,6 +18,7 @@ more places than channels the three means are cheaper.
 Elsewhere: RepDistiller, mdistiller and KD-Zoo agree.
 """
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -62,6 +63,7 @@ class NST(Method):
     same_classes = False
     zero_at_teacher = True
 
+    @nn.compact
     def __call__(self, student, teacher, batch):
         def loss(own, other, name):
             return nst(adapters.to_grid(own), adapters.to_grid(other))

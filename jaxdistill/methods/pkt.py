@@ -14,6 +14,7 @@ Elsewhere: RepDistiller, mdistiller and torchdistill agree; KD-Zoo's eps is 1e-6
 number where the features of an example are 0; ours is 0 there.
 """
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -53,5 +54,6 @@ class PKT(Method):
         if not 0 < self.eps < 1:
             raise UserError(f"eps={self.eps} makes no sense; it is small and greater than 0, like 1e-7")
 
+    @nn.compact
     def __call__(self, student, teacher, batch):
         return layers.over(self, student, teacher, lambda own, other, name: pkt(own, other, batch["mask"], self.eps))

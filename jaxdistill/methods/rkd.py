@@ -16,6 +16,7 @@ MMRazor L2-normalises the embeddings first and lets gradients reach the teacher.
 and let no squared distance be below 1e-12, so that equal examples are 1e-6 apart; ours are 0 apart, with zero gradient.
 """
 
+import flax.linen as nn
 import jax
 import optax
 
@@ -54,6 +55,7 @@ class RKD(Method):
         if self.distance_weight == self.angle_weight == 0:
             raise UserError("distance_weight=0 and angle_weight=0 leave nothing to learn; set one of them above 0")
 
+    @nn.compact
     def __call__(self, student, teacher, batch):
         def loss(own, other, name):
             near = self.distance_weight * distance(own, other, batch["mask"], self.squared)

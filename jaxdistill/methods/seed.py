@@ -45,6 +45,7 @@ class SEED(Method):
     student_temperature: float = 0.2
     teacher_temperature: float = 0.01
     same_classes = False
+    needs_whole_batch = True  # a part of the batch would meet a queue that another part has moved
 
     def check(self):
         check_least("queue", self.queue, 1)

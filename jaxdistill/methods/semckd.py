@@ -47,6 +47,7 @@ class SemCKD(Method):
     needs_whole_batch = True
 
     def check(self):
+        layers.check_paired(self.layers)
         check_least("width", self.width, 1)
 
     @nn.compact

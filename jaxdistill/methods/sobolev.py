@@ -15,15 +15,22 @@ projects the Jacobian on random vectors of the output; we take directions of the
 forward pass each, and which a finite difference can make.
 """
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jaxdistill import layers
 from jaxdistill.core import Method
+from jaxdistill.errors import UserError
 
 
 def sobolev(student: jax.Array, teacher: jax.Array) -> jax.Array:
-    """Returns `[batch]` for derivatives `[batch, directions, classes]`."""
+    """Returns `[batch]` for derivatives `[batch, directions, classes]`; raises `UserError` for others."""
+    if student.ndim != 3 or student.shape != teacher.shape:
+        raise UserError(
+            f"derivatives along directions are [batch, directions, classes] on both sides; these are"
+            f" {list(student.shape)} and {list(teacher.shape)}: take two probes with how='jvp' or 'difference'"
+        )
     return jnp.mean(jnp.sum((student - teacher) ** 2, -1), -1)
 
 
@@ -34,5 +41,6 @@ class Sobolev(Method):
     zero_at_teacher = True
     domain = "derivative"
 
+    @nn.compact
     def __call__(self, student, teacher, batch):
         return layers.over(self, student, teacher, lambda s, t, name: sobolev(s, t))

@@ -13,6 +13,7 @@ Elsewhere: RepDistiller, mdistiller and KD-Zoo (a mean over the matrix) agree. t
 norms, by an argument in the wrong place.
 """
 
+import flax.linen as nn
 import jax
 
 from jaxdistill import layers
@@ -38,5 +39,6 @@ class SP(Method):
     needs_whole_batch = True
     zero_at_teacher = True
 
+    @nn.compact
     def __call__(self, student, teacher, batch):
         return layers.over(self, student, teacher, lambda own, other, name: sp(own, other, batch["mask"]))

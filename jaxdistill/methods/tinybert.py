@@ -22,8 +22,8 @@ import jax
 
 from jaxdistill import layers
 from jaxdistill.core import Method, precise
-from jaxdistill.errors import UserError, check_positive, unknown
-from jaxdistill.losses import attention, divergence, token
+from jaxdistill.errors import UserError, check_least, check_positive, unknown
+from jaxdistill.losses import attention, chunked, divergence, token
 
 STAGES = ("intermediate", "prediction")
 
@@ -34,12 +34,16 @@ def prediction(student: jax.Array, teacher: jax.Array, temperature: float) -> ja
 
 
 class TinyBERT(Method):
-    """`stage` is "intermediate" or "prediction"; `layers` pairs the blocks, `embeddings` is a tap of both."""
+    """`stage` is "intermediate" or "prediction"; `layers` pairs the blocks, `embeddings` is a tap of both.
+
+    `chunk` is how many predictions are compared at a time, 0 for all at once (`losses/chunked.py`).
+    """
 
     stage: str = "intermediate"
     layers: str = "uniform:block*"
     embeddings: str = "embed"
     temperature: float = 1.0
+    chunk: int = 0
     domain = "encoder"
 
     @property
@@ -54,13 +58,18 @@ class TinyBERT(Method):
         if self.stage not in STAGES:
             raise unknown("stage of TinyBERT", self.stage, STAGES)
         check_positive("temperature", self.temperature)
+        check_least("chunk", self.chunk, 0)
         attention.check_layers(self.layers)
 
     @nn.compact
     def __call__(self, student, teacher, batch):
         there = token.there(batch)
         if self.stage == "prediction":
-            values = prediction(student.logits, teacher.logits, self.temperature)
+
+            def compared(own, other):
+                return prediction(own, other, self.temperature)
+
+            values = chunked.compare(compared, student.logits, teacher.logits, chunk=self.chunk)
             return token.mean(values, there) if values.ndim == 2 else values
         pairs = layers.pairs(self.layers, student.taps, teacher.taps)
         fit = _shared(student.tap(self.embeddings), teacher.tap(self.embeddings))

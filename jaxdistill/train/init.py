@@ -9,6 +9,7 @@ import optax
 
 from jaxdistill import core
 from jaxdistill.core import State, Term, Variables
+from jaxdistill.errors import UserError
 from jaxdistill.networks import Source, variables_of
 
 
@@ -45,11 +46,26 @@ def initial(
         outputs[name], _ = network(variables_of(name, network, known), zeros, outputs, keys[name])
     for name, term in terms.items():
         streams = {"params": keys[name], "method": jax.random.fold_in(keys[name], 1)}
-        own = term.method.init(streams, outputs[term.student], outputs.get(term.teacher), zeros)
+        own = _started(name, term, streams, outputs[term.student], outputs.get(term.teacher), zeros)
         own_params, rest = core.split(own)
         place(name, (own_params, rest, {}))
     state = State(jnp.int32(0), keys["run"], params, variables, tx.init(params))
     return state, frozen
+
+
+def _started(name, term, streams, student, teacher, batch) -> Variables:
+    """Initialises a method; what it cannot compare is a mistake of the config, found from shapes alone."""
+    try:
+        return term.method.init(streams, student, teacher, batch)
+    except UserError as error:
+        raise UserError(f"term {name!r}: {error}") from error
+    except (TypeError, ValueError, KeyError, IndexError, ZeroDivisionError) as error:
+        said = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"term {name!r}: method {type(term.method).__name__} is of the domain {term.method.domain!r} and cannot"
+            f" compare what {term.student!r} and {term.teacher!r} say here ({type(error).__name__}: {said}); take a"
+            " method of this data's domain, or name other layers"
+        ) from error
 
 
 def compiler_options() -> dict[str, Any]:

@@ -102,7 +102,8 @@ def accumulated(grad: Callable, terms: Mapping[str, Term], parts: int) -> Callab
         def add(carry, part):
             grads, metrics, variables = carry
             number, micro = part
-            own = {name: jax.random.fold_in(key, number) for name, key in keys.items()}
+            # A method draws for each example by its index, which the parts do not change; a network for the batch.
+            own = {n: key if n in terms else jax.random.fold_in(key, number) for n, key in keys.items()}
             new, (said, variables) = grad(state.params, variables, frozen, micro, own, state.step, totals)
             return (jax.tree.map(jnp.add, grads, new), jax.tree.map(jnp.add, metrics, said), variables), None
 

@@ -68,7 +68,7 @@ TABLE = {
     ("cwd", "mmrazor"): Row(channels),
     ("cwd", "torchdistiller_channel"): Row(torchdistiller_channel),
     ("cwd", "torchdistiller_spatial"): Row(torchdistiller_spatial),
-    ("cwd", "torchdistiller_channel_mean_mse"): Row(torchdistiller_means),
+    ("cwd", "torchdistiller_channel_mean_mse"): Row(torchdistiller_means, "another loss: the mean of each channel"),
     ("pkd_pearson", "mmrazor"): Row(pearson),
     ("tunix_feature_pooling", "tunix"): Row(
         tunix_pooling, "matches stacked layers by pooling them with each other, which no paper describes"

@@ -137,6 +137,8 @@ def factors_torchdistill(x, p, reduction):
 
 
 def factors_repdistiller(x, p1, p2):
+    if p1 % 2 == 0:
+        return jnp.mean(ft.ft(x["student_0"], x["teacher_0"], p2, maps=p1))
     student, teacher = spatial.to_smaller(x["student_0"], x["teacher_0"])
     difference = signed(student, p1) - signed(teacher, p1)
     return jnp.mean(jnp.abs(difference) if p2 == 1 else difference**p2)
@@ -204,8 +206,8 @@ def likelihood(x):
 NO_ABSOLUTE = "raises signed features to an odd power"
 
 
-def odd(p=2, **_):
-    return p % 2 != 0
+def odd(p=2, p1=2, **_):
+    return p % 2 != 0 or p1 % 2 != 0
 
 
 TABLE = {
@@ -227,8 +229,8 @@ TABLE = {
     ("ft", "kdzoo"): Row(factors),
     ("ft", "mmrazor"): Row(factors),
     ("ft", "torchdistill"): Row(factors_torchdistill),
-    ("ft", "repdistiller"): Row(factors_repdistiller, "reduces each factor to a map of attention"),
-    ("ft", "repdistiller_full"): Row(factors_trained, "reduces each factor to a map of attention"),
+    ("ft", "repdistiller"): Row(factors_repdistiller, NO_ABSOLUTE, odd),
+    ("ft", "repdistiller_full"): Row(factors_trained, NO_ABSOLUTE, odd),
     ("ab", "repdistiller"): Row(boundaries),
     ("ab", "mmrazor"): Row(boundaries_mmrazor),
     ("ab", "kdzoo"): Row(boundaries_kdzoo),

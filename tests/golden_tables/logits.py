@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from golden_tables import Row
-from jaxdistill.losses import divergence, topk
+from jaxdistill.losses import distance, divergence, topk
 from jaxdistill.methods.adaptive_temperature import cwsm, flsw, temperatures
 from jaxdistill.methods.cross_entropy import cross_entropy
 from jaxdistill.methods.ctkd import curriculum, reverse
@@ -107,7 +107,8 @@ def squares(student, teacher):
 
 
 def euclidean(student, teacher):
-    return jnp.sqrt(squares(student, teacher) + 1e-12)
+    """Without the 1e-12 that it has in the root."""
+    return distance.norm(student - teacher)
 
 
 def euclidean_of_log_probabilities(student, teacher):
@@ -119,9 +120,8 @@ def clipped_entropy(p):
 
 
 def soft_minus_clipped_entropy(student, teacher, t):
-    """KL but for the teacher's entropy, in which probabilities are at least 1e-8: a constant that no gradient sees."""
-    student, teacher = student / t, teacher / t
-    return t**2 * (divergence.soft_cross_entropy(teacher, student) - clipped_entropy(jax.nn.softmax(teacher)))
+    """Without the bound of 1e-8 on the probabilities in its entropy."""
+    return kd(student, teacher, t)
 
 
 def hard_minus_clipped_entropy(student, teacher, ls):

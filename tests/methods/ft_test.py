@@ -27,6 +27,15 @@ def test_by_hand():
         np.testing.assert_allclose(ft(student, teacher, 2.0), [0.04], rtol=1e-5)
 
 
+def test_maps_of_attention_by_hand():
+    """Channels (3, 0) and (0, 2 sqrt 2) at two places: means of squares 4.5 and 4."""
+    student = jnp.array([[3.0, 0.0], [0.0, 8**0.5]]).reshape(1, 1, 2, 2)
+    teacher = jnp.ones((1, 1, 2, 2))
+    a, b = 4.5 / (4.5**2 + 4**2) ** 0.5, 4 / (4.5**2 + 4**2) ** 0.5
+    expected = (abs(a - 0.5**0.5) + abs(b - 0.5**0.5)) / 2
+    np.testing.assert_allclose(ft(student, teacher, 1.0, maps=2), [expected], rtol=1e-4)
+
+
 def test_the_larger_factor_is_averaged_to_the_smaller():
     small = noise(2, 2, 2, 3)
     large = jnp.repeat(jnp.repeat(small, 2, 1), 2, 2)
@@ -45,6 +54,8 @@ def test_a_power_below_one_is_refused_and_normalisation_needs_the_batch():
     FT(power=2.0).check()
     with pytest.raises(UserError, match="power"):
         FT(power=0.5).check()
+    with pytest.raises(UserError, match="maps"):
+        FT(maps=-1).check()
     assert FT(norm=True).needs_whole_batch
     assert not FT().needs_whole_batch
 

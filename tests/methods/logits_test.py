@@ -177,8 +177,8 @@ def test_the_gradient_of_the_temperature_is_turned_around():
     variables = CTKD().init(jax.random.key(0), *outputs)
     np.testing.assert_allclose(variables["params"]["temperature"], 1.0)
 
-    def loss(variables, reversal):
-        return CTKD(reversal=reversal).apply(variables, *outputs).mean()
+    def loss(variables, progress):
+        return CTKD(progress=progress).apply(variables, *outputs).mean()
 
     def forward(raw):
         return kd(STUDENT, TEACHER, 1 + 20 * jax.nn.sigmoid(raw)).mean()
@@ -284,7 +284,9 @@ NONSENSE = [
     Ranking(margin=0.0),
     CTKD(start=0.0),
     CTKD(span=-1.0),
-    CTKD(reversal=-1.0),
+    CTKD(progress=-1.0),
+    CTKD(progress=1.5),
+    CTKD(shape="round"),
     MLKD(temperatures=()),
     MLKD(temperatures=(4.0, 0.0)),
     MLKD(share=0.0),
