@@ -1,5 +1,6 @@
 """Digits, few labels: every classification method distils the same teacher into the same small residual network.
 
+    python -m jaxdistill.launch --config configs/digits/zoo.py --workdir runs/zoo
     python -m jaxdistill.launch --config configs/digits/zoo.py:dkd --workdir runs/zoo
     python -m jaxdistill.launch --config configs/digits/zoo.py:all --workdir runs/zoo
     python -m jaxdistill.launch --config configs/digits/zoo.py:smoke --workdir runs/smoke
