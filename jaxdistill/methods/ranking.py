@@ -9,7 +9,8 @@ Burges, Shaked, Renshaw, Lazier, Deeds, Hamilton, Hullender, "Learning to Rank u
 
 The hinge is that of ranking support vector machines. Neither is at rest at the teacher: the logistic one never is, the
 hinge not where two classes are closer than `margin`. An example whose teacher tells no two classes apart has the value
-0. RankDistil's own losses look at the top of the order; these look at all of it, K (K - 1) / 2 pairs for K classes.
+0. RankDistil's own losses look at the top of the order; these look at all of it, and take memory for all K^2 pairs of K
+classes: 3.9 GB for 256 examples of 1,000 classes.
 
 Elsewhere: DistillKit does this on the classes that a sparse teacher lists, the hinge on probabilities, by default
 with the teacher's own difference as the margin, and averages over the pairs of the whole batch, not of each token.
