@@ -47,6 +47,17 @@ def test_vjp_is_the_gradient_of_the_labels_logit():
         np.testing.assert_allclose(output.tap("derivative")[row], expected, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("how", ["vjp", "jvp", "difference"])
+def test_derivatives_of_a_network_in_training_are_each_examples_own(how):
+    """By the batch's statistics, row 0 would move with the label, or the direction, of row 3."""
+    cast = {"net": Trained(NET), "probe": Probe(Trained(NET), "net", how)}
+    data = toys.batch(4)
+    other = data | {"label": data["label"].at[3].add(1) % toys.CLASSES, "index": data["index"].at[3].add(9)}
+    found = [said(cast, batch, train=True)[0]["probe"].tap("derivative") for batch in (data, other)]
+    np.testing.assert_allclose(found[0][:3], found[1][:3], rtol=1e-5, atol=1e-7)
+    assert not np.allclose(found[0][3], found[1][3])
+
+
 def test_vjp_without_a_label_is_zero():
     data = toys.batch(4) | {"label": jnp.array([-1, 0, 1, -1])}
     outputs, _ = said({"net": Frozen(NET), "probe": Probe(Frozen(NET), "net", "vjp")}, data)
