@@ -73,6 +73,13 @@ def taps(layers: str, student: Output, teacher: Output) -> list[tuple[jax.Array,
     return [(precise(student.tap(a)), precise(teacher.tap(b))) for a, b in pairs(layers, student.taps, teacher.taps)]
 
 
+def sides(layers: str, student: Output, teacher: Output) -> tuple[list[jax.Array], list[jax.Array]]:
+    """Returns the layers of each side, once each, for methods in which all of them meet."""
+    names = zip(*pairs(layers, student.taps, teacher.taps), strict=True)
+    own, theirs = ([*dict.fromkeys(side)] for side in names)
+    return [precise(student.tap(name)) for name in own], [precise(teacher.tap(name)) for name in theirs]
+
+
 def over(
     method: Method, student: Output, teacher: Output, loss: Callable[[jax.Array, jax.Array, str], jax.Array]
 ) -> jax.Array:
@@ -85,8 +92,8 @@ def over(
     layers = method.layers
     found = pairs(layers, student.taps, teacher.taps)
     if layers.startswith("mean:"):
-        own, theirs = (list(dict.fromkeys(names)) for names in zip(*found, strict=True))
-        return loss(_mean(own, student, layers), _mean(theirs, teacher, layers), "mean")
+        own, theirs = sides(layers, student, teacher)
+        return loss(_mean(own, layers), _mean(theirs, layers), "mean")
     total = [loss(precise(student.tap(a)), precise(teacher.tap(b)), _name(a, b)) for a, b in found]
     if not layers.startswith("learned:"):
         return sum(total[1:], total[0])
@@ -95,14 +102,14 @@ def over(
     return sum(weight * value for weight, value in zip(weights.reshape(-1), total, strict=True))
 
 
-def _mean(names: list[str], output: Output, layers: str) -> jax.Array:
-    shapes = {name: output.tap(name).shape for name in names}
-    if len(set(shapes.values())) > 1:
+def _mean(maps: list[jax.Array], layers: str) -> jax.Array:
+    shapes = [x.shape for x in maps]
+    if len(set(shapes)) > 1:
         raise UserError(
             f"layers={layers!r} averages layers of one shape, like the blocks of a stage ('mean:stage3/block*'); these"
             f" are {shapes}"
         )
-    return jnp.mean(jnp.stack([precise(output.tap(name)) for name in names]), 0)
+    return jnp.mean(jnp.stack(maps), 0)
 
 
 def _name(own: str, theirs: str) -> str:

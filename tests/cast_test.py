@@ -69,6 +69,57 @@ def test_a_flag_puts_a_number_where_a_schedule_of_a_field_stands(tmp_path, capsy
     assert launched(tmp_path / "run", "--plan", config=str(file)) == 0
 
 
+MINE = """import runpy
+def get_config(mode=''):
+    c = runpy.run_path({tiny!r})['get_config'](mode)
+    {lines}
+    return c
+"""
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (
+            "c.terms.hint = dict(method='cirkd', layers='pooled')",
+            "term 'hint': [64, 8] has no places to compare",
+        ),
+        ("c.terms.hint = dict(method='tinybert')", "term 'hint': method TinyBERT is of the domain 'encoder'"),
+        ("c.terms.hint = dict(method='fitnet', layers='stage2')", "term 'hint': no tap 'stage2'"),
+        ("c.terms.hint = dict(method='fitnet', layers=',')", "term 'hint': layers=',' names none"),
+        (
+            "c.terms.hint = dict(method='crd')",
+            "remembers examples=50000 by their index, and the training split has 1077",
+        ),
+        (
+            "c.networks.a = dict(source='probe', of='student', directions=2)\n"
+            "    c.networks.b = dict(source='probe', of='teacher', directions=3)\n"
+            "    c.terms.slope = dict(method='sobolev', student='a', teacher='b')",
+            "term 'slope': 'a' and 'b' must be two probes that agree",
+        ),
+        (
+            "c.networks.a = dict(source='probe', of='student')\n"
+            "    c.terms.slope = dict(method='sobolev', student='a', teacher='teacher')",
+            "term 'slope': 'a' and 'teacher' must be two probes that agree",
+        ),
+        (
+            "c.networks.a = dict(source='probe', of='student', how='vjp')\n"
+            "    c.networks.b = dict(source='probe', of='teacher', how='vjp')\n"
+            "    c.terms.slope = dict(method='sobolev', student='a', teacher='b')",
+            "term 'slope': derivatives along directions are",
+        ),
+    ],
+)
+def test_what_a_method_cannot_compare_is_told_with_its_term(tmp_path, capsys, lines, message):
+    file = tmp_path / "mine.py"
+    file.write_text(MINE.format(tiny=runs.TINY, lines=lines))
+    assert launched(tmp_path / "run", config=str(file)) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "run" / "teacher").exists()
+
+
 def test_heads_of_an_exit():
     found = made(
         a=dict(source="exit", of="teacher", tap="pooled"),

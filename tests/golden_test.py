@@ -76,8 +76,9 @@ def test_golden(case, precision):
         if not case["strict"]:
             pytest.skip(f"not strict: {case.get('notes') or 'the value is not determined'}; ours is finite")
         assert found["loss"].dtype == precision
+        left = TABLE[case["loss"], case["variant"]].leaves
         for name, spec in case["expected"].items():
-            if name in found:
+            if name in found or not name.startswith(left):
                 close(found[name], arrays[spec["key"]], case["tolerance"]["expected"][name][precision], name)
         for name, spec in case["grads"].items():
             bound = case["tolerance"]["grads"][name][precision]

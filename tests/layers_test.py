@@ -1,92 +1,104 @@
-"""A layer does not reach over another, files stay small, and nothing pulls in TensorFlow."""
+"""Which layers meet: the rules of the field `layers`."""
 
-import ast
-import pathlib
-import subprocess
-import sys
-
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
-PACKAGE = pathlib.Path(__file__).parents[1] / "jaxdistill"
-FILES = sorted(PACKAGE.rglob("*.py"))
-
-EVERYWHERE = {"errors", "order"}
-ALLOWED = {
-    "errors": set(),
-    "order": set(),
-    "core": set(),
-    "losses": {"core"},
-    "adapters": {"losses"},
-    "layers": {"core"},
-    "next_token": {"core", "losses"},
-    "methods": {"adapters", "core", "layers", "losses", "next_token"},
-    "models": {"core"},
-    "heads": {"adapters", "core"},
-    "networks": {"adapters", "core"},
-    "metrics": {"core"},
-    "data": {"core"},
-    "train": {"core", "networks"},
-    "registry": set(),
-    "config": set(),
-    "cast": {"core", "heads", "networks", "registry", "train"},
-    "components": {"build", "core", "data", "networks", "train"},
-    "build": {"cast", "config", "core", "data", "heads", "metrics", "networks", "registry", "train"},
-    "weights": {"core", "environment", "train"},
-    "environment": {"config"},
-    "results": {"build", "core", "environment", "networks", "train"},
-    "pipeline": {"build", "components", "config", "data", "environment", "metrics", "results", "train", "weights"},
-    "plan": {"build", "core", "networks", "pipeline", "results", "train"},
-    "plots": set(),
-    "page": set(),
-    "report": {"metrics", "page", "plots", "train"},
-    "launch": {"build", "config", "pipeline", "plan", "report"},
-    "__init__": {"core", "networks", "train"},
-}
-"""layer -> the layers it may import; what is not here is a file that has not found its place."""
+from jaxdistill import layers
+from jaxdistill.core import Method, Output
+from jaxdistill.errors import UserError
 
 
-def layer(path):
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def blocks(count, width=3, start=0):
+    """Taps block0.. whose values are their number plus `start`, and some others."""
+    taps = {f"block{i}": jnp.full((2, width), float(i + start)) for i in reversed(range(count))}
+    return taps | {"block1/scores": jnp.zeros((2, 1)), "final": jnp.zeros((2, width))}
 
 
-def imports(path):
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+def numbers(rule, own, theirs):
+    return [(int(a[5:]), int(b[5:])) for a, b in layers.pairs(rule, blocks(own), blocks(theirs))]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports(path):
-    own = layer(path)
-    ours = {name.split(".")[1] for name in imports(path) if name.startswith("jaxdistill.")}
-    reached = ours - ALLOWED[own] - EVERYWHERE - {own}
-    assert not reached, f"{path.name} ({own}) must not import {sorted(reached)}"
-    theirs = {name.split(".")[0] for name in imports(path)}
-    assert not theirs & {"tensorflow", "torch", "pickle"}
-    if own == "data":
-        assert "flax" not in theirs
+def test_named_pairs():
+    assert layers.pairs("stage1, stage2=stage3", {}, {}) == [("stage1", "stage1"), ("stage2", "stage3")]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_sizes(path):
-    text = path.read_text()
-    assert len(text.splitlines()) <= 400
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef):
-            lines = node.end_lineno - node.lineno + 1
-            assert lines <= 60, f"{node.name} has {lines} lines"
+def test_uniform_is_every_kth_of_the_teachers():
+    """TinyBERT: 4 layers of 12 are its 3rd, 6th, 9th and 12th."""
+    assert numbers("uniform:block*", 4, 12) == [(0, 2), (1, 5), (2, 8), (3, 11)]
+    assert numbers("uniform:block*", 2, 3) == [(0, 0), (1, 2)]
 
 
-def test_every_module_has_a_docstring():
-    assert [path for path in FILES if not ast.get_docstring(ast.parse(path.read_text()))] == []
+def test_skip_leaves_out_the_last():
+    """Patient KD: the first 5 layers of 6 learn from the 2nd, 4th, 6th, 8th and 10th of 12."""
+    assert numbers("skip:block*", 6, 12) == [(0, 1), (1, 3), (2, 5), (3, 7), (4, 9)]
+    assert numbers("skip:block*", 1, 4) == [(0, 3)]
 
 
-def test_nothing_imports_tensorflow_and_a_run_imports_only_what_it_uses():
-    names = [".".join(p.relative_to(PACKAGE.parent).with_suffix("").parts) for p in FILES if p.stem != "__init__"]
-    heavy = ["tensorflow", "torch", "tensorflow_datasets", "matplotlib", "sklearn", "grain", "PIL", "tensorboardX"]
-    code = "\n".join(["import sys", *(f"import {name}" for name in names)])
-    code += f"\nprint([name for name in {heavy} if name in sys.modules])"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert said.strip() == "[]"
+def test_last():
+    assert numbers("last:block*", 2, 5) == [(0, 3), (1, 4)]
+
+
+def test_more_than_ten_layers_are_in_order():
+    assert numbers("last:block*", 12, 12) == [(i, i) for i in range(12)]
+
+
+class Squares(Method):
+    layers: str = "uniform:block*"
+
+    @nn.compact
+    def __call__(self, student, teacher, batch):
+        return layers.over(self, student, teacher, lambda s, t, name: jnp.mean((s - t) ** 2, -1))
+
+
+def value(rule, own, theirs, params=None):
+    student, teacher = (Output(jnp.zeros((2, 3)), taps) for taps in (own, theirs))
+    method = Squares(layers=rule)
+    variables = method.init(jax.random.key(0), student, teacher, {})
+    return method.apply({"params": params} if params else variables, student, teacher, {}), variables
+
+
+def test_pairs_add_up():
+    found, variables = value("uniform:block*", blocks(2), blocks(4))
+    np.testing.assert_allclose(found, [1.0 + 4.0] * 2)
+    assert not variables
+
+
+def test_mean_of_layers_is_one_pair():
+    found, _ = value("mean:block*", blocks(2), blocks(4))
+    np.testing.assert_allclose(found, [(0.5 - 1.5) ** 2] * 2)
+
+
+def test_mean_of_layers_of_different_shapes_is_refused():
+    taps = blocks(2) | {"block1": jnp.zeros((2, 4))}
+    with pytest.raises(UserError, match="averages layers of one shape"):
+        value("mean:block*", taps, blocks(2))
+
+
+def test_learned_weights_start_equal_and_are_a_softmax_over_the_teachers():
+    found, variables = value("learned:block*", blocks(2), blocks(3))
+    assert variables["params"]["layers"].shape == (2, 3)
+    np.testing.assert_allclose(found, [(0 + 1 + 4) / 3 + (1 + 0 + 1) / 3] * 2, rtol=1e-6)
+    sharp = jnp.array([[50.0, 0, 0], [0, 50.0, 0]])
+    np.testing.assert_allclose(value("learned:block*", blocks(2), blocks(3), {"layers": sharp})[0], [0, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("unifrom:block*", "did you mean 'uniform'"),
+        ("uniform:stage*", "no taps like 'stage"),
+        ("uniform:block", "with a number in the place"),
+        ("uniform:block*", "name the pairs, like 'block0=block0'"),
+    ],
+)
+def test_mistakes_are_told(rule, message):
+    with pytest.raises(UserError, match=message):
+        layers.pairs(rule, blocks(3), blocks(2))
+
+
+def test_a_tap_that_is_not_there():
+    with pytest.raises(UserError, match="no tap 'stage1'"):
+        value("stage1", blocks(2), blocks(2))

@@ -159,6 +159,14 @@ def test_a_frozen_exit_is_no_part_of_the_state():
         assert cast["exit"].learns == (not frozen)
 
 
+def test_components_speak_beside_what_their_network_says():
+    cast = {"net": Frozen(NET), "reduced": Exit("net", "pooled", Components(2), frozen=True)}
+    outputs, _ = said(cast, toys.batch(4))
+    np.testing.assert_array_equal(outputs["reduced"].logits, outputs["net"].logits)
+    assert set(outputs["reduced"].taps) == {*outputs["net"].taps, "reduced"}
+    assert outputs["reduced"].tap("reduced").shape == (4, 2)
+
+
 def test_components_project_and_refuse_more_than_there_are():
     x = jax.random.normal(jax.random.key(0), (5, 2, 2, 6))
     variables = {"components": {"mean": jnp.arange(6.0), "axes": jnp.eye(6)[:, ::-1][:, :2]}}

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdistill import adapters, layers
-from jaxdistill.core import Method, precise
+from jaxdistill.core import Method
 from jaxdistill.errors import check_least
 from jaxdistill.losses import distance, spatial
 
@@ -64,10 +64,8 @@ class AFD(Method):
 
     @nn.compact
     def __call__(self, student, teacher, batch):
-        names = layers.pairs(self.layers, student.taps, teacher.taps)
-        own, theirs = (list(dict.fromkeys(side)) for side in zip(*names, strict=True))
-        own = [adapters.to_grid(precise(student.tap(name))) for name in own]
-        theirs = [adapters.to_grid(precise(teacher.tap(name))) for name in theirs]
+        sides = layers.sides(self.layers, student, teacher)
+        own, theirs = ([adapters.to_grid(x) for x in side] for side in sides)
         return afd(own, theirs, self.attention(own, theirs, batch["mask"]))
 
     def attention(self, student: Sequence[jax.Array], teacher: Sequence[jax.Array], mask: jax.Array) -> jax.Array:

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdistill import adapters, layers
-from jaxdistill.core import Method, precise
+from jaxdistill.core import Method
 from jaxdistill.errors import check_least
 from jaxdistill.losses import distance, spatial
 
@@ -52,11 +52,8 @@ class SemCKD(Method):
 
     @nn.compact
     def __call__(self, student, teacher, batch):
-        names = zip(*layers.pairs(self.layers, student.taps, teacher.taps), strict=True)
-        own, other = (
-            [adapters.to_grid(precise(output.tap(name))) for name in dict.fromkeys(side)]
-            for output, side in zip((student, teacher), names, strict=True)
-        )
+        sides = layers.sides(self.layers, student, teacher)
+        own, other = ([adapters.to_grid(x) for x in side] for side in sides)
         query = jnp.stack([self._embed(x, f"query{index}") for index, x in enumerate(own)], 1)
         key = jnp.stack([self._embed(x, f"key{index}") for index, x in enumerate(other)], 1)
         rows = [

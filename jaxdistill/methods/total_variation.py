@@ -6,17 +6,17 @@ https://arxiv.org/abs/2307.15190
     loss = 1/2 sum_k |softmax(z_t)_k - softmax(z_s)_k|
 
 It is symmetric and at most 1, reached where the two have no class in common; there the gradient is 0, so that a student
-far from a sure teacher needs another term beside this one. The paper's is over sequences, made a sum over words. It has
-no temperature: `temperature` is 1.
+far from a sure teacher needs another term beside this one. The paper's is over sequences, which the sum over their
+words bounds: one value per token, or per image. It has no temperature: `temperature` is 1.
 
 Elsewhere: DistiLLM's `tv_distance` agrees.
 """
 
 import jax
 
-from jaxdistill.core import Method, precise
-from jaxdistill.errors import check_positive
+from jaxdistill.core import precise
 from jaxdistill.losses import divergence
+from jaxdistill.next_token import TemperedNextToken
 
 
 def total_variation(student: jax.Array, teacher: jax.Array, temperature: float = 1.0) -> jax.Array:
@@ -24,14 +24,11 @@ def total_variation(student: jax.Array, teacher: jax.Array, temperature: float =
     return divergence.total_variation(precise(teacher) / temperature, precise(student) / temperature)
 
 
-class TotalVariation(Method):
-    """`temperature` divides both logits."""
+class TotalVariation(TemperedNextToken):
+    """`temperature` divides both logits; of next tokens where the batch has `tokens`, else of what it has."""
 
-    temperature: float = 1.0
     zero_at_teacher = True
-
-    def check(self):
-        check_positive("temperature", self.temperature)
+    domain = "classification"
 
     def __call__(self, student, teacher, batch):
-        return total_variation(student.logits, teacher.logits, self.temperature)
+        return self.compare(lambda s, t: total_variation(s, t, self.temperature), student, teacher)

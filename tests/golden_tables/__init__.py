@@ -21,11 +21,13 @@ class Row:
         function: `(x, **hyperparameters)` -> the loss, or a dict with it and other outputs that the case expects.
         excuse: why the variant is not what the paper says; "" where it is.
         where: the cases that the excuse is for, by their hyper-parameters.
+        leaves: how the names of expected outputs begin that the function does not give beside the loss.
     """
 
     function: Callable[..., Any]
     excuse: str = ""
     where: Callable[..., bool] = lambda **hyperparameters: True
+    leaves: tuple[str, ...] = ()
 
     def excuses(self, hyperparameters) -> bool:
         return bool(self.excuse and self.where(**hyperparameters))
@@ -72,8 +74,7 @@ LOSSES_OF = {
     "forward_kl": ("forward_kl", "dense_token_kl"),
     "reverse_kl": ("reverse_kl",),
     "gkd": ("gkd_jsd", "js_distance"),
-    "skew_kl": ("skew_kl",),
-    "skew_reverse_kl": ("skew_reverse_kl",),
+    "skew_kl": ("skew_kl", "skew_reverse_kl"),
     "top_k": ("sparse_kl", "gkd_jsd_topk"),
     "uld": ("uld",),
 }

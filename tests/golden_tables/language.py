@@ -11,7 +11,6 @@ from jaxdistill.methods.gkd import gkd
 from jaxdistill.methods.next_token_cross_entropy import next_token_cross_entropy
 from jaxdistill.methods.reverse_kl import reverse_kl
 from jaxdistill.methods.skew_kl import skew_kl
-from jaxdistill.methods.skew_reverse_kl import skew_reverse_kl
 from jaxdistill.methods.symmetric_kl import symmetric_kl
 from jaxdistill.methods.uld import partners, sorted_distance, uld
 from jaxdistill.next_token import next_token
@@ -224,8 +223,8 @@ TABLE = {
     ("symmetric_kl", "distillm"): Row(distillm(lambda s, t, lam: symmetric_kl(s, t, lam, 1.0), lambda lam: 1 - lam)),
     ("skew_kl", "distillm"): Row(distillm(lambda s, t, lam: skew_kl(s, t, lam, 1.0), lambda lam: 1.0)),
     ("skew_kl", "dskd"): Row(dskd(lambda s, t, temperature, lam: skew_kl(s, t, lam, temperature))),
-    ("skew_reverse_kl", "distillm"): Row(distillm(lambda s, t, lam: skew_reverse_kl(s, t, lam, 1.0))),
-    ("skew_reverse_kl", "dskd"): Row(dskd(lambda s, t, temperature, lam: skew_reverse_kl(s, t, lam, temperature))),
+    ("skew_reverse_kl", "distillm"): Row(distillm(lambda s, t, lam: skew_kl(t, s, lam, 1.0))),
+    ("skew_reverse_kl", "dskd"): Row(dskd(lambda s, t, temperature, lam: skew_kl(t, s, lam, temperature))),
     ("js_distance", "distillm"): Row(distillm(lambda s, t, lam: gkd(s, t, 1 - lam, 1.0))),
     ("js_distance", "dskd"): Row(dskd(dskd_js)),
     ("gkd_jsd", "trl_gkd"): Row(trl_gkd),

@@ -105,6 +105,9 @@ def contrastive(x, feat_dim, nce_k, n_data, nce_t, nce_m, Z_v1, Z_v2):
 
 OF_NEIGHBOURS = "another statistic, which depends on the order of the batch"
 
+SIGNED = ("teacher_right_vectors",)
+"""Vectors whose sign is the decomposition's; the loss is strict where it does not hang on them."""
+
 TABLE = {
     ("sp", "repdistiller"): Row(similarity),
     ("sp", "mdistiller"): Row(similarity),
@@ -122,8 +125,8 @@ TABLE = {
     ("pkt", "repdistiller"): Row(transfer),
     ("pkt", "mdistiller"): Row(transfer),
     ("pkt", "torchdistill"): Row(transfer),
-    ("kdsvd", "repdistiller"): Row(singular("channels")),
-    ("kdsvd", "mdistiller"): Row(singular("width")),
+    ("kdsvd", "repdistiller"): Row(singular("channels"), leaves=SIGNED),
+    ("kdsvd", "mdistiller"): Row(singular("width"), leaves=SIGNED),
     ("crd", "repdistiller"): Row(contrastive),
     ("crd", "mdistiller"): Row(contrastive),
 }

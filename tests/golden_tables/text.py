@@ -198,7 +198,7 @@ TABLE = {
     ("distilbert", "official_step"): Row(distilbert),
     ("pkd_patient", "official"): Row(pkd_official),
     ("pkd_patient", "textbrewer"): Row(pkd_textbrewer),
-    ("tinybert_intermediate", "official"): Row(tinybert),
+    ("tinybert_intermediate", "official"): Row(tinybert, leaves=("attention_loss", "hidden_loss")),
     ("tinybert_pred", "official"): Row(tinybert_prediction),
     ("minilm", "bloomberg_v2"): Row(bloomberg),
     ("attention_match", "textbrewer_att_mse_loss"): Row(attention_mse(heads_apart)),

@@ -63,6 +63,26 @@ def test_chunks_say_what_the_whole_says(name, chunk):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("settings", [{}, {"restrict_to_masked": True}, {"stage": "prediction"}], ids=str)
+def test_predictions_of_encoders_in_chunks_are_the_whole(settings):
+    """DistilBERT's soft targets and labels, TinyBERT's second stage: from what is not computed."""
+    member, data = (
+        registry.find("method", "tinybert" if "stage" in settings else "distilbert"),
+        toy_outputs.batch("encoder"),
+    )
+    said = [toy_outputs.output("encoder", seed).replace(logits=unembedding(seed)) for seed in (0, 1)]
+
+    def measured(chunk):
+        method = member(chunk=chunk, **settings)
+        loss = jax.value_and_grad(lambda own: core.mean(method.apply({}, own, said[1], data), method.valid(data)))
+        return jax.jit(loss)(said[0])
+
+    for got, want in zip(jax.tree.leaves(measured(5)), jax.tree.leaves(measured(0)), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
+    text = str(jax.make_jaxpr(lambda own: member(chunk=5, **settings).apply({}, own, said[1], data))(said[0]))
+    assert f"[{ROWS},{LENGTH},{VOCABULARY}]" not in text
+
+
 @pytest.mark.parametrize("chunk", [0, 5])
 @pytest.mark.parametrize("name", METHODS)
 def test_logits_in_chunks_say_what_unembeddings_say(name, chunk):

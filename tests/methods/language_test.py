@@ -14,11 +14,10 @@ from jaxdistill.methods.gkd import GKD, gkd
 from jaxdistill.methods.next_token_cross_entropy import NextTokenCrossEntropy, next_token_cross_entropy
 from jaxdistill.methods.reverse_kl import ReverseKL, reverse_kl
 from jaxdistill.methods.skew_kl import SkewKL, skew_kl
-from jaxdistill.methods.skew_reverse_kl import SkewReverseKL, skew_reverse_kl
 from jaxdistill.methods.symmetric_kl import SymmetricKL, symmetric_kl
 from jaxdistill.methods.taid import TAID, taid
-from jaxdistill.methods.token_total_variation import token_total_variation
 from jaxdistill.methods.top_k import TopK, top_k
+from jaxdistill.methods.total_variation import total_variation
 from jaxdistill.methods.ttm import TTM, power_sum, ttm
 from jaxdistill.methods.uld import ULD, partners, uld
 
@@ -51,7 +50,7 @@ def test_forward_and_reverse_kl():
         lambda s, t, temperature: symmetric_kl(s, t, 0.3, temperature),
         lambda s, t, temperature: gkd(s, t, 0.3, temperature),
         lambda s, t, temperature: skew_kl(s, t, 0.3, temperature),
-        lambda s, t, temperature: skew_reverse_kl(s, t, 0.3, temperature),
+        lambda s, t, temperature: skew_kl(t, s, 0.3, temperature),
     ],
 )
 def test_temperature_divides_logits_and_its_square_multiplies(loss):
@@ -60,9 +59,16 @@ def test_temperature_divides_logits_and_its_square_multiplies(loss):
 
 def test_skew_kl_mixes_a_little_of_the_first_into_the_second():
     close(skew_kl(STUDENT, TEACHER, 0.1, 1.0), kl(P, 0.1 * P + 0.9 * Q))
-    close(skew_reverse_kl(STUDENT, TEACHER, 0.1, 1.0), kl(Q, 0.1 * Q + 0.9 * P))
+    close(skew_kl(TEACHER, STUDENT, 0.1, 1.0), kl(Q, 0.1 * Q + 0.9 * P))
     np.testing.assert_allclose(skew_kl(STUDENT, TEACHER, 0.0, 1.0), forward_kl(STUDENT, TEACHER, 1.0), rtol=1e-5)
-    np.testing.assert_allclose(skew_reverse_kl(STUDENT, TEACHER, 0.0, 1.0), kl(Q, P), rtol=1e-5)
+    np.testing.assert_allclose(skew_kl(TEACHER, STUDENT, 0.0, 1.0), kl(Q, P), rtol=1e-5)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_skew_kl_is_reversed_by_its_field(reverse):
+    first, second = (Q, P) if reverse else (P, Q)
+    found = SkewKL(reverse=reverse).apply({}, Output(STUDENT), Output(TEACHER), {})
+    close(found, kl(first, 0.1 * first + 0.9 * second))
 
 
 def test_gkd_has_the_papers_beta():
@@ -76,7 +82,7 @@ def test_gkd_has_the_papers_beta():
 
 
 def test_total_variation():
-    close(token_total_variation(STUDENT, TEACHER), 0.25)
+    close(total_variation(STUDENT, TEACHER), 0.25)
 
 
 def test_ttm_takes_powers_of_the_teacher_alone():
@@ -197,7 +203,7 @@ def test_uld_refuses_masks_of_another_length():
         SymmetricKL(share=1.1),
         GKD(beta=-0.1),
         SkewKL(share=1.0),
-        SkewReverseKL(share=-0.1),
+        SkewKL(share=-0.1, reverse=True),
         TTM(gamma=0.0),
         TAID(share=1.5),
         TopK(k=0),

@@ -1,0 +1,92 @@
+"""A layer does not reach over another, files stay small, and nothing pulls in TensorFlow."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+PACKAGE = pathlib.Path(__file__).parents[1] / "jaxdistill"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+EVERYWHERE = {"errors", "order"}
+ALLOWED = {
+    "errors": set(),
+    "order": set(),
+    "core": set(),
+    "losses": {"core"},
+    "adapters": {"losses"},
+    "layers": {"core"},
+    "next_token": {"core", "losses"},
+    "methods": {"adapters", "core", "layers", "losses", "next_token"},
+    "models": {"core"},
+    "heads": {"adapters", "core"},
+    "networks": {"adapters", "core"},
+    "metrics": {"core"},
+    "data": {"core"},
+    "train": {"core", "networks"},
+    "registry": set(),
+    "config": set(),
+    "cast": {"core", "heads", "networks", "registry", "train"},
+    "components": {"build", "core", "data", "networks", "train"},
+    "build": {"cast", "config", "core", "data", "heads", "metrics", "networks", "registry", "train"},
+    "weights": {"core", "environment", "train"},
+    "environment": {"config"},
+    "results": {"build", "core", "environment", "networks", "train"},
+    "pipeline": {"build", "components", "config", "data", "environment", "metrics", "results", "train", "weights"},
+    "plan": {"build", "core", "networks", "pipeline", "results", "train"},
+    "plots": set(),
+    "page": set(),
+    "report": {"metrics", "page", "plots", "train"},
+    "launch": {"build", "config", "pipeline", "plan", "report"},
+    "__init__": {"core", "networks", "train"},
+}
+"""layer -> the layers it may import; what is not here is a file that has not found its place."""
+
+
+def layer(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports(path):
+    own = layer(path)
+    ours = {name.split(".")[1] for name in imports(path) if name.startswith("jaxdistill.")}
+    reached = ours - ALLOWED[own] - EVERYWHERE - {own}
+    assert not reached, f"{path.name} ({own}) must not import {sorted(reached)}"
+    theirs = {name.split(".")[0] for name in imports(path)}
+    assert not theirs & {"tensorflow", "torch", "pickle"}
+    if own == "data":
+        assert "flax" not in theirs
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_sizes(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            lines = node.end_lineno - node.lineno + 1
+            assert lines <= 60, f"{node.name} has {lines} lines"
+
+
+def test_every_module_has_a_docstring():
+    assert [path for path in FILES if not ast.get_docstring(ast.parse(path.read_text()))] == []
+
+
+def test_nothing_imports_tensorflow_and_a_run_imports_only_what_it_uses():
+    names = [".".join(p.relative_to(PACKAGE.parent).with_suffix("").parts) for p in FILES if p.stem != "__init__"]
+    heavy = ["tensorflow", "torch", "tensorflow_datasets", "matplotlib", "sklearn", "grain", "PIL", "tensorboardX"]
+    code = "\n".join(["import sys", *(f"import {name}" for name in names)])
+    code += f"\nprint([name for name in {heavy} if name in sys.modules])"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.strip() == "[]"
