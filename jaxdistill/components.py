@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdistill import core
-from jaxdistill.build import Stage
 from jaxdistill.core import State
 from jaxdistill.data import loader
 from jaxdistill.networks import run
+from jaxdistill.stage import Stage
 from jaxdistill.train import sharding
 from jaxdistill.train.checkpoint import Checkpoints
 from jaxdistill.train.evaluate import closure

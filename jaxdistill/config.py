@@ -15,6 +15,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from jaxdistill.durations import CAST, bare, other_units
 from jaxdistill.errors import UserError, check_kind, check_least, unknown
 from jaxdistill.order import in_order
 
@@ -74,10 +75,7 @@ LEAST = {
 }
 
 MERGED = ("data", "evaluate", "checkpoint", "mesh")
-CAST = ("networks", "terms")
 SCHEDULES = ("rate", "weight")
-BARE = {"at", "over", "every", "", "log_every"}
-"""Durations whose name in steps has no suffix: `at_epochs` means `at`, but `warmup_epochs` `warmup_steps`."""
 
 
 def read(file: str) -> ConfigDict:
@@ -211,7 +209,7 @@ def find(path: str) -> pathlib.Path:
 def _check_keys(section: Mapping[str, Any], stage: str) -> None:
     kind = f"config key of stage {stage!r}" if stage else "config key"
     for key, value in section.items():
-        if _bare(key) not in DEFAULTS and key not in ("epochs", "examples"):
+        if bare(key) not in DEFAULTS and key not in ("epochs", "examples"):
             raise unknown(kind, key, [*DEFAULTS, "epochs", "examples"])
         if key in MERGED:
             _check_section(kind, key, value, DEFAULTS[key])
@@ -223,52 +221,10 @@ def _check_section(kind: str, name: str, value: Any, known: Mapping[str, Any]) -
     if not isinstance(value, Mapping):
         raise UserError(f"{kind} {name!r} is {value!r}; it is a section with the keys {sorted(known)}")
     for key, inner in value.items():
-        if _bare(key) not in known:
+        if key not in known and bare(key) not in known:
             raise unknown(kind, f"{name}.{key}", [f"{name}.{option}" for option in known])
         if isinstance(known.get(key), Mapping):
             _check_section(kind, f"{name}.{key}", inner, known[key])
-
-
-def _bare(key: str) -> str:
-    for unit in ("epochs", "examples"):
-        if key == unit:
-            return "steps"
-        if key.endswith(f"_{unit}"):
-            stem = key.removesuffix(f"_{unit}")
-            return stem if stem in BARE else f"{stem}_steps"
-    return key
-
-
-def in_steps(section: Any, steps_per_epoch: float, batch: int) -> Any:
-    """Rewrites every duration of a tree of settings in steps: `warmup_epochs=5` as `warmup_steps=...`.
-
-    The one place where epochs (of the training split) and examples become optimizer steps.
-    """
-    if not isinstance(section, Mapping):
-        return section
-    units = {"epochs": steps_per_epoch, "examples": 1 / batch}
-    result, given = {}, {}
-    for key, value in section.items():
-        bare = _bare(key)
-        if value and isinstance(value, (int, float, tuple, list)) and given.setdefault(bare, key) != key:
-            raise UserError(f"{given[bare]} and {key} say the same thing; set one of them, the other to 0")
-        if bare == key:
-            result.setdefault(key, value if key in CAST else in_steps(value, steps_per_epoch, batch))
-        elif value:
-            times = units[key.rpartition("_")[2]]
-            result[bare] = tuple(round(v * times) for v in value) if hasattr(value, "__len__") else round(value * times)
-    # What an entry sets may be a schedule; its own keys are its model's or method's, whatever they end in.
-    for cast in [key for key in CAST if isinstance(result.get(key), Mapping)]:
-        result[cast] = {
-            name: {key: in_steps(value, steps_per_epoch, batch) for key, value in entry.items()}
-            for name, entry in result[cast].items()
-        }
-    return result
-
-
-def other_units(key: str, section: Mapping[str, Any]) -> list[str]:
-    """The keys of a section that tell the same duration as `key` in another unit."""
-    return [other for other in section if other != key and _bare(other) == _bare(key)]
 
 
 def stages(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -323,7 +279,7 @@ def check_settings(
     """Raises `UserError` for a setting of a stage that is not of its default's kind, or smaller than it may be."""
     for key, value in settings.items():
         full = f"{name}{key}"
-        if _bare(key) != key:
+        if key not in known and bare(key) != key:
             check_kind(f"stage {stage!r}: {full}", value, () if isinstance(value, (tuple, list)) else 0.0)
         elif key in known and key not in ("rate", "stages"):
             check_kind(f"stage {stage!r}: {full}", value, known[key])
@@ -338,9 +294,9 @@ def _overlay(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any
     for key, value in over.items():
         both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
         result[key] = _overlay(result[key], value) if both else copy.deepcopy(value)
-        if _bare(key) != key:  # a stage's `every_epochs` replaces an inherited `every`
-            result.pop(_bare(key), None)
-        result = {k: v for k, v in result.items() if k == key or _bare(k) != key}
+        if bare(key) != key:  # a stage's `every_epochs` replaces an inherited `every`
+            result.pop(bare(key), None)
+        result = {k: v for k, v in result.items() if k == key or bare(k) != key}
     return result
 
 

@@ -13,10 +13,10 @@ from jax.experimental import multihost_utils
 
 from jaxdistill import build, components, environment, metrics, weights
 from jaxdistill import config as configs
-from jaxdistill.build import Stage
 from jaxdistill.data import loader
 from jaxdistill.errors import TrainingFailed, UserError, unknown
 from jaxdistill.results import write_results
+from jaxdistill.stage import Stage, is_resident
 from jaxdistill.train import sharding
 from jaxdistill.train.checkpoint import Checkpoints
 from jaxdistill.train.evaluate import Evaluator
@@ -174,7 +174,7 @@ def train(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None]) -> di
 
 def _dispatch(stage: Stage) -> int:
     # On a CPU a scan over steps gains nothing; elsewhere small models wait for dispatch.
-    resident = build.is_resident(stage.settings["data"], stage.dataset)
+    resident = is_resident(stage.settings["data"], stage.dataset)
     return 1 if jax.default_backend() == "cpu" or not resident else 32
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import jax
 
 from jaxdistill import core, pipeline
-from jaxdistill.build import Stage, is_resident
 from jaxdistill.core import path_name
 from jaxdistill.results import cost
+from jaxdistill.stage import Stage, is_resident
 from jaxdistill.train import sharding
 from jaxdistill.train.loop import dispatcher
 from jaxdistill.train.step import make_step

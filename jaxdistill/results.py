@@ -8,9 +8,9 @@ import jax
 import numpy as np
 
 from jaxdistill import core
-from jaxdistill.build import Stage
 from jaxdistill.environment import write_json
 from jaxdistill.networks import run
+from jaxdistill.stage import Stage
 from jaxdistill.train.evaluate import Evaluation, closure
 
 SHEET = 48

@@ -5,7 +5,7 @@ from ml_collections import ConfigDict
 
 import runs
 from jaxdistill import config as configs
-from jaxdistill import launch
+from jaxdistill import durations, launch
 from jaxdistill.errors import UserError
 
 
@@ -64,7 +64,7 @@ def test_values_after_a_space():
 
 def planned(*flags, config=runs.TINY):
     made, _ = launch.parse(["launch", "--config", config, *flags])
-    return {n: configs.in_steps(s, 10.0, 100) for n, s in configs.stages(made.to_dict()).items()}
+    return {n: durations.settings_in_steps(s, 10.0, 100) for n, s in configs.stages(made.to_dict()).items()}
 
 
 def test_a_duration_given_by_flag_replaces_the_others():
@@ -80,7 +80,7 @@ def test_a_duration_given_by_flag_replaces_the_others():
 
 def test_a_duration_given_twice_is_refused():
     with pytest.raises(UserError, match="steps and epochs say the same thing"):
-        configs.in_steps({"steps": 3, "epochs": 2}, 10, 100)
+        durations.settings_in_steps({"steps": 3, "epochs": 2}, 10, 100)
 
 
 def test_an_entry_that_repeats_its_method_still_inherits(tmp_path):
@@ -144,13 +144,22 @@ def test_durations():
         "evaluate": {"every": 0, "every_epochs": 4},
         "checkpoint": {"every": 7, "every_epochs": 0},
     }
-    assert configs.in_steps(settings, 4.5, 10) == {
+    assert durations.settings_in_steps(settings, 4.5, 10) == {
         "steps": 90,
         "rate": {"start": 0.1, "times": 0.1, "at": (45, 72)},
         "weight": {"name": "warmup", "warmup_steps": 9, "decay_steps": 10},
         "evaluate": {"every": 18},
         "checkpoint": {"every": 7},
     }
+
+
+def test_a_duration_may_be_a_share_of_the_run():
+    settings = {"epochs": 20, "terms": {"kd": {"method": "kd", "weight": {"value": 1.0, "until_share": 0.6}}}}
+    made = durations.settings_in_steps(settings | {"checkpoint": {"every_share": 0.25}}, 4.5, 10)
+    assert made["terms"]["kd"]["weight"] == {"value": 1.0, "until": 54}
+    assert made["checkpoint"]["every"] == 22
+    with pytest.raises(UserError, match="every_share=3 makes no sense; it is between 0 and 1"):
+        durations.settings_in_steps({"steps": 9, "checkpoint": {"every_share": 3}}, 4.5, 10)
 
 
 def test_a_stage_with_a_length_of_its_own_forgets_the_inherited_one():

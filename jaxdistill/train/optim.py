@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from jaxdistill.core import Schedule, path_name
@@ -41,9 +42,10 @@ def schedule(spec: float | Mapping[str, Any], steps: int, what: str = "rate") ->
     """Returns a function of the optimizer step.
 
     Args:
-        spec: a number; or `{start, times, at}`, multiplied by `times` at each step of `at`; or
-            `{to, over, start=0}`, a line from `start` to `to` over that many steps; or `{name, ...}`, one of
-            Optax's with its own arguments.
+        spec: a number; or `{start, times, at}`, multiplied by `times` at each step of `at`; or `{values, at}`,
+            one value more than there are steps in `at`; or `{to, over, start=0}`, a line from `start` to `to` over
+            that many steps; or `{value}`; or `{name, ...}`, one of Optax's with its own arguments. With `until` any
+            of the sections is 0 from that step on.
         steps: the length of the run; an Optax schedule that wants `decay_steps` or `transition_steps` and is
             not told gets this.
         what: its name in messages.
@@ -66,6 +68,13 @@ def _schedule(spec: float | Mapping[str, Any], steps: int, what: str) -> Schedul
     if not isinstance(spec, Mapping):
         return optax.constant_schedule(float(spec))
     spec = dict(spec)
+    if "until" in spec:
+        until, inner = int(spec.pop("until")), _schedule(spec, steps, what)
+        return lambda step: jnp.where(step < until, inner(step), 0.0)
+    if spec.keys() == {"value"}:
+        return optax.constant_schedule(float(spec["value"]))
+    if spec.keys() == {"values", "at"}:
+        return _piecewise([float(value) for value in spec["values"]], [int(at) for at in spec["at"]])
     if "name" in spec:
         return _named(spec.pop("name"), spec, steps)
     if spec.keys() == {"start", "times", "at"}:
@@ -76,9 +85,15 @@ def _schedule(spec: float | Mapping[str, Any], steps: int, what: str) -> Schedul
             return optax.constant_schedule(float(spec["to"]))
         return optax.linear_schedule(float(spec.get("start", 0.0)), float(spec["to"]), int(spec["over"]))
     raise UserError(
-        f"{what}: a schedule cannot be read from {spec}; give a number, (start, times, at), (to, over[, start]),"
-        f" or a name of {sorted(schedules())} with its arguments"
+        f"{what}: a schedule cannot be read from {spec}; give a number, (start, times, at), (values, at),"
+        f" (to, over[, start]), (value), each also with `until`, or a name of {sorted(schedules())} with its arguments"
     )
+
+
+def _piecewise(values: list[float], at: list[int]) -> Schedule:
+    if len(values) != len(at) + 1 or at != sorted(at):
+        raise ValueError(f"{len(values)} values need {len(values) - 1} steps in order at which they change, got {at}")
+    return lambda step: jnp.asarray(values)[jnp.searchsorted(jnp.asarray(at), step, side="right")]
 
 
 def _named(name: str, spec: dict[str, Any], steps: int) -> Schedule:

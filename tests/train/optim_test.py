@@ -24,6 +24,10 @@ def test_schedules():
     cosine = {"name": "cosine_decay", "init_value": 2.0}
     np.testing.assert_allclose(at(cosine, 0, 50, 100), [2, 1, 0], atol=1e-6)  # over the whole run
     np.testing.assert_allclose(at(cosine | {"decay_steps": 50}, 25, 50), [1, 0], atol=1e-6)
+    steps = {"values": (1.0, 3.0, 2.0), "at": (10, 20)}
+    np.testing.assert_allclose(at(steps, 0, 9, 10, 19, 20, 99), [1, 1, 3, 3, 2, 2])
+    np.testing.assert_allclose(at({"value": 0.5, "until": 60}, 0, 59, 60, 99), [0.5, 0.5, 0, 0])
+    np.testing.assert_allclose(at({"to": 1.0, "over": 10, "until": 20}, 5, 19, 20), [0.5, 1, 0])
 
 
 @pytest.mark.parametrize(
@@ -33,6 +37,8 @@ def test_schedules():
         ({"name": "cosine_decay", "init_valu": 1.0}, "did you mean 'init_value'"),
         ({"name": "cosine_decay"}, r"needs \['init_value'\]"),
         ({"start": 1.0}, "cannot be read"),
+        ({"values": (1.0, 2.0), "at": (3, 4)}, "2 values need 1 steps"),
+        ({"values": (1.0, 2.0, 3.0), "at": (4, 3)}, "in order"),
     ],
 )
 def test_bad_schedules(spec, message):

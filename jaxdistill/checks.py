@@ -1,0 +1,115 @@
+"""What makes no sense in a stage although each of its words does; told before anything is compiled."""
+
+from jaxdistill import networks
+from jaxdistill.errors import UserError, check_names, unknown
+from jaxdistill.stage import Stage
+from jaxdistill.train import sharding
+from jaxdistill.train.evaluate import closure
+from jaxdistill.train.log import RESERVED
+
+
+def built(stage: Stage) -> None:
+    """Raises `UserError` for what a built stage cannot do."""
+    for check in (_check_memories, _check_probes, _check_inputs, _check_classes, _check_evaluate):
+        check(stage)
+
+
+def training(name, settings, made, terms):
+    if settings["steps"] < 1:
+        raise UserError(f"stage {name!r} has no length; set steps, epochs or examples")
+    if not terms:
+        raise UserError(
+            f"stage {name!r} has no terms, so nothing to learn; add terms.task=dict(method='cross_entropy')"
+        )
+    learning = [n for n, source in made.items() if source.learns]
+    if not learning:
+        raise UserError(f"stage {name!r} trains no network; one of {list(made)} needs source='trained'")
+    for key, term in terms.items():
+        if not set(closure(made, [term.student])) & set(learning):
+            raise UserError(f"term {key!r} teaches {term.student!r}, which does not learn; {learning} do")
+    idle = [n for n in learning if not any(n in closure(made, [term.student]) for term in terms.values())]
+    if idle:
+        raise UserError(f"stage {name!r} trains networks {idle}, and no term teaches them; there are {list(terms)}")
+    for key, term in terms.items():
+        if key in made or key in RESERVED or "/" in key:
+            raise UserError(f"a term cannot be named {key!r}; {[*made, *RESERVED]} and names with '/' are taken")
+        if term.method.needs_whole_batch and settings["accumulate"] > 1:
+            raise UserError(
+                f"term {key!r} compares the examples of a batch with each other, so"
+                f" accumulate={settings['accumulate']} would change its loss; set accumulate=1, or use more devices for"
+                " a larger batch"
+            )
+
+
+def _check_memories(built: Stage) -> None:
+    """A memory with a row for each training example has that many."""
+    there = len(built.dataset.split("train"))
+    for name, term in built.terms.items():
+        wanted = getattr(term.method, "examples", there)
+        if wanted != there:
+            raise UserError(
+                f"term {name!r} remembers examples={wanted} by their index, and the training split has {there}; set"
+                f" terms.{name}.examples={there}"
+            )
+
+
+def _check_probes(built: Stage) -> None:
+    """Derivatives are compared along the same directions, taken in the same way."""
+    for name, term in built.terms.items():
+        pair = [built.networks[network] for network in (term.student, term.teacher) if network]
+        ways = [(p.how, p.directions, p.step, p.seed) if isinstance(p, networks.Probe) else None for p in pair]
+        if len(set(ways)) > 1:
+            raise UserError(
+                f"term {name!r}: {term.student!r} and {term.teacher!r} must be two probes that agree in how,"
+                f" directions, step and seed; they have {ways}"
+            )
+
+
+def _check_inputs(built: Stage) -> None:
+    images = [name for name in built.batch if name.startswith("image")]
+    for name, source in built.networks.items():
+        wanted = getattr(source, "input", "image")
+        if wanted not in images and built.settings["kind"] == "train":
+            raise UserError(
+                f"network {name!r} looks at {wanted!r}, and a batch has {images}; data.views=2 makes image2, 3 image3"
+            )
+
+
+def _check_classes(built: Stage) -> None:
+    said = {name: output.logits.shape[-1] for name, output in built.outputs.items()}
+    for name, term in built.terms.items():
+        if term.teacher and term.method.same_classes and said[term.student] != said[term.teacher]:
+            raise UserError(
+                f"term {name!r}: student {term.student!r} has {said[term.student]} classes and teacher"
+                f" {term.teacher!r} {said[term.teacher]}; this method compares their logits, so they must be the same"
+            )
+        if not term.teacher and said[term.student] != built.dataset.classes:
+            raise UserError(
+                f"term {name!r}: network {term.student!r} has {said[term.student]} classes, the data"
+                f" {built.dataset.classes}; leave out `classes` and it is taken from the data"
+            )
+
+
+def _check_evaluate(built: Stage) -> None:
+    spec, keep = built.settings["evaluate"], built.settings["checkpoint"]
+    final = built.settings["kind"] == "evaluate"
+    check_names("network in evaluate", spec["networks"], built.networks)
+    check_names("network in evaluate.reference", [spec["reference"]] if spec["reference"] else [], built.networks)
+    if final or spec["every"]:
+        built.dataset.split(spec["split"])
+    again = [name for name in built.measured if isinstance(built.networks[name], networks.Again | networks.Probe)]
+    if again:
+        raise UserError(f"networks {again} are second looks at a training batch; evaluate what they look again with")
+    blind = [name for name, metric in built.metrics().items() if metric.needs_reference and not built.reference]
+    if final and blind:
+        options = [*built.networks]
+        raise UserError(f"metrics {blind} compare with a reference; set evaluate.reference to one of {options}")
+    if keep["keep"] not in ("last", "best"):
+        raise unknown("way to keep a checkpoint", keep["keep"], ("last", "best"))
+    check_names("evaluated number for checkpoint.by", [keep["by"]] if keep["by"] else [], built.numbers)
+    if keep["keep"] == "best" and not final and not built.numbers:
+        raise UserError(
+            f"stage {built.name!r} is to keep what is best, and evaluates nothing; it needs evaluate.metrics, and a"
+            f" split of {sorted(built.dataset.splits)} as evaluate.split, which is {spec['split']!r}"
+        )
+    sharding.check_batch(built.mesh, built.evaluation_batch, 1, built.part.of)

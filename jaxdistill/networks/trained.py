@@ -1,0 +1,41 @@
+"""Networks with weights of their own: those that learn, and those that only speak."""
+
+import dataclasses
+
+import flax.linen as nn
+
+from jaxdistill import core
+from jaxdistill.networks.source import Source, apply
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained(Source):
+    """A network that learns: its params are the optimizer's, its batch statistics are state."""
+
+    module: nn.Module
+    input: str = "image"
+    learns = True
+
+    def init(self, key, batch, outputs, known):
+        return self.module.init(key, batch[self.input], train=False)
+
+    def place(self, variables):
+        params, rest = core.split(variables)
+        return params, rest, {}
+
+    def __call__(self, variables, batch, outputs, key):
+        return apply(self.module, variables, batch[self.input], key)
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen(Trained):
+    """A network that only speaks: always in inference mode, never in the state, never in a checkpoint."""
+
+    learns = False
+    frozen = True
+
+    def place(self, variables):
+        return {}, {}, variables
+
+    def __call__(self, variables, batch, outputs, key):
+        return apply(self.module, variables, batch[self.input], None)
