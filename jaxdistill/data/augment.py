@@ -153,6 +153,8 @@ _OF_TWO = {
     "cutmix": _Transform(cutmix, "the alpha of Beta(alpha, alpha), above 0", "cutmix:1.0", *_ALPHA),
 }
 _TRANSFORMS = _OF_ONE | _OF_TWO
+MIXING = tuple(_OF_TWO)
+"""The names of those that make an image of two."""
 
 
 def build(

@@ -1,40 +1,29 @@
 """In which order examples go, and how they reach the device: resident there, or streamed through Grain.
 
-Batch number s of a run is a pure function of (seed, s): the examples are dealt from one endless sequence, a
-fresh permutation of the split per epoch, so every example is seen equally often whatever the batch size, and
-a run resumes at the exact position by knowing its step. Both loaders give the same batches for the same seed.
+Batch number s of a run is a pure function of (seed, s) (`dealing`), so every example is seen equally often whatever
+the batch size, and a run resumes at the exact position by knowing its step. Both loaders give the same batches for
+the same seed.
 
-A raw batch is `{"image", "label", "index", "view", "mask"}`: `index` is the example's place in its split,
-`view` how often it was dealt before (the epoch), `mask` 0 for padding.
+A raw batch is `{"image", "label", "index", "view", "mask"}`: `index` is the example's place in the whole of its split,
+`view` how often it was dealt before (the epoch; counted from 0 again after `cycle` views where that is not 0), `mask`
+0 for padding. With cached networks it also has what they say of these examples in these views, `cached/...`.
 """
 
 import dataclasses
-import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdistill.data.sources import CHUNK, Split, check_finite
+from jaxdistill.core import CACHED
+from jaxdistill.data.cache import NO_ANSWERS, Answers
+from jaxdistill.data.dataset import CHUNK, Split, check_finite
+from jaxdistill.data.dealing import dealt
 from jaxdistill.errors import UserError
 
-
-@functools.lru_cache(maxsize=4)
-def _permutation(seed: int, examples: int, epoch: int) -> np.ndarray:
-    return np.random.default_rng([seed, epoch]).permutation(examples).astype(np.int32)
-
-
-def deal(seed: int, examples: int, batch: int, step: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the indices and views, int32 `[batch]` each, of batch number `step`."""
-    index, view = np.empty(batch, np.int32), np.empty(batch, np.int32)
-    done = 0
-    while done < batch:
-        epoch, place = divmod(step * batch + done, examples)
-        part = _permutation(seed, examples, epoch)[place : place + batch - done]
-        index[done : done + len(part)], view[done : done + len(part)] = part, epoch
-        done += len(part)
-    return index, view
+NEVER = np.iinfo(np.int32).max
+"""A number of views that is never reached."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,29 +60,51 @@ class Resident:
     """A split decoded once and held on the device; a step is fed with indices alone.
 
     Attributes:
-        held: what to put on the device, `{"image": uint8 [examples, ...], "label": int32 [examples]}`.
+        held: what to put on the device, `{"image": uint8 [examples, ...], "label": int32 [examples]}`,
+            the whole of the split by index; and what cached networks say, `{"cached/...": [examples, views, ...]}`.
+        cycle: after how many views an example's views come again; 0 for never.
     """
 
+    split: Split
     held: Mapping[str, np.ndarray]
     seed: int
     batch: int
     part: Part = Part()
+    cycle: int = 0
+
+    leading = 0
 
     @classmethod
-    def of(cls, split: Split, *, seed: int, batch: int, classes: int, part: Part = Part()) -> "Resident":
-        return cls(_checked_take(split, np.arange(len(split)), classes), seed, batch, part)
+    def of(
+        cls,
+        split: Split,
+        *,
+        seed: int,
+        batch: int,
+        classes: int,
+        part: Part = Part(),
+        answers: Answers = NO_ANSWERS,
+        cycle: int = 0,
+    ) -> "Resident":
+        whole = split.whole
+        held = _checked_take(whole, np.arange(len(whole)), classes) | answers.load_all()
+        return cls(split, held, seed, batch, part, cycle)
 
     def feeds(self, start: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
         """Yields what steps `start` to `stop` are fed with."""
         for step in range(start, stop):
-            index, view = deal(self.seed, len(self.held["label"]), self.batch, step)
+            index, view = dealt(self.split, self.seed, self.batch, step)
             rows = self.part.rows(self.batch)
-            yield {"index": index[rows], "view": view[rows]}
+            yield {"index": index[rows], "view": view[rows] % (self.cycle or NEVER)}
 
     @staticmethod
     def raw(held: Mapping[str, Any], fed: Mapping[str, Any]) -> dict[str, Any]:
         """Makes the raw batch on the device."""
-        taken = {name: array[fed["index"]] for name, array in held.items()}
+        index, view = fed["index"], fed["view"]
+        taken = {
+            name: array[index, view % array.shape[1]] if name.startswith(CACHED) else array[index]
+            for name, array in held.items()
+        }
         return taken | dict(fed) | {"mask": jnp.ones(fed["index"].shape, jnp.float32)}
 
 
@@ -106,18 +117,21 @@ class Streamed:
     batch: int
     classes: int
     part: Part = Part()
+    answers: Answers = NO_ANSWERS
+    cycle: int = 0
     threads: int = 4
     ahead: int = 4
 
     held = {}
+    leading = 0
 
     def __len__(self):
         return np.iinfo(np.int32).max
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-        index, view = deal(self.seed, len(self.split), self.batch, int(step))
-        rows = self.part.rows(self.batch)
-        return _checked_take(self.split, index[rows], self.classes) | {"index": index[rows], "view": view[rows]}
+        index, view = dealt(self.split, self.seed, self.batch, int(step))
+        own = self.part.rows(self.batch)
+        return rows(self.split.whole, self.classes, index[own], view[own] % (self.cycle or NEVER), self.answers)
 
     def feeds(self, start: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
         """Yields what steps `start` to `stop` are fed with."""
@@ -134,18 +148,65 @@ class Streamed:
         return dict(fed) | {"mask": jnp.ones(fed["index"].shape, jnp.float32)}
 
 
-def once(split: Split, batch: int, classes: int, part: Part = Part()) -> Iterator[dict[str, np.ndarray]]:
+@dataclasses.dataclass(frozen=True)
+class Lanes:
+    """Several loaders of one whole split side by side: batches `[lanes, batch, ...]`; what is held is shared."""
+
+    loaders: tuple[Any, ...]
+    held: Mapping[str, np.ndarray]
+
+    leading = 1
+
+    @classmethod
+    def of(cls, loaders: Iterable[Any]) -> "Lanes":
+        """Joins loaders; an example's label is held where some lane may see it.
+
+        Raises:
+            UserError: where a lane would see labels that are hidden from it.
+        """
+        first, *rest = loaders
+        if not first.held:
+            return cls((first, *rest), {})
+        label = np.maximum.reduce([one.held["label"] for one in (first, *rest)])
+        for one in (first, *rest):
+            own = one.split.index(np.arange(len(one.split)))
+            if not np.array_equal(one.held["label"][own], label[own]):
+                raise UserError(
+                    "lanes differ in whether they see the labels of examples they share; set data.resident=no"
+                )
+        return cls((first, *(dataclasses.replace(one, held={}) for one in rest)), dict(first.held) | {"label": label})
+
+    def feeds(self, start: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
+        """Yields what steps `start` to `stop` are fed with."""
+        for fed in zip(*(one.feeds(start, stop) for one in self.loaders), strict=True):
+            yield {name: np.stack([one[name] for one in fed]) for name in fed[0]}
+
+    def raw(self, held: Mapping[str, Any], fed: Mapping[str, Any]) -> dict[str, Any]:
+        """Makes the raw batch on the device."""
+        return self.loaders[0].raw(held, fed)
+
+
+def rows(
+    whole: Split, classes: int, index: np.ndarray, view: np.ndarray, answers: Answers = NO_ANSWERS
+) -> dict[str, np.ndarray]:
+    """Returns the examples of a whole split at `index`, in these views, int32 `[n]` each, and what is said of them."""
+    # An example in several views is decoded once.
+    places, back = np.unique(index, return_inverse=True)
+    taken = {name: x[back] for name, x in _checked_take(whole, places, classes).items()}
+    return taken | {"index": index, "view": view} | answers.take(index, view)
+
+
+def once(
+    split: Split, batch: int, classes: int, part: Part = Part(), answers: Answers = NO_ANSWERS
+) -> Iterator[dict[str, np.ndarray]]:
     """Yields a whole split in order, the last batch padded with masked copies of its first row."""
     for start in range(0, len(split), batch):
-        index = np.arange(start, start + batch)
-        mask = index < len(split)
-        rows = part.rows(batch)
-        index, mask = np.where(mask, index, start)[rows], mask[rows]
-        yield _checked_take(split, index, classes) | {
-            "index": index.astype(np.int32),
-            "view": np.zeros(len(index), np.int32),
-            "mask": mask.astype(np.float32),
-        }
+        place = np.arange(start, start + batch)
+        mask = place < len(split)
+        own = part.rows(batch)
+        place, mask = np.where(mask, place, start)[own], mask[own]
+        view = np.zeros(len(place), np.int32)
+        yield rows(split.whole, classes, split.index(place), view, answers) | {"mask": mask.astype(np.float32)}
 
 
 def statistics(split: Split, examples: int = 0) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -1,11 +1,12 @@
-"""The order of examples, resident against streamed, whole splits with padding, statistics."""
+"""Resident against streamed, whole splits with padding, statistics."""
 
 import jax
 import numpy as np
 import pytest
 
 from jaxdistill.data import loader, sources
-from jaxdistill.data.loader import Part, Resident, Streamed
+from jaxdistill.data.loader import Lanes, Part, Resident, Streamed
+from jaxdistill.data.splits import Hidden, Subset
 from jaxdistill.errors import UserError
 
 ROWS = 23
@@ -15,23 +16,6 @@ def split(rows=ROWS, dtype=np.uint8):
     rng = np.random.default_rng(1)
     image = rng.integers(0, 256, (rows, 4, 3, 2)).astype(dtype)
     return sources.Arrays(image, (np.arange(rows) % 5).astype(np.int32))
-
-
-@pytest.mark.parametrize("batch", [1, 7, 23, 50])
-def test_every_example_is_dealt_equally_often(batch):
-    """In any run of 23 dealt examples from an epoch's start each comes once, also where a batch spans epochs."""
-    dealt = [loader.deal(3, ROWS, batch, step) for step in range(200 // batch)]
-    index, view = (np.concatenate(part) for part in zip(*dealt, strict=True))
-    for epoch in range(len(index) // ROWS):
-        rows = slice(epoch * ROWS, (epoch + 1) * ROWS)
-        assert sorted(index[rows]) == list(range(ROWS))
-        assert (view[rows] == epoch).all()
-    assert not np.array_equal(index[:ROWS], index[ROWS : 2 * ROWS])
-
-
-def test_order_depends_on_seed_and_step_alone():
-    assert np.array_equal(loader.deal(0, ROWS, 7, 11)[0], loader.deal(0, ROWS, 7, 11)[0])
-    assert not np.array_equal(loader.deal(0, ROWS, 23, 0)[0], loader.deal(1, ROWS, 23, 0)[0])
 
 
 def raw(made, fed):
@@ -110,3 +94,22 @@ def test_tfds_streams_what_it_holds(tfds_dir):
     held = Resident.of(arrays, seed=0, batch=16, classes=10)
     for one, other in zip(held.feeds(5, 9), Streamed(mnist, 0, 16, 10).feeds(5, 9), strict=True):
         np.testing.assert_array_equal(raw(held, one)["image"], other["image"])
+
+
+def test_lanes_share_what_is_held_and_see_the_labels_of_their_parts():
+    """Two halves, each with some labels hidden: a batch of both is that of each."""
+    whole = split()
+    visible = np.arange(ROWS) % 3 == 0
+    halves = [np.arange(0, 12, dtype=np.int32), np.arange(12, ROWS, dtype=np.int32)]
+    parts = [Subset(Hidden(whole, visible & np.isin(np.arange(ROWS), half)), half) for half in halves]
+    single = [Resident.of(part, seed=lane, batch=8, classes=5) for lane, part in enumerate(parts)]
+    lanes = Lanes.of(Resident.of(part, seed=lane, batch=8, classes=5) for lane, part in enumerate(parts))
+    assert lanes.held["image"].shape[0] == ROWS
+    for lane, made in enumerate(single):
+        for together, alone in zip(lanes.feeds(0, 4), made.feeds(0, 4), strict=True):
+            ours, theirs = raw(lanes, together), raw(made, alone)
+            for name in theirs:
+                np.testing.assert_array_equal(ours[name][lane], theirs[name], err_msg=name)
+    seen = [Subset(Hidden(whole, visible & (np.arange(ROWS) < limit)), halves[1]) for limit in (ROWS, 15)]
+    with pytest.raises(UserError, match="lanes differ in whether they see the label"):
+        Lanes.of(Resident.of(part, seed=0, batch=8, classes=5) for part in seen)

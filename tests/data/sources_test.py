@@ -6,7 +6,6 @@ import sys
 import numpy as np
 import pytest
 
-from jaxdistill.core import UNLABELLED
 from jaxdistill.data import sources
 from jaxdistill.errors import UserError
 
@@ -23,16 +22,6 @@ def test_digits_are_split_once_and_for_all():
     assert len(np.unique(images.reshape(1797, -1), axis=0)) == 1797  # the splits are disjoint
     digest = hashlib.sha256(dataset.split("test").take(np.arange(360))["image"].tobytes()).hexdigest()
     assert digest[:16] == "dd2fbba1fda39fbe"  # the same on every machine and version
-
-
-def test_few_labels():
-    split = sources.load("digits").split("train")
-    few = sources.FewLabels.of(split, 3)
-    labels = few.labels()
-    np.testing.assert_array_equal(np.bincount(labels[labels >= 0]), [3] * 10)
-    np.testing.assert_array_equal(labels[labels >= 0], split.labels()[labels >= 0])
-    np.testing.assert_array_equal(few.take(np.arange(50))["label"], labels[:50])
-    assert (labels == UNLABELLED).sum() == 1077 - 30
 
 
 def arrays(rows=6, **changed):
@@ -101,22 +90,40 @@ def test_a_file_that_is_no_npz(tmp_path, content):
 
 
 def test_splits_of_a_set_that_has_its_own():
-    with pytest.raises(UserError, match="data.splits and data.size are for datasets of TFDS"):
+    with pytest.raises(UserError, match="data.splits are for datasets of TFDS; 'digits' has its own"):
         sources.load("digits", splits={"train": "train[:10]"})
+
+
+def test_embedded_sets_of_another_size_and_colour(tmp_path):
+    dataset = sources.load("digits", size=28, channels=3)
+    assert dataset.shape == (28, 28, 3)
+    for role in ("train", "validation", "test"):
+        assert dataset.split(role).take(np.arange(2))["image"].shape == (2, 28, 28, 3)
+    stored = sources.load("digits").split("test").take(np.arange(40))["image"]
+    image = dataset.split("test").take(np.arange(40))["image"]
+    np.testing.assert_array_equal(image[..., 0], image[..., 2])
+    assert image.dtype == np.uint8
+    np.testing.assert_allclose(image.mean((1, 2, 3)), stored.mean((1, 2, 3)), atol=6)  # the same scans
+    grey = sources.load("npz", path=written(tmp_path), size=4, channels=1)
+    assert grey.shape == (4, 4, 1)
+    with pytest.raises(UserError, match="data.channels=2 of images with 3"):
+        sources.load("npz", path=written(tmp_path), channels=2)
+
+
+def test_noise_by_name_must_be_told_what_it_cannot_know():
+    told = dict(kind="uniform", count=20, seed=0)
+    dataset = sources.load("noise", size=4, channels=1, noise=told | {"classes": 3})
+    assert (dataset.shape, dataset.classes, {*dataset.splits}) == ((4, 4, 1), 3, {"train"})
+    for missing in (dict(size=0), dict(channels=0)):
+        with pytest.raises(UserError, match=f"set data.{next(iter(missing))} to the teacher's"):
+            sources.load("noise", **{"size": 4, "channels": 1, **missing}, noise=told | {"classes": 3})
+    with pytest.raises(UserError, match="set data.noise.classes to the teacher's, or mix noise into"):
+        sources.load("noise", size=4, channels=1, noise=told | {"classes": 0})
 
 
 def test_missing_npz():
     with pytest.raises(UserError, match="no file 'nowhere.npz'; data.path names"):
         sources.load("npz", path="nowhere.npz")
-
-
-def test_fit_keeps_the_centre_and_the_aspect():
-    image = np.zeros((40, 80, 3), np.uint8)
-    image[:, 20:60] = 200
-    fitted = sources.fit(image, 20)
-    assert fitted.shape == (20, 20, 3)
-    assert (fitted[:, 1:-1] == 200).all()
-    np.testing.assert_array_equal(sources.fit(image[:, :40], 40), image[:, :40])
 
 
 def test_unknown_dataset_is_answered_with_the_nearest(tmp_path):
@@ -149,6 +156,10 @@ def test_tfds(tfds_dir):
 def test_tfds_resizes(tfds_dir):
     dataset = sources.load("cifar10", data_dir=tfds_dir, splits={"train": "train[:4]"}, size=16)
     assert dataset.split("train").take(np.arange(4))["image"].shape == (4, 16, 16, 3)
+    grey = sources.load("cifar10", data_dir=tfds_dir, splits={"train": "train[:4]"}, size=16, channels=1)
+    assert grey.shape == grey.split("train").take(np.arange(4))["image"].shape[1:] == (16, 16, 1)
+    with pytest.raises(UserError, match="data.channels=2 of images with 3"):
+        sources.load("cifar10", data_dir=tfds_dir, splits={"train": "train[:4]"}, channels=2)
 
 
 def test_tfds_split_that_is_not_there(tfds_dir):
