@@ -71,6 +71,31 @@ class NLL:
         return float(ratio(sums["sum"], sums["count"]))
 
 
+def class_counts(output: core.Output, batch: core.Batch) -> dict[str, jax.Array]:
+    """Counts for each class how often it is the label, is predicted, and both, int32 `[classes]` each."""
+    classes = output.logits.shape[-1]
+    label, predicted, valid = batch["label"], jnp.argmax(output.logits, -1), labelled(batch)
+
+    def per_class(ids, which):
+        return jax.ops.segment_sum(which.astype(jnp.int32), ids, classes)
+
+    return {
+        "label": per_class(label, valid),
+        "predicted": per_class(predicted, valid),
+        "right": per_class(label, valid & (label == predicted)),
+    }
+
+
+def class_scores(counts) -> dict[str, np.ndarray]:
+    """Returns each class's precision, recall and f1, `[classes]`, as scikit-learn does with `zero_division=0`."""
+    right, label, predicted = counts["right"], counts["label"], counts["predicted"]
+    return {
+        "precision": ratio(right, predicted, empty=0.0),
+        "recall": ratio(right, label, empty=0.0),
+        "f1": ratio(2 * right, label + predicted, empty=0.0),
+    }
+
+
 @dataclasses.dataclass(frozen=True)
 class Macro:
     """Precision, recall or f1, averaged over the classes that occur among labels or predictions.
@@ -83,27 +108,28 @@ class Macro:
     better, needs_reference, needs_labels = "max", False, True
 
     def sums(self, output, batch, reference=None):
-        classes = output.logits.shape[-1]
-        label, predicted, valid = batch["label"], jnp.argmax(output.logits, -1), labelled(batch)
-
-        def per_class(ids, which):
-            return jax.ops.segment_sum(which.astype(jnp.int32), ids, classes)
-
-        return {
-            "label": per_class(label, valid),
-            "predicted": per_class(predicted, valid),
-            "right": per_class(label, valid & (label == predicted)),
-        }
+        return class_counts(output, batch)
 
     def finish(self, sums) -> float:
-        right, label, predicted = sums["right"], sums["label"], sums["predicted"]
-        scores = {
-            "precision": ratio(right, predicted, empty=0.0),
-            "recall": ratio(right, label, empty=0.0),
-            "f1": ratio(2 * right, label + predicted, empty=0.0),
-        }
-        occurs = (label + predicted) > 0
-        return float(ratio(np.sum(scores[self.score][occurs]), np.sum(occurs)))
+        occurs = (sums["label"] + sums["predicted"]) > 0
+        return float(ratio(np.sum(class_scores(sums)[self.score][occurs]), np.sum(occurs)))
+
+
+@dataclasses.dataclass(frozen=True)
+class PerClass:
+    """Precision, recall and f1 of every class, and how many examples have it as their label ("examples").
+
+    `finish` gives `{"precision": [classes], "recall": ..., "f1": ..., "examples": ...}`; what divides by 0 is 0.
+    """
+
+    better, needs_reference, needs_labels = None, False, True
+
+    def sums(self, output, batch, reference=None):
+        return class_counts(output, batch)
+
+    def finish(self, sums) -> dict[str, list]:
+        scores = {name: values.tolist() for name, values in class_scores(sums).items()}
+        return scores | {"examples": np.asarray(sums["label"]).astype(np.int64).tolist()}
 
 
 @dataclasses.dataclass(frozen=True)

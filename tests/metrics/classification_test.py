@@ -39,7 +39,7 @@ def at_confidence(*confidences):
     return np.log(np.stack([p, 1 - p], -1))
 
 
-NEED_LABELS = [name for name, metric in metrics.METRICS.items() if metric.needs_labels]
+NEED_LABELS = [n for n, metric in metrics.METRICS.items() if metric.needs_labels and not metric.needs_reference]
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +84,16 @@ def test_macro_scores_equal_scikit_learn(name, random):
     predicted = np.argmax(logits, -1)
     expected = getattr(sklearn_metrics, f"{name}_score")(label, predicted, average="macro", zero_division=0)
     assert value(name, logits, label) == pytest.approx(expected, abs=1e-12)
+
+
+def test_scores_per_class_equal_scikit_learn(random):
+    logits, label = random
+    table = json.loads(json.dumps(value("per_class", logits, label)))
+    expected = sklearn_metrics.precision_recall_fscore_support(
+        label, np.argmax(logits, -1), labels=range(7), zero_division=0
+    )
+    for name, numbers in zip(("precision", "recall", "f1", "examples"), expected, strict=True):
+        np.testing.assert_allclose(table[name], numbers, atol=1e-12, err_msg=name)
 
 
 def test_macro_scores_leave_out_classes_that_occur_nowhere():
