@@ -1,18 +1,43 @@
 """The cast of a stage: from the config's entries to sources and terms."""
 
+import dataclasses
+import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from jaxdistill import heads, registry
 from jaxdistill import networks as sources
 from jaxdistill.core import Term
+from jaxdistill.data.cache import Cache
 from jaxdistill.errors import UserError, check_kind, check_least, check_names, unknown
+from jaxdistill.networks.cached import RESTS
+from jaxdistill.networks.ensemble import WEIGHINGS
+from jaxdistill.networks.preprocess import Look
 from jaxdistill.order import in_order
 from jaxdistill.train import optim
 
 
-def networks(specs: Mapping[str, Mapping[str, Any]], classes: int) -> dict[str, sources.Source]:
-    """Makes the sources that entries name, each after those it needs; `classes` are the data's.
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """What networks need to know of a stage's data.
+
+    Attributes:
+        classes: how many.
+        look: shape and standardisation of its images.
+        made_for: the images that networks with weights were trained on, by name.
+        caches: what cached networks read, by name.
+    """
+
+    classes: int
+    look: Look
+    made_for: Mapping[str, Look] = dataclasses.field(default_factory=dict)
+    caches: Mapping[str, Cache] = dataclasses.field(default_factory=dict)
+
+
+def networks(specs: Mapping[str, Mapping[str, Any]], data: Data) -> dict[str, sources.Source]:
+    """Makes the sources that entries name, each after those it needs.
+
+    A network with weights looks at the images as the data was standardised and shaped that it was trained on.
 
     Raises:
         UserError: for a source, a model or a key that is not there, or a setting that makes no sense.
@@ -24,7 +49,7 @@ def networks(specs: Mapping[str, Mapping[str, Any]], classes: int) -> dict[str, 
     leaders = {name: _leaders(name, spec) for name, spec in specs.items()}
     made: dict[str, sources.Source] = {}
     for name in in_order("network", leaders):
-        made[name] = _network(name, dict(specs[name]), made, classes)
+        made[name] = _network(name, dict(specs[name]), made, data)
     return made
 
 
@@ -38,7 +63,7 @@ def _leaders(name: str, spec: Mapping[str, Any]) -> list[str]:
     return [of, *beside] if isinstance(of, str) else list(of)
 
 
-def _network(name: str, spec: dict[str, Any], made: Mapping[str, Any], classes: int) -> sources.Source:
+def _network(name: str, spec: dict[str, Any], made: Mapping[str, Any], data: Data) -> sources.Source:
     kind = spec.pop("source", "trained")
     weights = spec.pop("weights", "")
     if weights is not None:
@@ -56,19 +81,67 @@ def _network(name: str, spec: dict[str, Any], made: Mapping[str, Any], classes: 
         missing = [key for key in keys[: KEYS_NEEDED[kind]] if key not in spec]
         if missing:
             raise UserError(f"network {name!r} with source={kind!r} needs {missing}; it takes {list(keys)}")
-    return make(name, spec, made, classes)
+    return make(name, spec, made, data)
 
 
-def _module(name: str, spec: dict[str, Any], classes: int):
+OF_A_NETWORK = ("model", "dtype", "classes", "input", "preprocess")
+"""What an entry says beside the fields of its model."""
+
+
+def _module(name: str, spec: dict[str, Any], data: Data):
     if "model" not in spec:
         raise UserError(f"network {name!r} names no model; there are {registry.names('model')}")
-    own = {key: value for key, value in spec.items() if key not in ("model", "dtype", "classes", "input")}
+    own = {key: value for key, value in spec.items() if key not in OF_A_NETWORK}
     check_kind(f"network {name!r}: classes", spec.get("classes", 0), 0)
-    wanted = spec.get("classes", 0) or classes
+    wanted = spec.get("classes", 0) or data.classes
     module = registry.make(
         "model", spec["model"], own, classes=wanted, dtype=registry.dtype(spec.get("dtype", "float32"))
     )
-    return module, spec.get("input", "image")
+    return module, spec.get("input", "image"), _preprocess(name, spec, data)
+
+
+def _preprocess(name: str, spec: Mapping[str, Any], data: Data):
+    """What the network does to images first: what its entry says, else what fits them to those it was trained on."""
+    given, made_for = spec.get("preprocess", {}), data.made_for.get(name, data.look)
+    check_kind(f"network {name!r}: preprocess", given, {})
+    check_names(f"network {name!r}: key of preprocess", given, ("size", "channels", "mean", "std"))
+    size, channels = given.get("size", 0), given.get("channels", 0)
+    check_kind(f"network {name!r}: preprocess.size", size, 0)
+    check_kind(f"network {name!r}: preprocess.channels", channels, 0)
+    shape = (*((size, size) if size else made_for.shape[:2]), channels or made_for.shape[-1])
+    if channels and channels != made_for.shape[-1] and not {"mean", "std"} <= given.keys():
+        raise UserError(f"network {name!r}: preprocess.channels={channels} needs mean and std of as many numbers")
+    mean, std = (tuple(map(float, given.get(key, getattr(made_for, key)))) for key in ("mean", "std"))
+    if not len(mean) == len(std) == shape[-1] or min(std) <= 0:
+        raise UserError(
+            f"network {name!r}: preprocess.mean={mean} and std={std}; give {shape[-1]} numbers each, std above 0"
+        )
+    try:
+        return sources.preprocess(data.look, Look(shape, mean, std))
+    except UserError as error:
+        raise UserError(f"network {name!r}: {error}") from error
+
+
+def _function(name, spec, made, data):
+    made_by, settings = spec["make"], spec.get("settings", {})
+    check_kind(f"network {name!r}: make", made_by, "")
+    check_kind(f"network {name!r}: settings", settings, {})
+    module, _, attribute = made_by.partition(":")
+    try:
+        factory = getattr(importlib.import_module(module), attribute)
+        function = factory(**settings)
+    except Exception as error:  # another's code may raise anything
+        raise UserError(
+            f"network {name!r}: make={made_by!r} with {dict(settings)} gives no teacher"
+            f" ({type(error).__name__}: {error}); it is 'package.module:factory', importable from here, and returns a"
+            " function of images or an nnx.Module"
+        ) from error
+    more = {"input": spec.get("input", "image"), "preprocess": _preprocess(name, spec, data)}
+    if type(function).__mro__[-2].__module__.startswith("flax.nnx"):
+        return sources.Function.of_nnx(function, **more)
+    if not callable(function):
+        raise UserError(f"network {name!r}: {made_by} returns {function!r}, which is no function and no nnx.Module")
+    return sources.Function(function, **more)
 
 
 def _leader(name: str, of: str, made: Mapping[str, Any]) -> sources.Trained:
@@ -77,7 +150,7 @@ def _leader(name: str, of: str, made: Mapping[str, Any]) -> sources.Trained:
     return made[of]
 
 
-def _exit(name, spec, made, classes):
+def _exit(name, spec, made, data):
     head, own = spec.get("head", "linear"), {}
     if head not in HEADS:
         raise unknown(f"head for network {name!r}", head, HEADS)
@@ -88,7 +161,7 @@ def _exit(name, spec, made, classes):
         check_kind(f"network {name!r}: {key}", own[key], default)
     frozen = spec.get("frozen", head == "components")
     check_kind(f"network {name!r}: frozen", frozen, True)
-    return sources.Exit(spec["of"], spec["tap"], make(classes, **own), frozen)
+    return sources.Exit(spec["of"], spec["tap"], make(data.classes, **own), frozen)
 
 
 def _components(classes, components):
@@ -111,14 +184,14 @@ HEADS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
 """head -> how to make it from the number of classes and its keys, and these with their defaults."""
 
 
-def _reuse(name, spec, made, classes):
+def _reuse(name, spec, made, data):
     teacher = spec.get("teacher", "teacher")
     check_names(f"network for network {name!r}, teacher", [teacher], made)
     tap = spec.get("tap", "stage3")
     return sources.Reuse(spec["of"], tap, teacher, spec.get("teacher_tap", tap), heads.Projector)
 
 
-def _probe(name, spec, made, classes):
+def _probe(name, spec, made, data):
     how, defaults = spec.get("how", "jvp"), {"directions": 1, "step": 1e-2, "seed": 0}
     if how not in ("vjp", "jvp", "difference"):
         raise unknown(f"way to differentiate for network {name!r}", how, ("vjp", "jvp", "difference"))
@@ -131,7 +204,7 @@ def _probe(name, spec, made, classes):
     return sources.Probe(_leader(name, spec["of"], made), spec["of"], how, **own)
 
 
-def _ema(name, spec, made, classes):
+def _ema(name, spec, made, data):
     decay = spec.get("decay", 0.999)
     check_kind(f"network {name!r}: decay", decay, 0.999)
     if not 0 <= decay <= 1:
@@ -139,18 +212,41 @@ def _ema(name, spec, made, classes):
     return sources.Ema(_leader(name, spec["of"], made), spec["of"], decay)
 
 
-def _ensemble(name, spec, made, classes):
-    average = spec.get("average", "probabilities")
+def _delayed(name, spec, made, data):
+    every = spec.get("every", 50)
+    check_kind(f"network {name!r}: every", every, 50)
+    check_least(f"network {name!r}: every", every, 1)
+    return sources.Delayed(_leader(name, spec["of"], made), spec["of"], every)
+
+
+def _ensemble(name, spec, made, data):
+    average, weigh = spec.get("average", "probabilities"), spec.get("weigh", "")
+    weights, of = tuple(spec.get("member_weights", ())), tuple(spec["of"])
     if average not in ("probabilities", "logits"):
         raise unknown(f"average for network {name!r}", average, ("probabilities", "logits"))
-    return sources.Ensemble(tuple(spec["of"]), average)
+    if weigh not in WEIGHINGS:
+        raise unknown(f"way to weigh for network {name!r}", weigh, WEIGHINGS)
+    if weights and (len(weights) != len(of) or min(weights) < 0 or sum(weights) <= 0):
+        raise UserError(f"network {name!r}: member_weights={weights}; give {len(of)} of 0 or more, not all 0")
+    return sources.Ensemble(of, average, weigh, weights)
+
+
+def _cached(name, spec, made, data):
+    rest = spec.get("rest", "spread")
+    if rest not in RESTS:
+        raise unknown(f"way to say the rest of a top-k for network {name!r}, rest", rest, RESTS)
+    check_kind(f"network {name!r}: teacher", spec.get("teacher", ""), "")
+    return sources.Cached(name, data.caches[name].header.classes, rest)
 
 
 SOURCES: dict[str, tuple[Callable[..., sources.Source], tuple[str, ...] | None]] = {
-    "trained": (lambda n, spec, made, classes: sources.Trained(*_module(n, spec, classes)), None),
-    "frozen": (lambda n, spec, made, classes: sources.Frozen(*_module(n, spec, classes)), None),
+    "trained": (lambda n, spec, made, data: sources.Trained(*_module(n, spec, data)), None),
+    "frozen": (lambda n, spec, made, data: sources.Frozen(*_module(n, spec, data)), None),
+    "function": (_function, ("make", "settings", "input", "preprocess")),
+    "cached": (_cached, ("cache", "rest", "teacher")),
     "ema": (_ema, ("of", "decay")),
-    "ensemble": (_ensemble, ("of", "average")),
+    "delayed": (_delayed, ("of", "every")),
+    "ensemble": (_ensemble, ("of", "average", "weigh", "member_weights")),
     "exit": (_exit, ("of", "tap", "head", "frozen", *dict.fromkeys(key for _, own in HEADS.values() for key in own))),
     "probe": (_probe, ("of", "how", "directions", "step", "seed")),
     "reuse": (_reuse, ("of", "tap", "teacher", "teacher_tap")),
@@ -161,7 +257,17 @@ SOURCES: dict[str, tuple[Callable[..., sources.Source], tuple[str, ...] | None]]
 }
 """source -> how to make it, and its keys; `None` for those whose keys are their model's."""
 
-KEYS_NEEDED = {"ema": 1, "ensemble": 1, "exit": 2, "again": 1, "probe": 1, "reuse": 1}
+KEYS_NEEDED = {
+    "again": 1,
+    "cached": 1,
+    "delayed": 1,
+    "ema": 1,
+    "ensemble": 1,
+    "exit": 2,
+    "function": 1,
+    "probe": 1,
+    "reuse": 1,
+}
 
 
 def term(name: str, spec: Mapping[str, Any], steps: int, cast: Mapping[str, sources.Source]) -> Term:

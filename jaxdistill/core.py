@@ -25,6 +25,12 @@ Schedule = Callable[[Any], Any]
 UNLABELLED = -1
 """The label of an example whose label the student may not see."""
 
+LUMINANCE = (0.299, 0.587, 0.114)
+"""What red, green and blue add to the brightness: ITU-R Recommendation BT.601, section 2.5.1."""
+
+CACHED = "cached/"
+"""How the names in a batch begin of what a cache holds: `cached/NETWORK/ARRAY`."""
+
 
 @struct.dataclass
 class Output:

@@ -12,7 +12,7 @@ from jaxdistill import cast
 from jaxdistill.errors import UserError
 from jaxdistill.heads import Components, Head, Paraphraser
 from jaxdistill.methods.kd import kd
-from jaxdistill.networks import Exit, Frozen, Probe, Reuse, Trained
+from jaxdistill.networks import Exit, Frozen, Look, Probe, Reuse, Trained
 from jaxdistill.train.step import make_step
 from runs import launched
 
@@ -21,7 +21,7 @@ NETWORKS = {"teacher": Frozen(toys.Net()), "student": Trained(toys.Net())}
 
 
 def made(**entries):
-    return cast.networks(SPECS | entries, classes=3)
+    return cast.networks(SPECS | entries, cast.Data(3, Look((8, 8, 1), (0.5,), (0.25,))))
 
 
 def test_a_field_may_change_from_step_to_step():

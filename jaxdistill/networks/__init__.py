@@ -1,9 +1,12 @@
 """Where outputs come from: each mode of distillation is a choice among these sources."""
 
 from jaxdistill.networks.again import Again
-from jaxdistill.networks.ema import Ema
+from jaxdistill.networks.cached import Cached
 from jaxdistill.networks.ensemble import Ensemble
 from jaxdistill.networks.exit import Exit
+from jaxdistill.networks.follower import Delayed, Ema
+from jaxdistill.networks.function import Function
+from jaxdistill.networks.preprocess import Look, Preprocess, preprocess
 from jaxdistill.networks.probe import Probe
 from jaxdistill.networks.reuse import Reuse
 from jaxdistill.networks.source import Outputs, Source, in_order, run, variables_of
@@ -11,16 +14,22 @@ from jaxdistill.networks.trained import Frozen, Trained
 
 __all__ = [
     "Again",
+    "Cached",
+    "Delayed",
     "Ema",
     "Ensemble",
     "Exit",
     "Frozen",
+    "Function",
+    "Look",
     "Outputs",
+    "Preprocess",
     "Probe",
     "Reuse",
     "Source",
     "Trained",
     "in_order",
+    "preprocess",
     "run",
     "variables_of",
 ]

@@ -27,10 +27,14 @@ class Source:
     Class attributes:
         learns: whether it has params that the optimizer moves.
         frozen: whether its variables are read from elsewhere, never changed and never saved.
+        differentiable: whether its answers have a gradient by the images of the batch.
+        given: the variables that it brings along, of those that need none from elsewhere.
     """
 
     learns = False
     frozen = False
+    differentiable = True
+    given = {}
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -1,8 +1,10 @@
 """Networks with weights of their own: those that learn, and those that only speak."""
 
 import dataclasses
+from collections.abc import Callable
 
 import flax.linen as nn
+import jax
 
 from jaxdistill import core
 from jaxdistill.networks.source import Source, apply
@@ -14,17 +16,22 @@ class Trained(Source):
 
     module: nn.Module
     input: str = "image"
+    preprocess: Callable[[jax.Array], jax.Array] | None = None
     learns = True
 
+    def look(self, batch):
+        """The images as the module sees them."""
+        return batch[self.input] if self.preprocess is None else self.preprocess(batch[self.input])
+
     def init(self, key, batch, outputs, known):
-        return self.module.init(key, batch[self.input], train=False)
+        return self.module.init(key, self.look(batch), train=False)
 
     def place(self, variables):
         params, rest = core.split(variables)
         return params, rest, {}
 
     def __call__(self, variables, batch, outputs, key):
-        return apply(self.module, variables, batch[self.input], key)
+        return apply(self.module, variables, self.look(batch), key)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,4 +45,4 @@ class Frozen(Trained):
         return {}, {}, variables
 
     def __call__(self, variables, batch, outputs, key):
-        return apply(self.module, variables, batch[self.input], None)
+        return apply(self.module, variables, self.look(batch), None)

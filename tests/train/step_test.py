@@ -1,5 +1,7 @@
 """Every mode through the one step, and what the step promises of all of them."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,9 +14,11 @@ from jaxdistill.core import Term
 from jaxdistill.heads import Head
 from jaxdistill.methods.cross_entropy import CrossEntropy
 from jaxdistill.methods.kd import KD
-from jaxdistill.networks import Again, Ema, Ensemble, Exit, Frozen, Trained, in_order
+from jaxdistill.methods.weak_to_strong import WeakToStrong
+from jaxdistill.networks import Again, Delayed, Ema, Ensemble, Exit, Frozen, Function, Trained, in_order
+from jaxdistill.train.evaluate import closure
 from jaxdistill.train.init import initial
-from jaxdistill.train.step import make_step
+from jaxdistill.train.step import make_loss, make_step
 
 TASK = Term(CrossEntropy(), teacher=None)
 NET, LARGE = toys.Net(norm=True, dropout=0.1), toys.Net(width=9, norm=True)
@@ -54,6 +58,46 @@ MODES = {
         {"task": TASK, "hint": Term(toys.Hint(noise=0.1))},
     ),
     "label-free": ({"teacher": Frozen(LARGE), "student": Trained(NET)}, {"kd": Term(KD())}),
+    "peers learn from their ensemble": (
+        {"student": Trained(NET), "peer": Trained(LARGE), "all": Ensemble(("student", "peer"), weigh="entropy")},
+        {
+            "task": TASK,
+            "peer_task": Term(CrossEntropy(), student="peer", teacher=None),
+            "kd": Term(KD(), teacher="all"),
+            "kd_peer": Term(KD(), student="peer", teacher="all"),
+        },
+    ),
+    "codistillation": (
+        {
+            "student": Trained(NET),
+            "peer": Trained(LARGE),
+            "old_student": Delayed(Trained(NET), of="student", every=3),
+            "old_peer": Delayed(Trained(LARGE), of="peer", every=3),
+        },
+        {
+            "task": TASK,
+            "peer_task": Term(CrossEntropy(), student="peer", teacher=None),
+            "kd": Term(KD(), teacher="old_peer", weight=lambda step: 0.5 * (step >= 3)),
+            "kd_peer": Term(KD(), student="peer", teacher="old_student", weight=lambda step: 0.5 * (step >= 3)),
+        },
+    ),
+    "the teacher trains while it teaches": (
+        {"teacher": Trained(LARGE), "student": Trained(NET)},
+        {
+            "task": TASK,
+            "teacher_task": Term(CrossEntropy(), student="teacher", teacher=None),
+            "kd": Term(KD()),
+            "back": Term(KD(), student="teacher", teacher="student", weight=lambda step: 0.1),
+        },
+    ),
+    "weak to strong": (
+        {"teacher": Frozen(toys.Net(width=2)), "student": Trained(LARGE)},
+        {"kd": Term(WeakToStrong(confidence=0.3))},
+    ),
+    "a function teaches": (
+        {"teacher": Function(lambda x: 9 * x[:, 0, : toys.CLASSES, 0]), "student": Trained(NET)},
+        {"task": TASK, "kd": Term(KD())},
+    ),
 }
 
 
@@ -83,6 +127,24 @@ def test_mode(mode, compiled):
     for name, params in state.params.items():
         assert not toys.same(params, first.params[name]), name
     assert set(metrics) == {*terms, "loss", "grad_norm", "weight_norm"}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_gradient_reaches_only_what_should_learn(mode):
+    """Of each term: its student and what that is made of, and its own adapters; no teacher, whatever else it is."""
+    networks, terms = MODES[mode]
+    networks, batch = in_order(networks), views()
+    state, frozen = toys.start(networks, terms, optax.sgd(0.1), batch)
+    keys = core.fold_in(jax.random.key(3), [*networks, *terms])
+    for name, term in terms.items():
+        alone = {name: dataclasses.replace(term, weight=lambda step: 1.0)}
+        loss = make_loss(networks, alone)
+        grads = jax.grad(loss, has_aux=True)(
+            state.params, state.variables, frozen, batch, keys, state.step, {name: jnp.float32(len(batch["mask"]))}
+        )[0]
+        reached = {key for key, grad in grads.items() if any((leaf != 0).any() for leaf in jax.tree.leaves(grad))}
+        wanted = {n for n, source in closure(networks, [term.student]).items() if source.learns} | {name}
+        assert reached == wanted & set(grads), name
 
 
 def test_frozen_teacher_speaks_in_inference_mode():

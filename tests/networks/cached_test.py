@@ -1,0 +1,68 @@
+"""What is made of the answers of a cache."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdistill import caching
+from jaxdistill.core import Output, TopK
+from jaxdistill.losses import divergence, topk
+from jaxdistill.networks import Cached
+from jaxdistill.networks.cached import spread
+
+CLASSES = 7
+LOGITS = 3 * jax.random.normal(jax.random.key(0), (5, CLASSES))
+
+
+def asked(what, k=3, rest="spread", dtype="float32", taps=()):
+    """What a cached network says that stored the logits, and a tap."""
+    said = Output(LOGITS, {"pooled": LOGITS[:, :2]})
+    kept = caching.stored(said, {"what": what, "k": k, "taps": taps})
+    batch = {f"cached/net/{n}": x if n == "ids" else x.astype(dtype) for n, x in kept.items()}
+    batch |= {"cached/other/logits": jnp.zeros((5, 2)), "image": jnp.zeros((5, 1))}
+    output, changed = Cached("net", CLASSES, rest)({}, batch, {}, None)
+    assert changed == {}
+    return output
+
+
+def test_logits_and_taps_are_what_was_stored():
+    output = asked("logits", taps=("pooled",))
+    np.testing.assert_array_equal(output.logits, LOGITS)
+    np.testing.assert_array_equal(output.tap("pooled"), LOGITS[:, :2])
+    assert [*asked("logits").taps] == []
+    half = asked("logits", dtype="float16").logits
+    assert half.dtype == jnp.float32
+    np.testing.assert_allclose(half, LOGITS, rtol=2**-11)
+
+
+def test_a_bucket_is_exact():
+    output = asked("topk", rest="bucket")
+    assert isinstance(output.logits, TopK)
+    assert output.logits.ids.dtype == jnp.int32
+    for ours, theirs in zip(jax.tree.leaves(output.logits), jax.tree.leaves(topk.of(LOGITS, 3)), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("k", [CLASSES - 1, CLASSES, CLASSES + 3])
+def test_spread_is_exact_where_one_class_is_left_or_none(k):
+    np.testing.assert_allclose(asked("topk", k).logits, jax.nn.log_softmax(LOGITS), rtol=1e-5, atol=1e-5)
+
+
+def test_spread_shares_what_is_left_evenly():
+    logs = np.asarray(asked("topk", 2).logits)
+    exact = np.asarray(jax.nn.log_softmax(LOGITS))
+    np.testing.assert_allclose(np.exp(logs).sum(-1), 1, rtol=1e-5)
+    for ours, theirs in zip(logs, exact, strict=True):
+        top = np.argsort(theirs)[-2:]
+        np.testing.assert_allclose(ours[top], theirs[top], rtol=1e-5)
+        others = np.delete(np.arange(CLASSES), top)
+        np.testing.assert_allclose(ours[others], np.log(np.exp(theirs[others]).sum() / 5), rtol=1e-4)
+    # What is not known makes the target flatter, never sharper.
+    assert (divergence.kl(LOGITS, jnp.asarray(logs)) > 0).all()
+
+
+def test_a_tail_of_no_probability_has_finite_gradients():
+    said = TopK(jnp.zeros((1, 1)), jnp.zeros((1, 1), jnp.int32), jnp.full((1,), -200.0))
+    grad = jax.grad(lambda s: jnp.sum(divergence.kl(spread(said, CLASSES), s)))(jnp.ones((1, CLASSES)))
+    assert jnp.isfinite(grad).all()
