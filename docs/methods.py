@@ -158,7 +158,7 @@ def page() -> str:
     for key in DOMAINS:
         for name in [name for name in names if domain[name] == key]:
             told = parts(importlib.import_module(f"jaxdistill.methods.{name}").__doc__)
-            link = re.search(r"https://[^\s,;)]+", told["citation"] + told["title"])[0].rstrip(".")
+            link = re.search(r"https://[^\s,;)]+", told["citation"] + " " + told["title"])[0].rstrip(".")
             file = f"../jaxdistill/methods/{name}.py"
             lines += [f"| [`{name}`]({file}) | [{told['title'].rstrip('.')}]({link}) | {', '.join(needs(name))} |"]
     for key, title in DOMAINS.items():

@@ -24,6 +24,7 @@ from jaxdistill.methods.nkd import NKD, nkd
 from jaxdistill.methods.ranking import Ranking
 from jaxdistill.methods.teacher_free import TeacherFree, teacher_free, virtual_teacher
 from jaxdistill.methods.total_variation import TotalVariation
+from jaxdistill.methods.weak_to_strong import WeakToStrong, weak_to_strong
 from jaxdistill.methods.wsld import WSLD, wsld
 
 P = jnp.array([[0.5, 0.25, 0.25], [0.125, 0.125, 0.75]])
@@ -308,3 +309,16 @@ def test_fields_that_make_no_sense(method):
 def test_names_that_are_not_there(method):
     with pytest.raises(UserError, match="did you mean"):
         method.check()
+
+
+def test_weak_to_strong_mixes_the_teachers_opinion_with_its_own():
+    """Two classes: the teacher says (1/4, 3/4), the student (2/3, 1/3), which is its own class 0."""
+    student, teacher = jnp.log(jnp.array([[2 / 3, 1 / 3]])), jnp.log(jnp.array([[0.25, 0.75]]))
+    taught = -(0.25 * np.log(2 / 3) + 0.75 * np.log(1 / 3))
+    for confidence in (0.0, 0.3, 1.0):
+        expected = (1 - confidence) * taught - confidence * np.log(2 / 3)
+        np.testing.assert_allclose(weak_to_strong(student, teacher, confidence), [expected], rtol=1e-6)
+    slope = jax.grad(lambda z: weak_to_strong(z, teacher, 0.5).sum())(student)
+    np.testing.assert_allclose(slope, [[2 / 3 - 0.5 * 0.25 - 0.5, 1 / 3 - 0.5 * 0.75]], rtol=1e-5)
+    with pytest.raises(UserError, match="confidence=1.5"):
+        WeakToStrong(confidence=1.5).check()
