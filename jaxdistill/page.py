@@ -53,6 +53,9 @@ svg.figure { display: block; width: 100%; max-width: 34rem; height: auto; margin
 .sheet th, .sheet td { padding: .15rem .3rem } .sheet th { font-weight: 400; white-space: normal }
 .sheet img { display: block; max-width: 100%; image-rendering: pixelated; border-radius: 4px }
 figcaption { margin: .4rem 0; font-weight: 600 } figcaption span { font-weight: 400; color: var(--soft) }
+.looks { display: flex; flex-wrap: wrap; gap: .4rem } .looks span { width: 4.1rem; font-size: .75rem;
+  color: var(--soft); overflow-wrap: anywhere } .looks img { width: 100% }
+dt { font-weight: 600 } dd { margin: 0 0 .4rem 1rem; color: var(--soft) }
 .right td { color: var(--right) } .wrong td { color: var(--wrong); font-weight: 700 }
 details { margin: .6rem 0; padding: .5rem .8rem; background: var(--card); border: 1px solid var(--line);
   border-radius: 8px } summary { cursor: pointer } pre { overflow-x: auto; font-size: .8rem }
@@ -63,8 +66,10 @@ details { margin: .6rem 0; padding: .5rem .8rem; background: var(--card); border
 <h2>Results</h2>$results
 <h2>Training</h2>$training
 <h2>Confusion matrices</h2>$confusions
+<h2>Classes</h2>$classes
 <h2>Calibration</h2>$calibration
 <h2>Agreement</h2>$agreements
+<h2>Fidelity</h2>$fidelity
 <h2>Where the networks disagree</h2>$sheet
 <h2>How this was made</h2>$config$environment
 </body></html>
@@ -77,6 +82,13 @@ def say(sentence: str) -> str:
 
 def grid(figures: Sequence[str], kind: str = "grid") -> str:
     return f'<div class="{kind}">{"".join(f"<figure>{figure}</figure>" for figure in figures)}</div>'
+
+
+def tabulated(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """Returns a table; `head` is plain text, `body` lines of cells that are HTML already, `<th>` or `<td>`."""
+    top = "".join(f'<th scope="col">{escape(text)}</th>' for text in head)
+    lines = "".join(f"<tr>{''.join(line)}</tr>\n" for line in body)
+    return f'<div class="wide"><table><thead><tr>{top}</tr></thead>\n<tbody>{lines}</tbody></table></div>'
 
 
 def folded(title: str, content: Any, path: str) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 
 PALETTE = ("#3b82f6", "#e8762b", "#27a567", "#a06ee1", "#e0526a", "#12a5b5", "#b08a2e", "#8b95a1")
 STYLES = ("-", "--", "-.", ":")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 INK, FAINT = "#010203", "#040506"  # replaced by currentColor, whose value only the page knows
 RIGHT, WRONG = (
     (0.231, 0.510, 0.965),
@@ -143,6 +144,50 @@ def agreement(share: Sequence[Sequence[float]], names: Sequence[str], label: str
 
     side = 1.8 + 0.62 * len(names)
     return draw(paint, (side, side * 0.85), label)
+
+
+def alignment(
+    values: Sequence[Sequence[float | None]],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    row_title: str,
+    column_title: str,
+    label: str,
+) -> str:
+    """Draws how alike two networks' taps are, `[rows][columns]` from 0 (clear) to 1 (full), None left empty.
+
+    Up to 12 taps, numbers are written.
+    """
+    values = np.asarray(values, np.float64)
+    few = max(values.shape) <= 12
+
+    def paint(figure):
+        axes = figure.add_subplot(xlabel=shown(column_title), ylabel=shown(row_title))
+        written = np.vectorize(lambda value: f"{value:.2f}" if np.isfinite(value) else "", otypes=[object])(values)
+        strength = np.nan_to_num(values).clip(0, 1)
+        heat(axes, strength, np.broadcast_to(RIGHT, (*values.shape, 3)), written if few else None)
+        name_ticks(axes, columns, rows)
+
+    return draw(paint, tuple(1.5 + min(0.42 * size, 4.0) for size in values.shape[::-1]), label)
+
+
+def by_class(scores: Mapping[str, Sequence[float]], classes: Sequence[str], what: str, label: str) -> str:
+    """Draws a score from 0 to 1 of every class, `{network: [classes]}`, a line for each class."""
+
+    def paint(figure):
+        axes = figure.add_subplot(xlabel=what)
+        places = np.arange(len(classes))
+        # Side by side within the line: equal scores would hide each other.
+        shifts = np.linspace(-0.22, 0.22, len(scores)) if len(scores) > 1 else [0.0]
+        for number, ((network, values), shift) in enumerate(zip(scores.items(), shifts, strict=True)):
+            look = {"color": PALETTE[number % len(PALETTE)], "marker": MARKERS[number % len(MARKERS)]}
+            axes.plot(values, places + shift, ls="none", ms=5, label=shown(network), **look)
+        axes.set_yticks(places, [shown(name) for name in classes])
+        axes.invert_yaxis()
+        axes.set_xlim(right=1.01)
+        figure.legend(fontsize=8, loc="outside lower center", ncols=min(len(scores), 4))
+
+    return draw(paint, (4.2, 1.2 + 0.24 * len(classes)), label)
 
 
 def heat(axes, strength: np.ndarray, colours: np.ndarray, written: np.ndarray | None) -> None:

@@ -1,3 +1,4 @@
+import base64
 import io
 import json
 import re
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdistill import plots, report
+from jaxdistill import plots, report, sections, table
 from jaxdistill.errors import UserError
 
 ROWS = [
@@ -25,6 +26,8 @@ ROWS = [
     {"network": "pupil", "parameters": 78_042, "flops": 1_200_000, "accuracy": 0.875, "nll": 0.2, "agreement": 0.8},
 ]
 PREDICTIONS = {"teacher": [0, 1, 2, 0, 1, 2], "plain": [0, 1, 2, 0, 2, 1], "pupil": [0, 1, 2, 1, 1, 2]}
+SCORES = ("precision", "recall", "f1")
+ALIKE = {"taps": ["stem", "pooled"], "reference_taps": ["pooled"], "cka": [[0.4375], [None]]}
 FILES = ("evaluation.json", "predictions.npz", "metrics.jsonl", "config.json", "environment.json")
 
 
@@ -51,11 +54,19 @@ def fill(workdir, name="pupil"):
         "classes": ["ant", "bee", "cat"],
         "confusion": {one: [[3, 0, 0], [1, 2, 0], [0, 0, 0]] for one in names},
         "reliability": dict.fromkeys(names, bins),
+        "per_class": {one: {score: [0.5, 0.25, 1.0] for score in SCORES} | {"examples": [3, 2, 1]} for one in names},
+        "pairs": [
+            {"network": names[1], "reference": "teacher", "kl": 0.375, "copied_errors": None, "cka": ALIKE},
+            {"network": name, "reference": names[1], "kl": 0.0625, "saliency": 0.75, "cka": ALIKE | {"taps": []}},
+        ],
+        "saliency": {"examples": 6, "left_out": ["forest"]},
     }
     arrays = {"label": label, "index": np.arange(10, 16, dtype=np.int32)}
     arrays |= {f"prediction/{one}": np.asarray(ids, np.int32) for one, ids in predictions.items()}
     arrays |= {f"confidence/{one}": np.full(6, 0.625, np.float32) for one in names}
     arrays |= {"sheet/index": np.asarray([10, 13, 15]), "sheet/image": np.zeros((3, 4, 4, 1), np.uint8)}
+    maps = np.arange(3, dtype=np.uint8)[:, None, None] * np.ones((3, 4, 4), np.uint8)  # each is its place in the sheet
+    arrays |= {f"saliency/{one}": 10 * place + maps for place, one in enumerate(names)}
     rows = [row | {"network": one} for row, one in zip(ROWS, names, strict=True)]
     workdir.mkdir(exist_ok=True)
     (workdir / "results.json").write_text(json.dumps(rows))
@@ -82,7 +93,7 @@ def text_of(page):
 
 def test_page_is_well_formed_and_has_every_figure(page):
     labels = [element.get("aria-label") for element in parsed(page).iter() if element.get("role") == "img"]
-    assert len(labels) == len(set(labels)) == 6 + 3 + 3 + 1
+    assert len(labels) == len(set(labels)) == 6 + 3 + 3 + 1 + 1 + 1
 
 
 def test_page_has_every_network_and_number(page):
@@ -90,7 +101,7 @@ def test_page_has_every_network_and_number(page):
     for row in ROWS:
         assert row["network"] in text
         for column, value in row.items():
-            assert report.number(column, value) in text
+            assert table.number(column, value) in text
     for wanted in ("24.3 M", "task", "kd", "student", "teach", "distil", "bee", "17", "0.0.1", "<&>"):
         assert wanted in text
 
@@ -118,12 +129,12 @@ def test_summary_compares_the_best_student_with_the_reference(page):
 
 
 def test_best_students_leave_out_the_reference_and_columns_of_equals():
-    assert report.best_students(ROWS, "teacher") == {("pupil", "accuracy"), ("pupil", "nll"), ("pupil", "agreement")}
+    assert sections.best_students(ROWS, "teacher") == {("pupil", "accuracy"), ("pupil", "nll"), ("pupil", "agreement")}
 
 
 def test_sheet_shows_only_disagreement_and_tells_right_from_wrong(page):
     images = [element.get("alt") for element in parsed(page).iter("img")]
-    assert images == ["example 13", "example 15"]
+    assert [alt for alt in images if alt.startswith("example")] == ["example 13", "example 15"]
     cards = page[page.index('alt="example 13"') :].split("<figure>")
     assert re.findall(r'title="(\w+)">(.)</span> (\w+)', cards[0]) == [
         ("right", "✓", "ant"),
@@ -133,6 +144,37 @@ def test_sheet_shows_only_disagreement_and_tells_right_from_wrong(page):
     assert "true: unlabelled" in cards[1]
     assert re.findall(r'title="(\w+)">(.)</span>', cards[1]) == [("unlabelled", "·")] * 3
     assert "2 of the 3 examples" in page
+
+
+def test_where_each_network_looks_is_beside_the_image(page):
+    for index, place in ((13, 1), (15, 2)):
+        card = page[: page.index(f"<span>#{index}</span>")].split('class="looks"')[-1]
+        assert re.findall(r'alt="([^"]+)"', card)[1:] == [f"saliency of {name}, {index}" for name in PREDICTIONS]
+        shown = [Image.open(io.BytesIO(base64.b64decode(data))) for data in re.findall(r'base64,([^"]+)"', card)]
+        assert [np.unique(image).tolist() for image in shown] == [[0], [place], [10 + place], [20 + place]]
+
+
+def test_pairs_have_a_table_that_says_what_its_columns_are(page):
+    section = page[page.index("<h2>Fidelity") : page.index("<h2>Where")]
+    table = section[section.index("<tbody>") : section.index("</tbody>")]
+    lines = [re.findall(r"<t[hd][^>]*>([^<]*)<", line) for line in table.split("</tr>")[:-1]]
+    assert lines == [["plain : teacher", "0.3750", "-", "-"], ["pupil : plain", "0.0625", "-", "0.7500"]]
+    text = text_of(page)
+    assert "KL(reference || network) in nats" in text
+    assert "the mean over 6 examples" in text
+    assert "without saliency: forest." in text
+
+
+def test_taps_are_drawn_for_the_pairs_that_have_them(page):
+    figure = page[page.index('aria-label="CKA of plain : teacher"') :].split("</svg>")[0]
+    assert re.findall(r">(\d\.\d\d)</text>", figure) == ["0.44"]
+    assert "One of the two has no taps: pupil : plain." in text_of(page)
+
+
+def test_scores_of_every_class_are_in_a_table(page):
+    section = page[page.index("<h2>Classes") : page.index("<h2>Calibration")]
+    table = section[section.index("<tbody>") : section.index("</tbody>")]
+    assert re.findall(r"<t[hd][^>]*>([^<]*)<", table.split("</tr>")[1]) == ["bee", "2", *["0.2500"] * 9]
 
 
 def test_agreement_is_the_share_of_equal_predictions(page):
@@ -157,7 +199,7 @@ def test_missing_parts_leave_a_sentence(tmp_path, missing):
         (workdir / name).unlink()
     text = text_of(report.write(workdir).read_text())
     said = {
-        "evaluation.json": "has no confusion matrices",
+        "evaluation.json": "No two networks were compared",
         "predictions.npz": "no predictions of two networks",
         "metrics.jsonl": "there are no curves",
         "config.json": "config.json is missing",
@@ -244,7 +286,7 @@ def test_report_is_made_again_from_the_command_line(page, tmp_path):
 
 
 def test_table_is_aligned():
-    assert report.table(ROWS[:2]).splitlines() == [
+    assert table.plain(ROWS[:2]).splitlines() == [
         "network  parameters   FLOPs  accuracy     nll  agreement",
         "teacher   1,078,042  24.3 M    0.9000  0.1000          -",
         "plain        78,042   1.2 M    0.7500  0.3000     0.7000",
@@ -252,7 +294,7 @@ def test_table_is_aligned():
 
 
 def test_markdown_escapes_what_would_end_a_cell():
-    assert report.markdown([{"network": "a|b", "parameters": 1, "flops": 999, "f1": 0.5}]).splitlines() == [
+    assert table.markdown([{"network": "a|b", "parameters": 1, "flops": 999, "f1": 0.5}]).splitlines() == [
         "| network | parameters | FLOPs | f1 |",
         "| :-- | --: | --: | --: |",
         "| a\\|b | 1 | 999 | 0.5000 |",
@@ -271,7 +313,7 @@ def test_markdown_escapes_what_would_end_a_cell():
     ],
 )
 def test_flops_have_a_prefix(flops, text):
-    assert report.number("flops", flops) == text
+    assert table.number("flops", flops) == text
 
 
 def test_png_repeats_each_pixel():

@@ -31,12 +31,14 @@ class Evaluation:
     """What one pass over a split found.
 
     Attributes:
-        values: `{network: {metric: number or table}}`.
+        values: `{network: {metric: number or table}}`, with those that compare it with the reference, if any.
+        pairs: `{(network, reference): {metric: number or table}}`, of the pairs that were asked for.
         predictions: `{network: (class int32 [examples], its probability float32 [examples])}`.
         label, index: int32 `[examples]`.
     """
 
     values: Mapping[str, Mapping[str, Any]]
+    pairs: Mapping[tuple[str, str], Mapping[str, Any]]
     predictions: Mapping[str, tuple[np.ndarray, np.ndarray]]
     label: np.ndarray
     index: np.ndarray
@@ -57,28 +59,38 @@ class Evaluator:
         networks: all of them, by name.
         names: those to be measured.
         metrics: by name.
-        reference: the network that fidelity is measured against; "" for none.
+        reference: the network that all of them are compared with; "" for none.
         prepare: raw batch -> batch, nothing random.
         mesh: where batches go.
+        pairs: `(network, reference)`, those compared besides, in the same pass.
     """
 
-    def __init__(self, networks, names, metrics: Mapping[str, Metric], reference: str, prepare, mesh: Mesh):
+    def __init__(
+        self,
+        networks,
+        names,
+        metrics: Mapping[str, Metric],
+        reference: str,
+        prepare,
+        mesh: Mesh,
+        pairs: Sequence[tuple[str, str]] = (),
+    ):
         self.names, self.metrics, self.mesh = tuple(names), metrics, mesh
-        running = closure(networks, [*names, *([reference] if reference else [])])
+        self.reference, self.pairs = reference, tuple(pairs)
+        compared = dict.fromkeys([*((name, reference) for name in names if reference), *pairs])
+        running = closure(networks, [*dict.fromkeys([*names, *(name for pair in compared for name in pair)])])
 
         def measure(params, variables, frozen, batch):
             batch = prepare(batch)
             outputs, _ = run(running, core.merge(params, variables, frozen), batch, None)
-            against = outputs.get(reference)
-            sums = {
-                name: {
-                    key: metric.sums(outputs[name], batch, against)
-                    for key, metric in metrics.items()
-                    if against is not None or not metric.needs_reference
-                }
-                for name in self.names
+            own = {key: metric for key, metric in metrics.items() if not metric.needs_reference}
+            fidelity = {key: metric for key, metric in metrics.items() if metric.needs_reference}
+            alone = {n: {key: m.sums(outputs[n], batch, None) for key, m in own.items()} for n in self.names}
+            between = {
+                (one, other): {key: m.sums(outputs[one], batch, outputs[other]) for key, m in fidelity.items()}
+                for one, other in compared
             }
-            said = {}
+            sums, said = (alone, between), {}
             for name in self.names:
                 best = jnp.max(jax.nn.log_softmax(outputs[name].logits), -1)
                 said[name] = (jnp.argmax(outputs[name].logits, -1).astype(jnp.int32), jnp.exp(best))
@@ -102,7 +114,9 @@ class Evaluator:
             kept = about["mask"] > 0
             rows.append(jax.tree.map(lambda x, kept=kept: x[kept], (said, about["label"], about["index"])))
         said, label, index = jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
-        values = {
-            name: {key: self.metrics[key].finish(sums) for key, sums in found.items()} for name, found in total.items()
-        }
-        return Evaluation(values, said, label, index)
+        values, compared = (
+            {who: {key: self.metrics[key].finish(sums) for key, sums in found.items()} for who, found in part.items()}
+            for part in total
+        )
+        values = {name: found | compared.get((name, self.reference), {}) for name, found in values.items()}
+        return Evaluation(values, {pair: compared[pair] for pair in self.pairs}, said, label, index)

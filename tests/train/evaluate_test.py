@@ -33,10 +33,11 @@ def variables():
     return {name: NETWORKS[name].module.init(jax.random.key(i), x) for i, name in enumerate(("teacher", "student"))}
 
 
-def evaluate(batch, devices=1):
+def evaluate(batch, devices=1, reference="teacher", pairs=()):
     mesh = sharding.make_mesh({"data": devices}, jax.devices()[:devices])
     found = {name: metrics.find(name) for name in NAMES}
-    measure = Evaluator(NETWORKS, ["teacher", "student", "both"], found, "teacher", lambda batch: batch, mesh)
+    names = ["teacher", "student", "both"]
+    measure = Evaluator(NETWORKS, names, found, reference, lambda batch: batch, mesh, pairs)
     known = jax.device_put(variables(), sharding.replicated(mesh))
     return measure({}, {}, known, loader.once(split(), batch, toys.CLASSES))
 
@@ -62,6 +63,22 @@ def test_any_batch_on_any_mesh(batch, devices):
             np.testing.assert_allclose(found.values[name][metric], value, rtol=1e-5, err_msg=f"{name} {metric}")
         np.testing.assert_array_equal(found.predictions[name][0], expected.predictions[name][0])
     np.testing.assert_array_equal(found.index, np.arange(ROWS))
+
+
+def test_pairs_are_compared_beside_the_reference_in_the_same_pass():
+    found = evaluate(8, reference="student", pairs=[("teacher", "both"), ("teacher", "student")])
+    said = {name: predicted for name, (predicted, _) in found.predictions.items()}
+    for pair in (("teacher", "both"), ("teacher", "student")):
+        same = (said[pair[0]] == said[pair[1]]).mean()
+        assert found.pairs[pair] == {"agreement": pytest.approx(same, rel=1e-6)}
+    assert found.values["teacher"]["agreement"] == found.pairs["teacher", "student"]["agreement"]
+    assert found.values["student"]["agreement"] == 1.0
+
+
+def test_without_a_reference_only_pairs_are_compared():
+    found = evaluate(8, reference="", pairs=[("student", "teacher")])
+    assert [*found.pairs] == [("student", "teacher")]
+    assert set(NAMES) - set(found.values["student"]) == {"agreement"}
 
 
 def test_only_what_is_asked_for_runs():
