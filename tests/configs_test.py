@@ -1,8 +1,10 @@
 """Every config that ships builds, says what it must, and runs end to end in its smallest form."""
 
 import ast
+import importlib
 import pathlib
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -69,3 +71,36 @@ def test_smoke(file, tmp_path):
 def test_smoke_on_the_real_data(name, tmp_path, tfds_dir):
     flags = [f"--config.data.data_dir={tfds_dir}"]
     assert runs.launched(tmp_path / "run", *flags, config=f"configs/{name}/kd.py:smoke") == 0
+
+
+def modes():
+    path = ROOT / "configs/digits/modes.py"
+    names = [node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)]
+    return names[names.index("kd") : names.index("get_config")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", [name for name in modes() if name not in ("peers", "mnist")])
+def test_every_mode_runs(mode, tmp_path):
+    flags = ["--config.mesh.data=-1"]
+    assert runs.launched(tmp_path / "run", *flags, config=f"configs/digits/modes.py:{mode}-smoke") == 0
+    rows = {row["network"]: row for row in runs.results(tmp_path / "run")}
+    assert {"teacher", "alone"} < rows.keys()
+    assert all(np.isfinite(value) for row in rows.values() for value in row.values() if isinstance(value, float))
+
+
+@pytest.mark.slow
+def test_datasets_teach_across(tmp_path, tfds_dir):
+    flag = f"--config.data.data_dir={tfds_dir}"
+    assert runs.launched(tmp_path / "cross", flag, config="configs/mnist/cross.py:smoke") == 0
+    flag = f"--config.stages.mnist.data.mix.mnist.data_dir={tfds_dir}"
+    assert runs.launched(tmp_path / "mnist", flag, config="configs/digits/modes.py:mnist-smoke") == 0
+
+
+def test_the_page_of_modes_names_every_row():
+    """A mode whose rows are not on the page would be measured and not told."""
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    told = importlib.import_module("modes_told")
+    rows = {name for _, _, rows in told.SECTIONS for name in rows if not name.startswith("cross_")}
+    stages = configs.read("configs/digits/modes.py:all").stages
+    assert rows - {"mnist"} == set(stages.evaluate.evaluate.networks)

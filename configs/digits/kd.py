@@ -62,6 +62,7 @@ def get_config(mode: str = "") -> ConfigDict:
             evaluate=dict(
                 split="test",
                 networks=("teacher", "alone", "distilled", "finetuned"),
+                pairs=("distilled:alone", "finetuned:distilled"),
                 metrics=(
                     "accuracy",
                     "precision",
@@ -70,6 +71,10 @@ def get_config(mode: str = "") -> ConfigDict:
                     "nll",
                     "ece",
                     "agreement",
+                    "kl",
+                    "copied_errors",
+                    "cka",
+                    "per_class",
                     "confusion",
                     "reliability",
                 ),

@@ -1,0 +1,154 @@
+"""The sections of docs/modes.md: title, what the measured numbers say, and the rows with what each is."""
+
+SECTIONS = [
+    (
+        "One teacher",
+        "",
+        {
+            "teacher": "residual network, all labels",
+            "alone": "the student, a hundred labels, no teacher",
+            "kd": "the student taught by `teacher`",
+            "clean": "the same without augmentation",
+        },
+    ),
+    (
+        "Several teachers",
+        "",
+        {
+            "second": "a wide MLP, all labels",
+            "third": "the residual network on images of 16 x 16 pixels, all labels",
+            "mean": "the three averaged",
+            "ensemble": "taught by their mean",
+            "ensemble_confidence": "taught by their mean, weighed by confidence in the label",
+            "several": "taught by each, a term of a third each",
+        },
+    ),
+    (
+        "Peers, without a teacher",
+        "",
+        {
+            "alone": "the control",
+            "mutual": "two different networks teach each other",
+            "mutual_peer": "the other of the two",
+            "codistillation": "by each other's copies of up to 50 steps ago",
+            "peer_ensemble": "by the mean of both",
+        },
+    ),
+    (
+        "The student's own past, and its own depth",
+        "",
+        {
+            "alone": "the control",
+            "ema": "taught by the average of its own weights",
+            "ema_teacher": "that average",
+            "born_again": "taught by `alone`",
+            "born_again_twice": "taught by `born_again`",
+            "deep_alone": "control with two hidden layers",
+            "exits": "its last layer teaches an exit at its first",
+        },
+    ),
+    (
+        "Chains, and both at once",
+        "",
+        {
+            "assistant": "a wide MLP taught by `teacher`, a hundred labels",
+            "assistants": "the student taught by `assistant`",
+            "together": "taught while the teacher learns, without labels of its own, in 400 steps",
+            "together_teacher": "that teacher, drawn to its student",
+        },
+    ),
+    (
+        "A small teacher for a larger student",
+        "",
+        {
+            "alone": "the small teacher, a hundred labels",
+            "large_alone": "the residual network on a hundred labels",
+            "reverse": "the residual network taught by `alone`, no labels",
+            "weak_to_strong": "the same with the confidence term",
+        },
+    ),
+    (
+        "Partitions: four teachers of a quarter of the data each, at random, each from a seed of its own",
+        "",
+        {
+            "expert": "the wide MLP on all the data",
+            "expert_student": "the student taught by it",
+            "own_ensemble": "the four as an ensemble",
+            "own_ensemble_student": "the student taught by it",
+            "own_average": "the average of their weights",
+            "own_average_student": "the student taught by it",
+            "own_aligned": "the average after weight matching",
+            "own_aligned_student": "the student taught by it",
+        },
+    ),
+]
+
+
+def merged(cut: str) -> dict[str, str]:
+    rules = {
+        "ensemble": "the four as an ensemble",
+        "average": "average of weights",
+        "soup": "greedy soup",
+        "fisher": "weighted by Fisher information",
+        "slerp": "spherical average",
+        "task_arithmetic": "task arithmetic about `start`",
+        "ties": "TIES about `start`",
+        "dare": "DARE about `start`",
+    }
+    rows = {"start": "what the four start from: a hundred labels"}
+    for rule, what in rules.items():
+        rows[f"{cut}_{rule}"] = what
+        rows[f"{cut}_{rule}_student"] = "taught by it"
+    return rows
+
+
+SECTIONS += [
+    ("Partitions at random, from a common start, under each merge", "", merged("iid")),
+    ("Partitions by class, from a common start, under each merge", "", merged("class")),
+    (
+        "Teachers that are not networks",
+        "",
+        {
+            "clean": "control: taught by `teacher`, without augmentation",
+            "svm": "a support vector machine, all labels",
+            "svm_student": "taught by it",
+            "forest": "a random forest, all labels",
+            "forest_student": "taught by it",
+            "third_svm": "a support vector machine on a third of the data",
+            "third_forest": "a random forest on another third",
+            "third_network": "the student's network on the last third",
+            "mixed": "these three as an ensemble",
+            "mixed_student": "taught by it",
+        },
+    ),
+    (
+        "Cached teachers",
+        "",
+        {
+            "kd": "the teacher live, a new view in every epoch",
+            "clean": "the teacher live, no augmentation",
+            "cached1": "cached once, no augmentation",
+            "cached8": "cached in eight views, which come again",
+        },
+    ),
+    (
+        "Other data, and no labels",
+        "",
+        {
+            "label_free": "taught on the same images, no labels",
+            "three_classes": "on images of three of the ten classes",
+            "shuffled": "on images with their pixels shuffled",
+            "noise": "on uniform noise",
+            "mnist": "on MNIST's images at 8 x 8 pixels",
+        },
+    ),
+    (
+        "Across datasets, the other way: MNIST's test split",
+        "",
+        {
+            "cross_teacher": "an MLP on 5,000 labelled images of MNIST at 14 x 14 pixels",
+            "cross_same": "a student taught on these images, no labels",
+            "cross_other": "a student taught on the digits of scikit-learn",
+        },
+    ),
+]
