@@ -3,24 +3,25 @@ and the statistics of the training split, and whatever can be wrong with a confi
 
 import dataclasses
 import functools
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import jax
-import numpy as np
 
-from jaxdistill import cast, checks, registry
+from jaxdistill import cast, checks, registry, sweep
 from jaxdistill import config as configs
-from jaxdistill.data import augment, loader, sources
+from jaxdistill.data import augment, loader
+from jaxdistill.data.cache import Cache
+from jaxdistill.data.section import opened, standardisation, training
 from jaxdistill.durations import settings_in_steps
 from jaxdistill.errors import UserError
-from jaxdistill.stage import Stage, is_resident
+from jaxdistill.networks import Look
+from jaxdistill.stage import Stage
 from jaxdistill.train import optim, sharding
 
 
 def complete(config) -> None:
-    """Adds to a locked ConfigDict the fields of the methods, models and optimizers it names, for flags to set.
+    """Adds to a locked ConfigDict the fields of the methods, models, optimizers and sets it names, for flags to set.
 
     In a stage only where it names another than it inherits: what it inherits must not be overwritten by defaults.
     """
@@ -33,6 +34,9 @@ def complete(config) -> None:
                 if kind in entry and (section is config or configs.replaces(entry, above)):
                     member = registry.find(kind, entry[kind])
                     _add(entry, registry.fields(member) | _settings(kind, member))
+        for name, entry in section.get("data", {}).get("mix", {}).items():
+            if hasattr(entry, "items") and (section is config or name not in config.data.mix):
+                _add(entry, configs.MEMBER)
         if "optimizer" in section:
             if not hasattr(section.optimizer, "items"):
                 raise UserError(f"optimizer={section.optimizer!r} is no section, like dict(name='sgd', momentum=0.9)")
@@ -51,10 +55,32 @@ def _add(entry, known: Mapping[str, Any]) -> None:
         for name, value in known.items():
             if name not in entry and value is not None:
                 entry[name] = value
+            elif isinstance(value, Mapping) and hasattr(entry[name], "items"):
+                _add(entry[name], value)
 
 
-def stage(name: str, settings: Mapping[str, Any]) -> Stage:
-    """Builds one stage.
+def stage(name: str, settings: Mapping[str, Any], *known: Any) -> Stage:
+    """Builds one stage, with its lanes where it sweeps; the arguments are those of `single`."""
+    swept = sweep.lanes(name, settings)
+    if not swept:
+        return single(name, settings, *known)
+    each = tuple(single(name, lane, *known) for lane in swept)
+    built = dataclasses.replace(each[0], settings=each[0].settings | {"sweep": settings["sweep"]}, lanes=each)
+    checks.lanes(built)
+    return built
+
+
+def single(
+    name: str,
+    settings: Mapping[str, Any],
+    made_for: Mapping[str, Look] | None = None,
+    caches: Mapping[str, Cache] | None = None,
+) -> Stage:
+    """Builds one stage without lanes.
+
+    Args:
+        made_for: the images that networks with weights were trained on, by name.
+        caches: what cached networks read, by name; it need not be written yet.
 
     Raises:
         UserError: for anything named that is not there and anything set that makes no sense.
@@ -63,66 +89,43 @@ def stage(name: str, settings: Mapping[str, Any]) -> Stage:
     mesh = sharding.make_mesh(settings["mesh"])
     processes = jax.process_count()
     dataset = opened(settings["data"])
-    settings = settings_in_steps(settings, len(dataset.split("train")) / settings["batch"], settings["batch"])
+    train = dataset.split("train")
+    if settings["kind"] != "evaluate":
+        train = training(settings["data"], dataset)
+    settings = settings_in_steps(settings, len(train) / settings["batch"], settings["batch"])
     sharding.check_batch(mesh, settings["batch"], settings["accumulate"], processes)
     sharding.check_rules(settings["sharding"])
-    mean, std = _statistics(_key(settings["data"]))
-    made = cast.networks(settings["networks"], dataset.classes)
+    mean, std = standardisation(settings["data"])
+    look = Look(tuple(dataset.shape), mean, std)
+    named = settings["networks"] or settings["kind"] != "classifier"
+    known = cast.Data(dataset.classes, look, made_for or {}, caches or {})
+    made = cast.networks(settings["networks"], known) if named else {}
     trains = settings["kind"] == "train"
     specs = settings["terms"] if trains else {}
     terms = {n: cast.term(n, spec, settings["steps"], made) for n, spec in specs.items()}
     if trains:
         checks.training(name, settings, made, terms)
     rate = optim.schedule(settings["rate"], settings["steps"])
-    seed, data = settings["seed"], settings["data"]
+    data = settings["data"]
     built = Stage(
         name=name,
         settings=settings,
         dataset=dataset,
+        train=train,
+        look=look,
         networks=made,
         terms=terms,
         tx=optim.optimizer(settings["optimizer"], rate),
         rate=rate,
-        augment=augment.build(
-            data["augment"], seed=seed, classes=dataset.classes, mean=mean, std=std, views=data["views"]
+        augmented=functools.partial(
+            augment.build, data["augment"], classes=dataset.classes, mean=mean, std=std, views=data["views"]
         ),
         prepare=augment.plain(mean, std),
         mesh=mesh,
         part=loader.Part(jax.process_index(), processes),
+        caches=caches or {},
     )
     if settings["kind"] == "components" and not built.fitted:
         raise UserError(f"stage {name!r} fits nothing; it needs a network dict(source='exit', head='components', ...)")
     checks.built(built)
     return built
-
-
-def opened(data: Mapping[str, Any]) -> sources.Dataset:
-    """Opens the dataset of a `data` section; stages of a pipeline share what is decoded."""
-    if not data["name"]:
-        raise UserError(f"no dataset is named; set data.name to one of {[*sources.EMBEDDED]} or a name of TFDS")
-    return _opened(_key(data))
-
-
-def _key(data: Mapping[str, Any]) -> str:
-    shared = ("name", "data_dir", "path", "splits", "size", "resident", "statistics")
-    return json.dumps({key: data[key] for key in shared}, sort_keys=True)
-
-
-@functools.lru_cache(maxsize=4)
-def _opened(key: str) -> sources.Dataset:
-    data = json.loads(key)
-    splits = data["splits"] if any(data["splits"].values()) else None
-    dataset = sources.load(data["name"], data_dir=data["data_dir"], path=data["path"], splits=splits, size=data["size"])
-    dataset.split("train")
-    if not is_resident(data, dataset):
-        return dataset
-    held = {}
-    for role, split in dataset.splits.items():
-        held[role] = split if isinstance(split, sources.Arrays) else sources.Arrays(**split.take(np.arange(len(split))))
-        loader.check_labels(held[role].label, dataset.classes, f"the {role} split of {data['name']}")
-    return dataclasses.replace(dataset, splits=held)
-
-
-@functools.lru_cache(maxsize=4)
-def _statistics(key: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    return loader.statistics(_opened(key).split("train"), json.loads(key)["statistics"])

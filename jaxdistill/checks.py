@@ -1,6 +1,7 @@
 """What makes no sense in a stage although each of its words does; told before anything is compiled."""
 
-from jaxdistill import networks
+from jaxdistill import caching, merging, metrics, networks
+from jaxdistill.data.section import shows_labels
 from jaxdistill.errors import UserError, check_names, unknown
 from jaxdistill.stage import Stage
 from jaxdistill.train import sharding
@@ -10,8 +11,28 @@ from jaxdistill.train.log import RESERVED
 
 def built(stage: Stage) -> None:
     """Raises `UserError` for what a built stage cannot do."""
-    for check in (_check_memories, _check_probes, _check_inputs, _check_classes, _check_evaluate):
+    checks = (
+        _check_measured,
+        _check_memories,
+        _check_probes,
+        _check_inputs,
+        _check_classes,
+        caching.check,
+        merging.check,
+        _check_evaluate,
+    )
+    for check in checks:
         check(stage)
+
+
+def lanes(stage: Stage) -> None:
+    """Raises `UserError` where lanes cannot run side by side."""
+    lengths = [lane.settings["steps"] for lane in stage.lanes]
+    if len(set(lengths)) > 1:
+        raise UserError(
+            f"the lanes of stage {stage.name!r} would have {lengths} steps, as their parts of the data differ in size;"
+            " set steps in place of epochs"
+        )
 
 
 def training(name, settings, made, terms):
@@ -33,6 +54,11 @@ def training(name, settings, made, terms):
     for key, term in terms.items():
         if key in made or key in RESERVED or "/" in key:
             raise UserError(f"a term cannot be named {key!r}; {[*made, *RESERVED]} and names with '/' are taken")
+        if term.method.needs_labels and not shows_labels(settings["data"]):
+            raise UserError(
+                f"term {key!r} learns from labels, and the training data of stage {name!r} show none; leave the term"
+                " out of the stage, or let it see labels (data.unlabelled, data.weight, data.mix.NAME.labels)"
+            )
         if term.method.needs_whole_batch and settings["accumulate"] > 1:
             raise UserError(
                 f"term {key!r} compares the examples of a batch with each other, so"
@@ -43,7 +69,7 @@ def training(name, settings, made, terms):
 
 def _check_memories(built: Stage) -> None:
     """A memory with a row for each training example has that many."""
-    there = len(built.dataset.split("train"))
+    there = len(built.train.whole)
     for name, term in built.terms.items():
         wanted = getattr(term.method, "examples", there)
         if wanted != there:
@@ -76,7 +102,10 @@ def _check_inputs(built: Stage) -> None:
 
 
 def _check_classes(built: Stage) -> None:
-    said = {name: output.logits.shape[-1] for name, output in built.outputs.items()}
+    said = {
+        name: output.logits.shape[-1] if hasattr(output.logits, "shape") else built.networks[name].classes
+        for name, output in built.outputs.items()
+    }
     for name, term in built.terms.items():
         if term.teacher and term.method.same_classes and said[term.student] != said[term.teacher]:
             raise UserError(
@@ -90,20 +119,31 @@ def _check_classes(built: Stage) -> None:
             )
 
 
+def _check_measured(built: Stage) -> None:
+    """What an evaluation names is there."""
+    spec, options = built.settings["evaluate"], [*built.networks]
+    check_names("network in evaluate", spec["networks"], options)
+    check_names("network in evaluate.reference", [spec["reference"]] if spec["reference"] else [], options)
+    for pair in spec["pairs"] if built.settings["kind"] == "evaluate" else ():
+        names = pair.split(":") if isinstance(pair, str) else []
+        if len(names) != 2 or names[0] == names[1]:
+            raise UserError(f"evaluate.pairs has {pair!r}; a pair is 'network:reference', two of {options}")
+        check_names(f"network in {pair!r} of evaluate.pairs", names, options)
+
+
 def _check_evaluate(built: Stage) -> None:
     spec, keep = built.settings["evaluate"], built.settings["checkpoint"]
     final = built.settings["kind"] == "evaluate"
-    check_names("network in evaluate", spec["networks"], built.networks)
-    check_names("network in evaluate.reference", [spec["reference"]] if spec["reference"] else [], built.networks)
     if final or spec["every"]:
         built.dataset.split(spec["split"])
-    again = [name for name in built.measured if isinstance(built.networks[name], networks.Again | networks.Probe)]
+    _check_compared(built, final)
+    looked_at = dict.fromkeys([*built.measured, *(name for pair in built.pairs for name in pair)])
+    again = [name for name in looked_at if isinstance(built.networks[name], networks.Again | networks.Probe)]
     if again:
         raise UserError(f"networks {again} are second looks at a training batch; evaluate what they look again with")
-    blind = [name for name, metric in built.metrics().items() if metric.needs_reference and not built.reference]
-    if final and blind:
-        options = [*built.networks]
-        raise UserError(f"metrics {blind} compare with a reference; set evaluate.reference to one of {options}")
+    sharding.check_batch(built.mesh, built.evaluation_batch, 1, built.part.of)
+    if built.settings["kind"] in caching.KINDS:
+        return
     if keep["keep"] not in ("last", "best"):
         raise unknown("way to keep a checkpoint", keep["keep"], ("last", "best"))
     check_names("evaluated number for checkpoint.by", [keep["by"]] if keep["by"] else [], built.numbers)
@@ -112,4 +152,27 @@ def _check_evaluate(built: Stage) -> None:
             f"stage {built.name!r} is to keep what is best, and evaluates nothing; it needs evaluate.metrics, and a"
             f" split of {sorted(built.dataset.splits)} as evaluate.split, which is {spec['split']!r}"
         )
-    sharding.check_batch(built.mesh, built.evaluation_batch, 1, built.part.of)
+
+
+def _check_compared(built: Stage, final: bool) -> None:
+    """What is compared can be: there are references, and they distinguish the same classes."""
+    spec = built.settings["evaluate"]
+    fidelity = {name: metric for name, metric in built.metrics().items() if metric.needs_reference}
+    if final and fidelity and not built.reference and not spec["pairs"]:
+        raise UserError(
+            f"metrics {[*fidelity]} compare with a reference; set evaluate.reference to one of {[*built.networks]}, or"
+            " evaluate.pairs to some ('network:reference', ...)"
+        )
+    if final and spec["pairs"] and not fidelity and not spec["saliency"]:
+        able = [name for name, metric in metrics.METRICS.items() if metric.needs_reference]
+        raise UserError(f"evaluate.pairs compares nothing; name some of {able} in evaluate.metrics")
+    by_class = [name for name, metric in fidelity.items() if metric.same_classes]
+    compared = [(name, built.reference) for name in built.measured if built.reference] + built.pairs
+    for pair in compared if by_class else ():
+        counts = [built.outputs[name].logits.shape[-1] for name in pair]
+        if counts[0] != counts[1]:
+            raise UserError(
+                f"stage {built.name!r}: metrics {by_class} compare {pair[0]!r} of {counts[0]} classes with {pair[1]!r}"
+                f" of {counts[1]}, which must be the same; leave one of the two out of evaluate.networks and"
+                " evaluate.pairs, name another evaluate.reference, or leave out those metrics"
+            )

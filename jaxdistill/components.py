@@ -14,7 +14,6 @@ import numpy as np
 
 from jaxdistill import core
 from jaxdistill.core import State
-from jaxdistill.data import loader
 from jaxdistill.networks import run
 from jaxdistill.stage import Stage
 from jaxdistill.train import sharding
@@ -77,8 +76,8 @@ def _passes(stage: Stage, known: Mapping[str, Any], function: Callable, means: M
         return found
 
     add = jax.jit(add, out_shardings=sharding.replicated(stage.mesh))
-    split, total = stage.dataset.split("train"), None
-    for batch in loader.once(split, stage.evaluation_batch, stage.dataset.classes, stage.part):
+    total = None
+    for batch in stage.once("train", stage.train):
         found = jax.device_get(add(known, sharding.put(stage.mesh, batch)))
         found = jax.tree.map(lambda x: np.asarray(x, np.float64), found)
         total = found if total is None else jax.tree.map(np.add, total, found)

@@ -10,6 +10,7 @@ epochs or examples (`every_epochs=5`).
 import copy
 import importlib.util
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,9 +36,21 @@ DEFAULTS: dict[str, Any] = {
         "path": "",
         "splits": {"train": "", "validation": "", "test": ""},
         "size": 0,
+        "channels": 0,
+        "mean": (),
+        "std": (),
+        "noise": {"kind": "uniform", "count": 50_000, "seed": 0, "classes": 0},
+        "partition": {"of": 1, "part": 0, "by": "iid", "concentration": 0.5, "seed": 0},
+        "only": (),
+        "subset": {"share": 1.0, "count": 0, "seed": 0},
         "labels": 0,
+        "hide": (),
+        "unlabelled": False,
+        "weight": 1.0,
+        "mix": {},
         "augment": (),
         "views": 1,
+        "cycle": 0,
         "resident": "auto",
         "statistics": 0,
     },
@@ -46,17 +59,50 @@ DEFAULTS: dict[str, Any] = {
         "split": "validation",
         "networks": (),
         "reference": "",
+        "pairs": (),
         "metrics": ("accuracy", "nll"),
+        "saliency": True,
         "batch": 0,
+    },
+    "cache": {
+        "network": "teacher",
+        "what": "logits",
+        "k": 10,
+        "dtype": "float16",
+        "taps": (),
+        "views": 1,
+        "splits": (),
+        "shard": 4096,
+    },
+    "classifier": {"name": "forest", "settings": {}, "floor": 1e-6},
+    "merge": {
+        "networks": (),
+        "into": "merged",
+        "rule": "average",
+        "weights": (),
+        "base": "",
+        "align": False,
+        "density": 0.2,
+        "drop": 0.5,
+        "scale": 1.0,
+        "examples": 0,
+        "split": "validation",
+        "recalibrate": True,
     },
     "checkpoint": {"every": 0, "latest": 2, "keep": "last", "by": ""},
     "log_every": 50,
     "dispatch": 0,
     "mesh": {"data": -1, "fsdp": 1, "tensor": 1},
     "sharding": (),
+    "sweep": {},
     "stages": {},
 }
-"""Every key of a stage with its default; `networks`, `terms`, `stages`, `optimizer` and `rate` are open."""
+"""Every key of a stage with its default; `networks`, `terms`, `stages`, `optimizer`, `rate` and `sweep` are open."""
+
+MEMBER: dict[str, Any] = {
+    key: DEFAULTS["data"][key] for key in ("name", "data_dir", "path", "splits", "size", "channels", "noise", "weight")
+} | {"labels": False}
+"""Every key of a set that is mixed in, `data.mix.NAME`, with its default."""
 
 LEAST = {
     "seed": 0,
@@ -65,8 +111,14 @@ LEAST = {
     "log_every": 0,
     "dispatch": 0,
     "data.size": 0,
+    "data.channels": 0,
     "data.labels": 0,
     "data.views": 1,
+    "data.cycle": 0,
+    "merge.examples": 0,
+    "cache.k": 1,
+    "cache.views": 1,
+    "cache.shard": 1,
     "data.statistics": 0,
     "evaluate.every": 0,
     "evaluate.batch": 0,
@@ -74,7 +126,7 @@ LEAST = {
     "checkpoint.latest": 1,
 }
 
-MERGED = ("data", "evaluate", "checkpoint", "mesh")
+MERGED = ("data", "evaluate", "checkpoint", "mesh", "cache", "classifier", "merge")
 SCHEDULES = ("rate", "weight")
 
 
@@ -223,7 +275,7 @@ def _check_section(kind: str, name: str, value: Any, known: Mapping[str, Any]) -
     for key, inner in value.items():
         if key not in known and bare(key) not in known:
             raise unknown(kind, f"{name}.{key}", [f"{name}.{option}" for option in known])
-        if isinstance(known.get(key), Mapping):
+        if known.get(key) and isinstance(known[key], Mapping):  # one that is empty is open
             _check_section(kind, f"{name}.{key}", inner, known[key])
 
 
@@ -236,7 +288,13 @@ def stages(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     shared = {key: value for key, value in config.items() if key != "stages"}
     named = config.get("stages") or {"train": {}}
     written = {name: _inherit(name, shared, own) for name, own in named.items()}
+    for stage in written.values():
+        if stage.get("kind") == "classifier":  # it has no networks, whatever the top level names
+            stage["networks"] = {}
+            stage["evaluate"] |= {"networks": (), "reference": "", "pairs": ()}
     for name, stage in written.items():
+        if "data" in stage:
+            stage["data"] = stage["data"] | {"mix": _members(name, stage["data"]["mix"])}
         check_settings(name, stage)
     names = in_order("stage", {name: [other for _, other in needs(stage)] for name, stage in written.items()})
     return {name: written[name] for name in names}
@@ -257,6 +315,18 @@ def _inherit(stage: str, shared: Mapping[str, Any], own: Mapping[str, Any]) -> d
     return whole
 
 
+def _members(stage: str, mix: Any) -> dict[str, dict[str, Any]]:
+    """Fills in what the entries of `data.mix` do not say."""
+    check_kind(f"stage {stage!r}: data.mix", mix, {})
+    for name, entry in mix.items():
+        full = f"data.mix.{name}"
+        _check_section(f"config key of stage {stage!r}", full, entry, MEMBER)
+        check_settings(stage, entry, MEMBER, f"{full}.")
+        for key in {"size", "channels", "weight"} & {*entry}:
+            check_least(f"stage {stage!r}: {full}.{key}", entry[key], 0)
+    return {name: _overlay(MEMBER, entry) for name, entry in mix.items()}
+
+
 def _entry(stage: str, key: str, name: str, entry: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(entry, Mapping):
         raise UserError(f"stage {stage!r}: {key} are named sections; {name!r} is {entry!r}")
@@ -269,7 +339,13 @@ def _entry(stage: str, key: str, name: str, entry: Mapping[str, Any], shared: Ma
 
 
 def replaces(entry: Mapping[str, Any], inherited: Mapping[str, Any]) -> bool:
-    """Whether an entry names another model or method than it would inherit, whose keys are then not its own."""
+    """Whether an entry names another model or method than it would inherit, whose keys are then not its own.
+
+    One that is cached has no model, and one that has a model no cache.
+    """
+    kinds = (entry.get("source", inherited.get("source")), inherited.get("source"))
+    if inherited and kinds.count("cached") == 1:
+        return True
     return any(key in entry and entry[key] != inherited.get(key) for key in ("model", "method"))
 
 
@@ -283,7 +359,7 @@ def check_settings(
             check_kind(f"stage {stage!r}: {full}", value, () if isinstance(value, (tuple, list)) else 0.0)
         elif key in known and key not in ("rate", "stages"):
             check_kind(f"stage {stage!r}: {full}", value, known[key])
-            if isinstance(known[key], dict) and key in MERGED:
+            if known[key] and isinstance(known[key], dict) and (key in MERGED or name):
                 check_settings(stage, value, known[key], f"{full}.")
         if full in LEAST:
             check_least(f"stage {stage!r}: {full}", value, LEAST[full])
@@ -301,12 +377,13 @@ def _overlay(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any
 
 
 def needs(stage: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The `(network, stage)` pairs of a stage's networks whose weights another stage makes."""
+    """The `(network, stage)` pairs of a stage's networks whose weights, or answers, another stage makes."""
     found = []
     for name, network in stage["networks"].items():
-        weights = network.get("weights") or ""
-        if isinstance(weights, str) and weights.startswith("stage:"):
-            found.append((name, weights.removeprefix("stage:").partition("#")[0]))
+        for key in ("weights", "cache"):
+            place = network.get(key) or ""
+            if isinstance(place, str) and place.startswith("stage:"):
+                found.append((name, re.split("[#@]", place.removeprefix("stage:"))[0]))
     return found
 
 

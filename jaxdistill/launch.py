@@ -53,7 +53,7 @@ def _main(argv: list[str]) -> None:
     join(values)
     import jax
 
-    from jaxdistill import pipeline, plan, report
+    from jaxdistill import pipeline, plan, report, table
 
     plain = config.to_dict()
     if values["plan"].value:
@@ -66,7 +66,7 @@ def _main(argv: list[str]) -> None:
     if jax.process_index() == 0:
         if (workdir / "results.json").exists():  # a config may train and leave the evaluating to another
             report.write(workdir)
-            print(f"\n{report.table(report.read_results(workdir))}\n")
+            print(f"\n{table.plain(report.read_results(workdir))}\n")
         _tell(workdir)
 
 

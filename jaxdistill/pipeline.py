@@ -11,18 +11,14 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
-from jaxdistill import build, components, environment, metrics, weights
+from jaxdistill import build, caching, classifier, components, environment, merging, saliency, training, weights
 from jaxdistill import config as configs
-from jaxdistill.data import loader
-from jaxdistill.errors import TrainingFailed, UserError, unknown
-from jaxdistill.results import write_results
-from jaxdistill.stage import Stage, is_resident
+from jaxdistill.data.cache import Cache
+from jaxdistill.errors import UserError, unknown
+from jaxdistill.networks import Look
+from jaxdistill.results import disagreements, write_results
+from jaxdistill.stage import Stage
 from jaxdistill.train import sharding
-from jaxdistill.train.checkpoint import Checkpoints
-from jaxdistill.train.evaluate import Evaluator
-from jaxdistill.train.init import compiler_options
-from jaxdistill.train.loop import Job, fit
-from jaxdistill.train.step import make_step
 
 
 def prepare(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, Stage]:
@@ -31,10 +27,17 @@ def prepare(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, Stage
     Raises:
         UserError: for anything that would stop the run later.
     """
-    stages = {name: build.stage(name, settings) for name, settings in configs.stages(config).items()}
+    stages: dict[str, Stage] = {}
+    for name, settings in configs.stages(config).items():
+        caches = caching.named(name, settings, stages, workdir)
+        stages[name] = build.stage(name, settings, _made_for(stages, settings, workdir), caches)
     for stage in stages.values():
         if stage.settings["kind"] not in KINDS:
             raise unknown(f"kind of stage {stage.name!r}", stage.settings["kind"], KINDS)
+        if stage.settings["kind"] in caching.KINDS:
+            caching.header(stage, {})
+        if stage.settings["kind"] == "classifier":
+            classifier.make(stage)
         for name, spec in stage.settings["networks"].items():
             if name in _strangers(stage) and not spec.get("weights"):
                 raise UserError(f"stage {stage.name!r} does not train network {name!r}; set its weights, 'stage:NAME'")
@@ -47,10 +50,34 @@ def prepare(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, Stage
     return stages
 
 
+def _made_for(stages: Mapping[str, Stage], settings: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, Look]:
+    """The images that the networks of a stage were trained on, of those that start from weights."""
+    found = {}
+    for name, spec in settings["networks"].items():
+        start = spec.get("weights") or ""
+        if not isinstance(start, str) or not start:
+            continue
+        if start.startswith("stage:"):
+            source, wanted = _wanted(stages, start, name)
+            look = stages[source].looks.get(wanted)
+        else:
+            look = weights.look(weights.locate(start, name, workdir))
+        found |= {name: look} if look else {}
+    return found
+
+
+def _wanted(stages: Mapping[str, Stage], start: str, name: str) -> tuple[str, str]:
+    """The stage and the network in it that `stage:NAME#NETWORK` means for the network `name`."""
+    source, wanted, _ = weights.parse(start.removeprefix("stage:"))
+    saved = stages[source].saved
+    return source, wanted or (name if name in saved or len(saved) != 1 else saved[0])
+
+
 def _strangers(stage: Stage) -> list[str]:
     """The networks whose variables must come from elsewhere."""
     kind = stage.settings["kind"]
-    return [n for n in stage.fresh if n not in stage.fitted and (kind != "train" or stage.networks[n].frozen)] + [
+    others = [n for n in stage.fresh if n not in stage.fitted and not stage.networks[n].given]
+    return [n for n in others if kind != "train" or stage.networks[n].frozen] + [
         n for n in stage.fitted if kind != "components"
     ]
 
@@ -77,12 +104,12 @@ def _check_start(stages, stage, name, spec, workdir):
     if not spec["weights"].startswith("stage:"):
         weights.read(weights.locate(spec["weights"], name, workdir), _placed(stage, {name: shapes})[name])
         return
-    source, _, wanted = spec["weights"].removeprefix("stage:").partition("#")
-    made = stages[source].fresh
-    saved = stages[source].saved
-    wanted = wanted or (name if name in saved or len(saved) != 1 else saved[0])
-    if wanted not in saved:
-        raise unknown(f"trained network in stage {source!r}", wanted, saved)
+    source, wanted = _wanted(stages, spec["weights"], name)
+    made = stages[source].made
+    if wanted not in stages[source].saved:
+        raise unknown(f"trained network in stage {source!r}", wanted, stages[source].saved)
+    lane, lanes = weights.parse(spec["weights"])[2], len(stages[source].lanes)
+    weights.check_lane(f"stage {stage.name!r}: {spec['weights']} for network {name!r}", lane, lanes)
     weights.check_same(f"stage {stage.name!r}: {spec['weights']} for network {name!r}", made[wanted], shapes)
 
 
@@ -103,6 +130,7 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path, say: Callable[[str], N
         if _is_done(stage, workdir):
             say(f"stage {name}: done before")
             continue
+        caching.verify(stage, workdir)
         began = time.perf_counter()
         done = KINDS[stage.settings["kind"]](stage, workdir, say)
         if jax.process_index() == 0:
@@ -115,6 +143,8 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path, say: Callable[[str], N
 
 def _is_done(stage: Stage, workdir: pathlib.Path) -> bool:
     done = (workdir / stage.name / weights.DONE).exists()
+    if done and stage.settings["kind"] in caching.KINDS:
+        return caching.is_whole(_cache(stage, workdir))
     return done and (stage.settings["kind"] != "evaluate" or (workdir / "results.json").exists())
 
 
@@ -129,85 +159,26 @@ def starts(stage: Stage, workdir: pathlib.Path) -> dict[str, Any]:
     """Reads the variables of the networks that do not start at random."""
     named = {name: spec["weights"] for name, spec in stage.settings["networks"].items() if spec.get("weights")}
     shapes = _placed(stage, {name: shape for name, shape in stage.fresh.items() if name in named})
-    return {name: weights.read(weights.locate(named[name], name, workdir), shapes[name]) for name in named}
+    read = {name: weights.read(weights.locate(named[name], name, workdir), shapes[name]) for name in named}
+    brought = {name: source.given for name, source in stage.networks.items() if source.given}
+    return read | jax.device_put(brought, sharding.replicated(stage.mesh))
 
 
 def train(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None]) -> dict[str, Any]:
-    """Trains, evaluates and saves one stage; resumes where its folder has a checkpoint."""
-    settings, folder = stage.settings, workdir / stage.name
-    shapes = stage.shapes
-    rules = sharding.matching(settings["sharding"], shapes)
-    placed = sharding.shardings(stage.mesh, shapes, rules)
-    init = jax.jit(stage.initial, out_shardings=placed, compiler_options=compiler_options())
-    state, frozen = init(starts(stage, workdir))
-    best = settings["checkpoint"]["by"] or next(iter(stage.numbers), "")
-    mode = metrics.find(best.rpartition("/")[2]).better if best else "max"
-    job = Job(
-        stage=stage.name,
-        step=make_step(stage.networks, stage.terms, stage.tx, stage.augment, settings["accumulate"]),
-        loader=stage.loader(),
-        mesh=stage.mesh,
-        placed=placed[0],
-        steps=settings["steps"],
-        batch=settings["batch"],
-        examples=len(stage.train),
-        rate=stage.rate,
-        evaluate=_evaluation(stage, frozen) if stage.measured else None,
-        evaluate_every=settings["evaluate"]["every"],
-        log_every=settings["log_every"],
-        save_every=settings["checkpoint"]["every"],
-        dispatch=settings["dispatch"] or _dispatch(stage),
-    )
-    with Checkpoints(folder, best, mode, settings["checkpoint"]["latest"]) as kept:
-        if kept.steps:
-            like = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes[0], placed[0])
-            state = kept.restore(kept.steps[-1], like)
-            say(f"stage {stage.name}: resumes at step {kept.steps[-1]} of {job.steps}")
-        about = {"stage": stage.name, "networks": sorted(stage.saved)}
-        fit(job, state, frozen, kept, workdir, about)
-        if settings["checkpoint"]["keep"] == "last":
-            return {"step": job.steps, "kept": "last"}
-        if kept.best() is None:
-            raise TrainingFailed(f"stage {stage.name!r} is to keep what is best by {best}, which was never finite")
-        return {"step": kept.best(), "kept": "best", "by": best}
-
-
-def _dispatch(stage: Stage) -> int:
-    # On a CPU a scan over steps gains nothing; elsewhere small models wait for dispatch.
-    resident = is_resident(stage.settings["data"], stage.dataset)
-    return 1 if jax.default_backend() == "cpu" or not resident else 32
-
-
-def _evaluator(stage: Stage) -> tuple[Evaluator, Callable]:
-    """What measures a stage's networks, and what makes the batches of its split."""
-    measure = Evaluator(stage.networks, stage.measured, stage.metrics(), stage.reference, stage.prepare, stage.mesh)
-    split = stage.dataset.split(stage.settings["evaluate"]["split"])
-    return measure, lambda: loader.once(split, stage.evaluation_batch, stage.dataset.classes, stage.part)
-
-
-def _evaluation(stage: Stage, frozen: Any) -> Callable:
-    measure, batches = _evaluator(stage)
-
-    def evaluate(state) -> dict[str, Any]:
-        found = measure(state.params, state.variables, frozen, batches())
-        numbers = {
-            f"{name}/{metric}": value
-            for name, values in found.values.items()
-            for metric, value in values.items()
-            if isinstance(value, float)
-        }
-        return {"split": stage.settings["evaluate"]["split"]} | numbers
-
-    return evaluate
+    """Trains networks."""
+    return training.run(stage, starts(stage, workdir), workdir, say)
 
 
 def evaluate(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None]) -> dict[str, Any]:
     """Measures finished networks on a split and writes the results of the run."""
-    measure, batches = _evaluator(stage)
+    measure, batches = training.evaluator(stage)
     known = starts(stage, workdir)
     found = measure({}, {}, known, batches())
+    looked = None
+    if stage.settings["evaluate"]["saliency"]:
+        looked = saliency.find(stage, known, found.index[disagreements(stage, found)])
     if jax.process_index() == 0:
-        write_results(workdir, stage, found)
+        write_results(workdir, stage, found, looked)
     return {"examples": len(found.label), "split": stage.settings["evaluate"]["split"]}
 
 
@@ -219,5 +190,39 @@ def fit_components(stage: Stage, workdir: pathlib.Path, say: Callable[[str], Non
     return done
 
 
-KINDS = {"train": train, "evaluate": evaluate, "components": fit_components}
+def merge(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None]) -> dict[str, Any]:
+    """Merges finished networks into one."""
+    done = merging.run(stage, starts(stage, workdir), workdir / stage.name)
+    of = ", ".join(done.get("kept_by_soup", done["networks"]))
+    say(f"stage {stage.name}: {done['into']!r} is made of {of} by {done['rule']}")
+    return done
+
+
+def cache(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None]) -> dict[str, Any]:
+    """Writes what a finished network says about every example."""
+    return caching.fill(_cache(stage, workdir), lambda: caching.network(stage, starts(stage, workdir)), say)
+
+
+def _cache(stage: Stage, workdir: pathlib.Path) -> Cache:
+    """The cache that a stage makes, by those that answer now."""
+    by = classifier.told(stage) if stage.settings["kind"] == "classifier" else caching.answers_by(stage, workdir)
+    return caching.of_stage(stage, by, workdir)
+
+
+def fit_classifier(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None]) -> dict[str, Any]:
+    """Fits a classifier, and writes what it says about every example."""
+    done = classifier.run(stage, _cache(stage, workdir), say)
+    if "accuracy" in done:
+        say(f"stage {stage.name}: accuracy {done['accuracy']:.4f} on the {done['split']} split")
+    return done
+
+
+KINDS = {
+    "train": train,
+    "evaluate": evaluate,
+    "components": fit_components,
+    "merge": merge,
+    "cache": cache,
+    "classifier": fit_classifier,
+}
 """kind of stage -> what runs it: `(stage, workdir, say) -> facts for done.json`."""

@@ -6,13 +6,14 @@ from typing import Any
 
 import jax
 
-from jaxdistill import core, pipeline
+from jaxdistill import caching, core, lanes, pipeline, sweep
 from jaxdistill.core import path_name
+from jaxdistill.data import loader
+from jaxdistill.data.section import described
 from jaxdistill.results import cost
-from jaxdistill.stage import Stage, is_resident
+from jaxdistill.stage import Stage
 from jaxdistill.train import sharding
 from jaxdistill.train.loop import dispatcher
-from jaxdistill.train.step import make_step
 
 
 def show(config: Mapping[str, Any], workdir: pathlib.Path) -> None:
@@ -30,32 +31,58 @@ def describe(stage: Stage) -> list[str]:
     settings, data = stage.settings, stage.settings["data"]
     trains = settings["kind"] == "train"
     split = "train" if trains else settings["evaluate"]["split"]
-    examples = len(stage.dataset.split(split))
+    examples = len(stage.train if trains else stage.dataset.split(split))
     lines = [f"\nstage {stage.name} ({settings['kind']})"]
     shape, classes = stage.dataset.shape, stage.dataset.classes
     lines += [f"  data: {data['name']} {split}, {examples:,} examples of {shape}, {classes} classes"]
     if trains:
         epochs = settings["steps"] * settings["batch"] / examples
-        where = "resident on the device" if is_resident(data, stage.dataset) else "streamed"
-        lines[-1] += f", {where}" + (f", {data['labels']} labels of each class" if data["labels"] else "")
+        where = "resident on the device" if stage.resident else "streamed"
+        lines[-1] += f", {where}" + (f", views come again after {stage.cycle}" if stage.cycle else "")
+        lines[-1] += "".join(f", {words}" for words in described(data))
         lines += [f"  {settings['steps']:,} steps of {settings['batch']} ({epochs:.4g} epochs)"]
         lines += [f"  augment: {', '.join(data['augment']) or 'nothing'}; views {data['views']}"]
     lines += ["  networks:"]
     said = stage.outputs
     for name, source in stage.networks.items():
         parameters, flops = cost(stage, name)
-        start = settings["networks"][name].get("weights", "")
+        start = settings["networks"][name].get("weights") or settings["networks"][name].get("cache", "")
         kind = type(source).__name__.lower() + (f" from {start}" if start else "")
         lines += [f"    {name}: {kind}, {parameters:,} parameters, {flops:,} FLOPs per example"]
         taps = ", ".join(f"{tap} {tuple(x.shape[1:])}" for tap, x in said[name].taps.items())
-        lines += [f"      logits {tuple(said[name].logits.shape[1:])}; taps {taps or 'none'}"]
-    return lines + (_training(stage) if trains else [])
+        lines += [f"      logits {_logits(said[name].logits)}; taps {taps or 'none'}"]
+    if settings["kind"] == "merge":
+        return lines + _merge(settings["merge"])
+    return lines + (_training(stage) if trains else _cache(stage) if settings["kind"] in caching.KINDS else [])
+
+
+def _merge(spec: Mapping[str, Any]) -> list[str]:
+    aligned = ", aligned" if spec["align"] else ""
+    about = f", about {spec['base']}" if spec["base"] else ""
+    return [f"  merge: {spec['rule']} of {', '.join(spec['networks'])}{aligned}{about}, as {spec['into']!r}"]
+
+
+def _cache(stage: Stage) -> list[str]:
+    header = caching.header(stage, {})
+    splits = " + ".join(f"{role} {n:,} x {views}" for role, (n, views) in header.splits.items())
+    arrays = ", ".join(f"{name} {list(shape)} {dtype}" for name, (shape, dtype) in header.arrays.items())
+    size = header.record.itemsize
+    return [f"  cache: {splits} = {header.records:,} records of {size:,} B ({arrays}): {_size(header.bytes)}"]
+
+
+def _logits(said) -> str:
+    if hasattr(said, "shape"):
+        return str(tuple(said.shape[1:]))
+    return f"of the likeliest {said.values.shape[-1]} classes {tuple(said.values.shape[1:])}, and of the rest"
 
 
 def _training(stage: Stage) -> list[str]:
     settings = stage.settings
-    state, frozen = stage.shapes
-    lines = ["  terms:"]
+    state, _ = stage.shapes
+    swept = dict(sweep.leaves(settings["sweep"]))
+    told = ", ".join(f"{name} {tuple(values)}" for name, values in swept.items())
+    lines = [f"  {len(stage.lanes)} lanes side by side: {told}"] if swept else []
+    lines += ["  terms:"]
     for name, term in stage.terms.items():
         towards = f" <- {term.teacher}" if term.teacher else ""
         weights = sorted({float(term.weight(0)), float(term.weight(settings["steps"]))})
@@ -63,11 +90,11 @@ def _training(stage: Stage) -> list[str]:
         own = {"params": state.params.get(name, {}), **state.variables.get(name, {})}
         for path, leaf in jax.tree_util.tree_leaves_with_path(own):
             lines += [f"      {path_name(path)} {tuple(leaf.shape)} {leaf.dtype}"]
-    placed = sharding.shardings(stage.mesh, (state, frozen), sharding.matching(settings["sharding"], (state, frozen)))
+    (every, frozen), placed = lanes.shapes(stage), lanes.placed(stage)
     bytes_held = {
-        "parameters": sharding.bytes_per_device(stage.mesh, state.params, placed[0].params),
-        "other variables": sharding.bytes_per_device(stage.mesh, state.variables, placed[0].variables),
-        "optimizer": sharding.bytes_per_device(stage.mesh, state.opt_state, placed[0].opt_state),
+        "parameters": sharding.bytes_per_device(stage.mesh, every.params, placed[0].params),
+        "other variables": sharding.bytes_per_device(stage.mesh, every.variables, placed[0].variables),
+        "optimizer": sharding.bytes_per_device(stage.mesh, every.opt_state, placed[0].opt_state),
         "frozen": sharding.bytes_per_device(stage.mesh, frozen, placed[1]),
     }
     memory = compile_step(stage).memory_analysis()
@@ -84,18 +111,17 @@ def _training(stage: Stage) -> list[str]:
 
 def compile_step(stage: Stage):
     """Compiles one step from shapes alone."""
-    (state, frozen), settings = stage.shapes, stage.settings
-    placed = sharding.shardings(stage.mesh, (state, frozen), sharding.matching(settings["sharding"], (state, frozen)))
-    loader = stage.loader()
-    step = make_step(stage.networks, stage.terms, stage.tx, stage.augment, settings["accumulate"])
-    whole, rows = sharding.replicated(stage.mesh), sharding.over_rows(stage.mesh)
-    held = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole) for name, x in loader.held.items()}
+    (state, frozen), placed = lanes.shapes(stage), lanes.placed(stage)
+    raw = (loader.Resident if stage.resident else loader.Streamed).raw
+    beside = (len(stage.lanes),) if stage.lanes else ()
+    whole, rows = sharding.replicated(stage.mesh), sharding.over_rows(stage.mesh, len(beside))
+    held = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole) for name, x in stage.held.items()}
     fed = {name: x for name, x in stage.raw.items() if name not in held and name != "mask"}
-    fed = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=rows) for name, x in fed.items()}
+    fed = {name: jax.ShapeDtypeStruct((*beside, *x.shape), x.dtype, sharding=rows) for name, x in fed.items()}
     state, frozen = jax.tree.map(
         lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), (state, frozen), placed
     )
-    return dispatcher(step, loader.raw, stage.mesh, placed[0], 1).lower(state, frozen, held, fed).compile()
+    return dispatcher(lanes.step(stage), raw, stage.mesh, placed[0], 1).lower(state, frozen, held, fed).compile()
 
 
 def _size(number: int) -> str:

@@ -1,20 +1,26 @@
 """Weights of one network out of a checkpoint: `stage:NAME`, the folder of a stage, or one checkpoint in it.
 
 `weights="stage:distil"` takes the network of the same name from that stage of this run;
-`"stage:distil#student"` names it; `"runs/other/teacher"` and `"runs/other/teacher/checkpoints/1200"` are
-folders. A stage that is done says in its `done.json` which step it stands by.
+`"stage:distil#student"` names it; `"stage:parts#teacher@2"` is that of lane 2, where the stage trained several;
+`"runs/other/teacher"` and `"runs/other/teacher/checkpoints/1200"` are folders. A stage that is done says in its
+`done.json` which step it stands by.
 """
 
 import dataclasses
+import hashlib
+import json
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import jax
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxdistill import core
 from jaxdistill.environment import read_json
 from jaxdistill.errors import UserError, unknown
+from jaxdistill.networks import Look
 from jaxdistill.train import checkpoint
 
 DONE = "done.json"
@@ -22,11 +28,29 @@ DONE = "done.json"
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where a network's weights are: a `checkpoints` folder, a step in it, and the network's name there."""
+    """Where a network's weights are: a `checkpoints` folder, a step in it, the network's name there, and its lane."""
 
     folder: pathlib.Path
     step: int
     network: str
+    lane: int | None = None
+
+
+def parse(weights: str) -> tuple[str, str, int | None]:
+    """Takes `PLACE#NETWORK@LANE` apart; the network is "" and the lane `None` where they are not named."""
+    path, _, rest = weights.partition("#")
+    whole = re.fullmatch(r"(.*)@(\d+)", rest or path)
+    if not whole:
+        return path, rest, None
+    return (path, whole[1], int(whole[2])) if rest else (whole[1], "", int(whole[2]))
+
+
+def check_lane(what: str, lane: int | None, lanes: int) -> None:
+    """Raises `UserError` where a lane is named and there are none, or the other way round."""
+    if lanes and (lane is None or lane >= lanes):
+        raise UserError(f"{what} was trained in {lanes} lanes; name one, from ...@0 to ...@{lanes - 1}")
+    if not lanes and lane is not None:
+        raise UserError(f"{what} was not trained in lanes; leave out @{lane}")
 
 
 def locate(weights: str, network: str, workdir: pathlib.Path) -> Place:
@@ -35,7 +59,7 @@ def locate(weights: str, network: str, workdir: pathlib.Path) -> Place:
     Raises:
         UserError: where there is none, or it holds several networks and none of that name.
     """
-    path, _, wanted = weights.partition("#")
+    path, wanted, lane = parse(weights)
     folder = workdir / path.removeprefix("stage:") if path.startswith("stage:") else pathlib.Path(path).expanduser()
     if folder.parent.name == checkpoint.FOLDER and folder.name.isdigit():
         root, step = folder.parent, int(folder.name)
@@ -57,7 +81,9 @@ def locate(weights: str, network: str, workdir: pathlib.Path) -> Place:
         wanted = network if network in held or len(held) != 1 else held[0]
     if wanted not in held:
         raise unknown(f"network in {root / str(step)}", wanted, held)
-    return Place(root, step, wanted)
+    told = checkpoint.about(root, step).get("about", {})
+    check_lane(f"weights={weights!r} of network {network!r}", lane, told.get("lanes", 0))
+    return Place(root, step, wanted, lane)
 
 
 def _networks_in(folder: pathlib.Path, step: int) -> list[str]:
@@ -65,6 +91,12 @@ def _networks_in(folder: pathlib.Path, step: int) -> list[str]:
     if "networks" not in told:
         raise UserError(f"the checkpoint of step {step} in {folder} does not say which networks it holds; is it ours?")
     return sorted(told["networks"])
+
+
+def look(place: Place) -> Look | None:
+    """The images that a network was trained on, as its checkpoint tells; `None` where it does not."""
+    told = checkpoint.about(place.folder, place.step).get("about", {}).get("looks", {}).get(place.network)
+    return Look(*(tuple(told[key]) for key in ("shape", "mean", "std"))) if told else None
 
 
 def read(place: Place, shapes: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,9 +111,19 @@ def read(place: Place, shapes: Mapping[str, Any]) -> dict[str, Any]:
     """
     names = _names(place, shapes)
     wanted = {names[name]: struct for name, struct in checkpoint.flatten_structs(shapes).items()}
+    if place.lane is not None:
+        lanes = checkpoint.about(place.folder, place.step)["about"]["lanes"]
+        wanted = {name: _in_lanes(struct, lanes) for name, struct in wanted.items()}
     own = (f"params.{place.network}.", f"variables.{place.network}.")
     flat = checkpoint.read(place.folder, place.step, wanted, prefixes=own)
+    if place.lane is not None:
+        flat = {name: x[place.lane] for name, x in flat.items()}
     return checkpoint.unflatten({name: flat[stored] for name, stored in names.items()}, shapes)
+
+
+def _in_lanes(struct: jax.ShapeDtypeStruct, lanes: int) -> jax.ShapeDtypeStruct:
+    placed = struct.sharding and NamedSharding(struct.sharding.mesh, PartitionSpec(None, *struct.sharding.spec))
+    return jax.ShapeDtypeStruct((lanes, *struct.shape), struct.dtype, sharding=placed)
 
 
 def _names(place: Place, shapes: Mapping[str, Any]) -> dict[str, str]:
@@ -106,3 +148,18 @@ def check_same(what: str, made: Mapping[str, Any], wanted: Mapping[str, Any]) ->
     lines = checkpoint.mismatch(there, expected)
     if lines:
         raise UserError(f"{what} is another network; expected (-) and there (+):\n  " + "\n  ".join(lines))
+
+
+def fingerprint(place: Place) -> str:
+    """A digest of a network's weights, whatever it is called, from those that its checkpoint tells; reads no array."""
+    told = checkpoint.about(place.folder, place.step)
+    starts = (f"params.{place.network}.", f"variables.{place.network}.")
+    own = {
+        name.removeprefix(start).replace("params.", "", 1) if start == starts[1] else name.removeprefix(start): digest
+        for name, digest in told["digests"].items()
+        for start in starts
+        if name.startswith(start)
+    }
+    more = {key: str(x) for key, x in dataclasses.asdict(place).items() if key not in ("folder", "step", "network")}
+    more["look"] = str(look(place))
+    return hashlib.sha256(json.dumps([own, more], sort_keys=True).encode()).hexdigest()[:16]

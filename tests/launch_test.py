@@ -109,8 +109,19 @@ MISTAKES = {
     "measured without weights": ("c.stages.evaluate.networks.student.weights = ''", "'student'"),
     "reference": (
         "c.stages.evaluate.networks = dict(student=dict(source='frozen', weights='stage:distil'));"
-        "c.stages.evaluate.evaluate.networks = ('student',)",
-        "metrics ['agreement'] compare with a reference",
+        "c.stages.evaluate.evaluate.networks = ('student',); c.stages.evaluate.evaluate.pairs = ()",
+        "metrics ['agreement', 'kl'] compare with a reference",
+    ),
+    "pair": ("c.stages.evaluate.evaluate.pairs = ('slow',)", "a pair is 'network:reference'"),
+    "pair with itself": ("c.stages.evaluate.evaluate.pairs = ('slow:slow',)", "a pair is 'network:reference'"),
+    "pair's network": ("c.stages.evaluate.evaluate.pairs = ('slow:techer',)", "'techer'; did you mean 'teacher'"),
+    "pairs of nothing": (
+        "c.stages.evaluate.evaluate.metrics = ('accuracy',)",
+        "evaluate.pairs compares nothing; name some of ['agreement', ",
+    ),
+    "reference's classes": (
+        "c.stages.evaluate.networks.slow.classes = 7",
+        "compare 'slow' of 7 classes with 'teacher' of 10",
     ),
     "best by a table": ("c.stages.distil.checkpoint.by = 'student/confusion'", "'student/confusion'"),
     "best of nothing": ("c.evaluate.metrics = (); c.stages.distil.checkpoint.by = ''", "evaluates nothing"),

@@ -42,6 +42,10 @@ def test_what_a_run_leaves(whole, capsys):
     assert "slow" in page
     predictions = np.load(whole / "predictions.npz")
     assert len(predictions["label"]) == 360
+    pairs = json.loads((whole / "evaluation.json").read_text())["pairs"]
+    found = [("student", "teacher"), ("slow", "teacher"), ("slow", "student")]
+    assert [(pair["network"], pair["reference"]) for pair in pairs] == found
+    assert pairs[0]["kl"] == rows[1]["kl"] > 0
     accuracy = (predictions["prediction/student"] == predictions["label"]).mean()
     np.testing.assert_allclose(rows[1]["accuracy"], accuracy, rtol=1e-6)
 

@@ -88,7 +88,7 @@ def fit(
         TrainingFailed: where a loss, a gradient or a weight is not finite, naming the term and the step.
         Interrupted: after SIGTERM or Ctrl-C, when the state is saved.
     """
-    start = int(jax.device_get(state.step))
+    start = int(np.max(jax.device_get(state.step)))  # of lanes, all have one number
     log = Log(workdir, job.stage, start)
     bar = Bar(job.stage, start, job.steps)
     try:
@@ -108,7 +108,7 @@ def _loop(job, state, frozen, checkpoints, watch, stop, about) -> State:
     done = watch.start
     while done < job.steps:
         count = job.dispatch if _boundary(job, done) - done >= job.dispatch else 1
-        fed = sharding.put(job.mesh, *_stack(feeds, count))
+        fed = sharding.put(job.mesh, *_stack(feeds, count, job.loader.leading))
         state, metrics = compiled[count](state, frozen, held, fed)
         done += count
         watch.look(done, metrics)
@@ -141,11 +141,11 @@ def _boundary(job: Job, done: int) -> int:
     return min([job.steps, *nexts])
 
 
-def _stack(feeds: Iterator[Mapping[str, np.ndarray]], count: int) -> tuple[dict[str, np.ndarray], int]:
+def _stack(feeds: Iterator[Mapping[str, np.ndarray]], count: int, leading: int) -> tuple[dict[str, np.ndarray], int]:
     parts = list(itertools.islice(feeds, count))
     if count == 1:
-        return dict(parts[0]), 0
-    return {name: np.stack([part[name] for part in parts]) for name in parts[0]}, 1
+        return dict(parts[0]), leading
+    return {name: np.stack([part[name] for part in parts]) for name in parts[0]}, leading + 1
 
 
 class Watch:
@@ -183,7 +183,7 @@ class Watch:
             return
         row = min(bad.values())
         totals = ("loss", "grad_norm", "weight_norm")
-        terms = [name for name, at in bad.items() if at == row and name not in totals]
+        terms = [name for name, at in bad.items() if at == row and name.rpartition("/")[2] not in totals]
         sums = [name for name in totals if bad.get(name) == row]
         what = (
             f"term {' and '.join(map(repr, terms))}" if terms else {"grad_norm": "the gradient"}.get(sums[0], sums[0])

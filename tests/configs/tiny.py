@@ -35,7 +35,9 @@ def get_config(mode: str = "") -> ConfigDict:
             evaluate=dict(
                 split="test",
                 networks=("teacher", "student", "slow"),
-                metrics=("accuracy", "f1", "nll", "ece", "agreement", "confusion", "reliability"),
+                pairs=("slow:student",),
+                metrics=("accuracy", "f1", "nll", "ece", "agreement", "kl", "confusion", "reliability"),
+                saliency=False,
             ),
         ),
     )
