@@ -43,7 +43,7 @@ def fit(stage: Stage, known: Mapping[str, Any], folder: pathlib.Path) -> dict[st
         variables[name] = {"components": {"mean": jnp.float32(means[name]), "axes": jnp.float32(axes)}}
         kept[name] = float(values[::-1][: axes.shape[1]].sum() / max(values.sum(), np.finfo(float).tiny))
     state = State(jnp.int32(1), jax.random.key(stage.settings["seed"]), {}, variables, ())
-    state = jax.device_put(state, sharding.replicated(stage.mesh))
+    state = sharding.everywhere(stage.mesh, state)
     with Checkpoints(folder) as checkpoints:
         checkpoints.save(1, state, {}, {"stage": stage.name, "networks": sorted(fitted)})
         checkpoints.wait()

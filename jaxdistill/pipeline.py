@@ -161,7 +161,7 @@ def starts(stage: Stage, workdir: pathlib.Path) -> dict[str, Any]:
     shapes = _placed(stage, {name: shape for name, shape in stage.fresh.items() if name in named})
     read = {name: weights.read(weights.locate(named[name], name, workdir), shapes[name]) for name in named}
     brought = {name: source.given for name, source in stage.networks.items() if source.given}
-    return read | jax.device_put(brought, sharding.replicated(stage.mesh))
+    return read | sharding.everywhere(stage.mesh, brought)
 
 
 def train(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None]) -> dict[str, Any]:

@@ -1,12 +1,15 @@
 """The page of methods is what the files say."""
 
 import importlib
+import re
 import sys
 
 import pytest
 
 from conftest import ROOT
-from jaxdistill import registry
+from jaxdistill import cast, config, merging, pipeline, registry
+from jaxdistill.metrics import METRICS
+from jaxdistill.networks.ensemble import WEIGHINGS
 
 sys.path.insert(0, str(ROOT / "docs"))
 methods = importlib.import_module("methods")
@@ -36,3 +39,16 @@ def test_the_page_is_what_the_files_say():
     assert written == page, "run python docs/methods.py"
     for name in registry.names("method"):
         assert f"### `{name}`" in page
+
+
+def test_the_page_of_configs_names_every_word():
+    """Keys, sources, kinds of stages, metrics and rules: what can be said is on the page."""
+    page = (ROOT / "docs" / "config.md").read_text()
+    words = {*cast.SOURCES, *pipeline.KINDS, *METRICS, *merging.RULES, *WEIGHINGS, *cast.HEADS}
+    sections = ("data", "evaluate", "cache", "classifier", "merge", "checkpoint")
+    for key, value in config.DEFAULTS.items():
+        words |= {key} | (set(value) if key in sections else set())
+    for key in ("partition", "subset", "noise", "splits"):
+        words |= set(config.DEFAULTS["data"][key])
+    told = set(re.findall(r"\w+", page))
+    assert words - told - {""} == set()

@@ -136,6 +136,17 @@ def put(mesh: Mesh, tree: Mapping[str, np.ndarray], leading: int = 0) -> Any:
         return {name: jax.make_array_from_process_local_data(sharding, x) for name, x in tree.items()}
 
 
+def everywhere(mesh: Mesh, tree: Any) -> Any:
+    """Puts a tree of arrays that every process has whole on every device."""
+
+    def put_one(x):
+        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(put_one(jax.random.key_data(x)), impl=jax.random.key_impl(x))
+        return jax.device_put(np.asarray(x), replicated(mesh))  # of several processes, a host's array alone may go
+
+    return jax.tree.map(put_one, tree)
+
+
 def bytes_per_device(mesh: Mesh, tree: Any, placed: Any) -> int:
     """Counts the bytes that one device holds of a tree of shapes under its shardings."""
     sizes = jax.tree.map(lambda x, s: int(np.prod(s.shard_shape(x.shape))) * _itemsize(x.dtype), tree, placed)
