@@ -1,9 +1,11 @@
 """Lanes: several runs of one stage as one program, each array of their states stacked.
 
 A lane is the run that its own settings would be, but for the rounding of other matrix shapes. What all lanes share is
-there once: the frozen networks, the data on the device, the program. Functions here take a stage with lanes or without.
+there once: the data on the device, the frozen networks, the program; and where they also share order and augmentation
+(`data.seed`), the batch and what the frozen networks say of it. Functions here take a stage with lanes or without.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,21 +13,34 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
+from jaxdistill import sweep
+from jaxdistill.core import Schedule, Term
 from jaxdistill.data import loader
 from jaxdistill.stage import Stage
-from jaxdistill.train import sharding
+from jaxdistill.train import optim, sharding
 from jaxdistill.train.step import Step, make_step
 
 
-def _seeds(stage: Stage) -> jax.Array:
-    return jnp.array([lane.settings["seed"] for lane in stage.lanes], jnp.uint32)
+def swept(stage: Stage) -> dict[str, Any]:
+    """What the lanes differ in, by dotted name."""
+    return {name: values for name, values in sweep.leaves(stage.settings["sweep"]) if name != "grid"}
+
+
+def share_batches(stage: Stage) -> bool:
+    """Whether all lanes see the same batches."""
+    return len({lane.data_seed for lane in stage.lanes}) < 2 and "data.partition.part" not in swept(stage)
+
+
+def _numbers(values: list[int]) -> jax.Array:
+    return jnp.array(values, jnp.uint32)
 
 
 def initial(stage: Stage, starts: Mapping[str, Any]) -> tuple[Any, Any]:
     """The first state, `[lanes, ...]` where there are lanes, and the frozen variables."""
     if not stage.lanes:
         return stage.initial(starts)
-    return jax.vmap(lambda seed: stage.initial(starts, seed), out_axes=(0, None))(_seeds(stage))
+    seeds = _numbers([lane.settings["seed"] for lane in stage.lanes])
+    return jax.vmap(lambda seed: stage.initial(starts, seed), out_axes=(0, None))(seeds)
 
 
 def shapes(stage: Stage) -> tuple[Any, Any]:
@@ -45,19 +60,30 @@ def placed(stage: Stage) -> tuple[Any, Any]:
     return state, frozen
 
 
+def rate(stage: Stage) -> Schedule:
+    """The learning rate by step, the mean of the lanes'."""
+    if not stage.lanes:
+        return stage.rate
+    return lambda now: jnp.mean(jnp.stack([lane.rate(now) for lane in stage.lanes]))
+
+
 def step(stage: Stage) -> Step:
     """The step of all lanes. Metrics are the lanes' means, and each lane's own as `LANE/NAME`."""
-
-    def make(seed):
-        augment = stage.augmented(seed=seed)
-        return make_step(stage.networks, stage.terms, stage.tx, augment, stage.settings["accumulate"])
-
+    accumulate = stage.settings["accumulate"]
     if not stage.lanes:
-        return make(stage.settings["seed"])
-    every = jax.vmap(lambda seed, state, frozen, batch: make(seed)(state, frozen, batch), in_axes=(0, 0, None, 0))
+        return make_step(stage.networks, stage.terms, stage.tx, stage.augment, accumulate)
+    shared = share_batches(stage)
+    seeds = _numbers([lane.data_seed for lane in stage.lanes])
+
+    def single(lane, state, frozen, batch):
+        augment = stage.augment if shared else stage.augmented(seed=seeds[lane])
+        made = make_step(stage.networks, _terms(stage, lane), _optimizer(stage, lane), augment, accumulate)
+        return made(state, frozen, batch)
+
+    every = jax.vmap(single, in_axes=(0, 0, None, None if shared else 0))
 
     def one(state, frozen, batch):
-        state, metrics = every(_seeds(stage), state, frozen, batch)
+        state, metrics = every(jnp.arange(len(stage.lanes)), state, frozen, batch)
         means = {name: jnp.mean(values) for name, values in metrics.items()}
         own = {f"{k}/{n}": values[k] for n, values in metrics.items() for k in range(len(stage.lanes))}
         return state, means | own
@@ -65,9 +91,40 @@ def step(stage: Stage) -> Step:
     return one
 
 
+def _picked(stage: Stage, lane: jax.Array, schedule: Callable[[Stage], Schedule]) -> Schedule:
+    """The schedule of a lane whose number is traced."""
+    return lambda now: jnp.stack([jnp.float32(schedule(one)(now)) for one in stage.lanes])[lane]
+
+
+def _terms(stage: Stage, lane: jax.Array) -> dict[str, Term]:
+    own = {}
+    for name, term in stage.terms.items():
+        fields = {key.split(".")[2] for key in swept(stage) if key.startswith(f"terms.{name}.")}
+        weight, schedules = term.weight, dict(term.schedules)
+        if "weight" in fields:
+            weight = _picked(stage, lane, lambda one, name=name: one.terms[name].weight)
+        for field in fields - {"weight"}:
+            schedules[field] = _picked(stage, lane, lambda one, n=name, f=field: _field(one.terms[n], f))
+        own[name] = dataclasses.replace(term, weight=weight, schedules=schedules)
+    return own
+
+
+def _field(term: Term, field: str) -> Schedule:
+    return term.schedules.get(field, lambda now: getattr(term.method, field))
+
+
+def _optimizer(stage: Stage, lane: jax.Array):
+    names = [name for name in swept(stage) if name.split(".")[0] in ("rate", "optimizer")]
+    if not names:
+        return stage.tx
+    keys = [name.split(".")[1] for name in names if name.startswith("optimizer.")]
+    own = {key: jnp.array([float(one.settings["optimizer"][key]) for one in stage.lanes])[lane] for key in keys}
+    return optim.optimizer(stage.settings["optimizer"], _picked(stage, lane, lambda one: one.rate), **own)
+
+
 def feeder(stage: Stage) -> Any:
     """The loader of all lanes (`data.loader`)."""
-    if not stage.lanes:
+    if not stage.lanes or share_batches(stage):
         return stage.loader()
     return loader.Lanes.of(lane.loader() for lane in stage.lanes)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from jaxdistill import caching, core, lanes, pipeline, sweep
+from jaxdistill import caching, core, lanes, pipeline
 from jaxdistill.core import path_name
 from jaxdistill.data import loader
 from jaxdistill.data.section import described
@@ -79,7 +79,7 @@ def _logits(said) -> str:
 def _training(stage: Stage) -> list[str]:
     settings = stage.settings
     state, _ = stage.shapes
-    swept = dict(sweep.leaves(settings["sweep"]))
+    swept = lanes.swept(stage)
     told = ", ".join(f"{name} {tuple(values)}" for name, values in swept.items())
     lines = [f"  {len(stage.lanes)} lanes side by side: {told}"] if swept else []
     lines += ["  terms:"]
@@ -113,7 +113,7 @@ def compile_step(stage: Stage):
     """Compiles one step from shapes alone."""
     (state, frozen), placed = lanes.shapes(stage), lanes.placed(stage)
     raw = (loader.Resident if stage.resident else loader.Streamed).raw
-    beside = (len(stage.lanes),) if stage.lanes else ()
+    beside = (len(stage.lanes),) if stage.lanes and not lanes.share_batches(stage) else ()
     whole, rows = sharding.replicated(stage.mesh), sharding.over_rows(stage.mesh, len(beside))
     held = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole) for name, x in stage.held.items()}
     fed = {name: x for name, x in stage.raw.items() if name not in held and name != "mask"}

@@ -53,7 +53,13 @@ class Stage:
 
     @functools.cached_property
     def augment(self) -> Callable:
-        return self.augmented(seed=self.settings["seed"])
+        return self.augmented(seed=self.data_seed)
+
+    @property
+    def data_seed(self) -> int:
+        """The seed of order and augmentation: the data's own, else the run's."""
+        own = self.settings["data"]["seed"]
+        return own if own >= 0 else self.settings["seed"]
 
     @functools.cached_property
     def raw(self) -> dict[str, jax.ShapeDtypeStruct]:
@@ -209,7 +215,7 @@ class Stage:
         kind = loader.Resident.of if self.resident else loader.Streamed
         return kind(
             self.train,
-            seed=self.settings["seed"],
+            seed=self.data_seed,
             batch=self.settings["batch"],
             classes=self.dataset.classes,
             part=self.part,

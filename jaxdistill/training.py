@@ -43,7 +43,7 @@ def run(stage: Stage, starts: Mapping[str, Any], workdir: pathlib.Path, say: Cal
         steps=settings["steps"],
         batch=settings["batch"],
         examples=len(stage.train),
-        rate=stage.rate,
+        rate=lanes.rate(stage),
         evaluate=_evaluation(stage, frozen) if stage.measured else None,
         evaluate_every=settings["evaluate"]["every"],
         log_every=settings["log_every"],

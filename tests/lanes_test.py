@@ -1,12 +1,14 @@
 """Lanes: several runs of a stage in one program, each the run that its own settings would be."""
 
+import pathlib
 import signal
 
 import numpy as np
 import pytest
 
 import runs
-from jaxdistill import sweep
+from jaxdistill import config as configs
+from jaxdistill import lanes, pipeline, sweep
 from jaxdistill.errors import UserError
 from jaxdistill.train.stop import Stop
 from runs import launched
@@ -84,8 +86,10 @@ def test_lanes_resume_and_stream(whole, tmp_path, monkeypatch, flags):
     [
         ("--config.stages.evaluate.networks.part0.weights=stage:teachers#teacher", "was trained in 3 lanes; name one"),
         ("--config.stages.evaluate.networks.part0.weights=stage:teachers@3", "from ...@0 to ...@2"),
-        ("--config.stages.teachers.sweep.seed=(0, 1)", "all have one for each lane"),
+        ("--config.stages.teachers.sweep.seed=(0, 1)", "all have one for each lane, or set sweep.grid=True"),
         ("--config.stages.teachers.sweep.seed=(0, 1, 0.5)", "no list of whole numbers"),
+        ("--config.stages.teachers.sweep.seed=(0, 1, -1)", "seed=-1 makes no sense"),
+        ("--config.stages.teachers.sweep.seed=(0, 1, 4294967296)", "it is less than 2^32"),
     ],
 )
 def test_mistakes_are_told(tmp_path, capsys, flag, message):
@@ -98,3 +102,70 @@ def test_what_cannot_be_swept_is_told():
         sweep.lanes("s", {"kind": "train", "sweep": {"data": {"partition": {"parts": (0, 1)}}}})
     with pytest.raises(UserError, match="only training is done in lanes"):
         sweep.lanes("s", {"kind": "merge", "sweep": {"seed": (0, 1)}})
+
+
+SWEPT = str(runs.TINY).replace("tiny.py", "swept.py")
+
+
+def test_lanes_that_differ_in_numbers_are_the_separate_runs(tmp_path):
+    """Of one stream of data: seeds of the students, rates, decays, temperatures and schedules of weights."""
+    assert launched(tmp_path / "whole", config=SWEPT) == 0
+    together = runs.weights(tmp_path / "whole", "distil", 6)
+    lane = ["seed=1", "rate.init_value=0.03", "optimizer.weight_decay=0.1", "terms.kd.temperature=4.0"]
+    lane += ["terms.kd.weight.to=0.5"]
+    teacher = f"--config.networks.teacher.weights={tmp_path}/whole/teacher"
+    flags = [teacher, *(f"--config.stages.distil.{each}" for each in lane)]
+    assert launched(tmp_path / "one", *flags, config=f"{SWEPT}:single") == 0
+    for name, value in runs.weights(tmp_path / "one", "distil", 6).items():
+        np.testing.assert_allclose(together[name][1], value, rtol=5e-4, atol=5e-5, err_msg=name)
+    ours = [line for line in runs.lines(tmp_path / "whole") if line["stage"] == "distil"]
+    theirs = [line for line in runs.lines(tmp_path / "one") if line["stage"] == "distil"]
+    for both, alone in zip(ours, theirs, strict=True):
+        for key in ("kd", "task", "loss", "grad_norm", "slow/accuracy"):
+            if key in alone:
+                np.testing.assert_allclose(both[f"1/{key}"], alone[key], rtol=1e-3, err_msg=key)
+        if "rate" in both:
+            assert both["rate"] != pytest.approx(alone["rate"], rel=1e-2)  # the mean of the lanes'
+
+
+def test_lanes_of_one_stream_share_it():
+    whole = configs.read(SWEPT).to_dict()
+    stages = pipeline.prepare(whole, pathlib.Path())
+    assert lanes.share_batches(stages["distil"])
+    assert lanes.feeder(stages["distil"]).leading == 0
+    whole["data"]["seed"] = -1
+    assert not lanes.share_batches(pipeline.prepare(whole, pathlib.Path())["distil"])
+
+
+def test_a_grid_has_a_lane_for_each_combination():
+    section = {"grid": True, "seed": (0, 1), "terms": {"kd": {"temperature": (1.0, 2.0, 4.0)}}}
+    settings = {"kind": "train", "seed": 7, "terms": {"kd": {"temperature": 3.0}}, "sweep": section}
+    made = sweep.lanes("s", settings)
+    assert [(one["seed"], one["terms"]["kd"]["temperature"]) for one in made] == [
+        (seed, temperature) for seed in (0, 1) for temperature in (1.0, 2.0, 4.0)
+    ]
+    assert settings["seed"] == 7
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--config.stages.distil.sweep.optimizer.weight_decay=(0.0, 0.1, 0.3)", "has 0, none, beside others"),
+        ("--config.stages.distil.sweep.rate.init_value=(0.1, -0.1, 0.1)", "it is finite and 0 or more"),
+        ("--config.stages.distil.sweep.terms.kd.temperature=(1.0, 0.0, 2.0)", "temperature=0.0 makes no sense"),
+    ],
+)
+def test_mistakes_of_a_lane_are_told(tmp_path, capsys, flag, message):
+    assert launched(tmp_path, flag, config=SWEPT) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_lanes_differ_in_fractions_alone():
+    whole = configs.read(SWEPT).to_dict()
+    whole["terms"]["kd"] = {"method": "kd"}
+    whole["stages"]["distil"]["sweep"] = {"terms": {"kd": {"standardize": (1, 0, 1)}}}
+    with pytest.raises(UserError, match="standardize"):
+        pipeline.prepare(whole, pathlib.Path())
+    whole["stages"]["distil"]["sweep"] = {"terms": {"dk": {"temperature": (1.0, 2.0)}}}
+    with pytest.raises(UserError, match=r"no section of stage 'distil' to sweep in: 'terms.dk'"):
+        pipeline.prepare(whole, pathlib.Path())

@@ -56,7 +56,7 @@ def schedule(spec: float | Mapping[str, Any], steps: int, what: str = "rate") ->
     """
     try:
         made = _schedule(spec, steps, what)
-        values = [float(made(step)) for step in sorted({0, steps // 2, max(steps - 1, 0)})]
+        values = [float(made(step)) for step in moments(spec, steps)]
     except (TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{what}={spec!r} makes no sense: {error}") from error
     if not all(math.isfinite(value) and value >= 0 for value in values):
@@ -64,24 +64,40 @@ def schedule(spec: float | Mapping[str, Any], steps: int, what: str = "rate") ->
     return made
 
 
+def moments(spec: float | Mapping[str, Any], steps: int) -> list[int]:
+    """The steps at which a schedule is looked at: its ends and middle, and both sides of wherever it changes."""
+    told = [spec.get(key, ()) for key in ("at", "until", "over")] if isinstance(spec, Mapping) else []
+    changes = [int(step) for value in told for step in (value if isinstance(value, tuple | list) else [value])]
+    sides = {step + side for step in changes for side in (-1, 0)}
+    return sorted({0, steps // 2, max(steps - 1, 0)} | {step for step in sides if 0 <= step < steps})
+
+
+def _whole(key: str, value: Any) -> int:
+    if value != int(value) or value < 0:
+        raise ValueError(
+            f"{key}={value} is no step; it is a whole number, 0 or more, or with a unit as {key}_share=0.5"
+        )
+    return int(value)
+
+
 def _schedule(spec: float | Mapping[str, Any], steps: int, what: str) -> Schedule:
     if not isinstance(spec, Mapping):
         return optax.constant_schedule(float(spec))
     spec = dict(spec)
     if "until" in spec:
-        until, inner = int(spec.pop("until")), _schedule(spec, steps, what)
+        until, inner = _whole("until", spec.pop("until")), _schedule(spec, steps, what)
         return lambda step: jnp.where(step < until, inner(step), 0.0)
     if spec.keys() == {"value"}:
         return optax.constant_schedule(float(spec["value"]))
     if spec.keys() == {"values", "at"}:
-        return _piecewise([float(value) for value in spec["values"]], [int(at) for at in spec["at"]])
+        return _piecewise([float(value) for value in spec["values"]], [_whole("at", at) for at in spec["at"]])
     if "name" in spec:
         return _named(spec.pop("name"), spec, steps)
     if spec.keys() == {"start", "times", "at"}:
-        boundaries = {int(at): float(spec["times"]) for at in spec["at"]}
+        boundaries = {_whole("at", at): float(spec["times"]) for at in spec["at"]}
         return optax.piecewise_constant_schedule(float(spec["start"]), boundaries)
     if {"to", "over"} <= spec.keys() <= {"to", "over", "start"}:
-        if int(spec["over"]) < 1:  # Optax would stay at the start for ever
+        if _whole("over", spec["over"]) < 1:  # Optax would stay at the start for ever
             return optax.constant_schedule(float(spec["to"]))
         return optax.linear_schedule(float(spec.get("start", 0.0)), float(spec["to"]), int(spec["over"]))
     raise UserError(
@@ -120,7 +136,7 @@ def _call(what: str, function: Callable, arguments: Mapping[str, Any]):
         raise UserError(f"{what} refuses {dict(arguments)}: {error}") from error
 
 
-def optimizer(spec: Mapping[str, Any], rate: Schedule) -> optax.GradientTransformation:
+def optimizer(spec: Mapping[str, Any], rate: Schedule, **traced: jax.Array) -> optax.GradientTransformation:
     """Makes the optimizer.
 
     Args:
@@ -129,6 +145,7 @@ def optimizer(spec: Mapping[str, Any], rate: Schedule) -> optax.GradientTransfor
             which decay ("" for all). Where the Optax function has no `weight_decay` of its own, as `sgd`, the
             decay is added to the gradient (L2, before momentum, as in PyTorch).
         rate: the learning rate by optimizer step.
+        traced: values that take the place of those of `spec`, which is what they are checked by.
     """
     spec = dict(spec)
     name = spec.pop("name", None)
@@ -147,17 +164,23 @@ def optimizer(spec: Mapping[str, Any], rate: Schedule) -> optax.GradientTransfor
         if not value >= 0:
             raise UserError(f"optimizer.{key}={value} makes no sense; it is 0 (none) or more")
     function = optimizers()[name]
+    clip, decay = traced.pop("clip", clip), traced.pop("weight_decay", decay)
+    spec |= traced
 
     def mask(params):
         return jax.tree_util.tree_map_with_path(lambda path, _: bool(re.search(decay_on, path_name(path))), params)
 
-    before = [optax.clip_by_global_norm(clip)] if clip else []
+    before = [] if _is_zero(clip) else [optax.clip_by_global_norm(clip)]
     own = {"learning_rate", "weight_decay", "mask"} & set(inspect.signature(function).parameters)
     if "weight_decay" in own:
         spec |= {"weight_decay": decay} | ({"mask": mask} if "mask" in own else {})
-    elif decay:
+    elif not _is_zero(decay):
         before.append(optax.add_decayed_weights(decay, mask))
     return optax.chain(*before, _call(f"optimizer {name}", function, spec | {"learning_rate": rate}))
+
+
+def _is_zero(value: float | jax.Array) -> bool:
+    return isinstance(value, int | float) and value == 0
 
 
 def fields(name: str) -> dict[str, Any]:

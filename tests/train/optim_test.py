@@ -39,6 +39,10 @@ def test_schedules():
         ({"start": 1.0}, "cannot be read"),
         ({"values": (1.0, 2.0), "at": (3, 4)}, "2 values need 1 steps"),
         ({"values": (1.0, 2.0, 3.0), "at": (4, 3)}, "in order"),
+        ({"values": (1.0, -5.0, 1.0), "at": (3, 4)}, "0 or more, and here comes to"),
+        ({"value": 1.0, "until": 0.5}, "until=0.5 is no step"),
+        ({"value": 1.0, "until": -3}, "until=-3 is no step"),
+        ({"to": 1.0, "over": 0.5}, "over=0.5 is no step"),
     ],
 )
 def test_bad_schedules(spec, message):
