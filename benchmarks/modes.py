@@ -35,7 +35,9 @@ python benchmarks/modes.py --workdir runs/modes --seeds {seeds} --data_dir DIR -
 """
 
 
-def spread(values: list[float], digits: int = 4) -> str:
+def spread(values: list[float | None], digits: int = 4) -> str:
+    if any(value is None for value in values):  # not finite
+        return "-"
     more = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.{digits}f}{more}"
 

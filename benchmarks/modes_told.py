@@ -64,7 +64,7 @@ SECTIONS = [
             "alone": "the small teacher, a hundred labels",
             "large_alone": "the residual network on a hundred labels",
             "reverse": "the residual network taught by `alone`, no labels",
-            "weak_to_strong": "the same with the confidence term",
+            "weak_to_strong": "by cross-entropy with the confidence term in place of KD at T = 4",
         },
     ),
     (

@@ -34,6 +34,8 @@ def complete(config) -> None:
                 if kind in entry and (section is config or configs.replaces(entry, above)):
                     member = registry.find(kind, entry[kind])
                     _add(entry, registry.fields(member) | _settings(kind, member))
+        if not hasattr(section.get("data", {}).get("mix", {}), "items"):
+            raise UserError(f"data.mix={section.data.mix!r} is no section, like dict(noise=dict(name='noise'))")
         for name, entry in section.get("data", {}).get("mix", {}).items():
             if hasattr(entry, "items") and (section is config or name not in config.data.mix):
                 _add(entry, configs.MEMBER)
@@ -64,6 +66,8 @@ def stage(name: str, settings: Mapping[str, Any], *known: Any) -> Stage:
     swept = sweep.lanes(name, settings)
     if not swept:
         return single(name, settings, *known)
+    for lane in swept:
+        configs.check_settings(name, lane)
     each = tuple(single(name, lane, *known) for lane in swept)
     built = dataclasses.replace(each[0], settings=each[0].settings | {"sweep": settings["sweep"]}, lanes=each)
     checks.lanes(built)

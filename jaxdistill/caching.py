@@ -30,6 +30,7 @@ from jaxdistill.errors import UserError, check_kind, check_names, unknown
 from jaxdistill.losses import topk
 from jaxdistill.stage import Stage
 from jaxdistill.train import sharding
+from jaxdistill.train.checkpoint import flatten
 from jaxdistill.train.evaluate import closure
 
 KINDS = ("cache", "classifier")
@@ -56,6 +57,13 @@ def header(stage: Stage, teacher: Mapping[str, Any]) -> Header:
             f"stage {stage.name!r}: cache.views={spec['views']} of images that nothing changes would all be the same;"
             " set cache.views=1, or data.augment as the student has it"
         )
+    if stage.settings["kind"] == "cache" and spec["network"] in stage.networks:
+        reading = [n for n, source in closure(stage.networks, [spec["network"]]).items() if source.reads_labels]
+        if reading:
+            raise UserError(
+                f"stage {stage.name!r} caches what {reading[0]!r} says, which depends on labels that a student may not"
+                " see; cache its members, and weigh them where they teach"
+            )
     roles = spec["splits"] or [*stage.dataset.splits]
     check_names(f"split for stage {stage.name!r}, cache.splits", roles, stage.dataset.splits)
     splits = {role: (len(stage.whole(role)), spec["views"] if role == "train" else 1) for role in roles}
@@ -111,7 +119,7 @@ def images(stage: Stage, role: str, augmented: bool = True) -> dict[str, Any]:
     }
     if role == "train":
         names = data["augment"] if augmented else ()
-        told |= {"data.augment": list(names), "seed": stage.settings["seed"] if names else "any"}
+        told |= {"data.augment": list(names), "seed": stage.data_seed if names else "any"}
     return told
 
 
@@ -130,7 +138,7 @@ def answers_by(stage: Stage, workdir: pathlib.Path) -> dict[str, Any]:
         if member in stage.caches:
             spec["cache"] = Header.read(stage.caches[member].folder).json()["fingerprint"]
         if source.given:
-            digest = hashlib.sha256(b"".join(np.asarray(x).tobytes() for x in jax.tree.leaves(source.given)))
+            digest = hashlib.sha256(b"".join(np.asarray(x).tobytes() for x in jax.tree.leaves(flatten(source.given))))
             spec["state"] = digest.hexdigest()[:16]
         told[f"network {member}"] = spec
     return told
@@ -243,6 +251,8 @@ def named(name: str, settings: Mapping[str, Any], stages: Mapping[str, Stage], w
                 raise UserError(f"{what}={place!r} is not finished; give the command that makes it again, it goes on")
             found[network] = Cache(folder, Header.read(folder))
             continue
+        if set(place) & {"#", "@"}:
+            raise UserError(f"{what}={place!r}: a cache is of one network; write {place.split('#')[0].split('@')[0]!r}")
         source = stages[place.removeprefix("stage:")]
         if source.settings["kind"] not in KINDS:
             raise UserError(
@@ -258,19 +268,17 @@ def check(stage: Stage) -> None:
     _check_buckets(stage)
     kind, spec = stage.settings["kind"], stage.settings["evaluate"]
     shown = {"train": [("train", True)], "components": [("train", False)], "evaluate": []}
-    if kind in KINDS:
-        pairs = [(role, True) for role in header(stage, {}).splits]
-    else:
-        pairs = shown.get(kind, [("train", False)])
-    needed = {role: [*stage.networks] for role, _ in pairs}
+    roles = (
+        [(role, True) for role in header(stage, {}).splits] if kind in KINDS else shown.get(kind, [("train", False)])
+    )
+    asked = [(role, augmented, [*stage.networks]) for role, augmented in roles]
     if kind in ("train", "evaluate") and stage.measured:
         compared = [stage.reference] * bool(stage.reference) + [name for pair in stage.pairs for name in pair]
         measured = [*dict.fromkeys([*stage.measured, *compared])]
-        pairs = [*pairs, (spec["split"], False)]
-        needed[spec["split"]] = [*closure(stage.networks, measured)]
+        asked += [(spec["split"], False, [*closure(stage.networks, measured)])]
     for name, cache in stage.caches.items():
-        for role, augmented in pairs:
-            if name in needed[role]:
+        for role, augmented, names in asked:
+            if name in names:
                 _check_images(stage, name, cache, role, augmented)
         cycle, views = stage.settings["data"]["cycle"], cache.header.splits.get("train", (0, 1))[1]
         if kind == "train" and stage.settings["data"]["augment"] and cycle > views:

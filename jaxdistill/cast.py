@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -108,11 +109,17 @@ def _preprocess(name: str, spec: Mapping[str, Any], data: Data):
     size, channels = given.get("size", 0), given.get("channels", 0)
     check_kind(f"network {name!r}: preprocess.size", size, 0)
     check_kind(f"network {name!r}: preprocess.channels", channels, 0)
+    check_least(f"network {name!r}: preprocess.size", size, 0)
+    check_least(f"network {name!r}: preprocess.channels", channels, 0)
+    for key in ("mean", "std"):
+        check_kind(f"network {name!r}: preprocess.{key}", given.get(key, ()), ())
+        for number in given.get(key, ()):
+            check_kind(f"network {name!r}: a number of preprocess.{key}", number, 0.5)
     shape = (*((size, size) if size else made_for.shape[:2]), channels or made_for.shape[-1])
     if channels and channels != made_for.shape[-1] and not {"mean", "std"} <= given.keys():
         raise UserError(f"network {name!r}: preprocess.channels={channels} needs mean and std of as many numbers")
     mean, std = (tuple(map(float, given.get(key, getattr(made_for, key)))) for key in ("mean", "std"))
-    if not len(mean) == len(std) == shape[-1] or min(std) <= 0:
+    if not len(mean) == len(std) == shape[-1] or min(std) <= 0 or not all(map(math.isfinite, (*mean, *std))):
         raise UserError(
             f"network {name!r}: preprocess.mean={mean} and std={std}; give {shape[-1]} numbers each, std above 0"
         )
@@ -137,7 +144,7 @@ def _function(name, spec, made, data):
             " function of images or an nnx.Module"
         ) from error
     more = {"input": spec.get("input", "image"), "preprocess": _preprocess(name, spec, data)}
-    if type(function).__mro__[-2].__module__.startswith("flax.nnx"):
+    if any(member.__module__.startswith("flax.nnx") for member in type(function).__mro__):
         return sources.Function.of_nnx(function, **more)
     if not callable(function):
         raise UserError(f"network {name!r}: {made_by} returns {function!r}, which is no function and no nnx.Module")
@@ -221,14 +228,17 @@ def _delayed(name, spec, made, data):
 
 def _ensemble(name, spec, made, data):
     average, weigh = spec.get("average", "probabilities"), spec.get("weigh", "")
-    weights, of = tuple(spec.get("member_weights", ())), tuple(spec["of"])
+    weights, of = spec.get("member_weights", ()), tuple(spec["of"])
+    check_kind(f"network {name!r}: member_weights", weights, ())
+    for weight in weights:
+        check_kind(f"network {name!r}: a weight of member_weights", weight, 1.0)
     if average not in ("probabilities", "logits"):
         raise unknown(f"average for network {name!r}", average, ("probabilities", "logits"))
     if weigh not in WEIGHINGS:
         raise unknown(f"way to weigh for network {name!r}", weigh, WEIGHINGS)
-    if weights and (len(weights) != len(of) or min(weights) < 0 or sum(weights) <= 0):
+    if weights and not (len(weights) == len(of) and min(weights) >= 0 and 0 < sum(weights) < math.inf):
         raise UserError(f"network {name!r}: member_weights={weights}; give {len(of)} of 0 or more, not all 0")
-    return sources.Ensemble(of, average, weigh, weights)
+    return sources.Ensemble(of, average, weigh, tuple(weights))
 
 
 def _cached(name, spec, made, data):
@@ -291,10 +301,11 @@ def term(name: str, spec: Mapping[str, Any], steps: int, cast: Mapping[str, sour
         raise UserError(f"term {name!r}: {student!r} cannot be its own teacher; there are {list(cast)}")
     kind = method.__module__.rpartition(".")[2]
     schedules = _schedules(name, registry.fields(method), spec, steps)
-    first, last = ({key: float(schedule(now)) for key, schedule in schedules.items()} for now in (0, steps))
+    moments = {step for key in schedules for step in optim.moments(spec[key], steps)} | {0}
     try:
-        for now in (last, first):
-            made = registry.make("method", kind, spec | now)
+        for now in sorted(moments, reverse=True):
+            values = {key: float(schedule(now)) for key, schedule in schedules.items()}
+            made = registry.make("method", kind, spec | values)
             made.check()
     except UserError as error:
         raise UserError(f"term {name!r}: {error}") from error

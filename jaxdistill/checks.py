@@ -1,6 +1,6 @@
 """What makes no sense in a stage although each of its words does; told before anything is compiled."""
 
-from jaxdistill import caching, merging, metrics, networks
+from jaxdistill import caching, merging, metrics, networks, registry, sweep
 from jaxdistill.data.section import shows_labels
 from jaxdistill.errors import UserError, check_names, unknown
 from jaxdistill.stage import Stage
@@ -33,6 +33,20 @@ def lanes(stage: Stage) -> None:
             f"the lanes of stage {stage.name!r} would have {lengths} steps, as their parts of the data differ in size;"
             " set steps in place of epochs"
         )
+    for name, values in sweep.leaves(stage.settings["sweep"]):
+        section, _, key = name.rpartition(".")
+        if section.startswith("terms.") and section.count(".") == 1 and key != "weight":
+            default = registry.fields(type(stage.terms[section.split(".")[1]].method))[key]
+            if not isinstance(default, float):
+                raise UserError(
+                    f"stage {stage.name!r}: sweep.{name}: lanes differ in fractions alone, like {default!r} not"
+                )
+        if name in ("optimizer.weight_decay", "optimizer.clip") and 0 < sum(value == 0 for value in values) < len(
+            values
+        ):
+            raise UserError(
+                f"stage {stage.name!r}: sweep.{name}={values} has 0, none, beside others; give small numbers"
+            )
 
 
 def training(name, settings, made, terms):
@@ -92,12 +106,15 @@ def _check_probes(built: Stage) -> None:
 
 
 def _check_inputs(built: Stage) -> None:
-    images = [name for name in built.batch if name.startswith("image")]
+    trains = built.settings["kind"] == "train"
+    # All others look at one view, the image itself.
+    images = [name for name in built.batch if name.startswith("image")] if trains else ["image"]
     for name, source in built.networks.items():
         wanted = getattr(source, "input", "image")
-        if wanted not in images and built.settings["kind"] == "train":
+        if wanted not in images and not (isinstance(source, networks.Again) and not trains):
+            remedy = "data.views=2 makes image2, 3 image3" if trains else "set its input='image' in this stage"
             raise UserError(
-                f"network {name!r} looks at {wanted!r}, and a batch has {images}; data.views=2 makes image2, 3 image3"
+                f"stage {built.name!r}: network {name!r} looks at {wanted!r}, and there is {images}; {remedy}"
             )
 
 

@@ -124,7 +124,7 @@ def log_probabilities(classifier: Any, images: np.ndarray, classes: int, floor: 
 def asker(stage: Stage, classifier: Any) -> caching.Ask:
     """Asks a fitted classifier, in each process by itself."""
     data, spec, classes = stage.settings["data"], stage.settings["cache"], stage.dataset.classes
-    channels, seed = stage.dataset.shape[-1], stage.settings["seed"]
+    channels, seed = stage.dataset.shape[-1], stage.data_seed
     unit = {"mean": (0.0,) * channels, "std": (1.0,) * channels}
     change = jax.jit(lambda batch: augment.build(data["augment"], seed=seed, classes=classes, **unit)(batch)["image"])
     floor = stage.settings["classifier"]["floor"]

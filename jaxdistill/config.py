@@ -51,6 +51,7 @@ DEFAULTS: dict[str, Any] = {
         "augment": (),
         "views": 1,
         "cycle": 0,
+        "seed": -1,
         "resident": "auto",
         "statistics": 0,
     },
@@ -115,6 +116,7 @@ LEAST = {
     "data.labels": 0,
     "data.views": 1,
     "data.cycle": 0,
+    "data.seed": -1,
     "merge.examples": 0,
     "cache.k": 1,
     "cache.views": 1,
@@ -363,6 +365,8 @@ def check_settings(
                 check_settings(stage, value, known[key], f"{full}.")
         if full in LEAST:
             check_least(f"stage {stage!r}: {full}", value, LEAST[full])
+        if full in ("seed", "data.seed") and value >= 2**32:
+            raise UserError(f"stage {stage!r}: {full}={value} makes no sense; it is less than 2^32")
 
 
 def _overlay(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -380,7 +384,7 @@ def needs(stage: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The `(network, stage)` pairs of a stage's networks whose weights, or answers, another stage makes."""
     found = []
     for name, network in stage["networks"].items():
-        for key in ("weights", "cache"):
+        for key in ("weights", "cache", *(["teacher"] if network.get("source") == "cached" else [])):
             place = network.get(key) or ""
             if isinstance(place, str) and place.startswith("stage:"):
                 found.append((name, re.split("[#@]", place.removeprefix("stage:"))[0]))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxdistill.errors import UserError, check_between
+from jaxdistill.errors import UserError, check_between, check_kind
 
 UNITS = ("epochs", "examples", "share")
 BARE = {"at", "over", "until", "every", "", "log_every"}
@@ -37,12 +37,13 @@ def in_steps(section: Any, units: Mapping[str, float]) -> Any:
             raise UserError(f"{given[stem]} and {key} say the same thing; set one of them, the other to 0")
         if stem == key:
             result.setdefault(key, value if key in (*CAST, *PLAIN) else in_steps(value, units))
-        elif value:
+        elif value or stem not in section:
             result[stem] = _times(key, value, units)
-    # What an entry sets may be a schedule; its own keys are its model's or method's, whatever they end in.
-    for cast in [key for key in CAST if isinstance(result.get(key), Mapping)]:
-        result[cast] = {
-            name: {key: in_steps(value, units) for key, value in entry.items()} for name, entry in result[cast].items()
+    # What a term sets may be a schedule; other keys are its method's, and a network's are its model's.
+    if isinstance(result.get("terms"), Mapping):
+        result["terms"] = {
+            name: {key: in_steps(value, units) for key, value in entry.items()} if isinstance(entry, Mapping) else entry
+            for name, entry in result["terms"].items()
         }
     return result
 
@@ -52,6 +53,7 @@ def _times(key: str, value: Any, units: Mapping[str, float]) -> Any:
     several = hasattr(value, "__len__")
     if unit == "share":
         for share in value if several else [value]:
+            check_kind(key, share, 0.0)
             check_between(key, share, 0, 1)
     return tuple(round(v * units[unit]) for v in value) if several else round(value * units[unit])
 

@@ -108,6 +108,8 @@ def check(stage: Stage) -> None:
         check_share("merge.drop", spec["drop"])
     except (UserError, TypeError) as error:
         raise UserError(f"{what}: {error}; merge.networks are {names}") from error
+    if not math.isfinite(spec["scale"]):
+        raise UserError(f"{what}: merge.scale={spec['scale']} makes no sense; it is finite")
     if not 0 < spec["density"] <= 1:
         raise UserError(f"{what}: merge.density={spec['density']} makes no sense; it is more than 0 and at most 1")
     if rule == "soup":
@@ -144,11 +146,11 @@ def _check_alike(stage: Stage, names: list[str]) -> None:
         weights.check_same(
             f"stage {stage.name!r}: {name!r}, to be merged with {names[0]!r},", stage.fresh[name], stage.fresh[names[0]]
         )
-        kinds = [type(source.module).__name__ for source in (first, source)]
-        if kinds[0] != kinds[1] or stage.looks[name] != stage.looks[names[0]]:
+        kinds = [(repr(each.module), stage.looks[n]) for n, each in ((names[0], first), (name, source))]
+        if kinds[0] != kinds[1]:
             raise UserError(
-                f"stage {stage.name!r}: {names[0]!r} ({kinds[0]}, {stage.looks[names[0]]}) and {name!r} ({kinds[1]},"
-                f" {stage.looks[name]}) are not one model of the same images; merge equal networks"
+                f"stage {stage.name!r}: {names[0]!r} and {name!r} are not one model of the same images; merge equal"
+                f" networks:\n  - {' '.join(str(kinds[0]).split())}\n  + {' '.join(str(kinds[1]).split())}"
             )
 
 

@@ -43,6 +43,8 @@ def prepare(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, Stage
                 raise UserError(f"stage {stage.name!r} does not train network {name!r}; set its weights, 'stage:NAME'")
             if spec.get("weights"):
                 _check_start(stages, stage, name, spec, workdir)
+            if name in stage.caches and spec.get("teacher") and not spec["teacher"].startswith("stage:"):
+                weights.locate(spec["teacher"], name, workdir)
     _check_sharding(stages)
     evaluating = [name for name, stage in stages.items() if stage.settings["kind"] == "evaluate"]
     if len(evaluating) > 1:
@@ -68,7 +70,8 @@ def _made_for(stages: Mapping[str, Stage], settings: Mapping[str, Any], workdir:
 
 def _wanted(stages: Mapping[str, Stage], start: str, name: str) -> tuple[str, str]:
     """The stage and the network in it that `stage:NAME#NETWORK` means for the network `name`."""
-    source, wanted, _ = weights.parse(start.removeprefix("stage:"))
+    place, wanted, _ = weights.parse(start)
+    source = place.removeprefix("stage:")
     saved = stages[source].saved
     return source, wanted or (name if name in saved or len(saved) != 1 else saved[0])
 

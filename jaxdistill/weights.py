@@ -39,6 +39,8 @@ class Place:
 def parse(weights: str) -> tuple[str, str, int | None]:
     """Takes `PLACE#NETWORK@LANE` apart; the network is "" and the lane `None` where they are not named."""
     path, _, rest = weights.partition("#")
+    if not rest and not weights.startswith("stage:"):
+        return path, "", None  # a folder, whatever it is called
     whole = re.fullmatch(r"(.*)@(\d+)", rest or path)
     if not whole:
         return path, rest, None

@@ -162,6 +162,30 @@ TOP = dict(source="cached", cache="stage:cache")
         (dict(read=dict(data=dict(augment=("pad_crop:1",)))), r"- data.augment: \['pad_crop:1'\]\n  \+ data.augment"),
         (dict(read=dict(seed=3)), r"- seed: 3\n  \+ seed: 0"),
         (dict(read=dict(data=dict(size=16))), "would not be asked about the images"),
+        (  # evaluated on the training split, too
+            dict(
+                read=dict(
+                    networks=dict(teacher={}, said=TOP),
+                    terms=dict(kd=dict(method="kd", teacher="said")),
+                    seed=3,
+                    evaluate=dict(split="train", metrics=("accuracy",)),
+                )
+            ),
+            r"network 'said' would not be asked about the images(.|\n)*- seed: 3",
+        ),
+        (
+            dict(
+                cache=dict(
+                    networks=dict(teacher={}, sure=dict(source="ensemble", of=("teacher",), weigh="confidence")),
+                    cache=dict(network="sure"),
+                )
+            ),
+            "'sure' says, which depends on labels",
+        ),
+        (dict(cache=dict(networks=dict(teacher=dict(input="image2")))), r"looks at 'image2', and there is \['image'\]"),
+        (dict(read=dict(networks=dict(teacher=TOP | dict(cache="stage:cache@0")))), "write 'stage:cache'"),
+        (dict(read=dict(networks=dict(teacher=TOP | dict(teacher="stage:techer")))), "did you mean 'teacher'"),
+        (dict(read=dict(networks=dict(teacher=TOP | dict(teacher="runs/none")))), "no checkpoints in runs/none"),
         (dict(read=dict(data=dict(cycle=3))), "data.cycle=3, and network 'teacher' is cached in views=2"),
         (dict(cache=dict(cache=dict(views=1)), read=dict(data=dict(cycle=2))), "data.cycle=2, and network 'teacher'"),
         (dict(cache=dict(cache=dict(splits=("train",)))), "asked about the validation split"),

@@ -48,10 +48,11 @@ def test_the_step_uses_the_field_of_its_own_number():
     [
         (dict(start=1.0, to=0.0, over=10), "term 'kd': temperature=0.0 makes no sense"),
         (dict(start=0.0, to=1.0, over=10), "term 'kd': temperature=0.0 makes no sense"),
+        (dict(values=(4.0, 0.0, 4.0), at=(6, 7)), "term 'kd': temperature=0.0 makes no sense"),
         (dict(start=1.0, till=0.0), "term 'kd': temperature: a schedule cannot be read"),
     ],
 )
-def test_a_schedule_of_a_field_is_checked_at_its_ends(temperature, message):
+def test_a_schedule_of_a_field_is_checked_wherever_it_changes(temperature, message):
     with pytest.raises(UserError, match=message):
         cast.term("kd", dict(method="kd", temperature=temperature), 20, NETWORKS)
 
@@ -159,6 +160,18 @@ def test_probe_and_reuse():
         (dict(source="probe", of="student", directions=0), "directions=0 makes no sense"),
         (dict(source="probe", of="student", step=0.0), "step=0.0 makes no sense"),
         (dict(source="reuse", of="student", teacher="techer"), "did you mean 'teacher'"),
+        (dict(source="ensemble", of=("student", "teacher"), weigh="confidance"), "did you mean 'confidence'"),
+        (dict(source="ensemble", of=("student", "teacher"), member_weights=(1.0,)), "give 2 of 0 or more"),
+        (dict(source="ensemble", of=("student", "teacher"), member_weights=(0.0, 0.0)), "not all 0"),
+        (dict(source="ensemble", of=("student", "teacher"), member_weights=("a", "b")), "'a' is a str"),
+        (dict(source="ensemble", of=("student", "teacher"), member_weights=0.5), "0.5 is a float"),
+        (dict(source="ensemble", of=("student", "teacher"), member_weights=(float("nan"), 1.0)), "give 2 of 0 or more"),
+        (dict(source="delayed", of="student", every=0), "every=0 makes no sense"),
+        (dict(source="trained", model="mlp", preprocess=dict(mean=0.5)), "preprocess.mean=0.5 is a float"),
+        (dict(source="trained", model="mlp", preprocess=dict(std=("a",))), "'a' is a str"),
+        (dict(source="trained", model="mlp", preprocess=dict(size=-4)), "preprocess.size=-4 makes no sense"),
+        (dict(source="trained", model="mlp", preprocess=dict(mean=(float("nan"),))), "give 1 numbers each"),
+        (dict(source="function", make="json:nothing"), "gives no teacher"),
     ],
 )
 def test_entries_that_make_no_sense(entry, message):

@@ -162,6 +162,15 @@ def test_a_duration_may_be_a_share_of_the_run():
         durations.settings_in_steps({"steps": 9, "checkpoint": {"every_share": 3}}, 4.5, 10)
 
 
+def test_a_duration_of_nothing_is_one_and_a_networks_own_keys_are_its_own():
+    own = {"make": "mine:teacher", "settings": {"examples": 100, "drop_share": 0.1}}
+    weight = {"value": 1.0, "until_share": 0.0}
+    settings = {"steps": 50, "networks": {"teacher": own}, "terms": {"kd": {"method": "kd", "weight": weight}}}
+    made = durations.settings_in_steps(settings, 4.5, 10)
+    assert made["networks"] == {"teacher": own}
+    assert made["terms"]["kd"]["weight"] == {"value": 1.0, "until": 0}
+
+
 def test_a_stage_with_a_length_of_its_own_forgets_the_inherited_one():
     shared = {"steps": 0, "epochs": 30, "networks": {}, "terms": {}}
     stages = configs.stages(shared | {"stages": {"a": {"steps": 5}, "b": {}}})

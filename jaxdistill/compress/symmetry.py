@@ -120,7 +120,7 @@ class _Trace:
         name, given = equation.primitive.name, equation.params
         shapes = [atom.aval.shape for atom in equation.invars]
         outputs = [var.aval.shape for var in equation.outvars]
-        inner = _inner(given, len(inputs))
+        inner = _inner(given, len(inputs)) if name in CALLS else None
         if inner is not None:
             return self.follow(inner.jaxpr, inner.consts, inputs)
         if name == "optimization_barrier":
@@ -203,6 +203,20 @@ class _Trace:
             else:
                 self.fix([node])
         return result
+
+
+CALLS = (
+    "jit",
+    "pjit",
+    "remat",
+    "remat2",
+    "checkpoint",
+    "custom_jvp_call",
+    "custom_vjp_call",
+    "closed_call",
+    "core_call",
+)
+"""Primitives that run a program once on their own inputs; loops run theirs on a part of them, or again and again."""
 
 
 def _inner(given: Mapping[str, Any], inputs: int) -> Any:

@@ -240,6 +240,8 @@ def _parse_all(names: Sequence[str]) -> tuple[dict[str, Callable], dict[str, Cal
 
 
 def _parse(text: str) -> tuple[str, Callable]:
+    if not isinstance(text, str):
+        raise UserError(f"augmentation {text!r} is no name with numbers, as in {_TRANSFORMS['cutout'].example!r}")
     name, colon, rest = text.partition(":")
     if name not in _TRANSFORMS:
         raise unknown("augmentation", name, _TRANSFORMS)

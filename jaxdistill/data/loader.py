@@ -164,17 +164,20 @@ class Lanes:
         Raises:
             UserError: where a lane would see labels that are hidden from it.
         """
-        first, *rest = loaders
-        if not first.held:
-            return cls((first, *rest), {})
-        label = np.maximum.reduce([one.held["label"] for one in (first, *rest)])
-        for one in (first, *rest):
+        light, labels, held = [], [], {}
+        for one in loaders:  # one after the other: each holds the whole split until its labels are taken
+            held, labels = held or dict(one.held), [*labels, one.held.get("label")]
+            light.append(dataclasses.replace(one, held={}) if one.held else one)
+        if not held:
+            return cls(tuple(light), {})
+        label = np.maximum.reduce(labels)
+        for one, seen in zip(light, labels, strict=True):
             own = one.split.index(np.arange(len(one.split)))
-            if not np.array_equal(one.held["label"][own], label[own]):
+            if not np.array_equal(seen[own], label[own]):
                 raise UserError(
                     "lanes differ in whether they see the labels of examples they share; set data.resident=no"
                 )
-        return cls((first, *(dataclasses.replace(one, held={}) for one in rest)), dict(first.held) | {"label": label})
+        return cls(tuple(light), held | {"label": label})
 
     def feeds(self, start: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
         """Yields what steps `start` to `stop` are fed with."""

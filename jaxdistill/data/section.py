@@ -147,7 +147,7 @@ def _member(name: str, member: Mapping[str, Any], data: Mapping[str, Any], main:
                 f"{what}: noise has no labels, and takes its shape from {data['name']}; leave those keys out"
             )
         settings = {key: value for key, value in member["noise"].items() if key != "classes"}
-        split: Split = Noise(main.shape, **settings, of=train)
+        split: Split = Noise(main.shape, **settings, of=splits.chosen(main, data))
     else:
         split = _matching(what, member, data, main)
     dtype = train.take(np.arange(1))["image"].dtype

@@ -63,13 +63,6 @@ class Hidden(Split):
         return np.where(self.visible, self.split.labels(), UNLABELLED).astype(np.int32)
 
 
-def few_labels(split: Split, per_class: int) -> Hidden:
-    """Shows the first `per_class` labels of every class."""
-    visible = np.zeros(len(split), bool)
-    visible[first_of_each_class(split.labels(), per_class)] = True
-    return Hidden(split, visible)
-
-
 def first_of_each_class(labels: np.ndarray, per_class: int) -> np.ndarray:
     """Returns the places of the first `per_class` examples of every class."""
     return np.concatenate([np.flatnonzero(labels == value)[:per_class] for value in np.unique(labels)])

@@ -25,7 +25,8 @@ class Ensemble(Source):
 
     times `weights`. The first is equation 3 of Zhang, Chen & Wang, "Confidence-Aware Multi-Teacher Knowledge
     Distillation", ICASSP 2022, https://arxiv.org/abs/2201.00007; an example whose label is hidden weighs all alike
-    there. The others are our choices: papers that weigh by entropy or agreement differ in form.
+    there, and so does every one in inference, which must not see labels. The others are our choices: papers that
+    weigh by entropy or agreement differ in form.
 
     No gradient flows through the weights; it does through what the members say. Its taps are its members', named
     `member/tap`.
@@ -40,6 +41,10 @@ class Ensemble(Source):
     def needs(self):
         return tuple(self.of)
 
+    @property
+    def reads_labels(self):
+        return self.weigh == "confidence"
+
     def __call__(self, variables, batch, outputs, key):
         said = [outputs[name].logits for name in self.of]
         shapes = {name: getattr(logits, "shape", None) for name, logits in zip(self.of, said, strict=True)}
@@ -47,7 +52,8 @@ class Ensemble(Source):
             raise UserError(f"an ensemble averages dense logits over the same classes; its members say {shapes}")
         logits = jnp.stack(said)
         logs = jax.nn.log_softmax(logits)
-        shares = jax.lax.stop_gradient(self._shares(logs, batch))[..., None]
+        weigh = "" if key is None and self.reads_labels else self.weigh
+        shares = jax.lax.stop_gradient(self._shares(logs, batch, weigh))[..., None]
         if self.average == "probabilities":
             logits = jax.nn.logsumexp(logs, 0, b=shares)
         else:
@@ -55,15 +61,17 @@ class Ensemble(Source):
         taps = {f"{name}/{tap}": value for name in self.of for tap, value in outputs[name].taps.items()}
         return Output(logits, taps), {}
 
-    def _shares(self, logs: jax.Array, batch: Batch) -> jax.Array:
+    def _shares(self, logs: jax.Array, batch: Batch, weigh: str) -> jax.Array:
         """Each member's share of each prediction, `[members, *n]`, from log-probabilities `[members, *n, classes]`."""
         fixed = jnp.asarray(self.weights or (1.0,) * len(self.of), logs.dtype).reshape(-1, *[1] * (logs.ndim - 2))
-        shares = fixed * self._own(logs, batch)
-        return shares / jnp.sum(shares, 0, keepdims=True)
+        shares = fixed * self._own(logs, batch, weigh)
+        total = jnp.sum(shares, 0, keepdims=True)
+        # Where those that count are all without confidence, the fixed weights alone are left.
+        return jnp.where(total > 0, shares / jnp.where(total > 0, total, 1.0), fixed / jnp.sum(fixed, 0, keepdims=True))
 
-    def _own(self, logs: jax.Array, batch: Batch) -> jax.Array:
+    def _own(self, logs: jax.Array, batch: Batch, weigh: str) -> jax.Array:
         members = logs.shape[0]
-        if self.weigh == "confidence":
+        if weigh == "confidence":
             label = batch["label"]
             if jnp.issubdtype(label.dtype, jnp.floating):  # mixed labels: the cross-entropy with the mixture
                 surprise, known = -jnp.sum(label[None] * logs, -1), jnp.sum(label, -1) > 0
@@ -72,9 +80,9 @@ class Ensemble(Source):
                 surprise, known = -jnp.take_along_axis(logs, one, -1)[..., 0], label != UNLABELLED
             confident = (1 - jax.nn.softmax(surprise, 0)) / max(members - 1, 1)
             return jnp.where(known[None] & (members > 1), confident, 1.0 / members)
-        if self.weigh == "entropy":
+        if weigh == "entropy":
             return jax.nn.softmax(jnp.sum(jnp.exp(logs) * logs, -1), 0)
-        if self.weigh == "agreement":
+        if weigh == "agreement":
             mean = jax.nn.logsumexp(logs, 0, keepdims=True) - jnp.log(members)
             return jax.nn.softmax(-jnp.sum(jnp.exp(mean) * (mean - logs), -1), 0)
         return jnp.ones(logs.shape[:-1], logs.dtype)

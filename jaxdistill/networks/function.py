@@ -21,6 +21,7 @@ import jax.numpy as jnp
 
 from jaxdistill import core
 from jaxdistill.core import Output, Variables
+from jaxdistill.errors import UserError
 from jaxdistill.networks.source import Source
 
 
@@ -62,8 +63,24 @@ class Function(Source):
 
     def __call__(self, variables, batch, outputs, key):
         x = batch[self.input] if self.preprocess is None else self.preprocess(batch[self.input])
-        said = self.function(variables, x) if self.given else self.function(x)
+        try:
+            said = self.function(variables, x) if self.given else self.function(x)
+        except UserError:
+            raise
+        except Exception as error:  # another's code may raise anything
+            raise UserError(f"the function of a network fails on images {x.shape}: {error!r}") from error
         if not isinstance(said, Output):
-            said = Output(*said) if isinstance(said, tuple) else Output(said)
+            said = Output(*said) if isinstance(said, tuple) and len(said) == 2 else Output(said)
+        logits = said.logits
+        if getattr(logits, "shape", ())[:1] != x.shape[:1] or len(logits.shape) != 2 or not _is_float(logits):
+            what = f"{logits.dtype} {logits.shape}" if hasattr(logits, "shape") else repr(logits)
+            raise UserError(
+                f"the function of a network returns {what} for images {x.shape}; it returns logits, floats"
+                " [batch, classes], or (logits, {name: tap}), or an Output"
+            )
         floats = jax.tree.map(lambda x: core.precise(x) if jnp.issubdtype(x.dtype, jnp.floating) else x, said)
         return floats, {}
+
+
+def _is_float(x: jax.Array) -> bool:
+    return jnp.issubdtype(x.dtype, jnp.floating)

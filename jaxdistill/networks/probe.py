@@ -36,6 +36,10 @@ class Probe(Source):
         return (self.of,)
 
     @property
+    def reads_labels(self):
+        return self.how == "vjp"
+
+    @property
     def reads(self):
         return self.of
 

@@ -29,12 +29,14 @@ class Source:
         frozen: whether its variables are read from elsewhere, never changed and never saved.
         differentiable: whether its answers have a gradient by the images of the batch.
         given: the variables that it brings along, of those that need none from elsewhere.
+        reads_labels: whether what it says depends on the batch's labels.
     """
 
     learns = False
     frozen = False
     differentiable = True
     given = {}
+    reads_labels = False
 
     @property
     def needs(self) -> tuple[str, ...]:

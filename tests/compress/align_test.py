@@ -133,6 +133,19 @@ def test_what_is_not_understood_stays_as_it_is():
     assert axes(spec) == [{("free/bias", 0), ("free/kernel", 1), ("head/kernel", 0)}]
 
 
+def test_units_of_a_loop_stay_as_they_are():
+    """Its outputs are its next inputs: the axes of its kernel are one, and not two that could move apart."""
+
+    def looped(variables, x):
+        h = x @ variables["params"]["first"]
+        h, _ = jax.lax.scan(lambda h, _: (jnp.tanh(h @ variables["params"]["again"]), None), h, None, 3)
+        return h @ variables["params"]["head"]
+
+    params = {"first": jnp.ones((4, 6)), "again": jnp.ones((6, 6)), "head": jnp.ones((6, 3))}
+    with pytest.raises(UserError, match="no units"):
+        symmetry.permutations(looped, {"params": params}, jnp.ones((2, 4)))
+
+
 def test_depthwise_convolutions_keep_their_channels_together():
     class Depthwise(nn.Module):
         @nn.compact

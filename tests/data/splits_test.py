@@ -21,7 +21,7 @@ def chosen(dataset=DIGITS, **data):
 
 def test_few_labels():
     split = DIGITS.split("train")
-    few = splits.few_labels(split, 3)
+    few = chosen(labels=3)
     labels = few.labels()
     np.testing.assert_array_equal(np.bincount(labels[labels >= 0]), [3] * 10)
     np.testing.assert_array_equal(labels[labels >= 0], split.labels()[labels >= 0])

@@ -15,8 +15,11 @@ SAID = {"a": Output(jnp.log(jnp.asarray(A))), "b": Output(jnp.log(jnp.asarray(B)
 BATCH = {"label": jnp.array([1, core.UNLABELLED])}
 
 
-def said(**settings):
-    return np.asarray(jax.nn.softmax(Ensemble(("a", "b"), **settings)({}, BATCH, SAID, None)[0].logits))
+KEY = jax.random.key(0)
+
+
+def said(key=KEY, **settings):
+    return np.asarray(jax.nn.softmax(Ensemble(("a", "b"), **settings)({}, BATCH, SAID, key)[0].logits))
 
 
 def mixed(share):
@@ -38,7 +41,7 @@ def test_confidence_is_in_the_label():
     surprise = softmax(-np.log(0.8), -np.log(0.4))
     np.testing.assert_allclose(said(weigh="confidence"), mixed([1 - surprise, 0.5]), rtol=1e-6)
     soft = {"label": jnp.array([[0.0, 1.0], [0.0, 0.0]])}  # mixed labels, all on one class; and none
-    got = Ensemble(("a", "b"), weigh="confidence")({}, soft, SAID, None)[0].logits
+    got = Ensemble(("a", "b"), weigh="confidence")({}, soft, SAID, KEY)[0].logits
     np.testing.assert_allclose(jax.nn.softmax(got), mixed([1 - surprise, 0.5]), rtol=1e-6)
 
 
@@ -64,7 +67,7 @@ def test_members_learn_through_what_they_say_and_not_through_their_weight(weigh)
 
     def loss(z, **settings):
         outputs = {"a": Output(z), "b": SAID["b"]}
-        return Ensemble(("a", "b"), **settings)({}, BATCH, outputs, None)[0].logits[0, 0]
+        return Ensemble(("a", "b"), **settings)({}, BATCH, outputs, KEY)[0].logits[0, 0]
 
     z = SAID["a"].logits
     share = float((said(weigh=weigh)[0, 0] - B[0, 0]) / (A[0, 0] - B[0, 0]))
@@ -81,5 +84,19 @@ def test_members_of_other_classes_are_refused():
 def test_huge_logits_are_finite():
     outputs = {"a": Output(jnp.array([[1e4, -1e4]])), "b": Output(jnp.array([[-1e4, 1e4]]))}
     for weigh in ("", "confidence", "entropy", "agreement"):
-        got = Ensemble(("a", "b"), weigh=weigh)({}, {"label": jnp.array([0])}, outputs, None)[0].logits
+        got = Ensemble(("a", "b"), weigh=weigh)({}, {"label": jnp.array([0])}, outputs, KEY)[0].logits
         assert np.isfinite(got).all(), weigh
+
+
+def test_inference_sees_no_label():
+    """An evaluation by labels that the ensemble knows would be one of the labels."""
+    np.testing.assert_allclose(said(key=None, weigh="confidence"), mixed([0.5, 0.5]), rtol=1e-6)
+    entropy = said(key=None, weigh="entropy")
+    np.testing.assert_allclose(entropy, said(weigh="entropy"), rtol=1e-6)
+
+
+def test_members_without_any_confidence_leave_the_fixed_weights():
+    outputs = {"a": Output(jnp.array([[-1e4, 1e4]])), "b": Output(jnp.array([[1e4, -1e4]]))}
+    batch = {"label": jnp.array([0])}  # the only member that counts is surely wrong
+    got = Ensemble(("a", "b"), weigh="confidence", weights=(1.0, 0.0))({}, batch, outputs, KEY)[0].logits
+    np.testing.assert_allclose(jax.nn.softmax(got), [[0.0, 1.0]])

@@ -34,6 +34,14 @@ class Small(nnx.Module):
         return self.head(self.dropout(x)), {"pooled": x}
 
 
+class Named:
+    name = "a class beside nnx.Module"
+
+
+class Mixed(Small, Named):
+    pass
+
+
 def linear(slope=1.0):
     return lambda x: slope * x[:, 0, :, 0] @ jnp.ones((8, 10))
 
@@ -47,6 +55,8 @@ def mine():
     """A user's module that can be imported."""
     sys.modules["mine_of_a_user"] = module = types.ModuleType("mine_of_a_user")
     module.Small, module.linear, module.broken, module.number = Small, linear, broken, lambda: 3
+    module.nothing, module.whole = lambda: lambda x: None, lambda: lambda x: jnp.zeros((len(x), 10), jnp.int32)
+    module.failing, module.Mixed = lambda: lambda x: {}["weights"], Mixed
     yield "mine_of_a_user"
     del sys.modules["mine_of_a_user"]
 
@@ -112,7 +122,7 @@ def written(folder, make, settings=""):
 
 
 @pytest.mark.parametrize(
-    ("name", "settings", "parameters"), [("Small", "seed=3", 2 * 64 + 64 * 10 + 10), ("linear", "", 0)]
+    ("name", "settings", "parameters"), [("Mixed", "seed=3", 2 * 64 + 64 * 10 + 10), ("linear", "", 0)]
 )
 def test_a_config_names_a_factory(mine, tmp_path, name, settings, parameters):
     assert launched(tmp_path / "run", config=written(tmp_path, f"{mine}:{name}", settings)) == 0
@@ -128,6 +138,9 @@ def test_a_config_names_a_factory(mine, tmp_path, name, settings, parameters):
         ("nowhere:at_all", "gives no teacher (ModuleNotFoundError"),
         ("mine_of_a_user:broken", "gives no teacher (RuntimeError: no weights here); it is 'package.module:factory'"),
         ("mine_of_a_user:number", "returns 3, which is no function and no nnx.Module"),
+        ("mine_of_a_user:nothing", "returns None for images"),
+        ("mine_of_a_user:whole", "returns int32"),
+        ("mine_of_a_user:failing", "fails on images"),
     ],
 )
 def test_what_is_no_teacher_is_told(mine, tmp_path, capsys, make, message):
