@@ -229,6 +229,7 @@ def test_mistakes_are_told_before_anything_runs(tmp_path, sections, message):
         prepared(tmp_path / "run", **sections)
 
 
+@pytest.mark.slow
 def test_a_bucket_is_for_the_method_that_takes_it(tmp_path):
     sections = dict(
         cache=dict(cache=dict(what="topk", k=3)),

@@ -121,6 +121,7 @@ def test_what_cannot_be_fitted_is_told(tmp_path):
         classifier.fitted(one, classifier.make(one))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*classifier.NAMED])
 def test_each_named_one_tells_probabilities(tmp_path, name):
     made = classifier.make(stage(tmp_path, classifier=dict(name=name)))

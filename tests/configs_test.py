@@ -38,7 +38,8 @@ def stand_in(folder, file):
     path = folder / "random.npz"
     np.savez(path, **arrays)
     splits = [f"--config.data.splits.{role}=" for role in ("train", "validation", "test")]
-    return ["--config.data.name=npz", f"--config.data.path={path}", *splits]
+    few = ["--config.data.subset.count=100"] if configs.read(file).data.subset["count"] else []
+    return ["--config.data.name=npz", f"--config.data.path={path}", *splits, *few]
 
 
 @pytest.mark.parametrize("file", FILES)

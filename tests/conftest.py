@@ -40,5 +40,7 @@ def pytest_collection_modifyitems(items):
     """Keeps the tests of one method, or of one golden loss, in one worker: they share what is compiled."""
     for item in items:
         parameters = getattr(getattr(item, "callspec", None), "params", {})
-        name = parameters.get("name") or parameters.get("case", {}).get("loss", "")
+        name = parameters.get("case", {}).get("loss", "")
+        if item.path.name == "conformance_test.py":
+            name = parameters.get("name", "")
         item.add_marker(pytest.mark.xdist_group(f"{item.path.name}/{name}"))

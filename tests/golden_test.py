@@ -64,7 +64,7 @@ def run(case, precision):
     return found, grads
 
 
-@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("precision", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["id"])
 def test_golden(case, precision):
     assert (case["loss"], case["variant"]) in TABLE, f"no row in golden_tables for {case['loss']}, {case['variant']}"

@@ -93,7 +93,7 @@ MISTAKES = {
     "idle": ("c.networks.idle = dict(model='mlp')", "trains networks ['idle'], and no term teaches them"),
     "second view": (
         "c.networks.again = dict(source='again', of='student'); c.terms.kd.teacher = 'again'",
-        "looks at 'image2', and a batch has ['image']",
+        "looks at 'image2', and there is ['image']",
     ),
     "empty ensemble": ("c.networks.both = dict(source='ensemble', of=())", "an ensemble is of several networks"),
     "of": ("c.networks.slow = dict(source='ema', of=('student',))", "is not the name of a network"),

@@ -132,6 +132,7 @@ def test_a_base_is_what_task_vectors_are_about_and_what_is_aligned_to(tmp_path):
     assert told["base"] == "base"
 
 
+@pytest.mark.slow
 def test_statistics_are_those_of_the_batches_of_the_training_split(tmp_path):
     stage = built("conv", align=False)
     one, two = network("conv", 0), network("conv", 1)
@@ -153,6 +154,7 @@ def test_statistics_are_those_of_the_batches_of_the_training_split(tmp_path):
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-7), merged["params"], plain["params"])
 
 
+@pytest.mark.slow
 def test_statistics_are_averaged_where_they_are_not_recomputed(tmp_path):
     one, two = network("conv", 0), network("conv", 1)
     told, merged = run(built("conv", align=False, recalibrate=False), {"one": one, "two": two}, tmp_path)

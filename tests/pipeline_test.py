@@ -123,7 +123,9 @@ def test_stopped_and_resumed_ends_with_the_same_bits(whole, tmp_path, monkeypatc
     assert_same_run(tmp_path / "run", whole)
 
 
-@pytest.mark.parametrize("flag", ["--config.dispatch=3", "--config.data.resident=no"])
+@pytest.mark.parametrize(
+    "flag", ["--config.dispatch=3", pytest.param("--config.data.resident=no", marks=pytest.mark.slow)]
+)
 def test_several_steps_per_dispatch_or_streamed_data_are_the_same_run(whole, tmp_path, flag):
     """Three steps do not divide the four between evaluations; the rest is done one by one."""
     assert launched(tmp_path, flag) == 0

@@ -35,7 +35,7 @@ NETWORKS = {
     "resnet, basic": (resnet.ResNet(5, depth=18), (1, 32, 32, 3)),
     "resnet, bottlenecks": (Bottlenecks(), (2, 8, 8, 3)),
 }
-SLOW = {"resnet, basic"}
+SLOW = {"resnet, basic", "resnet, bottlenecks", "wide_resnet"}
 
 
 def scattered(variables, seed=9):

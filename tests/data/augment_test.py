@@ -255,6 +255,7 @@ def test_keys_do_not_depend_on_the_default_generator():
         np.testing.assert_array_equal(run(("pad_crop:2",), batch)["image"], expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 7, 1), (5, 3, 3)])
 def test_images_of_any_size_and_channels(shape):
     names = ("pad_crop:9", "flip", "rotate:180", "jitter:1,1", "cutout:2", "cutmix:1")
@@ -265,6 +266,7 @@ def test_images_of_any_size_and_channels(shape):
     assert np.all((image >= 0) & (image <= 1))
 
 
+@pytest.mark.slow
 def test_sharded_over_devices_is_the_same_and_compiles_once(compiled):
     def sharded(batch):
         return apply(batch)

@@ -164,6 +164,7 @@ def config(tmp_path):
     return str(tmp_path / "other.py")
 
 
+@pytest.mark.slow
 def test_a_run_on_other_data(tmp_path, config):
     """A teacher of a part; a student on two classes, other scans and noise, mixed and unlabelled."""
     assert runs.launched(tmp_path / "run", "--config.stages.distil.data.resident=no", config=config) == 0
