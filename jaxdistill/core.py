@@ -66,6 +66,12 @@ class Unembedding:
     kernel: jax.Array
     bias: jax.Array | None = None
 
+    def dense(self) -> jax.Array:
+        """Returns the logits, `[*n, vocabulary]`, added up in at least float32."""
+        exact = jnp.promote_types(jnp.promote_types(self.hidden.dtype, self.kernel.dtype), jnp.float32)
+        logits = jnp.matmul(self.hidden, self.kernel, preferred_element_type=exact)
+        return logits if self.bias is None else logits + self.bias.reshape(*[1] * (logits.ndim - 1), -1)
+
 
 @struct.dataclass
 class TopK:

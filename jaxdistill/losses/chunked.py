@@ -18,12 +18,8 @@ Said = jax.Array | Unembedding | TopK
 
 
 def dense(said: Said | None) -> jax.Array | TopK | None:
-    """Returns the logits of an `Unembedding`, `[*n, vocabulary]`, added up in at least float32; others as they are."""
-    if not isinstance(said, Unembedding):
-        return said
-    exact = jnp.promote_types(jnp.promote_types(said.hidden.dtype, said.kernel.dtype), jnp.float32)
-    logits = jnp.matmul(said.hidden, said.kernel, preferred_element_type=exact)
-    return logits if said.bias is None else logits + said.bias.reshape(*[1] * (logits.ndim - 1), -1)
+    """Returns the logits of an `Unembedding`, `[*n, vocabulary]`, in at least float32; others as they are."""
+    return said.dense() if isinstance(said, Unembedding) else said
 
 
 def rows(said: Said | None) -> jax.Array | TopK | None:

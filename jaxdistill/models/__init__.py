@@ -3,10 +3,14 @@
 A model's fields are its config keys; every one has `classes` and `dtype`, the dtype it computes in (params and
 batch statistics are float32 always, and so are `pooled` and the logits). It is called as
 
-    model.apply(variables, x, train=False) -> core.Output        x: [batch, height, width, channels], float
+    model.apply(variables, x, train=False, **more) -> core.Output
 
-where `train=True` normalises by the batch, updates the collection `batch_stats` and draws dropout from the rng
+with `x` float `[batch, height, width, channels]`, or int `[batch, length]` for a model of texts; these have a class
+attribute `reads`, the names of what they read of a batch: the first is `x`, the others are `more`, where they are
+there. `dense=False` in a model over a vocabulary leaves the logits of each token uncomputed (`core.Unembedding`).
+
+`train=True` normalises by the batch, updates the collection `batch_stats` and draws dropout from the rng
 stream `dropout`. The names of its taps are a contract, told in its docstring with their shapes.
 
-`residual.py` is no family: it holds what the residual networks share.
+`residual.py` and `transformer.py` are no families: they hold what residual networks and transformers share.
 """

@@ -10,8 +10,11 @@ import pytest
 
 from jaxdistill import core
 from jaxdistill.models.cifar_resnet import CifarResNet
+from jaxdistill.models.decoder import Decoder
+from jaxdistill.models.encoder import Encoder
 from jaxdistill.models.mlp import MLP
 from jaxdistill.models.resnet import ResNet
+from jaxdistill.models.vit import ViT
 from jaxdistill.models.wide_resnet import WideResNet
 
 SMALL = {
@@ -19,14 +22,19 @@ SMALL = {
     "cifar_resnet": CifarResNet(3, depth=8),
     "resnet": ResNet(3, depth=18),
     "wide_resnet": WideResNet(3, depth=10, width=1),
+    "vit": ViT(3, patch=4, layers=2, width=8, heads=2),
+    "encoder": Encoder(3, vocabulary=5, layers=2, width=8, heads=2),
+    "decoder": Decoder(3, layers=2, width=8, heads=2, tied=False),
 }
-CONVOLUTIONAL = [name for name in SMALL if name != "mlp"]
+CLASSIFIERS = [name for name in SMALL if name != "decoder"]
+CONVOLUTIONAL = [name for name in CLASSIFIERS if name not in ("mlp", "vit", "encoder")]
 IMAGES = jax.random.normal(jax.random.key(1), (4, 8, 8, 3))
+INPUTS = dict.fromkeys(SMALL, IMAGES) | dict.fromkeys(("encoder", "decoder"), jnp.array([[0, 1, 2, 1]] * 4))
 
 
 @functools.cache
 def initialised(name):
-    variables = jax.eval_shape(SMALL[name].init, jax.random.key(0), IMAGES)
+    variables = jax.eval_shape(SMALL[name].init, jax.random.key(0), INPUTS[name])
     # Drawn by numpy, since compiling an initialisation takes seconds; variances must be positive.
     draw, low = np.random.default_rng(0), {"params": -0.3, "batch_stats": 0.1}
     return {
@@ -37,7 +45,7 @@ def initialised(name):
 
 @functools.cache
 def output(name):
-    return jax.jit(SMALL[name].apply)(initialised(name), IMAGES)
+    return jax.jit(SMALL[name].apply)(initialised(name), INPUTS[name])
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -47,7 +55,7 @@ def test_class_is_called_as_its_file(name):
     assert model.__name__.lower() == name.replace("_", "")
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", CLASSIFIERS)
 def test_output_is_finite_float32_and_logits_are_the_head_of_pooled(name):
     said = output(name)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(said))
@@ -61,11 +69,13 @@ def test_output_is_finite_float32_and_logits_are_the_head_of_pooled(name):
 @pytest.mark.parametrize("name", SMALL)
 def test_bfloat16_computes_in_it_and_keeps_variables_in_float32(name):
     model = SMALL[name].clone(dtype=jnp.bfloat16)
-    said, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), IMAGES)
+    said, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), INPUTS[name])
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
-    pooled = said.taps.pop("pooled")
-    assert said.logits.dtype == pooled.dtype == jnp.float32
-    assert {tap.dtype for tap in said.taps.values()} == {jnp.dtype("bfloat16")}
+    exact = {tap for tap in said.taps if tap == "pooled" or tap.endswith("/scores")}
+    assert {said.taps[tap].dtype for tap in exact} == {jnp.dtype("float32")}
+    assert {said.taps[tap].dtype for tap in said.taps.keys() - exact} == {jnp.dtype("bfloat16")}
+    if name in CLASSIFIERS:
+        assert said.logits.dtype == jnp.float32
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONAL)
@@ -94,7 +104,7 @@ def test_pooled_is_the_mean_of_the_last_activation_and_blocks_end_in_their_stage
         np.testing.assert_array_equal(taps[blocks[-1]], taps[stage])
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
 def test_no_bias_before_a_normalisation(name):
     shapes = jax.eval_shape(SMALL[name].init, jax.random.key(0), IMAGES)["params"]
     names = [core.path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(shapes)]

@@ -1,0 +1,153 @@
+"""Encoders have the sizes that are published, do not see padding, and suit the methods of text."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdistill import core, registry
+from jaxdistill.core import Unembedding
+from jaxdistill.errors import UserError
+from jaxdistill.models.encoder import Encoder
+from toy_texts import LENGTH, SMALL, TOKENS, VOCABULARY, drawn, say, shapes
+
+HERE = SMALL | {"vocabulary": VOCABULARY}
+ROBERTA = {"vocabulary": 50_265, "length": 514, "first": 2, "segments": 1, "epsilon": 1e-5}
+MASK = jnp.ones(TOKENS.shape).at[0, 3:].set(0).at[2, 5:].set(0)
+
+
+@functools.cache
+def small(predicts):
+    model = Encoder(VOCABULARY if predicts == "token" else 3, predicts, **HERE, length=8)
+    return model, drawn(model, TOKENS)
+
+
+def close(got, expected):
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "published"),
+    [
+        ({}, 109_482_240),  # bert-base-uncased
+        ({"layers": 24, "width": 1024, "heads": 16}, 335_141_888),  # bert-large-uncased
+        (ROBERTA, 124_645_632),  # roberta-base
+        ({"layers": 6, "segments": 0}, 66_362_880 + 768 * 769),  # distilbert-base-uncased has no pooler
+    ],
+)
+def test_parameters_as_published_without_the_classifier(fields, published):
+    found = shapes(Encoder(2, scan=True, **fields), TOKENS)
+    assert core.count(found) - core.count(found["head"]) == published
+
+
+def test_parameters_of_the_masked_language_model_as_published():
+    assert core.count(shapes(Encoder(30_522, "token", scan=True), TOKENS)) == 109_514_298
+
+
+def test_taps():
+    taps = jax.eval_shape(small("class")[0].init_with_output, jax.random.key(0), TOKENS)[0].taps
+    expected = {"embed": (4, LENGTH, 8), "final": (4, LENGTH, 8), "pooled": (4, 8)}
+    for block in ("block0", "block1"):
+        expected |= {f"{block}/{name}": (4, LENGTH, 4, 2) for name in ("query", "key", "value")}
+        expected |= {f"{block}/{name}": (4, 4, LENGTH, LENGTH) for name in ("scores", "attention")}
+        expected[block] = (4, LENGTH, 8)
+    assert {name: tap.shape for name, tap in taps.items()} == expected
+
+
+def test_padding_changes_nothing_whatever_stands_there():
+    model, variables = small("class")
+    said = say(model, variables, jnp.where(MASK > 0, TOKENS, -7), token_mask=MASK)
+    for row, length in ((0, 3), (1, 6)):
+        alone = say(model, variables, TOKENS[row : row + 1, :length])
+        close(np.asarray(said.logits)[row : row + 1], alone.logits)
+        close(np.asarray(said.tap("final"))[row, :length], alone.tap("final")[0])
+        assert np.all(np.asarray(said.tap("block1/attention"))[row, :, :, length:] == 0)
+
+
+def test_a_text_is_read_whole_and_in_order():
+    model, variables = small("class")
+    expected = np.asarray(say(model, variables, TOKENS).logits)
+    for other in (TOKENS.at[:, -1].set((TOKENS[:, -1] + 1) % VOCABULARY), TOKENS[:, jnp.array([0, 2, 1, 3, 4, 5])]):
+        assert np.any(abs(np.asarray(say(model, variables, other).logits) - expected) > 1e-3)
+
+
+def test_positions_and_segments_are_rows_of_their_tables():
+    """The embedding by hand: what stands before its norm, seen through a norm of two values."""
+    model = Encoder(2, vocabulary=VOCABULARY, layers=1, width=2, heads=1, length=8, first=2)
+    variables, segment = drawn(model, TOKENS), np.array([[0, 0, 1, 1, 1, 1]] * 4)
+    params = jax.tree.map(np.asarray, variables["params"])
+    rows = params["embed"]["embedding"][np.asarray(TOKENS)] + params["positions"]["embedding"][2:8]
+    rows = rows + params["segments"]["embedding"][segment]
+    sign = np.sign(rows - rows.mean(-1, keepdims=True))
+    expected = sign * params["embed_norm"]["scale"] + params["embed_norm"]["bias"]
+    close(say(model, variables, TOKENS, segment=segment).tap("embed"), expected)
+    none = say(model, variables, TOKENS, segment=np.zeros_like(segment)).tap("embed")
+    np.testing.assert_array_equal(say(model, variables, TOKENS).tap("embed"), none)
+
+
+def test_blocks_end_in_their_norm():
+    model, variables = small("class")
+    norm, final = jax.tree.map(
+        np.asarray, (variables["params"]["block1"]["norm2"], say(model, variables, TOKENS).tap("final"))
+    )
+    normed = (final - norm["bias"]) / norm["scale"]
+    close(normed.mean(-1), np.zeros(TOKENS.shape))
+    close(normed.std(-1), np.ones(TOKENS.shape))
+
+
+def test_the_class_is_read_off_the_first_token():
+    model, variables = small("class")
+    params, said = jax.tree.map(np.asarray, (variables["params"], say(model, variables, TOKENS)))
+    pooled = np.tanh(said.tap("final")[:, 0] @ params["pooler"]["kernel"] + params["pooler"]["bias"])
+    close(said.tap("pooled"), pooled)
+    close(said.logits, pooled @ params["head"]["kernel"] + params["head"]["bias"])
+
+
+def test_tokens_are_read_by_the_embedding():
+    model, variables = small("token")
+    params, said = jax.tree.map(np.asarray, (variables["params"], say(model, variables, TOKENS)))
+    assert isinstance(said.logits, Unembedding)
+    np.testing.assert_array_equal(said.logits.kernel, params["embed"]["embedding"].T)
+    np.testing.assert_array_equal(said.logits.bias, params["head"]["bias"])
+    np.testing.assert_array_equal(said.tap("pooled"), said.tap("final")[:, 0])
+    x = said.tap("final") @ params["head_dense"]["kernel"] + params["head_dense"]["bias"]
+    x = x / 2 * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
+    x = (x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True)
+    close(said.logits.hidden, x * params["head_norm"]["scale"] + params["head_norm"]["bias"])
+    dense = say(model.clone(dense=True), variables, TOKENS).logits
+    close(dense, said.logits.hidden @ said.logits.kernel + said.logits.bias)
+
+
+@functools.cache
+def spoken(layers, width):
+    model = small("token")[0].clone(layers=layers, width=width)
+    return say(model, drawn(model, TOKENS), TOKENS, token_mask=MASK)
+
+
+@pytest.mark.parametrize("method", ["tinybert", "minilmv2", "distilbert"])
+def test_methods_of_text_read_its_taps(method):
+    """A student of two layers and a teacher of four that are twice as wide."""
+    batch = {"tokens": TOKENS, "token_mask": MASK, "mask": jnp.ones(4), "label": jnp.where(TOKENS < 5, TOKENS, -1)}
+    module = registry.find("method", method)()
+    found, _ = jax.jit(module.init_with_output)(jax.random.key(0), spoken(2, 8), spoken(4, 16), batch)
+    counted = found if found.ndim == 1 else found[MASK > 0]
+    assert jnp.isfinite(counted).all()
+    assert jnp.all(jnp.sum(jnp.abs(found.reshape(4, -1)), 1) > 0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"predicts": "tokens"}, "no kind of prediction 'tokens'; did you mean 'token'"),
+        ({"predicts": "token"}, "a logit for each of vocabulary=30522, and classes=2; make them the same"),
+        ({"segments": -1}, "segments=-1 makes no sense"),
+        ({"heads": 5}, "width=768 is not a multiple of heads=5"),
+        ({"length": 7, "first": 2, "layers": 1}, "texts of 6 tokens, and positions for 5"),
+    ],
+)
+def test_what_makes_no_sense(fields, message):
+    with pytest.raises(UserError, match=message):
+        shapes(Encoder(2, **fields), TOKENS)

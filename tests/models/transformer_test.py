@@ -1,0 +1,254 @@
+"""The parts of transformers, worked by hand, and what their two ways of running layers have in common."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdistill import core
+from jaxdistill.errors import UserError
+from jaxdistill.models import transformer
+from jaxdistill.models.decoder import Decoder
+from jaxdistill.models.transformer import NOWHERE, Attention, Block, FeedForward, Style
+from jaxdistill.train import sharding
+from toy_texts import LLAMA, SMALL, TOKENS, VOCABULARY, drawn, say, scanned, shapes
+
+X = jax.random.normal(jax.random.key(0), (2, 3, 8))
+EVERY, FIRST = transformer.visible(3, None, causal=False), jnp.arange(3)[None]
+
+
+def close(got, expected, rtol=1e-5, atol=1e-6):
+    np.testing.assert_allclose(got, expected, rtol=rtol, atol=atol)
+
+
+def test_rotary_turns_pairs_of_halves_by_their_frequency():
+    pairs = jnp.array([1.0, 1.0, 2.0, 0.0]).reshape(1, 1, 1, 4)  # (1, 2) and (1, 0)
+    turned = transformer.rotated(pairs, jnp.array([[3]]), base=100.0)[0, 0, 0]
+    sin, cos = math.sin(3), math.cos(3)
+    close(turned, [cos - 2 * sin, math.cos(0.3), sin + 2 * cos, math.sin(0.3)])
+
+
+def test_rotary_is_relative():
+    """By hand: the product of a query at i and a key at j is the cosine of (i - j), wherever they are."""
+    unit = jnp.array([1.0, 0.0]).reshape(1, 1, 1, 2)
+
+    def product(i, j):
+        query, key = (transformer.rotated(unit, jnp.array([[place]]), base=10.0) for place in (i, j))
+        return jnp.sum(query * key)
+
+    for i, j in ((0, 0), (0, 1), (1, 0), (7, 8), (1000, 1001)):
+        close(product(i, j), math.cos(i - j), rtol=1e-4)
+
+
+def test_who_is_visible_and_where_tokens_are():
+    mask = jnp.array([[1, 1, 0], [0, 1, 1]])
+    causal = transformer.visible(3, mask, causal=True)[:, 0].astype(int)
+    np.testing.assert_array_equal(causal, [[[1, 0, 0], [1, 1, 0], [1, 1, 0]], [[0, 0, 0], [0, 1, 0], [0, 1, 1]]])
+    np.testing.assert_array_equal(transformer.visible(3, mask, causal=False)[1, 0], [[0, 1, 1]] * 3)
+    np.testing.assert_array_equal(transformer.places(mask, mask), [[0, 1, 1], [0, 0, 1]])
+    np.testing.assert_array_equal(transformer.places(mask, None), [[0, 1, 2]])
+
+
+def test_attention_by_its_own_taps():
+    style = Style(layers=1, width=8, heads=4)
+    module, mask = Attention(style), transformer.visible(3, jnp.array([[1, 1, 0], [1, 1, 1]]), causal=True)
+    variables = drawn(module, X, mask, FIRST)
+    said, taps = jax.jit(module.apply)(variables, X, mask, FIRST)
+    products = np.einsum("bihd,bjhd->bhij", taps["query"], taps["key"]) / np.sqrt(2)
+    scores = np.where(np.broadcast_to(mask, products.shape), products, NOWHERE)
+    close(taps["scores"], scores)
+    shares = np.exp(scores - scores.max(-1, keepdims=True))
+    close(taps["attention"], shares / shares.sum(-1, keepdims=True))
+    mixed = np.einsum("bhij,bjhd->bihd", taps["attention"], taps["value"])
+    out = variables["params"]["out"]
+    close(said, np.einsum("bihd,hdw->biw", mixed, out["kernel"]) + np.asarray(out["bias"]), atol=1e-5)
+
+
+@pytest.mark.parametrize("rotary", [0.0, 10.0])
+def test_grouped_queries_are_all_heads_with_keys_and_values_repeated(rotary):
+    style = functools.partial(Style, layers=1, width=8, heads=4, rotary=rotary)
+    grouped, whole = Attention(style(key_heads=2)), Attention(style())
+    variables = drawn(grouped, X, EVERY, FIRST)
+    params = dict(variables["params"])
+    for name in ("key", "value"):  # [width, heads, head width] and [heads, head width]
+        params[name] = {part: jnp.repeat(x, 2, axis=x.ndim - 2) for part, x in params[name].items()}
+    apply = jax.jit(whole.apply)
+    said, taps = jax.jit(grouped.apply)(variables, X, EVERY, FIRST)
+    expected, wanted = apply({"params": params}, X, EVERY, FIRST)
+    close(said, expected)
+    close(taps["scores"], wanted["scores"])
+    assert taps["key"].shape == taps["value"].shape == (2, 3, 2, 2)
+    same = drawn(whole, X, EVERY, FIRST)
+    equal, _ = jax.jit(Attention(style(key_heads=4)).apply)(same, X, EVERY, FIRST)
+    close(equal, apply(same, X, EVERY, FIRST)[0])
+
+
+@pytest.mark.parametrize(
+    ("activation", "at_1"),
+    [("gelu", 0.8413447), ("gelu_tanh", 0.8411920), ("relu", 1.0), ("swiglu", 3 / (1 + math.exp(-1)))],
+)
+def test_feed_forward_by_hand(activation, at_1):
+    """One hidden unit that receives 1, or 3 beside a gate that receives 1."""
+    module = FeedForward(Style(layers=1, width=1, heads=1, hidden=1, activation=activation, bias=False))
+    gated = activation == "swiglu"
+    params = {"up": 3.0 if gated else 1.0, "down": 2.0} | ({"gate": 1.0} if gated else {})
+    params = {name: {"kernel": jnp.full((1, 1), value)} for name, value in params.items()}
+    close(module.apply({"params": params}, jnp.ones((1, 1, 1))), [[[2 * at_1]]])
+
+
+def test_norms_by_hand():
+    x = jnp.array([[[3.0, 4.0]]])
+    for norm, expected in (("rms", x / math.sqrt(12.5)), ("layer", jnp.array([[[-1.0, 1.0]]]))):
+        module = transformer.normalize(Style(layers=1, width=2, heads=1, norm=norm, epsilon=1e-12), "norm")
+        variables = {"params": {"scale": jnp.ones(2)} | ({"bias": jnp.zeros(2)} if norm == "layer" else {})}
+        close(module.apply(variables, x), expected)
+        if norm == "layer":
+            close(module.apply(variables, x + 4096), expected)
+
+
+@pytest.mark.parametrize("norm_first", [True, False])
+def test_where_norms_stand(norm_first):
+    """Parts that add nothing leave the residual stream as it is, or normalised."""
+    block = Block(Style(layers=1, width=8, heads=4, norm_first=norm_first))
+    variables = drawn(block, X, EVERY, FIRST)
+    params = jax.tree.map(jnp.copy, variables["params"])
+    for part, last in (("attention", "out"), ("feed_forward", "down")):
+        params[part][last] = jax.tree.map(jnp.zeros_like, params[part][last])
+    for norm in ("norm1", "norm2"):
+        params[norm] = {"scale": jnp.ones(8), "bias": jnp.zeros(8)}
+    said, taps = jax.jit(block.apply)({"params": params}, X, EVERY, FIRST)
+    x = np.asarray(X)
+    normed = (x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True)
+    close(said, x if norm_first else normed, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(taps[""], said)
+    query = params["attention"]["query"]
+    read = np.einsum("biw,whd->bihd", normed if norm_first else x, query["kernel"]) + np.asarray(query["bias"])
+    close(taps["query"], read, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"width": 9}, "width=9 is not a multiple of heads=4"),
+        ({"key_heads": 3}, "heads=4 is not a multiple of key_heads=3"),
+        ({"head_width": 3, "rotary": 10.0}, "heads are 3 wide"),
+        ({"norm": "batch"}, "no norm 'batch'; .*'layer', 'rms'"),
+        ({"activation": "gleu"}, "no activation 'gleu'; did you mean 'gelu'"),
+        ({"remat": "blocks"}, "no remat 'blocks'; did you mean 'block'"),
+        ({"layers": 0}, "layers=0 makes no sense"),
+        ({"dropout": 1.0}, "dropout=1.0 makes no sense"),
+    ],
+)
+def test_styles_that_are_none(fields, message):
+    with pytest.raises(UserError, match=message):
+        Style(**({"layers": 1, "width": 8, "heads": 4} | fields))
+
+
+@functools.cache
+def learned(scan, remat):
+    """Logits, taps and gradients of a small Llama with params that are the same whatever the form."""
+    model = Decoder(VOCABULARY, **SMALL, **LLAMA, dense=True, scan=scan, remat=remat)
+    params = drawn(model.clone(scan=False), TOKENS)["params"]
+    params = scanned(params, 2) if scan else params
+
+    @functools.partial(jax.grad, has_aux=True)
+    def loss(params):
+        said = model.apply({"params": params}, TOKENS)
+        return jnp.mean(jax.nn.logsumexp(said.logits, -1)), said
+
+    grads, said = jax.jit(loss)(params)
+    return said, grads if scan else scanned(grads, 2)
+
+
+@pytest.mark.parametrize(("scan", "remat"), [(True, ""), (False, "block"), (True, "products")])
+def test_scanned_and_rematerialised_layers_say_and_learn_what_looped_ones_do(scan, remat):
+    expected, found = learned(False, ""), learned(scan, remat)
+    assert expected[0].taps.keys() == found[0].taps.keys()
+    assert {"block1", "block1/query", "block1/key", "block1/value", "block1/scores"} < found[0].taps.keys()
+    jax.tree.map(functools.partial(close, rtol=1e-4), expected, found)
+
+
+def test_rematerialised_layers_keep_less_and_unread_taps_of_scanned_ones_nothing():
+    model = Decoder(VOCABULARY, layers=6, width=8, heads=4, length=64, scan=True)
+    tokens = jnp.zeros((4, 64), jnp.int32)
+    maps = 4 * 6 * 4 * 64 * 64 * 4  # the bytes of all scores
+
+    def memory(model, of=lambda loss: loss, tap="final"):
+        def loss(params):
+            return jnp.sum(model.apply({"params": params}, tokens).tap(tap) ** 2)
+
+        return jax.jit(of(loss)).lower(shapes(model, tokens)).compile().memory_analysis().temp_size_in_bytes
+
+    assert memory(model) < maps / 2
+    assert memory(model, tap="block0/scores") > maps
+    assert memory(model, jax.grad) > 2 * maps
+    assert memory(model.clone(remat="block"), jax.grad) < maps
+
+
+def test_bfloat16_is_close_and_exact_where_it_is_told():
+    model = Decoder(VOCABULARY, **SMALL, **LLAMA, dense=True)
+    variables = drawn(model, TOKENS, spread=0.2)
+    expected, said = say(model, variables, TOKENS), say(model.clone(dtype=jnp.bfloat16), variables, TOKENS)
+    exact = {name for name, tap in said.taps.items() if tap.dtype == jnp.float32}
+    assert exact == {"pooled", "block0/scores", "block1/scores"}
+    assert {tap.dtype for name, tap in said.taps.items() if name not in exact} == {jnp.dtype("bfloat16")}
+    assert said.logits.dtype == jnp.float32
+    close(said.logits, expected.logits, rtol=0.05, atol=0.05)
+
+
+def _biases_alone(path, x):
+    """1 for the embedding and the biases into the residual stream, 0 for everything else."""
+    name = core.path_name(path)
+    return jnp.full_like(x, float(name.endswith(("out/bias", "down/bias", "embed/embedding"))))
+
+
+def test_dropout_is_for_training_and_differs_from_layer_to_layer():
+    """Of layers that would add nothing but for their bias, the share that dropout leaves is seen as it is."""
+    model = Decoder(VOCABULARY, **SMALL, dropout=0.5, scan=True)
+    variables = jax.tree_util.tree_map_with_path(_biases_alone, drawn(model, TOKENS))
+
+    @jax.jit
+    def added(key):
+        taps = model.apply(variables, TOKENS, train=True, rngs={"dropout": key}).taps
+        return taps["block1"] - taps["block0"], taps["block0"]
+
+    first, again, other = (added(jax.random.key(key)) for key in (0, 0, 1))
+    np.testing.assert_array_equal(first[0], again[0])
+    assert jnp.any(first[0] != other[0])
+    # 0, 2 from either part, or 4 from both; the residual stream that enters the first layer is dropped out 1.
+    assert set(np.unique(np.round(first[0], 3))) == {0.0, 2.0, 4.0}
+    entered = first[1] - first[0]
+    assert not set(np.unique(np.round(entered, 3))) <= {0.0, 2.0}, "both layers dropped the same"
+    said = say(model, variables, TOKENS).taps  # would ask for a dropout key if it dropped
+    close(said["block1"] - said["block0"], jnp.full(first[0].shape, 2.0))
+
+
+def test_weights_into_the_residual_stream_start_smaller():
+    model = Decoder(VOCABULARY, layers=2, width=64, heads=4)
+
+    @jax.jit
+    def spreads(key):
+        block = model.init(key, TOKENS)["params"]["block1"]
+        inner, last = block["feed_forward"]["up"]["kernel"], block["feed_forward"]["down"]["kernel"]
+        return jnp.std(inner), jnp.std(last), jnp.std(block["attention"]["out"]["kernel"])
+
+    close(jnp.stack(spreads(jax.random.key(0))), [0.02, 0.01, 0.01], rtol=0.05)
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_rules_split_the_blocks_and_many_devices_say_what_one_does(scan):
+    model = Decoder(VOCABULARY + 1, layers=2, width=8, heads=4, key_heads=2, dense=True, scan=scan, **LLAMA)
+    variables = drawn(model, TOKENS)
+    mesh = sharding.make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
+    rules = [(regex, (None, *spec) if scan else spec) for regex, spec in transformer.BLOCK_RULES]
+    rules += [("embed/embedding$", ("tensor", "fsdp")), ("head/kernel$", ("fsdp", "tensor"))]
+    placed = sharding.shardings(mesh, variables, rules)
+    whole = sum(x.nbytes for x in jax.tree.leaves(variables))
+    norms = 5 * 8 * 4
+    assert sharding.bytes_per_device(mesh, variables, placed) == (whole - norms) // 4 + norms
+
+    spread = jax.jit(model.apply, in_shardings=(placed, sharding.over_rows(mesh)))(variables, TOKENS)
+    close(spread.logits, say(model, variables, TOKENS).logits, rtol=1e-4, atol=1e-5)
