@@ -10,20 +10,18 @@ On several hosts, start the same command on each with --distributed (TPU pods, S
 environment), or with --coordinator=HOST:PORT --processes=N --process=I.
 
 Exit status: 0 when the job is done; 1 when training failed; 2 for a mistake that the message tells; 128 + the
-signal's number when it was asked to stop and has saved its state.
+signal's number when it was asked to stop and has saved its state; 75 when another process of the job is gone (134
+where JAX notices it first).
 """
 
-import os
 import pathlib
 import sys
 from collections.abc import Sequence
 
 from absl import flags, logging
 
+from jaxdistill import processes
 from jaxdistill.errors import Interrupted, TrainingFailed, UserError, unknown
-
-DISTRIBUTED = "JAX_COORDINATOR_ADDRESS"
-"""JAX's own variable; where it is set, the processes join without a flag."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -45,29 +43,42 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted; what was saved stays, the same command again goes on from there", file=sys.stderr)
         return 130
+    except Exception as error:
+        if not processes.joined():
+            raise
+        return processes.tell(error)
     return 0
 
 
 def _main(argv: list[str]) -> None:
     config, values = parse(argv)
-    join(values)
+    workdir = _folder(values["workdir"].value)
+    processes.join(values)
     import jax
 
     from jaxdistill import pipeline, plan, report, table
 
     plain = config.to_dict()
     if values["plan"].value:
-        plan.show(plain, pathlib.Path(values["workdir"].value or "."))
+        plan.show(plain, workdir or pathlib.Path())
         return
-    if not values["workdir"].value:
+    if workdir is None:
         raise UserError("no --workdir; name a folder for what the run writes, --workdir runs/NAME")
-    workdir = pathlib.Path(values["workdir"].value)
     pipeline.run(plain, workdir)
     if jax.process_index() == 0:
         if (workdir / "results.json").exists():  # a config may train and leave the evaluating to another
             report.write(workdir)
             print(f"\n{table.plain(report.read_results(workdir))}\n")
         _tell(workdir)
+
+
+def _folder(name: str) -> pathlib.Path | None:
+    if "://" in name:
+        raise UserError(
+            f"--workdir={name} is a URL, and a run writes into a folder; mount the bucket (gcsfuse, s3fs; see"
+            " launch/README.md) and name the folder that it is mounted at"
+        )
+    return pathlib.Path(name) if name else None
 
 
 def _tell(workdir: pathlib.Path) -> None:
@@ -183,26 +194,14 @@ def _full(before: Sequence[str], key: str, options: Sequence[str]) -> tuple[str,
     return prefix + key, [prefix + option for option in options]
 
 
-def join(values) -> None:
-    """Joins the other processes of a job, where flags or the environment tell of any."""
-    import jax
-
-    given = values["coordinator"].value, values["processes"].value, values["process"].value
-    if any(given[:2]) or given[2] >= 0:
-        if not (given[0] and given[1] > 0 and 0 <= given[2] < given[1]):
-            raise UserError("--coordinator=HOST:PORT, --processes=N and --process=I (0 to N-1) go together")
-        jax.distributed.initialize(given[0], given[1], given[2])
-    elif values["distributed"].value or DISTRIBUTED in os.environ:
-        try:
-            jax.distributed.initialize()
-        except (ValueError, RuntimeError) as error:
-            raise UserError(
-                f"--distributed found no job in the environment ({error}); give --coordinator, --processes, --process"
-            ) from error
-
-
 def run() -> None:
-    sys.exit(main(sys.argv))
+    try:
+        status = main(sys.argv)
+    except Exception:
+        if not processes.joined():
+            raise
+        status = 1  # its message could not be written; the others must not wait for this process
+    processes.leave(status)
 
 
 if __name__ == "__main__":

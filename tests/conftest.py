@@ -29,6 +29,14 @@ def tfds_dir():
     return str(SHARED / "tfds")
 
 
+@pytest.fixture(scope="session")
+def one_device(tmp_path_factory):
+    """The environment of a process of its own: one CPU device, and a compile cache, so that each is quick."""
+    cache = str(tmp_path_factory.mktemp("cache"))
+    more = {"JAX_COMPILATION_CACHE_DIR": cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    return os.environ | more | {"JAX_NUM_CPU_DEVICES": "1"}
+
+
 @pytest.fixture
 def compiled(caplog):
     """Counts compilations of a jitted function by its name; its cache's size counts more than those."""

@@ -1,19 +1,14 @@
 """The command: what it says to mistakes, and with which status it ends."""
 
-import os
-import pathlib
 import signal
-import socket
 import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
 
 import runs
 from jaxdistill import launch
-from runs import launched
+from runs import LONG, command, launched, until
 
 MISTAKES = {
     "model": ("c.networks.student.model = 'mpl'", "no model 'mpl'; did you mean 'mlp'"),
@@ -173,6 +168,14 @@ def test_a_workdir_that_cannot_be_written(tmp_path, capsys):
     assert "cannot be written" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("url", ["gs://bucket/run", "s3://bucket/run"])
+def test_a_workdir_that_is_a_url(url, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert launched(url) == 2
+    assert f"--workdir={url} is a URL" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []  # a path of it would be a folder "gs:"
+
+
 def test_labels_out_of_range_in_an_npz(tmp_path, capsys):
     image = np.zeros((32, 8, 8, 1), np.uint8)
     label = np.arange(32) % 10
@@ -211,42 +214,15 @@ def test_plan(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
-def command(workdir, *flags):
-    return [sys.executable, "-m", "jaxdistill.launch", "--config", runs.TINY, "--workdir", str(workdir), *flags]
-
-
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory):
-    """One CPU device, and a compile cache, so that each process is quick."""
-    cache = str(tmp_path_factory.mktemp("cache"))
-    more = {"JAX_COMPILATION_CACHE_DIR": cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    return os.environ | more | {"JAX_NUM_CPU_DEVICES": "1"}
-
-
-LONG = "--config.steps=400", "--config.evaluate.every=40", "--config.log_every=10"
-
-
-def until(workdir, step, process):
-    """Waits until the run has written that step of `distil`."""
-    path = pathlib.Path(workdir) / "metrics.jsonl"
-    for _ in range(1200):
-        said = runs.lines(workdir) if path.exists() and path.read_text().endswith("\n") else []
-        if any(line["stage"] == "distil" and line["step"] >= step for line in said):
-            return
-        assert process.poll() is None, "it ended too early"
-        time.sleep(0.05)
-    raise AssertionError("it never came so far")
-
-
 @pytest.mark.slow
-def test_killed_at_any_moment_and_run_again_it_ends_with_the_same_bits(tmp_path, environment):
-    subprocess.run(command(tmp_path / "whole", *LONG), env=environment, check=True, capture_output=True)
+def test_killed_at_any_moment_and_run_again_it_ends_with_the_same_bits(tmp_path, one_device):
+    subprocess.run(command(tmp_path / "whole", *LONG), env=one_device, check=True, capture_output=True)
     for step in (10, 130, 260, 390):
-        process = subprocess.Popen(command(tmp_path / "run", *LONG), env=environment, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(command(tmp_path / "run", *LONG), env=one_device, stderr=subprocess.DEVNULL)
         until(tmp_path / "run", step, process)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    subprocess.run(command(tmp_path / "run", *LONG), env=environment, check=True, capture_output=True)
+    subprocess.run(command(tmp_path / "run", *LONG), env=one_device, check=True, capture_output=True)
     for stage in ("teacher", "distil"):
         ours, theirs = (runs.weights(tmp_path / name, stage, 400) for name in ("run", "whole"))
         for name in ours:
@@ -257,36 +233,14 @@ def test_killed_at_any_moment_and_run_again_it_ends_with_the_same_bits(tmp_path,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_says_how_to_go_on(tmp_path, environment, number):
-    process = subprocess.Popen(command(tmp_path, *LONG), env=environment, stderr=subprocess.PIPE, text=True)
+def test_a_signal_saves_and_says_how_to_go_on(tmp_path, one_device, number):
+    process = subprocess.Popen(command(tmp_path, *LONG), env=one_device, stderr=subprocess.PIPE, text=True)
     until(tmp_path, 50, process)
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert "is saved in" in said
     assert "Traceback" not in said
-    again = subprocess.run(command(tmp_path, *LONG), env=environment, capture_output=True, text=True)
+    again = subprocess.run(command(tmp_path, *LONG), env=one_device, capture_output=True, text=True)
     assert again.returncode == 0
     assert "stage distil: resumes at step" in again.stdout
-
-
-@pytest.mark.slow
-def test_two_processes_are_one_run(tmp_path, environment):
-    """Real processes over `jax.distributed`: the same losses as one, and one set of files."""
-    flags = "--config.data.resident=no", "--config.steps=8"
-    subprocess.run(command(tmp_path / "one", *flags), env=environment, check=True, capture_output=True)
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    join = [f"--coordinator=localhost:{port}", "--processes=2"]
-    words = [command(tmp_path / "two", *flags, *join, f"--process={number}") for number in (0, 1)]
-    both = [subprocess.Popen(each, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for each in words]
-    ends = [process.communicate(timeout=300) for process in both]
-    assert [process.returncode for process in both] == [0, 0], ends
-    for one, two in zip(runs.lines(tmp_path / "one"), runs.lines(tmp_path / "two"), strict=True):
-        assert one.keys() == two.keys()
-        for key, value in one.items():
-            if isinstance(value, float):
-                np.testing.assert_allclose(two[key], value, rtol=1e-4, err_msg=f"{one['stage']} {one['step']} {key}")
-    assert b"accuracy" in ends[0][0]
-    assert b"accuracy" not in ends[1][0]

@@ -2,6 +2,8 @@
 
 import json
 import pathlib
+import sys
+import time
 
 import jax
 import numpy as np
@@ -34,3 +36,23 @@ def lines(workdir):
 
 def results(workdir):
     return json.loads((pathlib.Path(workdir) / "results.json").read_text())
+
+
+LONG = "--config.steps=400", "--config.evaluate.every=40", "--config.log_every=10"
+
+
+def command(workdir, *flags):
+    """The words that run the tiny config in a process of its own."""
+    return [sys.executable, "-m", "jaxdistill.launch", "--config", TINY, "--workdir", str(workdir), *flags]
+
+
+def until(workdir, step, process, stage="distil"):
+    """Waits until the run has written that step of a stage."""
+    path = pathlib.Path(workdir) / "metrics.jsonl"
+    for _ in range(2400):
+        said = lines(workdir) if path.exists() and path.read_text().endswith("\n") else []
+        if any(line["stage"] == stage and line["step"] >= step for line in said):
+            return
+        assert process.poll() is None, "it ended too early"
+        time.sleep(0.05)
+    raise AssertionError("it never came so far")
