@@ -215,14 +215,17 @@ def network(stage: Stage, known: Mapping[str, Any]) -> Ask:
     train, clean = answer(stage.augment), answer(stage.prepare)
 
     def ask(role, index, view):
-        said = []
+        said, pending = [], None
         for start in range(0, len(index), size):
             rows = np.arange(start, start + size)
             rows = np.where(rows < len(index), rows, start)[stage.part.rows(size)]
             batch = loader.rows(stage.whole(role), stage.dataset.classes, index[rows], view[rows], stage.answers(role))
             batch |= {"mask": np.ones(len(rows), np.float32)}
-            said.append((train if role == "train" else clean)(known, sharding.put(stage.mesh, batch)))
-        said = jax.device_get(said)
+            # One batch is under way while the one before is fetched; many at once can starve a CPU's collectives.
+            now = (train if role == "train" else clean)(known, sharding.put(stage.mesh, batch))
+            said += [jax.device_get(pending)] if pending is not None else []
+            pending = now
+        said.append(jax.device_get(pending))
         return {name: np.concatenate([part[name] for part in said])[: len(index)] for name in said[0]}
 
     return ask
