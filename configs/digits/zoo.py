@@ -11,7 +11,7 @@ methods that need labels learn from these alone, the others from all images. Wei
 where it has one, else chosen once by the size of the loss; nothing was tuned on the test split.
 
 Paper:    none; the task is ours.
-Measured: nothing yet (python benchmarks/zoo.py --workdir runs/zoo --write docs/zoo.md).
+Measured: docs/zoo.md (python benchmarks/zoo.py --workdir runs/zoo --write docs/zoo.md).
 """
 
 from ml_collections import ConfigDict
