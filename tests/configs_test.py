@@ -105,3 +105,4 @@ def test_the_page_of_modes_names_every_row():
     rows = {name for _, _, rows in told.SECTIONS for name in rows if not name.startswith("cross_")}
     stages = configs.read("configs/digits/modes.py:all").stages
     assert rows - {"mnist"} == set(stages.evaluate.evaluate.networks)
+    assert all(says.endswith(".") for _, says, _ in told.SECTIONS)  # what the numbers say
