@@ -4,7 +4,7 @@ from jaxdistill import caching, merging, metrics, networks, registry, sweep
 from jaxdistill.data.section import shows_labels
 from jaxdistill.errors import UserError, check_names, unknown
 from jaxdistill.stage import Stage
-from jaxdistill.train import sharding
+from jaxdistill.train import optim, sharding
 from jaxdistill.train.evaluate import closure
 from jaxdistill.train.log import RESERVED
 
@@ -35,12 +35,15 @@ def lanes(stage: Stage) -> None:
         )
     for name, values in sweep.leaves(stage.settings["sweep"]):
         section, _, key = name.rpartition(".")
+        default = 0.0
         if section.startswith("terms.") and section.count(".") == 1 and key != "weight":
             default = registry.fields(type(stage.terms[section.split(".")[1]].method))[key]
-            if not isinstance(default, float):
-                raise UserError(
-                    f"stage {stage.name!r}: sweep.{name}: lanes differ in fractions alone, like {default!r} not"
-                )
+        elif section == "optimizer":
+            default = optim.fields(stage.settings["optimizer"]["name"]).get(key, 0.0)
+        if not isinstance(default, float):
+            raise UserError(
+                f"stage {stage.name!r}: sweep.{name} has the default {default!r}; lanes differ in fractions"
+            )
         if name in ("optimizer.weight_decay", "optimizer.clip") and 0 < sum(value == 0 for value in values) < len(
             values
         ):

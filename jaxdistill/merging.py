@@ -314,7 +314,7 @@ def _fisher_of(stage: Stage, variables: Variables) -> Any:
 def _dealt(stage: Stage, count: int) -> Iterator[dict[str, np.ndarray]]:
     """The first `count` examples in the order of training, unaugmented, in whole batches with a mask."""
     size = stage.settings["batch"]
-    batches = loader.Streamed(stage.train, stage.settings["seed"], size, stage.dataset.classes, stage.part)
+    batches = loader.Streamed(stage.train, stage.data_seed, size, stage.dataset.classes, stage.part)
     for step in range(math.ceil(count / size)):
         places = np.arange(step * size, (step + 1) * size)[stage.part.rows(size)]
         yield batches[step] | {"mask": (places < count).astype(np.float32)}

@@ -166,6 +166,9 @@ def test_lanes_differ_in_fractions_alone():
     whole["stages"]["distil"]["sweep"] = {"terms": {"kd": {"standardize": (1, 0, 1)}}}
     with pytest.raises(UserError, match="standardize"):
         pipeline.prepare(whole, pathlib.Path())
+    whole["stages"]["distil"]["sweep"] = {"optimizer": {"nesterov": (0, 1, 0)}}
+    with pytest.raises(UserError, match="sweep.optimizer.nesterov has the default False; lanes differ in fractions"):
+        pipeline.prepare(whole, pathlib.Path())
     whole["stages"]["distil"]["sweep"] = {"terms": {"dk": {"temperature": (1.0, 2.0)}}}
     with pytest.raises(UserError, match=r"no section of stage 'distil' to sweep in: 'terms.dk'"):
         pipeline.prepare(whole, pathlib.Path())
