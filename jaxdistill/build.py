@@ -13,6 +13,7 @@ from jaxdistill import config as configs
 from jaxdistill.data import augment, loader
 from jaxdistill.data.cache import Cache
 from jaxdistill.data.section import opened, standardisation, training
+from jaxdistill.defaults import MEMBER
 from jaxdistill.durations import settings_in_steps
 from jaxdistill.errors import UserError
 from jaxdistill.networks import Look
@@ -38,7 +39,7 @@ def complete(config) -> None:
             raise UserError(f"data.mix={section.data.mix!r} is no section, like dict(noise=dict(name='noise'))")
         for name, entry in section.get("data", {}).get("mix", {}).items():
             if hasattr(entry, "items") and (section is config or name not in config.data.mix):
-                _add(entry, configs.MEMBER)
+                _add(entry, MEMBER)
         if "optimizer" in section:
             if not hasattr(section.optimizer, "items"):
                 raise UserError(f"optimizer={section.optimizer!r} is no section, like dict(name='sgd', momentum=0.9)")

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from conftest import ROOT
-from jaxdistill import cast, config, merging, pipeline, registry
+from jaxdistill import cast, defaults, merging, pipeline, registry
 from jaxdistill.metrics import METRICS
 from jaxdistill.networks.ensemble import WEIGHINGS
 
@@ -46,9 +46,9 @@ def test_the_page_of_configs_names_every_word():
     page = (ROOT / "docs" / "config.md").read_text()
     words = {*cast.SOURCES, *pipeline.KINDS, *METRICS, *merging.RULES, *WEIGHINGS, *cast.HEADS}
     sections = ("data", "evaluate", "cache", "classifier", "merge", "checkpoint")
-    for key, value in config.DEFAULTS.items():
+    for key, value in defaults.DEFAULTS.items():
         words |= {key} | (set(value) if key in sections else set())
     for key in ("partition", "subset", "noise", "splits"):
-        words |= set(config.DEFAULTS["data"][key])
+        words |= set(defaults.DEFAULTS["data"][key])
     told = set(re.findall(r"\w+", page))
     assert words - told - {""} == set()

@@ -9,10 +9,10 @@ import pytest
 import runs
 from jaxdistill import config as configs
 from jaxdistill import launch, pipeline, plan
-from jaxdistill.config import DEFAULTS
 from jaxdistill.core import UNLABELLED
 from jaxdistill.data import section, sources
 from jaxdistill.data.mixture import Mixture
+from jaxdistill.defaults import DEFAULTS
 from jaxdistill.errors import UserError
 
 

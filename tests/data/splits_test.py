@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from jaxdistill import config as configs
-from jaxdistill.config import DEFAULTS
 from jaxdistill.core import UNLABELLED
 from jaxdistill.data import sources, splits
 from jaxdistill.data.dataset import Arrays, Dataset
+from jaxdistill.defaults import DEFAULTS
 from jaxdistill.errors import UserError
 
 DIGITS = sources.digits()
