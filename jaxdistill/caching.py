@@ -287,7 +287,7 @@ def check(stage: Stage) -> None:
     )
     asked = [(role, augmented, [*stage.networks]) for role, augmented in roles]
     if kind in ("train", "evaluate") and stage.measured:
-        compared = [stage.reference] * bool(stage.reference) + [name for pair in stage.pairs for name in pair]
+        compared = [stage.compared] * bool(stage.compared) + [name for pair in stage.pairs for name in pair]
         measured = [*dict.fromkeys([*stage.measured, *compared])]
         asked += [(spec["split"], False, [*closure(stage.networks, measured)])]
     for name, cache in stage.caches.items():
@@ -333,7 +333,7 @@ def _check_buckets(stage: Stage) -> None:
     if not buckets:
         return
     used = [other for source in stage.networks.values() for other in source.needs]
-    used += [*stage.measured, stage.reference, *(n for pair in stage.pairs for n in pair)] if stage.measured else []
+    used += [*stage.measured, stage.compared, *(n for pair in stage.pairs for n in pair)] if stage.measured else []
     for name in buckets:
         if name in used:
             raise UserError(

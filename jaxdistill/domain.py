@@ -70,7 +70,7 @@ def _check_term(stage: Stage, name: str, term: Term) -> None:
 
 def _check_compared(stage: Stage) -> None:
     """What an evaluation measures and compares is of one kind."""
-    named = [*stage.measured, *([stage.reference] if stage.measured and stage.reference else [])]
+    named = [*stage.measured, *([stage.compared] if stage.measured and stage.compared else [])]
     named += [name for pair in stage.pairs for name in pair]
     ranks = {name: stage.ranks(name) for name in dict.fromkeys(named)}
     if len(set(ranks.values())) > 1:

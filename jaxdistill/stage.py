@@ -129,6 +129,11 @@ class Stage:
         return self.settings["evaluate"]["reference"] or ("teacher" if "teacher" in self.networks else "")
 
     @property
+    def compared(self) -> str:
+        """The reference, where this stage measures something against it; else none ("")."""
+        return self.reference if any(metric.needs_reference for metric in self.metrics().values()) else ""
+
+    @property
     def pairs(self) -> list[tuple[str, str]]:
         """The `(network, reference)` that a final evaluation compares: all with `reference`, and `evaluate.pairs`."""
         if self.settings["kind"] != "evaluate":

@@ -74,7 +74,7 @@ def _dispatch(stage: Stage) -> int:
 def evaluator(stage: Stage) -> tuple[Evaluator, Callable]:
     """What measures a stage's networks, and what makes the batches of its split."""
     measure = Evaluator(
-        stage.networks, stage.measured, stage.metrics(), stage.reference, stage.prepare, stage.mesh, stage.pairs
+        stage.networks, stage.measured, stage.metrics(), stage.compared, stage.prepare, stage.mesh, stage.pairs
     )
     return measure, lambda: stage.once(stage.settings["evaluate"]["split"])
 

@@ -180,7 +180,8 @@ def _member(name: str, member: Mapping[str, Any], data: Mapping[str, Any], main:
 
 
 def _matching(what: str, member: Mapping[str, Any], data: Mapping[str, Any], main: Dataset) -> Split:
-    other = _opened(_key({**member, "resident": data["resident"], "statistics": 0}))
+    # The shortest windows: a text is opened only to be refused.
+    other = _opened(_key({**member, "resident": data["resident"], "statistics": 0, "length": 2}))
     if other.reads != main.reads:
         raise UserError(f"{what} has texts and {data['name']!r} images; a batch is of one kind")
     if other.shape != main.shape:

@@ -1,7 +1,7 @@
 """How well a language model says next tokens, and how faithfully it says what another one does.
 
 All are means over the tokens that count (`next_token`): those of the examples of the split, but for padding and for
-each text's first. Logits are computed some tokens at a time (`losses/chunked.py`): those of a whole batch are never there
+each text's first. Logits are computed some tokens at a time (`losses/chunked.py`): those of a batch are never all there
 in float32.
 """
 
