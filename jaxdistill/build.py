@@ -3,7 +3,7 @@ and the statistics of the training split, and whatever can be wrong with a confi
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ from jaxdistill import cast, checks, registry, sweep
 from jaxdistill import config as configs
 from jaxdistill.data import augment, loader
 from jaxdistill.data.cache import Cache
+from jaxdistill.data.dataset import Dataset
 from jaxdistill.data.section import opened, standardisation, training
 from jaxdistill.defaults import MEMBER
 from jaxdistill.durations import settings_in_steps
@@ -75,6 +76,17 @@ def stage(name: str, settings: Mapping[str, Any], *known: Any) -> Stage:
     return built
 
 
+def _seen(data: Mapping[str, Any], dataset: Dataset) -> tuple[Look | None, Callable, Callable]:
+    """What the images of a stage are, its augmentation by seed, and what an evaluation does; texts stay as they are."""
+    if dataset.reads == "tokens":
+        return None, lambda seed: dict, dict
+    mean, std = standardisation(data)
+    augmented = functools.partial(
+        augment.build, data["augment"], classes=dataset.classes, mean=mean, std=std, views=data["views"]
+    )
+    return Look(tuple(dataset.shape), mean, std), augmented, augment.plain(mean, std)
+
+
 def single(
     name: str,
     settings: Mapping[str, Any],
@@ -100,18 +112,24 @@ def single(
     settings = settings_in_steps(settings, len(train) / settings["batch"], settings["batch"])
     sharding.check_batch(mesh, settings["batch"], settings["accumulate"], processes)
     sharding.check_rules(settings["sharding"])
-    mean, std = standardisation(settings["data"])
-    look = Look(tuple(dataset.shape), mean, std)
+    look, augmented, prepare = _seen(settings["data"], dataset)
     named = settings["networks"] or settings["kind"] != "classifier"
-    known = cast.Data(dataset.classes, look, made_for or {}, caches or {})
+    known = cast.Data(
+        dataset.classes,
+        look,
+        settings["data"]["name"],
+        dataset.reads,
+        dataset.vocabulary,
+        made_for or {},
+        caches or {},
+    )
     made = cast.networks(settings["networks"], known) if named else {}
     trains = settings["kind"] == "train"
     specs = settings["terms"] if trains else {}
     terms = {n: cast.term(n, spec, settings["steps"], made) for n, spec in specs.items()}
     if trains:
-        checks.training(name, settings, made, terms)
+        checks.training(name, settings, dataset, made, terms)
     rate = optim.schedule(settings["rate"], settings["steps"])
-    data = settings["data"]
     built = Stage(
         name=name,
         settings=settings,
@@ -122,10 +140,8 @@ def single(
         terms=terms,
         tx=optim.optimizer(settings["optimizer"], rate),
         rate=rate,
-        augmented=functools.partial(
-            augment.build, data["augment"], classes=dataset.classes, mean=mean, std=std, views=data["views"]
-        ),
-        prepare=augment.plain(mean, std),
+        augmented=augmented,
+        prepare=prepare,
         mesh=mesh,
         part=loader.Part(jax.process_index(), processes),
         caches=caches or {},

@@ -23,11 +23,11 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from jaxdistill import networks, weights
-from jaxdistill.core import Output
+from jaxdistill.core import Output, TopK, predictions
 from jaxdistill.data import augment, loader
 from jaxdistill.data.cache import DTYPES, Cache, Header, differences
 from jaxdistill.errors import UserError, check_kind, check_names, unknown
-from jaxdistill.losses import topk
+from jaxdistill.losses import chunked, topk
 from jaxdistill.stage import Stage
 from jaxdistill.train import sharding
 from jaxdistill.train.checkpoint import flatten
@@ -35,6 +35,9 @@ from jaxdistill.train.evaluate import closure
 
 KINDS = ("cache", "classifier")
 """The kinds of stages that make a cache."""
+
+CHUNK = 1 << 24
+"""Numbers of logits over a vocabulary that are there at once while their top-k is taken: 64 MiB."""
 
 Ask = Callable[[str, np.ndarray, np.ndarray], Mapping[str, np.ndarray]]
 
@@ -79,13 +82,18 @@ def _arrays(stage: Stage) -> tuple[dict[str, tuple[tuple[int, ...], str]], int]:
         raise unknown(f"thing to cache in stage {stage.name!r}, cache.what", spec["what"], ("logits", "topk"))
     check_names(f"dtype for stage {stage.name!r}, cache.dtype", [spec["dtype"]], DTYPES)
     said = _said(stage)
-    if not hasattr(said.logits, "shape"):
+    if isinstance(said.logits, TopK):
         raise UserError(
             f"stage {stage.name!r}: network {spec['network']!r} says {type(said.logits).__name__}, and a cache is made"
             " of logits"
         )
+    classes = jax.eval_shape(chunked.dense, said.logits).shape[-1]
+    if len(predictions(said.logits)) > 1 and spec["what"] == "logits":
+        raise UserError(
+            f"stage {stage.name!r}: network {spec['network']!r} says {classes} logits of each token, too many for a"
+            " disk; set cache.what='topk', and teach by the method top_k with rest='bucket'"
+        )
     shapes = jax.eval_shape(lambda said: stored(said, spec), said)
-    classes = said.logits.shape[-1]
     kinds = {"ids": "uint16" if classes <= 1 << 16 else "int32"}
     return {name: (tuple(x.shape[1:]), kinds.get(name, spec["dtype"])) for name, x in shapes.items()}, classes
 
@@ -105,13 +113,16 @@ def stored(said: Output, spec: Mapping[str, Any]) -> dict[str, jax.Array]:
     kept = {f"tap/{name}": said.tap(name) for name in spec["taps"]}
     if spec["what"] == "logits":
         return {"logits": said.logits} | kept
-    top = topk.of(said.logits, spec["k"])
+    chunk = max(1, CHUNK // jax.eval_shape(chunked.dense, said.logits).shape[-1])
+    top = chunked.compare(lambda logits, _: topk.of(logits, spec["k"]), said.logits, None, chunk=chunk)
     return {"values": top.values, "ids": top.ids, "log_rest": top.log_rest} | kept
 
 
 def images(stage: Stage, role: str, augmented: bool = True) -> dict[str, Any]:
-    """What determines the images of a split that networks are shown, in plain words."""
+    """What determines the images, or texts, of a split that networks are shown, in plain words."""
     data, split = stage.settings["data"], stage.whole(role)
+    if stage.look is None:
+        return {f"{role} split": f"{len(split)} texts of {data['name']}, {stage.content(role)}"}
     told = {
         f"{role} split": f"{len(split)} images of {data['name']}, {stage.content(role)}",
         "mean": [round(float(x), 6) for x in stage.look.mean],
@@ -276,7 +287,7 @@ def check(stage: Stage) -> None:
     )
     asked = [(role, augmented, [*stage.networks]) for role, augmented in roles]
     if kind in ("train", "evaluate") and stage.measured:
-        compared = [stage.reference] * bool(stage.reference) + [name for pair in stage.pairs for name in pair]
+        compared = [stage.compared] * bool(stage.compared) + [name for pair in stage.pairs for name in pair]
         measured = [*dict.fromkeys([*stage.measured, *compared])]
         asked += [(spec["split"], False, [*closure(stage.networks, measured)])]
     for name, cache in stage.caches.items():
@@ -322,7 +333,7 @@ def _check_buckets(stage: Stage) -> None:
     if not buckets:
         return
     used = [other for source in stage.networks.values() for other in source.needs]
-    used += [*stage.measured, stage.reference, *(n for pair in stage.pairs for n in pair)] if stage.measured else []
+    used += [*stage.measured, stage.compared, *(n for pair in stage.pairs for n in pair)] if stage.measured else []
     for name in buckets:
         if name in used:
             raise UserError(

@@ -24,13 +24,19 @@ class Data:
 
     Attributes:
         classes: how many.
-        look: shape and standardisation of its images.
+        look: shape and standardisation of its images; `None` of texts.
+        name: of the set, as the config has it.
+        reads: what of a batch networks look at, "image" or "tokens".
+        vocabulary: of texts, how many tokens there are.
         made_for: the images that networks with weights were trained on, by name.
         caches: what cached networks read, by name.
     """
 
     classes: int
-    look: Look
+    look: Look | None
+    name: str = ""
+    reads: str = "image"
+    vocabulary: int = 0
     made_for: Mapping[str, Look] = dataclasses.field(default_factory=dict)
     caches: Mapping[str, Cache] = dataclasses.field(default_factory=dict)
 
@@ -98,11 +104,36 @@ def _module(name: str, spec: dict[str, Any], data: Data):
     module = registry.make(
         "model", spec["model"], own, classes=wanted, dtype=registry.dtype(spec.get("dtype", "float32"))
     )
-    return module, spec.get("input", "image"), _preprocess(name, spec, data)
+    _check_reads(name, spec["model"], module, data)
+    return module, spec.get("input", data.reads), _preprocess(name, spec, data)
+
+
+def _check_reads(name: str, model: str, module: Any, data: Data) -> None:
+    """Raises `UserError` for a network of texts on images, the other way round, or of too small a vocabulary."""
+    kinds = {"image": "images", "tokens": "tokens"}
+    reads = getattr(module, "reads", ("image",))[0]
+    if reads != data.reads:
+        able = [
+            n for n in registry.names("model") if getattr(registry.find("model", n), "reads", ("image",))[0] != reads
+        ]
+        raise UserError(
+            f"network {name!r}: model {model!r} reads {kinds[reads]}, and {data.name!r} has {kinds[data.reads]}; take"
+            f" one of the models {able}, or data of {kinds[reads]}"
+        )
+    key = "vocabulary" if hasattr(module, "vocabulary") else "classes"
+    if data.vocabulary and getattr(module, key) < data.vocabulary:
+        raise UserError(
+            f"network {name!r}: model {model!r} knows {key}={getattr(module, key)} tokens, and {data.name!r} has"
+            f" {data.vocabulary}; set {key}={data.vocabulary}"
+        )
 
 
 def _preprocess(name: str, spec: Mapping[str, Any], data: Data):
     """What the network does to images first: what its entry says, else what fits them to those it was trained on."""
+    if data.look is None:
+        if spec.get("preprocess"):
+            raise UserError(f"network {name!r}: preprocess is of images, and {data.name!r} has texts; leave it out")
+        return None
     given, made_for = spec.get("preprocess", {}), data.made_for.get(name, data.look)
     check_kind(f"network {name!r}: preprocess", given, {})
     check_names(f"network {name!r}: key of preprocess", given, ("size", "channels", "mean", "std"))
@@ -143,7 +174,7 @@ def _function(name, spec, made, data):
             f" ({type(error).__name__}: {error}); it is 'package.module:factory', importable from here, and returns a"
             " function of images or an nnx.Module"
         ) from error
-    more = {"input": spec.get("input", "image"), "preprocess": _preprocess(name, spec, data)}
+    more = {"input": spec.get("input", data.reads), "preprocess": _preprocess(name, spec, data)}
     if any(member.__module__.startswith("flax.nnx") for member in type(function).__mro__):
         return sources.Function.of_nnx(function, **more)
     if not callable(function):

@@ -1,6 +1,6 @@
 """What makes no sense in a stage although each of its words does; told before anything is compiled."""
 
-from jaxdistill import caching, merging, metrics, networks, registry, sweep
+from jaxdistill import caching, domain, merging, metrics, networks, registry, sweep
 from jaxdistill.data.section import shows_labels
 from jaxdistill.errors import UserError, check_names, unknown
 from jaxdistill.stage import Stage
@@ -16,6 +16,7 @@ def built(stage: Stage) -> None:
         _check_memories,
         _check_probes,
         _check_inputs,
+        domain.check,
         _check_classes,
         caching.check,
         merging.check,
@@ -52,7 +53,7 @@ def lanes(stage: Stage) -> None:
             )
 
 
-def training(name, settings, made, terms):
+def training(name, settings, dataset, made, terms):
     if settings["steps"] < 1:
         raise UserError(f"stage {name!r} has no length; set steps, epochs or examples")
     if not terms:
@@ -71,6 +72,11 @@ def training(name, settings, made, terms):
     for key, term in terms.items():
         if key in made or key in RESERVED or "/" in key:
             raise UserError(f"a term cannot be named {key!r}; {[*made, *RESERVED]} and names with '/' are taken")
+        if term.method.needs_labels and not dataset.class_names:
+            raise UserError(
+                f"term {key!r} learns from labels, and {settings['data']['name']!r} has none, but for its next tokens;"
+                " take next_token_cross_entropy, or leave the term out of the stage"
+            )
         if term.method.needs_labels and not shows_labels(settings["data"]):
             raise UserError(
                 f"term {key!r} learns from labels, and the training data of stage {name!r} show none; leave the term"
@@ -111,21 +117,21 @@ def _check_probes(built: Stage) -> None:
 def _check_inputs(built: Stage) -> None:
     trains = built.settings["kind"] == "train"
     # All others look at one view, the image itself.
+    reads = built.dataset.reads
     images = [name for name in built.batch if name.startswith("image")] if trains else ["image"]
+    images = images if reads == "image" else [reads]
     for name, source in built.networks.items():
-        wanted = getattr(source, "input", "image")
+        wanted = getattr(source, "input", reads)
         if wanted not in images and not (isinstance(source, networks.Again) and not trains):
             remedy = "data.views=2 makes image2, 3 image3" if trains else "set its input='image' in this stage"
+            remedy = remedy if reads == "image" else "there is one view of a text"
             raise UserError(
                 f"stage {built.name!r}: network {name!r} looks at {wanted!r}, and there is {images}; {remedy}"
             )
 
 
 def _check_classes(built: Stage) -> None:
-    said = {
-        name: output.logits.shape[-1] if hasattr(output.logits, "shape") else built.networks[name].classes
-        for name, output in built.outputs.items()
-    }
+    said = {name: built.classes_of(name) for name in built.outputs}
     for name, term in built.terms.items():
         if term.teacher and term.method.same_classes and said[term.student] != said[term.teacher]:
             raise UserError(
@@ -183,13 +189,14 @@ def _check_compared(built: Stage, final: bool) -> None:
             f"metrics {[*fidelity]} compare with a reference; set evaluate.reference to one of {[*built.networks]}, or"
             " evaluate.pairs to some ('network:reference', ...)"
         )
-    if final and spec["pairs"] and not fidelity and not spec["saliency"]:
-        able = [name for name, metric in metrics.METRICS.items() if metric.needs_reference]
+    if final and spec["pairs"] and not fidelity and not built.saliency:
+        known = metrics.TOKEN_METRICS if built.per_token else metrics.METRICS
+        able = [name for name, metric in known.items() if metric.needs_reference]
         raise UserError(f"evaluate.pairs compares nothing; name some of {able} in evaluate.metrics")
     by_class = [name for name, metric in fidelity.items() if metric.same_classes]
     compared = [(name, built.reference) for name in built.measured if built.reference] + built.pairs
     for pair in compared if by_class else ():
-        counts = [built.outputs[name].logits.shape[-1] for name in pair]
+        counts = [built.classes_of(name) for name in pair]
         if counts[0] != counts[1]:
             raise UserError(
                 f"stage {built.name!r}: metrics {by_class} compare {pair[0]!r} of {counts[0]} classes with {pair[1]!r}"

@@ -47,10 +47,11 @@ def title(pair: Mapping[str, Any]) -> str:
 
 def meanings(names: Iterable[str], evaluation: Mapping[str, Any]) -> str:
     """Says what each column of the pairs is, in the words of its metric's docstring."""
-    from jaxdistill.metrics import METRICS
+    from jaxdistill.metrics import METRICS, TOKEN_METRICS
 
+    known = TOKEN_METRICS if evaluation.get("unit") == "token" else METRICS
     looked = evaluation.get("saliency") or {}
-    words = {name: inspect.getdoc(METRICS[name]).partition("\n\n")[0] for name in names if name in METRICS}
+    words = {name: inspect.getdoc(known[name]).partition("\n\n")[0] for name in names if name in known}
     if "saliency" in names:
         words["saliency"] = (
             "The rank correlation of the two networks' saliency maps, about 0 where they look at pixels that have"

@@ -88,6 +88,12 @@ class TopK:
     log_rest: jax.Array
 
 
+def predictions(said: jax.Array | Unembedding | TopK) -> tuple[int, ...]:
+    """Returns `[*n]`, the shape of the predictions that logits, or what stands in their place, are of."""
+    rows = {Unembedding: "hidden", TopK: "values"}.get(type(said))
+    return (getattr(said, rows) if rows else said).shape[:-1]
+
+
 class Method(nn.Module):
     """A published way for a student to learn: one file in `methods/`, its fields the paper's defaults.
 

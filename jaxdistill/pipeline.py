@@ -178,7 +178,7 @@ def evaluate(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None]) ->
     known = starts(stage, workdir)
     found = measure({}, {}, known, batches())
     looked = None
-    if stage.settings["evaluate"]["saliency"]:
+    if stage.saliency:
         looked = saliency.find(stage, known, found.index[disagreements(stage, found)])
     if jax.process_index() == 0:
         write_results(workdir, stage, found, looked)

@@ -34,7 +34,8 @@ def describe(stage: Stage) -> list[str]:
     examples = len(stage.train if trains else stage.dataset.split(split))
     lines = [f"\nstage {stage.name} ({settings['kind']})"]
     shape, classes = stage.dataset.shape, stage.dataset.classes
-    lines += [f"  data: {data['name']} {split}, {examples:,} examples of {shape}, {classes} classes"]
+    kind = "classes" if stage.dataset.class_names else "next tokens"
+    lines += [f"  data: {data['name']} {split}, {examples:,} examples of {shape}, {classes} {kind}"]
     if trains:
         epochs = settings["steps"] * settings["batch"] / examples
         where = "resident on the device" if stage.resident else "streamed"
@@ -73,6 +74,8 @@ def _cache(stage: Stage) -> list[str]:
 def _logits(said) -> str:
     if hasattr(said, "shape"):
         return str(tuple(said.shape[1:]))
+    if isinstance(said, core.Unembedding):
+        return f"{(*said.hidden.shape[1:-1], said.kernel.shape[-1])}, computed where they are compared"
     return f"of the likeliest {said.values.shape[-1]} classes {tuple(said.values.shape[1:])}, and of the rest"
 
 

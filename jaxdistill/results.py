@@ -26,7 +26,12 @@ def cost(stage: Stage, name: str) -> tuple[int, int]:
     cast = closure(stage.networks, [name])
     fresh = {key: shapes for key, shapes in stage.fresh.items() if key in cast}
     one = {key: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype) for key, x in stage.batch.items()}
-    lowered = jax.jit(lambda known, batch: run(cast, known, batch, None)[0][name].logits).lower(fresh, one)
+
+    def say(known, batch):
+        logits = run(cast, known, batch, None)[0][name].logits
+        return logits.dense() if isinstance(logits, core.Unembedding) else logits
+
+    lowered = jax.jit(say).lower(fresh, one)
     parameters = sum(core.count(shapes.get("params", {})) for shapes in fresh.values())
     return parameters, int((lowered.cost_analysis() or {}).get("flops", 0))
 
@@ -55,21 +60,29 @@ def write_results(workdir: pathlib.Path, stage: Stage, found: Evaluation, looked
         "split": split,
         "examples": len(found.label),
         "classes": stage.dataset.class_names,
+        "unit": "token" if stage.per_token else "example",
         "pairs": _compared(stage, found, looked),
     }
     if looked:
         about["saliency"] = {"examples": looked.examples, "left_out": looked.left_out}
     write_json(workdir / "results.json", table)
     write_json(workdir / "evaluation.json", about | tables)
-    sheet = disagreements(stage, found)
-    arrays = {"label": found.label, "index": found.index, "sheet/index": found.index[sheet]}
-    image = stage.dataset.split(split).take(found.index[sheet])["image"]
-    arrays["sheet/image"] = image if image.dtype == np.uint8 else np.round(255 * image.clip(0, 1)).astype(np.uint8)
-    for name in rows:
-        arrays[f"prediction/{name}"], arrays[f"confidence/{name}"] = found.predictions[name]
+    arrays = {"label": found.label, "index": found.index} | _sheet(stage, found)
+    for name, said in found.predictions.items():
+        arrays[f"prediction/{name}"], arrays[f"confidence/{name}"] = said
     if looked:
         arrays |= {f"saliency/{name}": maps for name, maps in looked.maps.items()}
     np.savez_compressed(workdir / "predictions.npz", **arrays)
+
+
+def _sheet(stage: Stage, found: Evaluation) -> dict[str, np.ndarray]:
+    """Returns the images on which networks disagree; texts are not shown."""
+    if stage.dataset.reads != "image":
+        return {}
+    index = found.index[disagreements(stage, found)]
+    image = stage.dataset.split(stage.settings["evaluate"]["split"]).take(index)["image"]
+    image = image if image.dtype == np.uint8 else np.round(255 * image.clip(0, 1)).astype(np.uint8)
+    return {"sheet/index": index, "sheet/image": image}
 
 
 def _compared(stage: Stage, found: Evaluation, looked: Saliency | None) -> list[dict[str, Any]]:

@@ -12,17 +12,23 @@ from jaxdistill.train.log import RESERVED
 
 
 def summary(rows: Rows, evaluation: Mapping[str, Any]) -> str:
-    """Says in one sentence how much of the reference's accuracy the best student keeps, and at what size."""
+    """Says in one sentence how much of the reference's accuracy the best student keeps, and at what size.
+
+    Of language models, which are judged by likelihoods, it is how far from the reference's the best student's is.
+    """
     on = ""
     if "examples" in evaluation:
         on = f" on {evaluation['examples']:,} examples of the {evaluation.get('split', 'test')} split"
-    rated = [row for row in rows if math.isfinite(row.get("accuracy") or math.nan)]
+    of_tokens = evaluation.get("unit") == "token" and any(row.get("nll") for row in rows)
+    measure, words = ("nll", "negative log-likelihood") if of_tokens else ("accuracy", "accuracy")
+    rated = [row for row in rows if math.isfinite(row.get(measure) or math.nan)]
     reference = next((row for row in rated if row["network"] == evaluation.get("reference")), None)
     students = [row for row in rated if row is not reference]
     if not students:
-        return f"No student's accuracy was measured{on}."
-    best = max(students, key=lambda row: row["accuracy"])
-    reached = f"{best['network']} reaches an accuracy of {best['accuracy']:.4f}{on}"
+        return f"No student's {words} was measured{on}."
+    best = (min if of_tokens else max)(students, key=lambda row: row[measure])
+    number = f"a {words} of {best[measure]:.4f} nats per token" if of_tokens else f"an {words} of {best[measure]:.4f}"
+    reached = f"{best['network']} reaches {number}{on}"
     if reference is None:
         return f"{reached}, the best of {len(rated)}."
     sizes = [
@@ -30,16 +36,16 @@ def summary(rows: Rows, evaluation: Mapping[str, Any]) -> str:
         for name in ("parameters", "flops")
         if best.get(name) and reference.get(name)
     ]
-    share = best["accuracy"] / reference["accuracy"]
-    kept = f"{share:.1%} of the {reference['accuracy']:.4f} of {reference['network']}"
+    kept = f"{best[measure] / reference[measure]:.1%} of the {reference[measure]:.4f} of {reference['network']}"
     return f"{reached}: {kept}{', with ' if sizes else ''}{' and '.join(sizes)}."
 
 
 def best_students(rows: Rows, reference: str | None) -> set[tuple[str, str]]:
     """Returns the `(network, column)` of the best students; none in a column where all are equal."""
-    from jaxdistill.metrics import METRICS
+    from jaxdistill.metrics import METRICS, TOKEN_METRICS
 
-    better = {"parameters": "min", "flops": "min"} | {name: metric.better for name, metric in METRICS.items()}
+    known = {**TOKEN_METRICS, **METRICS}
+    better = {"parameters": "min", "flops": "min"} | {name: metric.better for name, metric in known.items()}
     students = [row for row in rows if row["network"] != reference]
     found = set()
     for column in columns(rows)[1:]:
@@ -71,6 +77,9 @@ def results(rows: Rows, reference: str | None) -> str:
     return f"{tabulated(head, lines)}{told}{none}"
 
 
+NAMES = {"accuracy": "accuracy", "nll": "NLL (nats)"}
+"""What the numbers that are drawn while a stage trains are called."""
+
 Stages = Mapping[str, Sequence[Mapping[str, Any]]]
 Points = dict[str, tuple[list, list]]
 
@@ -87,8 +96,15 @@ def series(lines: Sequence[Mapping[str, Any]], shown: Callable[[str], str | None
     return points
 
 
-def accuracy(key: str) -> str | None:
-    return key.removesuffix("/accuracy") if key.endswith("/accuracy") else None
+def followed(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Returns the number that is drawn while a stage trains: the accuracy, or the NLL where that alone was measured."""
+    measured = {key.rpartition("/")[2] for line in lines for key in line if "/" in key}
+    return "nll" if "nll" in measured and "accuracy" not in measured else "accuracy"
+
+
+def of_networks(measure: str) -> Callable[[str], str | None]:
+    """Names the curve of a number `NETWORK/MEASURE` after its network."""
+    return lambda key: key.removesuffix(f"/{measure}") if key.endswith(f"/{measure}") else None
 
 
 def watched(lines: Sequence[Mapping[str, Any]]) -> tuple[str, Sequence[Mapping[str, Any]]]:
@@ -98,16 +114,17 @@ def watched(lines: Sequence[Mapping[str, Any]]) -> tuple[str, Sequence[Mapping[s
 
 
 def comparison(stages: Stages) -> str | None:
-    """Draws the accuracy that every stage reached on the split it was watched on, if any was."""
+    """Draws the accuracy, or NLL, that every stage reached on the split it was watched on, if any was."""
     held, splits = {}, []
+    measure = followed([line for lines in stages.values() for line in lines])
     for stage, lines in stages.items():
         split, evaluated = watched(lines)
-        found = series(evaluated, accuracy)
+        found = series(evaluated, of_networks(measure))
         held |= {stage if len(found) == 1 else f"{stage}: {name}": points for name, points in found.items()}
         splits += [split] * len(found)
     if not held:
         return None
-    what = f"{' and '.join(dict.fromkeys(splits))} accuracy"
+    what = f"{' and '.join(dict.fromkeys(splits))} {NAMES[measure]}"
     return plots.curves(held, f"{what} of every stage", y=what)
 
 
@@ -120,7 +137,7 @@ def training(stages: Stages) -> str:
 
 
 def stage_curves(stage: str, lines: Sequence[Mapping[str, Any]]) -> str:
-    """Returns the figures of a stage: the loss and its terms, the learning rate, accuracy while it trained."""
+    """Returns the figures of a stage: the loss and its terms, the learning rate, accuracy or NLL while it trained."""
     train = [line for line in lines if "split" not in line]
     split, evaluated = watched(lines)
 
@@ -130,7 +147,7 @@ def stage_curves(stage: str, lines: Sequence[Mapping[str, Any]]) -> str:
     wanted = {
         "loss": series(train, loss),
         "learning rate": series(train, {"rate": "learning rate"}.get),
-        f"{split} accuracy": series(evaluated, accuracy),
+        f"{split} {NAMES[followed(lines)]}": series(evaluated, of_networks(followed(lines))),
     }
     figures = [plots.curves(held, f"{stage}: {what}", y=what, emphasis="loss") for what, held in wanted.items() if held]
     absent = [name for name, held in wanted.items() if not held]

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -29,7 +28,7 @@ class Stage:
     Attributes:
         settings: its config with durations in steps.
         train: what it trains on, of its main dataset and of those mixed in.
-        look: what the images of its data are.
+        look: what the images of its data are; `None` of texts.
         augmented: `augmented(seed=...)` is the augmentation of a batch.
         caches: what its cached networks read, by name.
         lanes: the single runs that it trains side by side, this one the first of them; none where it has no sweep.
@@ -39,7 +38,7 @@ class Stage:
     settings: Mapping[str, Any]
     dataset: Dataset
     train: Split
-    look: networks.Look
+    look: networks.Look | None
     networks: Mapping[str, networks.Source]
     terms: Mapping[str, Term]
     tx: optax.GradientTransformation
@@ -65,15 +64,15 @@ class Stage:
     def raw(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes of a raw batch."""
         batch = self.settings["batch"]
-        dtype = self.dataset.split("train").take(np.arange(1))["image"].dtype
-        rows = {"label": jnp.int32, "index": jnp.int32, "view": jnp.int32, "mask": jnp.float32}
-        image = jax.ShapeDtypeStruct((batch, *self.dataset.shape), dtype)
+        taken = self.dataset.split("train").take(np.arange(1))
+        shown = {name: jax.ShapeDtypeStruct((batch, *x.shape[1:]), x.dtype) for name, x in taken.items()}
+        rows = {"index": jnp.int32, "view": jnp.int32, "mask": jnp.float32}
         said = {
             f"{core.CACHED}{name}/{array}": jax.ShapeDtypeStruct((batch, *shape), kind)
             for name, cache in self.caches.items()
             for array, (shape, kind) in cache.header.arrays.items()
         }
-        return {"image": image} | {name: jax.ShapeDtypeStruct((batch,), kind) for name, kind in rows.items()} | said
+        return shown | {name: jax.ShapeDtypeStruct((batch,), kind) for name, kind in rows.items()} | said
 
     @functools.cached_property
     def batch(self) -> dict[str, jax.ShapeDtypeStruct]:
@@ -115,7 +114,9 @@ class Stage:
 
     @property
     def looks(self) -> dict[str, networks.Look]:
-        """The images as each network that has a module sees them."""
+        """The images as each network that has a module sees them; nothing of texts."""
+        if self.look is None:
+            return {}
         modules = {n: getattr(source, "leader", source) for n, source in self.networks.items()}
         own = {n: source.preprocess for n, source in modules.items() if hasattr(source, "preprocess")}
         if self.settings["kind"] == "merge":
@@ -126,6 +127,11 @@ class Stage:
     def reference(self) -> str:
         """The network that fidelity is measured against: the one named, else the teacher, else none ("")."""
         return self.settings["evaluate"]["reference"] or ("teacher" if "teacher" in self.networks else "")
+
+    @property
+    def compared(self) -> str:
+        """The reference, where this stage measures something against it; else none ("")."""
+        return self.reference if any(metric.needs_reference for metric in self.metrics().values()) else ""
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
@@ -181,6 +187,8 @@ class Stage:
         """The numbers that an evaluation finds and a checkpoint can be best by, the student's first."""
         rows = sorted(self.measured, key=lambda name: name != "student")
         able = [n for n, m in self.metrics().items() if m.better and (self.reference or not m.needs_reference)]
+        # A language model is judged by its likelihoods, a classifier by what is named first.
+        able = sorted(able, key=lambda name: name != "nll") if self.per_token else able
         return [f"{row}/{name}" for row in rows for name in able]
 
     def whole(self, role: str) -> Split:
@@ -207,8 +215,9 @@ class Stage:
     def resident(self) -> bool:
         """Whether the whole of what it trains on, and what is cached of it, are held on the device."""
         cached = [cache.header.split_bytes("train") for cache in self.caches.values() if "train" in cache.header.splits]
-        images = len(self.train.whole) * math.prod(self.dataset.shape)
-        return section.is_resident(self.settings["data"], images + sum(cached))
+        return section.is_resident(
+            self.settings["data"], len(self.train.whole) * self.dataset.example_bytes + sum(cached)
+        )
 
     def loader(self):
         """The loader of the training split: resident where asked or where it fits, else streamed."""
@@ -241,5 +250,28 @@ class Stage:
         split = self.dataset.split(role) if part is None else part
         return loader.once(split, self.evaluation_batch, self.dataset.classes, self.part, self.answers(role))
 
+    @functools.cached_property
+    def per_token(self) -> bool:
+        """Whether the networks that it measures predict something for each token, and not for a whole example."""
+        names = self.measured or [*self.networks]
+        return self.dataset.reads == "tokens" and any(self.ranks(name) > 1 for name in names)
+
+    def ranks(self, name: str) -> int:
+        """The axes of a network's predictions: 1 for one of each example, 2 for one of each token."""
+        return len(core.predictions(self.outputs[name].logits))
+
+    def classes_of(self, name: str) -> int:
+        """How many classes, or tokens of a vocabulary, a network distinguishes."""
+        said = self.outputs[name].logits
+        if isinstance(said, core.Unembedding):
+            return said.kernel.shape[-1]
+        return said.shape[-1] if hasattr(said, "shape") else self.networks[name].classes
+
+    @property
+    def saliency(self) -> bool:
+        """Whether an evaluation looks where the networks look, which images alone can tell."""
+        return self.settings["evaluate"]["saliency"] and self.dataset.reads == "image"
+
     def metrics(self) -> dict[str, Any]:
-        return {name: metrics.find(name) for name in self.settings["evaluate"]["metrics"]}
+        unit = ("bytes" if self.dataset.of_bytes else "tokens") if self.per_token else "examples"
+        return {name: metrics.find(name, unit) for name in self.settings["evaluate"]["metrics"]}

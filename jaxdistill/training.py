@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from jaxdistill import lanes, metrics
+from jaxdistill import lanes
 from jaxdistill.errors import TrainingFailed
 from jaxdistill.stage import Stage
 from jaxdistill.train.checkpoint import Checkpoints
@@ -33,7 +33,7 @@ def run(stage: Stage, starts: Mapping[str, Any], workdir: pathlib.Path, say: Cal
     )
     state, frozen = init(starts)
     best = settings["checkpoint"]["by"] or next(iter(stage.numbers), "")
-    mode = metrics.find(best.rpartition("/")[2]).better if best else "max"
+    mode = stage.metrics()[best.rpartition("/")[2]].better if best in stage.numbers else "max"
     job = Job(
         stage=stage.name,
         step=lanes.step(stage),
@@ -74,7 +74,7 @@ def _dispatch(stage: Stage) -> int:
 def evaluator(stage: Stage) -> tuple[Evaluator, Callable]:
     """What measures a stage's networks, and what makes the batches of its split."""
     measure = Evaluator(
-        stage.networks, stage.measured, stage.metrics(), stage.reference, stage.prepare, stage.mesh, stage.pairs
+        stage.networks, stage.measured, stage.metrics(), stage.compared, stage.prepare, stage.mesh, stage.pairs
     )
     return measure, lambda: stage.once(stage.settings["evaluate"]["split"])
 

@@ -25,8 +25,10 @@ def at_root(monkeypatch):
 
 
 def stand_in(folder, file):
-    """Flags that put random images of the right shape in the place of a dataset that must be prepared first."""
+    """Flags that put random images of the right shape, or sums, in the place of what must be prepared first."""
     name = configs.read(file).data.name
+    if name == "tiny_shakespeare":
+        return ["--config.data.name=arithmetic"]
     if name not in SHAPES:
         return []
     *shape, classes = SHAPES[name]
@@ -72,6 +74,12 @@ def test_smoke(file, tmp_path):
 def test_smoke_on_the_real_data(name, tmp_path, tfds_dir):
     flags = [f"--config.data.data_dir={tfds_dir}"]
     assert runs.launched(tmp_path / "run", *flags, config=f"configs/{name}/kd.py:smoke") == 0
+
+
+@pytest.mark.slow
+def test_a_text_of_tfds(tmp_path, tfds_dir):
+    flags = [f"--config.data.data_dir={tfds_dir}", "--config.data.name=tiny_shakespeare"]
+    assert runs.launched(tmp_path / "run", *flags, config="configs/tiny_shakespeare/kd.py:smoke") == 0
 
 
 def modes():

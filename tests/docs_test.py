@@ -8,7 +8,7 @@ import pytest
 
 from conftest import ROOT
 from jaxdistill import cast, defaults, merging, pipeline, registry
-from jaxdistill.metrics import METRICS
+from jaxdistill.metrics import METRICS, TOKEN_METRICS
 from jaxdistill.networks.ensemble import WEIGHINGS
 
 sys.path.insert(0, str(ROOT / "docs"))
@@ -44,7 +44,7 @@ def test_the_page_is_what_the_files_say():
 def test_the_page_of_configs_names_every_word():
     """Keys, sources, kinds of stages, metrics and rules: what can be said is on the page."""
     page = (ROOT / "docs" / "config.md").read_text()
-    words = {*cast.SOURCES, *pipeline.KINDS, *METRICS, *merging.RULES, *WEIGHINGS, *cast.HEADS}
+    words = {*cast.SOURCES, *pipeline.KINDS, *METRICS, *TOKEN_METRICS, *merging.RULES, *WEIGHINGS, *cast.HEADS}
     sections = ("data", "evaluate", "cache", "classifier", "merge", "checkpoint")
     for key, value in defaults.DEFAULTS.items():
         words |= {key} | (set(value) if key in sections else set())

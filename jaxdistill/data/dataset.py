@@ -1,10 +1,13 @@
 """What a dataset is: splits by role, each a number of examples that can be taken by their places.
 
-Images are `[n, height, width, channels]`, uint8 as they are stored (float32 where an `.npz` holds floats, taken to be
-in units of [0, 1]), labels int32 `[n]`, `core.UNLABELLED` where the student may not see one.
+An example is an image or a text. Images are `[n, height, width, channels]`, uint8 as they are stored (float32 where an
+`.npz` holds floats, taken to be in units of [0, 1]). Texts are `tokens` int32 `[n, length]`, with a `token_mask` of the
+same shape where some are padded. Labels are int32 `[n]`, `core.UNLABELLED` where the student may not see one, or where
+there is none, as of texts whose next tokens are to be predicted.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -15,7 +18,7 @@ from jaxdistill.errors import UserError, unknown
 CHUNK = 256
 """Examples decoded at once: TFDS reads groups about twice as fast as single examples."""
 
-EMBEDDED = ("digits", "npz", "noise")
+EMBEDDED = ("digits", "npz", "noise", "text", "arithmetic")
 """The names that are no dataset of TFDS."""
 
 
@@ -29,7 +32,7 @@ class Split(Protocol):
     def __len__(self) -> int: ...
 
     def take(self, places: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns `{"image": [n, height, width, channels], "label": int32 [n]}`."""
+        """Returns `{"image": [n, height, width, channels], "label": int32 [n]}`, or `tokens` in the image's place."""
         ...
 
     def labels(self) -> np.ndarray:
@@ -65,15 +68,35 @@ class Arrays(Split):
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Splits by role (`train`, `validation`, `test`) and what holds for all of them."""
+    """Splits by role (`train`, `validation`, `test`) and what holds for all of them.
+
+    Attributes:
+        class_names: of the labels; none where there are no labels, as of a text.
+        shape: of an image, `(height, width, channels)`, or of a text, `(length,)`.
+        vocabulary: of texts, how many tokens there are; 0 of images.
+        of_bytes: whether a token is a byte of a text.
+    """
 
     splits: Mapping[str, Split]
     class_names: tuple[str, ...]
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
+    vocabulary: int = 0
+    of_bytes: bool = False
 
     @property
     def classes(self) -> int:
-        return len(self.class_names)
+        """How many classes a network distinguishes: those of the labels, or without labels the next tokens."""
+        return len(self.class_names) or self.vocabulary
+
+    @property
+    def reads(self) -> str:
+        """What of a batch a network looks at: "image" or "tokens"."""
+        return "tokens" if self.vocabulary else "image"
+
+    @property
+    def example_bytes(self) -> int:
+        """What an example takes on the device."""
+        return math.prod(self.shape) * (4 if self.vocabulary else 1)
 
     def split(self, role: str) -> Split:
         if role not in self.splits:
@@ -89,3 +112,38 @@ def check_finite(image: np.ndarray, indices: np.ndarray, where: str) -> None:
             f"{where} is not finite in {bad.sum()} of {len(bad)} examples, the first at index"
             f" {indices[np.flatnonzero(bad)[0]]}; clean the data, NaN would spread to every weight"
         )
+
+
+def check_whole(what: str, numbers: np.ndarray, kind: str) -> None:
+    """Raises `UserError` for what are no whole numbers from 0 on."""
+    whole = np.issubdtype(numbers.dtype, np.integer)
+    if not whole or numbers.min() < 0:
+        seen = f"from {numbers.min()} to {numbers.max()}" if whole else f"of {numbers.dtype}"
+        raise UserError(f"{what} is {seen}; {kind} are whole numbers from 0 on")
+
+
+def class_names(path: str, arrays: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    """Returns the names of an `.npz`'s classes: those in it, else numbers up to the largest label of `train`.
+
+    Args:
+        labels: those of each split, whole numbers from 0 on.
+
+    Raises:
+        UserError: for names that are no list, and labels that go beyond them.
+    """
+    if "class_names" in arrays:
+        if arrays["class_names"].ndim != 1:
+            raise UserError(f"{path}: 'class_names' has shape {arrays['class_names'].shape}; it is a list of names")
+        names = tuple(map(str, arrays["class_names"]))
+    else:
+        train = labels["train"]
+        if train.max() >= len(train):
+            raise UserError(
+                f"{path}: 'train_label' goes up to {train.max()} in {len(train)} examples; mend it, or add"
+                " 'class_names'"
+            )
+        names = tuple(map(str, range(train.max() + 1)))
+    for role, label in labels.items():
+        if label.max() >= len(names):
+            raise UserError(f"{path}: '{role}_label' goes up to {label.max()}, and there are {len(names)} classes")
+    return names

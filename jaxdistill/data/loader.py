@@ -4,9 +4,10 @@ Batch number s of a run is a pure function of (seed, s) (`dealing`), so every ex
 the batch size, and a run resumes at the exact position by knowing its step. Both loaders give the same batches for
 the same seed.
 
-A raw batch is `{"image", "label", "index", "view", "mask"}`: `index` is the example's place in the whole of its split,
-`view` how often it was dealt before (the epoch; counted from 0 again after `cycle` views where that is not 0), `mask`
-0 for padding. With cached networks it also has what they say of these examples in these views, `cached/...`.
+A raw batch is `{"image" or "tokens", "label", "index", "view", "mask"}`, and `token_mask` of texts that are padded:
+`index` is the example's place in the whole of its split, `view` how often it was dealt before (the epoch; counted from
+0 again after `cycle` views where that is not 0), `mask` 0 for padding. With cached networks it also has what they say
+of these examples in these views, `cached/...`.
 """
 
 import dataclasses
@@ -41,7 +42,7 @@ class Part:
 def _checked_take(split: Split, indices: np.ndarray, classes: int) -> dict[str, np.ndarray]:
     batch = split.take(indices)
     check_labels(batch["label"], classes, "a batch")
-    if batch["image"].dtype != np.uint8:
+    if "image" in batch and batch["image"].dtype != np.uint8:
         check_finite(batch["image"], indices, "the image data")
     return batch
 
@@ -60,7 +61,7 @@ class Resident:
     """A split decoded once and held on the device; a step is fed with indices alone.
 
     Attributes:
-        held: what to put on the device, `{"image": uint8 [examples, ...], "label": int32 [examples]}`,
+        held: what to put on the device, `{"image": uint8 [examples, ...], "label": int32 [examples]}` or tokens,
             the whole of the split by index; and what cached networks say, `{"cached/...": [examples, views, ...]}`.
         cycle: after how many views an example's views come again; 0 for never.
     """

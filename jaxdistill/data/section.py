@@ -27,7 +27,30 @@ def opened(data: Mapping[str, Any]) -> Dataset:
     """
     if not data["name"]:
         raise UserError(f"no dataset is named; set data.name to one of {[*EMBEDDED]} or a name of TFDS")
-    return _opened(_key(data))
+    dataset = _opened(_key(data))
+    _check_options(data, dataset)
+    return dataset
+
+
+OF_IMAGES = {"size": 0, "channels": 0, "mean": (), "std": (), "statistics": 0, "augment": (), "views": 1}
+"""Keys of a `data` section that mean something of images alone, with what leaves them out."""
+
+
+def _check_options(data: Mapping[str, Any], dataset: Dataset) -> None:
+    """Raises `UserError` where images are asked for what only texts have, or the other way round."""
+    if dataset.reads == "image":
+        if data["length"]:
+            raise UserError(f"data.length={data['length']} is of texts, and {data['name']!r} has images; leave it out")
+        return
+    for key, nothing in OF_IMAGES.items():
+        if data[key] != nothing and tuple(np.atleast_1d(data[key])) != nothing:
+            raise UserError(f"data.{key}={data[key]!r} is of images, and {data['name']!r} has texts; leave it out")
+    if data["mix"]:
+        raise UserError(f"data.mix mixes sets of images, and {data['name']!r} has texts; leave it out")
+    if data["length"] and not dataset.of_bytes:
+        raise UserError(
+            f"data.length={data['length']} cuts a text in windows, and {data['name']!r} has texts; leave it out"
+        )
 
 
 def is_resident(data: Mapping[str, Any], size: int) -> bool:
@@ -104,18 +127,18 @@ def described(data: Mapping[str, Any]) -> list[str]:
 
 def _key(data: Mapping[str, Any]) -> str:
     shared = ("name", "data_dir", "path", "splits", "size", "channels", "resident", "statistics")
-    key = {key: data[key] for key in shared}
+    key = {key: data[key] for key in shared} | {"length": data.get("length", 0)}
     return json.dumps(key | ({"noise": dict(data["noise"])} if data["name"] == "noise" else {}), sort_keys=True)
 
 
 @functools.lru_cache(maxsize=8)
 def _opened(key: str) -> Dataset:
     data = json.loads(key)
-    names = {"name", "data_dir", "path", "size", "channels", "noise"} & {*data}
+    names = {"name", "data_dir", "path", "size", "channels", "noise", "length"} & {*data}
     named = data["splits"] if any(data["splits"].values()) else None
     dataset = sources.load(**{name: data[name] for name in names}, splits=named)
     train = dataset.split("train")
-    if not is_resident(data, len(train) * math.prod(dataset.shape)):
+    if dataset.vocabulary or not is_resident(data, len(train) * dataset.example_bytes):
         return dataset
     held = {}
     for role, split in dataset.splits.items():
@@ -157,7 +180,10 @@ def _member(name: str, member: Mapping[str, Any], data: Mapping[str, Any], main:
 
 
 def _matching(what: str, member: Mapping[str, Any], data: Mapping[str, Any], main: Dataset) -> Split:
-    other = _opened(_key({**member, "resident": data["resident"], "statistics": 0}))
+    # The shortest windows: a text is opened only to be refused.
+    other = _opened(_key({**member, "resident": data["resident"], "statistics": 0, "length": 2}))
+    if other.reads != main.reads:
+        raise UserError(f"{what} has texts and {data['name']!r} images; a batch is of one kind")
     if other.shape != main.shape:
         side, channels = main.shape[0], main.shape[-1]
         raise UserError(

@@ -1,4 +1,4 @@
-"""Where examples come from: the embedded digits, an `.npz`, noise, or any image classification set of TFDS."""
+"""Where examples come from: embedded sets, a file of arrays or of text, noise, or a set of TFDS, images or a text."""
 
 import pathlib
 import zipfile
@@ -8,13 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxdistill.data import images, tfds
-from jaxdistill.data.dataset import EMBEDDED, Arrays, Dataset, check_finite
+from jaxdistill.data import images, texts, tfds
+from jaxdistill.data.dataset import EMBEDDED, Arrays, Dataset, check_finite, check_whole, class_names
 from jaxdistill.data.noise import Noise
 from jaxdistill.errors import UserError
-
-SPLITS = {"train": "train[:90%]", "validation": "train[90%:]", "test": "test"}
-"""The splits of a TFDS dataset for which none are named."""
 
 
 def digits() -> Dataset:
@@ -35,7 +32,7 @@ def digits() -> Dataset:
 
 
 def npz(path: str) -> Dataset:
-    """An `.npz` with `train_image`, `train_label`, and the same for `validation` and `test`.
+    """An `.npz` with `train_image`, `train_label`, and the same for `validation` and `test`; or of `texts.arrays`.
 
     Images are uint8 or float `[n, height, width]` or `[n, height, width, channels]`, labels integers `[n]`;
     `class_names` is optional.
@@ -45,38 +42,24 @@ def npz(path: str) -> Dataset:
             from 0 on, and images that are not finite.
     """
     if not path or not pathlib.Path(path).is_file():
-        raise UserError(f"no file {path!r}; data.path names an .npz with train_image, train_label, test_image, ...")
+        raise UserError(
+            f"no file {path!r}; data.path names an .npz with train_image or train_tokens, train_label, test_image, ..."
+        )
     try:
         arrays = dict(np.load(path, allow_pickle=False))
     except (ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path} is not an .npz of plain arrays: {error}") from error
+    if "train_tokens" in arrays:
+        return texts.arrays(path, arrays)
     roles = [key.removesuffix("_image") for key in arrays if key.endswith("_image")]
     if "train" not in roles:
-        raise UserError(f"{path} has no array 'train_image'; there are {sorted(arrays)}")
+        raise UserError(f"{path} has no array 'train_image' or 'train_tokens'; there are {sorted(arrays)}")
     splits = {role: _checked(path, role, arrays) for role in roles}
-    names = _class_names(path, arrays, splits)
-    for role, split in splits.items():
-        if split.label.max() >= len(names):
-            raise UserError(
-                f"{path}: '{role}_label' goes up to {split.label.max()}, and there are {len(names)} classes"
-            )
+    names = class_names(path, arrays, {role: split.label for role, split in splits.items()})
     shapes = {role: split.image.shape[1:] for role, split in splits.items()}
     if len(set(shapes.values())) > 1:
         raise UserError(f"the splits of {path} have images of different shapes: {shapes}")
     return Dataset(splits, names, shapes["train"])
-
-
-def _class_names(path: str, arrays: Mapping[str, np.ndarray], splits: Mapping[str, Arrays]) -> tuple[str, ...]:
-    if "class_names" in arrays:
-        if arrays["class_names"].ndim != 1:
-            raise UserError(f"{path}: 'class_names' has shape {arrays['class_names'].shape}; it is a list of names")
-        return tuple(map(str, arrays["class_names"]))
-    train = splits["train"].label
-    if train.max() >= len(train):
-        raise UserError(
-            f"{path}: 'train_label' goes up to {train.max()} in {len(train)} examples; mend it, or add 'class_names'"
-        )
-    return tuple(map(str, range(train.max() + 1)))
 
 
 def _checked(path: str, role: str, arrays: Mapping[str, np.ndarray]) -> Arrays:
@@ -89,10 +72,7 @@ def _checked(path: str, role: str, arrays: Mapping[str, np.ndarray]) -> Arrays:
             f"{path}: '{role}_image' has shape {image.shape} and '{role}_label' {label.shape}; expected"
             " [n, height, width(, channels)] and [n], n > 0"
         )
-    whole = np.issubdtype(label.dtype, np.integer)
-    if not whole or label.min() < 0:
-        seen = f"from {label.min()} to {label.max()}" if whole else f"of {label.dtype}"
-        raise UserError(f"{path}: '{role}_label' is {seen}; labels are whole numbers from 0 on")
+    check_whole(f"{path}: '{role}_label'", label, "labels")
     if image.dtype != np.uint8:
         if not np.issubdtype(image.dtype, np.floating):
             raise UserError(f"{path}: '{role}_image' is {image.dtype}; images are uint8, or floats in [0, 1]")
@@ -128,24 +108,32 @@ def load(
     size: int = 0,
     channels: int = 0,
     noise: Mapping[str, Any] | None = None,
+    length: int = 0,
 ) -> Dataset:
-    """Opens a dataset by name: `digits`, `npz` (from `path`), `noise`, or any other name from TFDS.
+    """Opens a dataset by name: one of `EMBEDDED` (`npz` and `text` from `path`), or any other name from TFDS.
 
     Args:
-        splits: role -> split of a TFDS dataset; the others have their own.
+        splits: role -> split of a TFDS dataset, or part of a text; the others have their own.
         size: the side of the square that images are resized to; 0 leaves them as they are.
         channels: 1 or 3, where images have the other; 0 leaves them.
         noise: `classes`, `count`, `kind` and `seed` of "noise".
+        length: tokens of a window of a text.
 
     Raises:
         UserError: for names, folders and splits that are not there, with what is.
     """
     if name not in EMBEDDED:
-        return tfds.load(name, data_dir, splits or SPLITS, size, channels)
+        return tfds.load(name, data_dir, splits, size, channels, length)
+    if name == "text":
+        return texts.file(path, length, splits)
     if splits:
-        raise UserError(f"data.splits are for datasets of TFDS; {name!r} has its own, leave them out")
+        raise UserError(f"data.splits are for datasets of TFDS and for 'text'; {name!r} has its own, leave them out")
     if name == "noise":
         return _noise(size, channels, **(noise or {}))
+    if name == "arithmetic":
+        return texts.arithmetic(length)
     dataset = digits() if name == "digits" else npz(path)
+    if dataset.vocabulary:
+        return dataset
     found = {role: images.reshape(split, size, channels) for role, split in dataset.splits.items()}
     return Dataset(found, dataset.class_names, found["train"].image.shape[1:])

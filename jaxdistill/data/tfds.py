@@ -1,4 +1,7 @@
-"""Datasets of TensorFlow Datasets, read through `tfds.data_source`'s random access, without TensorFlow."""
+"""Datasets of TensorFlow Datasets, read through `tfds.data_source`'s random access, without TensorFlow.
+
+Sets of images with labels, and sets of one text feature, whose texts are read byte by byte (`texts.Windows`).
+"""
 
 import dataclasses
 import functools
@@ -9,9 +12,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from jaxdistill.data import texts
 from jaxdistill.data.dataset import CHUNK, EMBEDDED, Dataset, Split
 from jaxdistill.data.images import recolour, shaped
 from jaxdistill.errors import UserError, unknown
+
+SPLITS = {"train": "train[:90%]", "validation": "train[90%:]", "test": "test"}
+"""The splits of a set of images for which none are named."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,15 +62,23 @@ class Tfds(Split):
         return np.array([example[label] for group in groups for example in group], np.int32)
 
 
-def load(name: str, data_dir: str, splits: Mapping[str, str], size: int = 0, channels: int = 0) -> Dataset:
+def load(
+    name: str,
+    data_dir: str,
+    splits: Mapping[str, str] | None = None,
+    size: int = 0,
+    channels: int = 0,
+    length: int = 0,
+) -> Dataset:
     """Opens a prepared dataset.
 
     Args:
         name: as TFDS has it: `mnist`, `imagenet2012`, `name/config:version`.
         data_dir: where it was prepared; "" for TFDS's default.
-        splits: role -> TFDS split, such as `train[:90%]`.
+        splits: role -> TFDS split, such as `train[:90%]`; `None` for `SPLITS`, or a text's own.
         size: resize to squares of this side; 0 leaves images as they are.
         channels: 1 or 3, where images have the other; 0 leaves them.
+        length: tokens of a window of a text.
 
     Raises:
         UserError: for names, folders and splits that are not there, with what is.
@@ -72,26 +87,49 @@ def load(name: str, data_dir: str, splits: Mapping[str, str], size: int = 0, cha
     features = builder.info.features
     keys = builder.info.supervised_keys or ("image", "label")
     kinds = {key: type(feature).__name__ for key, feature in features.items()}
+    if [*kinds.values()] == ["Text"]:
+        return _text(name, builder, next(iter(kinds)), splits, length)
     if kinds.get(keys[0]) != "Image" or kinds.get(keys[1]) != "ClassLabel":
-        raise UserError(f"{name} is not an image classification set: its features are {kinds}")
+        raise UserError(
+            f"{name} is not an image classification set, nor a text: its features are {kinds}; texts with labels can be"
+            " given as tokens, in an .npz with train_tokens and train_label"
+        )
     shape = tuple(features[keys[0]].shape)
     if size:
         shape = (size, size, shape[-1])
     if None in shape:
         raise UserError(f"the images of {name} differ in size {shape}; set data.size, say 224")
     shape = recolour(np.zeros(shape, np.uint8), channels).shape
-    found = {role: Tfds(builder, split, keys, size, channels) for role, split in splits.items() if split}
-    for split in found.values():
-        try:
-            len(split)
-        except ValueError as error:
-            have = {key: info.num_examples for key, info in builder.info.splits.items()}
-            raise UserError(
-                f"{name}: no split {split.name!r}: {str(error).splitlines()[0]} There are {have}"
-            ) from error
-        except NotImplementedError as error:
-            raise _not_prepared(name, builder) from error
+    named = {role: split for role, split in (splits or SPLITS).items() if split}
+    for split in named.values():
+        _source(name, builder, split)
+    found = {role: Tfds(builder, split, keys, size, channels) for role, split in named.items()}
     return Dataset(found, tuple(features[keys[1]].names), shape)
+
+
+def _source(name: str, builder: object, split: str):
+    """Returns the examples of a split by place, whose first reading finds whether it is there."""
+    try:
+        source = builder.as_data_source(split=split)
+        len(source)
+    except ValueError as error:
+        have = {key: info.num_examples for key, info in builder.info.splits.items()}
+        raise UserError(f"{name}: no split {split!r}: {str(error).splitlines()[0]} There are {have}") from error
+    except NotImplementedError as error:
+        raise _not_prepared(name, builder) from error
+    return source
+
+
+def _text(name: str, builder: object, key: str, splits: Mapping[str, str] | None, length: int) -> Dataset:
+    """The texts of each split one after the other, a line feed between them, all read into memory."""
+    own = {role: role for role in SPLITS if role in builder.info.splits}
+    found = {}
+    for role, split in (splits or own).items():
+        if split:
+            source = _source(name, builder, split)
+            examples = source.__getitems__(list(range(len(source)))) if len(source) else []
+            found[role] = b"\n".join(example[key] for example in examples)
+    return texts.windows(name, found, length)
 
 
 def _builder(name: str, data_dir: str):

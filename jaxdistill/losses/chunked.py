@@ -35,21 +35,21 @@ def with_rows(said: Said, rows: jax.Array | TopK) -> Said:
 def compare(
     loss: Callable[..., jax.Array], student: Said, teacher: Said | None, *arrays: jax.Array, chunk: int
 ) -> jax.Array:
-    """Returns `loss(student, teacher, *arrays)`, computed for `chunk` predictions at a time.
+    """Returns `loss(student, teacher, *arrays)`, or any other function, computed for `chunk` predictions at a time.
 
     A chunk takes every so many-th prediction and not neighbours: where the batch is split over devices, every device
     then has a part of every chunk, if their number divides `chunk`. The last chunk is filled with what comes last.
 
     Args:
         loss: `(logits [*n, vocabulary], logits or TopK, *arrays [*n, ...]) -> [*n]`, of any number of predictions,
-            each for itself.
+            each for itself. It may return a tree of arrays `[*n, ...]`.
         student: of `[*n]` predictions; logits keep their dtype outside of the chunk.
         teacher: of the same predictions, or `None`.
         arrays: `[*n, ...]`.
         chunk: 0 for all at once.
 
     Returns:
-        `[*n]`.
+        `[*n]`, or that tree.
     """
     if not chunk:
         return loss(dense(student), dense(teacher), *arrays)
@@ -70,8 +70,11 @@ def compare(
         own, other, *rest = part
         return loss(own_logits(own), other_logits(other), *rest)
 
+    def unfold(x):
+        return jnp.moveaxis(x, 0, 1).reshape(chunks * chunk, *x.shape[2:])[:count].reshape(*shape, *x.shape[2:])
+
     parts = jax.tree.map(fold, (rows(student), rows(teacher), *arrays))
-    return jnp.moveaxis(jax.lax.map(one, parts), 0, 1).reshape(chunks * chunk)[:count].reshape(shape)
+    return jax.tree.map(unfold, jax.lax.map(one, parts))
 
 
 def _speaker(said: Said | None) -> Callable:

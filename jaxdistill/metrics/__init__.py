@@ -12,9 +12,13 @@ A metric is a frozen dataclass with those two methods and three attributes:
 
 `batch["mask"]` is 0 for the rows that pad the batch, which count nowhere. An empty split gives nan (or a
 table of zeros), never an exception.
+
+`METRICS` are over examples, `TOKEN_METRICS` over the tokens of texts: which of the two a name means is told by what
+the networks predict.
 """
 
-from jaxdistill.errors import unknown
+from jaxdistill.errors import UserError, unknown
+from jaxdistill.metrics import language
 from jaxdistill.metrics.cka import CKA
 from jaxdistill.metrics.classification import ECE, NLL, Confusion, Macro, PerClass, Reliability, TopK
 from jaxdistill.metrics.fidelity import KL, AccuracyWhere, Agreement, CopiedErrors, ECEGap, Overlap
@@ -41,8 +45,33 @@ METRICS = {
 }
 
 
-def find(name: str):
-    """Returns the metric of that name, or raises `UserError` with the names there are."""
-    if name not in METRICS:
-        raise unknown("metric", name, METRICS)
-    return METRICS[name]
+TOKEN_METRICS = {
+    "nll": language.NLL(),
+    "perplexity": language.Perplexity(),
+    "bits_per_byte": language.Bits(),
+    "bits_per_token": language.Bits(),
+    "accuracy": language.Accuracy(),
+    "agreement": language.Agreement(),
+    "kl": language.KL(),
+}
+
+
+def find(name: str, unit: str = "examples"):
+    """Returns the metric of that name.
+
+    Args:
+        unit: what is predicted: "examples", the "tokens" of texts, or tokens that are "bytes".
+
+    Raises:
+        UserError: for a name that is not there, with those that are.
+    """
+    if unit == "examples":
+        if name in TOKEN_METRICS and name not in METRICS:
+            raise UserError(f"metric {name!r} is of tokens, and the networks say one class of each example")
+        if name not in METRICS:
+            raise unknown("metric", name, METRICS)
+        return METRICS[name]
+    able = [key for key in TOKEN_METRICS if key != ("bits_per_token" if unit == "bytes" else "bits_per_byte")]
+    if name not in able:
+        raise unknown("metric of next tokens" if unit == "tokens" else "metric of next bytes", name, able)
+    return TOKEN_METRICS[name]

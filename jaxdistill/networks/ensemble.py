@@ -49,7 +49,10 @@ class Ensemble(Source):
         said = [outputs[name].logits for name in self.of]
         shapes = {name: getattr(logits, "shape", None) for name, logits in zip(self.of, said, strict=True)}
         if None in shapes.values() or len(set(shapes.values())) > 1:
-            raise UserError(f"an ensemble averages dense logits over the same classes; its members say {shapes}")
+            raise UserError(
+                f"an ensemble averages dense logits over the same classes; its members say {shapes}. Those over a"
+                " vocabulary are computed with dense=True in the member's entry"
+            )
         logits = jnp.stack(said)
         logs = jax.nn.log_softmax(logits)
         weigh = "" if key is None and self.reads_labels else self.weigh

@@ -4,12 +4,12 @@ In a config, `dict(source="function", make="package.module:name", settings=dict(
 `settings` as keywords. It returns either
 
 - a pure JAX function of the images `[batch, height, width, channels]`, standardised as the network's `preprocess` says
-  and otherwise as the data; or
+  and otherwise as the data, or of tokens int32 `[batch, length]`; or
 - a `flax.nnx.Module`, called likewise in its evaluation mode, whose state is then an argument of the compiled step and
   not a constant in it.
 
-What is called returns logits `[batch, classes]`, or `(logits, {name: tap})`, or an `Output`. In a program,
-`Function(function)` and `Function.of_nnx(module)` are the same.
+What is called returns logits `[batch, classes]` (of tokens also `[batch, length, vocabulary]`), or `(logits, {name:
+tap})`, or an `Output`. In a program, `Function(function)` and `Function.of_nnx(module)` are the same.
 """
 
 import dataclasses
@@ -72,7 +72,9 @@ class Function(Source):
         if not isinstance(said, Output):
             said = Output(*said) if isinstance(said, tuple) and len(said) == 2 else Output(said)
         logits = said.logits
-        if getattr(logits, "shape", ())[:1] != x.shape[:1] or len(logits.shape) != 2 or not _is_float(logits):
+        lengths = (2, 3) if jnp.issubdtype(x.dtype, jnp.integer) else (2,)
+        whole = getattr(logits, "shape", ())[:1] == x.shape[:1] and len(logits.shape) in lengths
+        if not whole or not _is_float(logits):
             what = f"{logits.dtype} {logits.shape}" if hasattr(logits, "shape") else repr(logits)
             raise UserError(
                 f"the function of a network returns {what} for images {x.shape}; it returns logits, floats"

@@ -3,7 +3,7 @@
 A source is called as `source(variables, batch, outputs, key) -> (Output, changed)`, where `variables` are its
 own, `outputs` holds what the networks before it said, and `changed` are the collections it has updated.
 `key=None` asks for inference: statistics fixed, no dropout, nothing changed. Outputs are float32, whatever
-dtype the network computes in, so that every loss and metric is.
+dtype the network computes in, so that every loss and metric is; but for logits that are not computed yet.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdistill import core, order
-from jaxdistill.core import Batch, Output, Variables
+from jaxdistill.core import Batch, Output, Unembedding, Variables
 
 Outputs = Mapping[str, Output]
 
@@ -71,14 +71,21 @@ class Source:
         raise NotImplementedError
 
 
-def apply(module: nn.Module, variables: Variables, x: jax.Array, key: jax.Array | None):
-    """Applies a Linen module as a source does: `(Output in float32, what changed)`."""
+def apply(module: nn.Module, variables: Variables, x: jax.Array, key: jax.Array | None, **more: jax.Array):
+    """Applies a Linen module as a source does: `(Output in float32, what changed)`.
+
+    The states and kernel of an `Unembedding` stay as they are: a loss makes its logits, and those in float32.
+    """
     if key is None:
-        output, changed = module.apply(variables, x, train=False), {}
+        output, changed = module.apply(variables, x, train=False, **more), {}
     else:
         mutable = [name for name in variables if name != "params"]
-        output, changed = module.apply(variables, x, train=True, rngs={"dropout": key}, mutable=mutable)
-    return jax.tree.map(lambda x: core.precise(x) if jnp.issubdtype(x.dtype, jnp.floating) else x, output), changed
+        output, changed = module.apply(variables, x, train=True, rngs={"dropout": key}, mutable=mutable, **more)
+
+    def precise(x):
+        return x if isinstance(x, Unembedding) or not jnp.issubdtype(x.dtype, jnp.floating) else core.precise(x)
+
+    return jax.tree.map(precise, output, is_leaf=lambda x: isinstance(x, Unembedding)), changed
 
 
 def in_order(networks: Mapping[str, Source]) -> dict[str, Source]:

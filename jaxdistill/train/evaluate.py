@@ -33,7 +33,8 @@ class Evaluation:
     Attributes:
         values: `{network: {metric: number or table}}`, with those that compare it with the reference, if any.
         pairs: `{(network, reference): {metric: number or table}}`, of the pairs that were asked for.
-        predictions: `{network: (class int32 [examples], its probability float32 [examples])}`.
+        predictions: `{network: (class int32 [examples], its probability float32 [examples])}`; of networks that say
+            one class of an example, and not one of each token.
         label, index: int32 `[examples]`.
     """
 
@@ -92,6 +93,8 @@ class Evaluator:
             }
             sums, said = (alone, between), {}
             for name in self.names:
+                if len(core.predictions(outputs[name].logits)) > 1:
+                    continue
                 best = jnp.max(jax.nn.log_softmax(outputs[name].logits), -1)
                 said[name] = (jnp.argmax(outputs[name].logits, -1).astype(jnp.int32), jnp.exp(best))
             return sums, said, {key: batch[key] for key in ("label", "index", "mask")}

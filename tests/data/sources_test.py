@@ -90,7 +90,7 @@ def test_a_file_that_is_no_npz(tmp_path, content):
 
 
 def test_splits_of_a_set_that_has_its_own():
-    with pytest.raises(UserError, match="data.splits are for datasets of TFDS; 'digits' has its own"):
+    with pytest.raises(UserError, match="data.splits are for datasets of TFDS and for 'text'; 'digits' has its own"):
         sources.load("digits", splits={"train": "train[:10]"})
 
 

@@ -1,0 +1,62 @@
+"""Tiny Shakespeare, byte by byte: a small Llama teaches one with an eighth of its parameters.
+
+    python -m jaxdistill.launch --config configs/tiny_shakespeare/kd.py --workdir runs/shakespeare
+    python -m jaxdistill.launch --config configs/tiny_shakespeare/kd.py:smoke --workdir runs/shakespeare_smoke
+
+A million characters of plays (Karpathy, "The Unreasonable Effectiveness of Recurrent Neural Networks", 2015), in
+windows of 128 bytes; a token is a byte. `distilled` learns the next byte and, at every place, the whole distribution
+that the teacher has of it (word-level distillation of Kim & Rush 2016, https://arxiv.org/abs/1606.07947, with words
+made bytes); `alone` is the same student on the same windows without the teacher. The smoke form reads sums, a text
+that is generated, and needs no data.
+
+Paper:    none on this text.
+Measured: nothing yet.
+"""
+
+from ml_collections import ConfigDict
+
+MODES = ("", "smoke")
+LLAMA = dict(model="decoder", positions="rotary", norm="rms", activation="swiglu", bias=False, length=128)
+
+
+def get_config(mode: str = "") -> ConfigDict:
+    c = ConfigDict()
+    c.batch, c.steps = 32, 1000
+    c.data = dict(name="tiny_shakespeare", length=128)
+    c.networks = dict(
+        teacher=dict(LLAMA, source="frozen", layers=4, width=128, heads=4, hidden=344, weights="stage:teacher"),
+        student=dict(LLAMA, source="trained", layers=2, width=64, heads=2, hidden=172),
+    )
+    c.terms = dict(
+        task=dict(method="next_token_cross_entropy", weight=0.5),
+        kd=dict(method="forward_kl", temperature=1.0, weight=0.5),
+    )
+    c.optimizer = dict(name="adamw", weight_decay=0.1, b2=0.95, decay_on="kernel|embedding", clip=1.0)
+    c.rate = dict(name="warmup_cosine_decay", init_value=0.0, peak_value=3e-3, end_value=3e-4, warmup_steps=100)
+    c.evaluate = dict(every=250, metrics=("nll", "accuracy"))
+    c.stages = dict(
+        teacher=dict(
+            networks=dict(teacher=dict(source="trained", weights="")),
+            terms=dict(task=dict(student="teacher", weight=1.0)),
+        ),
+        alone=dict(networks=dict(student={}), terms=dict(task=dict(weight=1.0))),
+        distil=dict(),
+        evaluate=dict(
+            kind="evaluate",
+            networks=dict(
+                teacher={},
+                alone=dict(like="student", source="frozen", weights="stage:alone"),
+                distilled=dict(like="student", source="frozen", weights="stage:distil"),
+            ),
+            evaluate=dict(
+                split="test",
+                networks=("teacher", "alone", "distilled"),
+                metrics=("nll", "perplexity", "bits_per_byte", "accuracy", "agreement", "kl"),
+            ),
+        ),
+    )
+    if mode == "smoke":
+        c.batch, c.steps = 16, 4
+        c.rate.warmup_steps = 1
+        c.data = dict(name="arithmetic", length=32)
+    return c

@@ -1,0 +1,214 @@
+"""Texts: windows of bytes, files, arrays of tokens, and what is said of those that are none."""
+
+import hashlib
+import sys
+
+import numpy as np
+import pytest
+
+from jaxdistill.core import UNLABELLED
+from jaxdistill.data import cache, loader, section, sources, texts
+from jaxdistill.defaults import DEFAULTS
+from jaxdistill.errors import UserError
+
+
+def test_windows_by_hand():
+    split = texts.Windows(np.frombuffer(b"abcdefghi", np.uint8), 4)
+    assert len(split) == 2  # "i" and the byte before it would be too few for a third
+    batch = split.take(np.array([1, 0]))
+    assert [bytes(row.astype(np.uint8)) for row in batch["tokens"]] == [b"defg", b"abcd"]
+    assert batch["tokens"].dtype == np.int32
+    assert batch["label"].tolist() == split.labels().tolist() == [UNLABELLED] * 2
+
+
+@pytest.mark.parametrize("length", [2, 5, 9])
+def test_every_byte_but_the_first_is_the_next_token_once(length):
+    text = np.arange(41, dtype=np.uint8)
+    split = texts.Windows(text, length)
+    predicted = split.take(np.arange(len(split)))["tokens"][:, 1:].reshape(-1)
+    np.testing.assert_array_equal(predicted, text[1 : 1 + len(predicted)])
+    assert len(text) - 1 - len(predicted) < length - 1
+
+
+def test_the_embedded_text_is_the_same_on_every_machine():
+    dataset = sources.load("arithmetic", length=32)
+    assert (dataset.classes, dataset.class_names, dataset.shape, dataset.vocabulary) == (256, (), (32,), 256)
+    assert {role: len(split) for role, split in dataset.splits.items()} == {
+        "train": 1438,
+        "validation": 178,
+        "test": 180,
+    }
+    text = b"".join(bytes(split.text) for split in dataset.splits.values())
+    assert all(sum(map(int, line.split(b"=")[0].split(b"+"))) == int(line.split(b"=")[1]) for line in text.splitlines())
+    assert hashlib.sha256(text).hexdigest()[:16] == "c12f238bbcac5d6f"
+
+
+def test_a_file_is_cut_by_shares_of_its_bytes(tmp_path):
+    text = "Zwölf Boxkämpfer jagen Viktor.".encode() * 10
+    (tmp_path / "text").write_bytes(text)
+    dataset = sources.load("text", path=str(tmp_path / "text"), length=8)
+    assert [len(split.text) for split in dataset.splits.values()] == [288, 16, 16]
+    assert b"".join(bytes(split.text) for split in dataset.splits.values()) == text
+    parts = {"train": "[:50%]", "validation": "", "test": "[75%:]"}
+    dataset = sources.load("text", path=str(tmp_path / "text"), length=8, splits=parts)
+    assert {role: bytes(split.text) for role, split in dataset.splits.items()} == {
+        "train": text[:160],
+        "test": text[240:],
+    }
+    told = {"train": "train[:50%]", "test": "[60%:50%]", "validation": "[:3]"}
+    for role, part in told.items():
+        with pytest.raises(UserError, match=f"data.splits.{role}=.* is no part of a text; it is like"):
+            sources.load("text", path=str(tmp_path / "text"), length=8, splits={role: part})
+
+
+def test_a_text_that_cannot_be_read(tmp_path):
+    with pytest.raises(UserError, match="no file 'nowhere'; data.path names the text"):
+        sources.load("text", path="nowhere", length=8)
+    (tmp_path / "none").touch()
+    with pytest.raises(UserError, match="is empty"):
+        sources.load("text", path=str(tmp_path / "none"), length=8)
+    (tmp_path / "none").write_bytes(b"too short")
+    with pytest.raises(UserError, match="the validation split of .* has 0 bytes, less than a window of data.length=8"):
+        sources.load("text", path=str(tmp_path / "none"), length=8)
+    with pytest.raises(UserError, match="'arithmetic' is a text; set data.length"):
+        sources.load("arithmetic")
+    with pytest.raises(UserError, match=r"data.length=1 makes no sense; it is 2 or more"):
+        sources.load("arithmetic", length=1)
+
+
+def arrays(**changed):
+    rng = np.random.default_rng(0)
+    made = {}
+    for role, rows in (("train", 6), ("test", 4)):
+        made[f"{role}_tokens"] = rng.integers(0, 9, (rows, 5))
+        made[f"{role}_token_mask"] = np.arange(5)[None] < rng.integers(1, 6, (rows, 1))
+        made[f"{role}_label"] = np.arange(rows) % 3
+    made["train_tokens"][0, 0] = 8
+    return {name: x for name, x in (made | changed).items() if x is not None}
+
+
+def written(folder, **changed):
+    path = folder / "texts.npz"
+    np.savez(path, **arrays(**changed))
+    return str(path)
+
+
+def test_npz_of_tokens(tmp_path):
+    dataset = sources.load("npz", path=written(tmp_path))
+    assert (dataset.classes, dataset.class_names, dataset.shape) == (3, ("0", "1", "2"), (5,))
+    assert (dataset.vocabulary, dataset.of_bytes, dataset.reads) == (9, False, "tokens")
+    batch, given = dataset.split("train").take(np.array([3, 1])), arrays()
+    np.testing.assert_array_equal(batch["token_mask"], given["train_token_mask"][[3, 1]])
+    np.testing.assert_array_equal(batch["tokens"], (given["train_tokens"] * given["train_token_mask"])[[3, 1]])
+    assert {name: x.dtype.name for name, x in batch.items()} == dict.fromkeys(batch, "int32")
+
+
+def test_npz_of_tokens_alone_is_for_language_models(tmp_path):
+    bare = {f"{role}_{kind}": None for role in ("train", "test") for kind in ("label", "token_mask")}
+    dataset = sources.load("npz", path=written(tmp_path, vocabulary=np.array(12), **bare))
+    assert (dataset.classes, dataset.class_names, dataset.vocabulary) == (12, (), 12)
+    assert dataset.split("test").take(np.arange(2)).keys() == {"tokens", "label"}
+    assert set(dataset.split("test").labels()) == {UNLABELLED}
+
+
+MINUS = np.full((6, 5), -1)
+BAD = [
+    ({"train_label": None}, r"has a label for \['test'\] and not for the others of \['train', 'test'\]"),
+    ({"test_token_mask": None}, r"has a token_mask for \['train'\]"),
+    ({"train_image": np.zeros((6, 2, 2), np.uint8)}, "has images and tokens"),
+    ({"train_tokens": np.ones((6, 5, 1), int)}, r"'train_tokens' has shape \(6, 5, 1\); expected \[n, length\]"),
+    ({"train_tokens": np.ones((6, 4), int)}, r"'train_token_mask' has shape \(6, 5\) and the tokens \(6, 4\)"),
+    ({"train_tokens": MINUS, "train_token_mask": np.ones((6, 5))}, "from -1 to -1; tokens are whole numbers from 0 on"),
+    ({"train_tokens": np.ones((6, 5))}, "of float64; tokens are whole numbers"),
+    ({"train_label": np.arange(5)}, r"'train_label' has shape \(5,\), and there are 6 texts"),
+    ({"train_label": np.arange(6) - 1}, "labels are whole numbers from 0 on"),
+    ({"test_label": np.array([0, 1, 2, 5])}, "'test_label' goes up to 5, and there are 3 classes"),
+    ({"vocabulary": np.array(8)}, "vocabulary=8; it is one whole number, above the largest token 8"),
+    ({"vocabulary": np.array([9])}, r"vocabulary=\[9\]; it is one whole number"),
+    ({"test_tokens": np.ones((4, 3), int), "test_token_mask": np.ones((4, 3))}, "texts of different lengths"),
+]
+
+
+@pytest.mark.parametrize(("changed", "message"), BAD, ids=lambda x: str(x)[:40])
+def test_bad_npz_of_tokens(tmp_path, changed, message):
+    with pytest.raises(UserError, match=message):
+        sources.load("npz", path=written(tmp_path, **changed))
+
+
+def test_what_stands_for_padding_may_be_no_token(tmp_path):
+    given = arrays()
+    tokens = np.where(given["train_token_mask"], given["train_tokens"], -100)
+    batch = sources.load("npz", path=written(tmp_path, train_tokens=tokens)).split("train").take(np.arange(6))
+    np.testing.assert_array_equal(batch["tokens"], given["train_tokens"] * given["train_token_mask"])
+
+
+def opened(**given):
+    return section.opened(DEFAULTS["data"] | given)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"size": 28}, "data.size=28 is of images, and 'arithmetic' has texts; leave it out"),
+        ({"channels": 1}, "data.channels=1 is of images"),
+        ({"mean": (0.5,)}, "data.mean=.* is of images"),
+        ({"std": (0.5,)}, "data.std=.* is of images"),
+        ({"statistics": 9}, "data.statistics=9 is of images"),
+        ({"augment": ("flip",)}, "data.augment=.* is of images"),
+        ({"views": 2}, "data.views=2 is of images"),
+        ({"mix": {"noise": {"name": "noise"}}}, "data.mix mixes sets of images"),
+        ({"name": "digits"}, "data.length=8 is of texts, and 'digits' has images; leave it out"),
+    ],
+)
+def test_options_of_the_other_kind_are_told(given, message):
+    with pytest.raises(UserError, match=message):
+        opened(**{"name": "arithmetic", "length": 8} | given)
+
+
+def test_tokens_have_their_own_length(tmp_path):
+    assert opened(name="npz", path=written(tmp_path)).shape == (5,)
+    with pytest.raises(UserError, match="data.length=4 cuts a text in windows, and 'npz' has texts"):
+        opened(name="npz", path=written(tmp_path), length=4)
+
+
+def test_resident_and_streamed_texts_are_the_same(tmp_path):
+    dataset = sources.load("npz", path=written(tmp_path))
+    given = {"seed": 3, "batch": 4, "classes": 3}
+    resident = loader.Resident.of(dataset.split("train"), **given)
+    streamed = loader.Streamed(dataset.split("train"), **given)
+    assert resident.held.keys() == {"tokens", "label", "token_mask"}
+    for one, other in zip(resident.feeds(0, 4), streamed.feeds(0, 4), strict=True):
+        one, other = resident.raw(resident.held, one), streamed.raw({}, other)
+        assert one.keys() == other.keys() == {"tokens", "token_mask", "label", "index", "view", "mask"}
+        for name, x in one.items():
+            np.testing.assert_array_equal(np.asarray(x), np.asarray(other[name]))
+    rows = list(loader.once(dataset.split("test"), 3, 3))
+    assert [row["mask"].tolist() for row in rows] == [[1, 1, 1], [1, 0, 0]]
+
+
+def test_the_digest_of_a_split_knows_its_tokens_and_its_padding(tmp_path):
+    one = sources.load("npz", path=written(tmp_path)).split("train")
+    tokens, mask = one.tokens.copy(), one.token_mask.copy()
+    tokens[2, 0] += 1
+    mask[2, 0] = 0
+    others = [texts.Texts(tokens, one.label, one.token_mask), texts.Texts(one.tokens, one.label, mask)]
+    assert len({cache.content(split) for split in (one, *others)}) == 3
+    assert cache.content(one) == cache.content(texts.Texts(one.tokens, one.label + 1, one.token_mask))
+
+
+def test_tfds_reads_a_text_without_tensorflow(tfds_dir):
+    dataset = sources.load("tiny_shakespeare", data_dir=tfds_dir, length=128)
+    assert {role: len(split.text) for role, split in dataset.splits.items()} == {
+        "train": 1_003_854,
+        "validation": 55_770,
+        "test": 55_770,
+    }
+    first = dataset.split("train").take(np.array([0]))["tokens"][0]
+    assert bytes(first[:14].astype(np.uint8)) == b"First Citizen:"
+    assert "tensorflow" not in sys.modules
+    with pytest.raises(UserError, match=r"no split 'tets'.*There are \{'train': 1, 'validation': 1, 'test': 1\}"):
+        sources.load("tiny_shakespeare", data_dir=tfds_dir, length=128, splits={"train": "tets"})
+    with pytest.raises(
+        UserError, match="sst2 is not an image classification set, nor a text.*an .npz with train_tokens"
+    ):
+        sources.load("sst2", data_dir=tfds_dir, length=128)

@@ -1,0 +1,100 @@
+"""Numbers over next tokens: by hand, under masks, in parts, and without the logits of all tokens in float32."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdistill import core, metrics
+from jaxdistill.errors import UserError
+from jaxdistill.metrics import language
+
+NAMES = [*metrics.TOKEN_METRICS]
+ROWS, LENGTH, WIDTH, VOCABULARY = 3, 5, 4, 7
+
+
+def batch(rows=ROWS):
+    rng = np.random.default_rng(0)
+    mask = np.ones((rows, LENGTH))
+    mask[0, 3:] = 0
+    tokens = rng.integers(0, VOCABULARY, (rows, LENGTH))
+    data = {"tokens": tokens, "token_mask": mask, "mask": np.arange(rows) < 2}
+    return {name: jnp.asarray(x, jnp.int32 if name == "tokens" else jnp.float32) for name, x in data.items()}
+
+
+def said(seed, dtype=jnp.float32, dense=False):
+    keys = jax.random.split(jax.random.key(seed), 2)
+    hidden = jax.random.normal(keys[0], (ROWS, LENGTH, WIDTH), dtype)
+    logits = core.Unembedding(hidden, 2 * jax.random.normal(keys[1], (WIDTH, VOCABULARY), dtype))
+    return core.Output(logits.dense() if dense else logits)
+
+
+def value(name, output, data, reference):
+    found = metrics.TOKEN_METRICS[name]
+    sums = jax.jit(found.sums)(output, data, reference if found.needs_reference else None)
+    return found.finish(jax.tree.map(lambda x: np.asarray(x, np.float64), sums))
+
+
+def by_hand(name, output, data, reference):
+    own, other = (np.asarray(jax.nn.log_softmax(o.logits.dense()), np.float64) for o in (output, reference))
+    tokens, there = np.asarray(data["tokens"]), np.asarray(data["token_mask"] * data["mask"][:, None])
+    places = [(row, at) for row in range(ROWS) for at in range(LENGTH - 1) if there[row, at + 1]]
+    assert len(places) == 6  # 2 of the first text, 4 of the second, none of the third
+    nll = np.mean([-own[row, at, tokens[row, at + 1]] for row, at in places])
+    return {
+        "nll": nll,
+        "perplexity": np.exp(nll),
+        "bits_per_byte": nll / np.log(2),
+        "bits_per_token": nll / np.log(2),
+        "accuracy": np.mean([own[row, at].argmax() == tokens[row, at + 1] for row, at in places]),
+        "agreement": np.mean([own[row, at].argmax() == other[row, at].argmax() for row, at in places]),
+        "kl": np.mean([np.sum(np.exp(other[p]) * (other[p] - own[p])) for p in places]),
+    }[name]
+
+
+@pytest.mark.parametrize("chunk", [2, 1 << 24])
+@pytest.mark.parametrize("name", NAMES)
+def test_by_hand(name, chunk, monkeypatch):
+    monkeypatch.setattr(language, "CHUNK", chunk * VOCABULARY)
+    sides = said(0), said(1)
+    expected = by_hand(name, sides[0], batch(), sides[1])
+    assert value(name, sides[0], batch(), sides[1]) == pytest.approx(expected, rel=1e-5)
+    dense = said(0, dense=True), said(1, dense=True)
+    assert value(name, dense[0], batch(), dense[1]) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_empty_split_is_nan(name):
+    data = batch() | {"mask": jnp.zeros(ROWS)}
+    assert math.isnan(value(name, said(0), data, said(1)))
+
+
+def arrays(jaxpr):
+    for equation in jaxpr.eqns:
+        yield from (out.aval for out in equation.outvars)
+        for inner in jax.extend.core.jaxprs_in_params(equation.params):
+            yield from arrays(inner)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_logits_of_all_tokens_are_never_there(name, monkeypatch):
+    monkeypatch.setattr(language, "CHUNK", 4 * VOCABULARY)
+    sides = said(0, jnp.bfloat16), said(1, jnp.bfloat16)
+    found = metrics.TOKEN_METRICS[name].sums
+    made = list(arrays(jax.make_jaxpr(lambda *sides: found(sides[0], batch(), sides[1]))(*sides).jaxpr))
+    assert max(math.prod(x.shape) for x in made if x.shape and x.shape[-1] == VOCABULARY) == 4 * VOCABULARY
+
+
+def test_a_name_means_what_is_predicted():
+    assert metrics.find("accuracy", "bytes") is metrics.TOKEN_METRICS["accuracy"]
+    assert metrics.find("accuracy") is metrics.METRICS["accuracy"]
+    with pytest.raises(UserError, match="no metric of next bytes 'bits_per_token'; did you mean 'bits_per_byte'"):
+        metrics.find("bits_per_token", "bytes")
+    with pytest.raises(UserError, match="no metric of next tokens 'bits_per_byte'; did you mean 'bits_per_token'"):
+        metrics.find("bits_per_byte", "tokens")
+    with pytest.raises(UserError, match="no metric of next tokens 'confusion'"):
+        metrics.find("confusion", "tokens")
+    with pytest.raises(UserError, match="metric 'perplexity' is of tokens, and the networks say one class of each"):
+        metrics.find("perplexity")
