@@ -38,7 +38,7 @@ ALLOWED = {
     "checks": {"caching", "data", "merging", "metrics", "networks", "registry", "stage", "sweep", "train"},
     "sweep": set(),
     "lanes": {"core", "data", "stage", "sweep", "train"},
-    "training": {"lanes", "metrics", "stage", "train"},
+    "training": {"core", "lanes", "metrics", "stage", "train"},
     "components": {"core", "data", "networks", "stage", "train"},
     "merging": {"compress", "core", "data", "metrics", "networks", "stage", "train", "weights"},
     "build": {
@@ -64,6 +64,7 @@ ALLOWED = {
         "classifier",
         "components",
         "config",
+        "core",
         "data",
         "environment",
         "merging",
