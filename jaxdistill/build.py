@@ -50,7 +50,7 @@ def complete(config) -> None:
 def _settings(kind: str, member: type) -> dict[str, Any]:
     """What an entry says beside the fields of its model or method."""
     if kind == "model":
-        return {"dtype": "float32", "weights": ""}
+        return {"dtype": "float32", "weights": "", "sharding": (), "offload": False}
     return {"student": "student", "teacher": "teacher" if member.needs_teacher else "", "weight": 1.0}
 
 
@@ -111,7 +111,6 @@ def single(
         train = training(settings["data"], dataset)
     settings = settings_in_steps(settings, len(train) / settings["batch"], settings["batch"])
     sharding.check_batch(mesh, settings["batch"], settings["accumulate"], processes)
-    sharding.check_rules(settings["sharding"])
     look, augmented, prepare = _seen(settings["data"], dataset)
     named = settings["networks"] or settings["kind"] != "classifier"
     known = cast.Data(

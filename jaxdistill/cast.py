@@ -91,7 +91,7 @@ def _network(name: str, spec: dict[str, Any], made: Mapping[str, Any], data: Dat
     return make(name, spec, made, data)
 
 
-OF_A_NETWORK = ("model", "dtype", "classes", "input", "preprocess")
+OF_A_NETWORK = ("model", "dtype", "classes", "input", "preprocess", "sharding", "offload")
 """What an entry says beside the fields of its model."""
 
 
@@ -100,6 +100,7 @@ def _module(name: str, spec: dict[str, Any], data: Data):
         raise UserError(f"network {name!r} names no model; there are {registry.names('model')}")
     own = {key: value for key, value in spec.items() if key not in OF_A_NETWORK}
     check_kind(f"network {name!r}: classes", spec.get("classes", 0), 0)
+    check_kind(f"network {name!r}: sharding", spec.get("sharding", ()), ())
     wanted = spec.get("classes", 0) or data.classes
     module = registry.make(
         "model", spec["model"], own, classes=wanted, dtype=registry.dtype(spec.get("dtype", "float32"))
@@ -158,6 +159,21 @@ def _preprocess(name: str, spec: Mapping[str, Any], data: Data):
         return sources.preprocess(data.look, Look(shape, mean, std))
     except UserError as error:
         raise UserError(f"network {name!r}: {error}") from error
+
+
+def _trained(name, spec, made, data):
+    if spec.get("offload", False):
+        raise UserError(
+            f"network {name!r} learns, and only one with source='frozen' can be offloaded to the host's memory; set"
+            f" networks.{name}.offload=False in this stage"
+        )
+    return sources.Trained(*_module(name, spec, data))
+
+
+def _frozen(name, spec, made, data):
+    offload = spec.get("offload", False)
+    check_kind(f"network {name!r}: offload", offload, False)
+    return sources.Frozen(*_module(name, spec, data), offload)
 
 
 def _function(name, spec, made, data):
@@ -281,8 +297,8 @@ def _cached(name, spec, made, data):
 
 
 SOURCES: dict[str, tuple[Callable[..., sources.Source], tuple[str, ...] | None]] = {
-    "trained": (lambda n, spec, made, data: sources.Trained(*_module(n, spec, data)), None),
-    "frozen": (lambda n, spec, made, data: sources.Frozen(*_module(n, spec, data)), None),
+    "trained": (_trained, None),
+    "frozen": (_frozen, None),
     "function": (_function, ("make", "settings", "input", "preprocess")),
     "cached": (_cached, ("cache", "rest", "teacher")),
     "ema": (_ema, ("of", "decay")),

@@ -4,7 +4,7 @@ from jaxdistill import caching, domain, merging, metrics, networks, registry, sw
 from jaxdistill.data.section import shows_labels
 from jaxdistill.errors import UserError, check_names, unknown
 from jaxdistill.stage import Stage
-from jaxdistill.train import optim, sharding
+from jaxdistill.train import optim, rules, sharding
 from jaxdistill.train.evaluate import closure
 from jaxdistill.train.log import RESERVED
 
@@ -12,6 +12,7 @@ from jaxdistill.train.log import RESERVED
 def built(stage: Stage) -> None:
     """Raises `UserError` for what a built stage cannot do."""
     checks = (
+        _check_places,
         _check_measured,
         _check_memories,
         _check_probes,
@@ -88,6 +89,22 @@ def training(name, settings, dataset, made, terms):
                 f" accumulate={settings['accumulate']} would change its loss; set accumulate=1, or use more devices for"
                 " a larger batch"
             )
+
+
+def _check_places(built: Stage) -> None:
+    """Rules are rules, and memory of the host can be had where it is asked for."""
+    every = [built.placement.rules, *(own.rules for own in built.placement.cast.values() if own.rules)]
+    for one in every:
+        rules.check_axes(built.mesh, built.settings["mesh"], one)
+    away = [name for name, own in built.placement.cast.items() if own.offload]
+    if away and built.settings["kind"] == "merge":
+        raise UserError(f"stage {built.name!r} merges the weights of {away}; set offload=False for them in this stage")
+    kinds = sorted(memory.kind for memory in built.mesh.local_devices[0].addressable_memories())
+    if away and rules.HOST not in kinds:
+        raise UserError(
+            f"networks {away} are to be offloaded, and these devices ({built.mesh.local_devices[0].device_kind}) have"
+            f" no memory {rules.HOST!r}, only {kinds}; set offload=False, or split them with sharding=('fsdp',)"
+        )
 
 
 def _check_memories(built: Stage) -> None:

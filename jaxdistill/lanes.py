@@ -17,7 +17,7 @@ from jaxdistill import sweep
 from jaxdistill.core import Schedule, Term
 from jaxdistill.data import loader
 from jaxdistill.stage import Stage
-from jaxdistill.train import optim, sharding
+from jaxdistill.train import optim
 from jaxdistill.train.step import Step, make_step
 
 
@@ -53,8 +53,7 @@ def shapes(stage: Stage) -> tuple[Any, Any]:
 
 def placed(stage: Stage) -> tuple[Any, Any]:
     """The shardings of `initial`: lanes are beside each other on every device that holds a part of one."""
-    rules = sharding.matching(stage.settings["sharding"], stage.shapes)
-    state, frozen = sharding.shardings(stage.mesh, stage.shapes, rules)
+    state, frozen = stage.placed
     if stage.lanes:
         state = jax.tree.map(lambda s: NamedSharding(s.mesh, PartitionSpec(None, *s.spec)), state)
     return state, frozen

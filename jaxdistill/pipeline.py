@@ -3,22 +3,23 @@
 Everything that can be wrong with any stage is looked for before the first one starts.
 """
 
+import functools
 import pathlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
 
-from jaxdistill import build, caching, classifier, components, environment, merging, saliency, training, weights
+from jaxdistill import build, caching, classifier, components, core, environment, merging, saliency, training, weights
 from jaxdistill import config as configs
 from jaxdistill.data.cache import Cache
 from jaxdistill.errors import UserError, unknown
 from jaxdistill.networks import Look
 from jaxdistill.results import disagreements, write_results
 from jaxdistill.stage import Stage
-from jaxdistill.train import sharding
+from jaxdistill.train import rules, sharding
 
 
 def prepare(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, Stage]:
@@ -86,18 +87,16 @@ def _strangers(stage: Stage) -> list[str]:
 
 
 def _check_sharding(stages: Mapping[str, Stage]) -> None:
-    """A rule may match in one stage and not in another, but must somewhere."""
-    unmatched: dict[Any, tuple[Stage, Any]] = {}
-    matched = set()
+    """A rule may place nothing in one stage, but must in another."""
+    used, unused = set(), {}
     for stage in stages.values():
-        shapes = stage.shapes
-        found = sharding.matching(stage.settings["sharding"], shapes)
-        sharding.shardings(stage.mesh, shapes, found)
-        matched |= {rule[0] for rule in found}
-        unmatched |= {rule[0]: (stage, rule) for rule in stage.settings["sharding"] if rule not in found}
-    for name, (stage, rule) in unmatched.items():
-        if name not in matched:
-            sharding.shardings(stage.mesh, stage.shapes, [rule])
+        _ = stage.placed  # raises for a dimension that does not divide
+        used |= stage.placement.used
+        unused |= {(who, what): (stage, spec) for who, what, spec in stage.placement.unused()}
+    for (who, what), (stage, spec) in unused.items():
+        if (who, what) not in used:
+            own = stage.placement.cast[who].rules if who else stage.placement.rules
+            raise rules.nowhere(who, what, spec, own, {"frozen": stage.shapes[1], **vars(stage.shapes[0])})
 
 
 def _check_start(stages, stage, name, spec, workdir):
@@ -105,7 +104,7 @@ def _check_start(stages, stage, name, spec, workdir):
     if shapes is None:
         raise UserError(f"stage {stage.name!r}: network {name!r} has no variables of its own; leave out its weights")
     if not spec["weights"].startswith("stage:"):
-        weights.read(weights.locate(spec["weights"], name, workdir), _placed(stage, {name: shapes})[name])
+        weights.check(weights.locate(spec["weights"], name, workdir), shapes)
         return
     source, wanted = _wanted(stages, spec["weights"], name)
     made = stages[source].made
@@ -151,25 +150,31 @@ def _is_done(stage: Stage, workdir: pathlib.Path) -> bool:
     return done and (stage.settings["kind"] != "evaluate" or (workdir / "results.json").exists())
 
 
-def _placed(stage: Stage, tree: Any) -> Any:
-    """Gives a tree of shapes the shardings of the stage's rules."""
-    rules = sharding.matching(stage.settings["sharding"], tree)
-    placed = sharding.shardings(stage.mesh, tree, rules)
-    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, placed)
+def _placed(stage: Stage) -> dict[str, Any]:
+    """The shardings of each network's own variables, by name."""
+    state, frozen = stage.placed
+    return core.merge(state.params, state.variables, frozen)
 
 
-def starts(stage: Stage, workdir: pathlib.Path) -> dict[str, Any]:
-    """Reads the variables of the networks that do not start at random."""
-    named = {name: spec["weights"] for name, spec in stage.settings["networks"].items() if spec.get("weights")}
-    shapes = _placed(stage, {name: shape for name, shape in stage.fresh.items() if name in named})
-    read = {name: weights.read(weights.locate(named[name], name, workdir), shapes[name]) for name in named}
-    brought = {name: source.given for name, source in stage.networks.items() if source.given}
-    return read | sharding.everywhere(stage.mesh, brought)
+def starts(stage: Stage, workdir: pathlib.Path, names: Collection[str] | None = None) -> dict[str, Any]:
+    """Reads the variables of the networks that do not start at random, each where it will live.
+
+    `names` are those that are wanted, all where it is `None`.
+    """
+    placed, wanted = _placed(stage), stage.networks if names is None else names
+    specs = {n: spec["weights"] for n, spec in stage.settings["networks"].items() if spec.get("weights")}
+    read = {
+        name: weights.read(weights.locate(start, name, workdir), sharding.structs(stage.fresh[name], placed[name]))
+        for name, start in specs.items()
+        if name in wanted
+    }
+    given = {name: source.given for name, source in stage.networks.items() if source.given and name in wanted}
+    return read | {name: sharding.spread(dict(tree), placed[name]) for name, tree in given.items()}
 
 
 def train(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None]) -> dict[str, Any]:
     """Trains networks."""
-    return training.run(stage, starts(stage, workdir), workdir, say)
+    return training.run(stage, functools.partial(starts, stage, workdir), workdir, say)
 
 
 def evaluate(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None]) -> dict[str, Any]:

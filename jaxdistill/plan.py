@@ -14,6 +14,7 @@ from jaxdistill.results import cost
 from jaxdistill.stage import Stage
 from jaxdistill.train import sharding
 from jaxdistill.train.loop import dispatcher
+from jaxdistill.train.rules import LARGE
 
 
 def show(config: Mapping[str, Any], workdir: pathlib.Path) -> None:
@@ -93,38 +94,76 @@ def _training(stage: Stage) -> list[str]:
         own = {"params": state.params.get(name, {}), **state.variables.get(name, {})}
         for path, leaf in jax.tree_util.tree_leaves_with_path(own):
             lines += [f"      {path_name(path)} {tuple(leaf.shape)} {leaf.dtype}"]
-    (every, frozen), placed = lanes.shapes(stage), lanes.placed(stage)
-    bytes_held = {
-        "parameters": sharding.bytes_per_device(stage.mesh, every.params, placed[0].params),
-        "other variables": sharding.bytes_per_device(stage.mesh, every.variables, placed[0].variables),
-        "optimizer": sharding.bytes_per_device(stage.mesh, every.opt_state, placed[0].opt_state),
-        "frozen": sharding.bytes_per_device(stage.mesh, frozen, placed[1]),
-    }
-    memory = compile_step(stage).memory_analysis()
-    held = ", ".join(f"{name} {_size(value)}" for name, value in bytes_held.items() if value)
-    lines += [f"  mesh {dict(stage.mesh.shape)}: per device {held}"]
-    if memory:
-        total = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
-        working = memory.temp_size_in_bytes
-        lines += [f"  compiled step: {_size(total)} of arguments and results, {_size(working)} of working memory"]
+    lines += _memory(stage)
     trained = sum(core.count(state.params[n]) for n, s in stage.networks.items() if n in state.params and s.learns)
     lines += [f"  trained parameters: {trained:,} of networks, {core.count(state.params) - trained:,} of methods"]
     return lines
 
 
+def _memory(stage: Stage) -> list[str]:
+    told = {name: size for name, size in held(stage).items() if size}
+    away = told.pop("frozen, in the host's memory", 0)
+    parts = ", ".join(f"{name} {_size(size)}" for name, size in told.items())
+    lines = [f"  mesh {dict(stage.mesh.shape)}: each device holds {_size(sum(told.values()))} ({parts})"]
+    lines[0] += f", and the host {_size(away)} for it" if away else ""
+    lines += [f"  whole on every device: {name}" for name in whole(stage)]
+    memory = compile_step(stage).memory_analysis()
+    if memory:
+        beside = memory.output_size_in_bytes - memory.alias_size_in_bytes
+        lines += [
+            f"  as compiled here ({jax.default_backend()}): {_size(memory.argument_size_in_bytes)} held,"
+            f" {_size(beside)} of results beside, {_size(memory.temp_size_in_bytes)} of working memory"
+        ]
+    return lines
+
+
+def held(stage: Stage) -> dict[str, int]:
+    """Predicts the bytes that one device holds during a stage of kind "train", from shapes and shardings alone."""
+    (state, frozen), placed = lanes.shapes(stage), lanes.placed(stage)
+    away = [name for name in frozen if stage.placement.cast[name].offload]
+    fed = _fed(stage)
+    bytes_of = sharding.bytes_per_device
+    sizes = {
+        "parameters": bytes_of(state.params, placed[0].params),
+        "other variables": bytes_of(state.variables, placed[0].variables),
+        "optimizer": bytes_of(state.opt_state, placed[0].opt_state),
+        "frozen": sum(bytes_of(frozen[name], placed[1][name]) for name in frozen if name not in away),
+        "frozen, in the host's memory": sum(bytes_of(frozen[name], placed[1][name]) for name in away),
+    }
+    for what, structs in zip(("data", "batch"), fed, strict=True):
+        sizes[what] = bytes_of(structs, {name: x.sharding for name, x in structs.items()})
+    return sizes
+
+
+def whole(stage: Stage) -> list[str]:
+    """The large arrays of the networks that `sharding` splits nowhere, told with their size; none where it is empty."""
+    if not (stage.placement.rules.sets or stage.placement.rules.named) or stage.mesh.size == 1:
+        return []
+    (state, frozen), placed = stage.shapes, stage.placed
+    trees = {"params": state.params, "frozen": frozen}, {"params": placed[0].params, "frozen": placed[1]}
+    shapes, where = (jax.tree_util.tree_leaves_with_path(tree) for tree in trees)
+    return [
+        f"{path_name(path)} {tuple(x.shape)}, {_size(x.size * x.dtype.itemsize)}"
+        for (path, x), (_, one) in zip(shapes, where, strict=True)
+        if x.size >= LARGE and one.is_fully_replicated
+    ]
+
+
+def _fed(stage: Stage) -> tuple[dict[str, jax.ShapeDtypeStruct], dict[str, jax.ShapeDtypeStruct]]:
+    """What is held of the data, and what is fed in every step."""
+    beside = (len(stage.lanes),) if stage.lanes and not lanes.share_batches(stage) else ()
+    everywhere, rows = sharding.replicated(stage.mesh), sharding.over_rows(stage.mesh, len(beside))
+    data = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere) for name, x in stage.held.items()}
+    fed = {name: x for name, x in stage.raw.items() if name not in data and name != "mask"}
+    return data, {n: jax.ShapeDtypeStruct((*beside, *x.shape), x.dtype, sharding=rows) for n, x in fed.items()}
+
+
 def compile_step(stage: Stage):
     """Compiles one step from shapes alone."""
-    (state, frozen), placed = lanes.shapes(stage), lanes.placed(stage)
     raw = (loader.Resident if stage.resident else loader.Streamed).raw
-    beside = (len(stage.lanes),) if stage.lanes and not lanes.share_batches(stage) else ()
-    whole, rows = sharding.replicated(stage.mesh), sharding.over_rows(stage.mesh, len(beside))
-    held = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole) for name, x in stage.held.items()}
-    fed = {name: x for name, x in stage.raw.items() if name not in held and name != "mask"}
-    fed = {name: jax.ShapeDtypeStruct((*beside, *x.shape), x.dtype, sharding=rows) for name, x in fed.items()}
-    state, frozen = jax.tree.map(
-        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), (state, frozen), placed
-    )
-    return dispatcher(lanes.step(stage), raw, stage.mesh, placed[0], 1).lower(state, frozen, held, fed).compile()
+    placed = lanes.placed(stage)
+    state, frozen = sharding.structs(lanes.shapes(stage), placed)
+    return dispatcher(lanes.step(stage), raw, stage.mesh, placed[0], 1).lower(state, frozen, *_fed(stage)).compile()
 
 
 def _size(number: int) -> str:

@@ -19,6 +19,7 @@ from jaxdistill.data.dataset import Dataset, Split
 from jaxdistill.errors import UserError
 from jaxdistill.heads import Components
 from jaxdistill.train.init import initial
+from jaxdistill.train.rules import Own, Placement, Rules
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +89,24 @@ class Stage:
     def shapes(self):
         """Shapes of the first state and of the frozen variables."""
         return jax.eval_shape(self.initial)
+
+    @functools.cached_property
+    def placement(self) -> Placement:
+        """Where arrays go, by the rules of the stage and of its networks."""
+        cast = {}
+        for name, source in self.networks.items():
+            spec = self.settings["networks"].get(name, {})
+            own = Rules.of(spec["sharding"], f"networks.{name}.sharding") if spec.get("sharding") else None
+            axes = tuple(getattr(getattr(source, "module", None), "axes", ()))
+            follows = source.of if isinstance(source, networks.Ema | networks.Delayed) else ""
+            cast[name] = Own(own, axes, follows, getattr(source, "offload", False))
+        return Placement(self.mesh, Rules.of(self.settings["sharding"]), cast)
+
+    @functools.cached_property
+    def placed(self):
+        """The shardings of `shapes`."""
+        state, frozen = self.shapes
+        return self.placement(state), self.placement({"frozen": frozen})["frozen"]
 
     @functools.cached_property
     def fresh(self) -> dict[str, Any]:

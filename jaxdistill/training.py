@@ -2,25 +2,29 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
 
 from jaxdistill import lanes
+from jaxdistill.core import State
 from jaxdistill.errors import TrainingFailed
 from jaxdistill.stage import Stage
+from jaxdistill.train import sharding
 from jaxdistill.train.checkpoint import Checkpoints
 from jaxdistill.train.evaluate import Evaluator
 from jaxdistill.train.init import compiler_options
 from jaxdistill.train.loop import Job, fit
 
 
-def run(stage: Stage, starts: Mapping[str, Any], workdir: pathlib.Path, say: Callable[[str], None]) -> dict[str, Any]:
+def run(
+    stage: Stage, starts: Callable[[Collection[str]], Mapping[str, Any]], workdir: pathlib.Path, say: Callable
+) -> dict[str, Any]:
     """Trains, evaluates and saves one stage; resumes where its folder has a checkpoint.
 
     Args:
-        starts: the variables of the networks that do not start at random.
+        starts: reads the variables of networks, of those among the names that do not start at random.
         workdir: the run's.
 
     Returns:
@@ -28,10 +32,8 @@ def run(stage: Stage, starts: Mapping[str, Any], workdir: pathlib.Path, say: Cal
     """
     settings = stage.settings
     placed = lanes.placed(stage)
-    init = jax.jit(
-        lambda starts: lanes.initial(stage, starts), out_shardings=placed, compiler_options=compiler_options()
-    )
-    state, frozen = init(starts)
+    # A frozen network is there once: as it was read, where it stays.
+    frozen = {name: stage.networks[name].place(known)[2] for name, known in starts(stage.shapes[1]).items()}
     best = settings["checkpoint"]["by"] or next(iter(stage.numbers), "")
     mode = stage.metrics()[best.rpartition("/")[2]].better if best in stage.numbers else "max"
     job = Job(
@@ -52,10 +54,10 @@ def run(stage: Stage, starts: Mapping[str, Any], workdir: pathlib.Path, say: Cal
     )
     with Checkpoints(workdir / stage.name, best, mode, settings["checkpoint"]["latest"]) as kept:
         if kept.steps:
-            shapes = lanes.shapes(stage)[0]
-            like = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, placed[0])
-            state = kept.restore(kept.steps[-1], like)
+            state = kept.restore(kept.steps[-1], sharding.structs(lanes.shapes(stage)[0], placed[0]))
             say(f"stage {stage.name}: resumes at step {kept.steps[-1]} of {job.steps}")
+        else:
+            state = _born(stage, starts, frozen)
         looks = {n: dataclasses.asdict(look) for n, look in stage.looks.items() if n in stage.saved}
         about = {"stage": stage.name, "networks": sorted(stage.saved), "looks": looks, "lanes": len(stage.lanes)}
         fit(job, state, frozen, kept, workdir, about)
@@ -64,6 +66,16 @@ def run(stage: Stage, starts: Mapping[str, Any], workdir: pathlib.Path, say: Cal
         if kept.best() is None:
             raise TrainingFailed(f"stage {stage.name!r} is to keep what is best by {best}, which was never finite")
         return {"step": kept.best(), "kept": "best", "by": best}
+
+
+def _born(stage: Stage, starts: Callable, frozen: Mapping[str, Any]) -> State:
+    """The first state, every array of it made where it will live."""
+    init = jax.jit(
+        lambda starts: lanes.initial(stage, starts)[0],
+        out_shardings=lanes.placed(stage)[0],
+        compiler_options=compiler_options(),
+    )
+    return init(starts([name for name in stage.networks if name not in frozen]) | frozen)
 
 
 def _dispatch(stage: Stage) -> int:

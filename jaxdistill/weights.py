@@ -101,8 +101,13 @@ def look(place: Place) -> Look | None:
     return Look(*(tuple(told[key]) for key in ("shape", "mean", "std"))) if told else None
 
 
+def check(place: Place, shapes: Mapping[str, Any]) -> None:
+    """Raises `UserError` where a checkpoint is of a network of another shape; reads no array."""
+    checkpoint.check(place.folder, place.step, _wanted(place, shapes, _names(place, shapes)), _own(place))
+
+
 def read(place: Place, shapes: Mapping[str, Any]) -> dict[str, Any]:
-    """Reads a network's variables.
+    """Reads a network's variables, on each process what its devices hold.
 
     Args:
         place: from `locate`.
@@ -112,15 +117,22 @@ def read(place: Place, shapes: Mapping[str, Any]) -> dict[str, Any]:
         UserError: where the checkpoint is damaged, or of a network of another shape.
     """
     names = _names(place, shapes)
-    wanted = {names[name]: struct for name, struct in checkpoint.flatten_structs(shapes).items()}
-    if place.lane is not None:
-        lanes = checkpoint.about(place.folder, place.step)["about"]["lanes"]
-        wanted = {name: _in_lanes(struct, lanes) for name, struct in wanted.items()}
-    own = (f"params.{place.network}.", f"variables.{place.network}.")
-    flat = checkpoint.read(place.folder, place.step, wanted, prefixes=own)
+    flat = checkpoint.read(place.folder, place.step, _wanted(place, shapes, names), _own(place))
     if place.lane is not None:
         flat = {name: x[place.lane] for name, x in flat.items()}
     return checkpoint.unflatten({name: flat[stored] for name, stored in names.items()}, shapes)
+
+
+def _own(place: Place) -> tuple[str, str]:
+    return f"params.{place.network}.", f"variables.{place.network}."
+
+
+def _wanted(place: Place, shapes: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, jax.ShapeDtypeStruct]:
+    wanted = {names[name]: struct for name, struct in checkpoint.flatten_structs(shapes).items()}
+    if place.lane is None:
+        return wanted
+    lanes = checkpoint.about(place.folder, place.step)["about"]["lanes"]
+    return {name: _in_lanes(struct, lanes) for name, struct in wanted.items()}
 
 
 def _in_lanes(struct: jax.ShapeDtypeStruct, lanes: int) -> jax.ShapeDtypeStruct:
@@ -155,7 +167,7 @@ def check_same(what: str, made: Mapping[str, Any], wanted: Mapping[str, Any]) ->
 def fingerprint(place: Place) -> str:
     """A digest of a network's weights, whatever it is called, from those that its checkpoint tells; reads no array."""
     told = checkpoint.about(place.folder, place.step)
-    starts = (f"params.{place.network}.", f"variables.{place.network}.")
+    starts = _own(place)
     own = {
         name.removeprefix(start).replace("params.", "", 1) if start == starts[1] else name.removeprefix(start): digest
         for name, digest in told["digests"].items()

@@ -39,7 +39,7 @@ ALLOWED = {
     "checks": {"caching", "data", "domain", "merging", "metrics", "networks", "registry", "stage", "sweep", "train"},
     "sweep": set(),
     "lanes": {"core", "data", "stage", "sweep", "train"},
-    "training": {"lanes", "metrics", "stage", "train"},
+    "training": {"core", "lanes", "metrics", "stage", "train"},
     "components": {"core", "data", "networks", "stage", "train"},
     "merging": {"compress", "core", "data", "metrics", "networks", "stage", "train", "weights"},
     "build": {
@@ -65,6 +65,7 @@ ALLOWED = {
         "classifier",
         "components",
         "config",
+        "core",
         "data",
         "environment",
         "merging",

@@ -25,8 +25,7 @@ class Decoder(nn.Module):
     It is called with `tokens` int `[batch, length]`, and `token_mask` `[batch, length]`, above 0 for tokens and 0 for
     padding, which may be on either side. What it says at padding means nothing.
 
-    Taps, for l tokens and w = width (more in `transformer.py`, which also says how to shard it, with
-    `embed/embedding` (("tensor", "fsdp")) and `head/kernel` (("fsdp", "tensor")) beside the blocks):
+    Taps, for l tokens and w = width (more in `transformer.py`):
         embed: `[batch, l, w]`, tokens and learned positions, before dropout.
         block0 .. block{layers-1}: `[batch, l, w]`, the residual stream after each block; and of each its query, key,
             value, scores and attention.
@@ -78,6 +77,7 @@ class Decoder(nn.Module):
     dtype: Any = jnp.float32
 
     reads = ("tokens", "token_mask")
+    axes = transformer.AXES
 
     def __post_init__(self):
         if self.positions not in ("learned", "rotary"):

@@ -23,8 +23,7 @@ class Encoder(nn.Module):
     padding, which stands after them; and `segment` int `[batch, length]`, which part of the text a token is of, 0
     where it is not told. The first token is the one of the whole text, [CLS].
 
-    Taps, for l tokens and w = width (more in `transformer.py`, which also says how to shard it, with
-    `embed/embedding` (("tensor", "fsdp")) beside the blocks):
+    Taps, for l tokens and w = width (more in `transformer.py`):
         embed: `[batch, l, w]`, tokens, positions and segments, after their norm, before dropout.
         block0 .. block{layers-1}: `[batch, l, w]`, what each block gives, after its norm; and of each its query, key,
             value, scores and attention.
@@ -72,6 +71,7 @@ class Encoder(nn.Module):
     dtype: Any = jnp.float32
 
     reads = ("tokens", "token_mask", "segment")
+    axes = transformer.AXES
 
     def __post_init__(self):
         if self.predicts not in ("class", "token"):

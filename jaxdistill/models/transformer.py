@@ -12,7 +12,7 @@ computed in float32, whatever the dtype. Each layer fills in these taps, with i 
 
 Params of a layer are `block{i}/attention/{query,key,value,out}/kernel`, `block{i}/feed_forward/{gate,up,down}/kernel`
 and norms; where layers are scanned they are `blocks/...`, each with a first axis that counts the layers.
-`BLOCK_RULES` shards them.
+`AXES` names their dimensions.
 """
 
 import dataclasses
@@ -30,15 +30,20 @@ from jaxdistill.errors import UserError, check_least, check_positive, check_shar
 NOWHERE = -1e30
 """The score of a key that is hidden from a query: finite, so that differences of two such scores are 0."""
 
-BLOCK_RULES = (
-    ("attention/(query|key|value)/kernel$", ("fsdp", "tensor", None)),
-    ("attention/out/kernel$", ("tensor", None, "fsdp")),
-    ("feed_forward/(gate|up)/kernel$", ("fsdp", "tensor")),
-    ("feed_forward/down/kernel$", ("tensor", "fsdp")),
+AXES = (
+    ("attention/(query|key|value)/kernel$", ("width", "heads", "head_width")),
+    ("attention/(query|key|value)/bias$", ("heads", "head_width")),
+    ("attention/out/kernel$", ("heads", "head_width", "width")),
+    ("feed_forward/(gate|up)/kernel$", ("width", "hidden")),
+    ("feed_forward/(gate|up)/bias$", ("hidden",)),
+    ("feed_forward/down/kernel$", ("hidden", "width")),
+    ("(norm[12]|attention/out|feed_forward/down)/(scale|bias)$", ("width",)),
+    ("/embed/embedding$", ("vocabulary", "width")),
+    ("/head/kernel$", ("width", "vocabulary")),
+    ("/head/bias$", ("vocabulary",)),
 )
-"""Sharding of looped blocks, for a config: a head, or a hidden unit, is on one device of the axis `tensor`, so that a
-block needs two sums over it (Shoeybi et al., "Megatron-LM", 2019, https://arxiv.org/abs/1909.08053, section 3).
-Where layers are scanned each spec begins with one `None` more."""
+"""The logical names of the params' dimensions, from which they are sharded (`train/rules.py`): the models have them as
+`axes`. Params of scanned layers have one dimension before these, that of the layers."""
 
 ACTIVATIONS = {
     "gelu": functools.partial(nn.gelu, approximate=False),

@@ -22,7 +22,7 @@ class ViT(nn.Module):
     authors' and timm's differ from this and from each other.
 
     Taps, for x `[batch, height, width, channels]`, l = 1 + (height / patch) (width / patch) and w = its `width`
-    (more in `transformer.py`, which also says how to shard it):
+    (more in `transformer.py`):
         embed: `[batch, l, w]`, the class token and the patches, with their positions, before dropout.
         block0 .. block{layers-1}: `[batch, l, w]`, the residual stream after each block; and of each its query, key,
             value, scores and attention.
@@ -53,6 +53,8 @@ class ViT(nn.Module):
     remat: str = ""
     scan: bool = False
     dtype: Any = jnp.float32
+
+    axes = transformer.AXES
 
     def __post_init__(self):
         check_least("patch", self.patch, 1)

@@ -56,8 +56,14 @@ class Trained(Source):
 
 @dataclasses.dataclass(frozen=True)
 class Frozen(Trained):
-    """A network that only speaks: always in inference mode, never in the state, never in a checkpoint."""
+    """A network that only speaks: always in inference mode, never in the state, never in a checkpoint.
 
+    Attributes:
+        offload: whether its weights live in the host's memory, and are brought to the device in every step. They must
+            be put there (`memory_kind="pinned_host"`), and the call be compiled.
+    """
+
+    offload: bool = False
     learns = False
     frozen = True
 
@@ -65,4 +71,6 @@ class Frozen(Trained):
         return {}, {}, variables
 
     def __call__(self, variables, batch, outputs, key):
+        if self.offload:
+            variables = jax.device_put(variables, jax.memory.Space.Device)
         return apply(self.module, variables, self.look(batch), None, **self.beside(batch))

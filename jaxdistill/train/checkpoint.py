@@ -214,10 +214,10 @@ def mismatch(there: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]
     return lines + ([f"and {left} more"] if left else [])
 
 
-def read(
+def check(
     folder: pathlib.Path, step: int, wanted: Mapping[str, jax.ShapeDtypeStruct], prefixes: tuple[str, ...] = ("",)
-) -> dict[str, jax.Array]:
-    """Reads arrays by name onto the shardings of `wanted`.
+) -> dict[str, Any]:
+    """Checks the names and shapes of a checkpoint, and reads no array.
 
     Args:
         folder: a `checkpoints` folder.
@@ -225,9 +225,12 @@ def read(
         wanted: what is expected, by name.
         prefixes: names that start otherwise are no concern of the reader's.
 
+    Returns:
+        What `about` tells.
+
     Raises:
-        UserError: where the checkpoint is missing, half-written, altered, or another network's; the last with
-            what was expected (-) and what is there (+).
+        UserError: where the checkpoint is missing, half-written, or another network's; the last with what was
+            expected (-) and what is there (+).
     """
     meta = about(folder, step)
     there = {name: shape for name, shape in meta["arrays"].items() if name.startswith(prefixes)}
@@ -238,6 +241,18 @@ def read(
             f"the checkpoint of step {step} in {folder} is of another network or optimizer; what was expected (-) and"
             " is not there, what is there (+) instead:\n  " + "\n  ".join(lines)
         )
+    return meta
+
+
+def read(
+    folder: pathlib.Path, step: int, wanted: Mapping[str, jax.ShapeDtypeStruct], prefixes: tuple[str, ...] = ("",)
+) -> dict[str, jax.Array]:
+    """Reads arrays by name onto the shardings of `wanted`; the arguments are those of `check`.
+
+    Raises:
+        UserError: as `check`, and where the checkpoint was altered.
+    """
+    meta = check(folder, step, wanted, prefixes)
     try:
         args = ocp.args.PyTreeRestore(
             item=dict(wanted),

@@ -1,10 +1,9 @@
-"""Where arrays live: one mesh with the axes `data`, `fsdp` and `tensor`, and rules over names.
+"""The mesh with the axes `data`, `fsdp` and `tensor`, and what is put on its devices.
 
-One program serves one core and a pod: arrays are replicated unless a rule says otherwise, batches are split
-over `data` and `fsdp`. The axes are of JAX's Auto kind: under Explicit axes ordinary Linen code does not trace.
+One program serves one core and a pod: arrays are replicated unless a rule says otherwise (`train.rules`), batches are
+split over `data` and `fsdp`. The axes are of JAX's Auto kind: under Explicit axes ordinary Linen code does not trace.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,11 +11,9 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxdistill.core import path_name
 from jaxdistill.errors import UserError, unknown
 
 AXES = ("data", "fsdp", "tensor")
-Rules = Sequence[tuple[str, Sequence[str | None]]]
 
 
 def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -63,77 +60,21 @@ def check_batch(mesh: Mesh, batch: int, accumulate: int, processes: int = 1) -> 
         raise UserError(f"a batch of {batch} cannot be divided by {processes} processes")
 
 
-def check_rules(rules: Rules) -> None:
-    """Raises `UserError` for what is not a list of `(regex, spec)`."""
-    for rule in rules:
-        whole = isinstance(rule, (tuple, list)) and len(rule) == 2 and isinstance(rule[0], str)
-        if not whole or not isinstance(rule[1], (tuple, list)):
-            raise UserError(f"sharding rule {rule!r} is not (regex, spec), such as ('kernel$', (None, 'fsdp'))")
-        try:
-            re.compile(rule[0])
-        except re.error as error:
-            raise UserError(f"sharding rule {rule[0]!r} is not a regular expression: {error}") from error
-        axes = [axis for axis in rule[1] if axis is not None]
-        if len(set(axes)) < len(axes):
-            raise UserError(f"sharding rule {rule!r} splits two dimensions over one axis")
-
-
-def shardings(mesh: Mesh, tree: Any, rules: Rules) -> Any:
-    """Gives every leaf of a tree of shapes its sharding: that of the first rule whose regex is in its name.
-
-    Args:
-        tree: arrays or `ShapeDtypeStruct`s; names are paths such as `params/student/stage1/Conv_0/kernel`.
-        rules: `(regex, spec)`; a spec names one mesh axis, or `None`, per dimension. The optimizer's and EMA
-            copies of a parameter carry its name, and so its sharding.
-
-    Raises:
-        UserError: for a rule that matches no parameter, an unknown axis, and a dimension that its axis cannot
-            divide.
-    """
-    used = set()
-
-    def place(path, leaf):
-        name = path_name(path)
-        for regex, spec in rules:
-            # A statistic of a parameter (a factored moment) carries its name but not its shape.
-            if re.search(regex, name) and len(spec) == leaf.ndim:
-                used.add(regex)
-                return NamedSharding(mesh, PartitionSpec(*_divides(mesh, name, leaf.shape, spec)))
-        return replicated(mesh)
-
-    placed = jax.tree_util.tree_map_with_path(place, tree)
-    for regex, spec in rules:
-        if regex not in used:
-            some = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)][:8]
-            raise UserError(
-                f"sharding rule {regex!r} -> {tuple(spec)} matches no array of {len(spec)} dimensions;"
-                f" names look like {some}"
-            )
-    return placed
-
-
-def matching(rules: Rules, tree: Any) -> Rules:
-    """The rules that match something in a part of a tree; that each matches somewhere is checked on the whole."""
-    leaves = [(path_name(path), leaf.ndim) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
-    return [rule for rule in rules if any(re.search(rule[0], name) and len(rule[1]) == ndim for name, ndim in leaves)]
-
-
-def _divides(mesh: Mesh, name: str, shape: Sequence[int], spec: Sequence[str | None]) -> Sequence[str | None]:
-    for size, axis in zip(shape, spec, strict=True):
-        if axis is not None and axis not in AXES:
-            raise unknown("mesh axis", axis, AXES)
-        if axis is not None and size % mesh.shape[axis]:
-            raise UserError(
-                f"{name} {tuple(shape)} cannot be split over {axis!r}: {size} is not a multiple of {mesh.shape[axis]}"
-            )
-    return spec
-
-
 def put(mesh: Mesh, tree: Mapping[str, np.ndarray], leading: int = 0) -> Any:
     """Puts this process's rows of a batch on its devices; together the processes' rows are the batch."""
     sharding = over_rows(mesh, leading)
     with jax.transfer_guard("allow"):  # meant, though JAX does not take it for an explicit transfer
         return {name: jax.make_array_from_process_local_data(sharding, x) for name, x in tree.items()}
+
+
+def spread(tree: Any, placed: Any) -> Any:
+    """Puts a tree of arrays that every process has whole where its shardings say."""
+
+    def put_one(x, where):
+        x = np.asarray(x)
+        return jax.make_array_from_callback(x.shape, where, lambda index: x[index])
+
+    return jax.tree.map(put_one, tree, placed)
 
 
 def everywhere(mesh: Mesh, tree: Any) -> Any:
@@ -147,8 +88,13 @@ def everywhere(mesh: Mesh, tree: Any) -> Any:
     return jax.tree.map(put_one, tree)
 
 
-def bytes_per_device(mesh: Mesh, tree: Any, placed: Any) -> int:
-    """Counts the bytes that one device holds of a tree of shapes under its shardings."""
+def structs(tree: Any, placed: Any) -> Any:
+    """Gives a tree of shapes its shardings."""
+    return jax.tree.map(lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), tree, placed)
+
+
+def bytes_per_device(tree: Any, placed: Any) -> int:
+    """Counts the bytes of one device's part of a tree of shapes under its shardings, in whichever memory it is."""
     sizes = jax.tree.map(lambda x, s: int(np.prod(s.shard_shape(x.shape))) * _itemsize(x.dtype), tree, placed)
     return sum(jax.tree.leaves(sizes))
 

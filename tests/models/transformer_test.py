@@ -13,7 +13,7 @@ from jaxdistill.errors import UserError
 from jaxdistill.models import transformer
 from jaxdistill.models.decoder import Decoder
 from jaxdistill.models.transformer import NOWHERE, Attention, Block, FeedForward, Style
-from jaxdistill.train import sharding
+from jaxdistill.train import rules, sharding
 from toy_texts import LLAMA, SMALL, TOKENS, VOCABULARY, drawn, say, scanned, shapes
 
 X = jax.random.normal(jax.random.key(0), (2, 3, 8))
@@ -243,12 +243,13 @@ def test_rules_split_the_blocks_and_many_devices_say_what_one_does(scan):
     model = Decoder(VOCABULARY + 1, layers=2, width=8, heads=4, key_heads=2, dense=True, scan=scan, **LLAMA)
     variables = drawn(model, TOKENS)
     mesh = sharding.make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
-    rules = [(regex, (None, *spec) if scan else spec) for regex, spec in transformer.BLOCK_RULES]
-    rules += [("embed/embedding$", ("tensor", "fsdp")), ("head/kernel$", ("fsdp", "tensor"))]
-    placed = sharding.shardings(mesh, variables, rules)
+    placed = rules.Placement(mesh, rules.Rules.of(["tensor", "fsdp:17"]), {"net": rules.Own(axes=model.axes)})(
+        {"params": {"net": variables["params"]}}
+    )
+    placed = {"params": placed["params"]["net"]}
     whole = sum(x.nbytes for x in jax.tree.leaves(variables))
     norms = 5 * 8 * 4
-    assert sharding.bytes_per_device(mesh, variables, placed) == (whole - norms) // 4 + norms
+    assert sharding.bytes_per_device(variables, placed) == (whole - norms) // 4 + norms
 
     spread = jax.jit(model.apply, in_shardings=(placed, sharding.over_rows(mesh)))(variables, TOKENS)
     close(spread.logits, say(model, variables, TOKENS).logits, rtol=1e-4, atol=1e-5)

@@ -12,7 +12,7 @@ import pytest
 import toys
 from jaxdistill.core import State
 from jaxdistill.errors import UserError
-from jaxdistill.train import checkpoint, sharding
+from jaxdistill.train import checkpoint, rules, sharding
 from jaxdistill.train.checkpoint import Checkpoints
 
 # Orbax leaves its event loop open where a read fails.
@@ -27,10 +27,10 @@ def make(scale=1.0, width=4):
     return State(jnp.int32(3), jax.random.key(1), params, variables, TX.init(params))
 
 
-def like(state, mesh=None, rules=()):
+def like(state, mesh=None, entries=()):
     mesh = mesh or sharding.make_mesh({"data": -1})
     shapes = jax.eval_shape(lambda: state)
-    placed = sharding.shardings(mesh, shapes, rules)
+    placed = rules.shardings(mesh, shapes, entries)
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, placed)
 
 
@@ -187,7 +187,7 @@ def test_digest_sees_every_single_change_and_no_mesh():
     rng = np.random.default_rng(0)
     for dtype in (jnp.float32, jnp.bfloat16, jnp.int8, jnp.uint32, jnp.bool_):
         x = jnp.asarray(rng.integers(0, 2, (16, 4))).astype(dtype)
-        split = jax.device_put(x, sharding.shardings(mesh, x, [("", ("fsdp", None))]))
+        split = jax.device_put(x, rules.shardings(mesh, x, [("", ("fsdp", None))]))
         digest = checkpoint.digests({"x": x})["x"]
         assert checkpoint.digests({"x": split})["x"] == digest
         changed = {
