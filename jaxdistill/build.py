@@ -63,16 +63,19 @@ def _add(entry, known: Mapping[str, Any]) -> None:
                 _add(entry[name], value)
 
 
-def stage(name: str, settings: Mapping[str, Any], *known: Any) -> Stage:
-    """Builds one stage, with its lanes where it sweeps; the arguments are those of `single`."""
+def stage(name: str, settings: Mapping[str, Any], *known: Any, started: Mapping[str, int] | None = None) -> Stage:
+    """Builds one stage, with its lanes where it has some; the arguments are those of `single`, and of `sweep.in_step`."""
     swept = sweep.lanes(name, settings)
-    if not swept:
+    lanes, paired = sweep.in_step(name, settings, len(swept), started or {})
+    if not lanes:
         return single(name, settings, *known)
     for lane in swept:
         configs.check_settings(name, lane)
-    each = tuple(single(name, lane, *known) for lane in swept)
-    built = dataclasses.replace(each[0], settings=each[0].settings | {"sweep": settings["sweep"]}, lanes=each)
-    checks.lanes(built)
+    each = tuple(single(name, lane, *known) for lane in swept) or (single(name, settings, *known),) * lanes
+    whole = each[0].settings | {"sweep": settings["sweep"]}
+    built = dataclasses.replace(each[0], settings=whole, lanes=each, paired=tuple(paired))
+    if swept:
+        checks.lanes(built)
     return built
 
 

@@ -35,7 +35,7 @@ def lanes(stage: Stage) -> None:
             f"the lanes of stage {stage.name!r} would have {lengths} steps, as their parts of the data differ in size;"
             " set steps in place of epochs"
         )
-    for name, values in sweep.leaves(stage.settings["sweep"]):
+    for name, values in sweep.listed(stage.settings["sweep"]):
         section, _, key = name.rpartition(".")
         default = 0.0
         if section.startswith("terms.") and section.count(".") == 1 and key != "weight":

@@ -96,6 +96,21 @@ def open_stage(config: ConfigDict, keys: Sequence[str]) -> None:
         here, above = here[key], above[key]
 
 
+def open_sweep(config: ConfigDict, keys: Sequence[str]) -> None:
+    """Lets a flag list what lanes differ in, `["sweep", "seed"]` or `["stages", "distil", "sweep", "seed"]`."""
+    if len(keys) > 3 and keys[0] == "stages" and keys[1] in config.stages:
+        config, keys = config.stages[keys[1]], keys[2:]
+    if len(keys) < 2 or keys[0] != "sweep" or "sweep" not in config:
+        return
+    for depth, key in enumerate(keys):
+        if not isinstance(config, ConfigDict):
+            return
+        if key not in config:
+            with config.unlocked():
+                config[key] = ConfigDict() if depth < len(keys) - 1 else False if key == "grid" else ()
+        config = config[key]
+
+
 def open_units(config: ConfigDict, keys: Sequence[str]) -> None:
     """Lets a flag tell a duration in any unit: what the section says of it in the others no longer holds."""
     for key in keys[:-1]:

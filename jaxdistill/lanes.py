@@ -6,7 +6,7 @@ there once: the data on the device, the frozen networks, the program; and where 
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -23,7 +23,7 @@ from jaxdistill.train.step import Step, make_step
 
 def swept(stage: Stage) -> dict[str, Any]:
     """What the lanes differ in, by dotted name."""
-    return {name: values for name, values in sweep.leaves(stage.settings["sweep"]) if name != "grid"}
+    return dict(sweep.listed(stage.settings["sweep"]))
 
 
 def share_batches(stage: Stage) -> bool:
@@ -36,11 +36,29 @@ def _numbers(values: list[int]) -> jax.Array:
 
 
 def initial(stage: Stage, starts: Mapping[str, Any]) -> tuple[Any, Any]:
-    """The first state, `[lanes, ...]` where there are lanes, and the frozen variables."""
+    """The first state and the frozen variables, `[lanes, ...]` where they are the lanes' own."""
     if not stage.lanes:
         return stage.initial(starts)
     seeds = _numbers([lane.settings["seed"] for lane in stage.lanes])
-    return jax.vmap(lambda seed: stage.initial(starts, seed), out_axes=(0, None))(seeds)
+    own = {name: starts[name] for name in stage.paired if name in starts}
+    made = jax.vmap(lambda seed, own: stage.initial({**starts, **own}, seed), out_axes=(0, _axes(stage)))
+    return made(seeds, own)
+
+
+def _axes(stage: Stage) -> dict[str, int | None]:
+    """Which axis of the variables of each frozen network is the lanes'; `None` where they share them."""
+    return {name: 0 if name in stage.paired else None for name in stage.shapes[1]}
+
+
+def together(each: Sequence[Any]) -> Any:
+    """Stacks what each lane starts from."""
+    return jax.jit(lambda *trees: jax.tree.map(lambda *x: jnp.stack(x), *trees))(*each)
+
+
+def first(stage: Stage, starts: Mapping[str, Any]) -> dict[str, Any]:
+    """What lane 0 starts from."""
+    pick = jax.jit(lambda tree: jax.tree.map(lambda x: x[0], tree))
+    return {name: pick(tree) if name in stage.paired else tree for name, tree in starts.items()}
 
 
 def shapes(stage: Stage) -> tuple[Any, Any]:
@@ -48,15 +66,25 @@ def shapes(stage: Stage) -> tuple[Any, Any]:
     state, frozen = stage.shapes
     if not stage.lanes:
         return state, frozen
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((len(stage.lanes), *x.shape), x.dtype), state), frozen
+
+    def several(tree):
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct((len(stage.lanes), *x.shape), x.dtype), tree)
+
+    return several(state), {name: several(x) if name in stage.paired else x for name, x in frozen.items()}
 
 
 def placed(stage: Stage) -> tuple[Any, Any]:
     """The shardings of `initial`: lanes are beside each other on every device that holds a part of one."""
     state, frozen = stage.placed
-    if stage.lanes:
-        state = jax.tree.map(lambda s: NamedSharding(s.mesh, PartitionSpec(None, *s.spec)), state)
-    return state, frozen
+    if not stage.lanes:
+        return state, frozen
+
+    def several(tree):
+        return jax.tree.map(
+            lambda s: NamedSharding(s.mesh, PartitionSpec(None, *s.spec), memory_kind=s.memory_kind), tree
+        )
+
+    return several(state), {name: several(x) if name in stage.paired else x for name, x in frozen.items()}
 
 
 def rate(stage: Stage) -> Schedule:
@@ -79,7 +107,7 @@ def step(stage: Stage) -> Step:
         made = make_step(stage.networks, _terms(stage, lane), _optimizer(stage, lane), augment, accumulate)
         return made(state, frozen, batch)
 
-    every = jax.vmap(single, in_axes=(0, 0, None, None if shared else 0))
+    every = jax.vmap(single, in_axes=(0, 0, _axes(stage), None if shared else 0))
 
     def one(state, frozen, batch):
         state, metrics = every(jnp.arange(len(stage.lanes)), state, frozen, batch)
@@ -128,15 +156,14 @@ def feeder(stage: Stage) -> Any:
     return loader.Lanes.of(lane.loader() for lane in stage.lanes)
 
 
-def each(stage: Stage, measure: Callable[[Any, Any], Mapping[str, float]]) -> Callable[[Any], dict[str, float]]:
-    """Wraps what measures `(params, variables)` of one run for a state of all lanes: means, and `LANE/NAME`."""
+def told(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Joins the lanes' numbers: their means, and each lane's own as `LANE/NAME`."""
+    means = {name: sum(one[name] for one in each) / len(each) for name in each[0]}
+    return means | {f"{lane}/{name}": value for lane, one in enumerate(each) for name, value in one.items()}
+
+
+def abreast(stage: Stage, function: Callable) -> Callable:
+    """Makes a function of a run's `(params, variables, frozen, batch)` one of all lanes' and the same batch."""
     if not stage.lanes:
-        return lambda state: dict(measure(state.params, state.variables))
-    pick = jax.jit(lambda tree, lane: jax.tree.map(lambda x: x[lane], tree), static_argnums=1)
-
-    def of_all(state):
-        found = [measure(*pick((state.params, state.variables), lane)) for lane in range(len(stage.lanes))]
-        means = {name: sum(one[name] for one in found) / len(found) for name in found[0]}
-        return means | {f"{lane}/{name}": value for lane, one in enumerate(found) for name, value in one.items()}
-
-    return of_all
+        return function
+    return jax.vmap(function, in_axes=(0, 0, _axes(stage), None))

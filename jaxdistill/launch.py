@@ -171,6 +171,7 @@ def _override(config, words: Sequence[str]) -> None:
         section, keys = config, _keys(word)
         configs.open_stage(config, keys)
         configs.open_units(config, keys)
+        configs.open_sweep(config, keys)
         if configs.set_number(config, keys, word.partition("=")[2]):
             continue
         left.append(word)

@@ -12,7 +12,19 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
-from jaxdistill import build, caching, classifier, components, core, environment, merging, saliency, training, weights
+from jaxdistill import (
+    build,
+    caching,
+    classifier,
+    components,
+    core,
+    environment,
+    lanes,
+    merging,
+    saliency,
+    training,
+    weights,
+)
 from jaxdistill import config as configs
 from jaxdistill.data.cache import Cache
 from jaxdistill.errors import UserError, unknown
@@ -31,7 +43,8 @@ def prepare(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, Stage
     stages: dict[str, Stage] = {}
     for name, settings in configs.stages(config).items():
         caches = caching.named(name, settings, stages, workdir)
-        stages[name] = build.stage(name, settings, _made_for(stages, settings, workdir), caches)
+        started = _started(stages, settings, workdir)
+        stages[name] = build.stage(name, settings, _made_for(stages, settings, workdir), caches, started=started)
     for stage in stages.values():
         if stage.settings["kind"] not in KINDS:
             raise unknown(f"kind of stage {stage.name!r}", stage.settings["kind"], KINDS)
@@ -64,8 +77,22 @@ def _made_for(stages: Mapping[str, Stage], settings: Mapping[str, Any], workdir:
             source, wanted = _wanted(stages, start, name)
             look = stages[source].looks.get(wanted)
         else:
-            look = weights.look(weights.locate(start, name, workdir))
+            look = weights.look(weights.locate(start, name, workdir, lane=0))
         found |= {name: look} if look else {}
+    return found
+
+
+def _started(stages: Mapping[str, Stage], settings: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, int]:
+    """In how many lanes the weights come that networks of a stage start from, of those that name no lane."""
+    found = {}
+    for name, spec in settings["networks"].items():
+        start = spec.get("weights") or ""
+        if not isinstance(start, str) or not start or weights.parse(start)[2] is not None:
+            continue
+        if start.startswith("stage:"):
+            found[name] = len(stages[_wanted(stages, start, name)[0]].lanes)
+        else:
+            found[name] = weights.lanes_in(weights.locate(start, name, workdir, lane=0))
     return found
 
 
@@ -104,14 +131,16 @@ def _check_start(stages, stage, name, spec, workdir):
     if shapes is None:
         raise UserError(f"stage {stage.name!r}: network {name!r} has no variables of its own; leave out its weights")
     if not spec["weights"].startswith("stage:"):
-        weights.check(weights.locate(spec["weights"], name, workdir), shapes)
+        lane = 0 if name in stage.paired else None
+        weights.check(weights.locate(spec["weights"], name, workdir, lane), shapes)
         return
     source, wanted = _wanted(stages, spec["weights"], name)
     made = stages[source].made
     if wanted not in stages[source].saved:
         raise unknown(f"trained network in stage {source!r}", wanted, stages[source].saved)
-    lane, lanes = weights.parse(spec["weights"])[2], len(stages[source].lanes)
-    weights.check_lane(f"stage {stage.name!r}: {spec['weights']} for network {name!r}", lane, lanes)
+    lane = 0 if name in stage.paired else weights.parse(spec["weights"])[2]
+    there = len(stages[source].lanes)
+    weights.check_lane(f"stage {stage.name!r}: {spec['weights']} for network {name!r}", lane, there)
     weights.check_same(f"stage {stage.name!r}: {spec['weights']} for network {name!r}", made[wanted], shapes)
 
 
@@ -159,15 +188,17 @@ def _placed(stage: Stage) -> dict[str, Any]:
 def starts(stage: Stage, workdir: pathlib.Path, names: Collection[str] | None = None) -> dict[str, Any]:
     """Reads the variables of the networks that do not start at random, each where it will live.
 
-    `names` are those that are wanted, all where it is `None`.
+    They are `[lanes, ...]` of those that come in lanes. `names` are those that are wanted, all where it is `None`.
     """
     placed, wanted = _placed(stage), stage.networks if names is None else names
     specs = {n: spec["weights"] for n, spec in stage.settings["networks"].items() if spec.get("weights")}
-    read = {
-        name: weights.read(weights.locate(start, name, workdir), sharding.structs(stage.fresh[name], placed[name]))
-        for name, start in specs.items()
-        if name in wanted
-    }
+
+    def one(name, lane=None):
+        where = weights.locate(specs[name], name, workdir, lane)
+        return weights.read(where, sharding.structs(stage.fresh[name], placed[name]))
+
+    each, named = range(len(stage.lanes)), [name for name in specs if name in wanted]
+    read = {n: lanes.together([one(n, lane) for lane in each]) if n in stage.paired else one(n) for n in named}
     given = {name: source.given for name, source in stage.networks.items() if source.given and name in wanted}
     return read | {name: sharding.spread(dict(tree), placed[name]) for name, tree in given.items()}
 
@@ -181,13 +212,14 @@ def evaluate(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None]) ->
     """Measures finished networks on a split and writes the results of the run."""
     measure, batches = training.evaluator(stage)
     known = starts(stage, workdir)
-    found = measure({}, {}, known, batches())
+    each = measure({}, {}, known, batches())
+    each = each if stage.lanes else [each]
     looked = None
     if stage.saliency:
-        looked = saliency.find(stage, known, found.index[disagreements(stage, found)])
+        looked = saliency.find(stage, lanes.first(stage, known), each[0].index[disagreements(stage, each[0])])
     if jax.process_index() == 0:
-        write_results(workdir, stage, found, looked)
-    return {"examples": len(found.label), "split": stage.settings["evaluate"]["split"]}
+        write_results(workdir, stage, each, looked)
+    return {"examples": len(each[0].label), "split": stage.settings["evaluate"]["split"]}
 
 
 def fit_components(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None]) -> dict[str, Any]:

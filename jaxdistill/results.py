@@ -2,6 +2,7 @@
 
 import math
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,6 +14,9 @@ from jaxdistill.networks import run
 from jaxdistill.saliency import Saliency
 from jaxdistill.stage import Stage
 from jaxdistill.train.evaluate import Evaluation, closure
+
+LANES = "lanes.json"
+"""The table of an evaluation in lanes, a row for each network and lane."""
 
 SHEET = 48
 """How many of the images on which networks disagree the report shows."""
@@ -36,25 +40,25 @@ def cost(stage: Stage, name: str) -> tuple[int, int]:
     return parameters, int((lowered.cost_analysis() or {}).get("flops", 0))
 
 
-def write_results(workdir: pathlib.Path, stage: Stage, found: Evaluation, looked: Saliency | None) -> None:
+def write_results(workdir: pathlib.Path, stage: Stage, each: Sequence[Evaluation], looked: Saliency | None) -> None:
     """Writes `results.json` (a list of rows), `evaluation.json` and `predictions.npz` into the workdir.
 
+    Of lanes, the rows are means, `lanes.json` has a row for each network and lane, and all else is of lane 0.
+
     Args:
+        each: what was found, of every lane where there are some.
         looked: where the networks look on the images of the `disagreements`; None if that was not asked for.
     """
-    rows, split = stage.measured, stage.settings["evaluate"]["split"]
-    measures = stage.metrics()
-    table, tables = [], {}
+    rows, split, found = stage.measured, stage.settings["evaluate"]["split"], each[0]
+    tables: dict[str, Any] = {}
+    costs = {name: dict(zip(("parameters", "flops"), cost(stage, name), strict=True)) for name in rows}
+    numbers = [{name: _numbers(stage, one, name) for name in rows} for one in each]
+    table = [{"network": name} | costs[name] | _means([own[name] for own in numbers]) for name in rows]
     for name in rows:
-        parameters, flops = cost(stage, name)
-        row = {"network": name, "parameters": parameters, "flops": flops}
-        for key, metric in measures.items():
+        for key, metric in stage.metrics().items():
             value = found.values[name].get(key)
-            if isinstance(value, float):
-                row[key] = _finite(value)
-            elif value is not None and not metric.needs_reference:
+            if value is not None and not isinstance(value, float) and not metric.needs_reference:
                 tables.setdefault(key, {})[name] = value
-        table.append(row)
     about = {
         "reference": stage.reference,
         "split": split,
@@ -65,6 +69,10 @@ def write_results(workdir: pathlib.Path, stage: Stage, found: Evaluation, looked
     }
     if looked:
         about["saliency"] = {"examples": looked.examples, "left_out": looked.left_out}
+    if stage.lanes:
+        about["lanes"] = len(each)
+        told = [{"network": n, "lane": k} | costs[n] | own[n] for n in rows for k, own in enumerate(numbers)]
+        write_json(workdir / LANES, told)
     write_json(workdir / "results.json", table)
     write_json(workdir / "evaluation.json", about | tables)
     arrays = {"label": found.label, "index": found.index} | _sheet(stage, found)
@@ -83,6 +91,18 @@ def _sheet(stage: Stage, found: Evaluation) -> dict[str, np.ndarray]:
     image = stage.dataset.split(stage.settings["evaluate"]["split"]).take(index)["image"]
     image = image if image.dtype == np.uint8 else np.round(255 * image.clip(0, 1)).astype(np.uint8)
     return {"sheet/index": index, "sheet/image": image}
+
+
+def _numbers(stage: Stage, found: Evaluation, name: str) -> dict[str, float | None]:
+    held = {key: found.values[name].get(key) for key in stage.metrics()}
+    return {key: _finite(value) for key, value in held.items() if isinstance(value, float)}
+
+
+def _means(each: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
+    def mean(values):
+        return None if None in values else sum(values) / len(values)
+
+    return {key: mean([own[key] for own in each]) for key in each[0]}
 
 
 def _compared(stage: Stage, found: Evaluation, looked: Saliency | None) -> list[dict[str, Any]]:

@@ -32,7 +32,8 @@ class Stage:
         look: what the images of its data are; `None` of texts.
         augmented: `augmented(seed=...)` is the augmentation of a batch.
         caches: what its cached networks read, by name.
-        lanes: the single runs that it trains side by side, this one the first of them; none where it has no sweep.
+        lanes: the single runs that it does side by side, this one the first of them; none where there is one run.
+        paired: the networks that start each lane from that lane of the stage that made them.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Stage:
     part: loader.Part
     caches: Mapping[str, Cache] = dataclasses.field(default_factory=dict)
     lanes: tuple["Stage", ...] = ()
+    paired: tuple[str, ...] = ()
 
     @functools.cached_property
     def augment(self) -> Callable:

@@ -4,6 +4,9 @@
 
 are four lanes, one for each place of the lists: each is the run that its own settings would be. With `grid=True` there
 is a lane for each combination, the last list's values changing fastest.
+
+A stage whose networks start from a stage of as many lanes takes each lane's from the lane of the same number. An
+evaluation has the lanes of what it reads; a `sweep` of its own, as it inherits one, says nothing.
 """
 
 import copy
@@ -17,6 +20,9 @@ WHOLE = ("seed", "data.partition.part")
 NUMBERS = ("rate", "optimizer", "terms")
 """What lanes may differ in: these whole numbers, and any number of these sections that may be a fraction."""
 
+OF_ALL = ("grid",)
+"""Keys of a `sweep` that are no list."""
+
 
 def lanes(stage: str, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Returns the settings of every lane of a stage; none where nothing is swept.
@@ -24,21 +30,54 @@ def lanes(stage: str, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     Raises:
         UserError: for lists of different lengths, and what lanes cannot differ in.
     """
-    section = dict(settings["sweep"])
-    grid = section.pop("grid", False)
-    check_kind(f"stage {stage!r}: sweep.grid", grid, False)
-    lists = dict(leaves(section))
+    if settings["kind"] == "evaluate":
+        return []
+    lists = dict(listed(settings["sweep"]))
     for name, values in lists.items():
         _check(stage, name, values)
+    check_kind(f"stage {stage!r}: sweep.grid", settings["sweep"].get("grid", False), False)
     lengths = {name: len(values) for name, values in lists.items()}
-    if 0 in lengths.values() or (len(set(lengths.values())) > 1 and not grid):
+    if 0 in lengths.values() or (len(set(lengths.values())) > 1 and not settings["sweep"].get("grid", False)):
         raise UserError(
             f"stage {stage!r}: sweep has lists of {lengths} values; all have one for each lane, or set sweep.grid=True"
         )
     if lists and settings["kind"] != "train":
-        raise UserError(f"stage {stage!r} of kind {settings['kind']!r} has a sweep; only training is done in lanes")
-    each = itertools.product(*lists.values()) if grid else zip(*lists.values(), strict=True)
-    return [_lane(stage, settings, dict(zip(lists, values, strict=True))) for values in each if values]
+        raise UserError(
+            f"stage {stage!r} of kind {settings['kind']!r} has a sweep; only training is done in lanes. Set its sweep={{}},"
+            " or name the sweep in the stages that train"
+        )
+    return [_lane(stage, settings, values) for values in differences(settings["sweep"])]
+
+
+def differences(section: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns what each lane of a `sweep` is told, by dotted name, such as `{"seed": 1, "rate.init_value": 0.1}`."""
+    lists = dict(listed(section))
+    each = itertools.product(*lists.values()) if section.get("grid", False) else zip(*lists.values(), strict=True)
+    return [dict(zip(lists, values, strict=True)) for values in each if values]
+
+
+def in_step(stage: str, settings: Mapping[str, Any], lanes: int, started: Mapping[str, int]) -> tuple[int, list[str]]:
+    """Finds which networks of a stage start each lane from that lane of another stage.
+
+    Args:
+        lanes: how many the stage has by its own sweep.
+        started: in how many lanes the weights come, of the networks that start from weights and name no lane.
+
+    Returns:
+        How many lanes the stage has, an evaluation those of what it reads; and the networks.
+
+    Raises:
+        UserError: where an evaluation reads networks of different numbers of lanes.
+    """
+    several = {name: count for name, count in started.items() if count}
+    if settings["kind"] == "evaluate" and several:
+        if len({*several.values()}) > 1:
+            raise UserError(
+                f"stage {stage!r} evaluates networks of {several} lanes, which are not in step; name one lane of each,"
+                " as in weights='stage:NAME@0', or evaluate those of one number"
+            )
+        lanes = max(several.values())
+    return lanes, [name for name, count in several.items() if count == lanes]
 
 
 def _check(stage: str, name: str, values: Any) -> None:
@@ -50,12 +89,12 @@ def _check(stage: str, name: str, values: Any) -> None:
         raise UserError(f"stage {stage!r}: sweep.{name}={values!r} is no list of {what}, one for each lane")
 
 
-def leaves(section: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+def listed(section: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
     """Yields what a `sweep` lists, by dotted name."""
     for key, value in section.items():
         if isinstance(value, Mapping):
-            yield from leaves(value, f"{before}{key}.")
-        else:
+            yield from listed(value, f"{before}{key}.")
+        elif before or key not in OF_ALL:
             yield f"{before}{key}", value
 
 

@@ -13,7 +13,7 @@ from jaxdistill.errors import TrainingFailed
 from jaxdistill.stage import Stage
 from jaxdistill.train import sharding
 from jaxdistill.train.checkpoint import Checkpoints
-from jaxdistill.train.evaluate import Evaluator
+from jaxdistill.train.evaluate import Evaluation, Evaluator
 from jaxdistill.train.init import compiler_options
 from jaxdistill.train.loop import Job, fit
 
@@ -52,7 +52,7 @@ def run(
         save_every=settings["checkpoint"]["every"],
         dispatch=settings["dispatch"] or _dispatch(stage),
     )
-    with Checkpoints(workdir / stage.name, best, mode, settings["checkpoint"]["latest"]) as kept:
+    with Checkpoints(workdir / stage.name, best, mode, settings["checkpoint"]["latest"], len(stage.lanes)) as kept:
         if kept.steps:
             state = kept.restore(kept.steps[-1], sharding.structs(lanes.shapes(stage)[0], placed[0]))
             say(f"stage {stage.name}: resumes at step {kept.steps[-1]} of {job.steps}")
@@ -63,9 +63,11 @@ def run(
         fit(job, state, frozen, kept, workdir, about)
         if settings["checkpoint"]["keep"] == "last":
             return {"step": job.steps, "kept": "last"}
-        if kept.best() is None:
+        steps = [kept.best(lane) for lane in range(len(kept.ranked))]
+        if None in steps:
             raise TrainingFailed(f"stage {stage.name!r} is to keep what is best by {best}, which was never finite")
-        return {"step": kept.best(), "kept": "best", "by": best}
+        stood_by = {"steps": steps} if stage.lanes else {"step": steps[0]}
+        return stood_by | {"kept": "best", "by": best}
 
 
 def _born(stage: Stage, starts: Callable, frozen: Mapping[str, Any]) -> State:
@@ -86,7 +88,15 @@ def _dispatch(stage: Stage) -> int:
 def evaluator(stage: Stage) -> tuple[Evaluator, Callable]:
     """What measures a stage's networks, and what makes the batches of its split."""
     measure = Evaluator(
-        stage.networks, stage.measured, stage.metrics(), stage.compared, stage.prepare, stage.mesh, stage.pairs
+        stage.networks,
+        stage.measured,
+        stage.metrics(),
+        stage.compared,
+        stage.prepare,
+        stage.mesh,
+        stage.pairs,
+        len(stage.lanes),
+        lambda measure: lanes.abreast(stage, measure),
     )
     return measure, lambda: stage.once(stage.settings["evaluate"]["split"])
 
@@ -94,8 +104,7 @@ def evaluator(stage: Stage) -> tuple[Evaluator, Callable]:
 def _evaluation(stage: Stage, frozen: Any) -> Callable:
     measure, batches = evaluator(stage)
 
-    def one(params, variables) -> dict[str, float]:
-        found = measure(params, variables, frozen, batches())
+    def numbers(found: Evaluation) -> dict[str, float]:
         return {
             f"{name}/{metric}": value
             for name, values in found.values.items()
@@ -103,5 +112,9 @@ def _evaluation(stage: Stage, frozen: Any) -> Callable:
             if isinstance(value, float)
         }
 
-    of_all = lanes.each(stage, one)
-    return lambda state: {"split": stage.settings["evaluate"]["split"]} | of_all(state)
+    def evaluate(state) -> dict[str, Any]:
+        found = measure(state.params, state.variables, frozen, batches())
+        told = lanes.told([numbers(one) for one in found]) if stage.lanes else numbers(found)
+        return {"split": stage.settings["evaluate"]["split"]} | told
+
+    return evaluate

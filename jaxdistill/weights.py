@@ -1,7 +1,8 @@
 """Weights of one network out of a checkpoint: `stage:NAME`, the folder of a stage, or one checkpoint in it.
 
 `weights="stage:distil"` takes the network of the same name from that stage of this run;
-`"stage:distil#student"` names it; `"stage:parts#teacher@2"` is that of lane 2, where the stage trained several;
+`"stage:distil#student"` names it; `"stage:parts#teacher@2"` is that of lane 2, where the stage trained several, and
+without the number each lane's, where the stage that reads it has as many;
 `"runs/other/teacher"` and `"runs/other/teacher/checkpoints/1200"` are folders. A stage that is done says in its
 `done.json` which step it stands by.
 """
@@ -50,18 +51,23 @@ def parse(weights: str) -> tuple[str, str, int | None]:
 def check_lane(what: str, lane: int | None, lanes: int) -> None:
     """Raises `UserError` where a lane is named and there are none, or the other way round."""
     if lanes and (lane is None or lane >= lanes):
-        raise UserError(f"{what} was trained in {lanes} lanes; name one, from ...@0 to ...@{lanes - 1}")
+        raise UserError(
+            f"{what} was trained in {lanes} lanes; name one, from ...@0 to ...@{lanes - 1}, or sweep as many"
+        )
     if not lanes and lane is not None:
         raise UserError(f"{what} was not trained in lanes; leave out @{lane}")
 
 
-def locate(weights: str, network: str, workdir: pathlib.Path) -> Place:
+def locate(weights: str, network: str, workdir: pathlib.Path, lane: int | None = None) -> Place:
     """Finds the checkpoint that `weights` names, for the network called `network`.
+
+    Args:
+        lane: which is meant where there are lanes and `weights` names none of them.
 
     Raises:
         UserError: where there is none, or it holds several networks and none of that name.
     """
-    path, wanted, lane = parse(weights)
+    path, wanted, named = parse(weights)
     folder = workdir / path.removeprefix("stage:") if path.startswith("stage:") else pathlib.Path(path).expanduser()
     if folder.parent.name == checkpoint.FOLDER and folder.name.isdigit():
         root, step = folder.parent, int(folder.name)
@@ -73,9 +79,10 @@ def locate(weights: str, network: str, workdir: pathlib.Path) -> Place:
             " stage (runs/NAME/teacher), a checkpoint in it (runs/NAME/teacher/checkpoints/1200), or stage:NAME"
         )
     steps = checkpoint.steps_in(root)
+    given = lane if named is None else named
     if step is None:
         done = root.parent / DONE
-        step = read_json(done, {}).get("step") if done.is_file() else max(steps, default=None)
+        step = _stood_by(read_json(done, {}), given) if done.is_file() else max(steps, default=None)
     if step not in steps:
         raise UserError(f"weights={weights!r} of network {network!r}: no step {step} in {root}; there are {steps}")
     held = _networks_in(root, step)
@@ -83,9 +90,20 @@ def locate(weights: str, network: str, workdir: pathlib.Path) -> Place:
         wanted = network if network in held or len(held) != 1 else held[0]
     if wanted not in held:
         raise unknown(f"network in {root / str(step)}", wanted, held)
-    told = checkpoint.about(root, step).get("about", {})
-    check_lane(f"weights={weights!r} of network {network!r}", lane, told.get("lanes", 0))
-    return Place(root, step, wanted, lane)
+    lanes = checkpoint.about(root, step).get("about", {}).get("lanes", 0)
+    check_lane(f"weights={weights!r} of network {network!r}", given if lanes else named, lanes)
+    return Place(root, step, wanted, given if lanes else None)
+
+
+def _stood_by(done: Mapping[str, Any], lane: int | None) -> int | None:
+    """The step that a finished stage stands by, or that lane of it."""
+    each = done.get("steps", [])
+    return each[lane] if lane is not None and lane < len(each) else done.get("step")
+
+
+def lanes_in(place: Place) -> int:
+    """In how many lanes the network was trained; 0 for none."""
+    return checkpoint.about(place.folder, place.step).get("about", {}).get("lanes", 0)
 
 
 def _networks_in(folder: pathlib.Path, step: int) -> list[str]:

@@ -7,6 +7,7 @@ a flipped byte; here the latest and the best are both kept, a metric that is not
 leaving the `with` block commits what is under way, and every array read is compared with its digest.
 """
 
+import functools
 import json
 import math
 import pathlib
@@ -78,24 +79,21 @@ class Checkpoints:
         metric: the name of the number that `best` goes by; "" where there is none.
         mode: "max" or "min".
         keep: how many of the latest steps stay.
+        lanes: how many runs the state holds; the best step of each of them stays, by `LANE/METRIC`.
     """
 
-    def __init__(self, folder: pathlib.Path, metric: str = "", mode: str = "max", keep: int = 2):
+    def __init__(self, folder: pathlib.Path, metric: str = "", mode: str = "max", keep: int = 2, lanes: int = 0):
         self.folder, self.metric = folder / FOLDER, metric
-        worst = -math.inf if mode == "max" else math.inf
-
-        def rank(metrics):
-            value = (metrics or {}).get(metric)
-            return value if value is not None and math.isfinite(value) else worst
-
-        self._rank, self._worst = rank, worst
+        self.ranked = [f"{lane}/{metric}" for lane in range(lanes)] if metric and lanes else [metric]
+        self._worst = -math.inf if mode == "max" else math.inf
+        self._reverse = mode == "min"
+        ranks = [functools.partial(self._rank, name) for name in self.ranked]
+        best = [keeping.BestN(get_metric_fn=rank, reverse=self._reverse, n=1) for rank in ranks]
         options = ocp.CheckpointManagerOptions(
-            best_fn=rank,
+            best_fn=ranks[0],
             best_mode=mode,
             cleanup_tmp_directories=True,
-            preservation_policy=keeping.AnyPreservationPolicy(
-                [keeping.LatestN(keep), keeping.BestN(get_metric_fn=rank, reverse=(mode == "min"), n=1)]
-            ),
+            preservation_policy=keeping.AnyPreservationPolicy([keeping.LatestN(keep), *best]),
         )
         try:
             self._manager = ocp.CheckpointManager(self.folder.absolute(), options=options)
@@ -112,10 +110,16 @@ class Checkpoints:
     def steps(self) -> list[int]:
         return sorted(self._manager.all_steps())
 
-    def best(self) -> int | None:
-        """The step with the best finite metric, or `None` where no step has one."""
-        step = self._manager.best_step() if self.metric and self.steps else None
-        return step if step is not None and self._rank(self._manager.metrics(step)) != self._worst else None
+    def _rank(self, name: str, metrics: Mapping[str, float] | None) -> float:
+        value = (metrics or {}).get(name)
+        return value if value is not None and math.isfinite(value) else self._worst
+
+    def best(self, lane: int = 0) -> int | None:
+        """The step with the best finite metric, of several the latest, or `None` where no step has one."""
+        ranked = {step: self._rank(self.ranked[lane], self._manager.metrics(step)) for step in self.steps}
+        finite = [step for step, value in ranked.items() if value != self._worst]
+        # As in Orbax's own order, by which it keeps what is best: equals stay in their order.
+        return sorted(finite, key=ranked.get, reverse=self._reverse)[-1] if self.metric and finite else None
 
     def save(self, step: int, state: Any, metrics: Mapping[str, float], about: Mapping[str, Any]) -> None:
         """Writes `state` in the background; the arrays may be donated at once. A step once written stays."""
@@ -123,9 +127,9 @@ class Checkpoints:
             return
         flat = flatten(state)
         meta = {"arrays": _shapes(flat), "digests": digests(flat), "about": dict(about)}
-        value = metrics.get(self.metric, math.nan)
+        values = {name or "none": float(metrics.get(name, math.nan)) for name in self.ranked}
         saved = ocp.args.Composite(state=ocp.args.StandardSave(flat), meta=ocp.args.JsonSave(meta))
-        self._manager.save(step, args=saved, metrics={self.metric or "none": float(value)}, force=True)
+        self._manager.save(step, args=saved, metrics=values, force=True)
 
     def wait(self) -> None:
         """Returns when the last save is on disk."""

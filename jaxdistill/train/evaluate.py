@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -64,6 +64,8 @@ class Evaluator:
         prepare: raw batch -> batch, nothing random.
         mesh: where batches go.
         pairs: `(network, reference)`, those compared besides, in the same pass.
+        lanes: how many runs side by side; called with the variables of all of them, it returns a list.
+        abreast: makes a function of one run's `(params, variables, frozen, batch)` one of all lanes.
     """
 
     def __init__(
@@ -75,9 +77,11 @@ class Evaluator:
         prepare,
         mesh: Mesh,
         pairs: Sequence[tuple[str, str]] = (),
+        lanes: int = 0,
+        abreast: Callable[[Callable], Callable] = lambda function: function,
     ):
         self.names, self.metrics, self.mesh = tuple(names), metrics, mesh
-        self.reference, self.pairs = reference, tuple(pairs)
+        self.reference, self.pairs, self.lanes = reference, tuple(pairs), lanes
         compared = dict.fromkeys([*((name, reference) for name in names if reference), *pairs])
         running = closure(networks, [*dict.fromkeys([*names, *(name for pair in compared for name in pair)])])
 
@@ -97,11 +101,16 @@ class Evaluator:
                     continue
                 best = jnp.max(jax.nn.log_softmax(outputs[name].logits), -1)
                 said[name] = (jnp.argmax(outputs[name].logits, -1).astype(jnp.int32), jnp.exp(best))
+            return sums, said
+
+        def named(params, variables, frozen, batch):
+            sums, said = abreast(measure)(params, variables, frozen, batch)
             return sums, said, {key: batch[key] for key in ("label", "index", "mask")}
 
-        self._measure = jax.jit(measure, out_shardings=sharding.replicated(mesh))
+        self._measure = jax.jit(named, out_shardings=sharding.replicated(mesh))
 
-    def __call__(self, params, variables, frozen, batches: Iterator[Mapping[str, np.ndarray]]) -> Evaluation:
+    def __call__(self, params, variables, frozen, batches: Iterator[Mapping[str, np.ndarray]]):
+        """Returns the `Evaluation` of one pass, in lanes a list of them."""
         total, rows = None, []
         pending = None
         for batch in itertools.chain(batches, [None]):
@@ -115,8 +124,14 @@ class Evaluator:
             sums = jax.tree.map(lambda x: np.asarray(x, np.float64), sums)
             total = sums if total is None else jax.tree.map(np.add, total, sums)
             kept = about["mask"] > 0
-            rows.append(jax.tree.map(lambda x, kept=kept: x[kept], (said, about["label"], about["index"])))
-        said, label, index = jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
+            rows.append(jax.tree.map(lambda x, kept=kept: x[..., kept], (said, about["label"], about["index"])))
+        said, label, index = jax.tree.map(lambda *parts: np.concatenate(parts, -1), *rows)
+        if not self.lanes:
+            return self._told(total, said, label, index)
+        each = (jax.tree.map(lambda x, lane=lane: x[lane], (total, said)) for lane in range(self.lanes))
+        return [self._told(*own, label, index) for own in each]
+
+    def _told(self, total, said, label, index) -> Evaluation:
         values, compared = (
             {who: {key: self.metrics[key].finish(sums) for key, sums in found.items()} for who, found in part.items()}
             for part in total
