@@ -12,6 +12,7 @@ from jaxdistill.environment import write_json
 from jaxdistill.networks import run
 from jaxdistill.saliency import Saliency
 from jaxdistill.stage import Stage
+from jaxdistill.train import flops
 from jaxdistill.train.evaluate import Evaluation, closure
 
 SHEET = 48
@@ -21,14 +22,14 @@ SHEET = 48
 def cost(stage: Stage, name: str) -> tuple[int, int]:
     """Counts a network's parameters, and the FLOPs of its inference on one example, with what it needs.
 
-    FLOPs are XLA's count of the lowered program: a multiplication and an addition are two.
+    FLOPs are those of matrix products and convolutions, two for a multiplication and an addition (`train.flops`).
     """
     cast = closure(stage.networks, [name])
     fresh = {key: shapes for key, shapes in stage.fresh.items() if key in cast}
     one = {key: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype) for key, x in stage.batch.items()}
-    lowered = jax.jit(lambda known, batch: run(cast, known, batch, None)[0][name].logits).lower(fresh, one)
+    counted = flops.count(lambda known, batch: run(cast, known, batch, None)[0][name].logits, fresh, one)
     parameters = sum(core.count(shapes.get("params", {})) for shapes in fresh.values())
-    return parameters, int((lowered.cost_analysis() or {}).get("flops", 0))
+    return parameters, sum(counted.values())
 
 
 def write_results(workdir: pathlib.Path, stage: Stage, found: Evaluation, looked: Saliency | None) -> None:
@@ -41,8 +42,8 @@ def write_results(workdir: pathlib.Path, stage: Stage, found: Evaluation, looked
     measures = stage.metrics()
     table, tables = [], {}
     for name in rows:
-        parameters, flops = cost(stage, name)
-        row = {"network": name, "parameters": parameters, "flops": flops}
+        parameters, computed = cost(stage, name)
+        row = {"network": name, "parameters": parameters, "flops": computed}
         for key, metric in measures.items():
             value = found.values[name].get(key)
             if isinstance(value, float):

@@ -12,16 +12,20 @@ from jaxdistill.errors import TrainingFailed
 from jaxdistill.stage import Stage
 from jaxdistill.train.checkpoint import Checkpoints
 from jaxdistill.train.evaluate import Evaluator
+from jaxdistill.train.feeding import AHEAD
 from jaxdistill.train.init import compiler_options
 from jaxdistill.train.loop import Job, fit
 
 
-def run(stage: Stage, starts: Mapping[str, Any], workdir: pathlib.Path, say: Callable[[str], None]) -> dict[str, Any]:
+def run(
+    stage: Stage, starts: Mapping[str, Any], workdir: pathlib.Path, say: Callable[[str], None], profile: int = 0
+) -> dict[str, Any]:
     """Trains, evaluates and saves one stage; resumes where its folder has a checkpoint.
 
     Args:
         starts: the variables of the networks that do not start at random.
         workdir: the run's.
+        profile: how many early steps are recorded.
 
     Returns:
         What is told in `done.json`.
@@ -49,6 +53,10 @@ def run(stage: Stage, starts: Mapping[str, Any], workdir: pathlib.Path, say: Cal
         log_every=settings["log_every"],
         save_every=settings["checkpoint"]["every"],
         dispatch=settings["dispatch"] or _dispatch(stage),
+        ahead=0 if stage.resident else AHEAD,
+        peak=settings["peak_flops"],
+        profile=profile,
+        say=say,
     )
     with Checkpoints(workdir / stage.name, best, mode, settings["checkpoint"]["latest"]) as kept:
         if kept.steps:
