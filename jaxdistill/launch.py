@@ -4,6 +4,7 @@
                 to its get_config, `:smoke` is a few steps of the same path
     --workdir   where everything is written; the same command again goes on where it stopped, or ends at once
     --plan      print what would be done (networks, shapes, parameters, FLOPs, memory), compile, do not train
+    --profile[=STEPS]   record some early steps (5) of every stage that trains, for TensorBoard and Perfetto
     --config.terms.kd.temperature=2   set any key of the config
 
 On several hosts, start the same command on each with --distributed (TPU pods, SLURM, MPI: found in the
@@ -22,6 +23,9 @@ from absl import flags, logging
 
 from jaxdistill import processes
 from jaxdistill.errors import Interrupted, TrainingFailed, UserError, unknown
+
+PROFILED = 5
+"""Steps that --profile records."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -64,7 +68,7 @@ def _main(argv: list[str]) -> None:
         return
     if workdir is None:
         raise UserError("no --workdir; name a folder for what the run writes, --workdir runs/NAME")
-    pipeline.run(plain, workdir)
+    pipeline.run(plain, workdir, profile=values["profile"].value)
     if jax.process_index() == 0:
         if (workdir / "results.json").exists():  # a config may train and leave the evaluating to another
             report.write(workdir)
@@ -90,6 +94,7 @@ def _tell(workdir: pathlib.Path) -> None:
         "tensorboard": "tensorboard --logdir",
         "config.json": "the resolved config",
         "environment.json": "versions, commit, devices",
+        "compiled": "compiled programs, for the next start",
     }
     for name, what in written.items():
         if (workdir / name).exists():
@@ -120,6 +125,7 @@ def parse(argv: list[str]):
     values = flags.FlagValues()
     flags.DEFINE_string("workdir", "", "where everything is written", flag_values=values)
     flags.DEFINE_bool("plan", False, "print what would be done", flag_values=values)
+    flags.DEFINE_integer("profile", 0, "how many early steps are recorded", lower_bound=0, flag_values=values)
     flags.DEFINE_bool(
         "distributed", False, "join the other processes that the environment tells of", flag_values=values
     )
@@ -127,6 +133,7 @@ def parse(argv: list[str]):
     flags.DEFINE_integer("processes", 0, "how many processes there are", flag_values=values)
     flags.DEFINE_integer("process", -1, "which of them this is", flag_values=values)
     others = [argv[0], *(word for word in rest if not word.startswith("--config."))]
+    others = [f"--profile={PROFILED}" if word == "--profile" else word for word in others]
     try:
         left = values(others)
     except (flags.Error, ValueError) as error:

@@ -31,7 +31,7 @@ from jaxdistill.errors import UserError, unknown
 from jaxdistill.networks import Look
 from jaxdistill.results import disagreements, write_results
 from jaxdistill.stage import Stage
-from jaxdistill.train import rules, sharding
+from jaxdistill.train import compilation, rules, sharding
 
 
 def prepare(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, Stage]:
@@ -144,13 +144,14 @@ def _check_start(stages, stage, name, spec, workdir):
     weights.check_same(f"stage {stage.name!r}: {spec['weights']} for network {name!r}", made[wanted], shapes)
 
 
-def run(config: Mapping[str, Any], workdir: pathlib.Path, say: Callable[[str], None] = print) -> None:
+def run(config: Mapping[str, Any], workdir: pathlib.Path, say: Callable[[str], None] = print, profile: int = 0) -> None:
     """Runs a pipeline to its end.
 
     Args:
         config: plain nested dicts, with overrides applied.
         workdir: where everything goes; a run that was cut off there goes on.
         say: what prints.
+        profile: how many early steps of every stage that trains are recorded (`train.profile`).
 
     Raises:
         UserError, TrainingFailed, Interrupted: see `errors`.
@@ -162,8 +163,13 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path, say: Callable[[str], N
             say(f"stage {name}: done before")
             continue
         caching.verify(stage, workdir)
-        began = time.perf_counter()
-        done = KINDS[stage.settings["kind"]](stage, workdir, say)
+        compilation.keep(stage.settings["compilation_cache"], workdir)
+        began, before = time.perf_counter(), compilation.so_far()
+        more = {"profile": profile} if stage.settings["kind"] == "train" else {}
+        done = KINDS[stage.settings["kind"]](stage, workdir, say, **more)
+        compiled = compilation.so_far().since(before)
+        if compiled.programs:
+            say(f"stage {name}: {compiled.told()}")
         if jax.process_index() == 0:
             done |= {"seconds": round(time.perf_counter() - began, 2)}
             environment.write_json(workdir / name / weights.DONE, done)
@@ -203,9 +209,9 @@ def starts(stage: Stage, workdir: pathlib.Path, names: Collection[str] | None = 
     return read | {name: sharding.spread(dict(tree), placed[name]) for name, tree in given.items()}
 
 
-def train(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None]) -> dict[str, Any]:
+def train(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None], profile: int = 0) -> dict[str, Any]:
     """Trains networks."""
-    return training.run(stage, functools.partial(starts, stage, workdir), workdir, say)
+    return training.run(stage, functools.partial(starts, stage, workdir), workdir, say, profile)
 
 
 def evaluate(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None]) -> dict[str, Any]:

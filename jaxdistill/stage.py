@@ -18,7 +18,7 @@ from jaxdistill.data.cache import Answers, Cache, content
 from jaxdistill.data.dataset import Dataset, Split
 from jaxdistill.errors import UserError
 from jaxdistill.heads import Components
-from jaxdistill.train.init import initial
+from jaxdistill.train.init import initial, shapes
 from jaxdistill.train.rules import Own, Placement, Rules
 
 
@@ -90,7 +90,7 @@ class Stage:
     @functools.cached_property
     def shapes(self):
         """Shapes of the first state and of the frozen variables."""
-        return jax.eval_shape(self.initial)
+        return shapes(self.networks, self.terms, self.tx, self.batch)[:2]
 
     @functools.cached_property
     def placement(self) -> Placement:
@@ -118,20 +118,13 @@ class Stage:
         return {name: known[name] for name in self.networks if name in known}
 
     @functools.cached_property
-    def outputs(self) -> dict[str, Any]:
+    def outputs(self) -> Mapping[str, Any]:
         """Shapes of what each network says about a batch."""
-
-        def say(batch):
-            key = jax.random.key(self.settings["seed"])
-            state, frozen = initial(self.networks, {}, self.tx, self.batch, key, {})
-            return networks.run(self.networks, core.merge(state.params, state.variables, frozen), batch, None)[0]
-
         try:
-            said = jax.eval_shape(say, self.batch)
+            return shapes(self.networks, {}, self.tx, self.batch)[2]
         except (TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
             what = str(error).partition("\n")[0]
             raise UserError(f"stage {self.name!r}: its networks cannot be run on its data: {what}") from error
-        return {name: said[name] for name in self.networks}
 
     @property
     def looks(self) -> dict[str, networks.Look]:

@@ -14,18 +14,24 @@ from jaxdistill.stage import Stage
 from jaxdistill.train import sharding
 from jaxdistill.train.checkpoint import Checkpoints
 from jaxdistill.train.evaluate import Evaluation, Evaluator
+from jaxdistill.train.feeding import AHEAD
 from jaxdistill.train.init import compiler_options
 from jaxdistill.train.loop import Job, fit
 
 
 def run(
-    stage: Stage, starts: Callable[[Collection[str]], Mapping[str, Any]], workdir: pathlib.Path, say: Callable
+    stage: Stage,
+    starts: Callable[[Collection[str]], Mapping[str, Any]],
+    workdir: pathlib.Path,
+    say: Callable[[str], None],
+    profile: int = 0,
 ) -> dict[str, Any]:
     """Trains, evaluates and saves one stage; resumes where its folder has a checkpoint.
 
     Args:
         starts: reads the variables of networks, of those among the names that do not start at random.
         workdir: the run's.
+        profile: how many early steps are recorded.
 
     Returns:
         What is told in `done.json`.
@@ -51,6 +57,10 @@ def run(
         log_every=settings["log_every"],
         save_every=settings["checkpoint"]["every"],
         dispatch=settings["dispatch"] or _dispatch(stage),
+        ahead=0 if stage.resident else AHEAD,
+        peak=settings["peak_flops"],
+        profile=profile,
+        say=say,
     )
     with Checkpoints(workdir / stage.name, best, mode, settings["checkpoint"]["latest"], len(stage.lanes)) as kept:
         if kept.steps:

@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxdistill import launch
 from jaxdistill.train import checkpoint, sharding
+from jaxdistill.train.log import CLOCKED
 
 TINY = str(pathlib.Path(__file__).parent / "configs" / "tiny.py")
 
@@ -31,7 +32,7 @@ def weights(workdir, stage, step):
 def lines(workdir):
     """The lines of `metrics.jsonl`, without what depends on the clock."""
     read = [json.loads(line) for line in (pathlib.Path(workdir) / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "examples_per_second"} for line in read]
+    return [{k: v for k, v in line.items() if k not in CLOCKED} for line in read]
 
 
 def results(workdir):

@@ -1,6 +1,7 @@
 """The start of a run: every network and method initialised by one compiled program, born where it will live."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -28,6 +29,49 @@ def initial(
             say about it.
         starts: `{network: variables}` of those that do not start at random.
     """
+    return _met(networks, terms, tx, batch, key, starts, _init, _say)[:2]
+
+
+def shapes(
+    networks: Mapping[str, Source],
+    terms: Mapping[str, Term],
+    tx: optax.GradientTransformation,
+    batch: Mapping[str, jax.ShapeDtypeStruct],
+) -> tuple[State, Mapping[str, Variables], Mapping[str, Any]]:
+    """Returns the shapes of what `initial` returns, and of what each network says of the batch, by name.
+
+    A network that was traced for such a batch before, in another stage or lane, is not traced again: that is what
+    a pipeline of many stages would wait for before its first step.
+    """
+    key = jax.random.key(0)
+    return jax.eval_shape(lambda: _met(networks, terms, tx, batch, key, {}, _once(_init), _once(_say)))
+
+
+def _init(network: Source, *given) -> Variables:
+    return network.init(*given)
+
+
+def _say(network: Source, *given) -> tuple[Any, Variables]:
+    return network(*given)
+
+
+@functools.cache
+def _once(method: Callable) -> Callable:
+    """Keeps the traces of a function of a network, for those that can be compared with each other."""
+    kept = jax.jit(method, static_argnums=0)
+
+    def call(network, *given):
+        try:
+            hash(network)
+        except TypeError:
+            return method(network, *given)
+        return kept(network, *given)
+
+    return call
+
+
+def _met(networks, terms, tx, batch, key, starts, init: Callable, say: Callable):
+    """The first state, the frozen variables, and what each network says of zeros."""
     zeros = {name: jnp.zeros(x.shape, x.dtype) for name, x in batch.items()}
     keys = core.fold_in(key, ["run", *networks, *terms])
     known, outputs = {}, {}
@@ -41,16 +85,17 @@ def initial(
                 whole[name] = part
 
     for name, network in networks.items():
-        known[name] = starts.get(name) or network.init(keys[name], zeros, outputs, known)
+        before = {other: outputs[other] for other in network.needs}
+        theirs = {other: known[other] for other in network.needs}
+        known[name] = starts.get(name) or init(network, keys[name], zeros, before, theirs)
         place(name, network.place(known[name]))
-        outputs[name], _ = network(variables_of(name, network, known), zeros, outputs, keys[name])
+        outputs[name], _ = say(network, variables_of(name, network, known), zeros, before, keys[name])
     for name, term in terms.items():
         streams = {"params": keys[name], "method": jax.random.fold_in(keys[name], 1)}
         own = _started(name, term, streams, outputs[term.student], outputs.get(term.teacher), zeros)
         own_params, rest = core.split(own)
         place(name, (own_params, rest, {}))
-    state = State(jnp.int32(0), keys["run"], params, variables, tx.init(params))
-    return state, frozen
+    return State(jnp.int32(0), keys["run"], params, variables, tx.init(params)), frozen, outputs
 
 
 def _started(name, term, streams, student, teacher, batch) -> Variables:

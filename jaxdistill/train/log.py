@@ -9,7 +9,10 @@ from typing import Any
 
 import jax
 
-RESERVED = ("stage", "step", "epoch", "examples_per_second", "rate", "loss", "grad_norm", "weight_norm", "split")
+CLOCKED = ("examples_per_second", "data_wait", "model_flops_per_second", "utilisation")
+"""Keys of a line of `metrics.jsonl` that depend on the clock (`train.speed`)."""
+
+RESERVED = ("stage", "step", "epoch", "rate", "loss", "grad_norm", "weight_norm", "split", *CLOCKED)
 """Keys of a line of `metrics.jsonl` that are not a term's; no term may be named so."""
 
 
@@ -67,7 +70,7 @@ def _rounded(value: Any) -> Any:
 
 
 class Bar:
-    """A progress bar on stderr: steps, time left, loss and learning rate."""
+    """A progress bar on stderr: steps, time left, loss, learning rate, and the share of time without data."""
 
     def __init__(self, stage: str, start: int, steps: int):
         from tqdm import tqdm
@@ -83,9 +86,13 @@ class Bar:
             disable=jax.process_index() != 0,
         )
 
-    def show(self, step: int, loss: float, rate: float) -> None:
-        self._bar.set_postfix(loss=f"{loss:.4g}", rate=f"{rate:.3g}", refresh=False)
+    def show(self, step: int, loss: float, rate: float, wait: float) -> None:
+        self._bar.set_postfix(loss=f"{loss:.4g}", rate=f"{rate:.3g}", data_wait=f"{wait:.0%}", refresh=False)
         self._bar.update(step - self._bar.n)
+
+    def say(self, message: str) -> None:
+        """Prints a line, and the bar again below it."""
+        self._bar.write(message, file=sys.stderr)
 
     def close(self) -> None:
         self._bar.close()

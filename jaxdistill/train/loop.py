@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 import math
 import pathlib
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -15,9 +14,12 @@ from jax.sharding import Mesh
 
 from jaxdistill.core import Schedule, State, Variables
 from jaxdistill.errors import Interrupted, TrainingFailed
-from jaxdistill.train import sharding
+from jaxdistill.train import flops, sharding
 from jaxdistill.train.checkpoint import Checkpoints
+from jaxdistill.train.feeding import Feeding
 from jaxdistill.train.log import Bar, Log
+from jaxdistill.train.profile import FOLDER, Profile
+from jaxdistill.train.speed import Speed
 from jaxdistill.train.step import Step
 from jaxdistill.train.stop import Stop
 
@@ -37,6 +39,10 @@ class Job:
         evaluate: state -> `{name: number}`, or `None`.
         evaluate_every, log_every, save_every: in steps; 0 for never (but at the end).
         dispatch: steps per dispatch.
+        ahead: dispatches whose data is put on the device in advance.
+        peak: FLOP/s of a device at most; 0 for what is known of its kind.
+        profile: steps to record; 0 for none.
+        say: what prints.
     """
 
     stage: str
@@ -53,6 +59,10 @@ class Job:
     log_every: int
     save_every: int
     dispatch: int
+    ahead: int = 0
+    peak: float = 0.0
+    profile: int = 0
+    say: Callable[[str], None] = print
 
 
 def dispatcher(step: Step, raw: Callable, mesh: Mesh, placed: Any, count: int) -> Callable:
@@ -91,27 +101,50 @@ def fit(
     start = int(np.max(jax.device_get(state.step)))  # of lanes, all have one number
     log = Log(workdir, job.stage, start)
     bar = Bar(job.stage, start, job.steps)
+    feeding = Feeding(_batches(job, start), job.ahead, lambda said: bar.say(f"stage {job.stage}: {said}"))
+    profile = Profile(workdir / job.stage / FOLDER, job.stage, job.profile, bar.say)
     try:
         watch = Watch(job, log, bar, checkpoints, start)
         with Stop() as stop, jax.transfer_guard("disallow"):
-            return _loop(job, state, frozen, checkpoints, watch, stop, about)
+            state = _loop(job, state, frozen, checkpoints, watch, stop, about, feeding, profile)
     finally:
+        feeding.close()
+        profile.close()
         bar.close()
         log.close()
+    if watch.speed.told():
+        job.say(f"stage {job.stage}: {watch.speed.told()}")
+    return state
 
 
-def _loop(job, state, frozen, checkpoints, watch, stop, about) -> State:
+def _batches(job: Job, start: int) -> Iterator[tuple[int, Any]]:
+    """Yields how many steps each dispatch makes, and what it is fed with."""
+    feeds, done = job.loader.feeds(start, job.steps), start
+    while done < job.steps:
+        count = job.dispatch if _boundary(job, done) - done >= job.dispatch else 1
+        yield count, sharding.put(job.mesh, *_stack(feeds, count, job.loader.leading))
+        done += count
+
+
+def _loop(job, state, frozen, checkpoints, watch, stop, about, feeding, profile) -> State:
     held = jax.device_put(dict(job.loader.held), sharding.replicated(job.mesh))
     raw, counts = job.loader.raw, {1, job.dispatch}
     compiled = {count: dispatcher(job.step, raw, job.mesh, job.placed, count) for count in counts}
-    feeds = job.loader.feeds(watch.start, job.steps)
-    done = watch.start
+    done, metrics = watch.start, None
     while done < job.steps:
-        count = job.dispatch if _boundary(job, done) - done >= job.dispatch else 1
-        fed = sharding.put(job.mesh, *_stack(feeds, count, job.loader.leading))
-        state, metrics = compiled[count](state, frozen, held, fed)
+        (count, fed), waited = feeding.next(metrics)
+        watch.speed.waited(waited)
+        if metrics is None:
+            counted = flops.count(compiled[count], state, frozen, held, fed)
+            watch.speed.computes({kind: number // count for kind, number in counted.items()})
+        with profile.before(done, count):
+            state, metrics = compiled[count](state, frozen, held, fed)
         done += count
         watch.look(done, metrics)
+        if profile.is_full(done):
+            watch.flush()  # the last of its steps has ended
+            profile.close()
+            watch.rest()
         stopping = stop.asked(done)
         if done == _boundary(job, done - count) or stopping:
             # Nothing is saved before the metrics of every step up to it are known to be finite.
@@ -120,6 +153,7 @@ def _loop(job, state, frozen, checkpoints, watch, stop, about) -> State:
             if job.evaluate and (done == job.steps or _due(done, job.evaluate_every)):
                 found = watch.evaluated(done, job.evaluate(state))
             checkpoints.save(done, state, found, about)
+            watch.rest()
         if stopping:
             checkpoints.wait()
             raise Interrupted(
@@ -155,12 +189,17 @@ class Watch:
         self.job, self.log, self.bar, self.checkpoints, self.start = job, log, bar, checkpoints, start
         self._rates = np.asarray(jax.jit(jax.vmap(lambda step: jnp.float32(job.rate(step))))(jnp.arange(job.steps)))
         self._pending: tuple[int, Any] | None = None
-        self._since = (start, time.perf_counter())
+        self.speed = Speed(start, job.batch, job.mesh.size, job.peak)
 
     def look(self, done: int, metrics: Any) -> None:
         """Takes the metrics of the dispatch that ended at step `done`; looks at those of the one before."""
         self.flush()
         self._pending = (done, metrics)
+
+    def rest(self) -> None:
+        """What was done since the last dispatch ended was not training."""
+        self.flush()
+        self.speed.resume()
 
     def flush(self) -> None:
         """Fetches what is pending, checks it and writes what is due."""
@@ -171,10 +210,17 @@ class Watch:
         fetched = {name: np.atleast_1d(value) for name, value in jax.device_get(metrics).items()}
         first = done - len(fetched["loss"])
         self._check(first, fetched)
+        self.speed.done(done)
         for row, step in enumerate(range(first + 1, done + 1)):
             if _due(step, self.job.log_every) or step == self.job.steps:
                 self._write(step, {name: float(value[row]) for name, value in fetched.items()})
-        self.bar.show(done, float(fetched["loss"][-1]), float(self._rates[done - 1]))
+        self.bar.show(done, float(fetched["loss"][-1]), float(self._rates[done - 1]), self.speed.share())
+        if self.speed.starved():
+            self.bar.say(
+                f"stage {self.job.stage}: {self.speed.share():.0%} of the time is spent waiting for data; hold it on"
+                " the device (data.resident=yes), read with more threads or processes (data.threads, data.workers), or"
+                " prepare images that are smaller or not compressed"
+            )
 
     def _check(self, first: int, fetched: Mapping[str, np.ndarray]) -> None:
         bad = {name: np.flatnonzero(~np.isfinite(value)) for name, value in fetched.items()}
@@ -201,21 +247,10 @@ class Watch:
         )
 
     def _write(self, step: int, values: Mapping[str, float]) -> None:
-        now = time.perf_counter()
-        since, then = self._since
-        self._since = (step, now)
-        self.log.write(
-            step,
-            {
-                "epoch": step * self.job.batch / self.job.examples,
-                "examples_per_second": (step - since) * self.job.batch / max(now - then, 1e-9),
-                "rate": float(self._rates[step - 1]),
-            }
-            | dict(values),
-        )
+        about = {"epoch": step * self.job.batch / self.job.examples, "rate": float(self._rates[step - 1])}
+        self.log.write(step, about | self.speed.window() | dict(values))
 
     def evaluated(self, step: int, found: Mapping[str, float]) -> Mapping[str, float]:
-        """Writes an evaluation's numbers and passes them on; its time is not counted as training."""
+        """Writes an evaluation's numbers and passes them on."""
         self.log.write(step, {"epoch": step * self.job.batch / self.job.examples} | dict(found))
-        self._since = (step, time.perf_counter())
         return {name: value for name, value in found.items() if isinstance(value, float) and math.isfinite(value)}

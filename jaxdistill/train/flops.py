@@ -1,0 +1,114 @@
+"""How much a program computes, and how much its device could.
+
+Counted are the multiplications and additions of matrix products and convolutions, two for each pair, as papers count
+them: padding counts, what is computed again to save memory counts as often as it is computed, all else (norms,
+activations, the optimizer) does not.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+from jax.extend import core as jaxpr_core
+
+from jaxdistill.errors import check_least
+
+# Dense (no sparsity) FLOP/s of one JAX device for operands of each type, as XLA multiplies them by default: float32 in
+# TF32 on NVIDIA's Ampere and later, in bfloat16 on TPUs. From the makers' data sheets: nvidia.com/en-us/data-center/
+# {v100,tesla-t4,a100,l4,h100,h200}, cloud.google.com/tpu/docs/{v2,v3,v4,v5e,v5p,v6e}; a v2 or v3 chip is two devices.
+_PEAKS: dict[str, dict[str, float]] = {
+    "V100": {"float32": 15.7e12, "float16": 125e12},
+    "T4": {"float32": 8.1e12, "float16": 65e12, "int8": 130e12},
+    "A100": {"float32": 156e12, "float16": 312e12, "bfloat16": 312e12, "int8": 624e12},
+    "L4": {"float32": 60e12, "float16": 121e12, "bfloat16": 121e12, "int8": 242e12},
+    "H100 PCIe": {"float32": 378e12, "float16": 756e12, "bfloat16": 756e12, "int8": 1513e12},
+    "H100 NVL": {"float32": 417.5e12, "float16": 835.5e12, "bfloat16": 835.5e12, "int8": 1670.5e12},
+    "H100": {"float32": 494.7e12, "float16": 989.4e12, "bfloat16": 989.4e12, "int8": 1978.9e12},
+    "H200": {"float32": 494.7e12, "float16": 989.4e12, "bfloat16": 989.4e12, "int8": 1978.9e12},
+    "TPU v2": {"float32": 22.5e12, "bfloat16": 22.5e12},
+    "TPU v3": {"float32": 61.5e12, "bfloat16": 61.5e12},
+    "TPU v4": {"float32": 275e12, "bfloat16": 275e12, "int8": 275e12},
+    "TPU v5 lite": {"float32": 197e12, "bfloat16": 197e12, "int8": 394e12},
+    "TPU v5e": {"float32": 197e12, "bfloat16": 197e12, "int8": 394e12},
+    "TPU v5p": {"float32": 459e12, "bfloat16": 459e12, "int8": 918e12},
+    "TPU v5": {"float32": 459e12, "bfloat16": 459e12, "int8": 918e12},
+    "TPU v6 lite": {"float32": 918e12, "bfloat16": 918e12, "int8": 1836e12},
+    "TPU v6e": {"float32": 918e12, "bfloat16": 918e12, "int8": 1836e12},
+}
+
+
+def peaks(device_kind: str) -> Mapping[str, float]:
+    """The FLOP/s that a device can do at most, by type of operand; empty where it is not known."""
+    words = device_kind.replace("-", " ").split()
+    named = {name: own for name, own in _PEAKS.items() if _is_in(name.split(), words)}
+    return named[max(named, key=len)] if named else {}
+
+
+def _is_in(name: list[str], words: list[str]) -> bool:
+    return any(words[start : start + len(name)] == name for start in range(len(words)))
+
+
+def least_seconds(counted: Mapping[str, float], device_kind: str, peak: float = 0.0) -> float | None:
+    """The time in which one device could do so many FLOPs, by type; `None` where its peak is not known.
+
+    Args:
+        peak: the FLOP/s of a device at most, of any type; 0 for what is known of its kind.
+    """
+    check_least("peak_flops", peak, 0)
+    if peak:
+        return sum(counted.values()) / peak
+    known = peaks(device_kind)
+    return sum(n / known[kind] for kind, n in counted.items()) if known.keys() >= counted.keys() else None
+
+
+def count(function: Any, *arguments: Any) -> dict[str, int]:
+    """Counts the FLOPs of a call, by type of operand: `{"float32": 1234}`; from shapes alone."""
+    traced = function if hasattr(function, "trace") else jax.jit(function)
+    counted: Counter[str] = Counter()
+    for kind, number in _of(traced.trace(*arguments).jaxpr.jaxpr):
+        counted[kind] += number
+    return dict(counted)
+
+
+def _of(jaxpr: Any) -> Iterator[tuple[str, int]]:
+    for equation in jaxpr.eqns:
+        name = equation.primitive.name
+        if name == "dot_general":
+            yield _kind(equation), _of_product(equation)
+        elif name == "conv_general_dilated":
+            yield _kind(equation), _of_convolution(equation)
+        elif name == "cond":
+            branches = [[*_of(branch.jaxpr)] for branch in equation.params["branches"]]
+            yield from max(branches, key=lambda found: sum(number for _, number in found))
+        else:
+            times = equation.params["length"] if name == "scan" else 1
+            for inner in _inside(equation):
+                yield from ((kind, times * number) for kind, number in _of(inner))
+
+
+def _inside(equation: Any) -> Iterator[Any]:
+    """The programs that an equation runs. Of a custom derivative, only the function itself is one."""
+    for value in equation.params.values():
+        if isinstance(value, jaxpr_core.ClosedJaxpr):
+            yield value.jaxpr
+        elif isinstance(value, jaxpr_core.Jaxpr):
+            yield value
+
+
+def _kind(equation: Any) -> str:
+    return str(equation.invars[0].aval.dtype)
+
+
+def _of_product(equation: Any) -> int:
+    left = equation.invars[0].aval.shape
+    (contracted, _), _ = equation.params["dimension_numbers"]
+    return 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[axis] for axis in contracted)
+
+
+def _of_convolution(equation: Any) -> int:
+    kernel, numbers = equation.invars[1].aval.shape, equation.params["dimension_numbers"].rhs_spec
+    each = math.prod(kernel[axis] for axis in numbers[1:])  # an output's: the inputs of its group, times the window
+    # The zeros between the inputs of a transposed convolution are nobody's work.
+    return 2 * math.prod(equation.outvars[0].aval.shape) * each // math.prod(equation.params["lhs_dilation"])
