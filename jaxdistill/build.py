@@ -116,15 +116,8 @@ def single(
     sharding.check_batch(mesh, settings["batch"], settings["accumulate"], processes)
     look, augmented, prepare = _seen(settings["data"], dataset)
     named = settings["networks"] or settings["kind"] != "classifier"
-    known = cast.Data(
-        dataset.classes,
-        look,
-        settings["data"]["name"],
-        dataset.reads,
-        dataset.vocabulary,
-        made_for or {},
-        caches or {},
-    )
+    about = (dataset.classes, look, settings["data"]["name"], dataset.reads, dataset.vocabulary)
+    known = cast.Data(*about, made_for or {}, caches or {})
     made = cast.networks(settings["networks"], known) if named else {}
     trains = settings["kind"] == "train"
     specs = settings["terms"] if trains else {}

@@ -101,7 +101,10 @@ def _module(name: str, spec: dict[str, Any], data: Data):
     own = {key: value for key, value in spec.items() if key not in OF_A_NETWORK}
     check_kind(f"network {name!r}: classes", spec.get("classes", 0), 0)
     check_kind(f"network {name!r}: sharding", spec.get("sharding", ()), ())
-    wanted = spec.get("classes", 0) or data.classes
+    member = registry.find("model", spec["model"])
+    # A model of texts that has no other word for them distinguishes the tokens of its vocabulary.
+    over_tokens = hasattr(member, "reads") and "vocabulary" not in registry.fields(member)
+    wanted = spec.get("classes", 0) or (data.vocabulary if over_tokens else 0) or data.classes
     module = registry.make(
         "model", spec["model"], own, classes=wanted, dtype=registry.dtype(spec.get("dtype", "float32"))
     )

@@ -155,7 +155,7 @@ def _check_classes(built: Stage) -> None:
                 f"term {name!r}: student {term.student!r} has {said[term.student]} classes and teacher"
                 f" {term.teacher!r} {said[term.teacher]}; this method compares their logits, so they must be the same"
             )
-        if not term.teacher and said[term.student] != built.dataset.classes:
+        if not term.teacher and built.ranks(term.student) == 1 and said[term.student] != built.dataset.classes:
             raise UserError(
                 f"term {name!r}: network {term.student!r} has {said[term.student]} classes, the data"
                 f" {built.dataset.classes}; leave out `classes` and it is taken from the data"

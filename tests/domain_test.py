@@ -93,6 +93,21 @@ def test_classes_and_next_tokens_are_two_things(labelled, tmp_path):
         built(tmp_path, "language", ":classes", **labelled, evaluate__metrics=("bits_per_token",))
 
 
+def test_a_language_model_may_read_texts_that_have_labels(labelled, tmp_path):
+    made = config.read(f"{CONFIGS / 'language'}.py:classes").to_dict() | {"batch": 8}
+    made["data"]["path"], made["networks"] = labelled["data__path"], {"student": DECODER}
+    made["terms"] = {"task": dict(method="next_token_cross_entropy")}
+    made["stages"] = {"train": {}}
+    made["evaluate"] |= dict(metrics=("accuracy", "bits_per_token"))
+    stage = pipeline.prepare(made, tmp_path)["train"]
+    assert (stage.classes_of("student"), stage.dataset.classes, stage.per_token) == (11, 2, True)
+    made["networks"]["both"] = dict(source="exit", of="student", tap="final")
+    made["evaluate"] |= dict(networks=("student", "both"))
+    made["terms"]["exit"] = dict(method="cross_entropy", student="both")
+    with pytest.raises(UserError, match=r"evaluates \['both'\], which say a class of each text, beside \['student'\]"):
+        pipeline.prepare(made, tmp_path)
+
+
 def test_stages_that_look_at_images_are_refused(labelled, tmp_path):
     made = config.read(f"{CONFIGS / 'language'}.py:classes").to_dict() | {"batch": 8}
     made["data"]["path"] = labelled["data__path"]

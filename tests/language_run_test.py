@@ -76,7 +76,7 @@ def test_no_predictions_are_written_and_the_report_says_what_there_is(run):
         assert sorted(held.namelist()) == ["index.npy", "label.npy"]
     page = (run / "report.html").read_text()
     assert "student reaches a negative log-likelihood of" in page
-    assert "nats per token on 177 examples of the test split" in page
+    assert "nats per token on 180 examples of the test split" in page
     assert "The share of tokens at which both networks find the same next one likeliest" in page
     assert (run / "accuracy.svg").is_file()
 

@@ -1,4 +1,4 @@
-"""Tiny Shakespeare, byte by byte: a small Llama teaches one with an eighth of its parameters.
+"""Tiny Shakespeare, byte by byte: a small Llama teaches one with a fifth of its parameters.
 
     python -m jaxdistill.launch --config configs/tiny_shakespeare/kd.py --workdir runs/shakespeare
     python -m jaxdistill.launch --config configs/tiny_shakespeare/kd.py:smoke --workdir runs/shakespeare_smoke
@@ -24,8 +24,8 @@ def get_config(mode: str = "") -> ConfigDict:
     c.batch, c.steps = 32, 1000
     c.data = dict(name="tiny_shakespeare", length=128)
     c.networks = dict(
-        teacher=dict(LLAMA, source="frozen", layers=4, width=128, heads=4, hidden=344, weights="stage:teacher"),
-        student=dict(LLAMA, source="trained", layers=2, width=64, heads=2, hidden=172),
+        teacher=dict(LLAMA, source="frozen", layers=3, width=96, heads=4, hidden=256, weights="stage:teacher"),
+        student=dict(LLAMA, source="trained", layers=2, width=48, heads=2, hidden=128),
     )
     c.terms = dict(
         task=dict(method="next_token_cross_entropy", weight=0.5),

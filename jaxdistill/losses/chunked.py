@@ -51,11 +51,10 @@ def compare(
     Returns:
         `[*n]`, or that tree.
     """
-    if not chunk:
-        return loss(dense(student), dense(teacher), *arrays)
     shape = rows(student).shape[:-1]
     count = math.prod(shape)
-    chunk = min(chunk, count)
+    if not 0 < chunk < count:
+        return loss(dense(student), dense(teacher), *arrays)
     chunks = -(-count // chunk)
 
     def fold(x):
