@@ -1,4 +1,4 @@
-"""Steps of a stage as `jaxdistill.train.loop` makes them, for the scripts that time them."""
+"""Our steps as `jaxdistill.train.loop` makes them, for the scripts that time them."""
 
 import itertools
 import pathlib
@@ -14,26 +14,39 @@ from jaxdistill.stage import Stage
 from jaxdistill.train import sharding
 from jaxdistill.train.loop import dispatcher
 
-CLASSES = 100
+CLASSES, TOLERANCE = 100, 1e-4
 
 
 class Steps:
-    """A stage with its state, fed by its own loader; the state is donated, as in training.
+    """A step with its state, dispatched and fed as in training; the state is donated.
+
+    Args:
+        step: the pure step (`train.step.make_step`).
+        state, frozen: what it begins with.
+        loader: has `held`, `raw`, `feeds` and `leading` (`data.loader`).
+        dispatch: steps that are dispatched at a time.
 
     Attributes:
-        dispatch: steps that are dispatched at a time.
         losses: of the steps of the last call, `[steps]`.
     """
 
-    def __init__(self, stage: Stage, starts: Mapping[str, Any], dispatch: int = 1):
-        placed = lanes.placed(stage)
-        self.state, self.frozen = jax.jit(lambda: lanes.initial(stage, starts), out_shardings=placed)()
-        loader = lanes.feeder(stage)
-        self._mesh, self._leading = stage.mesh, loader.leading
-        self._held = jax.device_put(dict(loader.held), sharding.replicated(stage.mesh))
-        self._feeds = loader.feeds(0, stage.settings["steps"])
-        self._step = dispatcher(lanes.step(stage), loader.raw, stage.mesh, placed[0], dispatch)
+    def __init__(self, step, state, frozen, loader, dispatch: int = 1, mesh=None, placed=None):
+        self._mesh = mesh or sharding.make_mesh({"data": -1, "fsdp": 1, "tensor": 1})
+        whole = sharding.replicated(self._mesh)
+        self._leading = loader.leading
+        self._held = jax.device_put(dict(loader.held), whole)
+        self._feeds = loader.feeds(0, 1_000_000)
+        self._step = dispatcher(step, loader.raw, self._mesh, placed or whole, dispatch)
+        self._single = dispatcher(step, loader.raw, self._mesh, placed or whole, 1)
+        self.state, self.frozen = state, frozen
         self.dispatch, self.losses = dispatch, np.zeros(0)
+
+    @classmethod
+    def of_stage(cls, stage: Stage, starts: Mapping[str, Any], dispatch: int = 1) -> "Steps":
+        """Those of a built stage."""
+        placed = lanes.placed(stage)
+        state, frozen = jax.jit(lambda: lanes.initial(stage, starts), out_shardings=placed)()
+        return cls(lanes.step(stage), state, frozen, lanes.feeder(stage), dispatch, stage.mesh, placed[0])
 
     def _fed(self) -> Any:
         parts = list(itertools.islice(self._feeds, self.dispatch))
@@ -44,9 +57,14 @@ class Steps:
         )
 
     def flops(self) -> float:
-        """Counts what one step computes: XLA's count of the program as it is written, before it is optimised."""
-        shapes = jax.eval_shape(lambda *x: x, self.state, self.frozen, self._held, self._fed())
-        return float((self._step.lower(*shapes).cost_analysis() or {}).get("flops", 0)) / self.dispatch
+        """Counts what one step computes: XLA's count of the program as it is written, before it is optimised.
+
+        Layers that are scanned are counted once: ask steps whose layers are looped.
+        """
+        first = next(self._feeds)
+        self._feeds = itertools.chain([first], self._feeds)
+        shapes = jax.eval_shape(lambda *x: x, self.state, self.frozen, self._held, dict(first))
+        return float((self._single.lower(*shapes).cost_analysis() or {}).get("flops", 0))
 
     def run(self, steps: int) -> None:
         """Makes some steps and waits for the last; metrics are fetched one dispatch late, as in training."""
@@ -85,3 +103,11 @@ def cached(file: str, flags: Sequence[str], starts: Mapping[str, Any], folder: p
     teacher = {name: starts[name] for name in asking.networks if name in starts}
     caching.fill(cache, lambda: caching.network(asking, teacher), lambda *_: None)
     return stage(file, "cached", flags, {"teacher": cache})
+
+
+def check(name: str, found: Sequence[float], wanted: Sequence[float]) -> None:
+    """Raises where losses differ: another arithmetic is not a peer."""
+    for step, (own, other) in enumerate(zip(found, wanted, strict=False)):
+        # Rounding grows from step to step; bfloat16 is checked by nobody.
+        if not abs(own - other) <= TOLERANCE * 10**step * max(abs(other), 1.0):
+            raise SystemExit(f"{name}: loss {own:.6f} at step {step}, and {other:.6f} elsewhere; nothing was timed")
