@@ -139,7 +139,7 @@ def measured(given: Any, batch: int, folder: pathlib.Path, peak: float) -> tuple
 
 def main() -> None:
     parser = timing.parser(__doc__, rounds=7)
-    parser.add_argument("--pair", choices=residual.MODES, default="resnet20")
+    parser.add_argument("--pair", choices=residual.PAIRS, default="resnet20")
     parser.add_argument("--batch", type=int, nargs="+", default=[64])
     parser.add_argument("--steps", type=int, default=0, help="a call; 0 for 4, on a GPU 64")
     parser.add_argument(
