@@ -1,0 +1,178 @@
+"""The peers of `transformer_step.py`: KD steps of Hugging Face's models in PyTorch, and of TRL's trainer."""
+
+import logging
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+TEMPERATURE, TASK, KD = 4.0, 0.1, 0.9
+RATE, DECAY = 1e-4, 0.01
+
+# Where a Linen param is in `BertForSequenceClassification` and `LlamaForCausalLM`.
+PLACES = {
+    "encoder": (
+        ("^embed/", "bert/embeddings/word_embeddings/"),
+        ("^positions/", "bert/embeddings/position_embeddings/"),
+        ("^segments/", "bert/embeddings/token_type_embeddings/"),
+        ("^embed_norm/", "bert/embeddings/LayerNorm/"),
+        (r"^block(\d+)/", r"bert/encoder/layer/\1/"),
+        ("attention/(query|key|value)/", r"attention/self/\1/"),
+        ("attention/out/", "attention/output/dense/"),
+        ("norm1/", "attention/output/LayerNorm/"),
+        ("feed_forward/up/", "intermediate/dense/"),
+        ("feed_forward/down/", "output/dense/"),
+        ("norm2/", "output/LayerNorm/"),
+        ("^pooler/", "bert/pooler/dense/"),
+        ("^head/", "classifier/"),
+    ),
+    "decoder": (
+        ("^embed/", "model/embed_tokens/"),
+        (r"^block(\d+)/", r"model/layers/\1/"),
+        ("attention/(q|k|v)[a-z]+/", r"self_attn/\1_proj/"),
+        ("attention/out/", "self_attn/o_proj/"),
+        ("norm1/", "input_layernorm/"),
+        ("norm2/", "post_attention_layernorm/"),
+        ("feed_forward/(gate|up|down)/", r"mlp/\1_proj/"),
+        ("^final_norm/", "model/norm/"),
+        ("^head/", "lm_head/"),
+    ),
+}
+
+
+def model(kind: str, shape: Mapping[str, Any], params: Mapping[str, np.ndarray]) -> nn.Module:
+    """Builds BERT or Llama of a shape, with scaled-dot-product attention and without dropout, and gives it weights.
+
+    Args:
+        shape: `layers`, `width`, `heads`, `hidden`, `vocabulary`, `length` and `classes`.
+        params: path -> array, all of our params.
+    """
+    from transformers import BertConfig, BertForSequenceClassification, LlamaConfig, LlamaForCausalLM
+
+    sizes = {"hidden_size": shape["width"], "num_hidden_layers": shape["layers"], "vocab_size": shape["vocabulary"]}
+    sizes |= {"num_attention_heads": shape["heads"], "intermediate_size": shape["hidden"]}
+    sizes |= {"max_position_embeddings": shape["length"], "attn_implementation": "sdpa", "use_cache": False}
+    if kind == "encoder":
+        none = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "num_labels": shape["classes"]}
+        made = BertForSequenceClassification(BertConfig(**sizes, **none))
+    else:
+        made = LlamaForCausalLM(LlamaConfig(**sizes, rms_norm_eps=1e-5, tie_word_embeddings=False))
+    found = {_name(kind, path): torch.from_numpy(_turned(path, array)) for path, array in params.items()}
+    buffers = {name: x for name, x in made.state_dict().items() if name not in dict(made.named_parameters())}
+    made.load_state_dict(buffers | found, strict=True)
+    return made
+
+
+def _name(kind: str, path: str) -> str:
+    for ours, theirs in PLACES[kind]:
+        path = re.sub(ours, theirs, path)
+    return re.sub("/(kernel|embedding|scale)$", "/weight", path).replace("/", ".")
+
+
+def _turned(path: str, array: np.ndarray) -> np.ndarray:
+    if path.endswith("embedding"):
+        return np.array(array)
+    if path.endswith("kernel"):
+        rows = -1 if path.endswith("out/kernel") else array.shape[0]
+        return np.ascontiguousarray(array.reshape(rows, array.shape[-1] if rows == -1 else -1).T)
+    return np.array(array).reshape(-1)
+
+
+def text_kd(own: torch.Tensor, other: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    own_log, other_log = F.log_softmax(own / TEMPERATURE, -1), F.log_softmax(other / TEMPERATURE, -1)
+    apart = F.kl_div(own_log, other_log, reduction="batchmean", log_target=True) * TEMPERATURE**2
+    return TASK * F.cross_entropy(own, label) + KD * apart
+
+
+def token_kl(own: torch.Tensor, other: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    """The forward KL of next tokens, a mean over tokens, as TRL computes it for beta = 0."""
+    own_log, other_log = F.log_softmax(own[:, :-1], -1), F.log_softmax(other[:, :-1], -1)
+    apart = F.kl_div(own_log, other_log, reduction="none", log_target=True)
+    return apart.sum() / (apart.shape[0] * apart.shape[1])
+
+
+class TorchSteps:
+    """The KD step of two such models on tokens that are on the device.
+
+    Args:
+        form: "eager", "compiled", or "bfloat16" (compiled under autocast).
+        feeds: yields the indices of the batches.
+    """
+
+    def __init__(self, kind: str, teacher: nn.Module, student: nn.Module, data: Any, feeds: Iterator, form: str):
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.teacher = teacher.to(self.device).eval().requires_grad_(False)
+        self.student = student.to(self.device).train()
+        self.tokens, self.label = (torch.from_numpy(data[n]).long().to(self.device) for n in ("tokens", "label"))
+        made = torch.optim.AdamW(student.parameters(), RATE, weight_decay=DECAY, fused=form != "eager" or None)
+        self.optimizer, self._feeds, self.losses = made, feeds, np.zeros(0)
+        compare = text_kd if kind == "encoder" else token_kl
+
+        def loss(tokens, label):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=form == "bfloat16"):
+                with torch.no_grad():
+                    said = self.teacher(input_ids=tokens).logits
+                own = self.student(input_ids=tokens).logits
+            return compare(own.float(), said.float(), label)
+
+        self._loss: Callable = loss if form == "eager" else torch.compile(loss)
+
+    def step(self) -> torch.Tensor:
+        index = torch.from_numpy(next(self._feeds)).to(self.device)
+        loss = self._loss(self.tokens[index], self.label[index])
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach()
+
+    def run(self, steps: int) -> None:
+        losses = torch.stack([self.step().clone() for _ in range(steps)])
+        self.losses = losses.cpu().numpy()  # waits
+
+
+class TrlSteps(TorchSteps):
+    """TRL's `GKDTrainer` on the same texts: its `training_step`, then its optimizer's.
+
+    beta = 0 and lmbda = 0 are the forward KL on given texts; its defaults of gradient checkpointing and bfloat16 are
+    off, as in the others.
+    """
+
+    def __init__(self, teacher: nn.Module, student: nn.Module, data: Any, feeds: Iterator):
+        super().__init__("decoder", teacher, student, data, feeds, "eager")
+        logging.getLogger("transformers").setLevel(logging.ERROR)
+        from datasets import Dataset
+        from tokenizers import Tokenizer, models
+        from transformers import PreTrainedTokenizerFast
+        from trl.experimental.gkd import GKDConfig, GKDTrainer
+
+        words = Tokenizer(models.WordLevel({"<pad>": 0, "<end>": 1}, unk_token="<pad>"))
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", eos_token="<end>")
+        settings = {"bf16": False, "gradient_checkpointing": False, "report_to": [], "save_strategy": "no"}
+        with tempfile.TemporaryDirectory() as folder:
+            config = GKDConfig(
+                output_dir=folder, lmbda=0.0, beta=0.0, temperature=1.0, use_cpu=self.device.type == "cpu", **settings
+            )
+            rows = Dataset.from_dict({"input_ids": [[1, 1]]})
+            self.trainer = GKDTrainer(
+                model=student,
+                teacher_model=teacher,
+                args=config,
+                data_collator=lambda rows: rows,
+                train_dataset=rows,
+                processing_class=tokenizer,
+                optimizers=(self.optimizer, None),
+            )
+        self.trainer.current_gradient_accumulation_steps = 1  # which its loop would set
+
+    def step(self) -> torch.Tensor:
+        tokens = self.tokens[torch.from_numpy(next(self._feeds)).to(self.device)]
+        inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), "labels": tokens}
+        loss = self.trainer.training_step(self.student, inputs)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return loss.detach()
