@@ -5,6 +5,7 @@
     --workdir   where everything is written; the same command again goes on where it stopped, or ends at once
     --plan      print what would be done (networks, shapes, parameters, FLOPs, memory), compile, do not train
     --profile[=STEPS]   record some early steps (5) of every stage that trains, for TensorBoard and Perfetto
+    --devices=N with --plan: as it would be on N devices, which this machine need not have
     --config.terms.kd.temperature=2   set any key of the config
 
 On several hosts, start the same command on each with --distributed (TPU pods, SLURM, MPI: found in the
@@ -58,6 +59,8 @@ def _main(argv: list[str]) -> None:
     config, values = parse(argv)
     workdir = _folder(values["workdir"].value)
     processes.join(values)
+    if values["devices"].value:
+        _imagine(values["devices"].value, values["plan"].value)
     import jax
 
     from jaxdistill import pipeline, plan, report, table
@@ -74,6 +77,18 @@ def _main(argv: list[str]) -> None:
             report.write(workdir)
             print(f"\n{table.plain(report.read_results(workdir))}\n")
         _tell(workdir)
+
+
+def _imagine(devices: int, plan: bool) -> None:
+    """Has the CPU stand for so many devices: what each holds does not depend on what they are."""
+    if not plan or devices < 1:
+        raise UserError(
+            f"--devices={devices} is for --plan alone, and 1 or more; a run takes the devices that there are"
+        )
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", devices)
 
 
 def _folder(name: str) -> pathlib.Path | None:
@@ -126,6 +141,7 @@ def parse(argv: list[str]):
     flags.DEFINE_string("workdir", "", "where everything is written", flag_values=values)
     flags.DEFINE_bool("plan", False, "print what would be done", flag_values=values)
     flags.DEFINE_integer("profile", 0, "how many early steps are recorded", lower_bound=0, flag_values=values)
+    flags.DEFINE_integer("devices", 0, "plan for so many devices", flag_values=values)
     flags.DEFINE_bool(
         "distributed", False, "join the other processes that the environment tells of", flag_values=values
     )

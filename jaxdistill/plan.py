@@ -111,7 +111,7 @@ def _memory(stage: Stage) -> list[str]:
     if memory:
         beside = memory.output_size_in_bytes - memory.alias_size_in_bytes
         lines += [
-            f"  as compiled here ({jax.default_backend()}): {_size(memory.argument_size_in_bytes)} held,"
+            f"  compiled step ({jax.default_backend()}): {_size(memory.argument_size_in_bytes)} held,"
             f" {_size(beside)} of results beside, {_size(memory.temp_size_in_bytes)} of working memory"
         ]
     return lines

@@ -24,6 +24,9 @@ from jaxdistill.core import path_name
 from jaxdistill.errors import UserError
 
 FOLDER = "checkpoints"
+CHUNK = 2**24
+"""Bytes of the pieces in which an array is stored: a reader of a part of it reads the pieces that it touches, whole. By
+itself Orbax stores what one device held as one piece, of which every process of another mesh would then read all."""
 
 
 def flatten(tree: Any) -> dict[str, jax.Array]:
@@ -50,6 +53,7 @@ def unflatten(flat: Mapping[str, jax.Array], like: Any) -> Any:
 @jax.jit
 def _digests(flat: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
     def one(x):
+        x = jax.device_put(x, jax.memory.Space.Device)  # from the host's memory, where it was put there
         if x.dtype == jnp.bool_:
             x = x.astype(jnp.uint8)
         bits = jax.lax.bitcast_convert_type(x, f"uint{8 * x.dtype.itemsize}")
@@ -64,7 +68,11 @@ def _digests(flat: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
 
 def digests(flat: Mapping[str, jax.Array]) -> dict[str, int]:
     """A 32-bit digest of each array's content, the same on any mesh and any number of processes."""
-    return {name: int(value) for name, value in jax.device_get(_digests(dict(flat))).items()}
+    # What lives in the host's memory may be more than the device has room for: one array at a time.
+    away = {name: x for name, x in flat.items() if jax.typeof(x).memory_space == jax.memory.Space.Host}
+    groups = [{name: x for name, x in flat.items() if name not in away}, *({name: x} for name, x in away.items())]
+    found = {name: value for group in groups for name, value in jax.device_get(_digests(group)).items()}
+    return {name: int(found[name]) for name in flat}
 
 
 def _shapes(flat: Mapping[str, Any]) -> dict[str, list]:
@@ -128,7 +136,8 @@ class Checkpoints:
         flat = flatten(state)
         meta = {"arrays": _shapes(flat), "digests": digests(flat), "about": dict(about)}
         values = {name or "none": float(metrics.get(name, math.nan)) for name in self.ranked}
-        saved = ocp.args.Composite(state=ocp.args.StandardSave(flat), meta=ocp.args.JsonSave(meta))
+        parts = dict.fromkeys(flat, ocp.SaveArgs(chunk_byte_size=CHUNK))
+        saved = ocp.args.Composite(state=ocp.args.StandardSave(flat, parts), meta=ocp.args.JsonSave(meta))
         self._manager.save(step, args=saved, metrics=values, force=True)
 
     def wait(self) -> None:

@@ -1,5 +1,6 @@
 """Checkpoints: what Orbax leaves open is closed."""
 
+import json
 import math
 import pathlib
 
@@ -198,3 +199,15 @@ def test_digest_sees_every_single_change_and_no_mesh():
         assert len(changed) == 16
     rows = jnp.arange(6.0).reshape(2, 3)
     assert checkpoint.digests({"x": rows}) != checkpoint.digests({"x": rows[::-1]})  # order counts
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (3, 4099)])
+def test_a_large_array_is_stored_in_pieces(shape, tmp_path, monkeypatch):
+    """So that who reads a part of it need not read all, whatever the mesh was that it was saved on."""
+    monkeypatch.setattr(checkpoint, "CHUNK", 2**13)
+    state = {"kernel": jax.device_put(jnp.ones(shape), jax.devices()[0])}
+    with checkpoint.Checkpoints(tmp_path) as kept:
+        kept.save(1, state, {}, {})
+    (file,) = (tmp_path / checkpoint.FOLDER / "1" / "state" / "array_metadatas").iterdir()
+    (told,) = json.loads(file.read_text())["array_metadatas"]
+    assert 4 * math.prod(told["array_metadata"]["chunk_shape"]) <= max(2**13, 4 * 4099)
