@@ -32,8 +32,6 @@ def run(stage: Stage, starts: Mapping[str, Any], workdir: pathlib.Path, say: Cal
         lambda starts: lanes.initial(stage, starts), out_shardings=placed, compiler_options=compiler_options()
     )
     state, frozen = init(starts)
-    best = settings["checkpoint"]["by"] or next(iter(stage.numbers), "")
-    mode = metrics.find(best.rpartition("/")[2]).better if best else "max"
     job = Job(
         stage=stage.name,
         step=lanes.step(stage),
@@ -50,7 +48,7 @@ def run(stage: Stage, starts: Mapping[str, Any], workdir: pathlib.Path, say: Cal
         save_every=settings["checkpoint"]["every"],
         dispatch=settings["dispatch"] or _dispatch(stage),
     )
-    with Checkpoints(workdir / stage.name, best, mode, settings["checkpoint"]["latest"], len(stage.lanes)) as kept:
+    with checkpoints(stage, workdir) as kept:
         if kept.steps:
             shapes = lanes.shapes(stage)[0]
             like = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, placed[0])
@@ -63,9 +61,18 @@ def run(stage: Stage, starts: Mapping[str, Any], workdir: pathlib.Path, say: Cal
             return {"step": job.steps, "kept": "last"}
         steps = [kept.best(lane) for lane in range(len(kept.ranked))]
         if None in steps:
-            raise TrainingFailed(f"stage {stage.name!r} is to keep what is best by {best}, which was never finite")
+            raise TrainingFailed(
+                f"stage {stage.name!r} is to keep what is best by {kept.metric}, which was never finite"
+            )
         stood_by = {"steps": steps} if stage.lanes else {"step": steps[0]}
-        return stood_by | {"kept": "best", "by": best}
+        return stood_by | {"kept": "best", "by": kept.metric}
+
+
+def checkpoints(stage: Stage, workdir: pathlib.Path) -> Checkpoints:
+    """The checkpoints of a stage, by the number that it is told, or finds first, to be the best by."""
+    best = stage.settings["checkpoint"]["by"] or next(iter(stage.numbers), "")
+    mode = metrics.find(best.rpartition("/")[2]).better if best else "max"
+    return Checkpoints(workdir / stage.name, best, mode, stage.settings["checkpoint"]["latest"], len(stage.lanes))
 
 
 def _dispatch(stage: Stage) -> int:

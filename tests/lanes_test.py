@@ -84,7 +84,6 @@ def test_lanes_resume_and_stream(whole, tmp_path, monkeypatch, flags):
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
-        ("--config.stages.evaluate.networks.part0.weights=stage:teachers#teacher", "was trained in 3 lanes; name one"),
         ("--config.stages.evaluate.networks.part0.weights=stage:teachers@3", "from ...@0 to ...@2"),
         ("--config.stages.teachers.sweep.seed=(0, 1)", "all have one for each lane, or set sweep.grid=True"),
         ("--config.stages.teachers.sweep.seed=(0, 1, 0.5)", "no list of whole numbers"),
@@ -153,6 +152,11 @@ def test_a_grid_has_a_lane_for_each_combination():
         ("--config.stages.distil.sweep.optimizer.weight_decay=(0.0, 0.1, 0.3)", "has 0, none, beside others"),
         ("--config.stages.distil.sweep.rate.init_value=(0.1, -0.1, 0.1)", "it is finite and 0 or more"),
         ("--config.stages.distil.sweep.terms.kd.temperature=(1.0, 0.0, 2.0)", "temperature=0.0 makes no sense"),
+        (
+            "--config.stages.teacher.sweep.seed=(0, 1)",
+            "was trained in 2 lanes; name one, from ...@0 to ...@1, or sweep as",
+        ),
+        ("--config.stages.distil.sweep.form=loop", "no form of lanes for stage 'distil', sweep.form: 'loop'"),
     ],
 )
 def test_mistakes_of_a_lane_are_told(tmp_path, capsys, flag, message):
