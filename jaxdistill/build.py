@@ -64,7 +64,7 @@ def _add(entry, known: Mapping[str, Any]) -> None:
 
 
 def stage(name: str, settings: Mapping[str, Any], *known: Any, started: Mapping[str, int] | None = None) -> Stage:
-    """Builds one stage, with its lanes where it has some; the arguments are those of `single`, and of `sweep.in_step`."""
+    """Builds one stage, with its lanes where it has some; the arguments are those of `single` and `sweep.in_step`."""
     swept = sweep.lanes(name, settings)
     lanes, paired = sweep.in_step(name, settings, len(swept), started or {})
     if not lanes:

@@ -20,6 +20,7 @@ from jaxdistill.defaults import DEFAULTS, LEAST, MEMBER
 from jaxdistill.durations import CAST, bare, other_units
 from jaxdistill.errors import UserError, check_kind, check_least, unknown
 from jaxdistill.order import in_order
+from jaxdistill.sweep import OF_ALL
 
 MERGED = ("data", "evaluate", "checkpoint", "mesh", "cache", "classifier", "merge")
 SCHEDULES = ("rate", "weight")
@@ -107,7 +108,7 @@ def open_sweep(config: ConfigDict, keys: Sequence[str]) -> None:
             return
         if key not in config:
             with config.unlocked():
-                config[key] = ConfigDict() if depth < len(keys) - 1 else False if key == "grid" else ()
+                config[key] = ConfigDict() if depth < len(keys) - 1 else OF_ALL.get(key, ())
         config = config[key]
 
 

@@ -107,7 +107,7 @@ def step(stage: Stage) -> Step:
         made = make_step(stage.networks, _terms(stage, lane), _optimizer(stage, lane), augment, accumulate)
         return made(state, frozen, batch)
 
-    every = jax.vmap(single, in_axes=(0, 0, _axes(stage), None if shared else 0))
+    every = over(stage, single, (0, 0, _axes(stage), None if shared else 0))
 
     def one(state, frozen, batch):
         state, metrics = every(jnp.arange(len(stage.lanes)), state, frozen, batch)
@@ -166,4 +166,48 @@ def abreast(stage: Stage, function: Callable) -> Callable:
     """Makes a function of a run's `(params, variables, frozen, batch)` one of all lanes' and the same batch."""
     if not stage.lanes:
         return function
-    return jax.vmap(function, in_axes=(0, 0, _axes(stage), None))
+    return over(stage, function, (0, 0, _axes(stage), None))
+
+
+def form(stage: Stage) -> str:
+    """How the lanes of a stage are computed: "vmap", "unroll" or "map".
+
+    By the sweep's `form`; "auto" unrolls on a CPU where lanes have convolution kernels of their own. Under `vmap` those
+    become one grouped convolution, which XLA computes there much more slowly than one after the other
+    (benchmarks/lanes.py measures all forms).
+    """
+    named = stage.settings["sweep"].get("form", "auto")
+    if named != "auto":
+        return named
+    state, frozen = stage.shapes
+    own = (state.params, {name: frozen[name] for name in stage.paired if name in frozen})
+    convolves = any(x.ndim >= 4 for x in jax.tree.leaves(own))
+    return "unroll" if convolves and jax.default_backend() == "cpu" else "vmap"
+
+
+def over(stage: Stage, function: Callable, axes: Sequence[Any]) -> Callable:
+    """Makes a function of one lane one of all of them, as `jax.vmap(function, in_axes=axes)`, in the stage's form."""
+    kind = form(stage)
+    if kind == "vmap":
+        return jax.vmap(function, in_axes=tuple(axes))
+
+    def split(arguments, pick):
+        """The lane's own of each argument; `None` stands for what they share."""
+        return [_picked_by(axis, argument, pick) for axis, argument in zip(axes, arguments, strict=True)]
+
+    def unrolled(*arguments):
+        lanes = range(len(stage.lanes))
+        each = [function(*split(arguments, lambda x, lane=lane: x[lane])) for lane in lanes]
+        return jax.tree.map(lambda *x: jnp.stack(x), *each)
+
+    def mapped(*arguments):
+        lanes = jnp.arange(len(stage.lanes))
+        return jax.lax.map(lambda lane: function(*split(arguments, lambda x: x[lane])), lanes)
+
+    return unrolled if kind == "unroll" else mapped
+
+
+def _picked_by(axes: Any, tree: Any, pick: Callable) -> Any:
+    if isinstance(axes, Mapping):
+        return {name: _picked_by(axes[name], part, pick) for name, part in tree.items()}
+    return tree if axes is None else jax.tree.map(pick, tree)

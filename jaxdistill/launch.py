@@ -1,4 +1,4 @@
-"""python -m jaxdistill.launch --config FILE.py[:MODE] --workdir DIR [--plan] [--config.KEY=VALUE ...]
+"""python -m jaxdistill.launch --config FILE.py[:MODE] --workdir DIR [--plan] [--lane N --from DIR] [--config.KEY=V ...]
 
     --config    a config file, or one of those that come with the package (configs/digits/kd.py); MODE is given
                 to its get_config, `:smoke` is a few steps of the same path
@@ -6,6 +6,8 @@
     --plan      print what would be done (networks, shapes, parameters, FLOPs, memory), compile, do not train
     --profile[=STEPS]   record some early steps (5) of every stage that trains, for TensorBoard and Perfetto
     --devices=N with --plan: as it would be on N devices, which this machine need not have
+    --lane      with --from: the run of one lane alone. What the swept run in the folder --from has of that lane is
+                taken over into --workdir, and goes on from there; give --config as that run was given it
     --config.terms.kd.temperature=2   set any key of the config
 
 On several hosts, start the same command on each with --distributed (TPU pods, SLURM, MPI: found in the
@@ -65,6 +67,7 @@ def _main(argv: list[str]) -> None:
 
     from jaxdistill import pipeline, plan, report, table
 
+    config = _lane(config, values, workdir)
     plain = config.to_dict()
     if values["plan"].value:
         plan.show(plain, workdir or pathlib.Path())
@@ -89,6 +92,21 @@ def _imagine(devices: int, plan: bool) -> None:
 
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", devices)
+
+
+def _lane(config, values, workdir: pathlib.Path | None):
+    """The config of the lane that is asked for, and its workdir, made of that of all lanes."""
+    lane, old = values["lane"].value, _folder(values["from"].value)
+    if lane is None and old is None:
+        return config
+    if lane is None or old is None:
+        raise UserError("--lane and --from belong together: --lane=3 --from=runs/SWEPT --workdir=runs/NEW")
+    from jaxdistill import splitting
+
+    own = splitting.single(config, lane, old)
+    if workdir is not None and not values["plan"].value:
+        splitting.split(config, own, lane, old, workdir)
+    return own
 
 
 def _folder(name: str) -> pathlib.Path | None:
@@ -142,6 +160,8 @@ def parse(argv: list[str]):
     flags.DEFINE_bool("plan", False, "print what would be done", flag_values=values)
     flags.DEFINE_integer("profile", 0, "how many early steps are recorded", lower_bound=0, flag_values=values)
     flags.DEFINE_integer("devices", 0, "plan for so many devices", flag_values=values)
+    flags.DEFINE_integer("lane", None, "the run of this lane alone", flag_values=values)
+    flags.DEFINE_string("from", "", "the workdir of all lanes", flag_values=values)
     flags.DEFINE_bool(
         "distributed", False, "join the other processes that the environment tells of", flag_values=values
     )

@@ -3,7 +3,7 @@
     sweep = dict(seed=(0, 1, 2, 3), terms=dict(kd=dict(temperature=(1.0, 2.0, 4.0, 8.0))))
 
 are four lanes, one for each place of the lists: each is the run that its own settings would be. With `grid=True` there
-is a lane for each combination, the last list's values changing fastest.
+is a lane for each combination, the last list's values changing fastest. `form` is how they are computed (`lanes.form`).
 
 A stage whose networks start from a stage of as many lanes takes each lane's from the lane of the same number. An
 evaluation has the lanes of what it reads; a `sweep` of its own, as it inherits one, says nothing.
@@ -14,14 +14,15 @@ import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from jaxdistill.errors import UserError, check_kind, unknown
+from jaxdistill.errors import UserError, check_kind, check_names, unknown
 
 WHOLE = ("seed", "data.partition.part")
 NUMBERS = ("rate", "optimizer", "terms")
 """What lanes may differ in: these whole numbers, and any number of these sections that may be a fraction."""
 
-OF_ALL = ("grid",)
-"""Keys of a `sweep` that are no list."""
+FORMS = ("auto", "vmap", "unroll", "map")
+OF_ALL = {"grid": False, "form": "auto"}
+"""Keys of a `sweep` that are no list, with their defaults."""
 
 
 def lanes(stage: str, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -35,7 +36,9 @@ def lanes(stage: str, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     lists = dict(listed(settings["sweep"]))
     for name, values in lists.items():
         _check(stage, name, values)
-    check_kind(f"stage {stage!r}: sweep.grid", settings["sweep"].get("grid", False), False)
+    for key, default in OF_ALL.items():
+        check_kind(f"stage {stage!r}: sweep.{key}", settings["sweep"].get(key, default), default)
+    check_names(f"form of lanes for stage {stage!r}, sweep.form", [settings["sweep"].get("form", "auto")], FORMS)
     lengths = {name: len(values) for name, values in lists.items()}
     if 0 in lengths.values() or (len(set(lengths.values())) > 1 and not settings["sweep"].get("grid", False)):
         raise UserError(
@@ -43,8 +46,8 @@ def lanes(stage: str, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
         )
     if lists and settings["kind"] != "train":
         raise UserError(
-            f"stage {stage!r} of kind {settings['kind']!r} has a sweep; only training is done in lanes. Set its sweep={{}},"
-            " or name the sweep in the stages that train"
+            f"stage {stage!r} of kind {settings['kind']!r} has a sweep; only training is done in lanes. Set its"
+            " sweep={}, or name the sweep in the stages that train"
         )
     return [_lane(stage, settings, values) for values in differences(settings["sweep"])]
 

@@ -40,8 +40,6 @@ def run(
     placed = lanes.placed(stage)
     # A frozen network is there once: as it was read, where it stays.
     frozen = {name: stage.networks[name].place(known)[2] for name, known in starts(stage.shapes[1]).items()}
-    best = settings["checkpoint"]["by"] or next(iter(stage.numbers), "")
-    mode = stage.metrics()[best.rpartition("/")[2]].better if best in stage.numbers else "max"
     job = Job(
         stage=stage.name,
         step=lanes.step(stage),
@@ -62,7 +60,7 @@ def run(
         profile=profile,
         say=say,
     )
-    with Checkpoints(workdir / stage.name, best, mode, settings["checkpoint"]["latest"], len(stage.lanes)) as kept:
+    with checkpoints(stage, workdir) as kept:
         if kept.steps:
             state = kept.restore(kept.steps[-1], sharding.structs(lanes.shapes(stage)[0], placed[0]))
             say(f"stage {stage.name}: resumes at step {kept.steps[-1]} of {job.steps}")
@@ -75,9 +73,18 @@ def run(
             return {"step": job.steps, "kept": "last"}
         steps = [kept.best(lane) for lane in range(len(kept.ranked))]
         if None in steps:
-            raise TrainingFailed(f"stage {stage.name!r} is to keep what is best by {best}, which was never finite")
+            raise TrainingFailed(
+                f"stage {stage.name!r} is to keep what is best by {kept.metric}, which was never finite"
+            )
         stood_by = {"steps": steps} if stage.lanes else {"step": steps[0]}
-        return stood_by | {"kept": "best", "by": best}
+        return stood_by | {"kept": "best", "by": kept.metric}
+
+
+def checkpoints(stage: Stage, workdir: pathlib.Path) -> Checkpoints:
+    """The checkpoints of a stage, by the number that it is told, or finds first, to be the best by."""
+    best = stage.settings["checkpoint"]["by"] or next(iter(stage.numbers), "")
+    mode = stage.metrics()[best.rpartition("/")[2]].better if best in stage.numbers else "max"
+    return Checkpoints(workdir / stage.name, best, mode, stage.settings["checkpoint"]["latest"], len(stage.lanes))
 
 
 def _born(stage: Stage, starts: Callable, frozen: Mapping[str, Any]) -> State:

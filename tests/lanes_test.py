@@ -3,12 +3,14 @@
 import pathlib
 import signal
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import runs
+from jaxdistill import build, lanes, pipeline, sweep
 from jaxdistill import config as configs
-from jaxdistill import lanes, pipeline, sweep
 from jaxdistill.errors import UserError
 from jaxdistill.train.stop import Stop
 from runs import launched
@@ -84,7 +86,6 @@ def test_lanes_resume_and_stream(whole, tmp_path, monkeypatch, flags):
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
-        ("--config.stages.evaluate.networks.part0.weights=stage:teachers#teacher", "was trained in 3 lanes; name one"),
         ("--config.stages.evaluate.networks.part0.weights=stage:teachers@3", "from ...@0 to ...@2"),
         ("--config.stages.teachers.sweep.seed=(0, 1)", "all have one for each lane, or set sweep.grid=True"),
         ("--config.stages.teachers.sweep.seed=(0, 1, 0.5)", "no list of whole numbers"),
@@ -153,6 +154,11 @@ def test_a_grid_has_a_lane_for_each_combination():
         ("--config.stages.distil.sweep.optimizer.weight_decay=(0.0, 0.1, 0.3)", "has 0, none, beside others"),
         ("--config.stages.distil.sweep.rate.init_value=(0.1, -0.1, 0.1)", "it is finite and 0 or more"),
         ("--config.stages.distil.sweep.terms.kd.temperature=(1.0, 0.0, 2.0)", "temperature=0.0 makes no sense"),
+        (
+            "--config.stages.teacher.sweep.seed=(0, 1)",
+            "was trained in 2 lanes; name one, from ...@0 to ...@1, or sweep as",
+        ),
+        ("--config.stages.distil.sweep.form=loop", "no form of lanes for stage 'distil', sweep.form 'loop'"),
     ],
 )
 def test_mistakes_of_a_lane_are_told(tmp_path, capsys, flag, message):
@@ -172,3 +178,29 @@ def test_lanes_differ_in_fractions_alone():
     whole["stages"]["distil"]["sweep"] = {"terms": {"dk": {"temperature": (1.0, 2.0)}}}
     with pytest.raises(UserError, match=r"no section of stage 'distil' to sweep in: 'terms.dk'"):
         pipeline.prepare(whole, pathlib.Path())
+
+
+@pytest.mark.parametrize("form", ["unroll", "map"])
+@pytest.mark.parametrize("mode", ["", pytest.param("conv", marks=pytest.mark.slow)])
+def test_forms_give_the_same_numbers(form, mode):
+    whole = configs.read(f"{PARTS}:{mode}").to_dict()
+    settings = configs.stages(whole)["teachers"] | {"batch": 8}
+
+    def found(kind):
+        stage = build.stage("teachers", settings | {"sweep": settings["sweep"] | {"form": kind}})
+        assert lanes.form(stage) == kind
+        state, frozen = jax.jit(lambda: lanes.initial(stage, {}))()
+        batch = jax.tree.map(lambda x: jnp.ones((3, *x.shape), x.dtype), stage.raw)
+        batch["label"] = batch["index"] = jnp.arange(24, dtype=jnp.int32).reshape(3, 8) % 10
+        state, said = jax.jit(lanes.step(stage))(state, frozen, batch)
+        return state.params, said
+
+    for one, other in zip(*(jax.tree.leaves(found(kind)) for kind in ("vmap", form)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_lanes_with_convolutions_are_unrolled_on_a_cpu():
+    whole = configs.read(f"{PARTS}:conv").to_dict()
+    stages = pipeline.prepare(whole, pathlib.Path())
+    assert lanes.form(stages["teachers"]) == "unroll"
+    assert lanes.form(pipeline.prepare(configs.read(SWEPT).to_dict(), pathlib.Path())["distil"]) == "vmap"
