@@ -180,9 +180,8 @@ def train(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None], profi
 
 def evaluate(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None]) -> dict[str, Any]:
     """Measures finished networks on a split and writes the results of the run."""
-    measure, batches = training.evaluator(stage)
     known = starts(stage, workdir)
-    found = measure({}, {}, known, batches())
+    found = training.evaluator(stage)({}, {}, known)
     looked = None
     if stage.settings["evaluate"]["saliency"]:
         looked = saliency.find(stage, known, found.index[disagreements(stage, found)])

@@ -199,8 +199,12 @@ class Stage:
     @functools.cached_property
     def resident(self) -> bool:
         """Whether the whole of what it trains on, and what is cached of it, are held on the device."""
-        cached = [cache.header.split_bytes("train") for cache in self.caches.values() if "train" in cache.header.splits]
-        images = len(self.train.whole) * math.prod(self.dataset.shape)
+        return self.is_held("train")
+
+    def is_held(self, role: str) -> bool:
+        """Whether a split, and what is cached of it, are held on the device."""
+        cached = [cache.header.split_bytes(role) for cache in self.caches.values() if role in cache.header.splits]
+        images = len(self.whole(role)) * math.prod(self.dataset.shape)
         return section.is_resident(self.settings["data"], images + sum(cached))
 
     def loader(self):

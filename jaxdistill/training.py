@@ -11,7 +11,7 @@ from jaxdistill import lanes, metrics
 from jaxdistill.errors import TrainingFailed
 from jaxdistill.stage import Stage
 from jaxdistill.train.checkpoint import Checkpoints
-from jaxdistill.train.evaluate import Evaluator
+from jaxdistill.train.evaluate import Evaluation, Evaluator
 from jaxdistill.train.feeding import AHEAD
 from jaxdistill.train.init import compiler_options
 from jaxdistill.train.loop import Job, fit
@@ -79,19 +79,28 @@ def _dispatch(stage: Stage) -> int:
     return 1 if jax.default_backend() == "cpu" or not stage.resident else 32
 
 
-def evaluator(stage: Stage) -> tuple[Evaluator, Callable]:
-    """What measures a stage's networks, and what makes the batches of its split."""
+def evaluator(stage: Stage) -> Callable[[Any, Any, Any], Evaluation]:
+    """What measures a stage's networks, `(params, variables, frozen) -> Evaluation`, on its split."""
     measure = Evaluator(
         stage.networks, stage.measured, stage.metrics(), stage.reference, stage.prepare, stage.mesh, stage.pairs
     )
-    return measure, lambda: stage.once(stage.settings["evaluate"]["split"])
+    split = stage.settings["evaluate"]["split"]
+    if not stage.is_held(split):
+        return lambda *known: measure(*known, stage.once(split))
+    held = []
+
+    def of_held(*known):
+        held[:] = held or measure.hold(*known, stage.once(split))
+        return measure.held(*known, held)
+
+    return of_held
 
 
 def _evaluation(stage: Stage, frozen: Any) -> Callable:
-    measure, batches = evaluator(stage)
+    measure = evaluator(stage)
 
     def one(params, variables) -> dict[str, float]:
-        found = measure(params, variables, frozen, batches())
+        found = measure(params, variables, frozen)
         return {
             f"{name}/{metric}": value
             for name, values in found.values.items()
