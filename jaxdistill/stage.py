@@ -209,7 +209,8 @@ class Stage:
 
     def loader(self):
         """The loader of the training split: resident where asked or where it fits, else streamed."""
-        kind = loader.Resident.of if self.resident else loader.Streamed
+        reading = {key: self.settings["data"][key] for key in ("threads", "ahead")}
+        kind = loader.Resident.of if self.resident else functools.partial(loader.Streamed, **reading)
         return kind(
             self.train,
             seed=self.data_seed,
