@@ -216,10 +216,9 @@ def train(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None], profi
 
 def evaluate(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None]) -> dict[str, Any]:
     """Measures finished networks on a split and writes the results of the run."""
-    measure, batches = training.evaluator(stage)
     known = starts(stage, workdir)
-    each = measure({}, {}, known, batches())
-    each = each if stage.lanes else [each]
+    found = training.evaluator(stage)({}, {}, known)
+    each = found if stage.lanes else [found]
     looked = None
     if stage.saliency:
         looked = saliency.find(stage, lanes.first(stage, known), each[0].index[disagreements(stage, each[0])])

@@ -228,14 +228,18 @@ class Stage:
     @functools.cached_property
     def resident(self) -> bool:
         """Whether the whole of what it trains on, and what is cached of it, are held on the device."""
-        cached = [cache.header.split_bytes("train") for cache in self.caches.values() if "train" in cache.header.splits]
-        return section.is_resident(
-            self.settings["data"], len(self.train.whole) * self.dataset.example_bytes + sum(cached)
-        )
+        return self.is_held("train")
+
+    def is_held(self, role: str) -> bool:
+        """Whether a split, and what is cached of it, are held on the device."""
+        cached = [cache.header.split_bytes(role) for cache in self.caches.values() if role in cache.header.splits]
+        examples = len(self.whole(role)) * self.dataset.example_bytes
+        return section.is_resident(self.settings["data"], examples + sum(cached))
 
     def loader(self):
         """The loader of the training split: resident where asked or where it fits, else streamed."""
-        kind = loader.Resident.of if self.resident else loader.Streamed
+        reading = {key: self.settings["data"][key] for key in ("threads", "ahead")}
+        kind = loader.Resident.of if self.resident else functools.partial(loader.Streamed, **reading)
         return kind(
             self.train,
             seed=self.data_seed,

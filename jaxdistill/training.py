@@ -102,8 +102,8 @@ def _dispatch(stage: Stage) -> int:
     return 1 if jax.default_backend() == "cpu" or not stage.resident else 32
 
 
-def evaluator(stage: Stage) -> tuple[Evaluator, Callable]:
-    """What measures a stage's networks, and what makes the batches of its split."""
+def evaluator(stage: Stage) -> Callable[[Any, Any, Any], Evaluation]:
+    """What measures a stage's networks, `(params, variables, frozen) -> Evaluation`, on its split."""
     measure = Evaluator(
         stage.networks,
         stage.measured,
@@ -115,11 +115,20 @@ def evaluator(stage: Stage) -> tuple[Evaluator, Callable]:
         len(stage.lanes),
         lambda measure: lanes.abreast(stage, measure),
     )
-    return measure, lambda: stage.once(stage.settings["evaluate"]["split"])
+    split = stage.settings["evaluate"]["split"]
+    if not stage.is_held(split):
+        return lambda *known: measure(*known, stage.once(split))
+    held = []
+
+    def of_held(*known):
+        held[:] = held or measure.hold(*known, stage.once(split))
+        return measure.held(*known, held)
+
+    return of_held
 
 
 def _evaluation(stage: Stage, frozen: Any) -> Callable:
-    measure, batches = evaluator(stage)
+    measure = evaluator(stage)
 
     def numbers(found: Evaluation) -> dict[str, float]:
         return {
@@ -130,7 +139,7 @@ def _evaluation(stage: Stage, frozen: Any) -> Callable:
         }
 
     def evaluate(state) -> dict[str, Any]:
-        found = measure(state.params, state.variables, frozen, batches())
+        found = measure(state.params, state.variables, frozen)
         told = lanes.told([numbers(one) for one in found]) if stage.lanes else numbers(found)
         return {"split": stage.settings["evaluate"]["split"]} | told
 

@@ -24,8 +24,7 @@ def stage():
 def workdir(stage, tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
     known = jax.jit(stage.initial)()[1]
-    measure, batches = training.evaluator(stage)
-    found = measure({}, {}, known, batches())
+    found = training.evaluator(stage)({}, {}, known)
     looked = saliency.find(stage, known, found.index[results.disagreements(stage, found)])
     results.write_results(folder, stage, found, looked)
     return folder

@@ -111,7 +111,10 @@ class Resident:
 
 @dataclasses.dataclass(frozen=True)
 class Streamed:
-    """A split read as it is used, through Grain's threads, `ahead` batches in advance."""
+    """A split read as it is used, by Grain's threads, `ahead` batches in advance.
+
+    Decoders work outside of Python's lock: more processes in the place of threads were slower (benchmarks/data.py).
+    """
 
     split: Split
     seed: int
@@ -140,7 +143,8 @@ class Streamed:
             return
         import grain
 
-        options = grain.ReadOptions(num_threads=self.threads, prefetch_buffer_size=self.ahead)
+        ahead = max(self.ahead, self.threads)  # a thread reads a batch
+        options = grain.ReadOptions(num_threads=self.threads, prefetch_buffer_size=ahead)
         yield from grain.MapDataset.source(self)[start:stop].to_iter_dataset(options)
 
     @staticmethod

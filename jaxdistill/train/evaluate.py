@@ -1,8 +1,8 @@
 """Evaluation: every example of a split once, networks in inference mode, metrics as sums that add up."""
 
 import dataclasses
-import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -51,6 +51,10 @@ def closure(networks: Mapping[str, Source], names: Sequence[str]) -> dict[str, S
     for name in wanted:
         wanted += [other for other in networks[name].needs if other not in wanted]
     return in_order({name: network for name, network in networks.items() if name in wanted})
+
+
+AT_ONCE = 64 << 20
+"""Bytes that one dispatch may find, of a split that is held on the devices."""
 
 
 class Evaluator:
@@ -107,23 +111,45 @@ class Evaluator:
             sums, said = abreast(measure)(params, variables, frozen, batch)
             return sums, said, {key: batch[key] for key in ("label", "index", "mask")}
 
-        self._measure = jax.jit(named, out_shardings=sharding.replicated(mesh))
+        def each(params, variables, frozen, batches):
+            return jax.lax.map(lambda batch: named(params, variables, frozen, batch), batches)
+
+        self._one, self._measure = named, jax.jit(each, out_shardings=sharding.replicated(mesh))
 
     def __call__(self, params, variables, frozen, batches: Iterator[Mapping[str, np.ndarray]]):
-        """Returns the `Evaluation` of one pass, in lanes a list of them."""
+        """Measures batches that are read as they are used."""
+        pieces = ({key: x[None] for key, x in batch.items()} for batch in batches)
+        return self.held(params, variables, frozen, (sharding.put(self.mesh, piece, leading=1) for piece in pieces))
+
+    def hold(self, params, variables, frozen, batches: Iterator[Mapping[str, np.ndarray]]) -> list[Any]:
+        """Puts a split on the devices, `[batches, batch, ...]`, to be measured by `held` in one dispatch.
+
+        Where what is found in all batches would be larger than `AT_ONCE`, it is several pieces of one length, the last
+        filled up with batches that are masked.
+        """
+        parts = [*batches]
+        said = jax.eval_shape(self._one, params, variables, frozen, parts[0])
+        size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(said))
+        pieces = math.ceil(len(parts) / max(1, AT_ONCE // size))
+        length = math.ceil(len(parts) / pieces)
+        empty = parts[-1] | {"mask": np.zeros_like(parts[-1]["mask"])}
+        parts += [empty] * (-len(parts) % length)
+        runs = [parts[start : start + length] for start in range(0, len(parts), length)]
+        stacked = ({key: np.stack([part[key] for part in run]) for key in empty} for run in runs)
+        return [sharding.put(self.mesh, piece, leading=1) for piece in stacked]
+
+    def held(self, params, variables, frozen, pieces: Iterable[Any]):
+        """Measures pieces of a split that are on the devices, a dispatch for each.
+
+        Returns the `Evaluation` of one pass, in lanes a list of them.
+        """
         total, rows = None, []
-        pending = None
-        for batch in itertools.chain(batches, [None]):
-            done = pending
-            pending = (
-                self._measure(params, variables, frozen, sharding.put(self.mesh, batch)) if batch is not None else None
-            )
-            if done is None:
-                continue
-            sums, said, about = jax.device_get(done)
-            sums = jax.tree.map(lambda x: np.asarray(x, np.float64), sums)
+        for found in _one_late(self._measure(params, variables, frozen, piece) for piece in pieces):
+            sums, said, about = jax.device_get(found)
+            sums = jax.tree.map(lambda x: np.asarray(x, np.float64).sum(0), sums)
             total = sums if total is None else jax.tree.map(np.add, total, sums)
             kept = about["mask"] > 0
+            said = jax.tree.map(lambda x: np.moveaxis(x, 0, -2), said)  # lanes before batches
             rows.append(jax.tree.map(lambda x, kept=kept: x[..., kept], (said, about["label"], about["index"])))
         said, label, index = jax.tree.map(lambda *parts: np.concatenate(parts, -1), *rows)
         if not self.lanes:
@@ -138,3 +164,12 @@ class Evaluator:
         )
         values = {name: found | compared.get((name, self.reference), {}) for name, found in values.items()}
         return Evaluation(values, {pair: compared[pair] for pair in self.pairs}, said, label, index)
+
+
+def _one_late(found: Iterator[Any]) -> Iterator[Any]:
+    """Yields each when the next is under way, so that the device never waits for the host."""
+    before = next(found)
+    for one in found:
+        yield before
+        before = one
+    yield before

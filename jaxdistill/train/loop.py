@@ -218,8 +218,8 @@ class Watch:
         if self.speed.starved():
             self.bar.say(
                 f"stage {self.job.stage}: {self.speed.share():.0%} of the time is spent waiting for data; hold it on"
-                " the device (data.resident=yes), read with more threads or processes (data.threads, data.workers), or"
-                " prepare images that are smaller or not compressed"
+                " the device (data.resident=yes), read with more threads (data.threads), or prepare images that are"
+                " smaller or not compressed"
             )
 
     def _check(self, first: int, fetched: Mapping[str, np.ndarray]) -> None:

@@ -9,6 +9,7 @@ from jaxdistill import metrics
 from jaxdistill.data import loader, sources
 from jaxdistill.errors import UserError
 from jaxdistill.networks import Ensemble, Frozen, in_order
+from jaxdistill.train import evaluate as evaluate_module
 from jaxdistill.train import sharding
 from jaxdistill.train.evaluate import Evaluator, closure
 
@@ -33,13 +34,19 @@ def variables():
     return {name: NETWORKS[name].module.init(jax.random.key(i), x) for i, name in enumerate(("teacher", "student"))}
 
 
-def evaluate(batch, devices=1, reference="teacher", pairs=()):
+def evaluate(batch, devices=1, reference="teacher", pairs=(), pieces=""):
+    """Measures batch by batch; or a split that is held, in "one" piece or in "some"."""
     mesh = sharding.make_mesh({"data": devices}, jax.devices()[:devices])
     found = {name: metrics.find(name) for name in NAMES}
     names = ["teacher", "student", "both"]
     measure = Evaluator(NETWORKS, names, found, reference, lambda batch: batch, mesh, pairs)
     known = jax.device_put(variables(), sharding.replicated(mesh))
-    return measure({}, {}, known, loader.once(split(), batch, toys.CLASSES))
+    batches = loader.once(split(), batch, toys.CLASSES)
+    if not pieces:
+        return measure({}, {}, known, batches)
+    held = measure.hold({}, {}, known, batches)
+    assert (len(held) == 1) == (pieces == "one")
+    return measure.held({}, {}, known, held)
 
 
 def test_by_hand():
@@ -63,6 +70,21 @@ def test_any_batch_on_any_mesh(batch, devices):
             np.testing.assert_allclose(found.values[name][metric], value, rtol=1e-5, err_msg=f"{name} {metric}")
         np.testing.assert_array_equal(found.predictions[name][0], expected.predictions[name][0])
     np.testing.assert_array_equal(found.index, np.arange(ROWS))
+
+
+@pytest.mark.parametrize(("batch", "devices", "pieces"), [(8, 8, "one"), (20, 1, "one"), (8, 1, "some")])
+def test_a_split_that_is_held_is_measured_in_one_dispatch(batch, devices, pieces, monkeypatch):
+    """Or in some, where what is found takes much room; here the second one is filled up."""
+    monkeypatch.setattr(evaluate_module, "AT_ONCE", {"one": evaluate_module.AT_ONCE, "some": 2500}[pieces])
+    expected, found = evaluate(ROWS), evaluate(batch, devices, pairs=[("student", "both")], pieces=pieces)
+    for name, values in expected.values.items():
+        for metric, value in values.items():
+            np.testing.assert_allclose(found.values[name][metric], value, rtol=1e-5, err_msg=f"{name} {metric}")
+        for ours, theirs in zip(found.predictions[name], expected.predictions[name], strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+    assert [*found.pairs] == [("student", "both")]
+    np.testing.assert_array_equal(found.index, np.arange(ROWS))
+    np.testing.assert_array_equal(found.label, expected.label)
 
 
 def test_pairs_are_compared_beside_the_reference_in_the_same_pass():
