@@ -72,6 +72,7 @@ class Encoder(nn.Module):
     dtype: Any = jnp.float32
 
     reads = ("tokens", "token_mask", "segment")
+    bidirectional = True
 
     def __post_init__(self):
         if self.predicts not in ("class", "token"):
