@@ -56,6 +56,12 @@ def _check_term(stage: Stage, name: str, term: Term) -> None:
     what, method = f"term {name!r}: method {type(term.method).__name__}", term.method
     for network in filter(None, (term.student, term.teacher)):
         of_tokens = stage.ranks(network) > 1
+        module = getattr(stage.networks[network], "module", None)
+        if isinstance(method, NextToken) and not method.needs_teacher and getattr(module, "bidirectional", False):
+            raise UserError(
+                f"{what} asks for the next token, and network {network!r}, of {type(module).__name__}, reads it before"
+                " it answers; take a decoder"
+            )
         if isinstance(method, NextToken) and not of_tokens:
             raise UserError(
                 f"{what} compares next tokens, and network {network!r} says one class of each text; take cross_entropy,"

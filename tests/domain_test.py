@@ -46,6 +46,10 @@ OF_TEXTS = [
         {"terms__kd": dict(method="cross_entropy", teacher="")},
         "'arithmetic' has none, but for its next tokens; take next",
     ),
+    (
+        {"networks__student": dict(source="trained", model="encoder", predicts="token", vocabulary=256, layers=1)},
+        "asks for the next token, and network 'student', of Encoder, reads it before it answers; take a decoder",
+    ),
     ({"terms__kd": dict(method="sobolev")}, "method Sobolev compares what is said of an example"),
     ({"evaluate__metrics": ("ece",)}, "no metric of next bytes 'ece'; there are"),
     ({"data__labels": 3}, "data.labels goes by labels, and the training split has examples without"),

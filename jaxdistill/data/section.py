@@ -43,7 +43,7 @@ def _check_options(data: Mapping[str, Any], dataset: Dataset) -> None:
             raise UserError(f"data.length={data['length']} is of texts, and {data['name']!r} has images; leave it out")
         return
     for key, nothing in OF_IMAGES.items():
-        if data[key] != nothing and tuple(np.atleast_1d(data[key])) != nothing:
+        if data[key] and data[key] != nothing:
             raise UserError(f"data.{key}={data[key]!r} is of images, and {data['name']!r} has texts; leave it out")
     if data["mix"]:
         raise UserError(f"data.mix mixes sets of images, and {data['name']!r} has texts; leave it out")

@@ -72,6 +72,7 @@ class Encoder(nn.Module):
 
     reads = ("tokens", "token_mask", "segment")
     axes = transformer.AXES
+    bidirectional = True
 
     def __post_init__(self):
         if self.predicts not in ("class", "token"):
