@@ -154,7 +154,8 @@ def main() -> None:
         for batch in given.batch:
             title, rows = measured(given, batch, pathlib.Path(folder), peak)
             tables[title] = rows
-    timing.write(given.write, tables, **{"matrix products, GFLOP/s": round(peak / 1e9)})
+            # After each: what follows may be cut off.
+            timing.write(given.write, tables, **{"matrix products, GFLOP/s": round(peak / 1e9)})
 
 
 if __name__ == "__main__":
