@@ -48,7 +48,7 @@ def test_the_plan_tells_what_is_large_and_whole():
     built = stage(
         "--config.networks.teacher.widths=(4099,)", *MESHES["fsdp"], "--config.networks.teacher.sharding=whole"
     )
-    assert plan.whole(built) == ["frozen/teacher/params/Dense_0/kernel (64, 4099), 1.001 MiB"]
+    assert plan.whole(built) == ["frozen/teacher/params/dense1/kernel (64, 4099), 1.001 MiB"]
 
 
 @pytest.mark.slow
@@ -70,7 +70,7 @@ def test_a_teacher_in_the_hosts_memory_says_the_same(tmp_path, monkeypatch):
         for key, value in one.items():
             if isinstance(value, float):
                 np.testing.assert_allclose(two[key], value, rtol=1e-4, err_msg=f"{one['stage']} {one['step']} {key}")
-    kernel = seen["teacher"]["params"]["Dense_0"]["kernel"]
+    kernel = seen["teacher"]["params"]["dense1"]["kernel"]
     assert kernel.sharding.spec == P("fsdp", None)
     assert kernel.sharding.memory_kind == rules.HOST
     assert {shard.data.shape for shard in kernel.addressable_shards} == {(8, 24)}
