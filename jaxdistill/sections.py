@@ -1,6 +1,7 @@
 """The sections of the report about each network by itself: each takes what was read and returns HTML."""
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
@@ -16,6 +17,8 @@ def summary(rows: Rows, evaluation: Mapping[str, Any]) -> str:
     on = ""
     if "examples" in evaluation:
         on = f" on {evaluation['examples']:,} examples of the {evaluation.get('split', 'test')} split"
+    if evaluation.get("lanes"):
+        on += f" in the mean of {evaluation['lanes']} lanes"
     rated = [row for row in rows if math.isfinite(row.get("accuracy") or math.nan)]
     reference = next((row for row in rated if row["network"] == evaluation.get("reference")), None)
     students = [row for row in rated if row is not reference]
@@ -88,7 +91,8 @@ def series(lines: Sequence[Mapping[str, Any]], shown: Callable[[str], str | None
 
 
 def accuracy(key: str) -> str | None:
-    return key.removesuffix("/accuracy") if key.endswith("/accuracy") else None
+    of_a_lane = re.match(r"\d+/.*/", key)
+    return key.removesuffix("/accuracy") if key.endswith("/accuracy") and not of_a_lane else None
 
 
 def watched(lines: Sequence[Mapping[str, Any]]) -> tuple[str, Sequence[Mapping[str, Any]]]:
