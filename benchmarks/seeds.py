@@ -2,8 +2,10 @@
 
     python benchmarks/seeds.py --config configs/digits/kd.py --seeds 5 --workdir runs/seeds [--config.KEY=VALUE ...]
 
-Every run is the ordinary command in a process of its own, in `WORKDIR/seed0` and so on; one that is done is not
-run again. The spread is the standard deviation over seeds (n - 1), the numbers those of the last row of each run.
+All seeds are lanes of one run, the ordinary command with `--config.sweep.seed=(0, 1, ...)`: every stage trains all of
+them in one program, a student with the teacher of its own seed. With `--separate` each is a run in a process of its
+own, in `WORKDIR/seed0` and so on, which gives the same but for rounding. What is done is not run again. The spread is
+the standard deviation over seeds (n - 1).
 """
 
 import argparse
@@ -16,10 +18,19 @@ import sys
 
 def run(config: str, seed: int, workdir: pathlib.Path, more: list[str]) -> list[dict]:
     """Runs one seed and returns its rows."""
-    folder = workdir / f"seed{seed}"
-    words = [sys.executable, "-m", "jaxdistill.launch", "--config", config, "--workdir", str(folder)]
-    subprocess.run([*words, f"--config.seed={seed}", *more], check=True)
-    return json.loads((folder / "results.json").read_text())
+    return _launched(config, workdir / f"seed{seed}", [f"--config.seed={seed}", *more], "results.json")
+
+
+def together(config: str, seeds: int, workdir: pathlib.Path, more: list[str]) -> list[list[dict]]:
+    """Runs all seeds as lanes of one run and returns the rows of each."""
+    rows = _launched(config, workdir, [f"--config.sweep.seed={tuple(range(seeds))}", *more], "lanes.json")
+    return [[row for row in rows if row["lane"] == lane] for lane in range(seeds)]
+
+
+def _launched(config: str, workdir: pathlib.Path, flags: list[str], result: str) -> list[dict]:
+    words = [sys.executable, "-m", "jaxdistill.launch", "--config", config, "--workdir", str(workdir)]
+    subprocess.run([*words, *flags], check=True)
+    return json.loads((workdir / result).read_text())
 
 
 def table(runs: list[list[dict]], metrics: list[str]) -> str:
@@ -44,8 +55,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--workdir", type=pathlib.Path, required=True)
     parser.add_argument("--metrics", nargs="+", default=["accuracy", "nll", "ece", "agreement"])
+    parser.add_argument("--separate", action="store_true", help="a run of its own for each seed")
     given, more = parser.parse_known_args()
-    runs = [run(given.config, seed, given.workdir, more) for seed in range(given.seeds)]
+    if given.separate:
+        runs = [run(given.config, seed, given.workdir, more) for seed in range(given.seeds)]
+    else:
+        runs = together(given.config, given.seeds, given.workdir, more)
     print(f"\n{given.config}, {given.seeds} seeds, mean ± standard deviation\n\n{table(runs, given.metrics)}")
 
 

@@ -18,7 +18,15 @@ from jaxdistill.errors import UserError
 PACKAGES = ("jaxdistill", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
 
 
-OURS = ("config.json", "metrics.jsonl", "results.json", "evaluation.json", "predictions.npz", "report.html")
+OURS = (
+    "config.json",
+    "metrics.jsonl",
+    "results.json",
+    "lanes.json",
+    "evaluation.json",
+    "predictions.npz",
+    "report.html",
+)
 """Files of a run; a folder that has some and no `config.json` is somebody else's."""
 
 

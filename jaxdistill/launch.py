@@ -78,7 +78,8 @@ def _main(argv: list[str]) -> None:
     if jax.process_index() == 0:
         if (workdir / "results.json").exists():  # a config may train and leave the evaluating to another
             report.write(workdir)
-            print(f"\n{table.plain(report.read_results(workdir))}\n")
+            lanes = report.read_lanes(workdir)
+            print(f"\n{table.plain(table.over_lanes(lanes) if lanes else report.read_results(workdir))}\n")
         _tell(workdir)
 
 
@@ -123,6 +124,7 @@ def _tell(workdir: pathlib.Path) -> None:
         "report.html": "the report; open it in a browser",
         "accuracy.svg": "accuracy of every stage while it trained",
         "results.json": "the table above",
+        "lanes.json": "the same of every lane",
         "metrics.jsonl": "losses and rates by step",
         "tensorboard": "tensorboard --logdir",
         "config.json": "the resolved config",

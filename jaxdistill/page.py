@@ -64,6 +64,7 @@ details { margin: .6rem 0; padding: .5rem .8rem; background: var(--card); border
 <h1>Distillation report</h1><p>$title</p>
 <p class="summary">$summary</p>
 <h2>Results</h2>$results
+$lanes
 <h2>Training</h2>$training
 <h2>Confusion matrices</h2>$confusions
 <h2>Classes</h2>$classes

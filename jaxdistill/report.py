@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxdistill import comparisons, sections
+from jaxdistill import comparisons, lane_sections, sections
 from jaxdistill.errors import UserError
 from jaxdistill.page import PAGE, folded
 from jaxdistill.table import Rows
@@ -48,6 +48,15 @@ def read_results(workdir: pathlib.Path) -> Rows:
     )
     if not named:
         raise UserError(f"{path} is not a list of rows with a network each; is this a workdir of jaxdistill?")
+    return rows
+
+
+def read_lanes(workdir: pathlib.Path) -> Rows:
+    """The rows of an evaluation in lanes, a row for each network and lane; none where there are no lanes."""
+    rows = read_json(workdir / "lanes.json") or []
+    keys = {"network", "lane"}
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and keys <= row.keys() for row in rows):
+        raise UserError(f"{workdir / 'lanes.json'} is not what an evaluation writes; run the evaluation again")
     return rows
 
 
@@ -97,6 +106,7 @@ def write(workdir: pathlib.Path) -> pathlib.Path:
         title=escape(workdir.resolve().name),
         summary=escape(sections.summary(rows, evaluation)),
         results=sections.results(rows, evaluation.get("reference")),
+        lanes=lane_sections.lanes(read_lanes(workdir), stages, read_json(workdir / "config.json")),
         training=sections.training(stages),
         confusions=sections.confusions(evaluation),
         classes=sections.per_class(evaluation),

@@ -1,6 +1,7 @@
 """The sections of the report about each network by itself: each takes what was read and returns HTML."""
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
@@ -19,6 +20,8 @@ def summary(rows: Rows, evaluation: Mapping[str, Any]) -> str:
     on = ""
     if "examples" in evaluation:
         on = f" on {evaluation['examples']:,} examples of the {evaluation.get('split', 'test')} split"
+    if evaluation.get("lanes"):
+        on += f" in the mean of {evaluation['lanes']} lanes"
     of_tokens = evaluation.get("unit") == "token" and any(row.get("nll") for row in rows)
     measure, words = ("nll", "negative log-likelihood") if of_tokens else ("accuracy", "accuracy")
     rated = [row for row in rows if math.isfinite(row.get(measure) or math.nan)]
@@ -103,8 +106,14 @@ def followed(lines: Sequence[Mapping[str, Any]]) -> str:
 
 
 def of_networks(measure: str) -> Callable[[str], str | None]:
-    """Names the curve of a number `NETWORK/MEASURE` after its network."""
-    return lambda key: key.removesuffix(f"/{measure}") if key.endswith(f"/{measure}") else None
+    """Names the curve of a number `NETWORK/MEASURE` after its network; single lanes have a plot of their own."""
+    own = re.compile(rf"(?!\d+/.*/)(.*)/{measure}")
+
+    def named(key):
+        found = own.fullmatch(key)
+        return found and found[1]
+
+    return named
 
 
 def watched(lines: Sequence[Mapping[str, Any]]) -> tuple[str, Sequence[Mapping[str, Any]]]:

@@ -1,5 +1,6 @@
 """The final table of a run as text: for a terminal, for Markdown, and number by number for the report."""
 
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,24 @@ def number(column: str, value: Any) -> str:
     if isinstance(value, float) and not (column == "flops" and value.is_integer()):
         return f"{value:.4f}"
     return f"{int(value):,}" if isinstance(value, int | float) else str(value)
+
+
+def plus_minus(values: Sequence[float | None]) -> str:
+    """Writes the mean of several runs and, after ±, their standard deviation (n - 1)."""
+    if None in values:
+        return "-"
+    spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.4f}{spread}"
+
+
+def over_lanes(rows: Rows) -> Rows:
+    """Makes one row of each network's rows of all lanes, `mean ± standard deviation` of each metric."""
+    found = []
+    for name in dict.fromkeys(row["network"] for row in rows):
+        own = [row for row in rows if row["network"] == name]
+        sizes = {key: own[0][key] for key in ("network", "parameters", "flops") if key in own[0]}
+        found.append(sizes | {k: plus_minus([row[k] for row in own]) for k in own[0] if k not in (*sizes, "lane")})
+    return found
 
 
 def cells(rows: Rows) -> list[list[str]]:

@@ -85,7 +85,8 @@ ALLOWED = {
     "table": set(),
     "sections": {"metrics", "page", "plots", "table", "train"},
     "comparisons": {"metrics", "page", "plots", "table"},
-    "report": {"comparisons", "page", "sections", "table"},
+    "lane_sections": {"metrics", "page", "plots", "sweep", "table"},
+    "report": {"comparisons", "lane_sections", "page", "sections", "table"},
     "processes": set(),
     "splitting": {
         "caching",
