@@ -11,7 +11,18 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
-from jaxdistill import build, caching, classifier, components, environment, merging, saliency, training, weights
+from jaxdistill import (
+    build,
+    caching,
+    classifier,
+    components,
+    environment,
+    merging,
+    reduction,
+    saliency,
+    training,
+    weights,
+)
 from jaxdistill import config as configs
 from jaxdistill.data.cache import Cache
 from jaxdistill.errors import UserError, unknown
@@ -167,6 +178,12 @@ def starts(stage: Stage, workdir: pathlib.Path) -> dict[str, Any]:
     return read | sharding.everywhere(stage.mesh, brought)
 
 
+def _speaking(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The variables that networks are called with where nothing learns, and what they lost by being reduced."""
+    known = starts(stage, workdir)
+    return stage.reduced(known), reduction.report(stage, known, say)
+
+
 def train(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None]) -> dict[str, Any]:
     """Trains networks."""
     return training.run(stage, starts(stage, workdir), workdir, say)
@@ -175,19 +192,20 @@ def train(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None]) -> di
 def evaluate(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None]) -> dict[str, Any]:
     """Measures finished networks on a split and writes the results of the run."""
     measure, batches = training.evaluator(stage)
-    known = starts(stage, workdir)
+    known, reduced = _speaking(stage, workdir, say)
     found = measure({}, {}, known, batches())
     looked = None
     if stage.settings["evaluate"]["saliency"]:
         looked = saliency.find(stage, known, found.index[disagreements(stage, found)])
     if jax.process_index() == 0:
         write_results(workdir, stage, found, looked)
-    return {"examples": len(found.label), "split": stage.settings["evaluate"]["split"]}
+    return {"examples": len(found.label), "split": stage.settings["evaluate"]["split"]} | reduced
 
 
 def fit_components(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None]) -> dict[str, Any]:
     """Fits principal components of finished networks' taps on the training split."""
-    done = components.fit(stage, starts(stage, workdir), workdir / stage.name)
+    known, reduced = _speaking(stage, workdir, say)
+    done = components.fit(stage, known, workdir / stage.name) | reduced
     kept = ", ".join(f"{name} {share:.1%}" for name, share in done["variance_kept"].items())
     say(f"stage {stage.name}: of the variance are kept: {kept}")
     return done
@@ -203,7 +221,14 @@ def merge(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None]) -> di
 
 def cache(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None]) -> dict[str, Any]:
     """Writes what a finished network says about every example."""
-    return caching.fill(_cache(stage, workdir), lambda: caching.network(stage, starts(stage, workdir)), say)
+    reduced = {}
+
+    def ask():
+        known, found = _speaking(stage, workdir, say)
+        reduced.update(found)
+        return caching.network(stage, known)
+
+    return caching.fill(_cache(stage, workdir), ask, say) | reduced
 
 
 def _cache(stage: Stage, workdir: pathlib.Path) -> Cache:

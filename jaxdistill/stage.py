@@ -19,7 +19,8 @@ from jaxdistill.data.cache import Answers, Cache, content
 from jaxdistill.data.dataset import Dataset, Split
 from jaxdistill.errors import UserError
 from jaxdistill.heads import Components
-from jaxdistill.train.init import initial
+from jaxdistill.train import sharding
+from jaxdistill.train.init import born, initial
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,12 +91,25 @@ class Stage:
         """Shapes of the first state and of the frozen variables."""
         return jax.eval_shape(self.initial)
 
+    def reduced(self, known):
+        """What networks with these variables are called with (`Source.reduce`), placed by the stage's rules."""
+
+        def make(known):
+            return {name: self.networks[name].reduce(own, self.batch) for name, own in known.items()}
+
+        shapes = jax.eval_shape(make, known)
+        rules = sharding.matching(self.settings["sharding"], shapes)
+        return jax.jit(make, out_shardings=sharding.shardings(self.mesh, shapes, rules))(known)
+
     @functools.cached_property
     def fresh(self) -> dict[str, Any]:
-        """Shapes of each network's own variables, by name."""
-        state, frozen = self.shapes
-        known = core.merge(state.params, state.variables, frozen)
-        return {name: known[name] for name in self.networks if name in known}
+        """Shapes of each network's own variables, by name, as they were trained: not reduced."""
+
+        def make(batch):
+            zeros = {name: jnp.zeros(x.shape, x.dtype) for name, x in batch.items()}
+            return born(self.networks, zeros, core.fold_in(jax.random.key(0), self.networks), {})[0]
+
+        return {name: shapes for name, shapes in jax.eval_shape(make, self.batch).items() if shapes}
 
     @functools.cached_property
     def outputs(self) -> dict[str, Any]:

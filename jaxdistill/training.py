@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from jaxdistill import lanes, metrics
+from jaxdistill import lanes, metrics, reduction
 from jaxdistill.errors import TrainingFailed
 from jaxdistill.stage import Stage
 from jaxdistill.train.checkpoint import Checkpoints
@@ -31,7 +31,9 @@ def run(stage: Stage, starts: Mapping[str, Any], workdir: pathlib.Path, say: Cal
     init = jax.jit(
         lambda starts: lanes.initial(stage, starts), out_shardings=placed, compiler_options=compiler_options()
     )
+    lost = reduction.report(stage, starts, say)
     state, frozen = init(starts)
+    del starts  # of a network that was reduced, the whole need not stay in memory
     best = settings["checkpoint"]["by"] or next(iter(stage.numbers), "")
     mode = metrics.find(best.rpartition("/")[2]).better if best else "max"
     job = Job(
@@ -60,10 +62,10 @@ def run(stage: Stage, starts: Mapping[str, Any], workdir: pathlib.Path, say: Cal
         about = {"stage": stage.name, "networks": sorted(stage.saved), "looks": looks, "lanes": len(stage.lanes)}
         fit(job, state, frozen, kept, workdir, about)
         if settings["checkpoint"]["keep"] == "last":
-            return {"step": job.steps, "kept": "last"}
+            return {"step": job.steps, "kept": "last"} | lost
         if kept.best() is None:
             raise TrainingFailed(f"stage {stage.name!r} is to keep what is best by {best}, which was never finite")
-        return {"step": kept.best(), "kept": "best", "by": best}
+        return {"step": kept.best(), "kept": "best", "by": best} | lost
 
 
 def _dispatch(stage: Stage) -> int:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxdistill import core
-from jaxdistill.core import State, Term, Variables
+from jaxdistill.core import Batch, Output, State, Term, Variables
 from jaxdistill.errors import UserError
 from jaxdistill.networks import Source, variables_of
 
@@ -27,10 +27,12 @@ def initial(
         batch: shapes of an augmented batch; methods read the shapes of their adapters off what the networks
             say about it.
         starts: `{network: variables}` of those that do not start at random.
+
+    Networks that only speak are reduced here to what they are called with.
     """
     zeros = {name: jnp.zeros(x.shape, x.dtype) for name, x in batch.items()}
     keys = core.fold_in(key, ["run", *networks, *terms])
-    known, outputs = {}, {}
+    known, outputs = born(networks, zeros, keys, starts)
     params, variables, frozen = {}, {}, {}
 
     def place(name, parts):
@@ -41,9 +43,7 @@ def initial(
                 whole[name] = part
 
     for name, network in networks.items():
-        known[name] = starts.get(name) or network.init(keys[name], zeros, outputs, known)
-        place(name, network.place(known[name]))
-        outputs[name], _ = network(variables_of(name, network, known), zeros, outputs, keys[name])
+        place(name, network.place(network.reduce(known[name], zeros)))
     for name, term in terms.items():
         streams = {"params": keys[name], "method": jax.random.fold_in(keys[name], 1)}
         own = _started(name, term, streams, outputs[term.student], outputs.get(term.teacher), zeros)
@@ -51,6 +51,16 @@ def initial(
         place(name, (own_params, rest, {}))
     state = State(jnp.int32(0), keys["run"], params, variables, tx.init(params))
     return state, frozen
+
+
+def born(networks: Mapping[str, Source], batch: Batch, keys: Mapping[str, jax.Array], starts: Mapping[str, Variables]):
+    """Returns each network's variables, from `starts` or fresh, and what it says of a batch."""
+    known: dict[str, Variables] = {}
+    outputs: dict[str, Output] = {}
+    for name, network in networks.items():
+        known[name] = starts.get(name) or network.init(keys[name], batch, outputs, known)
+        outputs[name], _ = network(variables_of(name, network, known), batch, outputs, keys[name])
+    return known, outputs
 
 
 def _started(name, term, streams, student, teacher, batch) -> Variables:
