@@ -1,8 +1,8 @@
 import json
 
 import pytest
-import runs
 
+import runs
 from jaxdistill import cast, reduction
 from jaxdistill.errors import UserError
 from jaxdistill.models.mlp import MLP
