@@ -50,7 +50,8 @@ def complete(config) -> None:
 def _settings(kind: str, member: type) -> dict[str, Any]:
     """What an entry says beside the fields of its model or method."""
     if kind == "model":
-        return {"dtype": "float32", "weights": "", "sharding": (), "offload": False}
+        own = {"dtype": "float32", "weights": "", "sharding": (), "offload": False}
+        return own | {"fold": True, "quantize": ""}
     return {"student": "student", "teacher": "teacher" if member.needs_teacher else "", "weight": 1.0}
 
 

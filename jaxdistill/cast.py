@@ -14,6 +14,7 @@ from jaxdistill.errors import UserError, check_kind, check_least, check_names, u
 from jaxdistill.networks.cached import RESTS
 from jaxdistill.networks.ensemble import WEIGHINGS
 from jaxdistill.networks.preprocess import Look
+from jaxdistill.networks.trained import QUANTIZATIONS
 from jaxdistill.order import in_order
 from jaxdistill.train import optim
 
@@ -91,7 +92,7 @@ def _network(name: str, spec: dict[str, Any], made: Mapping[str, Any], data: Dat
     return make(name, spec, made, data)
 
 
-OF_A_NETWORK = ("model", "dtype", "classes", "input", "preprocess", "sharding", "offload")
+OF_A_NETWORK = ("model", "dtype", "classes", "input", "preprocess", "sharding", "offload", "fold", "quantize")
 """What an entry says beside the fields of its model."""
 
 
@@ -174,9 +175,12 @@ def _trained(name, spec, made, data):
 
 
 def _frozen(name, spec, made, data):
-    offload = spec.get("offload", False)
+    offload, fold, quantize = spec.get("offload", False), spec.get("fold", True), spec.get("quantize", "")
     check_kind(f"network {name!r}: offload", offload, False)
-    return sources.Frozen(*_module(name, spec, data), offload)
+    check_kind(f"network {name!r}: fold", fold, True)
+    if quantize not in QUANTIZATIONS:
+        raise unknown(f"quantization of network {name!r}", quantize, QUANTIZATIONS)
+    return sources.Frozen(*_module(name, spec, data), offload, fold, quantize)
 
 
 def _function(name, spec, made, data):
@@ -205,6 +209,12 @@ def _leader(name: str, of: str, made: Mapping[str, Any]) -> sources.Trained:
     if not isinstance(made[of], sources.Trained):
         raise UserError(f"network {name!r} follows {of!r}, which has no weights of its own")
     return made[of]
+
+
+def _moving(name: str, of: str, made: Mapping[str, Any]) -> sources.Trained:
+    if made[of].frozen:
+        raise UserError(f"network {name!r} follows {of!r}, which is frozen and never moves; name one that learns")
+    return _leader(name, of, made)
 
 
 def _exit(name, spec, made, data):
@@ -266,14 +276,14 @@ def _ema(name, spec, made, data):
     check_kind(f"network {name!r}: decay", decay, 0.999)
     if not 0 <= decay <= 1:
         raise UserError(f"network {name!r}: decay={decay} makes no sense; it is between 0 and 1")
-    return sources.Ema(_leader(name, spec["of"], made), spec["of"], decay)
+    return sources.Ema(_moving(name, spec["of"], made), spec["of"], decay)
 
 
 def _delayed(name, spec, made, data):
     every = spec.get("every", 50)
     check_kind(f"network {name!r}: every", every, 50)
     check_least(f"network {name!r}: every", every, 1)
-    return sources.Delayed(_leader(name, spec["of"], made), spec["of"], every)
+    return sources.Delayed(_moving(name, spec["of"], made), spec["of"], every)
 
 
 def _ensemble(name, spec, made, data):

@@ -6,6 +6,7 @@ there once: the data on the device, the frozen networks, the program; and where 
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -62,8 +63,8 @@ def first(stage: Stage, starts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def shapes(stage: Stage) -> tuple[Any, Any]:
-    """The shapes of `initial`."""
-    state, frozen = stage.shapes
+    """The shapes of the first state, and of the frozen variables as they are called with."""
+    state, frozen = stage.shapes[0], stage.called
     if not stage.lanes:
         return state, frozen
 
@@ -74,17 +75,39 @@ def shapes(stage: Stage) -> tuple[Any, Any]:
 
 
 def placed(stage: Stage) -> tuple[Any, Any]:
-    """The shardings of `initial`: lanes are beside each other on every device that holds a part of one."""
-    state, frozen = stage.placed
+    """The shardings of `shapes`: lanes are beside each other on every device that holds a part of one."""
+    state, frozen = stage.placed[0], stage.placement({"frozen": stage.called})["frozen"]
     if not stage.lanes:
         return state, frozen
 
+    def one(s):
+        return NamedSharding(s.mesh, PartitionSpec(None, *s.spec), memory_kind=s.memory_kind)
+
     def several(tree):
-        return jax.tree.map(
-            lambda s: NamedSharding(s.mesh, PartitionSpec(None, *s.spec), memory_kind=s.memory_kind), tree
-        )
+        return jax.tree.map(one, tree)
 
     return several(state), {name: several(x) if name in stage.paired else x for name, x in frozen.items()}
+
+
+def reduced(stage: Stage, known: Mapping[str, Any]) -> dict[str, Any]:
+    """What networks with these variables are called with (`Source.reduce`); those that stay as they are, themselves."""
+    where = placed(stage)[1]
+    own = {name: x for name, x in known.items() if name in where and stage.called[name] != stage.shapes[1][name]}
+
+    def make(own):
+        made = {}
+        for name, x in own.items():
+            source = stage.networks[name]
+            reduce = functools.partial(lambda x, source: source.reduce(x, stage.batch), source=source)
+            made[name] = jax.vmap(reduce)(x) if name in stage.paired else reduce(x)
+        return made
+
+    if not own:
+        return dict(known)
+    on_device = jax.tree.map(lambda s: NamedSharding(s.mesh, s.spec), {name: where[name] for name in own})
+    made = jax.jit(make, out_shardings=on_device)(own)
+    offloaded = [name for name in made if getattr(stage.networks[name], "offload", False)]
+    return {**known, **made, **{name: jax.device_put(made[name], where[name]) for name in offloaded}}
 
 
 def rate(stage: Stage) -> Schedule:

@@ -21,6 +21,7 @@ from jaxdistill import (
     environment,
     lanes,
     merging,
+    reduction,
     saliency,
     training,
     weights,
@@ -209,6 +210,13 @@ def starts(stage: Stage, workdir: pathlib.Path, names: Collection[str] | None = 
     return read | {name: sharding.spread(dict(tree), placed[name]) for name, tree in given.items()}
 
 
+def _speaking(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The variables that networks are called with where nothing learns, and what they lost by being reduced."""
+    known = starts(stage, workdir)
+    lost = reduction.report(stage, lanes.first(stage, known), say)
+    return lanes.reduced(stage, known), lost
+
+
 def train(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None], profile: int = 0) -> dict[str, Any]:
     """Trains networks."""
     return training.run(stage, functools.partial(starts, stage, workdir), workdir, say, profile)
@@ -216,7 +224,7 @@ def train(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None], profi
 
 def evaluate(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None]) -> dict[str, Any]:
     """Measures finished networks on a split and writes the results of the run."""
-    known = starts(stage, workdir)
+    known, lost = _speaking(stage, workdir, say)
     found = training.evaluator(stage)({}, {}, known)
     each = found if stage.lanes else [found]
     looked = None
@@ -224,12 +232,13 @@ def evaluate(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None]) ->
         looked = saliency.find(stage, lanes.first(stage, known), each[0].index[disagreements(stage, each[0])])
     if jax.process_index() == 0:
         write_results(workdir, stage, each, looked)
-    return {"examples": len(each[0].label), "split": stage.settings["evaluate"]["split"]}
+    return {"examples": len(each[0].label), "split": stage.settings["evaluate"]["split"]} | lost
 
 
 def fit_components(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None]) -> dict[str, Any]:
     """Fits principal components of finished networks' taps on the training split."""
-    done = components.fit(stage, starts(stage, workdir), workdir / stage.name)
+    known, reduced = _speaking(stage, workdir, say)
+    done = components.fit(stage, known, workdir / stage.name) | reduced
     kept = ", ".join(f"{name} {share:.1%}" for name, share in done["variance_kept"].items())
     say(f"stage {stage.name}: of the variance are kept: {kept}")
     return done
@@ -245,7 +254,14 @@ def merge(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None]) -> di
 
 def cache(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None]) -> dict[str, Any]:
     """Writes what a finished network says about every example."""
-    return caching.fill(_cache(stage, workdir), lambda: caching.network(stage, starts(stage, workdir)), say)
+    reduced = {}
+
+    def ask():
+        known, found = _speaking(stage, workdir, say)
+        reduced.update(found)
+        return caching.network(stage, known)
+
+    return caching.fill(_cache(stage, workdir), ask, say) | reduced
 
 
 def _cache(stage: Stage, workdir: pathlib.Path) -> Cache:

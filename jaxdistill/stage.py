@@ -111,6 +111,14 @@ class Stage:
         return self.placement(state), self.placement({"frozen": frozen})["frozen"]
 
     @functools.cached_property
+    def called(self):
+        """Shapes of the variables that its frozen networks are called with (`Source.reduce`)."""
+        return {
+            name: jax.eval_shape(lambda own, source=self.networks[name]: source.reduce(own, self.batch), own)
+            for name, own in self.shapes[1].items()
+        }
+
+    @functools.cached_property
     def fresh(self) -> dict[str, Any]:
         """Shapes of each network's own variables, by name."""
         state, frozen = self.shapes

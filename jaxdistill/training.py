@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from jaxdistill import lanes
+from jaxdistill import lanes, reduction
 from jaxdistill.core import State
 from jaxdistill.errors import TrainingFailed
 from jaxdistill.stage import Stage
@@ -38,8 +38,7 @@ def run(
     """
     settings = stage.settings
     placed = lanes.placed(stage)
-    # A frozen network is there once: as it was read, where it stays.
-    frozen = {name: stage.networks[name].place(known)[2] for name, known in starts(stage.shapes[1]).items()}
+    frozen, lost = _frozen(stage, starts(stage.shapes[1]), say)
     job = Job(
         stage=stage.name,
         step=lanes.step(stage),
@@ -70,14 +69,20 @@ def run(
         about = {"stage": stage.name, "networks": sorted(stage.saved), "looks": looks, "lanes": len(stage.lanes)}
         fit(job, state, frozen, kept, workdir, about)
         if settings["checkpoint"]["keep"] == "last":
-            return {"step": job.steps, "kept": "last"}
+            return {"step": job.steps, "kept": "last"} | lost
         steps = [kept.best(lane) for lane in range(len(kept.ranked))]
         if None in steps:
             raise TrainingFailed(
                 f"stage {stage.name!r} is to keep what is best by {kept.metric}, which was never finite"
             )
         stood_by = {"steps": steps} if stage.lanes else {"step": steps[0]}
-        return stood_by | {"kept": "best", "by": kept.metric}
+        return stood_by | {"kept": "best", "by": kept.metric} | lost
+
+
+def _frozen(stage: Stage, known: Mapping[str, Any], say: Callable) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The frozen networks, each there once, as it was read or as it was reduced to; and what that has lost."""
+    lost = reduction.report(stage, lanes.first(stage, known), say)
+    return {name: stage.networks[name].place(own)[2] for name, own in lanes.reduced(stage, known).items()}, lost
 
 
 def checkpoints(stage: Stage, workdir: pathlib.Path) -> Checkpoints:

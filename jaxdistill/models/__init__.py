@@ -13,5 +13,6 @@ for. `dense=False` in a model over a vocabulary leaves the logits of each token 
 `train=True` normalises by the batch, updates the collection `batch_stats` and draws dropout from the rng
 stream `dropout`. The names of its taps are a contract, told in its docstring with their shapes.
 
-`residual.py` and `transformer.py` are no families: they hold what residual networks and transformers share.
+`residual.py`, `transformer.py` and `remat.py` are no families: they hold what residual networks, transformers and both
+share.
 """

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxdistill.core import Output
 from jaxdistill.errors import check_least
 from jaxdistill.models import residual
+from jaxdistill.models.remat import check_remat, rematerialized
 
 
 class CifarResNet(nn.Module):
@@ -34,6 +35,8 @@ class CifarResNet(nn.Module):
         depth: 6n+2: 8, 14, 20, 32, 44, 56, 110.
         width: multiplies the 16, 32, 64 channels of the stages.
         stem: channels of the first convolution. 0 is the benchmark's rule: 16 at width 1, 32 at any other.
+        remat: "", "block" or "products": what a block keeps for the backward pass is all, its input, or the results of
+            its convolutions.
         dtype: of the computation; params, statistics and the last layer are float32.
 
     Raises:
@@ -44,12 +47,14 @@ class CifarResNet(nn.Module):
     depth: int = 20
     width: int = 1
     stem: int = 0
+    remat: str = ""
     dtype: Any = jnp.float32
 
     def __post_init__(self):
         residual.blocks_per_stage("CifarResNet", self.depth, rest=2)
         check_least("width", self.width, 1)
         check_least("stem", self.stem, 0)
+        check_remat(self.remat)
         super().__post_init__()
 
     @nn.compact
@@ -60,7 +65,9 @@ class CifarResNet(nn.Module):
         x = residual.conv(stem, 3, dtype=self.dtype, name="stem_conv")(x)
         x = taps["stem"] = nn.relu(residual.norm(train, dtype=self.dtype, name="stem_norm")(x))
         for number, channels, stride in ((1, 16, 1), (2, 32, 2), (3, 64, 2)):
-            block = functools.partial(residual.BasicBlock, channels * self.width, dtype=self.dtype)
+            block = functools.partial(
+                rematerialized(residual.BasicBlock, self.remat), channels * self.width, dtype=self.dtype
+            )
             x = residual.stage(x, taps, f"stage{number}", block, blocks, stride, train)
         pooled = taps["pooled"] = residual.pool(x)
         return Output(residual.classifier(self.classes)(pooled), taps)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxdistill.core import Output
 from jaxdistill.errors import unknown
 from jaxdistill.models import residual
+from jaxdistill.models.remat import check_remat, rematerialized
 
 STAGES = {
     18: (residual.BasicBlock, (2, 2, 2, 2)),
@@ -37,6 +38,8 @@ class ResNet(nn.Module):
     Attributes:
         classes: number of logits.
         depth: 18, 34 or 50.
+        remat: "", "block" or "products": what a block keeps for the backward pass is all, its input, or the results of
+            its convolutions.
         dtype: of the computation; params, statistics and the last layer are float32.
 
     Raises:
@@ -45,11 +48,13 @@ class ResNet(nn.Module):
 
     classes: int = 1000
     depth: int = 18
+    remat: str = ""
     dtype: Any = jnp.float32
 
     def __post_init__(self):
         if self.depth not in STAGES:
             raise unknown("ResNet of depth", self.depth, STAGES)
+        check_remat(self.remat)
         super().__post_init__()
 
     @nn.compact
@@ -60,7 +65,7 @@ class ResNet(nn.Module):
         x = nn.relu(residual.norm(train, dtype=self.dtype, name="stem_norm")(x))
         x = taps["stem"] = nn.max_pool(x, window_shape=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         for index, count in enumerate(blocks):
-            wide = functools.partial(block, 64 * 2**index, dtype=self.dtype)
+            wide = functools.partial(rematerialized(block, self.remat), 64 * 2**index, dtype=self.dtype)
             x = residual.stage(x, taps, f"stage{index + 1}", wide, count, 1 if index == 0 else 2, train)
         pooled = taps["pooled"] = residual.pool(x)
         return Output(residual.classifier(self.classes)(pooled), taps)

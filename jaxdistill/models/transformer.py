@@ -26,6 +26,7 @@ import jax.numpy as jnp
 
 from jaxdistill.core import Output, Unembedding
 from jaxdistill.errors import UserError, check_least, check_positive, check_share, unknown
+from jaxdistill.models.remat import REMATS
 
 NOWHERE = -1e30
 """The score of a key that is hidden from a query: finite, so that differences of two such scores are 0."""
@@ -53,13 +54,6 @@ ACTIVATIONS = {
 }
 """name -> the function of the hidden units; "swiglu" multiplies it by a second projection (Shazeer, "GLU Variants
 Improve Transformer", 2020, https://arxiv.org/abs/2002.05202)."""
-
-REMATS = {
-    "": None,
-    "block": jax.checkpoint_policies.nothing_saveable,
-    "products": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-}
-"""What of a block is kept for the backward pass: all; nothing but its input; its products with weights."""
 
 # Devlin et al., BERT, and Radford et al., GPT-2; the normal is not truncated here.
 initial = nn.initializers.normal(0.02)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxdistill.core import Output
 from jaxdistill.errors import check_least, check_share
 from jaxdistill.models import residual
+from jaxdistill.models.remat import check_remat, rematerialized
 
 
 class PreactivationBlock(nn.Module):
@@ -58,6 +59,8 @@ class WideResNet(nn.Module):
         depth: 6n+4: 10, 16, 22, 28, 40.
         width: multiplies the 16, 32, 64 channels of the stages.
         dropout: rate of dropout between the two convolutions of a block.
+        remat: "", "block" or "products": what a block keeps for the backward pass is all, its input, or the results of
+            its convolutions.
         dtype: of the computation; params, statistics and the last layer are float32.
 
     Raises:
@@ -68,23 +71,26 @@ class WideResNet(nn.Module):
     depth: int = 16
     width: int = 2
     dropout: float = 0.0
+    remat: str = ""
     dtype: Any = jnp.float32
 
     def __post_init__(self):
         residual.blocks_per_stage("WideResNet", self.depth, rest=4)
         check_least("width", self.width, 1)
         check_share("dropout", self.dropout)
+        check_remat(self.remat)
         super().__post_init__()
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> Output:
         blocks = residual.blocks_per_stage("WideResNet", self.depth, rest=4)
         taps, name = {}, ""
+        kind = rematerialized(PreactivationBlock, self.remat)
         x = taps["stem"] = residual.conv(16, 3, dtype=self.dtype, name="stem_conv")(x)
         for number, channels, stride in ((1, 16, 1), (2, 32, 2), (3, 64, 2)):
             before, name = name, f"stage{number}"
             for index in range(blocks):
-                block = functools.partial(PreactivationBlock, channels * self.width, stride if index == 0 else 1)
+                block = functools.partial(kind, channels * self.width, stride if index == 0 else 1)
                 x, preact = block(self.dropout, self.dtype, name=f"{name}_block{index}")(x, train)
                 taps[f"{name}/block{index}"] = x
                 if index == 0 and before:

@@ -57,6 +57,10 @@ class Source:
         """Returns fresh variables for inputs shaped like `batch`; `known` holds those of the networks before."""
         return {}
 
+    def reduce(self, variables: Variables, batch: Batch) -> Variables:
+        """Returns the variables that it is called with, made once of those it was given; `batch` may be shapes."""
+        return variables
+
     def place(self, variables: Variables) -> tuple[Any, Variables, Variables]:
         """Splits variables into (params for the optimizer, variables the step changes, frozen ones)."""
         return {}, {}, {}

@@ -5,8 +5,10 @@ from collections.abc import Callable
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from jaxdistill import core
+from jaxdistill.compress import fold, narrow, wiring
 from jaxdistill.networks.source import Source, apply
 
 
@@ -54,18 +56,60 @@ class Trained(Source):
         return apply(self.module, variables, self.look(batch), key, **self.beside(batch))
 
 
+QUANTIZATIONS = ("", "int8")
+
+
 @dataclasses.dataclass(frozen=True)
 class Frozen(Trained):
     """A network that only speaks: always in inference mode, never in the state, never in a checkpoint.
 
+    It speaks from the variables that it was given as well as from what `reduce` makes of them.
+
     Attributes:
         offload: whether its weights live in the host's memory, and are brought to the device in every step. They must
             be put there (`memory_kind="pinned_host"`), and the call be compiled.
+        fold: whether BatchNorms are folded into the convolutions that feed them (`compress.fold`).
+        quantize: "int8" for weights and activations of 8 bits (`compress.narrow`), "" for neither. A module that
+            computes in bfloat16 has its kernels stored in it.
     """
 
     offload: bool = False
+    fold: bool = False
+    quantize: str = ""
     learns = False
     frozen = True
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether it speaks with fewer bits than float32, and so not quite as it was trained."""
+        return bool(self.quantize) or self._halved
+
+    @property
+    def _halved(self) -> bool:
+        return getattr(self.module, "dtype", None) == jnp.bfloat16
+
+    @property
+    def exact(self) -> "Frozen":
+        """The same network in float32, not reduced."""
+        module = self.module.clone(dtype=jnp.float32) if self._halved else self.module
+        return dataclasses.replace(self, module=module, fold=False, quantize="")
+
+    def reduce(self, variables, batch):
+        if not (self.fold or self.is_narrow):
+            return variables
+        if self.offload:
+            variables = jax.device_put(variables, jax.memory.Space.Device)
+
+        def say(variables):
+            zeros = {name: jnp.zeros(x.shape, x.dtype) for name, x in batch.items()}
+            return self(variables, zeros, {}, None)[0]
+
+        layers = wiring.trace(say, variables)
+        if self.fold:
+            variables = fold.fold(variables, layers)
+        if self.quantize:
+            return narrow.int8(variables, layers)
+        return narrow.bfloat16(variables, layers) if self._halved else variables
 
     def place(self, variables):
         return {}, {}, variables
@@ -73,4 +117,5 @@ class Frozen(Trained):
     def __call__(self, variables, batch, outputs, key):
         if self.offload:
             variables = jax.device_put(variables, jax.memory.Space.Device)
-        return apply(self.module, variables, self.look(batch), None, **self.beside(batch))
+        with nn.intercept_methods(fold.folded), nn.intercept_methods(narrow.quantized):
+            return apply(self.module, variables, self.look(batch), None, **self.beside(batch))
