@@ -24,7 +24,7 @@ from collections.abc import Sequence
 
 from absl import flags, logging
 
-from jaxdistill import processes
+from jaxdistill import memory, processes
 from jaxdistill.errors import Interrupted, TrainingFailed, UserError, unknown
 
 PROFILED = 5
@@ -241,6 +241,7 @@ def _full(before: Sequence[str], key: str, options: Sequence[str]) -> tuple[str,
 
 
 def run() -> None:
+    memory.keep_freed()
     try:
         status = main(sys.argv)
     except Exception:

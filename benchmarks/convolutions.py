@@ -1,0 +1,136 @@
+"""Times ways to compute the small 3x3 convolutions of CIFAR's residual networks, forward and backward.
+
+    python benchmarks/convolutions.py
+    python benchmarks/convolutions.py --shapes 32x16x16 8x64x64 --batch 128 --write convolutions.json
+
+A way is a function that `flax.linen.Conv(conv_general_dilated=...)` could take in place of XLA's convolution; all are
+checked to give the same result and gradients before anything is timed. The reference of the ratios is what Linen does.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import timing
+from jax import lax
+
+NHWC = ("NHWC", "HWIO", "NHWC")
+
+
+def plain(x, w, stride):
+    """What `nn.Conv` computes: `[batch, height, width, in]` by `[3, 3, in, out]`, padded by 1."""
+    return lax.conv_general_dilated(x, w, (stride, stride), ((1, 1), (1, 1)), dimension_numbers=NHWC)
+
+
+def nchw(x, w, stride):
+    """The same in PyTorch's layout."""
+    numbers = ("NCHW", "OIHW", "NCHW")
+    x, w = x.transpose(0, 3, 1, 2), w.transpose(3, 2, 0, 1)
+    y = lax.conv_general_dilated(x, w, (stride, stride), ((1, 1), (1, 1)), dimension_numbers=numbers)
+    return y.transpose(0, 2, 3, 1)
+
+
+def shifted(x, stride):
+    """The nine views of the padded images, `[batch, height, width, in]` each."""
+    size = [(side - 1) // stride + 1 for side in x.shape[1:3]]
+    ends = [stride * (side - 1) + 1 for side in size]
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    return [padded[:, i : i + ends[0] : stride, j : j + ends[1] : stride] for i in range(3) for j in range(3)]
+
+
+def nine(x, w, stride):
+    """The sum of nine matrix products, one for each place of the kernel."""
+    return sum(jnp.matmul(view, w[n // 3, n % 3]) for n, view in enumerate(shifted(x, stride)))
+
+
+def patches(x, w, stride):
+    """One matrix product with all patches ("im2col")."""
+    return jnp.matmul(jnp.concatenate(shifted(x, stride), -1), w.reshape(-1, w.shape[-1]))
+
+
+def blocked(x, w, stride, parts=8):
+    """The same, an eighth of the batch at a time, so that patches stay in the cache."""
+    y = lax.map(lambda part: patches(part, w, stride), x.reshape(parts, -1, *x.shape[1:]))
+    return y.reshape(-1, *y.shape[2:])
+
+
+def _mixed(of_weights):
+    """XLA's convolution, but for the gradient by the weights."""
+
+    @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+    def convolution(x, w, stride):
+        return plain(x, w, stride)
+
+    def forward(x, w, stride):
+        return plain(x, w, stride), (x, w)
+
+    def backward(stride, kept, g):
+        x, w = kept
+        by_images = jax.linear_transpose(lambda x: plain(x, w, stride), x)(g)[0]
+        return by_images, of_weights(x, g, stride).reshape(w.shape)
+
+    convolution.defvjp(forward, backward)
+    return convolution
+
+
+def _by_patches(x, g, stride):
+    return jnp.einsum("bhwc,bhwd->cd", jnp.concatenate(shifted(x, stride), -1), g)
+
+
+def _by_nine(x, g, stride):
+    return jnp.stack([jnp.einsum("bhwc,bhwd->cd", view, g) for view in shifted(x, stride)])
+
+
+WAYS = {
+    "nn.Conv": plain,
+    "NCHW": nchw,
+    "nine products": nine,
+    "patches": patches,
+    "patches, in eighths": blocked,
+    "weights' gradient by patches": _mixed(_by_patches),
+    "weights' gradient by nine products": _mixed(_by_nine),
+}
+SHAPES = {
+    "32x16x16": (32, 16, 16, 1),
+    "32x16x32, stride 2": (32, 16, 32, 2),
+    "16x32x32": (16, 32, 32, 1),
+    "8x64x64": (8, 64, 64, 1),
+}
+"""name -> (side, channels in, channels out, stride)."""
+
+
+def calls(way, x, w, g, stride):
+    """The forward pass, and both gradients, as calls that wait."""
+    forward = jax.jit(lambda x, w: way(x, w, stride))
+    backward = jax.jit(lambda x, w, g: jax.vjp(lambda x, w: way(x, w, stride), x, w)[1](g))
+    return (lambda: jax.block_until_ready(forward(x, w)), lambda: jax.block_until_ready(backward(x, w, g)))
+
+
+def main() -> None:
+    parser = timing.parser(__doc__, rounds=15)
+    parser.add_argument("--shapes", nargs="+", choices=[*SHAPES], default=[*SHAPES])
+    parser.add_argument("--batch", type=int, default=64)
+    given = parser.parse_args()
+    tables, draw = {}, np.random.default_rng(0)
+    for name in given.shapes:
+        side, inward, outward, stride = SHAPES[name]
+        x = jnp.asarray(draw.normal(size=(given.batch, side, side, inward)), jnp.float32)
+        w = jnp.asarray(draw.normal(size=(3, 3, inward, outward)), jnp.float32)
+        g = jnp.asarray(draw.normal(size=plain(x, w, stride).shape), jnp.float32)
+        made = {what: calls(way, x, w, g, stride) for what, way in WAYS.items()}
+        flops = 2 * 9 * g.size * inward
+        for number, direction in enumerate(("forward", "backward")):
+            timed = {what: both[number] for what, both in made.items()}
+            wanted = jax.tree.leaves(timed["nn.Conv"]())
+            for what, call in timed.items():
+                for found, exact in zip(jax.tree.leaves(call()), wanted, strict=True):
+                    np.testing.assert_allclose(found, exact, rtol=1e-3, atol=1e-3 * np.abs(exact).max(), err_msg=what)
+            seconds = timing.interleaved(timed, given.rounds)
+            rows = timing.compared(seconds, "nn.Conv", given.batch, flops * (1 + number))
+            tables[f"{name}, batch {given.batch}, {direction}"] = rows
+    timing.write(given.write, tables)
+
+
+if __name__ == "__main__":
+    main()
