@@ -1,6 +1,7 @@
 """Texts from a config to the report: next tokens, live and cached, in lanes; classes of texts; and a ViT on images."""
 
 import json
+import math
 import pathlib
 import shutil
 import zipfile
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 import runs
-from jaxdistill import config, pipeline
+from jaxdistill import config, lanes, pipeline
 from jaxdistill.core import Unembedding
 from jaxdistill.data import texts
 from jaxdistill.losses import chunked
@@ -57,6 +58,19 @@ def test_numbers_are_those_of_every_next_byte_of_the_split(run, stages):
         assert row["kl"] == pytest.approx((np.exp(other) * (other - own)).sum(-1).mean(), rel=1e-4, abs=1e-7)
 
 
+def shapes_in(jaxpr):
+    for equation in jaxpr.eqns:
+        yield from (variable.aval.shape for variable in equation.outvars)
+        for inner in jax.extend.core.jaxprs_in_params(equation.params):
+            yield from shapes_in(inner)
+
+
+def test_a_step_from_a_config_never_has_the_logits_of_all_tokens(stages):
+    stage = stages["live"]
+    found = shapes_in(jax.make_jaxpr(lanes.step(stage))(*stage.shapes, stage.raw).jaxpr)
+    assert max(math.prod(shape[:-1]) for shape in found if shape and shape[-1] == 256) == 100  # of 512
+
+
 def test_a_cached_teacher_teaches_as_the_live_one(run):
     live, read = params(run, "live"), params(run, "read")
     for name, expected in live.items():
@@ -64,7 +78,10 @@ def test_a_cached_teacher_teaches_as_the_live_one(run):
     assert json.loads((run / "read" / "done.json").read_text())["by"] == "student/nll"
 
 
-def test_a_lane_is_the_run_that_it_would_be_alone(run):
+@pytest.mark.slow
+def test_a_lane_is_the_run_that_it_would_be_alone(tmp_path):
+    run = tmp_path / "run"
+    assert runs.launched(run, config=f"{LANGUAGE}:lanes") == 0
     alone, lanes = params(run, "live"), params(run, "lanes")
     for name, expected in alone.items():
         np.testing.assert_allclose(lanes[name][0], expected, rtol=1e-4, atol=1e-6)
@@ -81,6 +98,7 @@ def test_no_predictions_are_written_and_the_report_says_what_there_is(run):
     assert (run / "accuracy.svg").is_file()
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_off_goes_on_to_the_same_bits(run, tmp_path, capsys):
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
@@ -105,6 +123,7 @@ def labelled(tmp_path):
     return f"--config.data.path={tmp_path / 'texts.npz'}"
 
 
+@pytest.mark.slow
 def test_texts_are_classified(labelled, tmp_path):
     assert runs.launched(tmp_path / "run", labelled, "--config.steps=40", config=f"{LANGUAGE}:classes") == 0
     rows = {row["network"]: row for row in runs.results(tmp_path / "run")}

@@ -12,7 +12,11 @@ def get_config(mode: str = "") -> ConfigDict:
     c.optimizer = dict(name="sgd", momentum=0.9, clip=1.0)
     c.rate = 0.3
     c.evaluate = dict(every=6)
-    return classes(c) if mode == "classes" else tokens(c)
+    c = classes(c) if mode == "classes" else tokens(c)
+    if mode == "lanes":
+        c.stages = {name: c.stages[name] for name in ("teacher", "live")}
+        c.stages.lanes = dict(sweep=dict(terms=dict(kd=dict(weight=(1.0, 0.5)))), evaluate=dict(metrics=()))
+    return c
 
 
 def tokens(c):
@@ -21,7 +25,9 @@ def tokens(c):
         teacher=dict(LLAMA, source="frozen", layers=2, width=16, scan=True, weights="stage:teacher"),
         student=dict(LLAMA, source="trained", layers=1, width=8),
     )
-    c.terms = dict(task=dict(method="next_token_cross_entropy", weight=0.5), kd=dict(method="top_k", k=3, chunk=100))
+    c.terms = dict(
+        task=dict(method="next_token_cross_entropy", weight=0.5, chunk=100), kd=dict(method="top_k", k=3, chunk=100)
+    )
     c.stages = dict(
         teacher=dict(
             networks=dict(teacher=dict(source="trained", weights="")),
@@ -35,7 +41,6 @@ def tokens(c):
             networks=dict(teacher=dict(source="cached", cache="stage:ask", rest="bucket"), student={}),
             checkpoint=dict(keep="best"),
         ),
-        lanes=dict(sweep=dict(terms=dict(kd=dict(weight=(1.0, 0.5)))), evaluate=dict(metrics=())),
         evaluate=dict(
             kind="evaluate",
             networks=dict(teacher={}, student=dict(source="frozen", weights="stage:read")),
