@@ -27,8 +27,8 @@ timing = importlib.import_module("timing")
 SCRIPTS = {
     "residual_resnet20": ("residual_step.py", "--pair", "resnet20", "--batch", "64", "128"),
     "residual_resnet32x4": ("residual_step.py", "--pair", "resnet32x4", "--batch", "64", "128"),
-    "encoder": ("transformer_step.py", "--kind", "encoder", "--bfloat16", "--steps", "8"),
-    "decoder": ("transformer_step.py", "--kind", "decoder", "--bfloat16", "--steps", "8"),
+    "encoder": ("transformer_step.py", "--kind", "encoder", "--bfloat16", "--dispatch", "8"),
+    "decoder": ("transformer_step.py", "--kind", "decoder", "--bfloat16", "--dispatch", "8"),
     "lanes": ("lanes.py",),
     "cached": ("cached.py",),
 }

@@ -14,7 +14,7 @@ from jaxdistill.stage import Stage
 from jaxdistill.train import sharding
 from jaxdistill.train.loop import dispatcher
 
-CLASSES, TOLERANCE = 100, 1e-4
+CLASSES = 100
 
 
 class Steps:
@@ -106,8 +106,9 @@ def cached(file: str, flags: Sequence[str], starts: Mapping[str, Any], folder: p
 
 
 def check(name: str, found: Sequence[float], wanted: Sequence[float]) -> None:
-    """Raises where losses differ: another arithmetic is not a peer."""
+    """Raises where losses of the same steps differ: another arithmetic is not a peer."""
+    tolerance = 1e-4 if jax.default_backend() == "cpu" else 1e-2  # TF32 keeps ten bits
     for step, (own, other) in enumerate(zip(found, wanted, strict=False)):
-        # Rounding grows from step to step; bfloat16 is checked by nobody.
-        if not abs(own - other) <= TOLERANCE * 10**step * max(abs(other), 1.0):
+        # Rounding grows from step to step.
+        if not abs(own - other) <= min(tolerance * 10**step, 0.1) * max(abs(other), 1.0):
             raise SystemExit(f"{name}: loss {own:.6f} at step {step}, and {other:.6f} elsewhere; nothing was timed")

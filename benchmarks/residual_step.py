@@ -34,8 +34,6 @@ HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE / "configs")]
 timing, our_steps, residual = (importlib.import_module(name) for name in ("timing", "our_steps", "residual"))
 
-from jaxdistill import core  # noqa: E402
-
 CONFIG = str(HERE / "configs" / "residual.py")
 OURS, CACHED, EAGER, TORCHDISTILL = "jaxdistill", "jaxdistill, cached teacher", "PyTorch eager, NCHW", "torchdistill"
 FORMS = {EAGER: "eager", "PyTorch eager, channels_last": "channels_last", "PyTorch compiled": "compiled"}
@@ -45,14 +43,15 @@ RATE = 0.01
 
 def weights(stage: Any) -> dict[str, Any]:
     """Draws weights for both networks; the teacher's statistics are those of a batch, so that its logits are sane."""
-    state, frozen = jax.jit(stage.initial)()
-    known = core.merge(state.params, state.variables, frozen)
-    teacher, source = known["teacher"], stage.networks["teacher"]
     image = jax.random.normal(jax.random.key(1), (32, *stage.dataset.shape))
-    told = jax.jit(lambda v: source.module.apply(v, image, train=True, mutable=["batch_stats"])[1])(teacher)
+    modules = {name: stage.networks[name].module for name in ("teacher", "student")}
+    keys = jax.random.split(jax.random.key(0))
+    drawn = {name: jax.jit(module.init)(key, image) for (name, module), key in zip(modules.items(), keys, strict=True)}
+    teacher = drawn["teacher"]
+    told = jax.jit(lambda v: modules["teacher"].apply(v, image, train=True, mutable=["batch_stats"])[1])(teacher)
     old, new = teacher["batch_stats"], told["batch_stats"]
     measured = jax.tree.map(lambda o, n: (n - 0.9 * o) / 0.1, old, new)  # of which norms take in a tenth at a time
-    return {"student": known["student"], "teacher": {"params": teacher["params"], "batch_stats": measured}}
+    return drawn | {"teacher": {"params": teacher["params"], "batch_stats": measured}}
 
 
 def indices(stage: Any) -> Iterator[np.ndarray]:
