@@ -68,10 +68,12 @@ def put(mesh: Mesh, tree: Mapping[str, np.ndarray], leading: int = 0) -> Any:
 
 
 def spread(tree: Any, placed: Any) -> Any:
-    """Puts a tree of arrays that every process has whole where its shardings say."""
+    """Puts a tree of arrays that every process has whole where its shardings say, keys of random numbers too."""
 
     def put_one(x, where):
-        x = np.asarray(x)
+        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(put_one(jax.random.key_data(x), where), impl=jax.random.key_impl(x))
+        x = np.asarray(x)  # of several processes, a host's array alone may go
         return jax.make_array_from_callback(x.shape, where, lambda index: x[index])
 
     return jax.tree.map(put_one, tree, placed)
@@ -79,13 +81,7 @@ def spread(tree: Any, placed: Any) -> Any:
 
 def everywhere(mesh: Mesh, tree: Any) -> Any:
     """Puts a tree of arrays that every process has whole on every device."""
-
-    def put_one(x):
-        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
-            return jax.random.wrap_key_data(put_one(jax.random.key_data(x)), impl=jax.random.key_impl(x))
-        return jax.device_put(np.asarray(x), replicated(mesh))  # of several processes, a host's array alone may go
-
-    return jax.tree.map(put_one, tree)
+    return spread(tree, jax.tree.map(lambda _: replicated(mesh), tree))
 
 
 def structs(tree: Any, placed: Any) -> Any:
