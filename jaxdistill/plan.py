@@ -85,7 +85,8 @@ def _training(stage: Stage) -> list[str]:
     state, _ = stage.shapes
     swept = lanes.swept(stage)
     told = ", ".join(f"{name} {tuple(values)}" for name, values in swept.items())
-    lines = [f"  {len(stage.lanes)} lanes side by side: {told}"] if swept else []
+    lines = [f"  {len(stage.lanes)} lanes side by side ({lanes.form(stage)}): {told}"] if swept else []
+    lines += [f"  each lane has its own: {', '.join(stage.paired)}"] if stage.paired else []
     lines += ["  terms:"]
     for name, term in stage.terms.items():
         towards = f" <- {term.teacher}" if term.teacher else ""

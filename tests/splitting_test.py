@@ -1,14 +1,13 @@
 """Whole runs in lanes, each lane the run of its own settings, and one lane taken out as a run of its own."""
 
 import json
-import signal
+import shutil
 
 import numpy as np
 import pytest
 
 import runs
 from jaxdistill.train import checkpoint
-from jaxdistill.train.stop import Stop
 from runs import launched
 
 SWEEP = "--config.sweep.seed=(0, 1)", "--config.evaluate.every=3"
@@ -90,18 +89,20 @@ def test_what_is_taken_out_is_an_ordinary_run(whole, taken):
         np.testing.assert_allclose(ours["nll"], row["nll"], rtol=1e-5)
 
 
-def test_an_unfinished_lane_goes_on_alone(whole, tmp_path, monkeypatch):
-    def asked(self, step):
-        self.signal = signal.SIGTERM if step == 7 else None
-        return self.signal is not None
-
-    monkeypatch.setattr(Stop, "asked", asked)
-    assert launched(tmp_path / "whole", *SWEEP) == 128 + signal.SIGTERM
-    monkeypatch.undo()
-    assert launched(tmp_path / "one", *SWEEP, "--lane=1", f"--from={tmp_path / 'whole'}") == 0
-    for name, value in runs.weights(tmp_path / "one", "teacher", 12).items():
-        together = runs.weights(whole, "teacher", 12)[name][1]
-        np.testing.assert_allclose(value, together, rtol=2e-3, atol=2e-4, err_msg=name)
+def test_an_unfinished_lane_goes_on_alone(whole, tmp_path):
+    """From a run that was killed after step 9 of its second stage."""
+    cut = shutil.copytree(whole, tmp_path / "cut")
+    for gone in ("distil/checkpoints/12", "evaluate"):
+        shutil.rmtree(cut / gone)
+    for gone in ("distil/done.json", "results.json", "lanes.json"):
+        (cut / gone).unlink()
+    assert launched(tmp_path / "one", *SWEEP, "--lane=1", f"--from={cut}") == 0
+    together = runs.weights(whole, "distil", 12)
+    for name, value in runs.weights(tmp_path / "one", "distil", 12).items():
+        np.testing.assert_allclose(value, together[name][1], rtol=2e-3, atol=2e-4, err_msg=name)
+    assert [line["step"] for line in runs.lines(tmp_path / "one") if line["stage"] == "distil"] == [
+        line["step"] for line in runs.lines(whole) if line["stage"] == "distil"
+    ]
 
 
 @pytest.mark.parametrize(
