@@ -45,6 +45,21 @@ def test_parts_of_processes_make_the_whole_batch():
     np.testing.assert_array_equal(parts[1]["image"], split().image[whole["index"][4:]])
 
 
+@pytest.mark.parametrize("kind", [Resident.of, Streamed])
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_processes_together_see_every_example_equally_often_where_epochs_end_within_a_batch(kind, processes):
+    parts = [
+        kind(split(), seed=5, batch=8, classes=5, part=Part(k, processes)).feeds(0, ROWS) for k in range(processes)
+    ]
+    seen = np.zeros(ROWS, int)
+    for feds in zip(*parts, strict=True):
+        together = np.concatenate([fed["index"] for fed in feds])
+        assert len(together) == 8
+        np.add.at(seen, together, 1)
+        assert seen.max() - seen.min() <= 1
+    assert (seen == 8).all()  # 23 batches of 8 are 8 times 23 examples
+
+
 @pytest.mark.parametrize("batch", [1, 4, 22, 23, 64])
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_whole_split_is_seen_once_whatever_the_batch(batch, processes):

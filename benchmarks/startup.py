@@ -1,0 +1,122 @@
+"""Measures the time from the command to the first step of a run, cold and warm, and where it goes.
+
+    python benchmarks/startup.py [--config configs/digits/kd.py] [--rounds 3] [--config.KEY=VALUE ...]
+
+Each start is a process of its own that ends after its first step: cold ones with an empty folder of compiled programs,
+warm ones with the folder that a cold one has left, in turn. Printed: medians in seconds. `data` is opening, measuring
+and decoding; `build` all else before the first stage; `init` the first state, `step` the first dispatch until its
+metrics are there; compilation is part of the last two, and stands beside.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+PHASES = ("imports", "data", "build", "init", "step", "whole", "compilation")
+
+
+def child(began: float, argv: list[str]) -> None:
+    """Starts a run and ends it after its first step; prints the phases."""
+    from jaxdistill import launch
+
+    config, values = launch.parse(["launch", *argv])
+    import jax
+
+    from jaxdistill import build, pipeline, stage, training
+    from jaxdistill.train import compilation, loop
+
+    imported, spent = time.time(), {"data": 0.0, "init": 0.0}
+    compilation.so_far()
+
+    def timed(holder, name, phase):
+        function = getattr(holder, name)
+
+        def call(*given, **more):
+            start = time.time()
+            result = jax.block_until_ready(function(*given, **more)) if phase == "init" else function(*given, **more)
+            spent[phase] += time.time() - start
+            return result
+
+        setattr(holder, name, call)
+
+    for holder, name in ((build, "opened"), (build, "standardisation"), (stage.Stage, "loader")):
+        timed(holder, name, "data")
+    run = training.run
+
+    def first_stage(*given):
+        spent["built"] = time.time()
+        spent["data_before"] = spent["data"]
+        return run(*given)
+
+    def first_step(self):
+        if self._pending is None:
+            return
+        jax.block_until_ready(self._pending)
+        now = time.time()
+        step = now - spent["fit"]
+        phases = {
+            "imports": imported - began,
+            "data": spent["data"],
+            "build": spent["built"] - imported - spent["data_before"],
+            "init": spent["fit"] - spent["built"] - spent["data"] + spent["data_before"],
+            "step": step,
+            "whole": now - began,
+            "compilation": compilation.so_far().seconds,
+        }
+        print(json.dumps(phases), flush=True)
+        os._exit(0)
+
+    fit = training.fit
+
+    def fitted(*given):
+        spent["fit"] = time.time()
+        return fit(*given)
+
+    training.run, training.fit, loop.Watch.flush = first_stage, fitted, first_step
+    look = loop.Watch.look
+
+    def seen(self, done, metrics):
+        look(self, done, metrics)
+        first_step(self)
+
+    loop.Watch.look = seen
+    pipeline.run(config.to_dict(), pathlib.Path(values["workdir"].value))
+
+
+def start(words: list[str], workdir: pathlib.Path) -> dict[str, float]:
+    command = [sys.executable, __file__, "--child", repr(time.time()), *words, "--workdir", str(workdir)]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("JAX_COMPILATION")}
+    said = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return json.loads(said.splitlines()[-1])
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--child"]:
+        child(float(sys.argv[2]), sys.argv[3:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", default="configs/digits/kd.py")
+    parser.add_argument("--rounds", type=int, default=3)
+    given, more = parser.parse_known_args()
+    found: dict[str, list[dict[str, float]]] = {"cold": [], "warm": []}
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(given.rounds):
+            workdir = pathlib.Path(folder) / str(number)
+            for starts in found.values():
+                starts.append(start(["--config", given.config, *more], workdir))
+                for done in (path for path in workdir.iterdir() if path.name != "compiled"):
+                    shutil.rmtree(done) if done.is_dir() else done.unlink()
+    print(f"{given.config}: seconds from the command to the end of the first step, median of {given.rounds}")
+    print(f"{'':6}" + "".join(f"{phase:>12}" for phase in PHASES))
+    for kind, starts in found.items():
+        print(f"{kind:6}" + "".join(f"{statistics.median(one[phase] for one in starts):12.2f}" for phase in PHASES))
+
+
+if __name__ == "__main__":
+    main()
