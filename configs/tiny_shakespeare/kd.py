@@ -10,7 +10,10 @@ made bytes); `alone` is the same student on the same windows without the teacher
 that is generated, and needs no data.
 
 Paper:    none on this text.
-Measured: nothing yet.
+Measured: of all 1,000 steps nothing yet. After 300 (--config.steps=300 --config.evaluate.every=100, seed 0, one run),
+          on the test split, in nats per byte, bits per byte and accuracy: teacher 1.916, 2.764, 43.4; alone 2.175,
+          3.138, 36.6; distilled 2.153, 3.106, 36.8. KL from the teacher: alone 0.354, distilled 0.309. Spread over
+          seeds: not measured.
 """
 
 from ml_collections import ConfigDict
