@@ -74,13 +74,13 @@ WHAT: dict[str, tuple[Callable, str]] = {
 
 
 def measured(made: Mapping[str, Mapping[float, Any]], rounds: int) -> list[dict[str, Any]]:
-    """Times every point of every line; returns a row each."""
+    """Times every point of every line; returns a row each. FLOPs are those of the first line: one count for all."""
     points = {(line, x): one for line, own in made.items() for x, one in own.items()}
     calls = {f"{line}, {x:g}": (lambda one=one: one.run(2)) for (line, x), one in points.items()}
     seconds = timing.interleaved(calls, rounds)
-    rows = []
-    for ((line, x), one), own in zip(points.items(), seconds.values(), strict=True):
-        median, flops = statistics.median(own) / 2, one.flops()
+    rows, plain = [], next(iter(made.values()))
+    for (line, x), own in zip(points, seconds.values(), strict=True):
+        median, flops = statistics.median(own) / 2, plain[x].flops()
         rows.append({"what": line, "at": x, "ms": 1e3 * median, "GFLOP": flops / 1e9, "GFLOP/s": flops / median / 1e9})
     return rows
 

@@ -25,7 +25,7 @@ class Counting:
 
 
 def test_every_point_is_a_row_in_its_line_and_place():
-    made = {"dense": {1.0: Counting(1e9), 2.0: Counting(3e9)}, "chunked": {1.0: Counting(1e9)}}
+    made = {"dense": {1.0: Counting(1e9), 2.0: Counting(3e9)}, "chunked": {1.0: Counting(7)}}
     rows = scaling.measured(made, rounds=3)
     assert [(row["what"], row["at"], row["GFLOP"]) for row in rows] == [
         ("dense", 1.0, 1.0),
