@@ -3,6 +3,7 @@
 import pathlib
 import subprocess
 
+import jax
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
@@ -55,9 +56,15 @@ def test_the_plan_tells_what_is_large_and_whole():
 def test_a_teacher_in_the_hosts_memory_says_the_same(tmp_path, monkeypatch):
     """Every process has its part of it there; it is brought to the device in the step, and in an evaluation."""
     seen, fit = {}, training.fit
-    monkeypatch.setattr(
-        training, "fit", lambda job, state, frozen, *more: seen.update(frozen) or fit(job, state, frozen, *more)
-    )
+
+    def watched(job, state, frozen, *more):
+        seen.update(frozen)
+        state = fit(job, state, frozen, *more)
+        # What the steps give back is where it was planned to be, nothing of it whole where it was split.
+        seen["stays"] = jax.tree.all(jax.tree.map(lambda x, where: x.sharding == where, state, job.placed))
+        return state
+
+    monkeypatch.setattr(training, "fit", watched)
     short = "--config.steps=3", "--config.log_every=1", "--config.evaluate.every=0", "--config.optimizer.name=sgd"
     keep = "--config.stages.distil.checkpoint.keep=last"
     assert runs.launched(tmp_path / "plain", *short, keep) == 0
@@ -70,6 +77,7 @@ def test_a_teacher_in_the_hosts_memory_says_the_same(tmp_path, monkeypatch):
         for key, value in one.items():
             if isinstance(value, float):
                 np.testing.assert_allclose(two[key], value, rtol=1e-4, err_msg=f"{one['stage']} {one['step']} {key}")
+    assert seen["stays"]
     kernel = seen["teacher"]["params"]["dense1"]["kernel"]
     assert kernel.sharding.spec == P("fsdp", None)
     assert kernel.sharding.memory_kind == rules.HOST
