@@ -76,10 +76,10 @@ def test_its_derivative_is_that_of_the_layer_without_rounding():
 
 
 def test_zeros_stay_zeros():
-    module, x = Alone(nn.Dense(3)), jnp.zeros((2, 4))
+    module, x = Alone(nn.Conv(3, (3, 3))), jnp.zeros((2, 4, 4, 1))
     variables = jax.tree.map(jnp.zeros_like, module.init(jax.random.key(0), x))
     less = narrow.int8(variables, wiring.trace(lambda v: module.apply(v, x), variables))
-    np.testing.assert_array_equal(apply(module, less, x), jnp.zeros((2, 3)))
+    np.testing.assert_array_equal(apply(module, less, x), jnp.zeros((2, 4, 4, 3)))
 
 
 @pytest.mark.parametrize("scan", [False, True])
