@@ -27,7 +27,7 @@ def workdir(stage, tmp_path_factory):
     measure, batches = training.evaluator(stage)
     found = measure({}, {}, known, batches())
     looked = saliency.find(stage, known, found.index[results.disagreements(stage, found)])
-    results.write_results(folder, stage, found, looked)
+    results.write_results(folder, stage, [found], looked)
     return folder
 
 
