@@ -26,7 +26,7 @@ def workdir(stage, tmp_path_factory):
     known = jax.jit(stage.initial)()[1]
     found = training.evaluator(stage)({}, {}, known)
     looked = saliency.find(stage, known, found.index[results.disagreements(stage, found)])
-    results.write_results(folder, stage, found, looked)
+    results.write_results(folder, stage, [found], looked)
     return folder
 
 
