@@ -18,7 +18,7 @@ from jaxdistill.durations import settings_in_steps
 from jaxdistill.errors import UserError
 from jaxdistill.networks import Look
 from jaxdistill.stage import Stage
-from jaxdistill.train import optim, sharding
+from jaxdistill.train import compilation, optim, sharding
 
 
 def complete(config) -> None:
@@ -100,6 +100,7 @@ def single(
     settings = settings_in_steps(settings, len(train) / settings["batch"], settings["batch"])
     sharding.check_batch(mesh, settings["batch"], settings["accumulate"], processes)
     sharding.check_rules(settings["sharding"])
+    compilation.check(settings["compilation_cache"])
     mean, std = standardisation(settings["data"])
     look = Look(tuple(dataset.shape), mean, std)
     named = settings["networks"] or settings["kind"] != "classifier"

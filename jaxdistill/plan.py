@@ -12,7 +12,7 @@ from jaxdistill.data import loader
 from jaxdistill.data.section import described
 from jaxdistill.results import cost
 from jaxdistill.stage import Stage
-from jaxdistill.train import sharding
+from jaxdistill.train import flops, sharding
 from jaxdistill.train.loop import dispatcher
 
 
@@ -45,10 +45,10 @@ def describe(stage: Stage) -> list[str]:
     lines += ["  networks:"]
     said = stage.outputs
     for name, source in stage.networks.items():
-        parameters, flops = cost(stage, name)
+        parameters, computed = cost(stage, name)
         start = settings["networks"][name].get("weights") or settings["networks"][name].get("cache", "")
         kind = type(source).__name__.lower() + (f" from {start}" if start else "")
-        lines += [f"    {name}: {kind}, {parameters:,} parameters, {flops:,} FLOPs per example"]
+        lines += [f"    {name}: {kind}, {parameters:,} parameters, {computed:,} FLOPs per example"]
         taps = ", ".join(f"{tap} {tuple(x.shape[1:])}" for tap, x in said[name].taps.items())
         lines += [f"      logits {_logits(said[name].logits)}; taps {taps or 'none'}"]
     if settings["kind"] == "merge":
@@ -97,9 +97,12 @@ def _training(stage: Stage) -> list[str]:
         "optimizer": sharding.bytes_per_device(stage.mesh, every.opt_state, placed[0].opt_state),
         "frozen": sharding.bytes_per_device(stage.mesh, frozen, placed[1]),
     }
+    program, shapes = step_program(stage)
+    computed = sum(flops.count(program, *shapes).values())
     memory = compile_step(stage).memory_analysis()
     held = ", ".join(f"{name} {_size(value)}" for name, value in bytes_held.items() if value)
     lines += [f"  mesh {dict(stage.mesh.shape)}: per device {held}"]
+    lines += [f"  a step: {computed:,} FLOPs of matrix products and convolutions"]
     if memory:
         total = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
         working = memory.temp_size_in_bytes
@@ -111,6 +114,12 @@ def _training(stage: Stage) -> list[str]:
 
 def compile_step(stage: Stage):
     """Compiles one step from shapes alone."""
+    program, shapes = step_program(stage)
+    return program.lower(*shapes).compile()
+
+
+def step_program(stage: Stage):
+    """Returns one step as a program, not compiled, and the shapes that it is called with."""
     (state, frozen), placed = lanes.shapes(stage), lanes.placed(stage)
     raw = (loader.Resident if stage.resident else loader.Streamed).raw
     beside = (len(stage.lanes),) if stage.lanes and not lanes.share_batches(stage) else ()
@@ -121,7 +130,7 @@ def compile_step(stage: Stage):
     state, frozen = jax.tree.map(
         lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), (state, frozen), placed
     )
-    return dispatcher(lanes.step(stage), raw, stage.mesh, placed[0], 1).lower(state, frozen, held, fed).compile()
+    return dispatcher(lanes.step(stage), raw, stage.mesh, placed[0], 1), (state, frozen, held, fed)
 
 
 def _size(number: int) -> str:
