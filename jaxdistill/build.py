@@ -19,7 +19,7 @@ from jaxdistill.durations import settings_in_steps
 from jaxdistill.errors import UserError
 from jaxdistill.networks import Look
 from jaxdistill.stage import Stage
-from jaxdistill.train import optim, sharding
+from jaxdistill.train import compilation, optim, sharding
 
 
 def complete(config) -> None:
@@ -115,6 +115,7 @@ def single(
         train = training(settings["data"], dataset)
     settings = settings_in_steps(settings, len(train) / settings["batch"], settings["batch"])
     sharding.check_batch(mesh, settings["batch"], settings["accumulate"], processes)
+    compilation.check(settings["compilation_cache"])
     look, augmented, prepare = _seen(settings["data"], dataset)
     named = settings["networks"] or settings["kind"] != "classifier"
     about = (dataset.classes, look, settings["data"]["name"], dataset.reads, dataset.vocabulary)

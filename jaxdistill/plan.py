@@ -12,7 +12,7 @@ from jaxdistill.data import loader
 from jaxdistill.data.section import described
 from jaxdistill.results import cost
 from jaxdistill.stage import Stage
-from jaxdistill.train import sharding
+from jaxdistill.train import flops, sharding
 from jaxdistill.train.loop import dispatcher
 from jaxdistill.train.rules import LARGE
 
@@ -47,10 +47,10 @@ def describe(stage: Stage) -> list[str]:
     lines += ["  networks:"]
     said = stage.outputs
     for name, source in stage.networks.items():
-        parameters, flops = cost(stage, name)
+        parameters, computed = cost(stage, name)
         start = settings["networks"][name].get("weights") or settings["networks"][name].get("cache", "")
         kind = type(source).__name__.lower() + (f" from {start}" if start else "")
-        lines += [f"    {name}: {kind}, {parameters:,} parameters, {flops:,} FLOPs per example"]
+        lines += [f"    {name}: {kind}, {parameters:,} parameters, {computed:,} FLOPs per example"]
         taps = ", ".join(f"{tap} {tuple(x.shape[1:])}" for tap, x in said[name].taps.items())
         lines += [f"      logits {_logits(said[name].logits)}; taps {taps or 'none'}"]
     if settings["kind"] == "merge":
@@ -95,6 +95,9 @@ def _training(stage: Stage) -> list[str]:
         own = {"params": state.params.get(name, {}), **state.variables.get(name, {})}
         for path, leaf in jax.tree_util.tree_leaves_with_path(own):
             lines += [f"      {path_name(path)} {tuple(leaf.shape)} {leaf.dtype}"]
+    program, shapes = step_program(stage)
+    computed = sum(flops.count(program, *shapes).values())
+    lines += [f"  a step: {computed:,} FLOPs of matrix products and convolutions"]
     lines += _memory(stage)
     trained = sum(core.count(state.params[n]) for n, s in stage.networks.items() if n in state.params and s.learns)
     lines += [f"  trained parameters: {trained:,} of networks, {core.count(state.params) - trained:,} of methods"]
@@ -161,10 +164,16 @@ def _fed(stage: Stage) -> tuple[dict[str, jax.ShapeDtypeStruct], dict[str, jax.S
 
 def compile_step(stage: Stage):
     """Compiles one step from shapes alone."""
+    program, shapes = step_program(stage)
+    return program.lower(*shapes).compile()
+
+
+def step_program(stage: Stage):
+    """Returns one step as a program, not compiled, and the shapes that it is called with."""
     raw = (loader.Resident if stage.resident else loader.Streamed).raw
     placed = lanes.placed(stage)
     state, frozen = sharding.structs(lanes.shapes(stage), placed)
-    return dispatcher(lanes.step(stage), raw, stage.mesh, placed[0], 1).lower(state, frozen, *_fed(stage)).compile()
+    return dispatcher(lanes.step(stage), raw, stage.mesh, placed[0], 1), (state, frozen, *_fed(stage))
 
 
 def _size(number: int) -> str:

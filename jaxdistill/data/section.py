@@ -16,7 +16,7 @@ from jaxdistill.data.noise import Noise
 from jaxdistill.errors import UserError, check_kind, check_least, unknown
 
 RESIDENT_LIMIT = 2 << 30
-"""Bytes up to which `data.resident="auto"` holds the training split on the device."""
+"""Bytes up to which `data.resident="auto"` holds a split on the device."""
 
 
 def opened(data: Mapping[str, Any]) -> Dataset:

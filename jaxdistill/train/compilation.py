@@ -23,6 +23,12 @@ _OURS: list[str] = []
 """The folder that this process was last told to use by `keep`."""
 
 
+def check(setting: str) -> None:
+    """Raises `UserError` for a setting that names nothing."""
+    if not setting.strip():
+        raise UserError("compilation_cache='' names no folder; say 'workdir', 'off', or a folder")
+
+
 def keep(setting: str, workdir: pathlib.Path) -> None:
     """Makes JAX keep every program that it compiles, however quickly it did.
 

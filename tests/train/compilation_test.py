@@ -111,6 +111,11 @@ def test_a_folder_can_be_named_changed_and_switched_off(unset, tmp_path):
             assert list(compilation.folder_of(setting, tmp_path).glob("*-cache"))
 
 
+def test_a_folder_without_a_name(tmp_path, capsys):
+    assert runs.launched(tmp_path / "run", "--config.compilation_cache=", config=SINGLE) == 2
+    assert "compilation_cache='' names no folder" in capsys.readouterr().err
+
+
 def test_a_folder_that_cannot_be_written(unset, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"compilation_cache='.*file' cannot|name another folder"):
