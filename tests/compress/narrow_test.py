@@ -104,3 +104,16 @@ def test_its_weights_take_a_quarter_of_the_bytes():
     variables, less = reduced(module, x)
     size = [sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) for tree in (variables, less)]
     assert size[1] < 0.26 * size[0]
+
+
+@pytest.mark.parametrize("name", ["conv", "strided", "grouped"])
+def test_a_convolution_sums_whole_numbers_alike_in_int32_and_in_float32(name, monkeypatch):
+    layer, shape = LAYERS[name]
+    module, x = Alone(layer), jax.random.normal(jax.random.key(1), shape)
+    _, less = reduced(module, x)
+    found = apply(module, less, x)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    with nn.intercept_methods(narrow.quantized):
+        program = jax.make_jaxpr(module.apply)(less, x)
+        assert "preferred_element_type=int32" in str(program)
+        np.testing.assert_allclose(module.apply(less, x), found, rtol=1e-6, atol=1e-6)

@@ -53,6 +53,7 @@ def test_blocks_compute_their_convolutions_again_and_products_do_not():
     assert computed("block") >= whole + 6
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(jax.__version_info__ < (0, 11), reason="XLA's CPU backend of older versions computes all but once")
 def test_less_memory_is_taken():
     x = jnp.zeros((32, 32, 32, 3))
