@@ -103,7 +103,7 @@ def _born(stage: Stage, starts: Callable, frozen: Mapping[str, Any]) -> State:
 
 
 def _dispatch(stage: Stage) -> int:
-    # By benchmarks/dispatch.py: on a CPU only the tiniest networks gain from a scan over steps, and setting it is easy;
+    # By benchmarks/dispatch.py: on a CPU tiny MLPs gain from a scan over steps and convolutions lose much more by it;
     # elsewhere small models wait for dispatch (not measured).
     return 1 if jax.default_backend() == "cpu" or not stage.resident else 32
 
