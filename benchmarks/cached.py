@@ -69,10 +69,12 @@ def stepper(teacher, student, whole, batch: int, steps: int):
 
     index = np.random.default_rng(1).integers(0, EXAMPLES, (64, batch)).astype(np.int32)
     shapes = jax.eval_shape(fed, whole, index[0])
-    init = jax.jit(
-        lambda: initial(networks, terms, tx, shapes, jax.random.key(0), {}), compiler_options=compiler_options()
-    )
-    state, frozen = init()
+
+    def first():
+        state, frozen = initial(networks, terms, tx, shapes, jax.random.key(0), {})
+        return state, {name: networks[name].reduce(own, shapes) for name, own in frozen.items()}
+
+    state, frozen = jax.jit(first, compiler_options=compiler_options())()
     step = jax.jit(lambda state, frozen, whole, index: make(state, frozen, fed(whole, index)), donate_argnums=0)
     known = {"state": state, "done": 0}
 

@@ -34,7 +34,8 @@ class Steps:
         placed = lanes.placed(stage)
         loader = lanes.feeder(stage)
         teachers = jax.jit(stage.initial)()[1]  # at random: what they say costs the same
-        self.state, self.frozen = jax.jit(lambda starts: lanes.initial(stage, starts), out_shardings=placed)(teachers)
+        init = jax.jit(lambda starts: lanes.initial(stage, starts)[0], out_shardings=placed[0])
+        self.state, self.frozen = init(teachers), lanes.reduced(stage, teachers)
         self.held = jax.device_put(dict(loader.held), sharding.replicated(stage.mesh))
         self.step = dispatcher(lanes.step(stage), loader.raw, stage.mesh, placed[0], 1)
         self.feeds, self.leading, self.mesh = loader.feeds(0, 1 << 30), loader.leading, stage.mesh

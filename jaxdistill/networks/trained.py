@@ -63,7 +63,8 @@ QUANTIZATIONS = ("", "int8")
 class Frozen(Trained):
     """A network that only speaks: always in inference mode, never in the state, never in a checkpoint.
 
-    It speaks from the variables that it was given as well as from what `reduce` makes of them.
+    It speaks from the variables that it was given as well as from what `reduce` makes of them: call that once, before
+    the first step, as the stages of a config do (`lanes.reduced`).
 
     Attributes:
         offload: whether its weights live in the host's memory, and are brought to the device in every step. They must
