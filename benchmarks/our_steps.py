@@ -11,7 +11,7 @@ import numpy as np
 from jaxdistill import build, caching, config, lanes, launch
 from jaxdistill.data.cache import Cache
 from jaxdistill.stage import Stage
-from jaxdistill.train import sharding
+from jaxdistill.train import flops, sharding
 from jaxdistill.train.loop import dispatcher
 
 CLASSES = 100
@@ -58,14 +58,11 @@ class Steps:
         )
 
     def flops(self) -> float:
-        """Counts what one step computes: XLA's count of the program as it is written, before it is optimised.
-
-        Layers that are scanned are counted once: ask steps whose layers are looped.
-        """
+        """Counts what one step computes, as the log and the plan do (`train.flops`)."""
         first = next(self._feeds)
         self._feeds = itertools.chain([first], self._feeds)
         shapes = jax.eval_shape(lambda *x: x, self.state, self.frozen, self._held, dict(first))
-        return float((self._single.lower(*shapes).cost_analysis() or {}).get("flops", 0))
+        return float(sum(flops.count(self._single, *shapes).values()))
 
     def run(self, steps: int) -> None:
         """Makes some steps and waits for the last; metrics are fetched one dispatch late, as in training."""

@@ -14,7 +14,7 @@ from jaxdistill.data import augment, loader
 from jaxdistill.data.cache import Cache
 from jaxdistill.data.dataset import Dataset
 from jaxdistill.data.section import opened, standardisation, training
-from jaxdistill.defaults import MEMBER
+from jaxdistill.defaults import MEMBER, NETWORK
 from jaxdistill.durations import settings_in_steps
 from jaxdistill.errors import UserError
 from jaxdistill.networks import Look
@@ -50,8 +50,7 @@ def complete(config) -> None:
 def _settings(kind: str, member: type) -> dict[str, Any]:
     """What an entry says beside the fields of its model or method."""
     if kind == "model":
-        own = {"dtype": "float32", "weights": "", "sharding": (), "offload": False}
-        return own | {"fold": True, "quantize": ""}
+        return dict(NETWORK)
     return {"student": "student", "teacher": "teacher" if member.needs_teacher else "", "weight": 1.0}
 
 

@@ -8,15 +8,17 @@ epochs or examples (`every_epochs=5`).
 """
 
 import copy
+import fnmatch
 import importlib.util
+import json
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxdistill.defaults import DEFAULTS, LEAST, MEMBER
+from jaxdistill.defaults import DEFAULTS, FREE, LEAST, MEMBER, NETWORK
 from jaxdistill.durations import CAST, bare, other_units
 from jaxdistill.errors import UserError, check_kind, check_least, unknown
 from jaxdistill.order import in_order
@@ -300,10 +302,34 @@ def needs(stage: Mapping[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
-def differences(old: Any, new: Any, name: str = "") -> list[str]:
-    """Lists what two resolved configs do not share, a line each: `terms.kd.temperature: 4.0 -> 2.0`."""
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Lists in what two resolved configs are not the same run, a line each: `terms.kd.temperature: 4.0 -> 2.0`.
+
+    A key that one of them does not have yet counts as its default, and `FREE` keys as the same.
+    """
+    return [f"{name}: {one!r} -> {other!r}" for name, one, other in _unlike(old, new) if _matters(name, one, other)]
+
+
+ABSENT = "(absent)"
+
+
+def _unlike(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    old, new = ({} if one == ABSENT and isinstance(two, Mapping) else one for one, two in ((old, new), (new, old)))
     if isinstance(old, Mapping) and isinstance(new, Mapping):
-        keys = sorted({*old, *new})
-        inner = [differences(old.get(k, "(absent)"), new.get(k, "(absent)"), f"{name}.{k}".strip(".")) for k in keys]
-        return [line for lines in inner for line in lines]
-    return [] if old == new else [f"{name}: {old!r} -> {new!r}"]
+        for key in sorted({*old, *new}):
+            yield from _unlike(old.get(key, ABSENT), new.get(key, ABSENT), f"{name}.{key}".strip("."))
+    elif old != new:
+        yield name, old, new
+
+
+def _matters(name: str, old: Any, new: Any) -> bool:
+    words = name.split(".")
+    own = words[2:] if words[0] == "stages" else words
+    if any(fnmatch.fnmatchcase(".".join(own[: key.count(".") + 1]), key) for key in FREE):
+        return False
+    if ABSENT not in (old, new) or own is not words:  # what a stage does not say, it inherits
+        return True
+    default: Any = DEFAULTS | {"networks": dict.fromkeys(words[1:2], NETWORK)}
+    for word in words:
+        default = default.get(word, ABSENT) if isinstance(default, Mapping) else ABSENT
+    return json.loads(json.dumps(default)) != (new if old == ABSENT else old)

@@ -92,6 +92,31 @@ MEMBER: dict[str, Any] = {
 } | {"labels": False}
 """Every key of a set that is mixed in, `data.mix.NAME`, with its default."""
 
+NETWORK: dict[str, Any] = {
+    "dtype": "float32",
+    "weights": "",
+    "sharding": (),
+    "offload": False,
+    "fold": True,
+    "quantize": "",
+}
+"""What an entry of a network that has a model says beside the model's own fields, with its default."""
+
+FREE = (
+    "mesh",
+    "sharding",
+    "dispatch",
+    "compilation_cache",
+    "peak_flops",
+    "log_every",
+    "checkpoint.latest",
+    "data.threads",
+    "data.ahead",
+    "networks.*.sharding",
+    "networks.*.offload",
+)
+"""Keys that say where and how fast something is computed, and not what: a run may go on with others."""
+
 LEAST = {
     "seed": 0,
     "batch": 1,

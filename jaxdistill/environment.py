@@ -31,7 +31,8 @@ OURS = (
 
 
 def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
-    """Makes the workdir this run's: writes the resolved config, or checks that it is the one already there.
+    """Makes the workdir this run's: writes the resolved config, or checks that it is the one already there,
+    but for keys that say where and how fast it goes (`defaults.FREE`), whose last values are written.
 
     Raises:
         UserError: where the folder cannot be written, belongs to a run of another config (with the
@@ -45,8 +46,8 @@ def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
             _same(path, config)
         elif jax.process_index() == 0:
             _is_free(workdir)
-            write_json(path, config)
         if jax.process_index() == 0:
+            write_json(path, config)
             _remember(workdir / "environment.json")
     except OSError as error:
         raise UserError(

@@ -55,9 +55,9 @@ def check_share(what: str, value: float) -> None:
 
 
 def check_least(what: str, value: float, least: float) -> None:
-    """Raises `UserError` for what is smaller than it may be."""
-    if value < least:
-        raise UserError(f"{what}={value} makes no sense; it is {least} or more")
+    """Raises `UserError` for what is smaller than it may be, or not finite."""
+    if not least <= value < float("inf"):
+        raise UserError(f"{what}={value} makes no sense; it is {least} or more, and finite")
 
 
 def check_positive(what: str, value: float) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from jaxdistill import metrics
+from jaxdistill.core import TopK, predictions
 from jaxdistill.stage import Stage
 from jaxdistill.train.evaluate import Evaluator
 
@@ -31,8 +32,9 @@ def report(stage: Stage, starts: Mapping[str, Any], say: Callable[[str], None]) 
         role = next(
             (role for role in (stage.settings["evaluate"]["split"], "test") if role in stage.dataset.splits), ""
         )
-        if not role or len(getattr(stage.outputs[name].logits, "shape", ())) != 2:
-            why = "the data have no split to measure it on" if not role else "it says no logits of a class per example"
+        said = stage.outputs[name].logits
+        if not role or isinstance(said, TopK):
+            why = "the data have no split to measure it on" if not role else "it says its likeliest classes alone"
             say(f"stage {stage.name}: network {name!r} in {form}: its change is not measured; {why}")
             continue
         found[name] = {"form": form, "split": role} | _measured(stage, name, starts[name], role)
@@ -42,7 +44,8 @@ def report(stage: Stage, starts: Mapping[str, Any], say: Callable[[str], None]) 
 
 def _measured(stage: Stage, name: str, variables: Any, role: str) -> dict[str, Any]:
     source = stage.networks[name]
-    wanted = {key: metrics.find(key) for key in ("accuracy", "agreement", "kl")}
+    unit = "tokens" if len(predictions(stage.outputs[name].logits)) > 1 else "examples"
+    wanted = {key: metrics.find(key, unit) for key in ("accuracy", "agreement", "kl")}
     measure = Evaluator(
         {"reduced": source, "exact": source.exact}, ["reduced", "exact"], wanted, "exact", stage.prepare, stage.mesh
     )

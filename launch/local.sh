@@ -18,22 +18,26 @@ count=$1
 shift
 port=${PORT:-$((20000 + RANDOM % 20000))}
 pids=()
-stop() { kill -TERM "${pids[@]}" 2>/dev/null; }
+stopping=""
+stop() { stopping=yes && kill -TERM "${pids[@]}" 2>/dev/null; }
 trap stop INT TERM
 for ((i = 0; i < count; i++)); do
-  out=/dev/stdout
-  [ "$i" -gt 0 ] && out=local-$i.log
   join=(--coordinator="localhost:$port" --processes="$count" --process="$i")
   if [ "$dry" ]; then
-    echo "$* ${join[*]} >$out"
+    echo "$* ${join[*]}$([ "$i" -eq 0 ] || echo " >local-$i.log")"
     continue
   fi
-  "$@" "${join[@]}" >"$out" 2>&1 &
+  if [ "$i" -eq 0 ]; then # not by way of /dev/stdout, whose opening would empty a file that this goes to
+    "$@" "${join[@]}" 2>&1 &
+  else
+    "$@" "${join[@]}" >"local-$i.log" 2>&1 &
+  fi
   pids+=($!)
 done
 [ -z "$dry" ] || exit 0
 status=0
 for ((i = 0; i < count; i++)); do
-  wait -n || { code=$?; [ "$status" -eq 0 ] && status=$code && stop; }
+  wait -n || { code=$?; [ "$status" -eq 0 ] && status=$code && [ -z "$stopping" ] && stop; }
 done
+while [ -n "$(jobs -pr)" ]; do wait; done # a signal ends a wait before those who are saving their state have ended
 exit "$status"

@@ -231,3 +231,28 @@ def test_differences():
     old, new = {"a": {"b": 1, "c": [1]}, "d": 2}, {"a": {"b": 1, "c": [2]}, "e": 3}
     expected = ["a.c: [1] -> [2]", "d: 2 -> '(absent)'", "e: '(absent)' -> 3"]
     assert configs.differences(old, new) == expected
+
+
+def test_a_run_is_the_same_wherever_and_however_fast_it_goes():
+    """Keys of place and speed may change; a key that the older config did not have yet counts as its default."""
+    old = {"batch": 8, "networks": {"teacher": {"model": "mlp"}}, "stages": {"a": {"data": {"threads": 2}}}}
+    new = {
+        "batch": 8,
+        "accumulate": 1,
+        "mesh": {"data": 4, "fsdp": 2, "tensor": 1},
+        "dispatch": 16,
+        "checkpoint": {"latest": 9},
+        "networks": {"teacher": {"model": "mlp", "sharding": ["fsdp"], "fold": True, "quantize": ""}},
+        "stages": {"a": {"data": {"threads": 8, "ahead": 3}, "sharding": ["fsdp"]}},
+    }
+    assert configs.differences(old, new) == configs.differences(new, old) == []
+    changed = {
+        "accumulate": 2,
+        "networks": {"teacher": {"model": "mlp", "fold": False}},
+        "stages": {"a": {"batch": 128}},
+    }
+    assert configs.differences(old, old | changed) == [
+        "accumulate: '(absent)' -> 2",
+        "networks.teacher.fold: '(absent)' -> False",
+        "stages.a.batch: '(absent)' -> 128",
+    ]

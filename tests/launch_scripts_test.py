@@ -4,8 +4,10 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import yaml
@@ -43,7 +45,7 @@ def test_shellcheck_finds_nothing(path):
 def test_local_starts_each_process_with_its_number():
     status, lines, _ = said("local.sh", "--dry-run", "2", "python", "-m", "jaxdistill.launch", env={"PORT": "4000"})
     joined = "python -m jaxdistill.launch --coordinator=localhost:4000 --processes=2"
-    assert (status, lines) == (0, [f"{joined} --process=0 >/dev/stdout", f"{joined} --process=1 >local-1.log"])
+    assert (status, lines) == (0, [f"{joined} --process=0", f"{joined} --process=1 >local-1.log"])
 
 
 @pytest.mark.parametrize("words", [(), ("0", "python"), ("two", "python"), ("--dry-run", "2")])
@@ -332,3 +334,18 @@ def test_dockerfile_installs_what_the_package_needs_and_the_jax_asked_for(extra)
     assert sum(need.startswith(f"jax[{extra}]>=") for need in needs.splitlines()) == 1
     assert not any(re.match("jax[<>=]", need) for need in needs.splitlines())
     assert any(need.startswith("orbax-checkpoint>=") for need in needs.splitlines())
+
+
+def test_local_waits_for_those_who_save_and_empties_no_log(tmp_path):
+    log = tmp_path / "app.log"
+    log.write_text("precious\n")
+    script = "trap 'sleep 1; echo saved >> saved.txt; exit 143' TERM; echo up >> up.txt; while true; do sleep 0.1; done"
+    with open(log, "a") as out:
+        words = ["bash", str(LAUNCH / "local.sh"), "2", "bash", "-c", script]
+        local = subprocess.Popen(words, cwd=tmp_path, stdout=out, stderr=out)
+        while not (tmp_path / "up.txt").exists() or len((tmp_path / "up.txt").read_text().split()) < 2:
+            time.sleep(0.05)
+        local.send_signal(signal.SIGTERM)
+        assert local.wait(30) == 143
+    assert (tmp_path / "saved.txt").read_text().split() == ["saved", "saved"]
+    assert log.read_text().startswith("precious\n")

@@ -40,7 +40,7 @@ ALLOWED = {
     "sweep": set(),
     "lanes": {"core", "data", "stage", "sweep", "train"},
     "training": {"core", "lanes", "metrics", "reduction", "stage", "train"},
-    "reduction": {"metrics", "stage", "train"},
+    "reduction": {"core", "metrics", "stage", "train"},
     "components": {"core", "data", "networks", "stage", "train"},
     "merging": {"compress", "core", "data", "metrics", "networks", "stage", "train", "weights"},
     "build": {

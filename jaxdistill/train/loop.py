@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import math
 import pathlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -38,7 +39,7 @@ class Job:
         rate: the learning rate by step, for the log.
         evaluate: state -> `{name: number}`, or `None`.
         evaluate_every, log_every, save_every: in steps; 0 for never (but at the end).
-        dispatch: steps per dispatch.
+        dispatch: steps per dispatch at most: as many are taken as let the whole run have the fewest dispatches.
         ahead: dispatches whose data is put on the device in advance.
         peak: FLOP/s of a device at most; 0 for what is known of its kind.
         profile: steps to record; 0 for none.
@@ -99,6 +100,7 @@ def fit(
         Interrupted: after SIGTERM or Ctrl-C, when the state is saved.
     """
     start = int(np.max(jax.device_get(state.step)))  # of lanes, all have one number
+    job = dataclasses.replace(job, dispatch=_fitting(job))
     log = Log(workdir, job.stage, start)
     bar = Bar(job.stage, start, job.steps)
     feeding = Feeding(_batches(job, start), job.ahead, lambda said: bar.say(f"stage {job.stage}: {said}"))
@@ -173,6 +175,17 @@ def _boundary(job: Job, done: int) -> int:
     """The next step after `done` at which something other than training is due."""
     nexts = [done + every - done % every for every in (job.evaluate_every, job.save_every) if every > 0]
     return min([job.steps, *nexts])
+
+
+def _fitting(job: Job) -> int:
+    """The steps per dispatch, `job.dispatch` at most, that cut what lies between boundaries into the fewest pieces."""
+    lengths: Counter[int] = Counter()
+    done = 0
+    while done < job.steps:
+        lengths[_boundary(job, done) - done] += 1
+        done = _boundary(job, done)
+    counts = range(1, job.dispatch + 1)
+    return min(counts, key=lambda count: sum(n * (long // count + long % count) for long, n in lengths.items()))
 
 
 def _stack(feeds: Iterator[Mapping[str, np.ndarray]], count: int, leading: int) -> tuple[dict[str, np.ndarray], int]:
