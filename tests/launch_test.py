@@ -136,6 +136,7 @@ MISTAKES = {
     "seed": ("c.seed = -1", "seed=-1 makes no sense; it is 0 or more"),
     "seed's kind": ("c.seed = 'x'", "seed='x' is a str"),
     "dispatch": ("c.dispatch = -1", "dispatch=-1 makes no sense"),
+    "peak": ("c.peak_flops = float('nan')", "peak_flops=nan makes no sense"),
     "latest": ("c.checkpoint = dict(latest=0)", "checkpoint.latest=0 makes no sense; it is 1 or more"),
     "epochs": ("c.epochs = '3'", "epochs='3' is a str"),
     "views": ("c.data.views = '2'", "views='2' is a str"),
