@@ -36,7 +36,7 @@ import optax
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 timing, our_steps = (importlib.import_module(name) for name in ("timing", "our_steps"))
 
-from jaxdistill import Frozen, Term, Trained, core, make_step  # noqa: E402
+from jaxdistill import Frozen, Term, Trained, core, make_step, memory  # noqa: E402
 from jaxdistill.methods.cross_entropy import CrossEntropy  # noqa: E402
 from jaxdistill.methods.forward_kl import ForwardKL  # noqa: E402
 from jaxdistill.methods.kd import KD  # noqa: E402
@@ -172,6 +172,7 @@ def measured(given: Any, peak: float) -> tuple[str, list[dict[str, Any]]]:
 
 
 def main() -> None:
+    memory.keep_freed()  # as every launch does; the peers gain by it too
     parser = timing.parser(__doc__, rounds=5)
     parser.add_argument("--kind", choices=["encoder", "decoder"], default="encoder")
     parser.add_argument("--layers", type=int, nargs=2, default=[6, 2], metavar=("TEACHER", "STUDENT"))
