@@ -24,7 +24,7 @@ def run(config: str, seed: int, workdir: pathlib.Path, more: list[str]) -> list[
 def together(config: str, seeds: int, workdir: pathlib.Path, more: list[str]) -> list[list[dict]]:
     """Runs all seeds as lanes of one run and returns the rows of each."""
     rows = _launched(config, workdir, [f"--config.sweep.seed={tuple(range(seeds))}", *more], "lanes.json")
-    return [[row for row in rows if row["lane"] == lane] for lane in range(seeds)]
+    return [[row for row in rows if row["lane"] in (lane, None)] for lane in range(seeds)]
 
 
 def _launched(config: str, workdir: pathlib.Path, flags: list[str], result: str) -> list[dict]:

@@ -72,16 +72,35 @@ def label(lane: int, own: Mapping[str, Any]) -> str:
     return f"{lane}: {told}" if told else f"lane {lane}"
 
 
+def count_of(rows: Rows) -> int:
+    return 1 + max(row["lane"] or 0 for row in rows)
+
+
+def terminal(rows: Rows, stages: Mapping[str, Lines], config: Mapping[str, Any] | None) -> Rows:
+    """Returns rows for the terminal: of each network one for the lanes that differ in their seed alone, `mean ± sd`."""
+    each = [differences(config or {}, stage, lines) for stage, lines in stages.items() if count(lines)]
+    settings, found = shared(each, count_of(rows)), []
+    for name in dict.fromkeys(row["network"] for row in rows):
+        own = {row["lane"]: row for row in rows if row["network"] == name}
+        for told, members in (groups(settings) if None not in own else {(): [None]}).items():
+            words = ", ".join(f"{short(key)} {written(value)}" for key, value in told)
+            row = own[members[0]]
+            sizes = {key: row[key] for key in ("parameters", "flops") if key in row}
+            numbers = [key for key in row if key not in ("network", "lane", *sizes)]
+            spread = {key: plus_minus([own[lane].get(key) for lane in members]) for key in numbers}
+            found.append({"network": f"{name} ({words})" if words else name} | sizes | spread)
+    return found
+
+
 def evaluation(rows: Rows, each: Sequence[Settings]) -> str:
     """Returns the table of the final evaluation: mean and standard deviation over lanes that differ in seed alone."""
     names = [name for name in columns(rows) if name not in ("network", "parameters", "flops", "lane")]
-    lanes = 1 + max(row["lane"] for row in rows)
-    settings = shared(each, lanes)
+    settings = shared(each, count_of(rows))
     keys = list(dict.fromkeys(key for own in settings for key in own if key != "seed"))
     body, every = [], []
     for network in dict.fromkeys(row["network"] for row in rows):
         own = {row["lane"]: row for row in rows if row["network"] == network}
-        for told, members in groups(settings).items():
+        for told, members in (groups(settings) if None not in own else {(): [None]}).items():
             cells = [f"<td>{escape(written(dict(told).get(key, '')))}</td>" for key in keys]
             values = [plus_minus([own[lane].get(name) for lane in members]) for name in names]
             head = f'<th scope="row">{escape(network)}</th>'
@@ -90,6 +109,7 @@ def evaluation(rows: Rows, each: Sequence[Settings]) -> str:
             [f'<th scope="row">{escape(network)}, {escape(label(lane, settings[lane]))}</th>']
             + [f"<td>{number(name, row.get(name))}</td>" for name in names]
             for lane, row in own.items()
+            if lane is not None
         ]
     told = (
         "Mean and standard deviation (n - 1) over the lanes that differ in their seed alone. The results above are"

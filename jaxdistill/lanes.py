@@ -7,7 +7,7 @@ there once: the data on the device, the frozen networks, the program; and where 
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,6 +17,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxdistill import sweep
 from jaxdistill.core import Schedule, Term
 from jaxdistill.data import loader
+from jaxdistill.networks import Said, run
 from jaxdistill.stage import Stage
 from jaxdistill.train import optim
 from jaxdistill.train.step import Step, make_step
@@ -42,13 +43,13 @@ def initial(stage: Stage, starts: Mapping[str, Any]) -> tuple[Any, Any]:
         return stage.initial(starts)
     seeds = _numbers([lane.settings["seed"] for lane in stage.lanes])
     own = {name: starts[name] for name in stage.paired if name in starts}
-    made = jax.vmap(lambda seed, own: stage.initial({**starts, **own}, seed), out_axes=(0, _axes(stage)))
-    return made(seeds, own)
+    axes = 0, _axes(stage, stage.shapes[1])
+    return jax.vmap(lambda seed, own: stage.initial({**starts, **own}, seed), out_axes=axes)(seeds, own)
 
 
-def _axes(stage: Stage) -> dict[str, int | None]:
-    """Which axis of the variables of each frozen network is the lanes'; `None` where they share them."""
-    return {name: 0 if name in stage.paired else None for name in stage.shapes[1]}
+def _axes(stage: Stage, names: Iterable[str]) -> dict[str, int | None]:
+    """Which axis of the variables of each network is the lanes'; `None` where they share them."""
+    return {name: 0 if name in stage.paired else None for name in names}
 
 
 def together(each: Sequence[Any]) -> Any:
@@ -125,20 +126,36 @@ def step(stage: Stage) -> Step:
     shared = share_batches(stage)
     seeds = _numbers([lane.data_seed for lane in stage.lanes])
 
-    def single(lane, state, frozen, batch):
-        augment = stage.augment if shared else stage.augmented(seed=seeds[lane])
-        made = make_step(stage.networks, _terms(stage, lane), _optimizer(stage, lane), augment, accumulate)
-        return made(state, frozen, batch)
-
-    every = over(stage, single, (0, 0, _axes(stage), None if shared else 0))
-
     def one(state, frozen, batch):
+        cast = dict(stage.networks)
+        if shared:
+            batch = stage.augment(batch)
+            cast |= _said_to_all(stage, frozen, batch)
+
+        def single(lane, state, frozen, batch):
+            augment = dict if shared else stage.augmented(seed=seeds[lane])
+            made = make_step(cast, _terms(stage, lane), _optimizer(stage, lane), augment, accumulate)
+            return made(state, frozen, batch)
+
+        every = over(stage, single, (0, 0, _axes(stage, frozen), None if shared else 0))
         state, metrics = every(jnp.arange(len(stage.lanes)), state, frozen, batch)
         means = {name: jnp.mean(values) for name, values in metrics.items()}
         own = {f"{k}/{n}": values[k] for n, values in metrics.items() for k in range(len(stage.lanes))}
         return state, means | own
 
     return one
+
+
+def _said_to_all(stage: Stage, frozen: Mapping[str, Any], batch: Any) -> dict[str, Said]:
+    """What the frozen networks that all lanes share say of the batch that they share, asked once, in any form."""
+    if stage.settings["accumulate"] > 1:
+        return {}  # a lane cuts its batch, and what was said of the whole of it would not be of its parts
+    common = {
+        name: source
+        for name, source in stage.networks.items()
+        if source.frozen and not source.needs and name in frozen and name not in stage.paired
+    }
+    return {name: Said(said) for name, said in run(common, frozen, batch, None)[0].items()}
 
 
 def _picked(stage: Stage, lane: jax.Array, schedule: Callable[[Stage], Schedule]) -> Schedule:
@@ -189,7 +206,11 @@ def abreast(stage: Stage, function: Callable) -> Callable:
     """Makes a function of a run's `(params, variables, frozen, batch)` one of all lanes' and the same batch."""
     if not stage.lanes:
         return function
-    return over(stage, function, (0, 0, _axes(stage), None))
+
+    def every(params, variables, known, batch):
+        return over(stage, function, (0, 0, _axes(stage, known), None))(params, variables, known, batch)
+
+    return every
 
 
 def form(stage: Stage) -> str:

@@ -78,8 +78,7 @@ def _main(argv: list[str]) -> None:
     if jax.process_index() == 0:
         if (workdir / "results.json").exists():  # a config may train and leave the evaluating to another
             report.write(workdir)
-            lanes = report.read_lanes(workdir)
-            print(f"\n{table.plain(table.over_lanes(lanes) if lanes else report.read_results(workdir))}\n")
+            print(f"\n{table.plain(report.lanes(workdir) or report.read_results(workdir))}\n")
         _tell(workdir)
 
 
@@ -156,7 +155,9 @@ def parse(argv: list[str]):
     choices = [word for word in overrides if _keys(word)[-1] in ("model", "method", "name")]
     _override(config, choices)  # first, for they decide which other keys there are
     build.complete(config)
-    _override(config, [word for word in overrides if word not in choices])
+    others = [word for word in overrides if word not in choices]
+    _override(config, [word for word in others if _keys(word)[0] != "stages"])  # before a stage inherits it
+    _override(config, [word for word in others if _keys(word)[0] == "stages"])
     values = flags.FlagValues()
     flags.DEFINE_string("workdir", "", "where everything is written", flag_values=values)
     flags.DEFINE_bool("plan", False, "print what would be done", flag_values=values)

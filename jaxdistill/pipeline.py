@@ -200,12 +200,13 @@ def starts(stage: Stage, workdir: pathlib.Path, names: Collection[str] | None = 
     placed, wanted = _placed(stage), stage.networks if names is None else names
     specs = {n: spec["weights"] for n, spec in stage.settings["networks"].items() if spec.get("weights")}
 
-    def one(name, lane=None):
-        where = weights.locate(specs[name], name, workdir, lane)
-        return weights.read(where, sharding.structs(stage.fresh[name], placed[name]))
+    def one(name):
+        every = range(len(stage.lanes)) if name in stage.paired else [None]
+        where = [weights.locate(specs[name], name, workdir, lane) for lane in every]
+        each = weights.read_each(where, sharding.structs(stage.fresh[name], placed[name]))
+        return lanes.together(each) if name in stage.paired else each[0]
 
-    each, named = range(len(stage.lanes)), [name for name in specs if name in wanted]
-    read = {n: lanes.together([one(n, lane) for lane in each]) if n in stage.paired else one(n) for n in named}
+    read = {name: one(name) for name in specs if name in wanted}
     given = {name: source.given for name, source in stage.networks.items() if source.given and name in wanted}
     return read | {name: sharding.spread(dict(tree), placed[name]) for name, tree in given.items()}
 

@@ -19,7 +19,8 @@ def report(stage: Stage, starts: Mapping[str, Any], say: Callable[[str], None]) 
     """Compares every network in bfloat16 or int8 with itself in float32, and says a line of each.
 
     Args:
-        starts: the variables of the networks that have weights, as they were trained.
+        starts: the variables of the networks that have weights, as they were trained; of those that come in lanes,
+            lane 0's.
 
     Returns:
         `{"reduced": {network: {...}}}` for `done.json`, or nothing where no network is reduced.
@@ -37,7 +38,8 @@ def report(stage: Stage, starts: Mapping[str, Any], say: Callable[[str], None]) 
             why = "the data have no split to measure it on" if not role else "it says its likeliest classes alone"
             say(f"stage {stage.name}: network {name!r} in {form}: its change is not measured; {why}")
             continue
-        found[name] = {"form": form, "split": role} | _measured(stage, name, starts[name], role)
+        of = {"lane": 0} if name in stage.paired else {}
+        found[name] = {"form": form, "split": role} | of | _measured(stage, name, starts[name], role)
         say(f"stage {stage.name}: network {name!r} in {form}: {_told(found[name])}")
     return {"reduced": found} if found else {}
 
@@ -59,7 +61,8 @@ def _measured(stage: Stage, name: str, variables: Any, role: str) -> dict[str, A
 
 
 def _told(row: Mapping[str, Any]) -> str:
+    of = ", of lane 0" if "lane" in row else ""
     return (
         f"accuracy {row['exact_accuracy']:.4f} -> {row['accuracy']:.4f}, agreement {row['agreement']:.4f}, KL"
-        f" {row['kl']:.2g} nats, on {row['examples']:,} examples of the {row['split']} split"
+        f" {row['kl']:.2g} nats, on {row['examples']:,} examples of the {row['split']} split{of}"
     )

@@ -60,6 +60,12 @@ def read_lanes(workdir: pathlib.Path) -> Rows:
     return rows
 
 
+def lanes(workdir: pathlib.Path) -> Rows:
+    """The table of an evaluation in lanes for a terminal, means and spreads; none where there are no lanes."""
+    rows, config = read_lanes(workdir), read_json(workdir / "config.json")
+    return lane_sections.terminal(rows, read_lines(workdir / "metrics.jsonl"), config) if rows else []
+
+
 def read_lines(path: pathlib.Path) -> dict[str, list[dict[str, Any]]]:
     """Returns the lines of metrics.jsonl by stage, in order of step.
 

@@ -44,7 +44,8 @@ def cost(stage: Stage, name: str) -> tuple[int, int]:
 def write_results(workdir: pathlib.Path, stage: Stage, each: Sequence[Evaluation], looked: Saliency | None) -> None:
     """Writes `results.json` (a list of rows), `evaluation.json` and `predictions.npz` into the workdir.
 
-    Of lanes, the rows are means, `lanes.json` has a row for each network and lane, and all else is of lane 0.
+    Of lanes, the rows are means, `lanes.json` has a row for each network and lane (one whose lane is null of a network
+    that all lanes share), and all else is of lane 0.
 
     Args:
         each: what was found, of every lane where there are some.
@@ -72,7 +73,8 @@ def write_results(workdir: pathlib.Path, stage: Stage, each: Sequence[Evaluation
         about["saliency"] = {"examples": looked.examples, "left_out": looked.left_out}
     if stage.lanes:
         about["lanes"] = len(each)
-        told = [{"network": n, "lane": k} | costs[n] | own[n] for n in rows for k, own in enumerate(numbers)]
+        lanes = {name: range(len(each)) if _in_lanes(stage, name) else [None] for name in rows}
+        told = [{"network": n, "lane": k} | costs[n] | numbers[k or 0][n] for n in rows for k in lanes[n]]
         write_json(workdir / LANES, told)
     write_json(workdir / "results.json", table)
     write_json(workdir / "evaluation.json", about | tables)
@@ -92,6 +94,11 @@ def _sheet(stage: Stage, found: Evaluation) -> dict[str, np.ndarray]:
     image = stage.dataset.split(stage.settings["evaluate"]["split"]).take(index)["image"]
     image = image if image.dtype == np.uint8 else np.round(255 * image.clip(0, 1)).astype(np.uint8)
     return {"sheet/index": index, "sheet/image": image}
+
+
+def _in_lanes(stage: Stage, name: str) -> bool:
+    """Whether what a network says differs by lane."""
+    return any(one in stage.paired for one in closure(stage.networks, [name]))
 
 
 def _numbers(stage: Stage, found: Evaluation, name: str) -> dict[str, float | None]:

@@ -18,7 +18,7 @@ from jaxdistill import config as configs
 from jaxdistill.errors import UserError
 from jaxdistill.stage import Stage
 from jaxdistill.train import checkpoint, sharding
-from jaxdistill.train.log import Log
+from jaxdistill.train.log import CLOCKED, Log
 
 RESULTS = ("results.json", "evaluation.json", "predictions.npz")
 
@@ -106,7 +106,7 @@ def split(config: ConfigDict, own: ConfigDict, lane: int, old: pathlib.Path, wor
     if lines:
         raise UserError(f"--from={old} is a run of another config. What differs:\n  " + "\n  ".join(lines))
     there, made = (pipeline.prepare(one.to_dict(), old) for one in (config, own))
-    part = workdir.with_name(f"{workdir.name}.part")
+    part = workdir.with_name(f".{workdir.name}.lane-{lane}.part")
     if part.exists():  # of a command that was killed
         shutil.rmtree(part)
     part.mkdir(parents=True)
@@ -151,7 +151,7 @@ def _own(line: Mapping[str, Any], lane: int) -> dict[str, Any]:
     start = f"{lane}/"
     own = {key.removeprefix(start): value for key, value in line.items() if key.startswith(start)}
     shared = {key: value for key, value in line.items() if f"{start}{key}" not in line and not key[0].isdigit()}
-    return shared | own
+    return {key: value for key, value in (shared | own).items() if key not in CLOCKED}  # those were of all lanes
 
 
 def _take_out(made: Stage, lane: int, old: pathlib.Path, part: pathlib.Path) -> None:
@@ -178,4 +178,7 @@ def _take_out(made: Stage, lane: int, old: pathlib.Path, part: pathlib.Path) -> 
     if done.is_file():
         said = environment.read_json(done, {})
         steps = said.pop("steps", None)
+        said.pop("seconds", None)
+        reduced = {name: told for name, told in said.pop("reduced", {}).items() if "lane" not in told}
+        said |= {"reduced": reduced} if reduced else {}
         environment.write_json(part / made.name / weights.DONE, said | ({"step": steps[lane]} if steps else {}))

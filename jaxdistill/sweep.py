@@ -6,7 +6,8 @@ are four lanes, one for each place of the lists: each is the run that its own se
 is a lane for each combination, the last list's values changing fastest. `form` is how they are computed (`lanes.form`).
 
 A stage whose networks start from a stage of as many lanes takes each lane's from the lane of the same number. An
-evaluation has the lanes of what it reads; a `sweep` of its own, as it inherits one, says nothing.
+evaluation has the lanes of what it reads; a `sweep` of its own, as it inherits one, says nothing. A stage's `sweep`
+stands in place of the top level's.
 """
 
 import copy
@@ -108,7 +109,11 @@ def _lane(stage: str, settings: Mapping[str, Any], values: Mapping[str, Any]) ->
         *above, last = name.split(".")
         for depth, key in enumerate(above):
             if not isinstance(section.get(key), dict):
-                raise unknown(f"section of stage {stage!r} to sweep in:", ".".join(above[: depth + 1]), section)
+                raise UserError(
+                    f"stage {stage!r} has no {'.'.join(above[: depth + 1])!r} to sweep in; name the sweep in the stages"
+                    f" that have it, stages.NAME.sweep.{name}, and give stages that start from these a sweep of as many"
+                    " lanes, such as the same seed in all of them"
+                )
             section = section[key]
         section[last] = value
     return own

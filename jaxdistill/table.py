@@ -34,16 +34,6 @@ def plus_minus(values: Sequence[float | None]) -> str:
     return f"{statistics.mean(values):.4f}{spread}"
 
 
-def over_lanes(rows: Rows) -> Rows:
-    """Makes one row of each network's rows of all lanes, `mean ± standard deviation` of each metric."""
-    found = []
-    for name in dict.fromkeys(row["network"] for row in rows):
-        own = [row for row in rows if row["network"] == name]
-        sizes = {key: own[0][key] for key in ("network", "parameters", "flops") if key in own[0]}
-        found.append(sizes | {k: plus_minus([row[k] for row in own]) for k in own[0] if k not in (*sizes, "lane")})
-    return found
-
-
 def cells(rows: Rows) -> list[list[str]]:
     """Returns the table's lines of text, the first its head."""
     names = columns(rows)

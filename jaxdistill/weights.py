@@ -12,7 +12,7 @@ import hashlib
 import json
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -125,20 +125,29 @@ def check(place: Place, shapes: Mapping[str, Any]) -> None:
 
 
 def read(place: Place, shapes: Mapping[str, Any]) -> dict[str, Any]:
-    """Reads a network's variables, on each process what its devices hold.
+    """Reads a network's variables, on each process what its devices hold: `read_each` of one place."""
+    return read_each([place], shapes)[0]
+
+
+def read_each(places: Sequence[Place], shapes: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Reads the variables of a network from several places, of which lanes of one checkpoint are read at once.
 
     Args:
-        place: from `locate`.
+        places: from `locate`.
         shapes: `{collection: tree}` of `ShapeDtypeStruct`s with shardings.
 
     Raises:
         UserError: where the checkpoint is damaged, or of a network of another shape.
     """
-    names = _names(place, shapes)
-    flat = checkpoint.read(place.folder, place.step, _wanted(place, shapes, names), _own(place))
-    if place.lane is not None:
-        flat = {name: x[place.lane] for name, x in flat.items()}
-    return checkpoint.unflatten({name: flat[stored] for name, stored in names.items()}, shapes)
+    found: dict[Place, dict[str, Any]] = {}
+    for each in {dataclasses.replace(place, lane=None): place for place in places}.values():
+        names = _names(each, shapes)
+        whole = checkpoint.read(each.folder, each.step, _wanted(each, shapes, names), _own(each))
+        for place in places:
+            if dataclasses.replace(place, lane=each.lane) == each:
+                flat = whole if place.lane is None else {name: x[place.lane] for name, x in whole.items()}
+                found[place] = checkpoint.unflatten({name: flat[stored] for name, stored in names.items()}, shapes)
+    return [found[place] for place in places]
 
 
 def _own(place: Place) -> tuple[str, str]:

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from jaxdistill import lane_sections, report, table
+from jaxdistill import lane_sections, report
 
 CONFIG = {"sweep": {}, "stages": {"distil": {"sweep": {"seed": [0, 1, 0, 1], "rate": {"init": [0.1, 0.1, 0.2, 0.2]}}}}}
 LOSSES = ((4.0, 2.0), (3.0, 1.0), (2.0, 5.0), (1.0, 4.0))
@@ -74,8 +74,18 @@ def test_a_run_without_lanes_has_no_section():
 
 
 def test_the_table_has_a_row_for_each_network():
-    found = table.over_lanes(rows()[:4])
+    found = lane_sections.terminal(rows()[:4], {}, None)
     assert found == [{"network": "student", "parameters": 7, "flops": 70, "accuracy": "0.5000 ± 0.2944"}]
+
+
+def test_the_terminal_keeps_apart_what_differs_in_more_than_the_seed_and_tells_once_what_is_shared():
+    shared = {"network": "teacher", "lane": None, "parameters": 9, "flops": 90, "accuracy": 0.75}
+    found = lane_sections.terminal([shared, *rows()[:4]], {"distil": list(lines())}, CONFIG)
+    told = [(row["network"], row["accuracy"]) for row in found]
+    groups = [("student (rate.init 0.1)", "0.3000 ± 0.1414"), ("student (rate.init 0.2)", "0.7000 ± 0.2828")]
+    assert told == [("teacher", "0.7500"), *groups]
+    page = cells(lane_sections.lanes([shared, *rows()[:4]], {"distil": list(lines())}, CONFIG))
+    assert ["teacher", "", "1", "0.7500"] in page
 
 
 def test_the_page_has_the_section_and_other_plots_the_means_alone(tmp_path):

@@ -1,5 +1,6 @@
 """Lanes: several runs of a stage in one program, each the run that its own settings would be."""
 
+import json
 import pathlib
 import signal
 
@@ -9,9 +10,10 @@ import numpy as np
 import pytest
 
 import runs
-from jaxdistill import build, lanes, pipeline, sweep
+from jaxdistill import build, lanes, launch, pipeline, sweep, weights
 from jaxdistill import config as configs
 from jaxdistill.errors import UserError
+from jaxdistill.train import checkpoint, flops, sharding
 from jaxdistill.train.stop import Stop
 from runs import launched
 
@@ -176,7 +178,7 @@ def test_lanes_differ_in_fractions_alone():
     with pytest.raises(UserError, match="sweep.optimizer.nesterov has the default False; lanes differ in fractions"):
         pipeline.prepare(whole, pathlib.Path())
     whole["stages"]["distil"]["sweep"] = {"terms": {"dk": {"temperature": (1.0, 2.0)}}}
-    with pytest.raises(UserError, match=r"no section of stage 'distil' to sweep in: 'terms.dk'"):
+    with pytest.raises(UserError, match=r"stage 'distil' has no 'terms.dk' to sweep in; name"):
         pipeline.prepare(whole, pathlib.Path())
 
 
@@ -204,3 +206,64 @@ def test_lanes_with_convolutions_are_unrolled_on_a_cpu():
     stages = pipeline.prepare(whole, pathlib.Path())
     assert lanes.form(stages["teachers"]) == "unroll"
     assert lanes.form(pipeline.prepare(configs.read(SWEPT).to_dict(), pathlib.Path())["distil"]) == "vmap"
+
+
+def distil(form, **sweep):
+    whole = configs.read(SWEPT).to_dict()
+    whole["stages"]["distil"]["sweep"] |= {"form": form} | sweep
+    return pipeline.prepare(whole, pathlib.Path())["distil"]
+
+
+@pytest.mark.parametrize("form", ["vmap", "unroll", "map"])
+def test_a_teacher_that_all_lanes_share_speaks_once(form):
+    """And every lane learns what it would learn: the teacher's answer is not of one lane."""
+    stage, single = distil(form), distil("vmap", grid=False)
+    frozen = jax.jit(stage.initial)()[1]
+    state, before = (jax.jit(lambda s=s: lanes.initial(s, frozen)[0])() for s in (stage, single))
+    batch = jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), stage.raw)
+    batch["label"] = batch["index"] = jnp.arange(64, dtype=jnp.int32) % 10
+    counted = flops.count(lanes.step(stage), state, frozen, batch)["float32"]
+    teacher, student = (2 * 64 * size for size in (64 * 16 + 16 * 10, 64 * 8 + 8 * 10))
+    trained = 3 * student - 2 * 64 * 64 * 8  # no gradient by the images
+    assert counted == teacher + 3 * trained
+    state, wanted = (jax.jit(lanes.step(s))(now, frozen, batch)[0] for s, now in ((stage, state), (single, before)))
+    for one, other in zip(jax.tree.leaves(state.params), jax.tree.leaves(wanted.params), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_lanes_of_one_checkpoint_are_read_at_once(whole, monkeypatch):
+    stage = pipeline.prepare(configs.read(PARTS).to_dict(), whole)["teachers"]
+    own = stage.fresh["teacher"]
+    shapes = sharding.structs(own, jax.tree.map(lambda _: sharding.replicated(stage.mesh), own))
+    places = [weights.locate("stage:teachers", "teacher", whole, lane) for lane in (2, 0, 1)]
+    wanted = [jax.tree.leaves(weights.read(place, shapes)) for place in places]
+    read, asked = checkpoint.read, []
+    monkeypatch.setattr(checkpoint, "read", lambda *given: asked.append(given) or read(*given))
+    found = [jax.tree.leaves(one) for one in weights.read_each(places, shapes)]
+    assert len(asked) == 1
+    assert not np.array_equal(found[0][0], found[1][0])
+    for one, other in zip(found, wanted, strict=True):
+        for x, y in zip(one, other, strict=True):
+            np.testing.assert_array_equal(x, y)
+
+
+def test_an_evaluation_in_lanes_takes_networks_that_could_learn(tmp_path):
+    """An exit of the student is asked in its lane as the student is."""
+    config = str(runs.TINY).replace("tiny.py", "swept_exit.py")
+    assert launched(tmp_path, config=config) == 0
+    rows = {(row["network"], row["lane"]): row for row in json.loads((tmp_path / "lanes.json").read_text())}
+    assert rows.keys() == {("student", 0), ("student", 1), ("early", 0), ("early", 1), ("teacher", None)}
+    last = [line for line in runs.lines(tmp_path) if "1/early/accuracy" in line][-1]
+    for lane in range(2):
+        for name in ("student", "early"):
+            np.testing.assert_allclose(rows[name, lane]["accuracy"], last[f"{lane}/{name}/accuracy"], rtol=1e-5)
+
+
+def test_flags_of_the_top_level_come_before_those_of_a_stage():
+    """In whichever order they are written."""
+    words = ["--config.sweep.seed=(0, 1)", "--config.stages.distil.sweep.terms.kd.temperature=(1.0, 2.0)"]
+    found = [
+        launch.parse(["launch", "--config", f"{SWEPT}:single", *order])[0].to_dict()["stages"]["distil"]["sweep"]
+        for order in (words, words[::-1])
+    ]
+    assert found[0] == found[1] == {"seed": (0, 1), "terms": {"kd": {"temperature": (1.0, 2.0)}}}

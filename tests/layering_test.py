@@ -38,7 +38,7 @@ ALLOWED = {
     "domain": {"core", "networks", "next_token", "stage"},
     "checks": {"caching", "data", "domain", "merging", "metrics", "networks", "registry", "stage", "sweep", "train"},
     "sweep": set(),
-    "lanes": {"core", "data", "stage", "sweep", "train"},
+    "lanes": {"core", "data", "networks", "stage", "sweep", "train"},
     "training": {"core", "lanes", "metrics", "reduction", "stage", "train"},
     "reduction": {"core", "metrics", "stage", "train"},
     "components": {"core", "data", "networks", "stage", "train"},

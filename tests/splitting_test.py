@@ -41,6 +41,16 @@ def rows(whole, lane):
     return [{key: value for key, value in row.items() if key != "lane"} for row in told]
 
 
+def test_nothing_of_others_is_touched(whole, tmp_path):
+    """Not even a folder that is called like one under way."""
+    (tmp_path / "run.part").mkdir()
+    (tmp_path / "run.part" / "notes.txt").write_text("precious")
+    assert launched(tmp_path / "run", *SWEEP, "--lane=0", f"--from={whole}") == 0
+    assert (tmp_path / "run.part" / "notes.txt").read_text() == "precious"
+    assert "examples_per_second" not in (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert "seconds" not in read(tmp_path / "run" / "distil" / "done.json")
+
+
 def test_a_run_in_lanes_is_the_separate_runs(whole, tmp_path):
     """Each student has the teacher of its own lane, and stands by its own best step."""
     assert launched(tmp_path, "--config.seed=1", SWEEP[1]) == 0

@@ -9,6 +9,7 @@ from jaxdistill.networks.function import Function
 from jaxdistill.networks.preprocess import Look, Preprocess, preprocess
 from jaxdistill.networks.probe import Probe
 from jaxdistill.networks.reuse import Reuse
+from jaxdistill.networks.said import Said
 from jaxdistill.networks.source import Outputs, Source, in_order, run, variables_of
 from jaxdistill.networks.trained import Frozen, Trained
 
@@ -26,6 +27,7 @@ __all__ = [
     "Preprocess",
     "Probe",
     "Reuse",
+    "Said",
     "Source",
     "Trained",
     "in_order",

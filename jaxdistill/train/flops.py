@@ -2,7 +2,7 @@
 
 Counted are the multiplications and additions of matrix products and convolutions, two for each pair, as papers count
 them: padding counts, what is computed again to save memory counts as often as it is computed, all else (norms,
-activations, the optimizer) does not.
+activations, the optimizer) does not, nor what nobody reads, as the answer of an average of weights in training.
 """
 
 import math
@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 from jax.extend import core as jaxpr_core
+from jax.interpreters import partial_eval
 
 from jaxdistill.errors import check_least
 
@@ -67,7 +68,9 @@ def count(function: Any, *arguments: Any) -> dict[str, int]:
     """Counts the FLOPs of a call, by type of operand: `{"float32": 1234}`; from shapes alone."""
     traced = function if hasattr(function, "trace") else jax.jit(function)
     counted: Counter[str] = Counter()
-    for kind, number in _of(traced.trace(*arguments).jaxpr.jaxpr):
+    program = traced.trace(*arguments).jaxpr.jaxpr
+    needed, _ = partial_eval.dce_jaxpr(program, [True] * len(program.outvars))
+    for kind, number in _of(needed):
         counted[kind] += number
     return dict(counted)
 

@@ -164,14 +164,15 @@ class Placement:
         """Where a copy of a parameter goes, whose path ends with the parameter's own."""
         parts = path.split("/")
         ends = ("/".join(parts[start:]) for start in range(len(parts)))
-        found = next((params[end] for end in ends if end in params), None)
-        named = self._by_name(name or path, leaf)
+        end = next((end for end in ends if end in params), None)
+        found = None if end is None else params[end]
+        named = self._by_name(name or path, leaf, end and end.partition("/")[0])
         if named is not None or found is None or found[0].shape != leaf.shape:
             return named if named is not None else self._own(name or path, leaf)
         return found[1]
 
-    def _rules(self, name: str) -> tuple[str, Rules]:
-        who = f"{name}/".split("/")[1]
+    def _rules(self, name: str, who: str | None = None) -> tuple[str, Rules]:
+        who = who or f"{name}/".split("/")[1]
         own = self.cast.get(who, Own()).rules
         return ("", self.rules) if own is None else (who, own)
 
@@ -179,8 +180,8 @@ class Placement:
         named = self._by_name(name, leaf)
         return self._by_set(name, leaf) if named is None else named
 
-    def _by_name(self, name: str, leaf: Any) -> Spec | None:
-        who, rules = self._rules(name)
+    def _by_name(self, name: str, leaf: Any, who: str | None = None) -> Spec | None:
+        who, rules = self._rules(name, who)
         for regex, spec in rules.named:
             # A statistic of a parameter (a factored moment) carries its name but not its shape.
             if re.search(regex, name) and len(spec) == leaf.ndim:

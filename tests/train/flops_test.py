@@ -38,7 +38,7 @@ def test_a_convolution_and_its_gradients(stride, groups):
         return conv.apply({"params": {"kernel": kernel}}, x).sum()
 
     assert flops.count(run, kernel, x) == {"float32": forward}
-    assert flops.count(jax.grad(run, (0, 1)), kernel, x) == {"float32": 3 * forward}
+    assert flops.count(jax.value_and_grad(run, (0, 1)), kernel, x) == {"float32": 3 * forward}
 
 
 def test_loops_branches_and_programs_within():
@@ -88,3 +88,11 @@ def test_the_least_time():
     assert flops.least_seconds({"float32": 3e9, "bfloat16": 1e9}, "cpu", peak=2e9) == pytest.approx(2.0)
     with pytest.raises(UserError, match="peak_flops"):
         flops.least_seconds({}, "cpu", peak=-1.0)
+
+
+def test_what_nobody_reads_does_not_count():
+    def run(x):
+        unread = x @ x @ x
+        return x @ x, unread.shape[0]
+
+    assert flops.count(run, jnp.ones((4, 4))) == {"float32": 2 * 4**3}

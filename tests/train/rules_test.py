@@ -110,6 +110,13 @@ def test_networks_have_rules_of_their_own(shapes):
     assert not any("teacher" in name for name in placed(shapes, "fsdp:1", teacher=rules.Own(rules.Rules.of(["whole"]))))
 
 
+def test_moments_of_a_network_with_rules_of_its_own_are_not_the_stages(shapes):
+    whole = rules.Own(rules.Rules.of(["whole"]), axes=())
+    found = placed(shapes, ("Conv_0/kernel$", (None, None, None, "fsdp")), student=whole)
+    assert [name for name in found if "/student/" in name] == []
+    assert f"frozen/teacher/params/{CONV}" in found
+
+
 def test_fsdp_splits_the_largest_dimension_of_large_arrays(shapes):
     found = placed(shapes, "fsdp:72")
     assert found.keys() == COPIES | {
