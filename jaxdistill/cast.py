@@ -268,7 +268,13 @@ def _probe(name, spec, made, data):
     check_least(f"network {name!r}: directions", own["directions"], 1)
     if not own["step"] > 0:
         raise UserError(f"network {name!r}: step={own['step']} makes no sense; it is greater than 0")
-    return sources.Probe(_leader(name, spec["of"], made), spec["of"], how, **own)
+    leader = _leader(name, spec["of"], made)
+    if how == "difference" and getattr(leader, "is_narrow", False):
+        raise UserError(
+            f"network {name!r} takes differences of {spec['of']!r}, which speaks in bfloat16 or int8: they would be"
+            " those of its rounding; take how='jvp', or that network in float32"
+        )
+    return sources.Probe(leader, spec["of"], how, **own)
 
 
 def _ema(name, spec, made, data):

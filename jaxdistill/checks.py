@@ -129,16 +129,6 @@ def _check_probes(built: Stage) -> None:
                 f"term {name!r}: {term.student!r} and {term.teacher!r} must be two probes that agree in how,"
                 f" directions, step and seed; they have {ways}"
             )
-    for name, source in built.networks.items():
-        if (
-            isinstance(source, networks.Probe)
-            and source.how == "difference"
-            and getattr(source.leader, "is_narrow", False)
-        ):
-            raise UserError(
-                f"network {name!r} takes differences of {source.of!r}, which speaks in bfloat16 or int8: they would be"
-                " those of its rounding; take how='jvp', or the network in float32"
-            )
 
 
 def _check_inputs(built: Stage) -> None:

@@ -3,7 +3,8 @@ import json
 import pytest
 
 import runs
-from jaxdistill import cast, reduction
+from jaxdistill import cast, pipeline, reduction
+from jaxdistill import config as configs
 from jaxdistill.errors import UserError
 from jaxdistill.models.mlp import MLP
 from jaxdistill.networks import Frozen
@@ -55,3 +56,27 @@ def test_an_average_of_a_frozen_network_is_refused():
     }
     with pytest.raises(UserError, match="never moves"):
         cast.networks(specs, data)
+
+
+@pytest.mark.parametrize("narrow", [{"quantize": "int8"}, {"dtype": "bfloat16"}])
+def test_differences_of_what_is_rounded_are_refused(narrow):
+    data = cast.Data(3, cast.Look((4, 4, 1), (0.0,), (1.0,)))
+    teacher = {"source": "frozen", "model": "mlp", "weights": "stage:x"}
+    slope = {"source": "probe", "of": "teacher", "how": "difference"}
+    assert "slope" in cast.networks({"teacher": teacher, "slope": slope}, data)
+    assert "slope" in cast.networks({"teacher": teacher | narrow, "slope": slope | {"how": "jvp"}}, data)
+    with pytest.raises(UserError, match="those of its rounding; take how='jvp'"):
+        cast.networks({"teacher": teacher | narrow, "slope": slope}, data)
+
+
+def test_a_language_model_in_fewer_bits_tells_what_that_costs_over_its_tokens(tmp_path, capsys):
+    config = runs.TINY.replace("tiny.py", "language.py")
+    whole = configs.read(config).to_dict() | {"steps": 2}
+    whole["stages"] = {name: whole["stages"][name] for name in ("teacher", "live")}
+    whole["stages"]["live"]["networks"] = {"teacher": {"dtype": "bfloat16"}, "student": {}}
+    pipeline.run(whole, tmp_path)
+    told = json.loads((tmp_path / "live" / "done.json").read_text())["reduced"]["teacher"]
+    assert told["form"] == "bfloat16"
+    assert 0.8 < told["agreement"] <= 1
+    assert 0 < told["kl"] < 0.01
+    assert "network 'teacher' in bfloat16: accuracy 0." in capsys.readouterr().out
