@@ -16,6 +16,8 @@ from jaxdistill.core import Unembedding
 from jaxdistill.data import texts
 from jaxdistill.losses import chunked
 
+pytestmark = pytest.mark.slow
+
 LANGUAGE = str(pathlib.Path(__file__).parent / "configs" / "language.py")
 
 

@@ -69,6 +69,7 @@ def test_differences_of_what_is_rounded_are_refused(narrow):
         cast.networks({"teacher": teacher | narrow, "slope": slope}, data)
 
 
+@pytest.mark.slow
 def test_a_language_model_in_fewer_bits_tells_what_that_costs_over_its_tokens(tmp_path, capsys):
     config = runs.TINY.replace("tiny.py", "language.py")
     whole = configs.read(config).to_dict() | {"steps": 2}

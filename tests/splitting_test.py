@@ -10,6 +10,8 @@ import runs
 from jaxdistill.train import checkpoint
 from runs import launched
 
+pytestmark = pytest.mark.slow
+
 SWEEP = "--config.sweep.seed=(0, 1)", "--config.evaluate.every=3"
 STAGES = ("teacher", "distil")
 

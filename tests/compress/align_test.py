@@ -84,6 +84,7 @@ def test_the_permutations_of_an_mlp():
     }
 
 
+@pytest.mark.slow
 def test_a_residual_stream_is_one_permutation_for_each_stage():
     *_, spec = made("cifar_resnet")
     found = axes(spec)

@@ -139,6 +139,7 @@ def test_a_small_share_is_not_lost():
     np.testing.assert_allclose(mixture.kl_per_share(jnp.log(P), jnp.log(Q), 1e-9), 1e-9 / 2 * chi, rtol=1e-5)
 
 
+@pytest.mark.slow
 @checked
 @given(st.integers(1, 9), st.integers(1, 12), shares)
 def test_chunks_are_the_whole(count, chunk, share):

@@ -189,6 +189,7 @@ def test_kdsvd_gives_a_sign_to_each_of_the_teachers_vectors_and_the_student_foll
     np.testing.assert_allclose(kdsvd.kdsvd([student[0], -student[1]], [*teacher], 2), value, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_kdsvd_over_the_width_is_blind_to_the_order_of_channels():
     student, teacher = jax.random.normal(jax.random.key(0), (2, 2, 3, 4, 5, 6)) + 1
     value = kdsvd.kdsvd([*student], [*teacher], 1, "width")
