@@ -45,8 +45,8 @@ class Steps:
     def of_stage(cls, stage: Stage, starts: Mapping[str, Any], dispatch: int = 1) -> "Steps":
         """Those of a built stage."""
         placed = lanes.placed(stage)
-        state = jax.jit(lambda: lanes.initial(stage, starts)[0], out_shardings=placed[0])()
-        frozen = lanes.reduced(stage, {name: starts[name] for name in stage.shapes[1]})
+        state, known = jax.jit(lambda: lanes.initial(stage, starts))()
+        state, frozen = jax.device_put(state, placed[0]), lanes.reduced(stage, known)
         return cls(lanes.step(stage), state, frozen, lanes.feeder(stage), dispatch, stage.mesh, placed[0])
 
     def _fed(self) -> Any:
