@@ -29,7 +29,7 @@ def test_a_line_has_rates(tmp_path, capsys):
     assert 0 <= last["data_wait"] < 0.5
     said = capsys.readouterr()
     assert "model GFLOP/s (" in said.out
-    assert "time is spent waiting" not in said.err
+    assert "time is spent" not in said.err
 
 
 def test_a_slow_source_is_told(tmp_path, capsys, monkeypatch):
@@ -47,6 +47,15 @@ def test_a_slow_source_is_told(tmp_path, capsys, monkeypatch):
     assert waits[-1] > 0.5
     said = capsys.readouterr().err
     assert said.count("time is spent waiting for data; hold it on the device (data.resident=yes)") == 1
+
+
+def test_what_is_held_already_is_not_told_to_be_held(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(speed, "LONG", 0.0)
+    monkeypatch.setattr(speed, "STARVED", -1.0)
+    assert runs.launched(tmp_path, "--config.evaluate.every=0", config=SINGLE) == 0
+    said = capsys.readouterr().err
+    assert said.count("telling the device which examples are next; make several steps in a dispatch, dispatch=16") == 1
+    assert "data.resident" not in said
 
 
 @pytest.mark.parametrize("key", ["threads", "ahead"])

@@ -177,6 +177,15 @@ def _boundary(job: Job, done: int) -> int:
     return min([job.steps, *nexts])
 
 
+def _starved(job: Job) -> str:
+    if job.loader.held:
+        return "telling the device which examples are next; make several steps in a dispatch, dispatch=16"
+    return (
+        "waiting for data; hold it on the device (data.resident=yes), read with more threads (data.threads), or prepare"
+        " images that are smaller or not compressed"
+    )
+
+
 def _fitting(job: Job) -> int:
     """The steps per dispatch, `job.dispatch` at most, that cut what lies between boundaries into the fewest pieces."""
     lengths: Counter[int] = Counter()
@@ -229,11 +238,7 @@ class Watch:
                 self._write(step, {name: float(value[row]) for name, value in fetched.items()})
         self.bar.show(done, float(fetched["loss"][-1]), float(self._rates[done - 1]), self.speed.share())
         if self.speed.starved():
-            self.bar.say(
-                f"stage {self.job.stage}: {self.speed.share():.0%} of the time is spent waiting for data; hold it on"
-                " the device (data.resident=yes), read with more threads (data.threads), or prepare images that are"
-                " smaller or not compressed"
-            )
+            self.bar.say(f"stage {self.job.stage}: {self.speed.share():.0%} of the time is spent {_starved(self.job)}")
 
     def _check(self, first: int, fetched: Mapping[str, np.ndarray]) -> None:
         bad = {name: np.flatnonzero(~np.isfinite(value)) for name, value in fetched.items()}
