@@ -29,7 +29,7 @@ from jaxdistill.data.cache import DTYPES, Cache, Header, differences
 from jaxdistill.errors import UserError, check_kind, check_names, unknown
 from jaxdistill.losses import chunked, topk
 from jaxdistill.stage import Stage
-from jaxdistill.train import sharding
+from jaxdistill.train import options, sharding
 from jaxdistill.train.checkpoint import flatten
 from jaxdistill.train.evaluate import closure
 
@@ -221,7 +221,7 @@ def network(stage: Stage, known: Mapping[str, Any]) -> Ask:
         def run(known, batch):
             return stored(networks.run(cast, known, change(batch), None)[0][spec["network"]], spec)
 
-        return jax.jit(run, out_shardings=sharding.replicated(stage.mesh))
+        return options.jit(run, out_shardings=sharding.replicated(stage.mesh))
 
     train, clean = answer(stage.augment), answer(stage.prepare)
 

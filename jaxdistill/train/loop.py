@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from jaxdistill.core import Schedule, State, Variables
 from jaxdistill.errors import Interrupted, TrainingFailed
-from jaxdistill.train import flops, sharding
+from jaxdistill.train import flops, options, sharding
 from jaxdistill.train.checkpoint import Checkpoints
 from jaxdistill.train.feeding import Feeding
 from jaxdistill.train.log import Bar, Log
@@ -82,7 +82,7 @@ def dispatcher(step: Step, raw: Callable, mesh: Mesh, placed: Any, count: int) -
         return jax.lax.scan(lambda state, fed: one(state, frozen, held, fed), state, fed)
 
     outputs = (placed, sharding.replicated(mesh))
-    return jax.jit(one if count == 1 else several, donate_argnums=0, out_shardings=outputs)
+    return options.jit(one if count == 1 else several, donate_argnums=0, out_shardings=outputs)
 
 
 def fit(
