@@ -23,6 +23,7 @@ from jaxdistill.methods.kd import KD
 from jaxdistill.models.cifar_resnet import CifarResNet
 from jaxdistill.models.mlp import MLP
 from jaxdistill.networks import Cached
+from jaxdistill.train import options
 from jaxdistill.train.init import compiler_options, initial
 
 CLASSES, EXAMPLES = 100, 2_048
@@ -75,7 +76,7 @@ def stepper(teacher, student, whole, batch: int, steps: int):
         return state, {name: networks[name].reduce(own, shapes) for name, own in frozen.items()}
 
     state, frozen = jax.jit(first, compiler_options=compiler_options())()
-    step = jax.jit(lambda state, frozen, whole, index: make(state, frozen, fed(whole, index)), donate_argnums=0)
+    step = options.jit(lambda state, frozen, whole, index: make(state, frozen, fed(whole, index)), donate_argnums=0)
     known = {"state": state, "done": 0}
 
     def call():

@@ -15,6 +15,8 @@ import numpy as np
 import timing
 from jax import lax
 
+from jaxdistill.train import options
+
 NHWC = ("NHWC", "HWIO", "NHWC")
 
 
@@ -102,8 +104,8 @@ SHAPES = {
 
 def calls(way, x, w, g, stride):
     """The forward pass, and both gradients, as calls that wait."""
-    forward = jax.jit(lambda x, w: way(x, w, stride))
-    backward = jax.jit(lambda x, w, g: jax.vjp(lambda x, w: way(x, w, stride), x, w)[1](g))
+    forward = options.jit(lambda x, w: way(x, w, stride))
+    backward = options.jit(lambda x, w, g: jax.vjp(lambda x, w: way(x, w, stride), x, w)[1](g))
     return (lambda: jax.block_until_ready(forward(x, w)), lambda: jax.block_until_ready(backward(x, w, g)))
 
 
