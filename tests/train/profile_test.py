@@ -12,7 +12,10 @@ SINGLE = runs.TINY.replace("tiny.py", "single.py")
 
 @pytest.mark.parametrize(
     ("flags", "first", "last", "annotated"),
-    [(["--profile=3"], 2, 4, [2, 3, 4]), (["--profile", "--config.dispatch=2"], 3, 8, [3, 5, 7])],
+    [
+        pytest.param(["--profile=3"], 2, 4, [2, 3, 4], marks=pytest.mark.slow),
+        (["--profile", "--config.dispatch=2"], 3, 8, [3, 5, 7]),
+    ],
 )
 def test_a_profile(flags, first, last, annotated, tmp_path, capsys):
     assert runs.launched(tmp_path, *flags, "--config.data.resident=no", config=SINGLE) == 0
