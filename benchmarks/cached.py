@@ -17,7 +17,7 @@ import numpy as np
 import optax
 import timing
 
-from jaxdistill import Frozen, Term, Trained, make_step
+from jaxdistill import Frozen, Term, Trained, make_step, memory
 from jaxdistill.methods.cross_entropy import CrossEntropy
 from jaxdistill.methods.kd import KD
 from jaxdistill.models.cifar_resnet import CifarResNet
@@ -89,6 +89,7 @@ def stepper(teacher, student, whole, batch: int, steps: int):
 
 
 def main() -> None:
+    memory.keep_freed()  # as every launch does
     parser = timing.parser(__doc__, rounds=7)
     parser.add_argument("--pairs", nargs="+", choices=[*PAIRS], default=[*PAIRS])
     parser.add_argument("--batch", type=int, nargs="+", default=[64])

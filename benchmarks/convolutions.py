@@ -15,6 +15,7 @@ import numpy as np
 import timing
 from jax import lax
 
+from jaxdistill import memory
 from jaxdistill.train import options
 
 NHWC = ("NHWC", "HWIO", "NHWC")
@@ -110,6 +111,7 @@ def calls(way, x, w, g, stride):
 
 
 def main() -> None:
+    memory.keep_freed()  # as every launch does
     parser = timing.parser(__doc__, rounds=15)
     parser.add_argument("--shapes", nargs="+", choices=[*SHAPES], default=[*SHAPES])
     parser.add_argument("--batch", type=int, default=64)

@@ -21,6 +21,7 @@ import numpy as np
 import optax
 from absl import flags
 
+from jaxdistill import memory
 from jaxdistill.core import Term
 from jaxdistill.data import loader, sources
 from jaxdistill.data.dataset import Arrays
@@ -94,6 +95,7 @@ class Trainer:
 
 
 def main() -> None:
+    memory.keep_freed()  # as every launch does
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--name", default="cifar10")
     parser.add_argument("--data_dir", default="")

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxdistill import memory
 from jaxdistill.core import Term
 from jaxdistill.data import loader
 from jaxdistill.data.dataset import Arrays
@@ -76,6 +77,7 @@ def measured(teacher, student, shape, batch: int, steps: int, rounds: int) -> di
 
 
 def main() -> None:
+    memory.keep_freed()  # as every launch does
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=7)

@@ -14,7 +14,7 @@ import time
 import jax
 import numpy as np
 
-from jaxdistill import metrics
+from jaxdistill import memory, metrics
 from jaxdistill.data import loader
 from jaxdistill.data.dataset import Arrays
 from jaxdistill.models.cifar_resnet import CifarResNet
@@ -50,6 +50,7 @@ def compared(module, shape, examples: int, batch: int, rounds: int) -> tuple[flo
 
 
 def main() -> None:
+    memory.keep_freed()  # as every launch does
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--examples", type=int, default=2048)
     parser.add_argument("--batch", type=int, default=128)

@@ -14,7 +14,7 @@ import time
 
 import jax
 
-from jaxdistill import build, lanes
+from jaxdistill import build, lanes, memory
 from jaxdistill import config as configs
 from jaxdistill.train import sharding
 from jaxdistill.train.loop import dispatcher
@@ -85,6 +85,7 @@ def measure(case: str, given: argparse.Namespace) -> None:
 
 
 def main() -> None:
+    memory.keep_freed()  # as every launch does
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lanes", type=int, default=8)
     parser.add_argument("--pairs", type=int, default=15)

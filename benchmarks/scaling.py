@@ -25,7 +25,7 @@ timing, our_steps, residual, transformer_step = (
     importlib.import_module(name) for name in ("timing", "our_steps", "residual", "transformer_step")
 )
 
-from jaxdistill import plots  # noqa: E402
+from jaxdistill import memory, plots  # noqa: E402
 
 CONFIG = str(HERE / "configs" / "residual.py")
 CHUNKED, DENSE = "512 tokens at a time", "logits of all tokens"
@@ -98,6 +98,7 @@ def drawn(rows: list[dict[str, Any]], what: str, axis: str) -> str:
 
 
 def main() -> None:
+    memory.keep_freed()  # as every launch does
     parser = timing.parser(__doc__, rounds=5)
     parser.add_argument("--what", nargs="+", choices=WHAT, default=[*WHAT])
     parser.add_argument("--largest", type=int, default=0, help="batch; 0 for 128, on a GPU 4096")

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxdistill import Frozen, Term, Trained, make_step
+from jaxdistill import Frozen, Term, Trained, make_step, memory
 from jaxdistill.methods.forward_kl import ForwardKL
 from jaxdistill.methods.next_token_cross_entropy import NextTokenCrossEntropy
 from jaxdistill.models.decoder import Decoder
@@ -84,6 +84,7 @@ def row(vocabulary: int, given: argparse.Namespace) -> str:
 
 
 def main() -> None:
+    memory.keep_freed()  # as every launch does
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vocabularies", type=int, nargs="+", default=[32_000, 128_000])
     parser.add_argument("--tokens", type=int, default=1024)
