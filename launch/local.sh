@@ -18,8 +18,8 @@ count=$1
 shift
 port=${PORT:-$((20000 + RANDOM % 20000))}
 pids=()
-stopping=""
-stop() { stopping=yes && kill -TERM "${pids[@]}" 2>/dev/null; }
+stopping="" started=""
+stop() { stopping=yes && { [ -z "$started" ] || kill -TERM "${pids[@]}" 2>/dev/null; }; }
 trap stop INT TERM
 for ((i = 0; i < count; i++)); do
   join=(--coordinator="localhost:$port" --processes="$count" --process="$i")
@@ -35,6 +35,8 @@ for ((i = 0; i < count; i++)); do
   pids+=($!)
 done
 [ -z "$dry" ] || exit 0
+started=yes
+[ -z "$stopping" ] || stop # a signal that came while they were being started
 status=0
 for ((i = 0; i < count; i++)); do
   wait -n || { code=$?; [ "$status" -eq 0 ] && status=$code && [ -z "$stopping" ] && stop; }
