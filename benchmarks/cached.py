@@ -6,7 +6,7 @@
 A step gathers its batch (and the cached answers) from arrays on the device by index, without augmentation, as in an
 epoch whose views repeat: teacher forward, student forward and backward, SGD with momentum. The reference of the ratios
 is the plain live teacher in float32. Weights are random, which changes no time; what the narrow forms cost in accuracy
-is told by every run that uses them (`jaxdistill/reduction.py`).
+is told by every run that uses them (`jaxdistill/stages/precision_report.py`).
 """
 
 import dataclasses
@@ -17,13 +17,13 @@ import numpy as np
 import optax
 import timing
 
-from jaxdistill import Frozen, Term, Trained, make_step, memory
+from jaxdistill import Frozen, Term, Trained, make_step
 from jaxdistill.methods.cross_entropy import CrossEntropy
 from jaxdistill.methods.kd import KD
 from jaxdistill.models.cifar_resnet import CifarResNet
 from jaxdistill.models.mlp import MLP
 from jaxdistill.networks import Cached
-from jaxdistill.train import options
+from jaxdistill.runtime import allocator, xla_options
 from jaxdistill.train.init import compiler_options, initial
 
 CLASSES, EXAMPLES = 100, 2_048
@@ -76,7 +76,7 @@ def stepper(teacher, student, whole, batch: int, steps: int):
         return state, {name: networks[name].reduce(own, shapes) for name, own in frozen.items()}
 
     state, frozen = jax.jit(first, compiler_options=compiler_options())()
-    step = options.jit(lambda state, frozen, whole, index: make(state, frozen, fed(whole, index)), donate_argnums=0)
+    step = xla_options.jit(lambda state, frozen, whole, index: make(state, frozen, fed(whole, index)), donate_argnums=0)
     known = {"state": state, "done": 0}
 
     def call():
@@ -89,7 +89,7 @@ def stepper(teacher, student, whole, batch: int, steps: int):
 
 
 def main() -> None:
-    memory.keep_freed()  # as every launch does
+    allocator.keep_freed()  # as every launch does
     parser = timing.parser(__doc__, rounds=7)
     parser.add_argument("--pairs", nargs="+", choices=[*PAIRS], default=[*PAIRS])
     parser.add_argument("--batch", type=int, nargs="+", default=[64])

@@ -15,8 +15,7 @@ import numpy as np
 import timing
 from jax import lax
 
-from jaxdistill import memory
-from jaxdistill.train import options
+from jaxdistill.runtime import allocator, xla_options
 
 NHWC = ("NHWC", "HWIO", "NHWC")
 
@@ -105,13 +104,13 @@ SHAPES = {
 
 def calls(way, x, w, g, stride):
     """The forward pass, and both gradients, as calls that wait."""
-    forward = options.jit(lambda x, w: way(x, w, stride))
-    backward = options.jit(lambda x, w, g: jax.vjp(lambda x, w: way(x, w, stride), x, w)[1](g))
+    forward = xla_options.jit(lambda x, w: way(x, w, stride))
+    backward = xla_options.jit(lambda x, w, g: jax.vjp(lambda x, w: way(x, w, stride), x, w)[1](g))
     return (lambda: jax.block_until_ready(forward(x, w)), lambda: jax.block_until_ready(backward(x, w, g)))
 
 
 def main() -> None:
-    memory.keep_freed()  # as every launch does
+    allocator.keep_freed()  # as every launch does
     parser = timing.parser(__doc__, rounds=15)
     parser.add_argument("--shapes", nargs="+", choices=[*SHAPES], default=[*SHAPES])
     parser.add_argument("--batch", type=int, default=64)

@@ -21,17 +21,17 @@ import numpy as np
 import optax
 from absl import flags
 
-from jaxdistill import memory
 from jaxdistill.core import Term
-from jaxdistill.data import loader, sources
+from jaxdistill.data import datasets, loader
 from jaxdistill.data.dataset import Arrays
 from jaxdistill.methods.kd import KD
 from jaxdistill.models.cifar_resnet import CifarResNet
 from jaxdistill.networks import Frozen, Trained
-from jaxdistill.train import sharding
-from jaxdistill.train.feeding import AHEAD, Feeding
+from jaxdistill.runtime import allocator
+from jaxdistill.train import mesh
 from jaxdistill.train.init import compiler_options, initial
 from jaxdistill.train.loop import dispatcher
+from jaxdistill.train.prefetch import AHEAD, Feeding
 from jaxdistill.train.step import make_step
 
 
@@ -54,14 +54,14 @@ class Trainer:
     """The KD step fed by a loader; a call makes some steps and returns images per second and the share of waiting."""
 
     def __init__(self, made, classes: int, ahead: int):
-        self.mesh, self.made, self.ahead = sharding.make_mesh({"data": -1}), made, ahead
+        self.mesh, self.made, self.ahead = mesh.make_mesh({"data": -1}), made, ahead
         networks = {
             "teacher": Frozen(CifarResNet(classes, depth=20)),
             "student": Trained(CifarResNet(classes, depth=8)),
         }
         terms, tx = {"kd": Term(KD())}, optax.sgd(0.1, momentum=0.9)
         fed = next(self.batches(1))
-        whole = sharding.replicated(self.mesh)
+        whole = mesh.replicated(self.mesh)
         self.held = jax.device_put(dict(made.held), whole)
 
         def augment(batch):
@@ -78,7 +78,7 @@ class Trainer:
         self(2)
 
     def batches(self, steps: int):
-        return (sharding.put(self.mesh, fed) for fed in self.made.feeds(0, steps))
+        return (mesh.put(self.mesh, fed) for fed in self.made.feeds(0, steps))
 
     def __call__(self, steps: int) -> tuple[float, float]:
         feeding, metrics, total = Feeding(self.batches(steps), self.ahead, print), None, 0.0
@@ -95,7 +95,7 @@ class Trainer:
 
 
 def main() -> None:
-    memory.keep_freed()  # as every launch does
+    allocator.keep_freed()  # as every launch does
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--name", default="cifar10")
     parser.add_argument("--data_dir", default="")
@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
-    dataset = sources.load(given.name, data_dir=given.data_dir)
+    dataset = datasets.load(given.name, data_dir=given.data_dir)
     train = dataset.split("train")
     streamed = loader.Streamed(train, seed=0, batch=given.batch, classes=dataset.classes)
     ways = [(1, 0), (4, 0), (8, 0), (1, 1), (1, 2)]

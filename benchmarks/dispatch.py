@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxdistill import memory
 from jaxdistill.core import Term
 from jaxdistill.data import loader
 from jaxdistill.data.dataset import Arrays
@@ -26,7 +25,8 @@ from jaxdistill.methods.kd import KD
 from jaxdistill.models.cifar_resnet import CifarResNet
 from jaxdistill.models.mlp import MLP
 from jaxdistill.networks import Frozen, Trained
-from jaxdistill.train import sharding
+from jaxdistill.runtime import allocator
+from jaxdistill.train import mesh as sharding
 from jaxdistill.train.init import compiler_options, initial
 from jaxdistill.train.loop import dispatcher
 from jaxdistill.train.step import make_step
@@ -77,7 +77,7 @@ def measured(teacher, student, shape, batch: int, steps: int, rounds: int) -> di
 
 
 def main() -> None:
-    memory.keep_freed()  # as every launch does
+    allocator.keep_freed()  # as every launch does
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=7)

@@ -14,13 +14,14 @@ import time
 import jax
 import numpy as np
 
-from jaxdistill import memory, metrics
+from jaxdistill import metrics
 from jaxdistill.data import loader
 from jaxdistill.data.dataset import Arrays
 from jaxdistill.models.cifar_resnet import CifarResNet
 from jaxdistill.models.mlp import MLP
 from jaxdistill.networks import Frozen
-from jaxdistill.train import sharding
+from jaxdistill.runtime import allocator
+from jaxdistill.train import mesh as sharding
 from jaxdistill.train.evaluate import Evaluator
 
 NETWORKS = {"MLP, 8x8x1": (MLP(10, (64,)), (8, 8, 1)), "ResNet-8, 32x32x3": (CifarResNet(10, depth=8), (32, 32, 3))}
@@ -50,7 +51,7 @@ def compared(module, shape, examples: int, batch: int, rounds: int) -> tuple[flo
 
 
 def main() -> None:
-    memory.keep_freed()  # as every launch does
+    allocator.keep_freed()  # as every launch does
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--examples", type=int, default=2048)
     parser.add_argument("--batch", type=int, default=128)

@@ -3,10 +3,10 @@
     python benchmarks/fusion.py [--pairs resnet20 resnet32x4 encoder decoder] [--rounds 7] [--write FILE.json]
 
 The same steps as in `residual_step.py` (live and cached teacher) and `transformer_step.py`. What ours does is in
-`jaxdistill/train/options.py`. Elementwise chains are timed to know what there would be to gain: the library gets some
-of them wrong (jax 0.10, 0.12), and nothing should be trained so. oneDNN's kernels, from jax 0.12 on, are an experiment
-of XLA's too; XLA_FLAGS=--xla_cpu_experimental_onednn_custom_call=true asks for them. All must say the same losses
-before anything is timed.
+`jaxdistill/runtime/xla_options.py`. Elementwise chains are timed to know what there would be to gain: the library gets
+some of them wrong (jax 0.10, 0.12), and nothing should be trained so. oneDNN's kernels, from jax 0.12 on, are
+an experiment of XLA's too; XLA_FLAGS=--xla_cpu_experimental_onednn_custom_call=true asks for them. All must say the
+same losses before anything is timed.
 """
 
 import argparse
@@ -25,8 +25,7 @@ timing, our_steps, residual, residual_step, transformer_step = (
     importlib.import_module(name) for name in ("timing", "our_steps", "residual", "residual_step", "transformer_step")
 )
 
-from jaxdistill import memory  # noqa: E402
-from jaxdistill.train import options  # noqa: E402
+from jaxdistill.runtime import allocator, xla_options  # noqa: E402
 
 TRANSFORMERS = {"encoder": 16, "decoder": 8}
 """kind -> batch."""
@@ -48,7 +47,7 @@ def told() -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for what, kinds in KINDS.items():
         names = ",".join(f"LIBRARY_FUSION_TYPE_{kind}" for kind in kinds or ())
-        found[what] = {options.FUSION: names} if kinds else {}
+        found[what] = {xla_options.FUSION: names} if kinds else {}
     if jax.__version_info__ >= (0, 12):
         found |= {f"{PLAIN}, oneDNN": found[PLAIN] | ONEDNN}
     return found
@@ -92,8 +91,8 @@ def transformer_form(kind: str, **_: Any) -> dict[str, Any]:
 
 
 def main() -> None:
-    memory.keep_freed()  # as every launch does
-    options.of = lambda *_: None  # what is compared is given here
+    allocator.keep_freed()  # as every launch does
+    xla_options.of = lambda *_: None  # what is compared is given here
     parser = timing.parser(__doc__, rounds=7)
     parser.add_argument("--pairs", nargs="+", default=["resnet20", "resnet32x4", *TRANSFORMERS])
     given = parser.parse_args()

@@ -14,9 +14,11 @@ import time
 
 import jax
 
-from jaxdistill import build, lanes, memory
-from jaxdistill import config as configs
-from jaxdistill.train import sharding
+from jaxdistill.build import resolve
+from jaxdistill.config import load as configs
+from jaxdistill.runtime import allocator
+from jaxdistill.stages import lanes
+from jaxdistill.train import mesh
 from jaxdistill.train.loop import dispatcher
 
 CASES = {
@@ -36,7 +38,7 @@ class Steps:
         teachers = jax.jit(stage.initial)()[1]  # at random: what they say costs the same
         init = jax.jit(lambda starts: lanes.initial(stage, starts)[0], out_shardings=placed[0])
         self.state, self.frozen = init(teachers), lanes.reduced(stage, teachers)
-        self.held = jax.device_put(dict(loader.held), sharding.replicated(stage.mesh))
+        self.held = jax.device_put(dict(loader.held), mesh.replicated(stage.mesh))
         self.step = dispatcher(lanes.step(stage), loader.raw, stage.mesh, placed[0], 1)
         self.feeds, self.leading, self.mesh = loader.feeds(0, 1 << 30), loader.leading, stage.mesh
         self.pending, began = None, time.perf_counter()
@@ -47,7 +49,7 @@ class Steps:
         """Takes steps and returns the seconds of one."""
         began = time.perf_counter()
         for _ in range(count):
-            fed = sharding.put(self.mesh, next(self.feeds), self.leading)
+            fed = mesh.put(self.mesh, next(self.feeds), self.leading)
             self.state, metrics = self.step(self.state, self.frozen, self.held, fed)
             jax.device_get(self.pending)
             self.pending = metrics
@@ -62,7 +64,7 @@ def built(case: str, count: int, form: str):
     settings["data"] |= data
     if count > 1:
         settings["sweep"] = {"seed": tuple(range(count)), "form": form}
-    return build.stage(name, settings)
+    return resolve.stage(name, settings)
 
 
 def measure(case: str, given: argparse.Namespace) -> None:
@@ -85,7 +87,7 @@ def measure(case: str, given: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    memory.keep_freed()  # as every launch does
+    allocator.keep_freed()  # as every launch does
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lanes", type=int, default=8)
     parser.add_argument("--pairs", type=int, default=15)

@@ -8,10 +8,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdistill import build, caching, config, lanes, launch
-from jaxdistill.data.cache import Cache
-from jaxdistill.stage import Stage
-from jaxdistill.train import flops, sharding
+from jaxdistill import launch
+from jaxdistill.build import resolve
+from jaxdistill.build.stage import Stage
+from jaxdistill.config import load
+from jaxdistill.data.output_cache import Cache
+from jaxdistill.stages import cache as caching
+from jaxdistill.stages import lanes
+from jaxdistill.train import flops
+from jaxdistill.train import mesh as sharding
 from jaxdistill.train.loop import dispatcher
 
 CLASSES = 100
@@ -90,8 +95,8 @@ def images(folder: pathlib.Path, examples: int, size: int = 32) -> pathlib.Path:
 
 def stage(file: str, name: str, flags: Sequence[str], caches: Mapping[str, Cache] | None = None) -> Stage:
     """Builds a stage of a config file with flags as on the command line."""
-    settings = config.stages(launch.parse(["launch", "--config", file, *flags])[0].to_dict())
-    return build.stage(name, settings[name], {}, caches or {})
+    settings = load.stages(launch.parse(["launch", "--config", file, *flags])[0].to_dict())
+    return resolve.stage(name, settings[name], {}, caches or {})
 
 
 def cached(file: str, flags: Sequence[str], starts: Mapping[str, Any], folder: pathlib.Path) -> Stage:

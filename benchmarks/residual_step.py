@@ -34,7 +34,7 @@ HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE / "configs")]
 timing, our_steps, residual = (importlib.import_module(name) for name in ("timing", "our_steps", "residual"))
 
-from jaxdistill import memory  # noqa: E402
+from jaxdistill.runtime import allocator  # noqa: E402
 
 CONFIG = str(HERE / "configs" / "residual.py")
 OURS, CACHED, EAGER, TORCHDISTILL = "jaxdistill", "jaxdistill, cached teacher", "PyTorch eager, NCHW", "torchdistill"
@@ -139,7 +139,7 @@ def measured(given: Any, batch: int, folder: pathlib.Path, peak: float) -> tuple
 
 
 def main() -> None:
-    memory.keep_freed()  # as every launch does; the peers gain by it too
+    allocator.keep_freed()  # as every launch does; the peers gain by it too
     parser = timing.parser(__doc__, rounds=7)
     parser.add_argument("--pair", choices=residual.PAIRS, default="resnet20")
     parser.add_argument("--batch", type=int, nargs="+", default=[64])

@@ -25,7 +25,8 @@ timing, our_steps, residual, transformer_step = (
     importlib.import_module(name) for name in ("timing", "our_steps", "residual", "transformer_step")
 )
 
-from jaxdistill import memory, plots  # noqa: E402
+from jaxdistill.report import figures  # noqa: E402
+from jaxdistill.runtime import allocator  # noqa: E402
 
 CONFIG = str(HERE / "configs" / "residual.py")
 CHUNKED, DENSE = "512 tokens at a time", "logits of all tokens"
@@ -94,11 +95,11 @@ def drawn(rows: list[dict[str, Any]], what: str, axis: str) -> str:
     first = [row for row in rows if row["what"] == rows[0]["what"]]
     speed = first[-1]["GFLOP/s"]
     lines["arithmetic"] = ([row["at"] for row in first], [1e3 * row["GFLOP"] / speed for row in first])
-    return plots.curves(lines, f"milliseconds of a step by {what}", x=axis, y="ms a step", emphasis=rows[0]["what"])
+    return figures.curves(lines, f"milliseconds of a step by {what}", x=axis, y="ms a step", emphasis=rows[0]["what"])
 
 
 def main() -> None:
-    memory.keep_freed()  # as every launch does
+    allocator.keep_freed()  # as every launch does
     parser = timing.parser(__doc__, rounds=5)
     parser.add_argument("--what", nargs="+", choices=WHAT, default=[*WHAT])
     parser.add_argument("--largest", type=int, default=0, help="batch; 0 for 128, on a GPU 4096")

@@ -29,11 +29,14 @@ def child(began: float, argv: list[str]) -> None:
     config, values = launch.parse(["launch", *argv])
     import jax
 
-    from jaxdistill import build, pipeline, stage, training
-    from jaxdistill.train import compilation, loop
+    from jaxdistill.build import resolve, stage
+    from jaxdistill.pipeline import run as pipeline
+    from jaxdistill.runtime import compilation_cache
+    from jaxdistill.stages import train
+    from jaxdistill.train import loop
 
     imported, spent = time.time(), {"data": 0.0, "init": 0.0}
-    compilation.so_far()
+    compilation_cache.so_far()
 
     def timed(holder, name, phase):
         function = getattr(holder, name)
@@ -46,9 +49,9 @@ def child(began: float, argv: list[str]) -> None:
 
         setattr(holder, name, call)
 
-    for holder, name in ((build, "opened"), (build, "standardisation"), (stage.Stage, "loader")):
+    for holder, name in ((resolve, "opened"), (resolve, "standardisation"), (stage.Stage, "loader")):
         timed(holder, name, "data")
-    run = training.run
+    run = train.run
 
     def first_stage(*given):
         spent["built"] = time.time()
@@ -68,18 +71,18 @@ def child(began: float, argv: list[str]) -> None:
             "init": spent["fit"] - spent["built"] - spent["data"] + spent["data_before"],
             "step": step,
             "whole": now - began,
-            "compilation": compilation.so_far().seconds,
+            "compilation": compilation_cache.so_far().seconds,
         }
         print(json.dumps(phases), flush=True)
         os._exit(0)
 
-    fit = training.fit
+    fit = train.fit
 
     def fitted(*given):
         spent["fit"] = time.time()
         return fit(*given)
 
-    training.run, training.fit, loop.Watch.flush = first_stage, fitted, first_step
+    train.run, train.fit, loop.Watch.flush = first_stage, fitted, first_step
     look = loop.Watch.look
 
     def seen(self, done, metrics):

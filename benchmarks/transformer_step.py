@@ -36,12 +36,13 @@ import optax
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 timing, our_steps = (importlib.import_module(name) for name in ("timing", "our_steps"))
 
-from jaxdistill import Frozen, Term, Trained, core, make_step, memory  # noqa: E402
+from jaxdistill import Frozen, Term, Trained, core, make_step  # noqa: E402
 from jaxdistill.methods.cross_entropy import CrossEntropy  # noqa: E402
 from jaxdistill.methods.forward_kl import ForwardKL  # noqa: E402
 from jaxdistill.methods.kd import KD  # noqa: E402
 from jaxdistill.models.decoder import Decoder  # noqa: E402
 from jaxdistill.models.encoder import Encoder  # noqa: E402
+from jaxdistill.runtime import allocator  # noqa: E402
 from jaxdistill.train.init import initial  # noqa: E402
 
 CLASSES, CHUNK, RATE, DECAY = 4, 512, 1e-4, 0.01
@@ -172,7 +173,7 @@ def measured(given: Any, peak: float) -> tuple[str, list[dict[str, Any]]]:
 
 
 def main() -> None:
-    memory.keep_freed()  # as every launch does; the peers gain by it too
+    allocator.keep_freed()  # as every launch does; the peers gain by it too
     parser = timing.parser(__doc__, rounds=5)
     parser.add_argument("--kind", choices=["encoder", "decoder"], default="encoder")
     parser.add_argument("--layers", type=int, nargs=2, default=[6, 2], metavar=("TEACHER", "STUDENT"))

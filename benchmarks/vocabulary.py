@@ -19,10 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxdistill import Frozen, Term, Trained, make_step, memory
+from jaxdistill import Frozen, Term, Trained, make_step
 from jaxdistill.methods.forward_kl import ForwardKL
 from jaxdistill.methods.next_token_cross_entropy import NextTokenCrossEntropy
 from jaxdistill.models.decoder import Decoder
+from jaxdistill.runtime import allocator
 from jaxdistill.train.init import compiler_options, initial
 
 LLAMA = {"positions": "rotary", "norm": "rms", "activation": "swiglu", "bias": False, "heads": 4}
@@ -84,7 +85,7 @@ def row(vocabulary: int, given: argparse.Namespace) -> str:
 
 
 def main() -> None:
-    memory.keep_freed()  # as every launch does
+    allocator.keep_freed()  # as every launch does
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vocabularies", type=int, nargs="+", default=[32_000, 128_000])
     parser.add_argument("--tokens", type=int, default=1024)

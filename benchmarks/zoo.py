@@ -18,7 +18,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 seeds = importlib.import_module("seeds")
 
-from jaxdistill import registry  # noqa: E402
+from jaxdistill.config import registry  # noqa: E402
 
 CONFIG = "configs/digits/zoo.py:all"
 

@@ -24,7 +24,7 @@ import numpy as np  # noqa: E402
 from flax.errors import FlaxError  # noqa: E402
 
 import golden_tables  # noqa: E402
-from jaxdistill import registry  # noqa: E402
+from jaxdistill.config import registry  # noqa: E402
 from jaxdistill.errors import UserError  # noqa: E402
 
 DOMAINS = {
@@ -40,9 +40,10 @@ HEADER = """# Methods
 Every file of `jaxdistill/methods/`, by what its networks say. Written by `python docs/methods.py` from the files
 themselves; CI checks that it is up to date.
 
-*Needs*: a teacher, labels, taps (`layers`, with its default; [the rules](../jaxdistill/layers.py)), adapters or other
-params of its own that are trained, a memory (variables, checkpointed with the rest), random draws, the whole batch
-(its examples are compared with each other, so gradient accumulation is refused). *At rest*: a student that says what
+*Needs*: a teacher, labels, taps (`layers`, with its default; [the rules](../jaxdistill/modules/layer_mapping.py)),
+adapters or other params of its own that are trained, a memory (variables, checkpointed with the rest), random draws,
+the whole batch (its examples are compared with each other, so gradient accumulation is refused). *At rest*: a student
+that says what
 its teacher says has loss 0 and gradient 0.
 
 *On one input* are the values that the conventions of well-known implementations give for the same numbers, in

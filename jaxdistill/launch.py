@@ -24,8 +24,8 @@ from collections.abc import Sequence
 
 from absl import flags, logging
 
-from jaxdistill import memory, processes
 from jaxdistill.errors import Interrupted, TrainingFailed, UserError, unknown
+from jaxdistill.runtime import allocator, distributed
 
 PROFILED = 5
 """Steps that --profile records."""
@@ -51,21 +51,24 @@ def main(argv: Sequence[str]) -> int:
         print("interrupted; what was saved stays, the same command again goes on from there", file=sys.stderr)
         return 130
     except Exception as error:
-        if not processes.joined():
+        if not distributed.joined():
             raise
-        return processes.tell(error)
+        return distributed.tell(error)
     return 0
 
 
 def _main(argv: list[str]) -> None:
     config, values = parse(argv)
     workdir = _folder(values["workdir"].value)
-    processes.join(values)
+    distributed.join(values)
     if values["devices"].value:
         _imagine(values["devices"].value, values["plan"].value)
     import jax
 
-    from jaxdistill import pipeline, plan, report, table
+    from jaxdistill.pipeline import plan
+    from jaxdistill.pipeline import run as pipeline
+    from jaxdistill.report import tables
+    from jaxdistill.report import write as report
 
     config = _lane(config, values, workdir)
     plain = config.to_dict()
@@ -78,7 +81,7 @@ def _main(argv: list[str]) -> None:
     if jax.process_index() == 0:
         if (workdir / "results.json").exists():  # a config may train and leave the evaluating to another
             report.write(workdir)
-            print(f"\n{table.plain(report.lanes(workdir) or report.read_results(workdir))}\n")
+            print(f"\n{tables.plain(report.lanes(workdir) or report.read_results(workdir))}\n")
         _tell(workdir)
 
 
@@ -101,11 +104,11 @@ def _lane(config, values, workdir: pathlib.Path | None):
         return config
     if lane is None or old is None:
         raise UserError("--lane and --from belong together: --lane=3 --from=runs/SWEPT --workdir=runs/NEW")
-    from jaxdistill import splitting
+    from jaxdistill.pipeline import extract_lane
 
-    own = splitting.single(config, lane, old)
+    own = extract_lane.single(config, lane, old)
     if workdir is not None and not values["plan"].value:
-        splitting.split(config, own, lane, old, workdir)
+        extract_lane.split(config, own, lane, old, workdir)
     return own
 
 
@@ -146,15 +149,15 @@ def parse(argv: list[str]):
     Raises:
         UserError: for anything on it that cannot be used.
     """
-    from jaxdistill import build
-    from jaxdistill import config as configs
+    from jaxdistill.build import resolve
+    from jaxdistill.config import load as configs
 
     file, rest = _config_file(argv)
     config = configs.read(file)
     overrides = [word for word in rest if word.startswith("--config.")]
     choices = [word for word in overrides if _keys(word)[-1] in ("model", "method", "name")]
     _override(config, choices)  # first, for they decide which other keys there are
-    build.complete(config)
+    resolve.complete(config)
     others = [word for word in overrides if word not in choices]
     _override(config, [word for word in others if _keys(word)[0] != "stages"])  # before a stage inherits it
     _override(config, [word for word in others if _keys(word)[0] == "stages"])
@@ -210,7 +213,7 @@ def _keys(word: str) -> list[str]:
 def _override(config, words: Sequence[str]) -> None:
     from ml_collections import config_flags
 
-    from jaxdistill import config as configs
+    from jaxdistill.config import load as configs
 
     left = []
     for word in words:
@@ -242,14 +245,14 @@ def _full(before: Sequence[str], key: str, options: Sequence[str]) -> tuple[str,
 
 
 def run() -> None:
-    memory.keep_freed()
+    allocator.keep_freed()
     try:
         status = main(sys.argv)
     except Exception:
-        if not processes.joined():
+        if not distributed.joined():
             raise
         status = 1  # its message could not be written; the others must not wait for this process
-    processes.leave(status)
+    distributed.leave(status)
 
 
 if __name__ == "__main__":

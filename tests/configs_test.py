@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import runs
-from jaxdistill import config as configs
-from jaxdistill import launch, pipeline
+from jaxdistill import launch
+from jaxdistill.config import load as configs
+from jaxdistill.pipeline import run
 
 ROOT = pathlib.Path(__file__).parents[1]
 FILES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "configs").rglob("*.py"))
@@ -55,7 +56,7 @@ def test_docstring(file):
 @pytest.mark.parametrize("file", FILES)
 def test_builds(file, tmp_path):
     config, _ = launch.parse(["launch", "--config", file, *stand_in(tmp_path, file)])
-    stages = pipeline.prepare(config.to_dict(), tmp_path)
+    stages = run.prepare(config.to_dict(), tmp_path)
     assert any(stage.settings["kind"] == "evaluate" for stage in stages.values())
 
 

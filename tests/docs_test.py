@@ -7,10 +7,13 @@ import sys
 import pytest
 
 from conftest import ROOT
-from jaxdistill import cast, defaults, merging, pipeline, registry
+from jaxdistill.build import networks
+from jaxdistill.config import registry, schema
 from jaxdistill.metrics import METRICS, TOKEN_METRICS
 from jaxdistill.networks.ensemble import WEIGHINGS
-from jaxdistill.train import rules
+from jaxdistill.pipeline import run
+from jaxdistill.stages import merge
+from jaxdistill.train import partitioning
 
 sys.path.insert(0, str(ROOT / "docs"))
 methods = importlib.import_module("methods")
@@ -45,12 +48,12 @@ def test_the_page_is_what_the_files_say():
 def test_the_page_of_configs_names_every_word():
     """Keys, sources, kinds of stages, metrics and rules: what can be said is on the page."""
     page = (ROOT / "docs" / "config.md").read_text()
-    words = {*cast.SOURCES, *pipeline.KINDS, *METRICS, *TOKEN_METRICS, *merging.RULES, *WEIGHINGS, *cast.HEADS}
-    words |= {*cast.OF_A_NETWORK, *rules.SETS}
+    words = {*networks.SOURCES, *run.KINDS, *METRICS, *TOKEN_METRICS, *merge.RULES, *WEIGHINGS, *networks.HEADS}
+    words |= {*networks.OF_A_NETWORK, *partitioning.SETS}
     sections = ("data", "evaluate", "cache", "classifier", "merge", "checkpoint")
-    for key, value in defaults.DEFAULTS.items():
+    for key, value in schema.DEFAULTS.items():
         words |= {key} | (set(value) if key in sections else set())
     for key in ("partition", "subset", "noise", "splits"):
-        words |= set(defaults.DEFAULTS["data"][key])
+        words |= set(schema.DEFAULTS["data"][key])
     told = set(re.findall(r"\w+", page))
     assert words - told - {""} == set()

@@ -13,10 +13,10 @@ import toys
 from jaxdistill import core, networks
 from jaxdistill.core import Term
 from jaxdistill.errors import UserError
-from jaxdistill.heads import Components, Head
 from jaxdistill.methods.fitnet import FitNet
 from jaxdistill.methods.sobolev import Sobolev
 from jaxdistill.models.mlp import MLP
+from jaxdistill.modules.heads import Components, Head
 from jaxdistill.networks import Exit, Frozen, Probe, Reuse, Trained
 from jaxdistill.train.step import make_step
 

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from jaxdistill import launch
-from jaxdistill.train import checkpoint, sharding
-from jaxdistill.train.log import CLOCKED
+from jaxdistill.train import checkpoint, mesh
+from jaxdistill.train.metrics_log import CLOCKED
 
 TINY = str(pathlib.Path(__file__).parent / "configs" / "tiny.py")
 
@@ -23,7 +23,7 @@ def launched(workdir, *flags, config=TINY):
 def weights(workdir, stage, step):
     """Every array of a checkpoint, by name."""
     folder = pathlib.Path(workdir) / stage / checkpoint.FOLDER
-    whole = sharding.replicated(sharding.make_mesh({"data": -1}))
+    whole = mesh.replicated(mesh.make_mesh({"data": -1}))
     arrays = checkpoint.about(folder, step)["arrays"]
     wanted = {n: jax.ShapeDtypeStruct(tuple(shape), dtype, sharding=whole) for n, (shape, dtype) in arrays.items()}
     return {name: np.asarray(value) for name, value in checkpoint.read(folder, step, wanted).items()}

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from conftest import ROOT
-from jaxdistill import config, registry
+from jaxdistill.config import load, registry
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 zoo = importlib.import_module("zoo")
@@ -17,7 +17,7 @@ def test_every_classification_method_has_a_recipe(monkeypatch):
     wanted = {
         n for n in registry.names("method") if registry.find("method", n).domain in ("classification", "derivative")
     }
-    stages = set(config.read("configs/digits/zoo.py:all").stages)
+    stages = set(load.read("configs/digits/zoo.py:all").stages)
     others = {"cross_entropy", "weak_to_strong"}  # the control; a teacher smaller than its student is in docs/modes.md
     assert stages - {"teacher", "alone", "paraphrase", "evaluate"} == wanted - others
 

@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdistill.core import CACHED
-from jaxdistill.data.cache import NO_ANSWERS, Answers
 from jaxdistill.data.dataset import CHUNK, Split, check_finite
-from jaxdistill.data.dealing import dealt
+from jaxdistill.data.output_cache import NO_ANSWERS, Answers
+from jaxdistill.data.sampling import dealt
 from jaxdistill.errors import UserError
 
 NEVER = np.iinfo(np.int32).max

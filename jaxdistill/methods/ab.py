@@ -18,10 +18,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdistill import layers
 from jaxdistill.core import Method
 from jaxdistill.errors import UserError, check_least
 from jaxdistill.methods.fitnet import regress
+from jaxdistill.modules import layer_mapping
 
 SCALE = 3 / 1000
 """The authors' factor, which brings the sum over elements near the size of a cross-entropy."""
@@ -51,12 +51,12 @@ class AB(Method):
         return self.adapter
 
     def check(self):
-        layers.check_paired(self.layers)
+        layer_mapping.check_paired(self.layers)
         check_least("margin", self.margin, 0)
 
     @nn.compact
     def __call__(self, student, teacher, batch):
-        taps = layers.taps(self.layers, student, teacher)
+        taps = layer_mapping.taps(self.layers, student, teacher)
         total = jnp.zeros(())
         for index, (weight, (own, other)) in enumerate(zip(weights(len(taps)), taps, strict=True)):
             if self.adapter:

@@ -22,10 +22,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdistill import adapters, layers
 from jaxdistill.core import Method
 from jaxdistill.errors import check_least
 from jaxdistill.losses import distance, spatial
+from jaxdistill.modules import adapters, layer_mapping
 
 
 def activity(x: jax.Array, size: tuple[int, int]) -> jax.Array:
@@ -59,12 +59,12 @@ class AFD(Method):
     needs_whole_batch = True
 
     def check(self):
-        layers.check_paired(self.layers)
+        layer_mapping.check_paired(self.layers)
         check_least("width", self.width, 1)
 
     @nn.compact
     def __call__(self, student, teacher, batch):
-        sides = layers.sides(self.layers, student, teacher)
+        sides = layer_mapping.sides(self.layers, student, teacher)
         own, theirs = ([adapters.to_grid(x) for x in side] for side in sides)
         return afd(own, theirs, self.attention(own, theirs, batch["mask"]))
 

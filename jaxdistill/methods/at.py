@@ -18,10 +18,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdistill import adapters, layers
 from jaxdistill.core import Method
 from jaxdistill.errors import check_least
 from jaxdistill.losses import distance, spatial
+from jaxdistill.modules import adapters, layer_mapping
 
 
 def attention(features: jax.Array, power: float, eps: float = 0.0) -> jax.Array:
@@ -62,4 +62,4 @@ class AT(Method):
         def loss(own, other, name):
             return at(adapters.to_grid(own), adapters.to_grid(other), self.power, self.squared)
 
-        return layers.over(self, student, teacher, loss)
+        return layer_mapping.over(self, student, teacher, loss)

@@ -21,10 +21,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdistill import layers
 from jaxdistill.core import Method
 from jaxdistill.errors import UserError, check_least, unknown
 from jaxdistill.losses import distance, relation
+from jaxdistill.modules import layer_mapping
 
 KERNELS = ("gaussian", "bilinear")
 
@@ -70,4 +70,4 @@ class CC(Method):
         def loss(own, other, name):
             return cc(own, other, batch["mask"], self.kernel, self.gamma, self.order)
 
-        return layers.over(self, student, teacher, loss)
+        return layer_mapping.over(self, student, teacher, loss)

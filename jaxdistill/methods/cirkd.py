@@ -25,10 +25,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdistill import adapters, core, layers
+from jaxdistill import core
 from jaxdistill.core import Method
 from jaxdistill.errors import UserError, check_least
 from jaxdistill.losses import distance, divergence, queue, regions, spatial
+from jaxdistill.modules import adapters, layer_mapping
 
 
 def batch_relation(student: jax.Array, teacher: jax.Array, mask: jax.Array, temperature: float) -> jax.Array:
@@ -113,7 +114,7 @@ class CIRKD(Method):
                 value += getattr(self, part) * share * jnp.sum(jnp.where(labelled, found, 0.0), 1)
             return value
 
-        return layers.over(self, student, teacher, loss)
+        return layer_mapping.over(self, student, teacher, loss)
 
     def _project(self, x, channels, mask, name):
         x = adapters.conv(channels, 1, name=f"{name}_conv0", bias=False)(x)

@@ -17,9 +17,9 @@ Elsewhere: the first paper's code has this form and a debiased one, as a measure
 import flax.linen as nn
 import jax
 
-from jaxdistill import layers
 from jaxdistill.core import Method
 from jaxdistill.losses import relation
+from jaxdistill.modules import layer_mapping
 
 
 def cka(student: jax.Array, teacher: jax.Array, mask: jax.Array) -> jax.Array:
@@ -37,4 +37,4 @@ class CKA(Method):
 
     @nn.compact
     def __call__(self, student, teacher, batch):
-        return layers.over(self, student, teacher, lambda own, other, name: cka(own, other, batch["mask"]))
+        return layer_mapping.over(self, student, teacher, lambda own, other, name: cka(own, other, batch["mask"]))

@@ -25,10 +25,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdistill import core, layers
+from jaxdistill import core
 from jaxdistill.core import Method
 from jaxdistill.errors import UserError, check_least, check_share
 from jaxdistill.losses import contrast, distance
+from jaxdistill.modules import layer_mapping
 
 
 def scores(features: jax.Array, bank: jax.Array, index: jax.Array, temperature: float) -> jax.Array:
@@ -71,7 +72,7 @@ class CRD(Method):
 
     @nn.compact
     def __call__(self, student, teacher, batch):
-        return layers.over(self, student, teacher, lambda own, other, name: self.pair(own, other, name, batch))
+        return layer_mapping.over(self, student, teacher, lambda own, other, name: self.pair(own, other, name, batch))
 
     def pair(self, student: jax.Array, teacher: jax.Array, name: str, batch: core.Batch) -> jax.Array:
         """Returns `[batch]` for features `[batch, ...]` of one pair of layers, which has banks of its own."""

@@ -18,10 +18,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdistill import adapters, layers
 from jaxdistill.core import Method
 from jaxdistill.errors import UserError
 from jaxdistill.losses import divergence
+from jaxdistill.modules import adapters, layer_mapping
 
 
 def cwd(student: jax.Array, teacher: jax.Array, temperature: float) -> jax.Array:
@@ -57,4 +57,4 @@ class CWD(Method):
             return cwd(own, other, self.temperature)
 
         student, teacher = (x.replace(taps=dict(x.taps) | {"logits": x.logits}) for x in (student, teacher))
-        return layers.over(self, student, teacher, loss)
+        return layer_mapping.over(self, student, teacher, loss)

@@ -19,11 +19,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdistill import adapters, layers
 from jaxdistill.core import Method
 from jaxdistill.errors import check_least, check_positive
 from jaxdistill.losses import chunked, divergence, token
 from jaxdistill.methods.kd import kd
+from jaxdistill.modules import adapters, layer_mapping
 
 
 def share(chosen: jax.Array, counted: jax.Array) -> jax.Array:
@@ -87,7 +87,7 @@ class DistilBERT(Method):
             return kd(own, target, self.temperature)
 
         soft = chunked.compare(softened, student.logits, teacher.logits, chunk=self.chunk)
-        values = self.cosine_weight * layers.over(self, student, teacher, cosine)
+        values = self.cosine_weight * layer_mapping.over(self, student, teacher, cosine)
         if not self.needs_labels:
             return values + self.soft_weight * soft
         counted = token.counted(batch).astype(values.dtype)

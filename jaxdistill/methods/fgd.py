@@ -27,10 +27,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdistill import adapters, layers
 from jaxdistill.core import Method
 from jaxdistill.errors import UserError, check_least
 from jaxdistill.losses import regions, spatial
+from jaxdistill.modules import adapters, layer_mapping
 
 
 def attention(x: jax.Array, temperature: float) -> tuple[jax.Array, jax.Array]:
@@ -107,4 +107,4 @@ class FGD(Method):
             value += self.attention * attended(own, other, self.temperature)
             return value + self.relation * jnp.sum(context**2, (1, 2, 3))
 
-        return layers.over(self, student, teacher, loss)
+        return layer_mapping.over(self, student, teacher, loss)

@@ -26,10 +26,10 @@ sums where its reduction is "sum"; MMRazor's L2Loss is the sum over elements and
 import flax.linen as nn
 import jax
 
-from jaxdistill import adapters, layers
 from jaxdistill.core import Method
 from jaxdistill.errors import UserError
 from jaxdistill.losses import distance
+from jaxdistill.modules import adapters, layer_mapping
 
 
 def fitnet(student: jax.Array, teacher: jax.Array) -> jax.Array:
@@ -103,4 +103,4 @@ class FitNet(Method):
                 )
             return fitnet(own, other)
 
-        return layers.over(self, student, teacher, loss)
+        return layer_mapping.over(self, student, teacher, loss)

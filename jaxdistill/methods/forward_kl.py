@@ -17,7 +17,7 @@ import jax
 
 from jaxdistill.core import precise
 from jaxdistill.losses import divergence
-from jaxdistill.next_token import TemperedNextToken
+from jaxdistill.modules.next_token import TemperedNextToken
 
 
 def forward_kl(student: jax.Array, teacher: jax.Array, temperature: float) -> jax.Array:

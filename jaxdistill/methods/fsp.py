@@ -19,10 +19,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdistill import adapters, layers
 from jaxdistill.core import Method
 from jaxdistill.errors import UserError, unknown
 from jaxdistill.losses import distance, spatial
+from jaxdistill.modules import adapters, layer_mapping
 
 POOLING = {"max": spatial.max_pool, "average": spatial.average_pool}
 
@@ -52,13 +52,13 @@ class FSP(Method):
     zero_at_teacher = True
 
     def check(self):
-        layers.check_paired(self.layers)
+        layer_mapping.check_paired(self.layers)
         if self.pooling not in POOLING:
             raise unknown("pooling", self.pooling, POOLING)
 
     @nn.compact
     def __call__(self, student, teacher, batch):
-        taps = layers.taps(self.layers, student, teacher)
+        taps = layer_mapping.taps(self.layers, student, teacher)
         if len(taps) < 2:
             raise UserError(f"layers={self.layers!r} is one pair; a flow is between two layers, 'stage1,stage2'")
         own, other = ([adapters.to_grid(x) for x in side] for side in zip(*taps, strict=True))

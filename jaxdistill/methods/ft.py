@@ -23,11 +23,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdistill import adapters, layers
 from jaxdistill.core import Method
 from jaxdistill.errors import check_least
 from jaxdistill.losses import distance, spatial
 from jaxdistill.methods.at import attention
+from jaxdistill.modules import adapters, layer_mapping
 
 
 def ft(student: jax.Array, teacher: jax.Array, power: float, maps: int = 0) -> jax.Array:
@@ -71,4 +71,4 @@ class FT(Method):
             own, other = adapters.to_grid(own), adapters.to_grid(other)
             return ft(translate(own, other.shape[3], name, batch["mask"], self.norm), other, self.power, self.maps)
 
-        return layers.over(self, student, teacher, loss)
+        return layer_mapping.over(self, student, teacher, loss)

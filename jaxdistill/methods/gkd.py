@@ -21,7 +21,7 @@ import jax
 from jaxdistill.core import precise
 from jaxdistill.errors import check_between
 from jaxdistill.losses import mixture
-from jaxdistill.next_token import TemperedNextToken
+from jaxdistill.modules.next_token import TemperedNextToken
 
 
 def gkd(

@@ -16,10 +16,10 @@ have no bias. EasyDeL's squared error is larger by the width where there is padd
 
 import flax.linen as nn
 
-from jaxdistill import adapters, layers
 from jaxdistill.core import Method
 from jaxdistill.errors import unknown
 from jaxdistill.losses import token
+from jaxdistill.modules import adapters, layer_mapping
 
 DISTANCES = {"mse": token.squared, "cosine": token.cosine}
 
@@ -46,4 +46,4 @@ class HiddenState(Method):
             own = own if own.shape == target.shape else adapters.match(own, target, name)
             return DISTANCES[self.distance](own, target)
 
-        return layers.over(self, student, teacher, loss)
+        return layer_mapping.over(self, student, teacher, loss)

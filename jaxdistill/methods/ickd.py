@@ -17,9 +17,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdistill import adapters, layers
 from jaxdistill.core import Method
 from jaxdistill.losses import distance
+from jaxdistill.modules import adapters, layer_mapping
 
 
 def correlations(x: jax.Array) -> jax.Array:
@@ -52,4 +52,4 @@ class ICKD(Method):
                 own = adapters.norm(own, batch["mask"], name=f"{name}_norm")
             return ickd(own, other)
 
-        return layers.over(self, student, teacher, loss)
+        return layer_mapping.over(self, student, teacher, loss)

@@ -18,9 +18,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdistill import adapters, layers
 from jaxdistill.core import Method
 from jaxdistill.losses import distance, regions, spatial
+from jaxdistill.modules import adapters, layer_mapping
 
 
 def variation(x: jax.Array, inside: jax.Array) -> jax.Array:
@@ -61,4 +61,4 @@ class IFVD(Method):
             label = spatial.resize(batch["label"], own.shape[1:3], "nearest")
             return ifvd(own, other, label, student.logits.shape[-1])
 
-        return layers.over(self, student, teacher, loss)
+        return layer_mapping.over(self, student, teacher, loss)

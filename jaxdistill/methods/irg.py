@@ -22,10 +22,10 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from jaxdistill import layers
 from jaxdistill.core import Method, precise
 from jaxdistill.errors import check_least
 from jaxdistill.losses import distance, relation, spatial
+from jaxdistill.modules import layer_mapping
 
 
 def vectors(x: jax.Array, mask: jax.Array) -> jax.Array:
@@ -77,13 +77,13 @@ class IRG(Method):
     zero_at_teacher = True
 
     def check(self):
-        layers.check_paired(self.layers)
+        layer_mapping.check_paired(self.layers)
         for name in ("vertex_weight", "edge_weight", "transformation_weight"):
             check_least(name, getattr(self, name), 0)
 
     def __call__(self, student, teacher, batch):
         mask = batch["mask"]
-        taps = layers.taps(self.layers, student, teacher)
+        taps = layer_mapping.taps(self.layers, student, teacher)
         own, other = ([vectors(x, mask) for x in side] for side in zip(*taps, strict=True))
         vertices = distance.mean_squared(precise(student.logits), precise(teacher.logits))
         found = self.vertex_weight * vertices + self.edge_weight * edge_loss(own, other, mask)

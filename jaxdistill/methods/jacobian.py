@@ -16,10 +16,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdistill import layers
 from jaxdistill.core import Method
 from jaxdistill.losses import distance
 from jaxdistill.methods.cross_entropy import labelled
+from jaxdistill.modules import layer_mapping
 
 
 def jacobian(student: jax.Array, teacher: jax.Array) -> jax.Array:
@@ -41,4 +41,4 @@ class Jacobian(Method):
 
     @nn.compact
     def __call__(self, student, teacher, batch):
-        return layers.over(self, student, teacher, lambda s, t, name: jacobian(s, t))
+        return layer_mapping.over(self, student, teacher, lambda s, t, name: jacobian(s, t))

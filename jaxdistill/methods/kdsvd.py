@@ -26,10 +26,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdistill import adapters, layers
 from jaxdistill.core import Method
 from jaxdistill.errors import UserError, check_least, unknown
 from jaxdistill.losses import distance
+from jaxdistill.modules import adapters, layer_mapping
 
 product = functools.partial(jnp.einsum, precision="highest")
 SPACES = ("channels", "width")
@@ -123,14 +123,14 @@ class KDSVD(Method):
     zero_at_teacher = True
 
     def check(self):
-        layers.check_paired(self.layers)
+        layer_mapping.check_paired(self.layers)
         check_least("vectors", self.vectors, 1)
         if self.space not in SPACES:
             raise unknown("space", self.space, SPACES)
 
     @nn.compact
     def __call__(self, student, teacher, batch):
-        taps = layers.taps(self.layers, student, teacher)
+        taps = layer_mapping.taps(self.layers, student, teacher)
         if len(taps) < 2:
             raise UserError(f"layers={self.layers!r} is one pair; this compares two layers and more, 'stage1,stage2'")
         own, other = ([adapters.to_grid(x) for x in side] for side in zip(*taps, strict=True))

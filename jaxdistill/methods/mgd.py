@@ -18,9 +18,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdistill import adapters, core, layers
+from jaxdistill import core
 from jaxdistill.core import Method
 from jaxdistill.errors import check_least, check_share, unknown
+from jaxdistill.modules import adapters, layer_mapping
 
 MASKS = ("channel", "pixel")
 
@@ -69,4 +70,4 @@ class MGD(Method):
             keep = (draws >= self.ratio).astype(other.dtype)
             return mgd(Generation(other.shape[-1], name=name)(own, keep), other, self.alpha)
 
-        return layers.over(self, student, teacher, loss)
+        return layer_mapping.over(self, student, teacher, loss)

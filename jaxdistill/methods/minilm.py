@@ -13,15 +13,15 @@ Elsewhere: the authors published no training code. Bloomberg's minilmv2.bb gives
 value-value with as many relation heads as there are heads.
 """
 
-from jaxdistill import layers
 from jaxdistill.core import Method, precise
 from jaxdistill.errors import UserError
 from jaxdistill.losses import attention, token
+from jaxdistill.modules import layer_mapping
 
 
 def blocks(chosen: str, student, teacher) -> tuple[str, str]:
     """Names the one block of the student's and the one of the teacher's: the last pair that `layers` stands for."""
-    return layers.pairs(chosen, student.taps, teacher.taps)[-1]
+    return layer_mapping.pairs(chosen, student.taps, teacher.taps)[-1]
 
 
 def check_pair(chosen: str) -> None:

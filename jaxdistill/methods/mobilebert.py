@@ -18,10 +18,10 @@ divides by the number of the stage.
 
 import flax.linen as nn
 
-from jaxdistill import adapters, layers
 from jaxdistill.core import Method, precise
 from jaxdistill.errors import check_least
 from jaxdistill.losses import attention, token
+from jaxdistill.modules import adapters, layer_mapping
 
 
 class MobileBERT(Method):
@@ -43,7 +43,7 @@ class MobileBERT(Method):
     def __call__(self, student, teacher, batch):
         there = token.there(batch)
         total = 0.0
-        for own, other in layers.pairs(self.layers, student.taps, teacher.taps):
+        for own, other in layer_mapping.pairs(self.layers, student.taps, teacher.taps):
             named = (student, own), (teacher, other)
             feature, target = (precise(output.tap(name)) for output, name in named)
             if feature.shape != target.shape:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from jaxdistill.errors import check_share
 from jaxdistill.losses import divergence
-from jaxdistill.next_token import NextToken, next_token
+from jaxdistill.modules.next_token import NextToken, next_token
 
 
 def next_token_cross_entropy(logits: jax.Array, label: jax.Array, label_smoothing: float) -> jax.Array:

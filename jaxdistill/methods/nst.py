@@ -22,9 +22,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdistill import adapters, layers
 from jaxdistill.core import Method
 from jaxdistill.losses import distance, spatial
+from jaxdistill.modules import adapters, layer_mapping
 
 
 def nst(student: jax.Array, teacher: jax.Array) -> jax.Array:
@@ -68,4 +68,4 @@ class NST(Method):
         def loss(own, other, name):
             return nst(adapters.to_grid(own), adapters.to_grid(other))
 
-        return layers.over(self, student, teacher, loss)
+        return layer_mapping.over(self, student, teacher, loss)

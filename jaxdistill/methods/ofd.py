@@ -25,10 +25,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdistill import adapters, layers
 from jaxdistill.core import Method
 from jaxdistill.errors import check_share
 from jaxdistill.losses import spatial
+from jaxdistill.modules import adapters, layer_mapping
 
 SCALE = 1 / 1000
 """The authors' factor, which brings the sum over elements near the size of a cross-entropy."""
@@ -73,12 +73,12 @@ class OFD(Method):
     needs_whole_batch = True
 
     def check(self):
-        layers.check_paired(self.layers)
+        layer_mapping.check_paired(self.layers)
         check_share("momentum", self.momentum)
 
     @nn.compact
     def __call__(self, student, teacher, batch):
-        taps = layers.taps(self.layers, student, teacher)
+        taps = layer_mapping.taps(self.layers, student, teacher)
         total = jnp.zeros(())
         for index, (own, other) in enumerate(taps):
             own, other = adapters.to_grid(own), adapters.to_grid(other)

@@ -18,9 +18,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdistill import adapters, layers
 from jaxdistill.core import Method
 from jaxdistill.losses import distance
+from jaxdistill.modules import adapters, layer_mapping
 
 
 def patient_kd(student: jax.Array, teacher: jax.Array, normalize: bool = True) -> jax.Array:
@@ -53,4 +53,4 @@ class PatientKD(Method):
             own, target = own[:, 0], target[:, 0]
             return patient_kd(own if own.shape == target.shape else adapters.match(own, target, name), target)
 
-        return layers.over(self, student, teacher, loss)
+        return layer_mapping.over(self, student, teacher, loss)

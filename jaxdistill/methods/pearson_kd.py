@@ -20,9 +20,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdistill import adapters, layers
 from jaxdistill.core import Method
 from jaxdistill.losses import distance
+from jaxdistill.modules import adapters, layer_mapping
 
 EPS = 1e-6
 
@@ -64,4 +64,4 @@ class PearsonKD(Method):
             own = own if own.shape == other.shape else adapters.match(own, other, name)
             return pearson_kd(own, other, batch["mask"])
 
-        return layers.over(self, student, teacher, loss)
+        return layer_mapping.over(self, student, teacher, loss)

@@ -18,10 +18,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdistill import layers
 from jaxdistill.core import Method
 from jaxdistill.errors import UserError
 from jaxdistill.losses import distance, relation
+from jaxdistill.modules import layer_mapping
 
 
 def neighbours(x: jax.Array, mask: jax.Array, eps: float) -> jax.Array:
@@ -56,4 +56,6 @@ class PKT(Method):
 
     @nn.compact
     def __call__(self, student, teacher, batch):
-        return layers.over(self, student, teacher, lambda own, other, name: pkt(own, other, batch["mask"], self.eps))
+        return layer_mapping.over(
+            self, student, teacher, lambda own, other, name: pkt(own, other, batch["mask"], self.eps)
+        )

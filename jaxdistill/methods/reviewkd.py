@@ -19,10 +19,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdistill import adapters, layers
 from jaxdistill.core import Method
 from jaxdistill.errors import check_least
 from jaxdistill.losses import spatial
+from jaxdistill.modules import adapters, layer_mapping
 
 SIZES = (4, 2, 1)
 
@@ -80,12 +80,12 @@ class ReviewKD(Method):
     needs_whole_batch = True
 
     def check(self):
-        layers.check_paired(self.layers)
+        layer_mapping.check_paired(self.layers)
         check_least("width", self.width, 1)
 
     @nn.compact
     def __call__(self, student, teacher, batch):
-        taps = [(_map(own), _map(other)) for own, other in layers.taps(self.layers, student, teacher)]
+        taps = [(_map(own), _map(other)) for own, other in layer_mapping.taps(self.layers, student, teacher)]
         width = min(self.width, taps[-1][0].shape[-1])
         total, deeper = jnp.zeros(()), None
         for index, (own, other) in reversed([*enumerate(taps)]):

@@ -21,10 +21,10 @@ import flax.linen as nn
 import jax
 import optax
 
-from jaxdistill import layers
 from jaxdistill.core import Method
 from jaxdistill.errors import UserError, check_least
 from jaxdistill.losses import relation
+from jaxdistill.modules import layer_mapping
 
 
 def distance(student: jax.Array, teacher: jax.Array, mask: jax.Array, squared: bool = False) -> jax.Array:
@@ -62,4 +62,4 @@ class RKD(Method):
             near = self.distance_weight * distance(own, other, batch["mask"], self.squared)
             return near + self.angle_weight * angle(own, other, batch["mask"])
 
-        return layers.over(self, student, teacher, loss)
+        return layer_mapping.over(self, student, teacher, loss)

@@ -18,10 +18,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdistill import layers
 from jaxdistill.core import Method
 from jaxdistill.errors import UserError, check_least
 from jaxdistill.losses import distance, divergence, queue
+from jaxdistill.modules import layer_mapping
 
 
 def seed(
@@ -55,7 +55,9 @@ class SEED(Method):
 
     @nn.compact
     def __call__(self, student, teacher, batch):
-        return layers.over(self, student, teacher, lambda own, other, name: self.pair(own, other, name, batch["mask"]))
+        return layer_mapping.over(
+            self, student, teacher, lambda own, other, name: self.pair(own, other, name, batch["mask"])
+        )
 
     def pair(self, student: jax.Array, teacher: jax.Array, name: str, mask: jax.Array) -> jax.Array:
         """Returns `[batch]` for features `[batch, ...]` of one pair of layers, which has a queue of its own."""

@@ -20,10 +20,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdistill import adapters, layers
 from jaxdistill.core import Method
 from jaxdistill.errors import check_least
 from jaxdistill.losses import distance, spatial
+from jaxdistill.modules import adapters, layer_mapping
 
 
 def semckd(distances: jax.Array, query: jax.Array, key: jax.Array) -> jax.Array:
@@ -47,12 +47,12 @@ class SemCKD(Method):
     needs_whole_batch = True
 
     def check(self):
-        layers.check_paired(self.layers)
+        layer_mapping.check_paired(self.layers)
         check_least("width", self.width, 1)
 
     @nn.compact
     def __call__(self, student, teacher, batch):
-        sides = layers.sides(self.layers, student, teacher)
+        sides = layer_mapping.sides(self.layers, student, teacher)
         own, other = ([adapters.to_grid(x) for x in side] for side in sides)
         query = jnp.stack([self._embed(x, f"query{index}") for index, x in enumerate(own)], 1)
         key = jnp.stack([self._embed(x, f"key{index}") for index, x in enumerate(other)], 1)

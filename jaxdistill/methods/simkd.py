@@ -18,9 +18,9 @@ Elsewhere: the authors' code agrees, with weight 1 and those of labels and KD at
 import flax.linen as nn
 import jax
 
-from jaxdistill import adapters, layers
 from jaxdistill.core import Method
 from jaxdistill.losses import distance, spatial
+from jaxdistill.modules import adapters, layer_mapping
 
 
 def simkd(student: jax.Array, teacher: jax.Array) -> jax.Array:
@@ -41,4 +41,4 @@ class SimKD(Method):
                 own, other = spatial.to_smaller(own, other)
             return simkd(own if own.shape == other.shape else adapters.match(own, other, name), other)
 
-        return layers.over(self, student, teacher, loss)
+        return layer_mapping.over(self, student, teacher, loss)

@@ -22,10 +22,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdistill import adapters, layers
 from jaxdistill.core import Method, precise
 from jaxdistill.errors import check_least
 from jaxdistill.losses import distance, divergence, spatial
+from jaxdistill.modules import adapters, layer_mapping
 
 
 def pixel_wise(student: jax.Array, teacher: jax.Array) -> jax.Array:
@@ -71,5 +71,5 @@ class SKD(Method):
             return pair_wise(nodes(own, self.granularity), nodes(other, self.granularity))
 
         logits = adapters.fit(precise(student.logits), teacher.logits.shape[1:3])
-        pairs = layers.over(self, student, teacher, loss)
+        pairs = layer_mapping.over(self, student, teacher, loss)
         return self.pixel * pixel_wise(logits, precise(teacher.logits)) + self.pair * pairs

@@ -19,7 +19,7 @@ import jax
 from jaxdistill.core import precise
 from jaxdistill.errors import check_share
 from jaxdistill.losses import mixture
-from jaxdistill.next_token import TemperedNextToken
+from jaxdistill.modules.next_token import TemperedNextToken
 
 
 def skew_kl(student: jax.Array, teacher: jax.Array, share: float, temperature: float) -> jax.Array:

@@ -19,9 +19,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdistill import layers
 from jaxdistill.core import Method
 from jaxdistill.errors import UserError
+from jaxdistill.modules import layer_mapping
 
 
 def sobolev(student: jax.Array, teacher: jax.Array) -> jax.Array:
@@ -43,4 +43,4 @@ class Sobolev(Method):
 
     @nn.compact
     def __call__(self, student, teacher, batch):
-        return layers.over(self, student, teacher, lambda s, t, name: sobolev(s, t))
+        return layer_mapping.over(self, student, teacher, lambda s, t, name: sobolev(s, t))

@@ -16,9 +16,9 @@ norms, by an argument in the wrong place.
 import flax.linen as nn
 import jax
 
-from jaxdistill import layers
 from jaxdistill.core import Method
 from jaxdistill.losses import distance, relation
+from jaxdistill.modules import layer_mapping
 
 
 def similarities(x: jax.Array, mask: jax.Array) -> jax.Array:
@@ -41,4 +41,4 @@ class SP(Method):
 
     @nn.compact
     def __call__(self, student, teacher, batch):
-        return layers.over(self, student, teacher, lambda own, other, name: sp(own, other, batch["mask"]))
+        return layer_mapping.over(self, student, teacher, lambda own, other, name: sp(own, other, batch["mask"]))

@@ -19,10 +19,10 @@ the mean squared error of logits in its code, as here.
 import flax.linen as nn
 import jax
 
-from jaxdistill import adapters, layers
 from jaxdistill.core import Method, precise
 from jaxdistill.errors import UserError, check_least
 from jaxdistill.losses import distance
+from jaxdistill.modules import adapters, layer_mapping
 
 
 def srrl(
@@ -52,7 +52,7 @@ class SRRL(Method):
 
     @nn.compact
     def __call__(self, student, teacher, batch):
-        pairs = layers.taps(self.layers, student, teacher)
+        pairs = layer_mapping.taps(self.layers, student, teacher)
         if len(pairs) != 1:
             raise UserError(f"layers={self.layers!r} names {len(pairs)} pairs; srrl has one, what the classifier reads")
         own, other = pairs[0]

@@ -17,7 +17,7 @@ import jax
 from jaxdistill.errors import check_between
 from jaxdistill.methods.forward_kl import forward_kl
 from jaxdistill.methods.reverse_kl import reverse_kl
-from jaxdistill.next_token import TemperedNextToken
+from jaxdistill.modules.next_token import TemperedNextToken
 
 
 def symmetric_kl(student: jax.Array, teacher: jax.Array, share: float, temperature: float) -> jax.Array:

@@ -19,7 +19,7 @@ import jax
 from jaxdistill.core import precise
 from jaxdistill.errors import check_between
 from jaxdistill.losses import divergence
-from jaxdistill.next_token import NextToken
+from jaxdistill.modules.next_token import NextToken
 
 
 def taid(student: jax.Array, teacher: jax.Array, share: float) -> jax.Array:

@@ -19,10 +19,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdistill import adapters, layers
 from jaxdistill.core import Method
 from jaxdistill.errors import unknown
 from jaxdistill.losses import attention, token
+from jaxdistill.modules import adapters, layer_mapping
 
 GRAMS = ("hidden", "token")
 Pair = tuple[jax.Array, jax.Array]
@@ -85,7 +85,7 @@ class TextGram(Method):
 
     @nn.compact
     def __call__(self, student, teacher, batch):
-        there, taps = token.there(batch), layers.taps(self.layers, student, teacher)
+        there, taps = token.there(batch), layer_mapping.taps(self.layers, student, teacher)
         if self.gram == "token":
             return sum(token_gram((own, own), (other, other), there) for own, other in taps)
         own, theirs = zip(*taps, strict=True)

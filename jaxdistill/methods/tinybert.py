@@ -20,10 +20,10 @@ mask takes all scores of -0.001 and less for padding.
 import flax.linen as nn
 import jax
 
-from jaxdistill import layers
 from jaxdistill.core import Method, precise
 from jaxdistill.errors import UserError, check_least, check_positive, unknown
 from jaxdistill.losses import attention, chunked, divergence, token
+from jaxdistill.modules import layer_mapping
 
 STAGES = ("intermediate", "prediction")
 
@@ -71,7 +71,7 @@ class TinyBERT(Method):
 
             values = chunked.compare(compared, student.logits, teacher.logits, chunk=self.chunk)
             return token.mean(values, there) if values.ndim == 2 else values
-        pairs = layers.pairs(self.layers, student.taps, teacher.taps)
+        pairs = layer_mapping.pairs(self.layers, student.taps, teacher.taps)
         fit = _shared(student.tap(self.embeddings), teacher.tap(self.embeddings))
         total = token.mean(fit(student.tap(self.embeddings), teacher.tap(self.embeddings)), there)
         for own, other in pairs:

@@ -21,7 +21,7 @@ import jax
 from jaxdistill import core
 from jaxdistill.errors import check_least
 from jaxdistill.losses import topk
-from jaxdistill.next_token import NextToken
+from jaxdistill.modules.next_token import NextToken
 
 
 def top_k(student: jax.Array, teacher: jax.Array | core.TopK, k: int) -> jax.Array:

@@ -16,7 +16,7 @@ import jax
 
 from jaxdistill.core import precise
 from jaxdistill.losses import divergence
-from jaxdistill.next_token import TemperedNextToken
+from jaxdistill.modules.next_token import TemperedNextToken
 
 
 def total_variation(student: jax.Array, teacher: jax.Array, temperature: float = 1.0) -> jax.Array:

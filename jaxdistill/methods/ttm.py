@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jaxdistill.core import precise
 from jaxdistill.errors import UserError
 from jaxdistill.losses import divergence
-from jaxdistill.next_token import NextToken
+from jaxdistill.modules.next_token import NextToken
 
 
 def ttm(student: jax.Array, teacher: jax.Array, gamma: float) -> jax.Array:

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from jaxdistill.core import Batch, precise
 from jaxdistill.errors import UserError
 from jaxdistill.losses import chunked
-from jaxdistill.next_token import TemperedNextToken, counted
+from jaxdistill.modules.next_token import TemperedNextToken, counted
 
 
 def uld(student: jax.Array, teacher: jax.Array) -> jax.Array:

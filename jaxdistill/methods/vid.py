@@ -20,10 +20,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdistill import adapters, layers
 from jaxdistill.core import Method
 from jaxdistill.errors import UserError
 from jaxdistill.losses import spatial
+from jaxdistill.modules import adapters, layer_mapping
 
 
 def vid(mean: jax.Array, teacher: jax.Array, variance: jax.Array) -> jax.Array:
@@ -81,4 +81,4 @@ class VID(Method):
             variance = variance_of(raw, self.least_variance, own.ndim)
             return vid(predict(own, channels, channels, name), other, variance)
 
-        return layers.over(self, student, teacher, loss)
+        return layer_mapping.over(self, student, teacher, loss)

@@ -16,7 +16,7 @@ import numpy as np
 from jaxdistill.core import Batch, Output
 from jaxdistill.losses import chunked, divergence
 from jaxdistill.metrics.classification import ratio, total
-from jaxdistill.next_token import next_token
+from jaxdistill.modules.next_token import next_token
 
 CHUNK = 1 << 24
 """Numbers of logits, tokens times vocabulary, that are there at once: 64 MiB."""

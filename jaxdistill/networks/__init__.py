@@ -1,15 +1,15 @@
 """Where outputs come from: each mode of distillation is a choice among these sources."""
 
-from jaxdistill.networks.again import Again
 from jaxdistill.networks.cached import Cached
+from jaxdistill.networks.derivative import Probe
+from jaxdistill.networks.ema import Delayed, Ema
 from jaxdistill.networks.ensemble import Ensemble
-from jaxdistill.networks.exit import Exit
-from jaxdistill.networks.follower import Delayed, Ema
 from jaxdistill.networks.function import Function
+from jaxdistill.networks.head import Exit
+from jaxdistill.networks.precomputed import Said
 from jaxdistill.networks.preprocess import Look, Preprocess, preprocess
-from jaxdistill.networks.probe import Probe
 from jaxdistill.networks.reuse import Reuse
-from jaxdistill.networks.said import Said
+from jaxdistill.networks.shared import Again
 from jaxdistill.networks.source import Outputs, Source, in_order, run, variables_of
 from jaxdistill.networks.trained import Frozen, Trained
 

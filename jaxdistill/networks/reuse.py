@@ -7,9 +7,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdistill import adapters, core
+from jaxdistill import core
 from jaxdistill.core import Output
 from jaxdistill.errors import UserError
+from jaxdistill.modules import adapters
 from jaxdistill.networks.source import Source, apply
 
 

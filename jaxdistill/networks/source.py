@@ -14,7 +14,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdistill import core, order
+from jaxdistill import core
+from jaxdistill.config import toposort
 from jaxdistill.core import Batch, Output, Unembedding, Variables
 
 Outputs = Mapping[str, Output]
@@ -94,7 +95,7 @@ def apply(module: nn.Module, variables: Variables, x: jax.Array, key: jax.Array 
 
 def in_order(networks: Mapping[str, Source]) -> dict[str, Source]:
     """Sorts networks so that each runs after those it needs."""
-    names = order.in_order("network", {name: network.needs for name, network in networks.items()})
+    names = toposort.in_order("network", {name: network.needs for name, network in networks.items()})
     return {name: networks[name] for name in names}
 
 

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxdistill import core
-from jaxdistill.compress import fold, narrow, wiring
+from jaxdistill.compress import fold_batchnorm, layer_graph
+from jaxdistill.compress import quantize as narrow
 from jaxdistill.networks.source import Source, apply
 
 
@@ -105,9 +106,9 @@ class Frozen(Trained):
             zeros = {name: jnp.zeros(x.shape, x.dtype) for name, x in batch.items()}
             return self(variables, zeros, {}, None)[0]
 
-        layers = wiring.trace(say, variables)
+        layers = layer_graph.trace(say, variables)
         if self.fold:
-            variables = fold.fold(variables, layers)
+            variables = fold_batchnorm.fold(variables, layers)
         if self.quantize:
             return narrow.int8(variables, layers)
         return narrow.bfloat16(variables, layers) if self._halved else variables
@@ -118,5 +119,5 @@ class Frozen(Trained):
     def __call__(self, variables, batch, outputs, key):
         if self.offload:
             variables = jax.device_put(variables, jax.memory.Space.Device)
-        with nn.intercept_methods(fold.folded), nn.intercept_methods(narrow.quantized):
+        with nn.intercept_methods(fold_batchnorm.folded), nn.intercept_methods(narrow.quantized):
             return apply(self.module, variables, self.look(batch), None, **self.beside(batch))

@@ -13,7 +13,8 @@ from jax.sharding import Mesh
 from jaxdistill import core
 from jaxdistill.core import Batch, Output
 from jaxdistill.networks import Source, in_order, run
-from jaxdistill.train import options, sharding
+from jaxdistill.runtime import xla_options
+from jaxdistill.train import mesh as sharding
 
 
 class Metric(Protocol):
@@ -114,7 +115,7 @@ class Evaluator:
         def each(params, variables, frozen, batches):
             return jax.lax.map(lambda batch: named(params, variables, frozen, batch), batches)
 
-        self._one, self._measure = named, options.jit(each, out_shardings=sharding.replicated(mesh))
+        self._one, self._measure = named, xla_options.jit(each, out_shardings=sharding.replicated(mesh))
 
     def __call__(self, params, variables, frozen, batches: Iterator[Mapping[str, np.ndarray]]):
         """Measures batches that are read as they are used."""

@@ -15,14 +15,16 @@ from jax.sharding import Mesh
 
 from jaxdistill.core import Schedule, State, Variables
 from jaxdistill.errors import Interrupted, TrainingFailed
-from jaxdistill.train import flops, options, sharding
+from jaxdistill.runtime import xla_options
+from jaxdistill.train import flops
+from jaxdistill.train import mesh as sharding
 from jaxdistill.train.checkpoint import Checkpoints
-from jaxdistill.train.feeding import Feeding
-from jaxdistill.train.log import Bar, Log
+from jaxdistill.train.metrics_log import Bar, Log
+from jaxdistill.train.preemption import Stop
+from jaxdistill.train.prefetch import Feeding
 from jaxdistill.train.profile import FOLDER, Profile
-from jaxdistill.train.speed import Speed
 from jaxdistill.train.step import Step
-from jaxdistill.train.stop import Stop
+from jaxdistill.train.throughput import Speed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +84,7 @@ def dispatcher(step: Step, raw: Callable, mesh: Mesh, placed: Any, count: int) -
         return jax.lax.scan(lambda state, fed: one(state, frozen, held, fed), state, fed)
 
     outputs = (placed, sharding.replicated(mesh))
-    return options.jit(one if count == 1 else several, donate_argnums=0, out_shardings=outputs)
+    return xla_options.jit(one if count == 1 else several, donate_argnums=0, out_shardings=outputs)
 
 
 def fit(

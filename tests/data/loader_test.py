@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdistill.data import loader, sources
+from jaxdistill.data import datasets, loader
 from jaxdistill.data.loader import Lanes, Part, Resident, Streamed
-from jaxdistill.data.splits import Hidden, Subset
+from jaxdistill.data.subsets import Hidden, Subset
 from jaxdistill.errors import UserError
 
 ROWS = 23
@@ -15,7 +15,7 @@ ROWS = 23
 def split(rows=ROWS, dtype=np.uint8):
     rng = np.random.default_rng(1)
     image = rng.integers(0, 256, (rows, 4, 3, 2)).astype(dtype)
-    return sources.Arrays(image, (np.arange(rows) % 5).astype(np.int32))
+    return datasets.Arrays(image, (np.arange(rows) % 5).astype(np.int32))
 
 
 def raw(made, fed):
@@ -88,7 +88,7 @@ def test_labels_out_of_range_and_images_that_are_not_finite_are_named():
 def test_statistics_by_hand():
     image = np.zeros((2, 1, 2, 2), np.uint8)
     image[..., 0] = [[[0, 255]], [[255, 255]]]
-    mean, std = loader.statistics(sources.Arrays(image, np.zeros(2, np.int32)))
+    mean, std = loader.statistics(datasets.Arrays(image, np.zeros(2, np.int32)))
     np.testing.assert_allclose(mean, [0.75, 0.0])
     np.testing.assert_allclose(std, [np.sqrt(0.1875), 1.0])  # a constant channel is left as it is
 
@@ -104,8 +104,8 @@ def test_statistics_do_not_depend_on_chunks():
 
 
 def test_tfds_streams_what_it_holds(tfds_dir):
-    mnist = sources.load("mnist", data_dir=tfds_dir, splits={"train": "train[:100]"}).split("train")
-    arrays = sources.Arrays(**mnist.take(np.arange(100)))
+    mnist = datasets.load("mnist", data_dir=tfds_dir, splits={"train": "train[:100]"}).split("train")
+    arrays = datasets.Arrays(**mnist.take(np.arange(100)))
     held = Resident.of(arrays, seed=0, batch=16, classes=10)
     for one, other in zip(held.feeds(5, 9), Streamed(mnist, 0, 16, 10).feeds(5, 9), strict=True):
         np.testing.assert_array_equal(raw(held, one)["image"], other["image"])

@@ -9,7 +9,7 @@ from jaxdistill.data.dataset import Arrays
 from jaxdistill.data.loader import Part, Resident, Streamed
 from jaxdistill.data.mixture import Converted, Mixture
 from jaxdistill.data.noise import Noise
-from jaxdistill.data.splits import Hidden, Subset
+from jaxdistill.data.subsets import Hidden, Subset
 
 
 def arrays(rows, seed, dtype=np.uint8):

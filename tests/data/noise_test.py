@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxdistill.core import UNLABELLED
-from jaxdistill.data import sources
+from jaxdistill.data import datasets
 from jaxdistill.data.noise import Noise
 from jaxdistill.errors import UserError
 
@@ -34,7 +34,7 @@ def test_distributions():
 
 
 def test_shuffled_images_keep_their_pixels():
-    digits = sources.digits().split("train")
+    digits = datasets.digits().split("train")
     made = Noise((8, 8, 1), 2000, "shuffled", of=digits)
     images, shuffled = digits.take(np.array([5]))["image"], made.take(np.array([5, 5 + 1077]))["image"]
     for one in shuffled:

@@ -6,9 +6,9 @@ import sys
 import numpy as np
 import pytest
 
+from jaxdistill.config.schema import DEFAULTS
 from jaxdistill.core import UNLABELLED
-from jaxdistill.data import cache, loader, section, sources, texts
-from jaxdistill.defaults import DEFAULTS
+from jaxdistill.data import build, datasets, loader, output_cache, texts
 from jaxdistill.errors import UserError
 
 
@@ -31,7 +31,7 @@ def test_every_byte_but_the_first_is_the_next_token_once(length):
 
 
 def test_the_embedded_text_is_the_same_on_every_machine():
-    dataset = sources.load("arithmetic", length=32)
+    dataset = datasets.load("arithmetic", length=32)
     assert (dataset.classes, dataset.class_names, dataset.shape, dataset.vocabulary) == (256, (), (32,), 256)
     assert {role: len(split) for role, split in dataset.splits.items()} == {
         "train": 1438,
@@ -46,11 +46,11 @@ def test_the_embedded_text_is_the_same_on_every_machine():
 def test_a_file_is_cut_by_shares_of_its_bytes(tmp_path):
     text = "Zwölf Boxkämpfer jagen Viktor.".encode() * 10
     (tmp_path / "text").write_bytes(text)
-    dataset = sources.load("text", path=str(tmp_path / "text"), length=8)
+    dataset = datasets.load("text", path=str(tmp_path / "text"), length=8)
     assert [len(split.text) for split in dataset.splits.values()] == [288, 16, 16]
     assert b"".join(bytes(split.text) for split in dataset.splits.values()) == text
     parts = {"train": "[:50%]", "validation": "", "test": "[75%:]"}
-    dataset = sources.load("text", path=str(tmp_path / "text"), length=8, splits=parts)
+    dataset = datasets.load("text", path=str(tmp_path / "text"), length=8, splits=parts)
     assert {role: bytes(split.text) for role, split in dataset.splits.items()} == {
         "train": text[:160],
         "test": text[240:],
@@ -58,22 +58,22 @@ def test_a_file_is_cut_by_shares_of_its_bytes(tmp_path):
     told = {"train": "train[:50%]", "test": "[60%:50%]", "validation": "[:3]"}
     for role, part in told.items():
         with pytest.raises(UserError, match=f"data.splits.{role}=.* is no part of a text; it is like"):
-            sources.load("text", path=str(tmp_path / "text"), length=8, splits={role: part})
+            datasets.load("text", path=str(tmp_path / "text"), length=8, splits={role: part})
 
 
 def test_a_text_that_cannot_be_read(tmp_path):
     with pytest.raises(UserError, match="no file 'nowhere'; data.path names the text"):
-        sources.load("text", path="nowhere", length=8)
+        datasets.load("text", path="nowhere", length=8)
     (tmp_path / "none").touch()
     with pytest.raises(UserError, match="is empty"):
-        sources.load("text", path=str(tmp_path / "none"), length=8)
+        datasets.load("text", path=str(tmp_path / "none"), length=8)
     (tmp_path / "none").write_bytes(b"too short")
     with pytest.raises(UserError, match="the validation split of .* has 0 bytes, less than a window of data.length=8"):
-        sources.load("text", path=str(tmp_path / "none"), length=8)
+        datasets.load("text", path=str(tmp_path / "none"), length=8)
     with pytest.raises(UserError, match="'arithmetic' is a text; set data.length"):
-        sources.load("arithmetic")
+        datasets.load("arithmetic")
     with pytest.raises(UserError, match=r"data.length=1 makes no sense; it is 2 or more"):
-        sources.load("arithmetic", length=1)
+        datasets.load("arithmetic", length=1)
 
 
 def arrays(**changed):
@@ -94,7 +94,7 @@ def written(folder, **changed):
 
 
 def test_npz_of_tokens(tmp_path):
-    dataset = sources.load("npz", path=written(tmp_path))
+    dataset = datasets.load("npz", path=written(tmp_path))
     assert (dataset.classes, dataset.class_names, dataset.shape) == (3, ("0", "1", "2"), (5,))
     assert (dataset.vocabulary, dataset.of_bytes, dataset.reads) == (9, False, "tokens")
     batch, given = dataset.split("train").take(np.array([3, 1])), arrays()
@@ -105,7 +105,7 @@ def test_npz_of_tokens(tmp_path):
 
 def test_npz_of_tokens_alone_is_for_language_models(tmp_path):
     bare = {f"{role}_{kind}": None for role in ("train", "test") for kind in ("label", "token_mask")}
-    dataset = sources.load("npz", path=written(tmp_path, vocabulary=np.array(12), **bare))
+    dataset = datasets.load("npz", path=written(tmp_path, vocabulary=np.array(12), **bare))
     assert (dataset.classes, dataset.class_names, dataset.vocabulary) == (12, (), 12)
     assert dataset.split("test").take(np.arange(2)).keys() == {"tokens", "label"}
     assert set(dataset.split("test").labels()) == {UNLABELLED}
@@ -132,18 +132,18 @@ BAD = [
 @pytest.mark.parametrize(("changed", "message"), BAD, ids=lambda x: str(x)[:40])
 def test_bad_npz_of_tokens(tmp_path, changed, message):
     with pytest.raises(UserError, match=message):
-        sources.load("npz", path=written(tmp_path, **changed))
+        datasets.load("npz", path=written(tmp_path, **changed))
 
 
 def test_what_stands_for_padding_may_be_no_token(tmp_path):
     given = arrays()
     tokens = np.where(given["train_token_mask"], given["train_tokens"], -100)
-    batch = sources.load("npz", path=written(tmp_path, train_tokens=tokens)).split("train").take(np.arange(6))
+    batch = datasets.load("npz", path=written(tmp_path, train_tokens=tokens)).split("train").take(np.arange(6))
     np.testing.assert_array_equal(batch["tokens"], given["train_tokens"] * given["train_token_mask"])
 
 
 def opened(**given):
-    return section.opened(DEFAULTS["data"] | given)
+    return build.opened(DEFAULTS["data"] | given)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_tokens_have_their_own_length(tmp_path):
 
 
 def test_resident_and_streamed_texts_are_the_same(tmp_path):
-    dataset = sources.load("npz", path=written(tmp_path))
+    dataset = datasets.load("npz", path=written(tmp_path))
     given = {"seed": 3, "batch": 4, "classes": 3}
     resident = loader.Resident.of(dataset.split("train"), **given)
     streamed = loader.Streamed(dataset.split("train"), **given)
@@ -187,17 +187,17 @@ def test_resident_and_streamed_texts_are_the_same(tmp_path):
 
 
 def test_the_digest_of_a_split_knows_its_tokens_and_its_padding(tmp_path):
-    one = sources.load("npz", path=written(tmp_path)).split("train")
+    one = datasets.load("npz", path=written(tmp_path)).split("train")
     tokens, mask = one.tokens.copy(), one.token_mask.copy()
     tokens[2, 0] += 1
     mask[2, 0] = 0
     others = [texts.Texts(tokens, one.label, one.token_mask), texts.Texts(one.tokens, one.label, mask)]
-    assert len({cache.content(split) for split in (one, *others)}) == 3
-    assert cache.content(one) == cache.content(texts.Texts(one.tokens, one.label + 1, one.token_mask))
+    assert len({output_cache.content(split) for split in (one, *others)}) == 3
+    assert output_cache.content(one) == output_cache.content(texts.Texts(one.tokens, one.label + 1, one.token_mask))
 
 
 def test_tfds_reads_a_text_without_tensorflow(tfds_dir):
-    dataset = sources.load("tiny_shakespeare", data_dir=tfds_dir, length=128)
+    dataset = datasets.load("tiny_shakespeare", data_dir=tfds_dir, length=128)
     assert {role: len(split.text) for role, split in dataset.splits.items()} == {
         "train": 1_003_854,
         "validation": 55_770,
@@ -207,8 +207,8 @@ def test_tfds_reads_a_text_without_tensorflow(tfds_dir):
     assert bytes(first[:14].astype(np.uint8)) == b"First Citizen:"
     assert "tensorflow" not in sys.modules
     with pytest.raises(UserError, match=r"no split 'tets'.*There are \{'train': 1, 'validation': 1, 'test': 1\}"):
-        sources.load("tiny_shakespeare", data_dir=tfds_dir, length=128, splits={"train": "tets"})
+        datasets.load("tiny_shakespeare", data_dir=tfds_dir, length=128, splits={"train": "tets"})
     with pytest.raises(
         UserError, match="sst2 is not an image classification set, nor a text.*an .npz with train_tokens"
     ):
-        sources.load("sst2", data_dir=tfds_dir, length=128)
+        datasets.load("sst2", data_dir=tfds_dir, length=128)

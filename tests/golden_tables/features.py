@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from golden_tables import Row
-from jaxdistill import heads
 from jaxdistill.losses import distance, spatial
 from jaxdistill.methods import ab, at, fitnet, fsp, ft, nst, vid
+from jaxdistill.modules import heads
 
 
 class Compact(nn.Module):

@@ -13,7 +13,7 @@ from jaxdistill.methods.reverse_kl import reverse_kl
 from jaxdistill.methods.skew_kl import skew_kl
 from jaxdistill.methods.symmetric_kl import symmetric_kl
 from jaxdistill.methods.uld import partners, sorted_distance, uld
-from jaxdistill.next_token import next_token
+from jaxdistill.modules.next_token import next_token
 
 IGNORED = -100
 

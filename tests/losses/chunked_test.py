@@ -11,10 +11,11 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import toy_outputs
-from jaxdistill import core, registry
+from jaxdistill import core
+from jaxdistill.config import registry
 from jaxdistill.core import Output, TopK, Unembedding
 from jaxdistill.losses import chunked, divergence, topk
-from jaxdistill.next_token import NextToken
+from jaxdistill.modules.next_token import NextToken
 from toy_outputs import LENGTH, ROWS, VOCABULARY
 
 METHODS = [name for name in registry.names("method") if issubclass(registry.find("method", name), NextToken)]

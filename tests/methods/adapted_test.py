@@ -9,13 +9,13 @@ import toy_outputs
 from jaxdistill import core
 from jaxdistill.core import Output
 from jaxdistill.errors import UserError
-from jaxdistill.heads import Projector
 from jaxdistill.methods.mgd import MGD, Generation, mgd
 from jaxdistill.methods.ofd import OFD, SCALE, margin_of, ofd
 from jaxdistill.methods.reviewkd import ReviewKD, hcl
 from jaxdistill.methods.semckd import SemCKD, semckd
 from jaxdistill.methods.simkd import SimKD
 from jaxdistill.methods.srrl import SRRL, srrl
+from jaxdistill.modules.heads import Projector
 
 BATCH = toy_outputs.batch("classification")
 KEYS = {"params": jax.random.key(0), "method": jax.random.key(1)}

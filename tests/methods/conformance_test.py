@@ -13,7 +13,8 @@ import optax
 import pytest
 
 import toy_outputs
-from jaxdistill import core, networks, registry
+from jaxdistill import core, networks
+from jaxdistill.config import registry
 from jaxdistill.core import Term
 from jaxdistill.errors import UserError
 from jaxdistill.train.init import initial

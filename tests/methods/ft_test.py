@@ -8,9 +8,9 @@ import pytest
 from jaxdistill import core
 from jaxdistill.core import Output
 from jaxdistill.errors import UserError
-from jaxdistill.heads import Paraphraser
 from jaxdistill.methods.fitnet import FitNet
 from jaxdistill.methods.ft import FT, ft
+from jaxdistill.modules.heads import Paraphraser
 
 BATCH = {"mask": jnp.ones(2)}
 

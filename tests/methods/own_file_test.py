@@ -10,7 +10,8 @@ import pytest
 
 import runs
 from conftest import ROOT
-from jaxdistill import methods, registry
+from jaxdistill import methods
+from jaxdistill.config import registry
 from runs import launched
 
 TOY = '''"""A hint through an adapter, with a count of what it has seen.

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdistill import core, registry
+from jaxdistill import core
+from jaxdistill.config import registry
 from jaxdistill.core import Unembedding
 from jaxdistill.errors import UserError
 from jaxdistill.models.encoder import Encoder

@@ -13,7 +13,8 @@ from jaxdistill.errors import UserError
 from jaxdistill.models import transformer
 from jaxdistill.models.decoder import Decoder
 from jaxdistill.models.transformer import NOWHERE, Attention, Block, FeedForward, Style
-from jaxdistill.train import rules, sharding
+from jaxdistill.train import mesh as sharding
+from jaxdistill.train import partitioning
 from toy_texts import LLAMA, SMALL, TOKENS, VOCABULARY, drawn, say, scanned, shapes
 
 X = jax.random.normal(jax.random.key(0), (2, 3, 8))
@@ -243,9 +244,9 @@ def test_rules_split_the_blocks_and_many_devices_say_what_one_does(scan):
     model = Decoder(VOCABULARY + 1, layers=2, width=8, heads=4, key_heads=2, dense=True, scan=scan, **LLAMA)
     variables = drawn(model, TOKENS)
     mesh = sharding.make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
-    placed = rules.Placement(mesh, rules.Rules.of(["tensor", "fsdp:17"]), {"net": rules.Own(axes=model.axes)})(
-        {"params": {"net": variables["params"]}}
-    )
+    placed = partitioning.Placement(
+        mesh, partitioning.Rules.of(["tensor", "fsdp:17"]), {"net": partitioning.Own(axes=model.axes)}
+    )({"params": {"net": variables["params"]}})
     placed = {"params": placed["params"]["net"]}
     whole = sum(x.nbytes for x in jax.tree.leaves(variables))
     norms = 5 * 8 * 4

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdistill import caching
 from jaxdistill.core import Output, TopK
 from jaxdistill.losses import divergence, topk
 from jaxdistill.networks import Cached
 from jaxdistill.networks.cached import spread
+from jaxdistill.stages import cache
 
 CLASSES = 7
 LOGITS = 3 * jax.random.normal(jax.random.key(0), (5, CLASSES))
@@ -18,7 +18,7 @@ LOGITS = 3 * jax.random.normal(jax.random.key(0), (5, CLASSES))
 def asked(what, k=3, rest="spread", dtype="float32", taps=()):
     """What a cached network says that stored the logits, and a tap."""
     said = Output(LOGITS, {"pooled": LOGITS[:, :2]})
-    kept = caching.stored(said, {"what": what, "k": k, "taps": taps})
+    kept = cache.stored(said, {"what": what, "k": k, "taps": taps})
     batch = {f"cached/net/{n}": x if n == "ids" else x.astype(dtype) for n, x in kept.items()}
     batch |= {"cached/other/logits": jnp.zeros((5, 2)), "image": jnp.zeros((5, 1))}
     output, changed = Cached("net", CLASSES, rest)({}, batch, {}, None)

@@ -13,7 +13,8 @@ import pytest
 import toys
 from jaxdistill.core import State
 from jaxdistill.errors import UserError
-from jaxdistill.train import checkpoint, rules, sharding
+from jaxdistill.train import checkpoint, partitioning
+from jaxdistill.train import mesh as sharding
 from jaxdistill.train.checkpoint import Checkpoints
 
 # Orbax leaves its event loop open where a read fails.
@@ -31,7 +32,7 @@ def make(scale=1.0, width=4):
 def like(state, mesh=None, entries=()):
     mesh = mesh or sharding.make_mesh({"data": -1})
     shapes = jax.eval_shape(lambda: state)
-    placed = rules.shardings(mesh, shapes, entries)
+    placed = partitioning.shardings(mesh, shapes, entries)
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, placed)
 
 
@@ -188,7 +189,7 @@ def test_digest_sees_every_single_change_and_no_mesh():
     rng = np.random.default_rng(0)
     for dtype in (jnp.float32, jnp.bfloat16, jnp.int8, jnp.uint32, jnp.bool_):
         x = jnp.asarray(rng.integers(0, 2, (16, 4))).astype(dtype)
-        split = jax.device_put(x, rules.shardings(mesh, x, [("", ("fsdp", None))]))
+        split = jax.device_put(x, partitioning.shardings(mesh, x, [("", ("fsdp", None))]))
         digest = checkpoint.digests({"x": x})["x"]
         assert checkpoint.digests({"x": split})["x"] == digest
         changed = {

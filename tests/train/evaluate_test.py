@@ -6,11 +6,11 @@ import pytest
 
 import toys
 from jaxdistill import metrics
-from jaxdistill.data import loader, sources
+from jaxdistill.data import datasets, loader
 from jaxdistill.errors import UserError
 from jaxdistill.networks import Ensemble, Frozen, in_order
 from jaxdistill.train import evaluate as evaluate_module
-from jaxdistill.train import sharding
+from jaxdistill.train import mesh as sharding
 from jaxdistill.train.evaluate import Evaluator, closure
 
 ROWS = 21
@@ -26,7 +26,7 @@ NAMES = ("accuracy", "nll", "ece", "f1", "agreement", "confusion")
 
 def split():
     data = toys.batch(ROWS, seed=3)
-    return sources.Arrays(np.asarray(data["image"]), np.asarray(data["label"], np.int32))
+    return datasets.Arrays(np.asarray(data["image"]), np.asarray(data["label"], np.int32))
 
 
 def variables():

@@ -28,7 +28,7 @@ def test_as_few_dispatches_as_can_be(asked, settings, taken):
 
 
 def test_dispatches_end_at_boundaries(monkeypatch):
-    monkeypatch.setattr("jaxdistill.train.sharding.put", lambda mesh, fed, leading: fed)
+    monkeypatch.setattr("jaxdistill.train.mesh.put", lambda mesh, fed, leading: fed)
 
     class Loader:
         leading = 0

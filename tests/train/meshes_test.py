@@ -11,7 +11,7 @@ import pytest
 
 import toy_texts
 import toys
-from jaxdistill import weights
+from jaxdistill.build import weights
 from jaxdistill.core import Term
 from jaxdistill.methods.cross_entropy import CrossEntropy
 from jaxdistill.methods.forward_kl import ForwardKL
@@ -22,7 +22,8 @@ from jaxdistill.models.decoder import Decoder
 from jaxdistill.models.encoder import Encoder
 from jaxdistill.models.mlp import MLP
 from jaxdistill.networks import Ema, Frozen, Trained
-from jaxdistill.train import checkpoint, rules, sharding
+from jaxdistill.train import checkpoint, partitioning
+from jaxdistill.train import mesh as sharding
 from jaxdistill.train.checkpoint import Checkpoints
 from jaxdistill.train.init import compiler_options, initial
 from jaxdistill.train.step import make_step
@@ -129,12 +130,12 @@ def trained(request):
     # Teachers as they are drawn say much the same of everything.
     start = state, jax.tree.map(lambda x: 5 * x if x.ndim > 1 else x, frozen)
     one = sharding.make_mesh({}, jax.devices()[:1])
-    return case, tx, start, train(case, tx, start, one, rules.Placement(one, rules.Rules()))
+    return case, tx, start, train(case, tx, start, one, partitioning.Placement(one, partitioning.Rules()))
 
 
 def own(source):
     module = getattr(source, "module", None)
-    return rules.Own(axes=getattr(module, "axes", ()), leader=getattr(source, "of", ""))
+    return partitioning.Own(axes=getattr(module, "axes", ()), leader=getattr(source, "of", ""))
 
 
 def train(case, tx, start, mesh, place, steps=4):
@@ -148,7 +149,7 @@ def train(case, tx, start, mesh, place, steps=4):
     seen = {}
 
     def look(path, x):
-        jax.debug.inspect_array_sharding(x, callback=functools.partial(seen.__setitem__, rules.path_name(path)))
+        jax.debug.inspect_array_sharding(x, callback=functools.partial(seen.__setitem__, partitioning.path_name(path)))
 
     def update(grads, opt_state, params):
         jax.tree_util.tree_map_with_path(look, grads)
@@ -170,7 +171,9 @@ def test_one_device_equals_many(mesh, trained):
     case, tx, start, (expected, alone, _, _) = trained
     sizes, entries = MESHES[mesh]
     many = sharding.make_mesh(sizes)
-    place = rules.Placement(many, rules.Rules.of(entries), {name: own(n) for name, n in case.networks.items()})
+    place = partitioning.Placement(
+        many, partitioning.Rules.of(entries), {name: own(n) for name, n in case.networks.items()}
+    )
     losses, state, planned, seen = train(case, tx, start, many, place)
     assert not list(place.unused())
     np.testing.assert_allclose(losses, expected, rtol=2e-5, atol=1e-6)
@@ -186,7 +189,7 @@ def test_one_device_equals_many(mesh, trained):
     for path, array in jax.tree_util.tree_leaves_with_path(state.params):
         if array.ndim > 1:
             most = array.addressable_shards[0].data.size
-            assert np.prod(seen[rules.path_name(path)].shard_shape(array.shape)) <= most, path
+            assert np.prod(seen[partitioning.path_name(path)].shard_shape(array.shape)) <= most, path
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +198,7 @@ def saved(trained, tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved")
     case, tx, start, _ = trained
     eight = sharding.make_mesh({"fsdp": 8})
-    place = rules.Placement(eight, rules.Rules.of(["fsdp:16"]))
+    place = partitioning.Placement(eight, partitioning.Rules.of(["fsdp:16"]))
     losses, state, *_ = train(case, tx, start, eight, place, steps=2)
     with Checkpoints(folder) as kept:
         kept.save(2, state, {}, {"networks": ["student", "slow"]})
@@ -204,7 +207,7 @@ def saved(trained, tmp_path_factory):
 
 def structs(start, mesh, *entries):
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), start[0])
-    return sharding.structs(shapes, rules.shardings(mesh, shapes, entries))
+    return sharding.structs(shapes, partitioning.shardings(mesh, shapes, entries))
 
 
 @pytest.mark.parametrize(
@@ -225,7 +228,7 @@ def test_a_checkpoint_goes_on_with_another_mesh_and_number_of_devices(sizes, ent
     with Checkpoints(folder) as kept:
         back = kept.restore(2, structs(start, mesh, *entries))
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b), *map(checkpoint.flatten, (back, state)))
-    place = rules.Placement(mesh, rules.Rules.of(entries))
+    place = partitioning.Placement(mesh, partitioning.Rules.of(entries))
     more, state, *_ = train(case, tx, (back, start[1]), mesh, place, steps=2)
     np.testing.assert_allclose(losses + more, expected, rtol=2e-5, atol=1e-6)
     near = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)  # noqa: E731
@@ -239,7 +242,7 @@ def test_a_network_starts_from_a_checkpoint_of_another_mesh(trained, saved):
     mesh = sharding.make_mesh({"data": 2, "tensor": 2}, jax.devices()[:4])
     own = {"params": start[0].params["student"], **start[0].variables["student"]}
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), own)
-    placed = rules.shardings(mesh, shapes, [("Conv_0/kernel", (None, None, None, "tensor"))])
+    placed = partitioning.shardings(mesh, shapes, [("Conv_0/kernel", (None, None, None, "tensor"))])
     place = weights.Place(folder / checkpoint.FOLDER, 2, "student")
     found = weights.read(place, sharding.structs(shapes, placed))
     kernel = found["params"]["Conv_0"]["kernel"]
@@ -252,11 +255,11 @@ def test_a_network_can_live_in_the_hosts_memory():
     net, images = toys.Net(), toys.batch(8)
     mesh = sharding.make_mesh({"fsdp": 8})
     variables = net.init(jax.random.key(0), images["image"])
-    place = rules.Placement(mesh, rules.Rules(), {"teacher": rules.Own(offload=True)})
+    place = partitioning.Placement(mesh, partitioning.Rules(), {"teacher": partitioning.Own(offload=True)})
     away = jax.device_put(variables, place({"frozen": {"teacher": variables}})["frozen"]["teacher"])
     expected, _ = Frozen(net)(variables, images, {}, None)
     said, _ = jax.jit(lambda known, batch: Frozen(net, offload=True)(known, batch, {}, None))(away, images)
     np.testing.assert_allclose(said.logits, expected.logits, rtol=1e-5, atol=1e-6)
-    assert {x.sharding.memory_kind for x in jax.tree.leaves(away)} == {rules.HOST}
+    assert {x.sharding.memory_kind for x in jax.tree.leaves(away)} == {partitioning.HOST}
     digests = [checkpoint.digests(checkpoint.flatten(tree)) for tree in (variables, away)]
     assert digests[0] == digests[1]

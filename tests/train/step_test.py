@@ -11,10 +11,10 @@ import pytest
 import toys
 from jaxdistill import core
 from jaxdistill.core import Term
-from jaxdistill.heads import Head
 from jaxdistill.methods.cross_entropy import CrossEntropy
 from jaxdistill.methods.kd import KD
 from jaxdistill.methods.weak_to_strong import WeakToStrong
+from jaxdistill.modules.heads import Head
 from jaxdistill.networks import Again, Delayed, Ema, Ensemble, Exit, Frozen, Function, Trained, in_order
 from jaxdistill.train.evaluate import closure
 from jaxdistill.train.init import initial

@@ -1,0 +1,1 @@
+"""From a config's entries to objects: stages, networks, terms, weights."""

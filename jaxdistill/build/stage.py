@@ -1,0 +1,303 @@
+"""A stage of a run, built: what it trains or measures, on what, and how; shapes of all of it without computing any."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from jaxdistill import core, metrics, networks
+from jaxdistill.core import Schedule, Term
+from jaxdistill.data import build, loader
+from jaxdistill.data.dataset import Dataset, Split
+from jaxdistill.data.output_cache import Answers, Cache, content
+from jaxdistill.errors import UserError
+from jaxdistill.modules.heads import Components
+from jaxdistill.train.init import initial, shapes
+from jaxdistill.train.partitioning import Own, Placement, Rules
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A stage, built.
+
+    Attributes:
+        settings: its config with durations in steps.
+        train: what it trains on, of its main dataset and of those mixed in.
+        look: what the images of its data are; `None` of texts.
+        augmented: `augmented(seed=...)` is the augmentation of a batch.
+        caches: what its cached networks read, by name.
+        lanes: the single runs that it does side by side, this one the first of them; none where there is one run.
+        paired: the networks that start each lane from that lane of the stage that made them.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    dataset: Dataset
+    train: Split
+    look: networks.Look | None
+    networks: Mapping[str, networks.Source]
+    terms: Mapping[str, Term]
+    tx: optax.GradientTransformation
+    rate: Schedule
+    augmented: Callable[..., Callable]
+    prepare: Callable
+    mesh: Mesh
+    part: loader.Part
+    caches: Mapping[str, Cache] = dataclasses.field(default_factory=dict)
+    lanes: tuple["Stage", ...] = ()
+    paired: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def augment(self) -> Callable:
+        return self.augmented(seed=self.data_seed)
+
+    @property
+    def data_seed(self) -> int:
+        """The seed of order and augmentation: the data's own, else the run's."""
+        own = self.settings["data"]["seed"]
+        return own if own >= 0 else self.settings["seed"]
+
+    @functools.cached_property
+    def raw(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes of a raw batch."""
+        batch = self.settings["batch"]
+        taken = self.dataset.split("train").take(np.arange(1))
+        shown = {name: jax.ShapeDtypeStruct((batch, *x.shape[1:]), x.dtype) for name, x in taken.items()}
+        rows = {"index": jnp.int32, "view": jnp.int32, "mask": jnp.float32}
+        said = {
+            f"{core.CACHED}{name}/{array}": jax.ShapeDtypeStruct((batch, *shape), kind)
+            for name, cache in self.caches.items()
+            for array, (shape, kind) in cache.header.arrays.items()
+        }
+        return shown | {name: jax.ShapeDtypeStruct((batch,), kind) for name, kind in rows.items()} | said
+
+    @functools.cached_property
+    def batch(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes of an augmented batch."""
+        return jax.eval_shape(self.augment, self.raw)
+
+    def initial(self, starts=None, seed=None):
+        """The first state and frozen variables, from the networks' starts (`train.init`)."""
+        key = jax.random.key(self.settings["seed"] if seed is None else seed)
+        return initial(self.networks, self.terms, self.tx, self.batch, key, starts or {})
+
+    @functools.cached_property
+    def shapes(self):
+        """Shapes of the first state and of the frozen variables."""
+        return shapes(self.networks, self.terms, self.tx, self.batch)[:2]
+
+    @functools.cached_property
+    def placement(self) -> Placement:
+        """Where arrays go, by the rules of the stage and of its networks."""
+        cast = {}
+        for name, source in self.networks.items():
+            spec = self.settings["networks"].get(name, {})
+            own = Rules.of(spec["sharding"], f"networks.{name}.sharding") if spec.get("sharding") else None
+            axes = tuple(getattr(getattr(source, "module", None), "axes", ()))
+            follows = source.of if isinstance(source, networks.Ema | networks.Delayed) else ""
+            cast[name] = Own(own, axes, follows, getattr(source, "offload", False))
+        return Placement(self.mesh, Rules.of(self.settings["sharding"]), cast)
+
+    @functools.cached_property
+    def placed(self):
+        """The shardings of `shapes`."""
+        state, frozen = self.shapes
+        return self.placement(state), self.placement({"frozen": frozen})["frozen"]
+
+    @functools.cached_property
+    def called(self):
+        """Shapes of the variables that its frozen networks are called with (`Source.reduce`)."""
+        return {
+            name: jax.eval_shape(lambda own, source=self.networks[name]: source.reduce(own, self.batch), own)
+            for name, own in self.shapes[1].items()
+        }
+
+    @functools.cached_property
+    def fresh(self) -> dict[str, Any]:
+        """Shapes of each network's own variables, by name."""
+        state, frozen = self.shapes
+        known = core.merge(state.params, state.variables, frozen)
+        return {name: known[name] for name in self.networks if name in known}
+
+    @functools.cached_property
+    def outputs(self) -> Mapping[str, Any]:
+        """Shapes of what each network says about a batch."""
+        try:
+            return shapes(self.networks, {}, self.tx, self.batch)[2]
+        except (TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
+            what = str(error).partition("\n")[0]
+            raise UserError(f"stage {self.name!r}: its networks cannot be run on its data: {what}") from error
+
+    @property
+    def looks(self) -> dict[str, networks.Look]:
+        """The images as each network that has a module sees them; nothing of texts."""
+        if self.look is None:
+            return {}
+        modules = {n: getattr(source, "leader", source) for n, source in self.networks.items()}
+        own = {n: source.preprocess for n, source in modules.items() if hasattr(source, "preprocess")}
+        if self.settings["kind"] == "merge":
+            own |= {name: own.get(self._like(name)) for name in self.saved}
+        return {n: preprocess.wanted if preprocess else self.look for n, preprocess in own.items()}
+
+    @property
+    def reference(self) -> str:
+        """The network that fidelity is measured against: the one named, else the teacher, else none ("")."""
+        return self.settings["evaluate"]["reference"] or ("teacher" if "teacher" in self.networks else "")
+
+    @property
+    def compared(self) -> str:
+        """The reference, where this stage measures something against it; else none ("")."""
+        return self.reference if any(metric.needs_reference for metric in self.metrics().values()) else ""
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """The `(network, reference)` that a final evaluation compares: all with `reference`, and `evaluate.pairs`."""
+        if self.settings["kind"] != "evaluate":
+            return []
+        towards = [(name, self.reference) for name in self.measured if self.reference not in ("", name)]
+        named = [tuple(pair.split(":", 1)) for pair in self.settings["evaluate"]["pairs"]]
+        return [*dict.fromkeys([*towards, *named])]
+
+    @property
+    def evaluation_batch(self) -> int:
+        return self.settings["evaluate"]["batch"] or self.settings["batch"]
+
+    @property
+    def fitted(self) -> list[str]:
+        """The networks that a stage of kind "components" fits."""
+        heads = {n: getattr(source, "head", None) for n, source in self.networks.items()}
+        return [n for n, head in heads.items() if isinstance(head, Components)]
+
+    @property
+    def saved(self) -> list[str]:
+        """The networks whose variables its checkpoints hold."""
+        if self.settings["kind"] == "components":
+            return self.fitted
+        if self.settings["kind"] in ("cache", "classifier"):
+            return []
+        if self.settings["kind"] == "merge":
+            return [self.settings["merge"]["into"]]
+        return [n for n, s in self.networks.items() if n in self.fresh and not s.frozen]
+
+    @property
+    def made(self) -> dict[str, Any]:
+        """Shapes of the variables of the networks that its checkpoints hold, by name."""
+        return {n: self.fresh[self._like(n)] for n in self.saved}
+
+    def _like(self, name: str) -> str:
+        """The network of the cast that a saved one is shaped like: itself, or the first of those that it is made of."""
+        return self.settings["merge"]["networks"][0] if self.settings["kind"] == "merge" else name
+
+    @property
+    def measured(self) -> list[str]:
+        """The networks that are evaluated: those named; else all of them, and in training those that learn."""
+        spec = self.settings["evaluate"]
+        if spec["split"] not in self.dataset.splits or self.settings["kind"] in ("merge", "cache", "classifier"):
+            return []
+        if spec["networks"] or self.settings["kind"] == "evaluate":
+            return list(spec["networks"] or self.networks)
+        return [n for n in self.saved if not isinstance(self.networks[n], networks.Exit)] if spec["metrics"] else []
+
+    @property
+    def numbers(self) -> list[str]:
+        """The numbers that an evaluation finds and a checkpoint can be best by, the student's first."""
+        rows = sorted(self.measured, key=lambda name: name != "student")
+        able = [n for n, m in self.metrics().items() if m.better and (self.reference or not m.needs_reference)]
+        # A language model is judged by its likelihoods, a classifier by what is named first.
+        able = sorted(able, key=lambda name: name != "nll") if self.per_token else able
+        return [f"{row}/{name}" for row in rows for name in able]
+
+    def whole(self, role: str) -> Split:
+        """The split whose places are indices: for training all that it may train on, whatever is cut out of it."""
+        return self.train.whole if role == "train" else self.dataset.split(role)
+
+    @functools.cached_property
+    def content(self) -> Callable[[str], str]:
+        """Returns the digest of the images of a split, by role; each is read once."""
+        return functools.cache(lambda role: content(self.whole(role)))
+
+    def answers(self, role: str) -> Answers:
+        """What its cached networks say of a split; those that say nothing of it are not asked (`caching.check`)."""
+        return Answers({name: cache for name, cache in self.caches.items() if role in cache.header.splits}, role)
+
+    @property
+    def cycle(self) -> int:
+        """After how many views those of an example come again; 0 for never."""
+        views = [cache.header.splits["train"][1] for cache in self.caches.values() if "train" in cache.header.splits]
+        augmented = self.settings["data"]["augment"]
+        return self.settings["data"]["cycle"] or (min(views, default=0) if augmented else 0)
+
+    @functools.cached_property
+    def resident(self) -> bool:
+        """Whether the whole of what it trains on, and what is cached of it, are held on the device."""
+        return self.is_held("train")
+
+    def is_held(self, role: str) -> bool:
+        """Whether a split, and what is cached of it, are held on the device."""
+        cached = [cache.header.split_bytes(role) for cache in self.caches.values() if role in cache.header.splits]
+        examples = len(self.whole(role)) * self.dataset.example_bytes
+        return build.is_resident(self.settings["data"], examples + sum(cached))
+
+    def loader(self):
+        """The loader of the training split: resident where asked or where it fits, else streamed."""
+        reading = {key: self.settings["data"][key] for key in ("threads", "ahead")}
+        kind = loader.Resident.of if self.resident else functools.partial(loader.Streamed, **reading)
+        return kind(
+            self.train,
+            seed=self.data_seed,
+            batch=self.settings["batch"],
+            classes=self.dataset.classes,
+            part=self.part,
+            answers=self.answers("train"),
+            cycle=self.cycle,
+        )
+
+    @property
+    def held(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes of what the loader holds on the device."""
+        if not self.resident:
+            return {}
+        views = {f"{core.CACHED}{name}/": cache.header.splits["train"][1] for name, cache in self.caches.items()}
+
+        def shape(name, x):
+            beside = [number for start, number in views.items() if name.startswith(start)]
+            return jax.ShapeDtypeStruct((len(self.train.whole), *beside, *x.shape[1:]), x.dtype)
+
+        return {n: shape(n, x) for n, x in self.raw.items() if n not in ("index", "view", "mask")}
+
+    def once(self, role: str, part: Split | None = None) -> Iterator[dict[str, np.ndarray]]:
+        """The batches of an evaluation of a split, or of a part of it."""
+        split = self.dataset.split(role) if part is None else part
+        return loader.once(split, self.evaluation_batch, self.dataset.classes, self.part, self.answers(role))
+
+    @functools.cached_property
+    def per_token(self) -> bool:
+        """Whether the networks that it measures predict something for each token, and not for a whole example."""
+        names = self.measured or [*self.networks]
+        return self.dataset.reads == "tokens" and any(self.ranks(name) > 1 for name in names)
+
+    def ranks(self, name: str) -> int:
+        """The axes of a network's predictions: 1 for one of each example, 2 for one of each token."""
+        return len(core.predictions(self.outputs[name].logits))
+
+    def classes_of(self, name: str) -> int:
+        """How many classes, or tokens of a vocabulary, a network distinguishes."""
+        said = self.outputs[name].logits
+        if isinstance(said, core.Unembedding):
+            return said.kernel.shape[-1]
+        return said.shape[-1] if hasattr(said, "shape") else self.networks[name].classes
+
+    @property
+    def saliency(self) -> bool:
+        """Whether an evaluation looks where the networks look, which images alone can tell."""
+        return self.settings["evaluate"]["saliency"] and self.dataset.reads == "image"
+
+    def metrics(self) -> dict[str, Any]:
+        unit = ("bytes" if self.dataset.of_bytes else "tokens") if self.per_token else "examples"
+        return {name: metrics.find(name, unit) for name in self.settings["evaluate"]["metrics"]}

@@ -1,0 +1,1 @@
+"""Linen parts that methods and networks are built of."""

@@ -1,0 +1,188 @@
+"""One lane of a run taken out of it: an ordinary workdir, which the ordinary command goes on with.
+
+What a swept stage has (checkpoints, lines of `metrics.jsonl`) becomes the lane's own; what other stages have is copied;
+what was evaluated in lanes, and cached of them, is made again. Networks that read another lane read it where it is.
+"""
+
+import json
+import pathlib
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from jaxdistill.build import weights
+from jaxdistill.build.stage import Stage
+from jaxdistill.config import load as configs
+from jaxdistill.config import sweep
+from jaxdistill.errors import UserError
+from jaxdistill.pipeline import run
+from jaxdistill.runtime import workdir as environment
+from jaxdistill.stages import cache, train
+from jaxdistill.train import checkpoint, mesh
+from jaxdistill.train.metrics_log import CLOCKED, Log
+
+RESULTS = ("results.json", "evaluation.json", "predictions.npz")
+
+
+def single(config: ConfigDict, lane: int, old: pathlib.Path) -> ConfigDict:
+    """Returns the config of one lane: in the place of every sweep its values.
+
+    Args:
+        old: the workdir of the lanes, for the networks that read another of them.
+
+    Raises:
+        UserError: where nothing is swept, stages have different numbers of lanes, or fewer.
+    """
+    stages = configs.stages(config.to_dict())
+    swept = {
+        name: each for name, s in stages.items() if (each := sweep.lanes(name, s) and sweep.differences(s["sweep"]))
+    }
+    counts = {name: len(each) for name, each in swept.items()}
+    if not swept:
+        raise UserError(f"--lane={lane}: no stage of this config has a sweep, so there are no lanes")
+    if len({*counts.values()}) > 1:
+        raise UserError(
+            f"--lane={lane}: the stages have {counts} lanes; those of different numbers do not belong together"
+        )
+    if not 0 <= lane < min(counts.values()):
+        raise UserError(f"--lane={lane}: there is no such lane; there are 0 to {min(counts.values()) - 1}")
+    own = ConfigDict(config.to_dict(), sort_keys=False)
+    for name, each in swept.items():
+        for key, value in each[lane].items():
+            _set(own, name, key, value)
+    for name, settings in stages.items():
+        for network, spec in settings["networks"].items():
+            start = _start(spec.get("weights") or "", network, lane, swept, old)
+            if start:
+                _set(own, name, f"networks.{network}.weights", start)
+    for section in [own, *own.stages.values()]:
+        if "sweep" in section:
+            with section.unlocked():
+                section.sweep = ConfigDict()
+    return own.lock()
+
+
+def _set(config: ConfigDict, stage: str, name: str, value: Any) -> None:
+    keys = [*(["stages", stage] if config.stages else []), *name.split(".")]
+    configs.open_stage(config, keys)
+    for key in keys[:-1]:
+        config = config[key]
+    with config.unlocked(), config.ignore_type():
+        config[keys[-1]] = value
+
+
+def _start(start: str, network: str, lane: int, swept: Mapping[str, Any], old: pathlib.Path) -> str:
+    """What weights that are a lane's are called in the run of that lane; "" where they are called as they were."""
+    place, wanted, named = weights.parse(start)
+    if not start.startswith("stage:"):
+        there = weights.lanes_in(weights.locate(start, network, old, lane=0)) if start and named is None else 0
+        return f"{place}#{wanted}@{lane}" if there else ""
+    source = place.removeprefix("stage:")
+    if source not in swept or named is None:
+        return ""
+    return f"{place}{'#' if wanted else ''}{wanted}" if named == lane else f"{old / source}#{wanted}@{named}"
+
+
+def split(config: ConfigDict, own: ConfigDict, lane: int, old: pathlib.Path, workdir: pathlib.Path) -> None:
+    """Makes `workdir` that of one lane of the run in `old`; nothing where it was made before.
+
+    Args:
+        config: of the run in `old`.
+        own: the lane's, by `single`.
+
+    Raises:
+        UserError: where `old` is no run of that config, or the workdir holds something else.
+    """
+    if jax.process_count() > 1:
+        raise UserError("--lane is for one process; split the lane off first, then go on in several")
+    if (workdir / "config.json").exists():
+        return  # whether it is this lane's is what every run asks of its workdir
+    if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
+        raise UserError(f"{workdir} is there already, and is no run; name another with --workdir")
+    if not (old / "config.json").is_file():
+        raise UserError(f"--from={old} is no workdir of a run: there is no config.json in it")
+    lines = configs.differences(
+        environment.read_json(old / "config.json", {}), json.loads(config.to_json_best_effort())
+    )
+    if lines:
+        raise UserError(f"--from={old} is a run of another config. What differs:\n  " + "\n  ".join(lines))
+    there, made = (run.prepare(one.to_dict(), old) for one in (config, own))
+    part = workdir.with_name(f".{workdir.name}.lane-{lane}.part")
+    if part.exists():  # of a command that was killed
+        shutil.rmtree(part)
+    part.mkdir(parents=True)
+    environment.write_json(part / "config.json", json.loads(own.to_json_best_effort()))
+    shutil.copy2(old / "environment.json", part / "environment.json")
+    _copy_lines(there, old, part)
+    for name, stage in there.items():
+        if not stage.lanes:
+            _copy(stage, there, old, part)
+        elif stage.settings["kind"] == "train":
+            _take_out(made[name], lane, old, part)
+    part.rename(workdir)
+
+
+def _copy(stage: Stage, stages: Mapping[str, Stage], old: pathlib.Path, part: pathlib.Path) -> None:
+    reads = {source for _, source in configs.needs(stage.settings)}
+    if stage.settings["kind"] in cache.KINDS and any(stages[source].lanes for source in reads):
+        return  # it says by whose weights it was made, of all lanes
+    if (old / stage.name).is_dir():
+        shutil.copytree(old / stage.name, part / stage.name)
+    if (old / "tensorboard" / stage.name).is_dir():
+        shutil.copytree(old / "tensorboard" / stage.name, part / "tensorboard" / stage.name)
+    for name in RESULTS if stage.settings["kind"] == "evaluate" else ():
+        if (old / name).is_file():
+            shutil.copy2(old / name, part / name)
+
+
+def _lines(workdir: pathlib.Path) -> list[dict[str, Any]]:
+    """The lines of `metrics.jsonl` that are whole."""
+    path = workdir / "metrics.jsonl"
+    text = path.read_text() if path.is_file() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def _copy_lines(stages: Mapping[str, Stage], old: pathlib.Path, part: pathlib.Path) -> None:
+    kept = [line for line in _lines(old) if line["stage"] in stages and not stages[line["stage"]].lanes]
+    (part / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in kept))
+
+
+def _own(line: Mapping[str, Any], lane: int) -> dict[str, Any]:
+    """What a line of all lanes says of one."""
+    start = f"{lane}/"
+    own = {key.removeprefix(start): value for key, value in line.items() if key.startswith(start)}
+    shared = {key: value for key, value in line.items() if f"{start}{key}" not in line and not key[0].isdigit()}
+    return {key: value for key, value in (shared | own).items() if key not in CLOCKED}  # those were of all lanes
+
+
+def _take_out(made: Stage, lane: int, old: pathlib.Path, part: pathlib.Path) -> None:
+    """Writes what a swept stage has of one lane."""
+    told = [_own(line, lane) for line in _lines(old) if line["stage"] == made.name]
+    for line in told:
+        if "rate" in line:  # of the lanes, their mean
+            line["rate"] = float(made.rate(line["step"] - 1))
+    log = Log(part, made.name, 0)
+    for line in told:
+        log.write(line["step"], {key: value for key, value in line.items() if key not in ("stage", "step")})
+    log.close()
+    folder, whole = old / made.name / checkpoint.FOLDER, mesh.replicated(made.mesh)
+    with train.checkpoints(made, part) as kept:
+        for step in checkpoint.steps_in(folder):
+            meta = checkpoint.about(folder, step)
+            arrays = {name: (tuple(shape), dtype) for name, (shape, dtype) in meta["arrays"].items()}
+            wanted = {name: jax.ShapeDtypeStruct(*about, sharding=whole) for name, about in arrays.items()}
+            own = {name: x[lane] for name, x in checkpoint.read(folder, step, wanted).items()}
+            found = {k: v for line in told if line["step"] == step and "split" in line for k, v in line.items()}
+            numbers = {key: value for key, value in found.items() if isinstance(value, float)}
+            kept.save(step, own, numbers, meta["about"] | {"lanes": 0})
+    done = old / made.name / weights.DONE
+    if done.is_file():
+        said = environment.read_json(done, {})
+        steps = said.pop("steps", None)
+        said.pop("seconds", None)
+        reduced = {name: told for name, told in said.pop("reduced", {}).items() if "lane" not in told}
+        said |= {"reduced": reduced} if reduced else {}
+        environment.write_json(part / made.name / weights.DONE, said | ({"step": steps[lane]} if steps else {}))

@@ -1,0 +1,1 @@
+"""The machine: processes, the working directory, compilation, memory."""

@@ -1,0 +1,68 @@
+"""What networks that speak in fewer bits lose by it: measured once a stage, on a part of a split."""
+
+import itertools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+from jaxdistill import metrics
+from jaxdistill.build.stage import Stage
+from jaxdistill.core import TopK, predictions
+from jaxdistill.train.evaluate import Evaluator
+
+EXAMPLES = 2_048
+"""Of how many examples, rounded up to whole batches, at most."""
+
+
+def report(stage: Stage, starts: Mapping[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
+    """Compares every network in bfloat16 or int8 with itself in float32, and says a line of each.
+
+    Args:
+        starts: the variables of the networks that have weights, as they were trained; of those that come in lanes,
+            lane 0's.
+
+    Returns:
+        `{"reduced": {network: {...}}}` for `done.json`, or nothing where no network is reduced.
+    """
+    found = {}
+    for name, source in stage.networks.items():
+        if not getattr(source, "is_narrow", False) or name not in starts:
+            continue
+        form = source.quantize or "bfloat16"
+        role = next(
+            (role for role in (stage.settings["evaluate"]["split"], "test") if role in stage.dataset.splits), ""
+        )
+        said = stage.outputs[name].logits
+        if not role or isinstance(said, TopK):
+            why = "the data have no split to measure it on" if not role else "it says its likeliest classes alone"
+            say(f"stage {stage.name}: network {name!r} in {form}: its change is not measured; {why}")
+            continue
+        of = {"lane": 0} if name in stage.paired else {}
+        found[name] = {"form": form, "split": role} | of | _measured(stage, name, starts[name], role)
+        say(f"stage {stage.name}: network {name!r} in {form}: {_told(found[name])}")
+    return {"reduced": found} if found else {}
+
+
+def _measured(stage: Stage, name: str, variables: Any, role: str) -> dict[str, Any]:
+    source = stage.networks[name]
+    unit = "tokens" if len(predictions(stage.outputs[name].logits)) > 1 else "examples"
+    wanted = {key: metrics.find(key, unit) for key in ("accuracy", "agreement", "kl")}
+    measure = Evaluator(
+        {"reduced": source, "exact": source.exact}, ["reduced", "exact"], wanted, "exact", stage.prepare, stage.mesh
+    )
+    reduced = jax.jit(lambda own: source.reduce(own, stage.batch))(variables)
+    known = {"reduced": reduced, "exact": variables}
+    batches = itertools.islice(stage.once(role), -(-EXAMPLES // stage.evaluation_batch))
+    seen = measure({}, {}, known, batches)
+    own = seen.values["reduced"]
+    accuracy = {"accuracy": own["accuracy"], "exact_accuracy": seen.values["exact"]["accuracy"]}
+    return accuracy | {"agreement": own["agreement"], "kl": own["kl"], "examples": len(seen.label)}
+
+
+def _told(row: Mapping[str, Any]) -> str:
+    of = ", of lane 0" if "lane" in row else ""
+    return (
+        f"accuracy {row['exact_accuracy']:.4f} -> {row['accuracy']:.4f}, agreement {row['agreement']:.4f}, KL"
+        f" {row['kl']:.2g} nats, on {row['examples']:,} examples of the {row['split']} split{of}"
+    )

@@ -1,0 +1,137 @@
+"""The results of a run as data: the final table, the tables behind the report's plots, each prediction."""
+
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxdistill import core
+from jaxdistill.build.stage import Stage
+from jaxdistill.networks import run
+from jaxdistill.runtime.workdir import write_json
+from jaxdistill.stages.saliency import Saliency
+from jaxdistill.train import flops
+from jaxdistill.train.evaluate import Evaluation, closure
+
+LANES = "lanes.json"
+"""The table of an evaluation in lanes, a row for each network and lane."""
+
+SHEET = 48
+"""How many of the images on which networks disagree the report shows."""
+
+
+def cost(stage: Stage, name: str) -> tuple[int, int]:
+    """Counts a network's parameters, and the FLOPs of its inference on one example, with what it needs.
+
+    FLOPs are those of matrix products and convolutions, two for a multiplication and an addition (`train.flops`).
+    """
+    cast = closure(stage.networks, [name])
+    fresh = {key: shapes for key, shapes in stage.fresh.items() if key in cast}
+    one = {key: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype) for key, x in stage.batch.items()}
+
+    def say(known, batch):
+        logits = run(cast, known, batch, None)[0][name].logits
+        return logits.dense() if isinstance(logits, core.Unembedding) else logits
+
+    counted = flops.count(say, fresh, one)
+    parameters = sum(core.count(shapes.get("params", {})) for shapes in fresh.values())
+    return parameters, sum(counted.values())
+
+
+def write_results(workdir: pathlib.Path, stage: Stage, each: Sequence[Evaluation], looked: Saliency | None) -> None:
+    """Writes `results.json` (a list of rows), `evaluation.json` and `predictions.npz` into the workdir.
+
+    Of lanes, the rows are means, `lanes.json` has a row for each network and lane (one whose lane is null of a network
+    that all lanes share), and all else is of lane 0.
+
+    Args:
+        each: what was found, of every lane where there are some.
+        looked: where the networks look on the images of the `disagreements`; None if that was not asked for.
+    """
+    rows, split, found = stage.measured, stage.settings["evaluate"]["split"], each[0]
+    tables: dict[str, Any] = {}
+    costs = {name: dict(zip(("parameters", "flops"), cost(stage, name), strict=True)) for name in rows}
+    numbers = [{name: _numbers(stage, one, name) for name in rows} for one in each]
+    table = [{"network": name} | costs[name] | _means([own[name] for own in numbers]) for name in rows]
+    for name in rows:
+        for key, metric in stage.metrics().items():
+            value = found.values[name].get(key)
+            if value is not None and not isinstance(value, float) and not metric.needs_reference:
+                tables.setdefault(key, {})[name] = value
+    about = {
+        "reference": stage.reference,
+        "split": split,
+        "examples": len(found.label),
+        "classes": stage.dataset.class_names,
+        "unit": "token" if stage.per_token else "example",
+        "pairs": _compared(stage, found, looked),
+    }
+    if looked:
+        about["saliency"] = {"examples": looked.examples, "left_out": looked.left_out}
+    if stage.lanes:
+        about["lanes"] = len(each)
+        lanes = {name: range(len(each)) if _in_lanes(stage, name) else [None] for name in rows}
+        told = [{"network": n, "lane": k} | costs[n] | numbers[k or 0][n] for n in rows for k in lanes[n]]
+        write_json(workdir / LANES, told)
+    write_json(workdir / "results.json", table)
+    write_json(workdir / "evaluation.json", about | tables)
+    arrays = {"label": found.label, "index": found.index} | _sheet(stage, found)
+    for name, said in found.predictions.items():
+        arrays[f"prediction/{name}"], arrays[f"confidence/{name}"] = said
+    if looked:
+        arrays |= {f"saliency/{name}": maps for name, maps in looked.maps.items()}
+    np.savez_compressed(workdir / "predictions.npz", **arrays)
+
+
+def _sheet(stage: Stage, found: Evaluation) -> dict[str, np.ndarray]:
+    """Returns the images on which networks disagree; texts are not shown."""
+    if stage.dataset.reads != "image":
+        return {}
+    index = found.index[disagreements(stage, found)]
+    image = stage.dataset.split(stage.settings["evaluate"]["split"]).take(index)["image"]
+    image = image if image.dtype == np.uint8 else np.round(255 * image.clip(0, 1)).astype(np.uint8)
+    return {"sheet/index": index, "sheet/image": image}
+
+
+def _in_lanes(stage: Stage, name: str) -> bool:
+    """Whether what a network says differs by lane."""
+    return any(one in stage.paired for one in closure(stage.networks, [name]))
+
+
+def _numbers(stage: Stage, found: Evaluation, name: str) -> dict[str, float | None]:
+    held = {key: found.values[name].get(key) for key in stage.metrics()}
+    return {key: _finite(value) for key, value in held.items() if isinstance(value, float)}
+
+
+def _means(each: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
+    def mean(values):
+        return None if None in values else sum(values) / len(values)
+
+    return {key: mean([own[key] for own in each]) for key in each[0]}
+
+
+def _compared(stage: Stage, found: Evaluation, looked: Saliency | None) -> list[dict[str, Any]]:
+    """Returns a row for each pair of networks: numbers, and tables where a metric gives one."""
+    rows = []
+    for pair in stage.pairs:
+        row = {"network": pair[0], "reference": pair[1]}
+        values = {key: found.pairs[pair][key] for key in stage.metrics() if key in found.pairs[pair]}
+        row |= {key: _finite(value) if isinstance(value, float) else value for key, value in values.items()}
+        rows.append(row | ({"saliency": looked.pairs[pair]} if looked and pair in looked.pairs else {}))
+    return rows
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def disagreements(stage: Stage, found: Evaluation) -> np.ndarray:
+    """Chooses the examples, as rows, on which the networks of some pair differ, those of most pairs first."""
+    said = {name: predicted for name, (predicted, _) in found.predictions.items()}
+    pairs = [pair for pair in stage.pairs if set(pair) <= set(said)]
+    differing = sum(((said[one] != said[other]).astype(int) for one, other in pairs), np.zeros(len(found.label), int))
+    order = np.argsort(-differing, kind="stable")
+    return order[differing[order] > 0][:SHEET]

@@ -1,0 +1,179 @@
+"""From entries of a config to sources and terms: schedules of fields, heads, probes, reused classifiers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import runs
+import toys
+from jaxdistill.build import networks
+from jaxdistill.errors import UserError
+from jaxdistill.methods.kd import kd
+from jaxdistill.modules.heads import Components, Head, Paraphraser
+from jaxdistill.networks import Exit, Frozen, Look, Probe, Reuse, Trained
+from jaxdistill.train.step import make_step
+from runs import launched
+
+SPECS = {"teacher": dict(source="frozen", model="mlp", weights="x"), "student": dict(source="trained", model="mlp")}
+NETWORKS = {"teacher": Frozen(toys.Net()), "student": Trained(toys.Net())}
+
+
+def made(**entries):
+    return networks.networks(SPECS | entries, networks.Data(3, Look((8, 8, 1), (0.5,), (0.25,))))
+
+
+def test_a_field_may_change_from_step_to_step():
+    spec = dict(method="kd", temperature=dict(start=1.0, to=4.0, over=10))
+    term = networks.term("kd", spec, 20, NETWORKS)
+    assert [float(term.at(step).temperature) for step in (0, 5, 10, 20)] == [1.0, 2.5, 4.0, 4.0]
+
+
+def test_the_step_uses_the_field_of_its_own_number():
+    spec = dict(method="kd", temperature=dict(start=1.0, to=4.0, over=2))
+    terms = {"kd": networks.term("kd", spec, 4, NETWORKS)}
+    data, tx = toys.batch(), optax.sgd(0.0)
+    state, frozen = toys.start(NETWORKS, terms, tx, data)
+    said = [toys.Net().apply(v, data["image"]) for v in ({"params": state.params["student"]}, frozen["teacher"])]
+    step = jax.jit(make_step(NETWORKS, terms, tx))
+    for temperature in (1.0, 2.5, 4.0, 4.0):
+        state, metrics = step(state, frozen, data)
+        expected = jnp.mean(kd(said[0].logits, said[1].logits, temperature))
+        np.testing.assert_allclose(metrics["kd"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("temperature", "message"),
+    [
+        (dict(start=1.0, to=0.0, over=10), "term 'kd': temperature=0.0 makes no sense"),
+        (dict(start=0.0, to=1.0, over=10), "term 'kd': temperature=0.0 makes no sense"),
+        (dict(values=(4.0, 0.0, 4.0), at=(6, 7)), "term 'kd': temperature=0.0 makes no sense"),
+        (dict(start=1.0, till=0.0), "term 'kd': temperature: a schedule cannot be read"),
+    ],
+)
+def test_a_schedule_of_a_field_is_checked_wherever_it_changes(temperature, message):
+    with pytest.raises(UserError, match=message):
+        networks.term("kd", dict(method="kd", temperature=temperature), 20, NETWORKS)
+
+
+def test_a_flag_puts_a_number_where_a_schedule_of_a_field_stands(tmp_path, capsys):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import runpy\n"
+        f"def get_config(mode=''):\n    c = runpy.run_path({runs.TINY!r})['get_config'](mode)\n"
+        "    c.terms.kd = dict(method='kd', temperature=dict(start=1.0, to=4.0, over_epochs=0.5))\n    return c\n"
+    )
+    flags = ("--config.terms.kd.temperature=0", "--plan")
+    assert launched(tmp_path / "run", *flags, config=str(file)) == 2
+    assert "temperature=0.0 makes no sense" in capsys.readouterr().err
+    assert launched(tmp_path / "run", "--plan", config=str(file)) == 0
+
+
+MINE = """import runpy
+def get_config(mode=''):
+    c = runpy.run_path({tiny!r})['get_config'](mode)
+    {lines}
+    return c
+"""
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (
+            "c.terms.hint = dict(method='cirkd', layers='pooled')",
+            "term 'hint': [64, 8] has no places to compare",
+        ),
+        ("c.terms.hint = dict(method='tinybert')", "term 'hint': method TinyBERT is of the domain 'encoder'"),
+        ("c.terms.hint = dict(method='fitnet', layers='stage2')", "term 'hint': no tap 'stage2'"),
+        ("c.terms.hint = dict(method='fitnet', layers=',')", "term 'hint': layers=',' names none"),
+        (
+            "c.terms.hint = dict(method='crd')",
+            "remembers examples=50000 by their index, and the training split has 1077",
+        ),
+        (
+            "c.networks.a = dict(source='probe', of='student', directions=2)\n"
+            "    c.networks.b = dict(source='probe', of='teacher', directions=3)\n"
+            "    c.terms.slope = dict(method='sobolev', student='a', teacher='b')",
+            "term 'slope': 'a' and 'b' must be two probes that agree",
+        ),
+        (
+            "c.networks.a = dict(source='probe', of='student')\n"
+            "    c.terms.slope = dict(method='sobolev', student='a', teacher='teacher')",
+            "term 'slope': 'a' and 'teacher' must be two probes that agree",
+        ),
+        (
+            "c.networks.a = dict(source='probe', of='student', how='vjp')\n"
+            "    c.networks.b = dict(source='probe', of='teacher', how='vjp')\n"
+            "    c.terms.slope = dict(method='sobolev', student='a', teacher='b')",
+            "term 'slope': derivatives along directions are",
+        ),
+    ],
+)
+def test_what_a_method_cannot_compare_is_told_with_its_term(tmp_path, capsys, lines, message):
+    file = tmp_path / "mine.py"
+    file.write_text(MINE.format(tiny=runs.TINY, lines=lines))
+    assert launched(tmp_path / "run", config=str(file)) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "run" / "teacher").exists()
+
+
+def test_heads_of_an_exit():
+    found = made(
+        a=dict(source="exit", of="teacher", tap="pooled"),
+        b=dict(source="exit", of="teacher", tap="pooled", head="components", components=4),
+        c=dict(source="exit", of="teacher", tap="pooled", head="none"),
+        d=dict(source="exit", of="student", tap="pooled", frozen=True),
+        e=dict(source="exit", of="teacher", tap="stage3", head="paraphraser", share=0.25),
+    )
+    assert found["e"] == Exit("teacher", "stage3", Paraphraser(0.25, False), False)
+    assert found["a"] == Exit("teacher", "pooled", Head(3), False)
+    assert found["b"] == Exit("teacher", "pooled", Components(4), True)
+    assert found["c"].head is None
+    assert found["d"].frozen
+
+
+def test_probe_and_reuse():
+    found = made(
+        slope=dict(source="probe", of="student", how="difference", directions=3, step=0.1),
+        reader=dict(source="reuse", of="student", tap="pooled"),
+    )
+    assert found["slope"] == Probe(found["student"], "student", "difference", 3, 0.1)
+    reader = found["reader"]
+    assert isinstance(reader, Reuse)
+    assert (reader.of, reader.teacher, reader.teacher_tap) == ("student", "teacher", "pooled")
+    assert list(found).index("reader") > list(found).index("teacher")
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (dict(source="exit", of="teacher", tap="pooled", head="linaer"), "did you mean 'linear'"),
+        (dict(source="exit", of="teacher", tap="pooled", components=4), "no network 'x' with head 'linear': key"),
+        (dict(source="exit", of="teacher", tap="pooled", head="components", components=0), "components=0 makes no"),
+        (dict(source="exit", of="teacher", tap="pooled", frozen="yes"), "frozen='yes' is a str"),
+        (dict(source="exit", of="teacher", tap="stage3", head="paraphraser", share=0.0), "share=0.0 makes no sense"),
+        (dict(source="probe", of="student", how="diference"), "did you mean 'difference'"),
+        (dict(source="probe", of="student", directions=0), "directions=0 makes no sense"),
+        (dict(source="probe", of="student", step=0.0), "step=0.0 makes no sense"),
+        (dict(source="reuse", of="student", teacher="techer"), "did you mean 'teacher'"),
+        (dict(source="ensemble", of=("student", "teacher"), weigh="confidance"), "did you mean 'confidence'"),
+        (dict(source="ensemble", of=("student", "teacher"), member_weights=(1.0,)), "give 2 of 0 or more"),
+        (dict(source="ensemble", of=("student", "teacher"), member_weights=(0.0, 0.0)), "not all 0"),
+        (dict(source="ensemble", of=("student", "teacher"), member_weights=("a", "b")), "'a' is a str"),
+        (dict(source="ensemble", of=("student", "teacher"), member_weights=0.5), "0.5 is a float"),
+        (dict(source="ensemble", of=("student", "teacher"), member_weights=(float("nan"), 1.0)), "give 2 of 0 or more"),
+        (dict(source="delayed", of="student", every=0), "every=0 makes no sense"),
+        (dict(source="trained", model="mlp", preprocess=dict(mean=0.5)), "preprocess.mean=0.5 is a float"),
+        (dict(source="trained", model="mlp", preprocess=dict(std=("a",))), "'a' is a str"),
+        (dict(source="trained", model="mlp", preprocess=dict(size=-4)), "preprocess.size=-4 makes no sense"),
+        (dict(source="trained", model="mlp", preprocess=dict(mean=(float("nan"),))), "give 1 numbers each"),
+        (dict(source="function", make="json:nothing"), "gives no teacher"),
+    ],
+)
+def test_entries_that_make_no_sense(entry, message):
+    with pytest.raises(UserError, match=message):
+        made(x=entry)

@@ -1,0 +1,91 @@
+"""The order of examples: of a split, and of a mixture by weight."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from jaxdistill.data import sampling
+from jaxdistill.data.dataset import Arrays
+from jaxdistill.data.mixture import Mixture
+from jaxdistill.data.subsets import Subset
+
+ROWS = 23
+
+
+@pytest.mark.parametrize("batch", [1, 7, 23, 50])
+def test_every_example_is_dealt_equally_often(batch):
+    """In any run of 23 dealt examples from an epoch's start each comes once, also where a batch spans epochs."""
+    dealt = [sampling.deal(3, ROWS, batch, step) for step in range(200 // batch)]
+    index, view = (np.concatenate(part) for part in zip(*dealt, strict=True))
+    for epoch in range(len(index) // ROWS):
+        rows = slice(epoch * ROWS, (epoch + 1) * ROWS)
+        assert sorted(index[rows]) == list(range(ROWS))
+        assert (view[rows] == epoch).all()
+    assert not np.array_equal(index[:ROWS], index[ROWS : 2 * ROWS])
+
+
+def test_order_depends_on_seed_and_step_alone():
+    assert np.array_equal(sampling.deal(0, ROWS, 7, 11)[0], sampling.deal(0, ROWS, 7, 11)[0])
+    assert not np.array_equal(sampling.deal(0, ROWS, 23, 0)[0], sampling.deal(1, ROWS, 23, 0)[0])
+
+
+WEIGHTS = [(1.0,), (1.0, 1.0), (1.0, 0.1), (1 / 3, 2 / 3, 1.0), (0.7, 1e-3, 12.0, 0.7, 5.0)]
+
+
+@pytest.mark.parametrize("weights", WEIGHTS, ids=str)
+def test_turns_are_in_proportion_and_only_grow(weights):
+    """Counted at once they are what one by one they are: each row goes to the member that is due first."""
+    share = np.array(weights) / np.sum(weights)
+    counts = np.zeros(len(weights), int)
+    for rows in range(400):
+        np.testing.assert_array_equal(sampling.turns(weights, rows), counts)
+        counts[np.argmin((counts + 0.5) / share)] += 1
+    for rows in (10**6 + 7, 10**9 + 1):
+        far = sampling.turns(weights, rows)
+        assert far.sum() == rows
+        assert np.abs(far - rows * share).max() < len(weights)
+        assert (sampling.turns(weights, rows + 1) - far >= 0).all()
+
+
+def arrays(rows, shade):
+    return Arrays(np.full((rows, 2, 2, 1), shade, np.uint8), np.full(rows, shade, np.int32))
+
+
+def test_members_are_dealt_each_from_its_own_endless_sequence():
+    part = Subset(arrays(30, 1), np.array([3, 4, 8, 20, 29], np.int32))
+    mixture = Mixture((arrays(7, 0), part, arrays(7, 2)), (2.0, 1.0, 1.0))
+    dealt = [sampling.dealt(mixture, 5, 6, step) for step in range(140)]
+    index, view = (np.concatenate(each) for each in zip(*dealt, strict=True))
+    member = mixture.whole.take(index)["label"]
+    np.testing.assert_array_equal(np.bincount(member), [420, 210, 210])
+    for rows, _ in dealt:
+        assert (np.abs(np.bincount(mixture.whole.take(rows)["label"], minlength=3) - [3, 1.5, 1.5]) <= 1).all()
+    starts, there = (0, 7, 37), (range(7), (3, 4, 8, 20, 29), range(7))
+    for number in range(3):
+        own, epochs = index[member == number] - starts[number], view[member == number]
+        for epoch in range(epochs.max()):
+            assert sorted(own[epochs == epoch]) == list(there[number])
+    # Mixing transforms meet pairs of every kind.
+    pairs = {
+        (a, b)
+        for rows, _ in dealt
+        for kinds in [mixture.whole.take(rows)["label"]]
+        for a, b in zip(kinds, kinds[::-1], strict=True)
+    }
+    assert pairs == set(itertools.product(range(3), repeat=2))
+
+
+def test_sets_of_one_size_are_not_dealt_in_step():
+    mixture = Mixture((arrays(7, 0), arrays(7, 1)), (1.0, 1.0))
+    pairs = np.sort([sampling.dealt(mixture, 5, 2, step)[0] for step in range(14)])
+    assert (pairs[:, 0] < 7).all()
+    assert (pairs[:, 0] != pairs[:, 1] - 7).any()
+
+
+def test_a_part_is_dealt_by_its_index_in_the_whole():
+    part = Subset(arrays(30, 1), np.array([3, 4, 8, 20, 29], np.int32))
+    index, view = sampling.dealt(part, 0, 5, 2)
+    assert sorted(index) == [3, 4, 8, 20, 29]
+    assert (view == 2).all()
+    np.testing.assert_array_equal(index, part.indices[sampling.deal(0, 5, 5, 2)[0]])

@@ -1,0 +1,105 @@
+"""The report compares lanes: groups of those that differ in seed alone, where each ended, its best."""
+
+import json
+import re
+
+import pytest
+
+from jaxdistill.report import lanes
+from jaxdistill.report import write as report
+
+CONFIG = {"sweep": {}, "stages": {"distil": {"sweep": {"seed": [0, 1, 0, 1], "rate": {"init": [0.1, 0.1, 0.2, 0.2]}}}}}
+LOSSES = ((4.0, 2.0), (3.0, 1.0), (2.0, 5.0), (1.0, 4.0))
+NLLS = ((0.5, 0.75), (0.5, 0.25), (1.5, 1.0), (2.5, 3.0))
+
+
+def lines():
+    for row, step in enumerate((1, 2)):
+        own = {f"{lane}/loss": losses[row] for lane, losses in enumerate(LOSSES)}
+        yield {"stage": "distil", "step": step, "loss": 2.0} | own
+        own = {f"{lane}/student/nll": values[row] for lane, values in enumerate(NLLS)}
+        own |= {f"{lane}/student/accuracy": 0.5 + lane / 10 for lane in range(4)}
+        told = {"stage": "distil", "step": step, "split": "validation", "student/nll": 1.0, "student/accuracy": 0.65}
+        yield told | own
+
+
+def rows():
+    return [
+        {"network": name, "lane": lane, "parameters": 7, "flops": 70, "accuracy": accuracy}
+        for name, each in {"student": (0.2, 0.4, 0.5, 0.9), "teacher": (1.0, 1.0, 1.0, None)}.items()
+        for lane, accuracy in enumerate(each)
+    ]
+
+
+def cells(text):
+    return [re.findall(r"<t[hd][^>]*>([^<]*)<", line) for line in re.findall(r"<tr>.*?</tr>", text, re.DOTALL)]
+
+
+@pytest.fixture(scope="module")
+def section():
+    return lanes.lanes(rows(), {"distil": list(lines()), "alone": [{"step": 1, "loss": 1.0}]}, CONFIG)
+
+
+def test_an_evaluation_is_told_by_groups_of_seeds(section):
+    found = cells(section)
+    assert ["network", "rate.init", "lanes", "accuracy"] in found
+    assert ["student", "0.1", "2", "0.3000 ± 0.1414"] in found
+    assert ["student", "0.2", "2", "0.7000 ± 0.2828"] in found
+    assert ["teacher", "0.2", "2", "-"] in found
+    assert ["student, 3: seed 1, init 0.2", "0.9000"] in found
+
+
+def test_every_lane_has_its_end_and_its_best(section):
+    found = cells(section)
+    assert found[0][0] == "network"
+    head = next(line for line in found if line[0] == "lane")
+    assert head[:4] == ["lane", "seed", "rate.init", "loss"]
+    first = dict(zip(head, next(line for line in found if line[0] == "1"), strict=True))
+    assert (first["loss"], first["student/nll"], first["best student/nll"]) == ("1.0000", "0.2500", "0.2500")
+    second = dict(zip(head, next(line for line in found if line[0] == "0"), strict=True))
+    assert (second["student/nll"], second["best student/nll"]) == ("0.7500", "0.5000")
+    group = [dict(zip(head, line, strict=True)) for line in found if line[0] == "mean ± sd of 2"]
+    assert [line["rate.init"] for line in group] == ["0.1", "0.2"]
+    assert group[0]["loss"] == "1.5000 ± 0.7071"
+
+
+def test_curves_of_all_lanes_are_in_one_plot(section):
+    assert section.count("<svg") == 2
+    assert "distil: validation student/accuracy of every lane" in section
+    assert all(f"{lane}: seed {lane % 2}, init 0.{1 + lane // 2}" in section for lane in range(4))
+    assert "<h3>alone</h3>" not in section
+
+
+def test_a_run_without_lanes_has_no_section():
+    assert lanes.lanes([], {"0": [{"step": 1, "loss": 1.0, "0/accuracy": 0.5}]}, None) == ""
+
+
+def test_the_table_has_a_row_for_each_network():
+    found = lanes.terminal(rows()[:4], {}, None)
+    assert found == [{"network": "student", "parameters": 7, "flops": 70, "accuracy": "0.5000 ± 0.2944"}]
+
+
+def test_the_terminal_keeps_apart_what_differs_in_more_than_the_seed_and_tells_once_what_is_shared():
+    shared = {"network": "teacher", "lane": None, "parameters": 9, "flops": 90, "accuracy": 0.75}
+    found = lanes.terminal([shared, *rows()[:4]], {"distil": list(lines())}, CONFIG)
+    told = [(row["network"], row["accuracy"]) for row in found]
+    groups = [("student (rate.init 0.1)", "0.3000 ± 0.1414"), ("student (rate.init 0.2)", "0.7000 ± 0.2828")]
+    assert told == [("teacher", "0.7500"), *groups]
+    page = cells(lanes.lanes([shared, *rows()[:4]], {"distil": list(lines())}, CONFIG))
+    assert ["teacher", "", "1", "0.7500"] in page
+
+
+def test_the_page_has_the_section_and_other_plots_the_means_alone(tmp_path):
+    (tmp_path / "results.json").write_text(json.dumps([{"network": "student", "parameters": 7, "accuracy": 0.5}]))
+    (tmp_path / "lanes.json").write_text(json.dumps(rows()))
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines()))
+    page = report.write(tmp_path).read_text()
+    assert "<h2>Lanes</h2>" in page
+    whole = (tmp_path / "accuracy.svg").read_text()
+    assert "distil" in whole
+    assert "0/student" not in whole
+    (tmp_path / "lanes.json").write_text("{}")
+    assert report.main([str(tmp_path)]) == 0  # nothing in it
+    (tmp_path / "lanes.json").write_text("[1]")
+    assert report.main([str(tmp_path)]) == 2

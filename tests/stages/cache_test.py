@@ -1,0 +1,323 @@
+"""Cached teachers, end to end: a student cannot tell them from live ones."""
+
+import json
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import runs
+from jaxdistill.build import weights
+from jaxdistill.config import load
+from jaxdistill.data import loader
+from jaxdistill.data.output_cache import Cache, Header
+from jaxdistill.errors import UserError
+from jaxdistill.pipeline import plan
+from jaxdistill.pipeline import run as pipeline
+from jaxdistill.stages import cache as caching
+
+CACHED = str(pathlib.Path(__file__).parents[1] / "configs" / "cached.py")
+
+
+def ran(workdir):
+    """Runs the pipeline; returns what it said."""
+    said = []
+    pipeline.run(load.read(CACHED).to_dict(), workdir, said.append)
+    return said
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cached") / "run"
+    ran(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def stages(run):
+    return pipeline.prepare(load.read(CACHED).to_dict(), run)
+
+
+def params(run, stage):
+    return {name: x for name, x in runs.weights(run, stage, 20).items() if name.startswith("params.")}
+
+
+def content(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*.array_record"))}
+
+
+def test_training_by_a_cache_is_training_by_the_live_teacher(run):
+    """In float32 to a few units in the last place, in float16 to its rounding: 2^-11 of logits, of which weights move
+    by the rate."""
+    live, read, halved = (params(run, stage) for stage in ("live", "read", "halved"))
+    for name, expected in live.items():
+        np.testing.assert_allclose(read[name], expected, rtol=1e-6, atol=1e-7)
+        np.testing.assert_allclose(halved[name], expected, rtol=0, atol=20 * 0.05 * 2**-11)
+    assert any((halved[name] != live[name]).any() for name in live)
+    pairs = [[line for line in runs.lines(run) if line["stage"] == stage] for stage in ("live", "read")]
+    for ours, theirs in zip(*pairs, strict=True):
+        drop = ("stage", "split", "time")
+        ours, theirs = ({key: x for key, x in line.items() if key not in drop} for line in (ours, theirs))
+        assert ours == pytest.approx(theirs, rel=1e-5)
+
+
+def test_what_is_cached_belongs_to_the_image_that_the_student_sees(run, stages):
+    """Of every row of batches that span two passes, and both views: also where they are streamed."""
+    live, stage = stages["live"], stages["read"]
+    known = pipeline.starts(live, run)
+    teacher = jax.jit(lambda known, batch: live.networks["teacher"](known["teacher"], live.augment(batch), {}, None)[0])
+    more = {"seed": 0, "batch": 120, "classes": 10, "part": stage.part, "cycle": stage.cycle}
+    resident = stage.loader()
+    streamed = loader.Streamed(stage.train, answers=stage.answers("train"), **more)
+    seen = set()
+    for step in (8, 17):  # which span the first pass and the second, and this and the third: its view is 0 again
+        one, other = (next(made.feeds(step, step + 1)) for made in (resident, streamed))
+        one, other = resident.raw(resident.held, one), streamed.raw({}, other)
+        assert one.keys() == other.keys()
+        for name, x in one.items():
+            np.testing.assert_array_equal(np.asarray(x), np.asarray(other[name]))
+        said, _ = stage.networks["teacher"]({}, one, {}, None)
+        expected = teacher(known, {name: x for name, x in one.items() if not name.startswith("cached/")})
+        np.testing.assert_allclose(said.logits, expected.logits, rtol=1e-5, atol=1e-5)
+        seen |= set(np.asarray(one["view"]).tolist())
+    assert seen == {0, 1}
+
+
+def test_evaluation_cannot_tell_it_from_the_live_one(run):
+    rows = {row["network"]: row for row in runs.results(run)}
+    assert rows["cached"]["accuracy"] == rows["teacher"]["accuracy"] == rows["both"]["accuracy"]
+    assert rows["teacher"]["agreement"] == rows["both"]["agreement"] == 1.0
+    assert rows["student"]["agreement"] < 1.0
+    found = json.loads((run / "evaluation.json").read_text())
+    assert found["reference"] == "cached"
+
+
+def test_a_stage_that_was_cut_off_goes_on_to_the_same_bits(run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    (copy / "read" / "done.json").unlink()
+    shutil.rmtree(copy / "read" / "checkpoints" / "20")
+    assert any("resumes at step 10" in line for line in ran(copy))
+    for name, x in params(copy, "read").items():
+        np.testing.assert_array_equal(x, params(run, "read")[name])
+
+
+@pytest.mark.parametrize("damage", ["truncated", "altered", "cut off"])
+def test_a_cache_is_mended_and_resumed_to_the_same_bytes(run, tmp_path, damage):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    before, shard = content(copy / "half"), copy / "half" / "train" / "00001.array_record"
+    if damage == "truncated":
+        os.truncate(shard, 70_000)
+    elif damage == "altered":
+        data = bytearray(shard.read_bytes())
+        data[data.index(data[-40_000:-39_000].strip(b"\0") or b"\x7f")] ^= 4
+        shard.write_bytes(data)
+    else:  # after the first two shards
+        (copy / "half" / "done.json").unlink()
+        for path in [*(copy / "half" / "test").iterdir(), *(copy / "half" / "validation").iterdir(), shard]:
+            path.unlink()
+    said = ran(copy)
+    there = 2 if damage == "cut off" else 4
+    assert f"stage half: {there} of 5 shards are there" in said
+    assert "stage cache: done before" in said
+    assert content(copy / "half") == before
+
+
+def test_taps_and_facts_are_kept(run):
+    done = json.loads((run / "half" / "done.json").read_text())
+    cache = Cache(run / "half", Header.read(run / "half"))
+    assert done["fingerprint"] == cache.header.json()["fingerprint"]
+    assert done["records"] == 1077 * 2 + 360 + 360
+    assert done["bytes"] == done["records"] * 2 * (10 + 24)
+    assert cache.load_all("train")["tap/pooled"].shape == (1077, 2, 24)
+
+
+def test_the_plan_says_how_large_it_will_be(stages, tmp_path):
+    fresh = pipeline.prepare(load.read(CACHED).to_dict(), tmp_path / "none")
+    lines = "\n".join(plan.describe(fresh["half"]))
+    assert "train 1,077 x 2 + validation 360 x 1 + test 360 x 1 = 2,874 records of 68 B" in lines
+    assert "190.9 KiB" in lines
+    plan.compile_step(fresh["read"])  # of a cache that is not written yet
+
+
+def prepared(workdir, **sections):
+    """Prepares the short config with some sections of its stages, or of the top level, overwritten."""
+    whole = load.read(CACHED + ":short").to_dict()
+    for name, own in sections.items():
+        into = whole["stages"].get(name, whole)
+        for key, value in own.items():
+            into[key] = {**into.get(key, {}), **value} if isinstance(value, dict) else value
+    return pipeline.prepare(whole, workdir)
+
+
+TOP = dict(source="cached", cache="stage:cache")
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        (dict(read=dict(data=dict(augment=("pad_crop:1",)))), r"- data.augment: \['pad_crop:1'\]\n  \+ data.augment"),
+        (dict(read=dict(seed=3)), r"- seed: 3\n  \+ seed: 0"),
+        (dict(read=dict(data=dict(size=16))), "would not be asked about the images"),
+        (  # evaluated on the training split, too
+            dict(
+                read=dict(
+                    networks=dict(teacher={}, said=TOP),
+                    terms=dict(kd=dict(method="kd", teacher="said")),
+                    seed=3,
+                    evaluate=dict(split="train", metrics=("accuracy",)),
+                )
+            ),
+            r"network 'said' would not be asked about the images(.|\n)*- seed: 3",
+        ),
+        (
+            dict(
+                cache=dict(
+                    networks=dict(teacher={}, sure=dict(source="ensemble", of=("teacher",), weigh="confidence")),
+                    cache=dict(network="sure"),
+                )
+            ),
+            "'sure' says, which depends on labels",
+        ),
+        (dict(cache=dict(networks=dict(teacher=dict(input="image2")))), r"looks at 'image2', and there is \['image'\]"),
+        (dict(read=dict(networks=dict(teacher=TOP | dict(cache="stage:cache@0")))), "write 'stage:cache'"),
+        (dict(read=dict(networks=dict(teacher=TOP | dict(teacher="stage:techer")))), "did you mean 'teacher'"),
+        (dict(read=dict(networks=dict(teacher=TOP | dict(teacher="runs/none")))), "no checkpoints in runs/none"),
+        (dict(read=dict(data=dict(cycle=3))), "data.cycle=3, and network 'teacher' is cached in views=2"),
+        (dict(cache=dict(cache=dict(views=1)), read=dict(data=dict(cycle=2))), "data.cycle=2, and network 'teacher'"),
+        (dict(cache=dict(cache=dict(splits=("train",)))), "asked about the validation split"),
+        (dict(cache=dict(cache=dict(splits=("trian",)))), "did you mean 'train'"),
+        (dict(cache=dict(cache=dict(network="techer"))), "did you mean 'teacher'"),
+        (dict(cache=dict(cache=dict(what="logit"))), "did you mean 'logits'"),
+        (dict(cache=dict(cache=dict(dtype="float64"))), r"cache.dtype 'float64'"),
+        (dict(cache=dict(cache=dict(taps=("poled",)))), "did you mean 'pooled'"),
+        (dict(cache=dict(cache=dict(views=0))), "cache.views=0 makes no sense"),
+        (dict(cache=dict(data=dict(augment=("flip", "mixup:0.2")))), "'mixup:0.2' makes one of two"),
+        (dict(cache=dict(data=dict(augment=()))), "would all be the same"),
+        (dict(read=dict(networks=dict(teacher=TOP | dict(cache="stage:teacher")))), "kind 'train'; caches are made by"),
+        (dict(read=dict(networks=dict(teacher=TOP | dict(cache="nowhere")))), "no cache in nowhere"),
+        (dict(read=dict(networks=dict(teacher=TOP | dict(rest="even")))), "rest 'even'"),
+        (dict(read=dict(networks=dict(teacher=dict(source="cached")))), r"needs \['cache'\]"),
+        (
+            dict(
+                cache=dict(cache=dict(what="topk", k=3)),
+                read=dict(networks=dict(teacher=TOP | dict(rest="bucket"))),
+            ),
+            "term 'kd' compares logits, and network 'teacher' says its likeliest classes",
+        ),
+        (
+            dict(
+                cache=dict(cache=dict(what="topk", k=3)),
+                read=dict(
+                    networks=dict(teacher=TOP | dict(rest="bucket")),
+                    terms=dict(kd=dict(method="top_k")),
+                ),
+            ),
+            "says its likeliest classes and no logits, and is measured",
+        ),
+        (
+            dict(read=dict(networks=dict(teacher=dict(source="frozen", model="mlp", weights="stage:cache")))),
+            "no trained network in stage 'cache'",
+        ),
+    ],
+)
+def test_mistakes_are_told_before_anything_runs(tmp_path, sections, message):
+    with pytest.raises(UserError, match=message):
+        prepared(tmp_path / "run", **sections)
+
+
+@pytest.mark.slow
+def test_a_bucket_is_for_the_method_that_takes_it(tmp_path):
+    sections = dict(
+        cache=dict(cache=dict(what="topk", k=3)),
+        read=dict(
+            networks=dict(teacher=TOP | dict(rest="bucket")),
+            terms=dict(kd=dict(method="top_k", weight=1.0)),
+            evaluate=dict(every=0, metrics=()),
+        ),
+    )
+    stage = prepared(tmp_path / "run", **sections)["read"]
+    assert stage.outputs["teacher"].logits.ids.shape == (120, 3)
+    assert "likeliest 3 classes" in "\n".join(plan.describe(stage))
+    assert stage.batch["cached/teacher/ids"].dtype == np.uint16
+
+
+def test_a_cache_of_another_run_is_read_and_its_teacher_known(run, tmp_path):
+    by = dict(source="cached", cache=str(run / "cache"), teacher=str(run / "teacher"))
+    stage = prepared(tmp_path / "run", read=dict(networks=dict(teacher=by)))["read"]
+    caching.verify(stage, tmp_path / "run")
+    assert stage.loader().held["cached/teacher/logits"].shape == (1077, 2, 10)
+    other = by | dict(teacher=str(run / "live"))
+    with pytest.raises(UserError, match=r"cached by another teacher"):
+        caching.verify(prepared(tmp_path / "run", read=dict(networks=dict(teacher=other)))["read"], tmp_path / "run")
+
+
+def test_a_cache_by_a_teacher_that_was_trained_anew_is_refused(run, monkeypatch):
+    monkeypatch.setattr(weights, "fingerprint", lambda place: "other")
+    with pytest.raises(UserError) as raised:
+        ran(run)
+    assert "holds another cache" in str(raised.value)
+    assert "'weights': 'other'" in str(raised.value)
+    assert f"move {run / 'cache'} away" in str(raised.value)
+
+
+def test_a_damaged_cache_of_another_run_is_refused(run, tmp_path):
+    shutil.copytree(run / "cache", tmp_path / "cache")
+    os.truncate(tmp_path / "cache" / "test" / "00000.array_record", 70_000)
+    by = dict(source="cached", cache=str(tmp_path / "cache"))
+    stage = prepared(tmp_path / "run", read=dict(networks=dict(teacher=by)))["read"]
+    with pytest.raises(UserError, match="is damaged; the command that made it mends it"):
+        caching.verify(stage, tmp_path / "run")
+    (tmp_path / "cache" / "done.json").unlink()
+    with pytest.raises(UserError, match="is not finished"):
+        prepared(tmp_path / "run", read=dict(networks=dict(teacher=by)))
+
+
+def test_a_part_of_the_data_reads_the_cache_of_all_of_it(run, tmp_path):
+    by = dict(source="cached", cache=str(run / "cache"))
+    part = dict(partition=dict(of=3, part=1, by="iid", concentration=0.5, seed=0))
+    stage = prepared(tmp_path / "run", read=dict(networks=dict(teacher=by), data=part))["read"]
+    made = stage.loader()
+    fed = next(made.feeds(2, 3))
+    raw = made.raw(made.held, fed)
+    assert set(fed["index"].tolist()) <= set(stage.train.index(np.arange(len(stage.train))).tolist())
+    expected = Cache(run / "cache", Header.read(run / "cache")).take("train", fed["index"], fed["view"])["logits"]
+    np.testing.assert_array_equal(raw["cached/teacher/logits"], expected)
+
+
+def test_the_device_holds_both_or_neither(tmp_path, monkeypatch):
+    from jaxdistill.data import build
+
+    images, answers = 1077 * 64, 1077 * 2 * 40
+    monkeypatch.setattr(build, "RESIDENT_LIMIT", images + answers)
+    assert prepared(tmp_path / "run")["read"].resident
+    monkeypatch.setattr(build, "RESIDENT_LIMIT", images + answers - 1)
+    assert not prepared(tmp_path / "run")["read"].resident
+
+
+@pytest.mark.slow
+def test_two_processes_write_the_bytes_of_one(run, tmp_path):
+    """Shards dealt to real processes over `jax.distributed`; each device has the same rows in both."""
+    teacher = f"--config.networks.teacher.weights={run / 'teacher'}"
+    command = [sys.executable, "-m", "jaxdistill.launch", "--config", f"{CACHED}:alone", teacher]
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        join = [f"--coordinator=localhost:{free.getsockname()[1]}", "--processes=2"]
+    several = {"one": [[]], "two": [[*join, f"--process={number}"] for number in (0, 1)]}
+    for name, flags in several.items():
+        words = [[*command, "--workdir", str(tmp_path / name), *more] for more in flags]
+        devices = os.environ | {"JAX_NUM_CPU_DEVICES": str(2 // len(flags))}
+        started = [subprocess.Popen(each, env=devices, stdout=subprocess.DEVNULL) for each in words]
+        assert [process.wait(timeout=300) for process in started] == [0] * len(started)
+    assert content(tmp_path / "one" / "cache") == content(tmp_path / "two" / "cache")
+    written = Cache(tmp_path / "two" / "cache", Header.read(tmp_path / "two" / "cache"))
+    assert written.missing() == []
+    expected = Cache(run / "cache", Header.read(run / "cache")).load_all("train")["logits"]
+    np.testing.assert_allclose(written.load_all("train")["logits"], expected, rtol=1e-5, atol=1e-5)

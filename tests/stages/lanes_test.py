@@ -1,0 +1,273 @@
+"""Lanes: several runs of a stage in one program, each the run that its own settings would be."""
+
+import json
+import pathlib
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import runs
+from jaxdistill import launch
+from jaxdistill.build import resolve, weights
+from jaxdistill.config import load as configs
+from jaxdistill.config import sweep
+from jaxdistill.errors import UserError
+from jaxdistill.pipeline import run
+from jaxdistill.stages import lanes
+from jaxdistill.train import checkpoint, flops, mesh
+from jaxdistill.train.preemption import Stop
+from runs import launched
+
+PARTS = str(runs.TINY).replace("tiny.py", "parts.py")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("lanes")
+    assert launched(workdir, config=PARTS) == 0
+    return workdir
+
+
+def assert_separate(whole, tmp_path, mode=""):
+    together = runs.weights(whole, "teachers", 6)
+    for lane, (seed, part) in enumerate([(0, 0), (1, 1), (1, 2)]):
+        flags = [f"--config.stages.teachers.seed={seed}", f"--config.stages.teachers.data.partition.part={part}"]
+        assert launched(tmp_path / str(lane), *flags, config=f"{PARTS}:single{mode}") == 0
+        alone = runs.weights(tmp_path / str(lane), "teachers", 6)
+        assert alone.keys() == together.keys()
+        for name, value in alone.items():
+            np.testing.assert_allclose(together[name][lane], value, rtol=2e-4, atol=2e-5, err_msg=name)
+
+
+def test_lanes_are_the_separate_runs(whole, tmp_path):
+    """Seed, part of the data, augmentation, dropout: all are those of the single run."""
+    assert_separate(whole, tmp_path)
+
+
+@pytest.mark.slow
+def test_lanes_of_convolutions_are_the_separate_runs(tmp_path):
+    """With batch statistics; by SGD, since Adam makes steps of gradients that are rounding alone."""
+    assert launched(tmp_path / "whole", config=f"{PARTS}:conv") == 0
+    assert_separate(tmp_path / "whole", tmp_path, "conv")
+
+
+def test_lanes_are_logged_each_and_in_the_mean(whole):
+    for line in runs.lines(whole):
+        if line["stage"] != "teachers":
+            continue
+        for name in ("loss", "teacher/accuracy"):
+            if name in line:
+                np.testing.assert_allclose(line[name], np.mean([line[f"{k}/{name}"] for k in range(3)]), rtol=1e-5)
+    assert any("2/teacher/accuracy" in line for line in runs.lines(whole))
+
+
+def test_weights_name_a_lane(whole):
+    """The evaluation's three networks are the three lanes."""
+    accuracies = {row["network"]: row["accuracy"] for row in runs.results(whole)}
+    last = [line for line in runs.lines(whole) if "2/teacher/accuracy" in line][-1]
+    assert last["split"] == "validation"
+    assert len({accuracies[f"part{k}"] for k in range(3)}) > 1
+    for k in range(3):
+        np.testing.assert_allclose(accuracies[f"part{k}"], last[f"{k}/teacher/accuracy"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("flags", [(), ("--config.data.resident=no", "--config.dispatch=2")], ids=["", "streamed"])
+def test_lanes_resume_and_stream(whole, tmp_path, monkeypatch, flags):
+    def asked(self, step):
+        self.signal = signal.SIGTERM if step == 5 else None
+        return self.signal is not None
+
+    monkeypatch.setattr(Stop, "asked", asked)
+    assert launched(tmp_path, *flags, config=PARTS) == 128 + signal.SIGTERM
+    monkeypatch.undo()
+    assert launched(tmp_path, *flags, config=PARTS) == 0
+    again, before = runs.weights(tmp_path, "teachers", 6), runs.weights(whole, "teachers", 6)
+    for name, value in before.items():
+        np.testing.assert_allclose(again[name], value, rtol=2e-4 * bool(flags), atol=2e-5 * bool(flags), err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--config.stages.evaluate.networks.part0.weights=stage:teachers@3", "from ...@0 to ...@2"),
+        ("--config.stages.teachers.sweep.seed=(0, 1)", "all have one for each lane, or set sweep.grid=True"),
+        ("--config.stages.teachers.sweep.seed=(0, 1, 0.5)", "no list of whole numbers"),
+        ("--config.stages.teachers.sweep.seed=(0, 1, -1)", "seed=-1 makes no sense"),
+        ("--config.stages.teachers.sweep.seed=(0, 1, 4294967296)", "it is less than 2^32"),
+    ],
+)
+def test_mistakes_are_told(tmp_path, capsys, flag, message):
+    assert launched(tmp_path, flag, config=PARTS) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_what_cannot_be_swept_is_told():
+    with pytest.raises(UserError, match=r"no setting of stage 's' that can be swept: 'data.partition.parts'; did you"):
+        sweep.lanes("s", {"kind": "train", "sweep": {"data": {"partition": {"parts": (0, 1)}}}})
+    with pytest.raises(UserError, match="only training is done in lanes"):
+        sweep.lanes("s", {"kind": "merge", "sweep": {"seed": (0, 1)}})
+
+
+SWEPT = str(runs.TINY).replace("tiny.py", "swept.py")
+
+
+def test_lanes_that_differ_in_numbers_are_the_separate_runs(tmp_path):
+    """Of one stream of data: seeds of the students, rates, decays, temperatures and schedules of weights."""
+    assert launched(tmp_path / "whole", config=SWEPT) == 0
+    together = runs.weights(tmp_path / "whole", "distil", 6)
+    lane = ["seed=1", "rate.init_value=0.03", "optimizer.weight_decay=0.1", "terms.kd.temperature=4.0"]
+    lane += ["terms.kd.weight.to=0.5"]
+    teacher = f"--config.networks.teacher.weights={tmp_path}/whole/teacher"
+    flags = [teacher, *(f"--config.stages.distil.{each}" for each in lane)]
+    assert launched(tmp_path / "one", *flags, config=f"{SWEPT}:single") == 0
+    for name, value in runs.weights(tmp_path / "one", "distil", 6).items():
+        np.testing.assert_allclose(together[name][1], value, rtol=5e-4, atol=5e-5, err_msg=name)
+    ours = [line for line in runs.lines(tmp_path / "whole") if line["stage"] == "distil"]
+    theirs = [line for line in runs.lines(tmp_path / "one") if line["stage"] == "distil"]
+    for both, alone in zip(ours, theirs, strict=True):
+        for key in ("kd", "task", "loss", "grad_norm", "slow/accuracy"):
+            if key in alone:
+                np.testing.assert_allclose(both[f"1/{key}"], alone[key], rtol=1e-3, err_msg=key)
+        if "rate" in both:
+            assert both["rate"] != pytest.approx(alone["rate"], rel=1e-2)  # the mean of the lanes'
+
+
+def test_lanes_of_one_stream_share_it():
+    whole = configs.read(SWEPT).to_dict()
+    stages = run.prepare(whole, pathlib.Path())
+    assert lanes.share_batches(stages["distil"])
+    assert lanes.feeder(stages["distil"]).leading == 0
+    whole["data"]["seed"] = -1
+    assert not lanes.share_batches(run.prepare(whole, pathlib.Path())["distil"])
+
+
+def test_a_grid_has_a_lane_for_each_combination():
+    section = {"grid": True, "seed": (0, 1), "terms": {"kd": {"temperature": (1.0, 2.0, 4.0)}}}
+    settings = {"kind": "train", "seed": 7, "terms": {"kd": {"temperature": 3.0}}, "sweep": section}
+    made = sweep.lanes("s", settings)
+    assert [(one["seed"], one["terms"]["kd"]["temperature"]) for one in made] == [
+        (seed, temperature) for seed in (0, 1) for temperature in (1.0, 2.0, 4.0)
+    ]
+    assert settings["seed"] == 7
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--config.stages.distil.sweep.optimizer.weight_decay=(0.0, 0.1, 0.3)", "has 0, none, beside others"),
+        ("--config.stages.distil.sweep.rate.init_value=(0.1, -0.1, 0.1)", "it is finite and 0 or more"),
+        ("--config.stages.distil.sweep.terms.kd.temperature=(1.0, 0.0, 2.0)", "temperature=0.0 makes no sense"),
+        (
+            "--config.stages.teacher.sweep.seed=(0, 1)",
+            "was trained in 2 lanes; name one, from ...@0 to ...@1, or sweep as",
+        ),
+        ("--config.stages.distil.sweep.form=loop", "no form of lanes for stage 'distil', sweep.form 'loop'"),
+    ],
+)
+def test_mistakes_of_a_lane_are_told(tmp_path, capsys, flag, message):
+    assert launched(tmp_path, flag, config=SWEPT) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_lanes_differ_in_fractions_alone():
+    whole = configs.read(SWEPT).to_dict()
+    whole["terms"]["kd"] = {"method": "kd"}
+    whole["stages"]["distil"]["sweep"] = {"terms": {"kd": {"standardize": (1, 0, 1)}}}
+    with pytest.raises(UserError, match="standardize"):
+        run.prepare(whole, pathlib.Path())
+    whole["stages"]["distil"]["sweep"] = {"optimizer": {"nesterov": (0, 1, 0)}}
+    with pytest.raises(UserError, match="sweep.optimizer.nesterov has the default False; lanes differ in fractions"):
+        run.prepare(whole, pathlib.Path())
+    whole["stages"]["distil"]["sweep"] = {"terms": {"dk": {"temperature": (1.0, 2.0)}}}
+    with pytest.raises(UserError, match=r"stage 'distil' has no 'terms.dk' to sweep in; name"):
+        run.prepare(whole, pathlib.Path())
+
+
+@pytest.mark.parametrize("form", ["unroll", "map"])
+@pytest.mark.parametrize("mode", ["", pytest.param("conv", marks=pytest.mark.slow)])
+def test_forms_give_the_same_numbers(form, mode):
+    whole = configs.read(f"{PARTS}:{mode}").to_dict()
+    settings = configs.stages(whole)["teachers"] | {"batch": 8}
+
+    def found(kind):
+        stage = resolve.stage("teachers", settings | {"sweep": settings["sweep"] | {"form": kind}})
+        assert lanes.form(stage) == kind
+        state, frozen = jax.jit(lambda: lanes.initial(stage, {}))()
+        batch = jax.tree.map(lambda x: jnp.ones((3, *x.shape), x.dtype), stage.raw)
+        batch["label"] = batch["index"] = jnp.arange(24, dtype=jnp.int32).reshape(3, 8) % 10
+        state, said = jax.jit(lanes.step(stage))(state, frozen, batch)
+        return state.params, said
+
+    for one, other in zip(*(jax.tree.leaves(found(kind)) for kind in ("vmap", form)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_lanes_with_convolutions_are_unrolled_on_a_cpu():
+    whole = configs.read(f"{PARTS}:conv").to_dict()
+    stages = run.prepare(whole, pathlib.Path())
+    assert lanes.form(stages["teachers"]) == "unroll"
+    assert lanes.form(run.prepare(configs.read(SWEPT).to_dict(), pathlib.Path())["distil"]) == "vmap"
+
+
+def distil(form, **sweep):
+    whole = configs.read(SWEPT).to_dict()
+    whole["stages"]["distil"]["sweep"] |= {"form": form} | sweep
+    return run.prepare(whole, pathlib.Path())["distil"]
+
+
+@pytest.mark.parametrize("form", ["vmap", "unroll", "map"])
+def test_a_teacher_that_all_lanes_share_speaks_once(form):
+    """And every lane learns what it would learn: the teacher's answer is not of one lane."""
+    stage, single = distil(form), distil("vmap", grid=False)
+    frozen = jax.jit(stage.initial)()[1]
+    state, before = (jax.jit(lambda s=s: lanes.initial(s, frozen)[0])() for s in (stage, single))
+    batch = jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), stage.raw)
+    batch["label"] = batch["index"] = jnp.arange(64, dtype=jnp.int32) % 10
+    counted = flops.count(lanes.step(stage), state, frozen, batch)["float32"]
+    teacher, student = (2 * 64 * size for size in (64 * 16 + 16 * 10, 64 * 8 + 8 * 10))
+    trained = 3 * student - 2 * 64 * 64 * 8  # no gradient by the images
+    assert counted == teacher + 3 * trained
+    state, wanted = (jax.jit(lanes.step(s))(now, frozen, batch)[0] for s, now in ((stage, state), (single, before)))
+    for one, other in zip(jax.tree.leaves(state.params), jax.tree.leaves(wanted.params), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_lanes_of_one_checkpoint_are_read_at_once(whole, monkeypatch):
+    stage = run.prepare(configs.read(PARTS).to_dict(), whole)["teachers"]
+    own = stage.fresh["teacher"]
+    shapes = mesh.structs(own, jax.tree.map(lambda _: mesh.replicated(stage.mesh), own))
+    places = [weights.locate("stage:teachers", "teacher", whole, lane) for lane in (2, 0, 1)]
+    wanted = [jax.tree.leaves(weights.read(place, shapes)) for place in places]
+    read, asked = checkpoint.read, []
+    monkeypatch.setattr(checkpoint, "read", lambda *given: asked.append(given) or read(*given))
+    found = [jax.tree.leaves(one) for one in weights.read_each(places, shapes)]
+    assert len(asked) == 1
+    assert not np.array_equal(found[0][0], found[1][0])
+    for one, other in zip(found, wanted, strict=True):
+        for x, y in zip(one, other, strict=True):
+            np.testing.assert_array_equal(x, y)
+
+
+def test_an_evaluation_in_lanes_takes_networks_that_could_learn(tmp_path):
+    """An exit of the student is asked in its lane as the student is."""
+    config = str(runs.TINY).replace("tiny.py", "swept_exit.py")
+    assert launched(tmp_path, config=config) == 0
+    rows = {(row["network"], row["lane"]): row for row in json.loads((tmp_path / "lanes.json").read_text())}
+    assert rows.keys() == {("student", 0), ("student", 1), ("early", 0), ("early", 1), ("teacher", None)}
+    last = [line for line in runs.lines(tmp_path) if "1/early/accuracy" in line][-1]
+    for lane in range(2):
+        for name in ("student", "early"):
+            np.testing.assert_allclose(rows[name, lane]["accuracy"], last[f"{lane}/{name}/accuracy"], rtol=1e-5)
+
+
+def test_flags_of_the_top_level_come_before_those_of_a_stage():
+    """In whichever order they are written."""
+    words = ["--config.sweep.seed=(0, 1)", "--config.stages.distil.sweep.terms.kd.temperature=(1.0, 2.0)"]
+    found = [
+        launch.parse(["launch", "--config", f"{SWEPT}:single", *order])[0].to_dict()["stages"]["distil"]["sweep"]
+        for order in (words, words[::-1])
+    ]
+    assert found[0] == found[1] == {"seed": (0, 1), "terms": {"kd": {"temperature": (1.0, 2.0)}}}

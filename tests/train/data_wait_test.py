@@ -1,0 +1,68 @@
+"""A run tells how fast it trains, and a source that is too slow for it does not stall it silently."""
+
+import json
+import time
+
+import numpy as np
+import pytest
+
+import runs
+from jaxdistill.data.dataset import Arrays
+from jaxdistill.data.loader import Streamed
+from jaxdistill.train import throughput
+
+SINGLE = runs.TINY.replace("tiny.py", "single.py")
+FLOPS = 3 * 64 * 2 * (64 * 8 + 8 * 10) - 64 * 2 * 64 * 8
+"""Of a step: forward, by the weights and by the inputs; the images need no gradient."""
+
+
+def lines(workdir):
+    read = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in read if "loss" in line]
+
+
+def test_a_line_has_rates(tmp_path, capsys):
+    assert runs.launched(tmp_path, "--config.peak_flops=1e9", config=SINGLE) == 0
+    last = lines(tmp_path)[-1]
+    assert last["model_flops_per_second"] == pytest.approx(last["examples_per_second"] / 64 * FLOPS, rel=1e-5)
+    assert last["utilisation"] == pytest.approx(last["model_flops_per_second"] / 8 / 1e9, rel=1e-5)  # eight devices
+    assert 0 <= last["data_wait"] < 0.5
+    said = capsys.readouterr()
+    assert "model GFLOP/s (" in said.out
+    assert "time is spent" not in said.err
+
+
+def test_a_slow_source_is_told(tmp_path, capsys, monkeypatch):
+    take = Arrays.take
+
+    def slowly(self, places):
+        time.sleep(0.3 * (len(places) == 64))
+        return take(self, places)
+
+    monkeypatch.setattr(Arrays, "take", slowly)
+    monkeypatch.setattr(throughput, "LONG", 0.5)
+    flags = "--config.data.resident=no", "--config.data.threads=1", "--config.data.ahead=1", "--config.evaluate.every=0"
+    assert runs.launched(tmp_path, *flags, config=SINGLE) == 0
+    waits = [line["data_wait"] for line in lines(tmp_path) if "data_wait" in line]
+    assert waits[-1] > 0.5
+    said = capsys.readouterr().err
+    assert said.count("time is spent waiting for data; hold it on the device (data.resident=yes)") == 1
+
+
+def test_what_is_held_already_is_not_told_to_be_held(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(throughput, "LONG", 0.0)
+    monkeypatch.setattr(throughput, "STARVED", -1.0)
+    assert runs.launched(tmp_path, "--config.evaluate.every=0", config=SINGLE) == 0
+    said = capsys.readouterr().err
+    assert said.count("telling the device which examples are next; make several steps in a dispatch, dispatch=16") == 1
+    assert "data.resident" not in said
+
+
+@pytest.mark.parametrize("key", ["threads", "ahead"])
+def test_reading_is_a_setting(key, tmp_path, capsys):
+    assert runs.launched(tmp_path / "run", f"--config.data.{key}=0", config=SINGLE) == 2
+    assert f"data.{key}=0 makes no sense" in capsys.readouterr().err
+    split = Arrays(np.zeros((40, 2, 2, 1), np.uint8), np.zeros(40, np.int32))
+    few, many = (Streamed(split, seed=1, batch=8, classes=2, **{key: value}) for value in (1, 6))
+    for one, other in zip(few.feeds(3, 9), many.feeds(3, 9), strict=True):
+        np.testing.assert_array_equal(one["index"], other["index"])

@@ -1,0 +1,30 @@
+"""Meshes, and batches that they share."""
+
+import pytest
+
+from jaxdistill.errors import UserError
+from jaxdistill.train import mesh
+
+
+def test_mesh_sizes():
+    assert dict(mesh.make_mesh({"data": -1}).shape) == {"data": 8, "fsdp": 1, "tensor": 1}
+    assert dict(mesh.make_mesh({"data": -1, "fsdp": 4}).shape) == {"data": 2, "fsdp": 4, "tensor": 1}
+    with pytest.raises(UserError, match="does not fit 8 devices"):
+        mesh.make_mesh({"data": 3})
+    with pytest.raises(UserError, match="no mesh axis 'fdsp'; did you mean 'fsdp'"):
+        mesh.make_mesh({"fdsp": 2})
+
+
+@pytest.mark.parametrize(
+    ("batch", "accumulate", "processes", "message"),
+    [
+        (12, 1, 1, "a batch of 12 cannot be divided by .* = 8; take 8 or 16"),
+        (16, 4, 1, "= 32; take 32 or 64"),
+        (16, 3, 1, "accumulate = 3"),
+        (0, 1, 1, "a batch of 0"),
+        (8, 1, 3, "3 processes"),
+    ],
+)
+def test_a_batch_that_cannot_be_shared(batch, accumulate, processes, message):
+    with pytest.raises(UserError, match=message):
+        mesh.check_batch(mesh.make_mesh({"data": -1}), batch, accumulate, processes)
