@@ -104,8 +104,8 @@ def _module(name: str, spec: dict[str, Any], data: Data):
     check_kind(f"network {name!r}: classes", spec.get("classes", 0), 0)
     check_kind(f"network {name!r}: sharding", spec.get("sharding", ()), ())
     member = registry.find("model", spec["model"])
-    # A model of texts that has no other word for them distinguishes the tokens of its vocabulary.
-    over_tokens = hasattr(member, "reads") and "vocabulary" not in registry.fields(member)
+    # The classes of a model of texts without a field `vocabulary` are the tokens.
+    over_tokens = getattr(member, "inputs", ("image",))[0] == "tokens" and "vocabulary" not in registry.fields(member)
     wanted = spec.get("classes", 0) or (data.vocabulary if over_tokens else 0) or data.classes
     module = registry.make(
         "model", spec["model"], own, classes=wanted, dtype=registry.dtype(spec.get("dtype", "float32"))
@@ -117,11 +117,10 @@ def _module(name: str, spec: dict[str, Any], data: Data):
 def _check_reads(name: str, model: str, module: Any, data: Data) -> None:
     """Raises `UserError` for a network of texts on images, the other way round, or of too small a vocabulary."""
     kinds = {"image": "images", "tokens": "tokens"}
-    reads = getattr(module, "reads", ("image",))[0]
+    reads = getattr(module, "inputs", ("image",))[0]
     if reads != data.reads:
-        able = [
-            n for n in registry.names("model") if getattr(registry.find("model", n), "reads", ("image",))[0] != reads
-        ]
+        models = {n: registry.find("model", n) for n in registry.names("model")}
+        able = [n for n, member in models.items() if getattr(member, "inputs", ("image",))[0] != reads]
         raise UserError(
             f"network {name!r}: model {model!r} reads {kinds[reads]}, and {data.name!r} has {kinds[data.reads]}; take"
             f" one of the models {able}, or data of {kinds[reads]}"

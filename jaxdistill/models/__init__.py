@@ -5,10 +5,10 @@ batch statistics are float32 always, and so are `pooled` and the logits). It is 
 
     model.apply(variables, x, train=False, **more) -> core.Output
 
-with `x` float `[batch, height, width, channels]`, or int `[batch, length]` for a model of texts; these have a class
-attribute `reads`, the names of what they read of a batch: the first is `x`, the others are `more`, where they are
-there. A class attribute `bidirectional` says that a model looks at what follows a token, which it hence cannot be asked
-for. `dense=False` in a model over a vocabulary leaves the logits of each token uncomputed (`core.Unembedding`).
+with `x` float `[batch, height, width, channels]`, or int `[batch, length]` for a model of texts. Its class attribute
+`inputs` names fields of a batch: the first is `x`, the others are `more`, each passed if the batch has it. A class
+attribute `bidirectional` marks a model that attends to later tokens and cannot predict the next one. `dense=False` in a
+model over a vocabulary leaves the logits of each token uncomputed (`core.Unembedding`).
 
 `train=True` normalises by the batch, updates the collection `batch_stats` and draws dropout from the rng
 stream `dropout`. The names of its taps are a contract, told in its docstring with their shapes.

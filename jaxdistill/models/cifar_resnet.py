@@ -50,6 +50,8 @@ class CifarResNet(nn.Module):
     remat: str = ""
     dtype: Any = jnp.float32
 
+    inputs = ("image",)
+
     def __post_init__(self):
         residual.blocks_per_stage("CifarResNet", self.depth, rest=2)
         check_least("width", self.width, 1)

@@ -76,7 +76,7 @@ class Decoder(nn.Module):
     scan: bool = False
     dtype: Any = jnp.float32
 
-    reads = ("tokens", "token_mask")
+    inputs = ("tokens", "token_mask")
     axes = transformer.AXES
 
     def __post_init__(self):

@@ -70,7 +70,7 @@ class Encoder(nn.Module):
     scan: bool = False
     dtype: Any = jnp.float32
 
-    reads = ("tokens", "token_mask", "segment")
+    inputs = ("tokens", "token_mask", "segment")
     axes = transformer.AXES
     bidirectional = True
 

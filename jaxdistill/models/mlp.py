@@ -33,6 +33,8 @@ class MLP(nn.Module):
     dropout: float = 0.0
     dtype: Any = jnp.float32
 
+    inputs = ("image",)
+
     def __post_init__(self):
         check_share("dropout", self.dropout)
         if not all(isinstance(width, int) and width > 0 for width in self.widths):

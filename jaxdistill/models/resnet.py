@@ -51,6 +51,8 @@ class ResNet(nn.Module):
     remat: str = ""
     dtype: Any = jnp.float32
 
+    inputs = ("image",)
+
     def __post_init__(self):
         if self.depth not in STAGES:
             raise unknown("ResNet of depth", self.depth, STAGES)

@@ -54,6 +54,7 @@ class ViT(nn.Module):
     scan: bool = False
     dtype: Any = jnp.float32
 
+    inputs = ("image",)
     axes = transformer.AXES
 
     def __post_init__(self):

@@ -74,6 +74,8 @@ class WideResNet(nn.Module):
     remat: str = ""
     dtype: Any = jnp.float32
 
+    inputs = ("image",)
+
     def __post_init__(self):
         residual.blocks_per_stage("WideResNet", self.depth, rest=4)
         check_least("width", self.width, 1)

@@ -18,9 +18,8 @@ class Trained(Source):
     """A network that learns: its params are the optimizer's, its batch statistics are state.
 
     Attributes:
-        input: what of the batch it looks at; "" for what its module reads first, `module.reads[0]`, else images. A
-            text's mask, and whatever else the module reads, goes with it where the batch has it: `teacher_token_mask`
-            with `teacher_tokens`.
+        input: the field of the batch that the module is applied to; "" for the first of `module.inputs`, or images. The
+            module's other inputs go with it if the batch has them: `teacher_token_mask` with `teacher_tokens`.
     """
 
     module: nn.Module
@@ -30,21 +29,21 @@ class Trained(Source):
 
     def __post_init__(self):
         if not self.input:
-            object.__setattr__(self, "input", self.reads_first)
+            object.__setattr__(self, "input", self.first_input)
 
     @property
-    def reads_first(self) -> str:
-        return getattr(self.module, "reads", ("image",))[0]
+    def first_input(self) -> str:
+        return getattr(self.module, "inputs", ("image",))[0]
 
     def look(self, batch):
         """The images, or tokens, as the module sees them."""
         return batch[self.input] if self.preprocess is None else self.preprocess(batch[self.input])
 
     def beside(self, batch) -> dict[str, jax.Array]:
-        """What else the module reads, by the names of its arguments."""
-        first, *others = getattr(self.module, "reads", ("image",))
-        whose = self.input.removesuffix(first)
-        return {name: batch[whose + name] for name in others if whose + name in batch}
+        """The module's other inputs, by the names of its arguments."""
+        first, *others = getattr(self.module, "inputs", ("image",))
+        prefix = self.input.removesuffix(first)
+        return {name: batch[prefix + name] for name in others if prefix + name in batch}
 
     def init(self, key, batch, outputs, known):
         return self.module.init(key, self.look(batch), train=False, **self.beside(batch))

@@ -19,7 +19,7 @@ def say(source, batch):
     return jax.jit(lambda batch: source(VARIABLES, batch, {}, None)[0])(batch)
 
 
-def test_what_a_module_reads_first_is_its_input():
+def test_first_of_the_inputs_of_a_module_is_the_default_input():
     assert (Trained(DECODER).input, Trained(MLP(3)).input, Trained(MLP(3), "image2").input) == (
         "tokens",
         "image",
