@@ -94,7 +94,7 @@ MISTAKES = {
     "kind": ("c.stages.distil.kind = 'trian'", "'trian'; did you mean 'train'"),
     "weights' stage": ("c.networks.teacher.weights = 'stage:techer'", "'techer'; did you mean 'teacher'"),
     "weights' network": ("c.networks.teacher.weights = 'stage:teacher#pupil'", "network in stage 'teacher' 'pupil'"),
-    "weights' shape": ("c.stages.evaluate.networks.teacher.widths = (25,)", "- params/head/kernel [25, 10]"),
+    "weights' shape": ("c.stages.evaluate.networks.teacher.widths = (25,)", "- params/head/kernel: [25, 10]"),
     "weights' folder": ("c.networks.teacher.weights = 'runs/nowhere'", "no checkpoints in runs/nowhere"),
     "own teacher": ("c.terms.kd.teacher = 'student'", "'student' cannot be its own teacher"),
     "frozen student": ("c.terms.kd = dict(method='kd', student='teacher', teacher='student')", "which does not learn"),

@@ -19,7 +19,7 @@ ALLOWED = {
     "methods": {"core", "losses", "modules"},
     "models": {"core"},
     "metrics": {"core", "losses", "modules"},
-    "data": {"core"},
+    "data": {"core", "runtime"},
     "merging": {"core"},
     "compress": {"core"},
     "networks": {"compress", "config", "core", "modules"},
@@ -41,7 +41,7 @@ ALLOWED = {
     },
     "pipeline": {"build", "config", "core", "data", "metrics", "networks", "runtime", "stages", "train"},
     "report": {"config", "metrics", "train"},
-    "runtime": {"config"},
+    "runtime": set(),
     "launch": {"build", "config", "pipeline", "report", "runtime"},
     "__init__": {"core", "networks", "train"},
 }

@@ -8,8 +8,6 @@ without the number each lane's, where the stage that reads it has as many;
 """
 
 import dataclasses
-import hashlib
-import json
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -21,7 +19,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxdistill import core
 from jaxdistill.errors import UserError, unknown
 from jaxdistill.networks import Look
-from jaxdistill.runtime.workdir import read_json
+from jaxdistill.runtime import files
 from jaxdistill.train import checkpoint
 
 DONE = "done.json"
@@ -82,7 +80,7 @@ def locate(weights: str, network: str, workdir: pathlib.Path, lane: int | None =
     given = lane if named is None else named
     if step is None:
         done = root.parent / DONE
-        step = _stood_by(read_json(done, {}), given) if done.is_file() else max(steps, default=None)
+        step = _stood_by(files.read_json(done, dict), given) if done.is_file() else max(steps, default=None)
     if step not in steps:
         raise UserError(f"weights={weights!r} of network {network!r}: no step {step} in {root}; there are {steps}")
     held = _networks_in(root, step)
@@ -186,7 +184,7 @@ def check_same(what: str, made: Mapping[str, Any], wanted: Mapping[str, Any]) ->
         {core.path_name(path): list(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
         for tree in (made, wanted)
     )
-    lines = checkpoint.mismatch(there, expected)
+    lines = files.diff_lines(expected, there, limit=6)
     if lines:
         raise UserError(f"{what} is another network; expected (-) and there (+):\n  " + "\n  ".join(lines))
 
@@ -203,4 +201,4 @@ def fingerprint(place: Place) -> str:
     }
     more = {key: str(x) for key, x in dataclasses.asdict(place).items() if key not in ("folder", "step", "network")}
     more["look"] = str(look(place))
-    return hashlib.sha256(json.dumps([own, more], sort_keys=True).encode()).hexdigest()[:16]
+    return files.json_digest([own, more])

@@ -14,7 +14,6 @@ on nothing outside of it, so a cache that was interrupted and resumed has the by
 """
 
 import dataclasses
-import hashlib
 import json
 import math
 import pathlib
@@ -28,6 +27,7 @@ import numpy as np
 from jaxdistill.core import CACHED
 from jaxdistill.data.dataset import Split
 from jaxdistill.errors import UserError, unknown
+from jaxdistill.runtime import files
 
 HEADER = "cache.json"
 FORMAT = 1
@@ -66,7 +66,7 @@ class Header:
     def json(self) -> dict[str, Any]:
         """Returns it as plain JSON, `fingerprint` a digest of all the rest."""
         told = json.loads(json.dumps({"format": FORMAT} | dataclasses.asdict(self)))
-        return told | {"fingerprint": fingerprint(told)}
+        return told | {"fingerprint": files.json_digest(told)}
 
     @classmethod
     def read(cls, folder: pathlib.Path) -> "Header":
@@ -82,7 +82,7 @@ class Header:
             )
         try:
             told = json.loads(path.read_text())
-            found = told.pop("fingerprint") == fingerprint(told) and told.pop("format") == FORMAT
+            found = told.pop("fingerprint") == files.json_digest(told) and told.pop("format") == FORMAT
             told["arrays"] = {name: (tuple(shape), dtype) for name, (shape, dtype) in told["arrays"].items()}
             told["splits"] = {role: tuple(counts) for role, counts in told["splits"].items()}
             header = cls(**told) if found else None
@@ -125,20 +125,7 @@ def content(split: Split) -> str:
 
     if len(split) * sum(x.nbytes for x in inputs(places[:1])) > 64 << 20:
         places = np.linspace(0, len(split) - 1, 256).astype(int)
-    return hashlib.sha256(b"".join(x.tobytes() for x in inputs(places))).hexdigest()[:16]
-
-
-def fingerprint(told: Any) -> str:
-    """A digest of plain JSON, whatever the order of its keys."""
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def differences(wanted: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
-    """Lists what is wanted (-) and what is there instead (+), a line each."""
-    wanted, there = (json.loads(json.dumps(dict(each))) for each in (wanted, there))
-    keys = [key for key in dict.fromkeys([*wanted, *there]) if wanted.get(key) != there.get(key)]
-    pairs = [(sign, key, each) for key in keys for sign, each in (("-", wanted), ("+", there))]
-    return [f"{sign} {key}: {each.get(key, '(nothing)')}" for sign, key, each in pairs]
+    return files.digest(*(x.tobytes() for x in inputs(places)))
 
 
 class Cache:
@@ -165,9 +152,8 @@ class Cache:
         if path.exists():
             self.check()
         else:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            _replace(path, (json.dumps(self.header.json(), indent=2) + "\n").encode())
-        for part in self.folder.rglob("*.part"):
+            files.write_json(path, self.header.json())
+        for part in self.folder.rglob(f"*{files.PART}"):
             part.unlink()
 
     def check(self) -> None:
@@ -177,7 +163,7 @@ class Cache:
         lines = []
         for key, value in dataclasses.asdict(there).items():
             pair = (wanted[key], value) if isinstance(value, Mapping) else ({key: wanted[key]}, {key: value})
-            lines += differences(*pair)
+            lines += files.diff_lines(*pair)
         if lines:
             raise UserError(
                 f"{self.folder} holds another cache; what is wanted (-) and what is there (+):\n  "
@@ -200,8 +186,7 @@ class Cache:
             told = json.loads(path.with_suffix(".json").read_text())
             if path.stat().st_size != told["bytes"]:
                 return False
-            with path.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest() == told["sha256"]
+            return files.file_digest(path) == told["sha256"]
         except (OSError, ValueError, KeyError, TypeError):
             return False
 
@@ -226,17 +211,15 @@ class Cache:
             rows[name] = stored.view(rows.dtype[name].base)
         path = self._shard(role, number)
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
+        part = files.part_of(path)
         group = max(1, min(64, 4096 // self.header.record.itemsize))
         writer = array_record_module.ArrayRecordWriter(str(part), OPTIONS.format(group=group))
         for row in rows:
             writer.write(row.tobytes())
         writer.close()
-        with part.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        told = {"records": len(rows), "bytes": part.stat().st_size, "sha256": digest}
+        told = {"records": len(rows), "bytes": part.stat().st_size, "sha256": files.file_digest(part)}
         part.replace(path)
-        _replace(path.with_suffix(".json"), (json.dumps(told) + "\n").encode())
+        files.write_json(path.with_suffix(".json"), told)
 
     def _stored(self, values, name, dtype, role, first, views) -> np.ndarray:
         if dtype not in DTYPES:
@@ -335,10 +318,3 @@ NO_ANSWERS = Answers({}, "")
 
 def _remedy(folder: pathlib.Path) -> str:
     return f"the command that made {folder}, given again, finds what is damaged there and writes it anew"
-
-
-def _replace(path: pathlib.Path, content: bytes) -> None:
-    """Writes a file at once or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    part.replace(path)

@@ -19,7 +19,7 @@ from jaxdistill.config import load as configs
 from jaxdistill.config import sweep
 from jaxdistill.errors import UserError
 from jaxdistill.pipeline import run
-from jaxdistill.runtime import workdir as environment
+from jaxdistill.runtime import files
 from jaxdistill.stages import cache, train
 from jaxdistill.train import checkpoint, mesh
 from jaxdistill.train.metrics_log import CLOCKED, Log
@@ -104,9 +104,7 @@ def split(config: ConfigDict, own: ConfigDict, lane: int, old: pathlib.Path, wor
         raise UserError(f"{workdir} is there already, and is no run; name another with --workdir")
     if not (old / "config.json").is_file():
         raise UserError(f"--from={old} is no workdir of a run: there is no config.json in it")
-    lines = configs.differences(
-        environment.read_json(old / "config.json", {}), json.loads(config.to_json_best_effort())
-    )
+    lines = configs.differences(files.read_json(old / "config.json", dict), json.loads(config.to_json_best_effort()))
     if lines:
         raise UserError(f"--from={old} is a run of another config. What differs:\n  " + "\n  ".join(lines))
     there, made = (run.prepare(one.to_dict(), old) for one in (config, own))
@@ -114,7 +112,7 @@ def split(config: ConfigDict, own: ConfigDict, lane: int, old: pathlib.Path, wor
     if part.exists():  # of a command that was killed
         shutil.rmtree(part)
     part.mkdir(parents=True)
-    environment.write_json(part / "config.json", json.loads(own.to_json_best_effort()))
+    files.write_json(part / "config.json", json.loads(own.to_json_best_effort()))
     shutil.copy2(old / "environment.json", part / "environment.json")
     _copy_lines(there, old, part)
     for name, stage in there.items():
@@ -180,9 +178,9 @@ def _take_out(made: Stage, lane: int, old: pathlib.Path, part: pathlib.Path) -> 
             kept.save(step, own, numbers, meta["about"] | {"lanes": 0})
     done = old / made.name / weights.DONE
     if done.is_file():
-        said = environment.read_json(done, {})
+        said = files.read_json(done, dict)
         steps = said.pop("steps", None)
         said.pop("seconds", None)
         reduced = {name: told for name, told in said.pop("reduced", {}).items() if "lane" not in told}
         said |= {"reduced": reduced} if reduced else {}
-        environment.write_json(part / made.name / weights.DONE, said | ({"step": steps[lane]} if steps else {}))
+        files.write_json(part / made.name / weights.DONE, said | ({"step": steps[lane]} if steps else {}))

@@ -19,8 +19,8 @@ from jaxdistill.config import load as configs
 from jaxdistill.data.output_cache import Cache
 from jaxdistill.errors import UserError, unknown
 from jaxdistill.networks import Look
-from jaxdistill.runtime import compilation_cache
-from jaxdistill.runtime import workdir as environment
+from jaxdistill.runtime import compilation_cache, files
+from jaxdistill.runtime.workdir import claim_workdir
 from jaxdistill.stages import cache as caching
 from jaxdistill.stages import lanes, pca, precision_report, saliency
 from jaxdistill.stages import merge as merging
@@ -153,7 +153,7 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path, say: Callable[[str], N
         UserError, TrainingFailed, Interrupted: see `errors`.
     """
     stages = prepare(config, workdir)
-    environment.claim(workdir, config)
+    claim_workdir(workdir, config, configs.differences)
     for name, stage in stages.items():
         if _is_done(stage, workdir):
             say(f"stage {name}: done before")
@@ -168,7 +168,7 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path, say: Callable[[str], N
             say(f"stage {name}: {compiled.told()}")
         if jax.process_index() == 0:
             done |= {"seconds": round(time.perf_counter() - began, 2)}
-            environment.write_json(workdir / name / weights.DONE, done)
+            files.write_json(workdir / name / weights.DONE, done)
         if jax.process_count() > 1:
             # What one process wrote is what the others read next.
             multihost_utils.sync_global_devices(f"stage {name}")

@@ -12,7 +12,6 @@ same order, which it promises nowhere.
 """
 
 import dataclasses
-import hashlib
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -27,10 +26,10 @@ from jaxdistill.build import weights
 from jaxdistill.build.stage import Stage
 from jaxdistill.core import Output, TopK, predictions
 from jaxdistill.data import augment, loader
-from jaxdistill.data.output_cache import DTYPES, Cache, Header, differences
+from jaxdistill.data.output_cache import DTYPES, Cache, Header
 from jaxdistill.errors import UserError, check_kind, check_names, unknown
 from jaxdistill.losses import chunked, topk
-from jaxdistill.runtime import xla_options
+from jaxdistill.runtime import files, xla_options
 from jaxdistill.train import mesh
 from jaxdistill.train.checkpoint import flatten
 from jaxdistill.train.evaluate import closure
@@ -151,8 +150,7 @@ def answers_by(stage: Stage, workdir: pathlib.Path) -> dict[str, Any]:
         if member in stage.caches:
             spec["cache"] = Header.read(stage.caches[member].folder).json()["fingerprint"]
         if source.given:
-            digest = hashlib.sha256(b"".join(np.asarray(x).tobytes() for x in jax.tree.leaves(flatten(source.given))))
-            spec["state"] = digest.hexdigest()[:16]
+            spec["state"] = files.digest(*(np.asarray(x).tobytes() for x in jax.tree.leaves(flatten(source.given))))
         told[f"network {member}"] = spec
     return told
 
@@ -312,7 +310,7 @@ def _check_images(stage: Stage, name: str, cache: Cache, role: str, augmented: b
             " where the cache is made"
         )
     wanted = images(stage, role, augmented)
-    lines = differences(wanted, {key: value for key, value in header.view.items() if key in wanted})
+    lines = files.diff_lines(wanted, {key: value for key, value in header.view.items() if key in wanted})
     if lines:
         raise UserError(
             f"{what} would not be asked about the images that it was cached for in {cache.folder}; those here (-) and"

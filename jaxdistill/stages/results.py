@@ -11,7 +11,7 @@ import numpy as np
 from jaxdistill import core
 from jaxdistill.build.stage import Stage
 from jaxdistill.networks import run
-from jaxdistill.runtime.workdir import write_json
+from jaxdistill.runtime.files import write_json
 from jaxdistill.stages.saliency import Saliency
 from jaxdistill.train import flops
 from jaxdistill.train.evaluate import Evaluation, closure

@@ -7,7 +7,6 @@ is nothing to unpickle. A cache that was cut off is gone on with after fitting a
 seed, makes the same where scikit-learn promises that.
 """
 
-import hashlib
 import importlib
 import math
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from jaxdistill.core import UNLABELLED, Output
 from jaxdistill.data import augment, loader
 from jaxdistill.data.output_cache import Cache
 from jaxdistill.errors import UserError, check_between, unknown
+from jaxdistill.runtime import files
 from jaxdistill.stages import cache as caching
 
 NAMED = {
@@ -75,14 +75,14 @@ def told(stage: Stage) -> dict[str, Any]:
     spec, split = stage.settings["classifier"], stage.train
     labels = split.labels()
     index = split.index(np.arange(len(split)))
-    digest = hashlib.sha256(np.ascontiguousarray(index).tobytes() + np.ascontiguousarray(labels).tobytes()).hexdigest()
+    digest = files.digest(np.ascontiguousarray(index).tobytes(), np.ascontiguousarray(labels).tobytes())
     settings = {key: list(x) if isinstance(x, tuple) else x for key, x in spec["settings"].items()}
     return {
         "classifier": spec["name"],
         "settings": settings,
         "floor": spec["floor"],
         "seed": stage.settings["seed"],
-        "fitted on": f"{int((labels != UNLABELLED).sum())} labels of {len(split)} examples, {digest[:16]}",
+        "fitted on": f"{int((labels != UNLABELLED).sum())} labels of {len(split)} examples, {digest}",
         "scikit-learn": sklearn.__version__,
     }
 

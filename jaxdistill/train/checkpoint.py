@@ -22,6 +22,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy as keeping
 
 from jaxdistill.core import path_name
 from jaxdistill.errors import UserError
+from jaxdistill.runtime import files
 
 FOLDER = "checkpoints"
 CHUNK = 2**24
@@ -218,15 +219,6 @@ def _quiet_about_loops() -> None:
     sys.unraisablehook = hook
 
 
-def mismatch(there: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
-    """Lists what is expected and not there (-) and what is there instead (+), some of each."""
-    missing = [f"- {name} {what}" for name, what in expected.items() if there.get(name) != what]
-    extra = [f"+ {name} {what}" for name, what in there.items() if expected.get(name) != what]
-    lines = [*missing[:6], *extra[:6]]
-    left = len(missing) + len(extra) - len(lines)
-    return lines + ([f"and {left} more"] if left else [])
-
-
 def check(
     folder: pathlib.Path, step: int, wanted: Mapping[str, jax.ShapeDtypeStruct], prefixes: tuple[str, ...] = ("",)
 ) -> dict[str, Any]:
@@ -248,7 +240,7 @@ def check(
     meta = about(folder, step)
     there = {name: shape for name, shape in meta["arrays"].items() if name.startswith(prefixes)}
     expected = _shapes(wanted)
-    lines = mismatch(there, expected)
+    lines = files.diff_lines(expected, there, limit=6)
     if lines:
         raise UserError(
             f"the checkpoint of step {step} in {folder} is of another network or optimizer; what was expected (-) and"

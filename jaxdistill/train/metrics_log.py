@@ -9,6 +9,8 @@ from typing import Any
 
 import jax
 
+from jaxdistill.runtime import files
+
 CLOCKED = ("examples_per_second", "data_wait", "model_flops_per_second", "utilisation")
 """Keys of a line of `metrics.jsonl` that depend on the clock (`train.speed`)."""
 
@@ -31,9 +33,7 @@ class Log:
         self.stage, path = stage, workdir / "metrics.jsonl"
         lines = path.read_text(errors="replace").splitlines() if path.exists() else []
         kept = [line for line in lines if self._stays(line, start)]
-        part = path.with_suffix(".part")
-        part.write_text("".join(line + "\n" for line in kept))
-        part.replace(path)
+        files.write_text(path, "".join(line + "\n" for line in kept))
         self._lines = path.open("a")
         self._events = SummaryWriter(str(workdir / "tensorboard" / stage), purge_step=start + 1)
 

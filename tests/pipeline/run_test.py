@@ -203,7 +203,7 @@ def test_what_is_not_known_to_be_ours_is_left_alone(tmp_path, capsys):
     workdir.mkdir()
     (workdir / "metrics.jsonl").write_text("mine\n")
     assert launched(workdir) == 2
-    assert "no config.json that says which run" in capsys.readouterr().err
+    assert "no config.json of the run that wrote them" in capsys.readouterr().err
     assert (workdir / "metrics.jsonl").read_text() == "mine\n"
 
 
@@ -278,6 +278,6 @@ def test_a_run_starts_from_the_weights_of_another(whole, tmp_path, capsys):
     foreign = f"--config.networks.teacher.weights={whole}/distil#student"
     assert launched(other, foreign) == 2
     said = capsys.readouterr().err
-    assert "- params.student.head.kernel [[24, 10], 'float32']" in said
-    assert "+ params.student.head.kernel [[8, 10], 'float32']" in said
+    assert "- params.student.head.kernel: [[24, 10], 'float32']" in said
+    assert "+ params.student.head.kernel: [[8, 10], 'float32']" in said
     assert not (pathlib.Path(other) / "teacher").exists()

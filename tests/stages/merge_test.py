@@ -17,6 +17,7 @@ from jaxdistill.merging import weight_matching
 from jaxdistill.merging.fisher import diagonal_fisher
 from jaxdistill.pipeline import plan
 from jaxdistill.pipeline import run as pipeline
+from jaxdistill.runtime import files
 from jaxdistill.stages import merge as merging
 from jaxdistill.train import mesh
 from runs import launched
@@ -66,7 +67,7 @@ def pipeline_run(tmp_path_factory):
 def test_a_pipeline_merges_and_measures(pipeline_run):
     rows = {row["network"]: row["accuracy"] for row in runs.results(pipeline_run)}
     assert list(rows) == ["teacher", "merged", "soup"]
-    told = {name: weights.read_json(pipeline_run / name / "done.json", {}) for name in ("merge", "soup")}
+    told = {name: files.read_json(pipeline_run / name / "done.json", dict) for name in ("merge", "soup")}
     distance = told["merge"]["distance"]["two"]
     assert 0 < distance["after"] < distance["before"]
     soup = told["soup"]

@@ -10,6 +10,7 @@ import runs
 from jaxdistill.build import resolve, weights
 from jaxdistill.config import load
 from jaxdistill.data import loader
+from jaxdistill.runtime import files
 from runs import launched
 
 REDUCED = str(pathlib.Path(__file__).parents[1] / "configs" / "reduced.py")
@@ -50,7 +51,7 @@ def test_they_are_those_of_scikit_learn(run):
     np.testing.assert_allclose(arrays["variables.reduced.components.mean"], expected.mean_, rtol=1e-4, atol=1e-5)
     axes = arrays["variables.reduced.components.axes"]
     np.testing.assert_allclose(np.abs(np.sum(axes * expected.components_.T, 0)), 1.0, rtol=1e-4)
-    kept = weights.read_json(run / "components" / "done.json", {})["variance_kept"]["reduced"]
+    kept = files.read_json(run / "components" / "done.json", dict)["variance_kept"]["reduced"]
     np.testing.assert_allclose(kept, expected.explained_variance_ratio_.sum(), rtol=1e-4)
 
 

@@ -1,0 +1,43 @@
+"""A workdir belongs to one config, and every launch adds its record."""
+
+import json
+
+import pytest
+
+from jaxdistill.errors import UserError
+from jaxdistill.runtime.workdir import RUN_FILES, claim_workdir
+
+
+def no_differences(existing, config):
+    return []
+
+
+def test_every_launch_adds_a_record_and_the_last_config_is_kept(tmp_path):
+    for seed in (0, 1):
+        claim_workdir(tmp_path / "run", {"seed": seed}, no_differences)
+    assert json.loads((tmp_path / "run" / "config.json").read_text()) == {"seed": 1}
+    launches = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert len(launches) == 2
+    assert {"time", "command", "commit", "devices", "packages"} <= launches[0].keys()
+
+
+def test_a_run_of_another_config_is_refused_with_the_differences(tmp_path):
+    claim_workdir(tmp_path, {"seed": 0}, no_differences)
+    with pytest.raises(UserError, match=r"another config(.|\n)*seed: 0 -> 1"):
+        claim_workdir(tmp_path, {"seed": 1}, lambda old, new: [f"seed: {old['seed']} -> {new['seed']}"])
+    assert json.loads((tmp_path / "config.json").read_text()) == {"seed": 0}
+
+
+@pytest.mark.parametrize("name", [*RUN_FILES[1:], "teacher/done.json"])
+def test_a_folder_with_files_of_a_run_and_no_config_is_refused(tmp_path, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(UserError, match="so that nothing is overwritten"):
+        claim_workdir(tmp_path, {}, no_differences)
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_a_workdir_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        claim_workdir(tmp_path / "file", {}, no_differences)
