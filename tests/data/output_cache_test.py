@@ -120,7 +120,7 @@ def test_a_killed_writer_leaves_a_cache_that_resumes_to_the_same_bytes(tmp_path,
     code = f"""
 import pathlib, sys
 sys.path[:0] = {[str(pathlib.Path(__file__).parent), *sys.path]!r}
-import cache_test as t
+import output_cache_test as t
 made = t.Cache(pathlib.Path({str(folder)!r}), t.header())
 made.begin()
 while True:

@@ -6,7 +6,7 @@ import pytest
 
 CODE = """
 import os, resource, sys
-from jaxdistill import memory
+from jaxdistill.runtime import allocator as memory
 assert memory.keep_freed() == (sys.argv[1] == "keep")
 import numpy as np
 for turn in range(4):
