@@ -26,7 +26,7 @@ NET = toys.Net(norm=True)
 def said(cast, data, train=False):
     """Runs fresh networks; returns their outputs and their variables by name."""
     state, frozen = toys.start(networks.in_order(cast), {}, optax.sgd(0.1), data)
-    known = core.merge(state.params, state.variables, frozen)
+    known = core.merge_variables(state.params, state.variables, frozen)
     keys = core.fold_in(jax.random.key(0), cast) if train else None
     outputs, _ = networks.run(networks.in_order(cast), known, data, keys)
     return outputs, known

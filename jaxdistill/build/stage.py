@@ -122,7 +122,7 @@ class Stage:
     def fresh(self) -> dict[str, Any]:
         """Shapes of each network's own variables, by name."""
         state, frozen = self.shapes
-        known = core.merge(state.params, state.variables, frozen)
+        known = core.merge_variables(state.params, state.variables, frozen)
         return {name: known[name] for name in self.networks if name in known}
 
     @functools.cached_property
@@ -284,14 +284,11 @@ class Stage:
 
     def ranks(self, name: str) -> int:
         """The axes of a network's predictions: 1 for one of each example, 2 for one of each token."""
-        return len(core.predictions(self.outputs[name].logits))
+        return len(core.prediction_shape(self.outputs[name].logits))
 
     def classes_of(self, name: str) -> int:
-        """How many classes, or tokens of a vocabulary, a network distinguishes."""
-        said = self.outputs[name].logits
-        if isinstance(said, core.Unembedding):
-            return said.kernel.shape[-1]
-        return said.shape[-1] if hasattr(said, "shape") else self.networks[name].classes
+        """Returns the number of classes, or of tokens of a vocabulary, that a network outputs."""
+        return core.num_classes(self.outputs[name].logits)
 
     @property
     def saliency(self) -> bool:

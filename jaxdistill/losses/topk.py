@@ -27,9 +27,9 @@ def at(logits: jax.Array, ids: jax.Array) -> TopK:
     total = jax.nn.logsumexp(logits, -1)
     values = jnp.take_along_axis(logits, ids, -1) - total[..., None]
     if ids.shape[-1] == logits.shape[-1]:
-        return TopK(values, ids, jnp.full_like(total, -jnp.inf))
+        return TopK(values, ids, jnp.full_like(total, -jnp.inf), logits.shape[-1])
     others = jnp.put_along_axis(jnp.ones(logits.shape, bool), ids, False, -1, inplace=False)
-    return TopK(values, ids, jax.nn.logsumexp(logits, -1, where=others) - total)
+    return TopK(values, ids, jax.nn.logsumexp(logits, -1, where=others) - total, logits.shape[-1])
 
 
 def kl(teacher: TopK, student: jax.Array) -> jax.Array:

@@ -48,7 +48,7 @@ def with_statistics(
         networks: `{"params": ..., "batch_stats": ...}`, K of them.
         weights: of the average of the statistics; () is uniform.
     """
-    parts = [core.split(network) for network in networks]
+    parts = [core.split_params(network) for network in networks]
     rest = average([statistics for _, statistics in parts], weights)
     return {"params": rule([params for params, _ in parts])} | dict(rest)
 

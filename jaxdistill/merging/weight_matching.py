@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdistill.core import Variables, path_name, split
+from jaxdistill.core import Variables, path_name, split_params
 from jaxdistill.merging import rules
 from jaxdistill.merging.permutations import Spec
 
@@ -95,7 +95,7 @@ def match_all(networks: Sequence[Variables], spec: Spec, key: jax.Array, rounds:
 
 def distance(left: Variables, right: Variables) -> float:
     """The L2 distance between the params of two networks."""
-    return float(rules.distance(split(left)[0], split(right)[0]))
+    return float(rules.distance(split_params(left)[0], split_params(right)[0]))
 
 
 class _Pair:

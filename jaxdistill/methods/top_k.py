@@ -26,7 +26,7 @@ from jaxdistill.modules.next_token import NextToken
 
 def top_k(student: jax.Array, teacher: jax.Array | core.TopK, k: int) -> jax.Array:
     """Returns `[*n]` nats for logits `[*n, vocabulary]`; `k` is of dense teachers."""
-    return topk.kl(teacher if isinstance(teacher, core.TopK) else topk.of(teacher, k), student)
+    return topk.kl(topk.of(teacher, k) if core.lists_all_classes(teacher) else teacher, student)
 
 
 class TopK(NextToken):

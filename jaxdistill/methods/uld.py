@@ -22,9 +22,9 @@ tokens up to common byte boundaries, and compares tokens of one spelling by a JS
 import jax
 import jax.numpy as jnp
 
+from jaxdistill import core
 from jaxdistill.core import Batch, precise
 from jaxdistill.errors import UserError
-from jaxdistill.losses import chunked
 from jaxdistill.modules.next_token import TemperedNextToken, counted
 
 
@@ -76,11 +76,11 @@ class ULD(TemperedNextToken):
     def __call__(self, student, teacher, batch):
         if _other_tokens(batch):
             place, _ = partners(counted(batch), counted(batch, "teacher_"))
-            theirs = chunked.rows(teacher.logits)
+            theirs = core.rows(teacher.logits)
             if theirs.shape[1] != counted(batch, "teacher_").shape[1]:
                 raise UserError("the teacher's masks in the batch are not as long as what it says")
             moved = jnp.take_along_axis(theirs, place[:, :, None], 1)
-            teacher = teacher.replace(logits=chunked.with_rows(teacher.logits, moved))
+            teacher = teacher.replace(logits=core.with_rows(teacher.logits, moved))
 
         def loss(own, other):
             return uld(precise(own) / self.temperature, precise(other) / self.temperature)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdistill import core
 from jaxdistill.core import Batch, Output
 from jaxdistill.losses import chunked, divergence
 from jaxdistill.metrics.classification import ratio, total
@@ -30,7 +31,7 @@ def over_tokens(loss: Callable[..., jax.Array], output: Output, batch: Batch, re
     """
     label, valid = next_token(batch)
     said = None if reference is None else reference.logits
-    vocabulary = jax.eval_shape(chunked.dense, output.logits).shape[-1]
+    vocabulary = core.num_classes(output.logits)
     values = chunked.compare(loss, output.logits, said, label, chunk=max(1, CHUNK // vocabulary))
     return total(values, valid > 0)
 

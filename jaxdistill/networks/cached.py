@@ -40,12 +40,12 @@ class Cached(Source):
         taps = {name.removeprefix("tap/"): x for name, x in precise.items() if name.startswith("tap/")}
         if "logits" in precise:
             return Output(precise["logits"], taps), {}
-        said = TopK(precise["values"], own["ids"].astype(jnp.int32), precise["log_rest"])
-        return Output(said if self.rest == "bucket" else spread(said, self.classes), taps), {}
+        said = TopK(precise["values"], own["ids"].astype(jnp.int32), precise["log_rest"], self.classes)
+        return Output(said if self.rest == "bucket" else spread(said), taps), {}
 
 
-def spread(said: TopK, classes: int) -> jax.Array:
+def spread(said: TopK) -> jax.Array:
     """Returns log-probabilities `[*n, classes]` of which those that are not listed share the rest evenly."""
-    others = max(classes - said.ids.shape[-1], 1)
-    each = jnp.broadcast_to(said.log_rest[..., None], (*said.log_rest.shape, classes)) - jnp.log(float(others))
+    others = max(said.num_classes - said.ids.shape[-1], 1)
+    each = jnp.broadcast_to(said.log_rest[..., None], (*said.log_rest.shape, said.num_classes)) - jnp.log(float(others))
     return jnp.put_along_axis(each, said.ids, said.values, -1, inplace=False)

@@ -38,7 +38,7 @@ class Exit(Source):
         return self.head.init(key, outputs[self.of].tap(self.tap), train=False)
 
     def place(self, variables):
-        params, rest = core.split(variables)
+        params, rest = core.split_params(variables)
         return ({}, {}, variables) if self.frozen else (params, rest, {})
 
     def __call__(self, variables, batch, outputs, key):

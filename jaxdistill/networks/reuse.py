@@ -45,7 +45,7 @@ class Reuse(Source):
         return module.init(key, x, train=False)
 
     def place(self, variables):
-        params, rest = core.split(variables)
+        params, rest = core.split_params(variables)
         return params, rest, {}
 
     def _projector(self, outputs):

@@ -12,11 +12,9 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
-from jaxdistill import core
 from jaxdistill.config import toposort
-from jaxdistill.core import Batch, Output, Unembedding, Variables
+from jaxdistill.core import Batch, Output, Variables
 
 Outputs = Mapping[str, Output]
 
@@ -87,10 +85,7 @@ def apply(module: nn.Module, variables: Variables, x: jax.Array, key: jax.Array 
         mutable = [name for name in variables if name != "params"]
         output, changed = module.apply(variables, x, train=True, rngs={"dropout": key}, mutable=mutable, **more)
 
-    def precise(x):
-        return x if isinstance(x, Unembedding) or not jnp.issubdtype(x.dtype, jnp.floating) else core.precise(x)
-
-    return jax.tree.map(precise, output, is_leaf=lambda x: isinstance(x, Unembedding)), changed
+    return output.in_float32(), changed
 
 
 def in_order(networks: Mapping[str, Source]) -> dict[str, Source]:

@@ -49,7 +49,7 @@ class Trained(Source):
         return self.module.init(key, self.look(batch), train=False, **self.beside(batch))
 
     def place(self, variables):
-        params, rest = core.split(variables)
+        params, rest = core.split_params(variables)
         return params, rest, {}
 
     def __call__(self, variables, batch, outputs, key):

@@ -54,7 +54,7 @@ def describe(stage: Stage) -> list[str]:
         kind = type(source).__name__.lower() + (f" from {start}" if start else "")
         lines += [f"    {name}: {kind}, {parameters:,} parameters, {computed:,} FLOPs per example"]
         taps = ", ".join(f"{tap} {tuple(x.shape[1:])}" for tap, x in said[name].taps.items())
-        lines += [f"      logits {_logits(said[name].logits)}; taps {taps or 'none'}"]
+        lines += [f"      logits {core.describe_logits(said[name].logits)}; taps {taps or 'none'}"]
     if settings["kind"] == "merge":
         return lines + _merge(settings["merge"])
     return lines + (_training(stage) if trains else _cache(stage) if settings["kind"] in cache.KINDS else [])
@@ -72,14 +72,6 @@ def _cache(stage: Stage) -> list[str]:
     arrays = ", ".join(f"{name} {list(shape)} {dtype}" for name, (shape, dtype) in header.arrays.items())
     size = header.record.itemsize
     return [f"  cache: {splits} = {header.records:,} records of {size:,} B ({arrays}): {_size(header.bytes)}"]
-
-
-def _logits(said) -> str:
-    if hasattr(said, "shape"):
-        return str(tuple(said.shape[1:]))
-    if isinstance(said, core.Unembedding):
-        return f"{(*said.hidden.shape[1:-1], said.kernel.shape[-1])}, computed where they are compared"
-    return f"of the likeliest {said.values.shape[-1]} classes {tuple(said.values.shape[1:])}, and of the rest"
 
 
 def _training(stage: Stage) -> list[str]:

@@ -184,7 +184,7 @@ def _is_done(stage: Stage, workdir: pathlib.Path) -> bool:
 def _placed(stage: Stage) -> dict[str, Any]:
     """The shardings of each network's own variables, by name."""
     state, frozen = stage.placed
-    return core.merge(state.params, state.variables, frozen)
+    return core.merge_variables(state.params, state.variables, frozen)
 
 
 def starts(stage: Stage, workdir: pathlib.Path, names: Collection[str] | None = None) -> dict[str, Any]:

@@ -21,10 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from jaxdistill import networks
+from jaxdistill import core, networks
 from jaxdistill.build import weights
 from jaxdistill.build.stage import Stage
-from jaxdistill.core import Output, TopK, predictions
+from jaxdistill.core import Output
 from jaxdistill.data import augment, loader
 from jaxdistill.data.output_cache import DTYPES, Cache, Header
 from jaxdistill.errors import UserError, check_kind, check_names, unknown
@@ -83,13 +83,13 @@ def _arrays(stage: Stage) -> tuple[dict[str, tuple[tuple[int, ...], str]], int]:
         raise unknown(f"thing to cache in stage {stage.name!r}, cache.what", spec["what"], ("logits", "topk"))
     check_names(f"dtype for stage {stage.name!r}, cache.dtype", [spec["dtype"]], DTYPES)
     said = _said(stage)
-    if isinstance(said.logits, TopK):
+    if not core.lists_all_classes(said.logits):
         raise UserError(
             f"stage {stage.name!r}: network {spec['network']!r} says {type(said.logits).__name__}, and a cache is made"
             " of logits"
         )
-    classes = jax.eval_shape(chunked.dense, said.logits).shape[-1]
-    if len(predictions(said.logits)) > 1 and spec["what"] == "logits":
+    classes = core.num_classes(said.logits)
+    if len(core.prediction_shape(said.logits)) > 1 and spec["what"] == "logits":
         raise UserError(
             f"stage {stage.name!r}: network {spec['network']!r} says {classes} logits of each token, too many for a"
             " disk; set cache.what='topk', and teach by the method top_k with rest='bucket'"
@@ -114,7 +114,7 @@ def stored(said: Output, spec: Mapping[str, Any]) -> dict[str, jax.Array]:
     kept = {f"tap/{name}": said.tap(name) for name in spec["taps"]}
     if spec["what"] == "logits":
         return {"logits": said.logits} | kept
-    chunk = max(1, CHUNK // jax.eval_shape(chunked.dense, said.logits).shape[-1])
+    chunk = max(1, CHUNK // core.num_classes(said.logits))
     top = chunked.compare(lambda logits, _: topk.of(logits, spec["k"]), said.logits, None, chunk=chunk)
     return {"values": top.values, "ids": top.ids, "log_rest": top.log_rest} | kept
 

@@ -27,7 +27,7 @@ from jax.experimental import multihost_utils
 from jaxdistill import metrics, networks
 from jaxdistill.build import weights
 from jaxdistill.build.stage import Stage
-from jaxdistill.core import State, Variables, split
+from jaxdistill.core import State, Variables, split_params
 from jaxdistill.data import loader
 from jaxdistill.errors import UserError, check_names, check_share, unknown
 from jaxdistill.merging import permutations, rules, weight_matching
@@ -222,7 +222,7 @@ def run(stage: Stage, known: Mapping[str, Variables], folder: pathlib.Path) -> d
     merged, facts = _merged(stage, chosen)
 
     def saved(merged):
-        params, rest = split(merged)
+        params, rest = split_params(merged)
         key = jax.random.key(stage.settings["seed"])
         return State(jnp.int32(1), key, {spec["into"]: params}, {spec["into"]: rest}, ())
 
@@ -301,7 +301,7 @@ def _accuracy(stage: Stage) -> Callable[[Variables], float]:
 def _fisher_of(stage: Stage, variables: Variables) -> Any:
     """The diagonal Fisher information of a network on `merge.examples` of the training split."""
     source, size = _first(stage), stage.settings["batch"]
-    params, rest = split(variables)
+    params, rest = split_params(variables)
     ways = stage.mesh.shape["data"] * stage.mesh.shape["fsdp"]
     rows = ways * max(n for n in range(1, 9) if size // ways % n == 0)
 

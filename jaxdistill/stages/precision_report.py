@@ -8,7 +8,7 @@ import jax
 
 from jaxdistill import metrics
 from jaxdistill.build.stage import Stage
-from jaxdistill.core import TopK, predictions
+from jaxdistill.core import lists_all_classes, prediction_shape
 from jaxdistill.train.evaluate import Evaluator
 
 EXAMPLES = 2_048
@@ -34,7 +34,7 @@ def report(stage: Stage, starts: Mapping[str, Any], say: Callable[[str], None]) 
             (role for role in (stage.settings["evaluate"]["split"], "test") if role in stage.dataset.splits), ""
         )
         said = stage.outputs[name].logits
-        if not role or isinstance(said, TopK):
+        if not role or not lists_all_classes(said):
             why = "the data have no split to measure it on" if not role else "it says its likeliest classes alone"
             say(f"stage {stage.name}: network {name!r} in {form}: its change is not measured; {why}")
             continue
@@ -46,7 +46,7 @@ def report(stage: Stage, starts: Mapping[str, Any], say: Callable[[str], None]) 
 
 def _measured(stage: Stage, name: str, variables: Any, role: str) -> dict[str, Any]:
     source = stage.networks[name]
-    unit = "tokens" if len(predictions(stage.outputs[name].logits)) > 1 else "examples"
+    unit = "tokens" if len(prediction_shape(stage.outputs[name].logits)) > 1 else "examples"
     wanted = {key: metrics.find(key, unit) for key in ("accuracy", "agreement", "kl")}
     measure = Evaluator(
         {"reduced": source, "exact": source.exact}, ["reduced", "exact"], wanted, "exact", stage.prepare, stage.mesh

@@ -92,7 +92,7 @@ class Evaluator:
 
         def measure(params, variables, frozen, batch):
             batch = prepare(batch)
-            outputs, _ = run(running, core.merge(params, variables, frozen), batch, None)
+            outputs, _ = run(running, core.merge_variables(params, variables, frozen), batch, None)
             own = {key: metric for key, metric in metrics.items() if not metric.needs_reference}
             fidelity = {key: metric for key, metric in metrics.items() if metric.needs_reference}
             alone = {n: {key: m.sums(outputs[n], batch, None) for key, m in own.items()} for n in self.names}
@@ -102,7 +102,7 @@ class Evaluator:
             }
             sums, said = (alone, between), {}
             for name in self.names:
-                if len(core.predictions(outputs[name].logits)) > 1:
+                if len(core.prediction_shape(outputs[name].logits)) > 1:
                     continue
                 best = jnp.max(jax.nn.log_softmax(outputs[name].logits), -1)
                 said[name] = (jnp.argmax(outputs[name].logits, -1).astype(jnp.int32), jnp.exp(best))

@@ -93,7 +93,7 @@ def _met(networks, terms, tx, batch, key, starts, init: Callable, say: Callable)
     for name, term in terms.items():
         streams = {"params": keys[name], "method": jax.random.fold_in(keys[name], 1)}
         own = _started(name, term, streams, outputs[term.student], outputs.get(term.teacher), zeros)
-        own_params, rest = core.split(own)
+        own_params, rest = core.split_params(own)
         place(name, (own_params, rest, {}))
     return State(jnp.int32(0), keys["run"], params, variables, tx.init(params)), frozen, outputs
 

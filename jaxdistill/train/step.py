@@ -46,7 +46,7 @@ def make_step(
         grads, (metrics, variables) = gradients(state, frozen, augment(batch), keys)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        known = core.merge(params, variables, frozen)
+        known = core.merge_variables(params, variables, frozen)
         variables |= {
             name: network.follow(variables[name], known, state.step + 1)
             for name, network in networks.items()
@@ -66,7 +66,7 @@ def make_loss(networks: Mapping[str, Source], terms: Mapping[str, Term]) -> Call
     """
 
     def loss_fn(params, variables, frozen, batch, keys, now, totals):
-        known = core.merge(params, variables, frozen)
+        known = core.merge_variables(params, variables, frozen)
         outputs, changed = run(networks, known, batch, keys)
         metrics, loss = {}, jnp.float32(0)
         for name, term in terms.items():
@@ -79,7 +79,7 @@ def make_loss(networks: Mapping[str, Source], terms: Mapping[str, Term]) -> Call
                 mutable=[*variables.get(name, {})],
             )
             valid = term.method.valid(batch)
-            metrics[name] = core.mean(values, valid, share=_count(valid) / jnp.maximum(totals[name], 1.0))
+            metrics[name] = core.mean(values, valid, fraction=_count(valid) / jnp.maximum(totals[name], 1.0))
             loss += term.weight(now) * metrics[name]
         variables = {name: dict(own) | dict(changed.get(name, {})) for name, own in variables.items()}
         return loss, (metrics | {"loss": loss}, variables)

@@ -72,13 +72,14 @@ def sparse(loss):
 
 def said(x, temperature, generation_temperature, missing, log_values):
     """A teacher whose likeliest tokens are all there is ("zero"), or whose rest is tempered as if it were one token."""
+    classes = x["student_logits"].shape[-1]
     values, ids, power = x["target_values"], x["target_ids"], generation_temperature / temperature
     if missing == "zero" or not log_values:
         values = jax.nn.log_softmax(power * values)
-        return TopK(values, ids, jnp.full(values.shape[:-1], -jnp.inf, values.dtype))
+        return TopK(values, ids, jnp.full(values.shape[:-1], -jnp.inf, values.dtype), classes)
     rest = jnp.log(jnp.clip(1 - jnp.sum(jnp.exp(values), -1), 1e-30, 1))
     every = jax.nn.log_softmax(power * jnp.concatenate([values, rest[..., None]], -1))
-    return TopK(every[..., :-1], ids, every[..., -1])
+    return TopK(every[..., :-1], ids, every[..., -1], classes)
 
 
 def biased(temperature, generation_temperature, missing, **_):

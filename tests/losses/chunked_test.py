@@ -178,7 +178,7 @@ def test_gradients_of_a_bfloat16_kernel_add_up_in_float32():
 def test_bfloat16_products_add_up_in_float32():
     """301 is no bfloat16 number, 300 and 302 are."""
     hidden, kernel = jnp.ones((1, 301), jnp.bfloat16), jnp.ones((301, 1), jnp.bfloat16)
-    logits = chunked.dense(Unembedding(hidden, kernel, jnp.full(1, 0.5, jnp.bfloat16)))
+    logits = core.dense(Unembedding(hidden, kernel, jnp.full(1, 0.5, jnp.bfloat16)))
     assert logits.dtype == jnp.float32
     np.testing.assert_array_equal(logits, [[301.5]])
 

@@ -55,7 +55,7 @@ def initialised(name, wide=False):
 
 
 def apply(name, student, teacher, data, variables):
-    mutable = [*core.split(variables)[1]]
+    mutable = [*core.split_params(variables)[1]]
     return make(name).apply(variables, student, teacher, data, rngs={"method": jax.random.key(2)}, mutable=mutable)
 
 
@@ -70,10 +70,10 @@ def measured(name):
 
     def both(student, teacher, data):
         def by(student, params):
-            own = core.split(variables)[1] | ({"params": params} if params else {})
+            own = core.split_params(variables)[1] | ({"params": params} if params else {})
             return loss(name, student, teacher, data, own)
 
-        params = core.split(variables)[0]
+        params = core.split_params(variables)[0]
         return jax.value_and_grad(by, argnums=(0, 1))(student, params)
 
     return jax.jit(both)

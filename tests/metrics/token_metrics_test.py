@@ -28,7 +28,7 @@ def said(seed, dtype=jnp.float32, dense=False):
     keys = jax.random.split(jax.random.key(seed), 2)
     hidden = jax.random.normal(keys[0], (ROWS, LENGTH, WIDTH), dtype)
     logits = core.Unembedding(hidden, 2 * jax.random.normal(keys[1], (WIDTH, VOCABULARY), dtype))
-    return core.Output(logits.dense() if dense else logits)
+    return core.Output(core.dense(logits) if dense else logits)
 
 
 def value(name, output, data, reference):
@@ -38,7 +38,7 @@ def value(name, output, data, reference):
 
 
 def by_hand(name, output, data, reference):
-    own, other = (np.asarray(jax.nn.log_softmax(o.logits.dense()), np.float64) for o in (output, reference))
+    own, other = (np.asarray(jax.nn.log_softmax(core.dense(o.logits)), np.float64) for o in (output, reference))
     tokens, there = np.asarray(data["tokens"]), np.asarray(data["token_mask"] * data["mask"][:, None])
     places = [(row, at) for row in range(ROWS) for at in range(LENGTH - 1) if there[row, at + 1]]
     assert len(places) == 6  # 2 of the first text, 4 of the second, none of the third

@@ -42,7 +42,7 @@ def test_predictions_of_another_kind_have_the_mask_of_their_examples():
 
 
 def test_a_top_k_is_refused_by_methods_that_compare_all():
-    logits, said = jnp.zeros((3, 4, 5)), TopK(jnp.zeros((3, 4, 2)), jnp.zeros((3, 4, 2), int), jnp.zeros((3, 4)))
+    logits, said = jnp.zeros((3, 4, 5)), TopK(jnp.zeros((3, 4, 2)), jnp.zeros((3, 4, 2), int), jnp.zeros((3, 4)), 5)
     for pair in ((Output(logits), Output(said)), (Output(said), Output(logits))):
         with pytest.raises(UserError, match="take method 'top_k'"):
             ForwardKL().apply({}, *pair, BATCH)

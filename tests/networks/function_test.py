@@ -84,7 +84,7 @@ def test_an_nnx_module_teaches_in_evaluation_mode_and_stays_as_it_is():
         state, metrics = step(state, frozen, batch)
     assert np.isfinite(metrics["loss"])
     assert toys.same(before, frozen["teacher"]["params"])
-    known = core.merge(state.params, state.variables, frozen)
+    known = core.merge_variables(state.params, state.variables, frozen)
     keys = core.fold_in(jax.random.key(0), networks)
     said = run(networks, known, batch, keys)[0]["teacher"]
     np.testing.assert_allclose(said.logits, module(batch["image"])[0], rtol=1e-5, atol=1e-6)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import runs
+from jaxdistill import core
 from jaxdistill.config import load
 from jaxdistill.core import Unembedding
 from jaxdistill.data import texts
-from jaxdistill.losses import chunked
 from jaxdistill.pipeline import run as pipeline
 from jaxdistill.stages import lanes
 
@@ -49,7 +49,7 @@ def test_numbers_are_those_of_every_next_byte_of_the_split(run, stages):
     for name, network in stage.networks.items():
         said = jax.jit(network.module.apply)(known[name], tokens).logits
         assert isinstance(said, Unembedding)
-        logs[name] = np.asarray(jax.nn.log_softmax(chunked.dense(said)[:, :-1]), np.float64)
+        logs[name] = np.asarray(jax.nn.log_softmax(core.dense(said)[:, :-1]), np.float64)
     label = tokens[:, 1:]
     for row in runs.results(run):
         own, other = logs[row["network"]], logs["teacher"]
