@@ -8,7 +8,7 @@ import pytest
 
 from conftest import ROOT
 from jaxdistill.build import networks
-from jaxdistill.config import registry, schema
+from jaxdistill.config import defaults, registry
 from jaxdistill.metrics import METRICS, TOKEN_METRICS
 from jaxdistill.networks.ensemble import WEIGHINGS
 from jaxdistill.pipeline import run
@@ -51,9 +51,9 @@ def test_the_page_of_configs_names_every_word():
     words = {*networks.SOURCES, *run.KINDS, *METRICS, *TOKEN_METRICS, *merge.RULES, *WEIGHINGS, *networks.HEADS}
     words |= {*networks.OF_A_NETWORK, *partitioning.SETS}
     sections = ("data", "evaluate", "cache", "classifier", "merge", "checkpoint")
-    for key, value in schema.DEFAULTS.items():
+    for key, value in defaults.DEFAULTS.items():
         words |= {key} | (set(value) if key in sections else set())
     for key in ("partition", "subset", "noise", "splits"):
-        words |= set(schema.DEFAULTS["data"][key])
+        words |= set(defaults.DEFAULTS["data"][key])
     told = set(re.findall(r"\w+", page))
     assert words - told - {""} == set()

@@ -11,9 +11,9 @@ import jax
 from jaxdistill.build import networks
 from jaxdistill.build.stage import Stage
 from jaxdistill.config import load as configs
-from jaxdistill.config import registry, sweep
+from jaxdistill.config import registry, schema, sweep
+from jaxdistill.config.defaults import MEMBER, NETWORK
 from jaxdistill.config.durations import settings_in_steps
-from jaxdistill.config.schema import MEMBER, NETWORK
 from jaxdistill.data import augment, loader
 from jaxdistill.data.build import opened, standardisation, training
 from jaxdistill.data.dataset import Dataset
@@ -76,7 +76,7 @@ def stage(name: str, settings: Mapping[str, Any], *known: Any, started: Mapping[
     for lane in swept:
         configs.check_settings(name, lane)
     each = tuple(single(name, lane, *known) for lane in swept) or (single(name, settings, *known),) * lanes
-    whole = each[0].settings | {"sweep": settings["sweep"]}
+    whole = dataclasses.replace(each[0].settings, sweep=settings["sweep"])
     built = dataclasses.replace(each[0], settings=whole, lanes=each, paired=tuple(paired))
     if swept:
         validate.lanes(built)
@@ -117,6 +117,7 @@ def single(
     if settings["kind"] != "evaluate":
         train = training(settings["data"], dataset)
     settings = settings_in_steps(settings, len(train) / settings["batch"], settings["batch"])
+    settings = schema.parse(schema.StageSettings, settings, f"stages.{name}")
     sharding.check_batch(mesh, settings["batch"], settings["accumulate"], processes)
     compilation_cache.check(settings["compilation_cache"])
     look, augmented, prepare = _seen(settings["data"], dataset)

@@ -12,6 +12,7 @@ import optax
 from jax.sharding import Mesh
 
 from jaxdistill import core, metrics, networks
+from jaxdistill.config.schema import StageSettings
 from jaxdistill.core import Schedule, Term
 from jaxdistill.data import build, loader
 from jaxdistill.data.dataset import Dataset, Split
@@ -37,7 +38,7 @@ class Stage:
     """
 
     name: str
-    settings: Mapping[str, Any]
+    settings: StageSettings
     dataset: Dataset
     train: Split
     look: networks.Look | None

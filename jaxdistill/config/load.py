@@ -18,8 +18,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from jaxdistill.config.defaults import DEFAULTS, FREE, LEAST, MEMBER, NETWORK
 from jaxdistill.config.durations import CAST, bare, other_units
-from jaxdistill.config.schema import DEFAULTS, FREE, LEAST, MEMBER, NETWORK
 from jaxdistill.config.sweep import OF_ALL
 from jaxdistill.config.toposort import in_order
 from jaxdistill.errors import UserError, check_kind, check_least, unknown

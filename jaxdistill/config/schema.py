@@ -1,145 +1,296 @@
-"""Every key of a config, with its default and the least that it may be."""
+"""Settings of a stage as frozen dataclasses: each field has a default, a bound and one line of meaning."""
 
+import dataclasses
+import types
+import typing
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-DEFAULTS: dict[str, Any] = {
-    "kind": "train",
-    "seed": 0,
-    "steps": 0,
-    "batch": 128,
-    "accumulate": 1,
-    "networks": {},
-    "terms": {},
-    "optimizer": {"name": "sgd", "momentum": 0.9, "nesterov": True},
-    "rate": 0.1,
-    "data": {
-        "name": "",
-        "data_dir": "",
-        "path": "",
-        "splits": {"train": "", "validation": "", "test": ""},
-        "length": 0,
-        "size": 0,
-        "channels": 0,
-        "mean": (),
-        "std": (),
-        "noise": {"kind": "uniform", "count": 50_000, "seed": 0, "classes": 0},
-        "partition": {"of": 1, "part": 0, "by": "iid", "concentration": 0.5, "seed": 0},
-        "only": (),
-        "subset": {"share": 1.0, "count": 0, "seed": 0},
-        "labels": 0,
-        "hide": (),
-        "unlabelled": False,
-        "weight": 1.0,
-        "mix": {},
-        "augment": (),
-        "views": 1,
-        "cycle": 0,
-        "seed": -1,
-        "resident": "auto",
-        "threads": 4,
-        "ahead": 4,
-        "statistics": 0,
-    },
-    "evaluate": {
-        "every": 0,
-        "split": "validation",
-        "networks": (),
-        "reference": "",
-        "pairs": (),
-        "metrics": ("accuracy", "nll"),
-        "saliency": True,
-        "batch": 0,
-    },
-    "cache": {
-        "network": "teacher",
-        "what": "logits",
-        "k": 10,
-        "dtype": "float16",
-        "taps": (),
-        "views": 1,
-        "splits": (),
-        "shard": 4096,
-    },
-    "classifier": {"name": "forest", "settings": {}, "floor": 1e-6},
-    "merge": {
-        "networks": (),
-        "into": "merged",
-        "rule": "average",
-        "weights": (),
-        "base": "",
-        "align": False,
-        "density": 0.2,
-        "drop": 0.5,
-        "scale": 1.0,
-        "examples": 0,
-        "split": "validation",
-        "recalibrate": True,
-    },
-    "checkpoint": {"every": 0, "latest": 2, "keep": "last", "by": ""},
-    "log_every": 50,
-    "dispatch": 0,
-    "compilation_cache": "workdir",
-    "peak_flops": 0.0,
-    "mesh": {"data": -1, "fsdp": 1, "tensor": 1},
-    "sharding": (),
-    "sweep": {},
-    "stages": {},
+from jaxdistill.errors import UserError, unknown
+
+
+def option(
+    default: Any,
+    meaning: str,
+    *,
+    least: float | None = None,
+    below: float | None = None,
+    choices: tuple[str, ...] = (),
+    free: bool = False,
+) -> Any:
+    """Declares a field of a section.
+
+    Args:
+        default: a value, or the class of a section.
+        meaning: one line for `docs/config.md`.
+        least: the smallest value, inclusive.
+        below: the upper bound, exclusive.
+        choices: the values of a name.
+        free: whether a run may resume with another value, because results do not depend on it.
+    """
+    metadata = {"meaning": meaning, "least": least, "below": below, "choices": choices, "free": free}
+    if isinstance(default, type):
+        return dataclasses.field(default_factory=default, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+class Section(Mapping):
+    """A section of a config. TRANSITION: it is read as a mapping with the old keys until all readers use attributes."""
+
+    def __getitem__(self, key: str) -> Any:
+        new = RENAMED.get((type(self).__name__, key), key)
+        if new not in {f.name for f in dataclasses.fields(self)}:
+            raise KeyError(key)
+        return getattr(self, new)
+
+    def __iter__(self) -> Iterator[str]:
+        back = {new: old for (owner, old), new in RENAMED.items() if owner == type(self).__name__}
+        return iter([back.get(f.name, f.name) for f in dataclasses.fields(self)])
+
+    def __len__(self) -> int:
+        return len(dataclasses.fields(self))
+
+    def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
+        return dict(self) | dict(other)
+
+    __hash__ = object.__hash__
+
+
+RENAMED = {  # TRANSITION
+    ("StageSettings", "rate"): "learning_rate",
+    ("StageSettings", "dispatch"): "steps_per_call",
+    ("StageSettings", "classifier"): "sklearn",
+    ("DataConfig", "threads"): "num_threads",
+    ("DataConfig", "ahead"): "prefetch",
+    ("DataConfig", "labels"): "labels_per_class",
+    ("DataConfig", "only"): "classes",
+    ("DataConfig", "hide"): "hide_labels_of",
+    ("SubsetConfig", "share"): "fraction",
+    ("MemberConfig", "labels"): "labelled",
+    ("CacheConfig", "what"): "store",
+    ("CacheConfig", "shard"): "examples_per_shard",
+    ("CheckpointConfig", "by"): "metric",
+    ("CheckpointConfig", "latest"): "max_to_keep",
+    ("SklearnConfig", "floor"): "min_probability",
 }
-"""Every key of a stage with its default; `networks`, `terms`, `stages`, `optimizer`, `rate` and `sweep` are open."""
 
-MEMBER: dict[str, Any] = {
-    key: DEFAULTS["data"][key] for key in ("name", "data_dir", "path", "splits", "size", "channels", "noise", "weight")
-} | {"labels": False}
-"""Every key of a set that is mixed in, `data.mix.NAME`, with its default."""
 
-NETWORK: dict[str, Any] = {
-    "dtype": "float32",
-    "weights": "",
-    "sharding": (),
-    "offload": False,
-    "fold": True,
-    "quantize": "",
-}
-"""What an entry of a network that has a model says beside the model's own fields, with its default."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class SplitsConfig(Section):
+    train: str = option("", "split of TFDS, or part of a text, for training")
+    validation: str = option("", "the same for validation")
+    test: str = option("", "the same for testing")
 
-FREE = (
-    "mesh",
-    "sharding",
-    "dispatch",
-    "compilation_cache",
-    "peak_flops",
-    "log_every",
-    "checkpoint.latest",
-    "data.threads",
-    "data.ahead",
-    "networks.*.sharding",
-    "networks.*.offload",
-)
-"""Keys that say where and how fast something is computed, and not what: a run may go on with others."""
 
-LEAST = {
-    "seed": 0,
-    "batch": 1,
-    "accumulate": 1,
-    "log_every": 0,
-    "dispatch": 0,
-    "data.length": 0,
-    "peak_flops": 0,
-    "data.threads": 1,
-    "data.ahead": 1,
-    "data.size": 0,
-    "data.channels": 0,
-    "data.labels": 0,
-    "data.views": 1,
-    "data.cycle": 0,
-    "data.seed": -1,
-    "merge.examples": 0,
-    "cache.k": 1,
-    "cache.views": 1,
-    "cache.shard": 1,
-    "data.statistics": 0,
-    "evaluate.every": 0,
-    "evaluate.batch": 0,
-    "checkpoint.every": 0,
-    "checkpoint.latest": 1,
-}
+@dataclasses.dataclass(frozen=True, eq=False)
+class NoiseConfig(Section):
+    kind: str = option("uniform", "distribution of the pixels")
+    count: int = option(50_000, "number of images")
+    seed: int = option(0, "seed of the images")
+    classes: int = option(0, "number of classes of the teacher, for noise alone")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PartitionConfig(Section):
+    of: int = option(1, "number of parts")
+    part: int = option(0, "the part to train on")
+    by: str = option("iid", "rule of the partition")
+    concentration: float = option(0.5, "parameter of the Dirichlet partition")
+    seed: int = option(0, "seed of the partition")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SubsetConfig(Section):
+    fraction: float = option(1.0, "fraction of the examples")
+    count: int = option(0, "number of examples; 0 for all")
+    seed: int = option(0, "seed of the choice")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MemberConfig(Section):
+    """A dataset of `data.mix`."""
+
+    name: str = option("", "dataset")
+    data_dir: str = option("", "folder of TFDS datasets")
+    path: str = option("", "file of 'npz' or 'text'")
+    splits: SplitsConfig = option(SplitsConfig, "splits by role")
+    size: int = option(0, "side in pixels to resize to; 0 for none", least=0)
+    channels: int = option(0, "1 or 3 to convert to; 0 for none", least=0)
+    noise: NoiseConfig = option(NoiseConfig, "settings of 'noise'")
+    weight: float = option(1.0, "sampling weight", least=0)
+    labelled: bool = option(False, "whether its labels are visible")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class DataConfig(Section):
+    name: str = option("", "dataset: 'digits', 'npz', 'text', 'noise', 'arithmetic' or a name of TFDS")
+    data_dir: str = option("", "folder of TFDS datasets")
+    path: str = option("", "file of 'npz' or 'text'")
+    splits: SplitsConfig = option(SplitsConfig, "splits by role")
+    length: int = option(0, "tokens of a window of a text", least=0)
+    size: int = option(0, "side in pixels to resize to; 0 for none", least=0)
+    channels: int = option(0, "1 or 3 to convert to; 0 for none", least=0)
+    mean: tuple[float, ...] = option((), "mean by channel in [0, 1]; measured if empty")
+    std: tuple[float, ...] = option((), "standard deviation by channel in [0, 1]; measured if empty")
+    noise: NoiseConfig = option(NoiseConfig, "settings of 'noise'")
+    partition: PartitionConfig = option(PartitionConfig, "part of the training split")
+    classes: tuple[int, ...] = option((), "the classes to train on; all if empty")
+    subset: SubsetConfig = option(SubsetConfig, "random subset of the training split")
+    labels_per_class: int = option(0, "visible labels of each class; 0 for all", least=0)
+    hide_labels_of: tuple[int, ...] = option((), "classes without visible labels")
+    unlabelled: bool = option(False, "whether no label is visible")
+    weight: float = option(1.0, "sampling weight beside `mix`", least=0)
+    mix: dict[str, MemberConfig] = option(dict, "datasets mixed in, by name")
+    augment: tuple[str, ...] = option((), "augmentations inside the step, in order")
+    views: int = option(1, "augmented views of each example", least=1)
+    cycle: int = option(0, "number of different views of an example; 0 for unlimited", least=0)
+    seed: int = option(-1, "seed of order and augmentation; -1 for the run's", least=-1, below=2**32)
+    resident: str = option("auto", "whether the split is held on the device", choices=("auto", "yes", "no"))
+    num_threads: int = option(4, "threads that read examples", least=1, free=True)
+    prefetch: int = option(4, "batches read in advance", least=1, free=True)
+    statistics: int = option(0, "examples that mean and std are measured on; 0 for all", least=0)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EvaluateConfig(Section):
+    every: int = option(0, "steps between evaluations; 0 for the end alone", least=0)
+    split: str = option("validation", "split to evaluate on")
+    networks: tuple[str, ...] = option((), "networks to evaluate; all that fit if empty")
+    reference: str = option("", "network that fidelity is measured against; the teacher if empty")
+    pairs: tuple[str, ...] = option((), "further pairs 'network:reference' of a final evaluation")
+    metrics: tuple[str, ...] = option(("accuracy", "nll"), "metrics by name")
+    saliency: bool = option(True, "whether a final evaluation draws saliency maps")
+    batch: int = option(0, "batch of an evaluation; 0 for the batch of training", least=0)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CacheConfig(Section):
+    network: str = option("teacher", "network whose outputs are stored")
+    store: str = option("logits", "stored form of the logits")
+    k: int = option(10, "classes of a top-k", least=1)
+    dtype: str = option("float16", "stored dtype")
+    taps: tuple[str, ...] = option((), "taps to store besides")
+    views: int = option(1, "augmented views of each training example", least=1)
+    splits: tuple[str, ...] = option((), "splits to store; all if empty")
+    examples_per_shard: int = option(4096, "examples of a file", least=1)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SklearnConfig(Section):
+    name: str = option("forest", "classifier: a short name, or the path of a class")
+    settings: dict[str, Any] = option(dict, "arguments of the class")
+    min_probability: float = option(1e-6, "lower bound of a probability")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MergeConfig(Section):
+    networks: tuple[str, ...] = option((), "networks to merge")
+    into: str = option("merged", "name of the result")
+    rule: str = option("average", "rule of merging")
+    weights: tuple[Any, ...] = option((), "weights of the networks; equal if empty")
+    base: str = option("", "the network that task vectors start from")
+    align: bool = option(False, "whether permutations are matched first")
+    density: float = option(0.2, "fraction of a task vector that TIES keeps")
+    drop: float = option(0.5, "fraction of a task vector that DARE drops")
+    scale: float = option(1.0, "factor of the sum of task vectors")
+    examples: int = option(0, "examples of Fisher information; 0 for all", least=0)
+    split: str = option("validation", "split of a greedy soup")
+    recalibrate: bool = option(True, "whether batch statistics are measured anew")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CheckpointConfig(Section):
+    every: int = option(0, "steps between checkpoints; 0 for the end alone", least=0)
+    max_to_keep: int = option(2, "number of latest checkpoints to keep", least=1, free=True)
+    keep: str = option("last", "the checkpoint a stage selects", choices=("last", "best"))
+    metric: str = option("", "NETWORK/METRIC of the best checkpoint; the first evaluated if empty")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MeshConfig(Section):
+    data: int = option(-1, "devices of the axis data; -1 for the rest", free=True)
+    fsdp: int = option(1, "devices of the axis fsdp", free=True)
+    tensor: int = option(1, "devices of the axis tensor", free=True)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StageSettings(Section):
+    """Settings of a stage, every inherited key written out."""
+
+    kind: str = option("train", "kind of stage")
+    seed: int = option(0, "seed of initialisation, dropout and methods, and of the data", least=0, below=2**32)
+    steps: int = option(0, "optimizer steps", least=0)
+    batch: int = option(128, "examples of a step over all devices", least=1)
+    accumulate: int = option(1, "micro-batches of a step", least=1)
+    networks: dict[str, Any] = option(dict, "networks by name")
+    terms: dict[str, Any] = option(dict, "terms of the loss by name")
+    optimizer: dict[str, Any] = option(dict, "optimizer and its arguments")
+    learning_rate: Any = option(0.1, "learning rate: a number or a schedule")
+    data: DataConfig = option(DataConfig, "data")
+    evaluate: EvaluateConfig = option(EvaluateConfig, "evaluation")
+    cache: CacheConfig = option(CacheConfig, "stages of kind 'cache' and 'sklearn'")
+    sklearn: SklearnConfig = option(SklearnConfig, "stages of kind 'sklearn'")
+    merge: MergeConfig = option(MergeConfig, "stages of kind 'merge'")
+    checkpoint: CheckpointConfig = option(CheckpointConfig, "checkpoints")
+    log_every: int = option(50, "steps between lines of the log", least=0, free=True)
+    steps_per_call: int = option(0, "steps of one dispatch; 0 for automatic", least=0, free=True)
+    compilation_cache: str = option("workdir", "folder of compiled programs", free=True)
+    peak_flops: float = option(0.0, "peak FLOP/s of a device, for utilisation", least=0, free=True)
+    mesh: MeshConfig = option(MeshConfig, "devices by axis", free=True)
+    sharding: tuple[Any, ...] = option((), "sharding rules", free=True)
+    sweep: dict[str, Any] = option(dict, "lists of values, one for each lane")
+
+
+def parse(kind: Any, raw: Any, path: str) -> Any:
+    """Returns `raw` as a value of type `kind`.
+
+    Raises:
+        UserError: names `path`, the constraint and the value.
+    """
+    if dataclasses.is_dataclass(kind):
+        return parse_section(kind, raw, path)
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is dict:
+        check(isinstance(raw, Mapping), path, "a section", raw)
+        return {name: parse(arguments[1], value, f"{path}.{name}") for name, value in raw.items()}
+    if origin is tuple:
+        check(isinstance(raw, tuple | list), path, "a tuple", raw)
+        return tuple(parse(arguments[0], value, f"{path}[{i}]") for i, value in enumerate(raw))
+    if origin in (typing.Union, types.UnionType):
+        return None if raw is None else parse(next(a for a in arguments if a is not type(None)), raw, path)
+    if kind is Any:
+        return raw
+    if kind is float and type(raw) is int:
+        raw = float(raw)
+    check(type(raw) is kind, path, f"of type {kind.__name__}", raw)
+    return raw
+
+
+def parse_section(kind: type, raw: Mapping[str, Any], path: str) -> Any:
+    """Returns a section from its keys; an unknown key is answered with the nearest name."""
+    check(isinstance(raw, Mapping), path, "a section", raw)
+    fields, hints = {f.name: f for f in dataclasses.fields(kind)}, typing.get_type_hints(kind)
+    raw = {RENAMED.get((kind.__name__, key), key): value for key, value in raw.items()}  # TRANSITION
+    for key in raw:
+        if key not in fields:
+            raise unknown("config key", f"{path}.{key}".strip("."), [f"{path}.{name}".strip(".") for name in fields])
+    values = {name: parse(hints[name], value, f"{path}.{name}".strip(".")) for name, value in raw.items()}
+    for name, value in values.items():
+        _check_bounds(f"{path}.{name}".strip("."), value, fields[name].metadata)
+    return kind(**values)
+
+
+def _check_bounds(path: str, value: Any, bounds: Mapping[str, Any]) -> None:
+    least, below, choices = (bounds.get(key) for key in ("least", "below", "choices"))
+    if least is not None:
+        check(least <= value < float("inf"), path, f"at least {least} and finite", value)
+    if below is not None:
+        check(value < below, path, f"less than {below}", value)
+    if choices:
+        check(value in choices, path, f"one of {list(choices)}", value)
+
+
+def check(holds: bool, path: str, constraint: str, value: Any) -> None:
+    """Raises `UserError` unless `holds`."""
+    if not holds:
+        raise UserError(f"{path} must be {constraint}, got {value!r}")

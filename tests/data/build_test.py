@@ -9,7 +9,7 @@ import pytest
 import runs
 from jaxdistill import launch
 from jaxdistill.config import load as configs
-from jaxdistill.config.schema import DEFAULTS
+from jaxdistill.config.defaults import DEFAULTS
 from jaxdistill.core import UNLABELLED
 from jaxdistill.data import build, datasets
 from jaxdistill.data.mixture import Mixture

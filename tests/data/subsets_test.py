@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxdistill.config import load as configs
-from jaxdistill.config.schema import DEFAULTS
+from jaxdistill.config.defaults import DEFAULTS
 from jaxdistill.core import UNLABELLED
 from jaxdistill.data import datasets, subsets
 from jaxdistill.data.dataset import Arrays, Dataset

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from jaxdistill.config.schema import DEFAULTS
+from jaxdistill.config.defaults import DEFAULTS
 from jaxdistill.core import UNLABELLED
 from jaxdistill.data import build, datasets, loader, output_cache, texts
 from jaxdistill.errors import UserError
