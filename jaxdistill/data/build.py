@@ -128,7 +128,9 @@ def described(data: Mapping[str, Any]) -> list[str]:
 def _key(data: Mapping[str, Any]) -> str:
     shared = ("name", "data_dir", "path", "splits", "size", "channels", "resident", "statistics")
     key = {key: data[key] for key in shared} | {"length": data.get("length", 0)}
-    return json.dumps(key | ({"noise": dict(data["noise"])} if data["name"] == "noise" else {}), sort_keys=True, default=dict)
+    return json.dumps(
+        key | ({"noise": dict(data["noise"])} if data["name"] == "noise" else {}), sort_keys=True, default=dict
+    )
 
 
 @functools.lru_cache(maxsize=8)
