@@ -95,7 +95,9 @@ def drawn(rows: list[dict[str, Any]], what: str, axis: str) -> str:
     first = [row for row in rows if row["what"] == rows[0]["what"]]
     speed = first[-1]["GFLOP/s"]
     lines["arithmetic"] = ([row["at"] for row in first], [1e3 * row["GFLOP"] / speed for row in first])
-    return figures.curves(lines, f"milliseconds of a step by {what}", x=axis, y="ms a step", emphasis=rows[0]["what"])
+    return figures.draw_curves(
+        lines, f"milliseconds of a step by {what}", x=axis, y="ms a step", emphasis=rows[0]["what"]
+    )
 
 
 def main() -> None:

@@ -67,7 +67,6 @@ def _main(argv: list[str]) -> None:
 
     from jaxdistill.pipeline import plan
     from jaxdistill.pipeline import run as pipeline
-    from jaxdistill.report import tables
     from jaxdistill.report import write as report
 
     config = _lane(config, values, workdir)
@@ -80,8 +79,8 @@ def _main(argv: list[str]) -> None:
     pipeline.run(plain, workdir, profile=values["profile"].value)
     if jax.process_index() == 0:
         if (workdir / "results.json").exists():  # a config may train and leave the evaluating to another
-            report.write(workdir)
-            print(f"\n{tables.plain(report.lanes(workdir) or report.read_results(workdir))}\n")
+            report.write_report(workdir)
+            print(f"\n{report.read_summary(workdir).to_text()}\n")
         _tell(workdir)
 
 

@@ -40,7 +40,7 @@ ALLOWED = {
         "train",
     },
     "pipeline": {"build", "config", "core", "data", "metrics", "networks", "runtime", "stages", "train"},
-    "report": {"config", "metrics", "train"},
+    "report": {"config", "metrics", "runtime", "train"},
     "runtime": set(),
     "launch": {"build", "config", "pipeline", "report", "runtime"},
     "__init__": {"core", "networks", "train"},

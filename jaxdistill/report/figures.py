@@ -1,21 +1,26 @@
-"""Figures as strings of SVG, and images as PNG: the same for the report, the docs and a README.
+"""Figures as SVG text, and images as PNG, for the report, the docs and a README.
 
-Each function takes plain numbers and `label`, which is what a screen reader says and what makes the ids of
-the figure its own: no two figures of a page should share it. Ink is the SVG's `currentColor` and grounds are
-clear, so that a figure reads on a light and on a dark page. The same input gives the same bytes.
+A figure's `label` is its text for screen readers and the salt of its ids; labels must differ within a page. Ink is
+the SVG's `currentColor` and backgrounds are clear, so that a figure can be read on a light and on a dark page. Equal
+input gives equal bytes.
 """
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 PALETTE = ("#3b82f6", "#e8762b", "#27a567", "#a06ee1", "#e0526a", "#12a5b5", "#b08a2e", "#8b95a1")
 STYLES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-INK, FAINT = "#010203", "#040506"  # replaced by currentColor, whose value only the page knows
+INK, FAINT = "#010203", "#040506"  # replaced by currentColor, whose value the page sets
 RIGHT, WRONG = (
     (0.231, 0.510, 0.965),
     (0.910, 0.463, 0.169),
@@ -23,7 +28,7 @@ RIGHT, WRONG = (
 
 SETTINGS = {
     "svg.fonttype": "none",
-    "font.family": "DejaVu Sans",  # carried by matplotlib, hence the same layout everywhere
+    "font.family": "DejaVu Sans",  # part of matplotlib, so that the layout is the same everywhere
     "font.size": 9,
     "text.parse_math": False,  # a name may have a dollar sign in it
     "text.color": INK,
@@ -48,8 +53,8 @@ STYLE = (
 )
 
 
-def draw(paint, size: tuple[float, float], label: str) -> str:
-    """Returns what `paint(figure)` paints as an SVG of `size` inches."""
+def render_svg(paint: "Callable[[Figure], None]", size: tuple[float, float], label: str) -> str:
+    """Returns the figure that `paint` fills as an SVG of `size` inches."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -57,8 +62,8 @@ def draw(paint, size: tuple[float, float], label: str) -> str:
         figure = Figure(figsize=size, layout="constrained")
         paint(figure)
         text = io.StringIO()
-        nothing = dict.fromkeys(["Date", "Creator", "Format", "Type"])
-        figure.savefig(text, format="svg", metadata=nothing)
+        no_metadata = dict.fromkeys(["Date", "Creator", "Format", "Type"])
+        figure.savefig(text, format="svg", metadata=no_metadata)
     svg = text.getvalue()[text.getvalue().index("<svg") :]
     svg = re.sub(r' id="[\w.]+_\d+"', "", svg)  # figure_1, text_2: unused, and not unique on a page
     svg = re.sub(r' transform="rotate\(-0 [^"]*"', "", svg).replace("font-family: 'DejaVu Sans'; ", "")
@@ -69,32 +74,38 @@ def draw(paint, size: tuple[float, float], label: str) -> str:
     )
 
 
-def curves(
+def draw_curves(
     series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     label: str,
     x: str = "step",
     y: str = "",
     emphasis: str = "",
 ) -> str:
-    """Draws `{name: (x values, y values)}` as lines; the one named `emphasis` is thick and in ink.
+    """Draws lines.
 
-    The y axis is logarithmic where all values are positive and span a factor of more than 50. A single
-    line whose name is `y` needs no legend.
+    The y axis is logarithmic if all values are positive and span a factor of more than 50.
+
+    Args:
+        series: `{name: (x values, y values)}`; a single line whose name is `y` has no legend.
+        label: of the figure.
+        x: title of the x axis.
+        y: title of the y axis.
+        emphasis: the line that is thick and in ink.
     """
 
-    def paint(figure):
+    def paint(figure: "Figure") -> None:
         axes = figure.add_subplot()
         others = [name for name in series if name != emphasis]
         for name, (xs, ys) in series.items():
-            place = others.index(name) if name in others else 0
-            look = {
-                "color": PALETTE[place % len(PALETTE)],
-                "linestyle": STYLES[place % len(STYLES)],
+            number = others.index(name) if name in others else 0
+            style: dict[str, Any] = {
+                "color": PALETTE[number % len(PALETTE)],
+                "linestyle": STYLES[number % len(STYLES)],
                 "lw": 1.4,
             }
             if name == emphasis:
-                look = {"color": INK, "lw": 2.2, "zorder": 1.9}
-            axes.plot(xs, ys, label=shown(name), marker="o" if len(xs) < 3 else None, ms=4, **look)
+                style = {"color": INK, "lw": 2.2, "zorder": 1.9}
+            axes.plot(xs, ys, label=shorten(name), marker="o" if len(xs) < 3 else None, ms=4, **style)
         values = np.concatenate([np.asarray(ys, np.float64) for _, ys in series.values()])
         values = values[np.isfinite(values)]
         if values.size and values.min() > 0 and values.max() > 50 * values.min():
@@ -106,155 +117,171 @@ def curves(
         if set(series) != {y}:
             axes.legend(fontsize=8)
 
-    return draw(paint, (3.9, 2.8), label)
+    return render_svg(paint, (3.9, 2.8), label)
 
 
-def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str], title: str, label: str) -> str:
-    """Draws counts `[classes][classes]`, a row per true class; the colour is the share of the row.
+def draw_confusion(counts: Sequence[Sequence[int]], classes: Sequence[str], title: str, label: str) -> str:
+    """Draws counts `[classes][classes]`, a row per true class; the colour is the fraction of the row.
 
-    Blue is right and orange is wrong, from 0 to 1 in every figure, so that networks compare. The opacity is
-    the square root of the share, for one mistake in fifty to be seen. Up to 20 classes, counts are written.
+    Blue is right and orange is wrong, from 0 to 1 in every figure, so that networks compare. The opacity is the
+    square root of the fraction, so that one mistake in fifty can be seen. Up to 20 classes, counts are written.
     """
-    counts = np.asarray(counts)
-    share = counts / np.maximum(counts.sum(-1, keepdims=True), 1)
-    written = np.where(counts > 0, counts.astype(str), "")
+    numbers = np.asarray(counts)
+    fraction = numbers / np.maximum(numbers.sum(-1, keepdims=True), 1)
+    texts = np.where(numbers > 0, numbers.astype(str), "")
+    few = len(numbers) <= 20
 
-    def paint(figure):
-        axes = figure.add_subplot(title=shown(title), xlabel="predicted", ylabel="true")
-        colours = np.where(np.eye(len(counts), dtype=bool)[..., None], RIGHT, WRONG)
-        heat(axes, np.sqrt(share), colours, written if len(counts) <= 20 else None)
-        if len(counts) <= 20:
-            name_ticks(axes, classes, classes)
+    def paint(figure: "Figure") -> None:
+        axes = figure.add_subplot(title=shorten(title), xlabel="predicted", ylabel="true")
+        colours = np.where(np.eye(len(numbers), dtype=bool)[..., None], RIGHT, WRONG)
+        draw_heatmap(axes, np.sqrt(fraction), colours, texts if few else None)
+        if few:
+            label_ticks(axes, classes, classes)
 
-    side = 3.6 if len(counts) <= 12 else 5.2
-    return draw(paint, (side, side), label)
+    side = 3.6 if len(numbers) <= 12 else 5.2
+    return render_svg(paint, (side, side), label)
 
 
-def agreement(share: Sequence[Sequence[float]], names: Sequence[str], label: str) -> str:
-    """Draws a symmetric matrix of shares of equal predictions, coloured from its least value to 1."""
-    share = np.asarray(share, np.float64)
-    least = np.nanmin(share)
-    strength = np.where(np.eye(len(share), dtype=bool), 0.0, (share - least) / max(1 - least, 1e-9) * 0.8 + 0.1)
+def draw_agreement(fractions: Sequence[Sequence[float]], names: Sequence[str], label: str) -> str:
+    """Draws a symmetric matrix of fractions of equal predictions, coloured from its least value to 1."""
+    matrix = np.asarray(fractions, np.float64)
+    least = np.nanmin(matrix)
+    strength = np.where(np.eye(len(matrix), dtype=bool), 0.0, (matrix - least) / max(1 - least, 1e-9) * 0.8 + 0.1)
 
-    def paint(figure):
+    def paint(figure: "Figure") -> None:
+        texts = np.vectorize(lambda value: f"{value:.4f}")(matrix)
         axes = figure.add_subplot()
-        written = np.vectorize(lambda value: f"{value:.4f}")(share)
-        heat(axes, strength, np.broadcast_to(RIGHT, (*share.shape, 3)), written)
-        name_ticks(axes, names, names)
+        draw_heatmap(axes, strength, np.broadcast_to(RIGHT, (*matrix.shape, 3)), texts)
+        label_ticks(axes, names, names)
 
     side = 1.8 + 0.62 * len(names)
-    return draw(paint, (side, side * 0.85), label)
+    return render_svg(paint, (side, side * 0.85), label)
 
 
-def alignment(
+def draw_alignment(
     values: Sequence[Sequence[float | None]],
+    *,
     rows: Sequence[str],
     columns: Sequence[str],
     row_title: str,
     column_title: str,
     label: str,
 ) -> str:
-    """Draws how alike two networks' taps are, `[rows][columns]` from 0 (clear) to 1 (full), None left empty.
+    """Draws the similarity of two networks' taps.
 
-    Up to 12 taps, numbers are written.
+    Args:
+        values: `[rows][columns]`, from 0 (clear) to 1 (full); None is left empty. Up to 12 taps they are written.
+        rows: names of the rows.
+        columns: names of the columns.
+        row_title: title of the y axis.
+        column_title: title of the x axis.
+        label: of the figure.
     """
-    values = np.asarray(values, np.float64)
-    few = max(values.shape) <= 12
+    matrix = np.asarray(values, np.float64)
+    few = max(matrix.shape) <= 12
 
-    def paint(figure):
-        axes = figure.add_subplot(xlabel=shown(column_title), ylabel=shown(row_title))
-        written = np.vectorize(lambda value: f"{value:.2f}" if np.isfinite(value) else "", otypes=[object])(values)
-        strength = np.nan_to_num(values).clip(0, 1)
-        heat(axes, strength, np.broadcast_to(RIGHT, (*values.shape, 3)), written if few else None)
-        name_ticks(axes, columns, rows)
+    def paint(figure: "Figure") -> None:
+        axes = figure.add_subplot(xlabel=shorten(column_title), ylabel=shorten(row_title))
+        texts = np.vectorize(lambda value: f"{value:.2f}" if np.isfinite(value) else "", otypes=[object])(matrix)
+        strength = np.nan_to_num(matrix).clip(0, 1)
+        draw_heatmap(axes, strength, np.broadcast_to(RIGHT, (*matrix.shape, 3)), texts if few else None)
+        label_ticks(axes, columns, rows)
 
-    return draw(paint, tuple(1.5 + min(0.42 * size, 4.0) for size in values.shape[::-1]), label)
+    width, height = (1.5 + min(0.42 * size, 4.0) for size in matrix.shape[::-1])
+    return render_svg(paint, (width, height), label)
 
 
-def by_class(scores: Mapping[str, Sequence[float]], classes: Sequence[str], what: str, label: str) -> str:
+def draw_class_scores(scores: Mapping[str, Sequence[float]], classes: Sequence[str], title: str, label: str) -> str:
     """Draws a score from 0 to 1 of every class, `{network: [classes]}`, a line for each class."""
 
-    def paint(figure):
-        axes = figure.add_subplot(xlabel=what)
-        places = np.arange(len(classes))
+    def paint(figure: "Figure") -> None:
+        axes = figure.add_subplot(xlabel=title)
+        lines = np.arange(len(classes))
         # Side by side within the line: equal scores would hide each other.
         shifts = np.linspace(-0.22, 0.22, len(scores)) if len(scores) > 1 else [0.0]
         for number, ((network, values), shift) in enumerate(zip(scores.items(), shifts, strict=True)):
-            look = {"color": PALETTE[number % len(PALETTE)], "marker": MARKERS[number % len(MARKERS)]}
-            axes.plot(values, places + shift, ls="none", ms=5, label=shown(network), **look)
-        axes.set_yticks(places, [shown(name) for name in classes])
+            style = {"color": PALETTE[number % len(PALETTE)], "marker": MARKERS[number % len(MARKERS)]}
+            axes.plot(values, lines + shift, ls="none", ms=5, label=shorten(network), **style)
+        axes.set_yticks(lines, [shorten(name) for name in classes])
         axes.invert_yaxis()
         axes.set_xlim(right=1.01)
         figure.legend(fontsize=8, loc="outside lower center", ncols=min(len(scores), 4))
 
-    return draw(paint, (4.2, 1.2 + 0.24 * len(classes)), label)
+    return render_svg(paint, (4.2, 1.2 + 0.24 * len(classes)), label)
 
 
-def heat(axes, strength: np.ndarray, colours: np.ndarray, written: np.ndarray | None) -> None:
-    """Fills cells with `colours` `[r, c, 3]` at opacity `strength` `[r, c]` and writes in them.
+def draw_heatmap(axes: "Axes", strength: np.ndarray, colours: np.ndarray, texts: np.ndarray | None) -> None:
+    """Fills cells, and writes in them.
 
-    `written` is text, `[r, c]`, or None to write nothing.
+    Args:
+        axes: to draw into.
+        strength: opacity, `[r, c]`.
+        colours: `[r, c, 3]`.
+        texts: `[r, c]`, or None to write nothing.
     """
     axes.imshow(np.concatenate([colours, strength[..., None]], -1), interpolation="none", aspect="auto")
     axes.grid(False)
     axes.tick_params(length=0)
-    if written is None:
+    if texts is None:
         return
-    small = 8 if len(strength) <= 12 else 6.5
-    for row, column in np.argwhere(written != ""):
+    size = 8 if len(strength) <= 12 else 6.5
+    for row, column in np.argwhere(texts != ""):
         ink = "white" if strength[row, column] > 0.6 else INK
-        axes.text(column, row, written[row, column], ha="center", va="center", fontsize=small, color=ink)
+        axes.text(column, row, texts[row, column], ha="center", va="center", fontsize=size, color=ink)
 
 
-def name_ticks(axes, columns: Sequence[str], rows: Sequence[str]) -> None:
-    columns, rows = [shown(name) for name in columns], [shown(name) for name in rows]
-    upright = max(map(len, columns), default=0) > 3
-    axes.set_xticks(range(len(columns)), columns, rotation=40 if upright else 0, ha="right" if upright else "center")
+def label_ticks(axes: "Axes", columns: Sequence[str], rows: Sequence[str]) -> None:
+    """Writes the names of columns and rows, the former at an angle if they are long."""
+    columns, rows = [shorten(name) for name in columns], [shorten(name) for name in rows]
+    turned = max(map(len, columns), default=0) > 3
+    axes.set_xticks(range(len(columns)), columns, rotation=40 if turned else 0, ha="right" if turned else "center")
     axes.set_yticks(range(len(rows)), rows)
-    if upright:
+    if turned:
         for tick in axes.get_xticklabels():
             tick.set_rotation_mode("anchor")
 
 
-def shown(name: str) -> str:
+def shorten(name: str) -> str:
     """Shortens a name that would leave no room for the plot."""
     name = str(name)
     return name if len(name) <= 24 else name[:23] + "…"
 
 
-def reliability(bins: Mapping[str, Sequence], title: str, label: str) -> str:
+def draw_reliability(bins: Mapping[str, Sequence], title: str, label: str) -> str:
     """Draws accuracy over confidence per bin, the gap between them, and how many examples each bin has.
 
     Args:
-        bins: what the metric `reliability` gives: "edges" `[b + 1]`, and "count", "confidence" and "accuracy"
-            `[b]`, the last two with None for an empty bin.
+        bins: of the metric `reliability`: "edges" `[b + 1]`, and "count", "confidence" and "accuracy" `[b]`, the
+            last two with None for an empty bin.
+        title: of the plot.
+        label: of the figure.
     """
     edges, count = np.asarray(bins["edges"], np.float64), np.asarray(bins["count"])
     confidence, accuracy = (np.asarray(bins[name], np.float64) for name in ("confidence", "accuracy"))
     left, width = edges[:-1], np.diff(edges)
 
-    def paint(figure):
+    def paint(figure: "Figure") -> None:
         top, bottom = figure.subplots(2, sharex=True, height_ratios=(3, 1))
         full = count > 0
-        place = {"x": left[full], "width": width[full], "align": "edge"}
-        top.bar(height=accuracy[full], color=(*RIGHT, 0.55), label="accuracy", **place)
+        bars = {"x": left[full], "width": width[full], "align": "edge"}
+        top.bar(height=accuracy[full], color=(*RIGHT, 0.55), label="accuracy", **bars)
         gap = {"bottom": accuracy[full], "height": (confidence - accuracy)[full], "label": "gap"}
-        top.bar(color="none", edgecolor=PALETTE[1], hatch="/////", lw=0.8, **gap, **place)
+        top.bar(color="none", edgecolor=PALETTE[1], hatch="/////", lw=0.8, **gap, **bars)
         top.plot([0, 1], [0, 1], color=INK, ls="--", lw=1, label="calibrated")
-        top.set(title=shown(title), ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.01))
+        top.set(title=shorten(title), ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.01))
         figure.legend(fontsize=8, loc="outside lower center", ncols=3)
         bottom.bar(left, count, width, align="edge", color="#8b95a1")
         bottom.set(xlabel="confidence", ylabel="examples")
 
-    return draw(paint, (3.4, 3.9), label)
+    return render_svg(paint, (3.4, 3.9), label)
 
 
-def png(image: np.ndarray, side: int = 96) -> bytes:
+def encode_png(image: np.ndarray, side: int = 96) -> bytes:
     """Returns a uint8 image `[h, w, c]`, c 1 or 3, as a PNG, each pixel repeated until a side has `side`."""
     from PIL import Image
 
     image = image[..., 0] if image.shape[-1] == 1 else image
     times = max(1, round(side / max(image.shape[:2])))
-    held = io.BytesIO()
-    Image.fromarray(image.repeat(times, 0).repeat(times, 1)).save(held, format="PNG", optimize=True)
-    return held.getvalue()
+    buffer = io.BytesIO()
+    Image.fromarray(image.repeat(times, 0).repeat(times, 1)).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()

@@ -1,177 +1,225 @@
-"""The section of the report that compares lanes: what they differ in, where they end, their curves in one plot."""
+"""The section of the report that compares lanes: their settings, final and best values, and curves."""
 
+import dataclasses
 import re
-from collections.abc import Mapping, Sequence
-from html import escape
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jaxdistill.config import sweep
 from jaxdistill.report import figures
-from jaxdistill.report.html import grid, say, tabulated
-from jaxdistill.report.tables import Rows, columns, number, plus_minus
+from jaxdistill.report.html import Block, Details, Figures, Heading, Note
+from jaxdistill.report.quality import Lines, Points, Stages, gather_points
+from jaxdistill.report.tables import Rows, Table, format_mean, format_value, list_columns
 
-Lines = Sequence[Mapping[str, Any]]
-Settings = list[dict[str, Any]]
-"""What each lane differs in, by dotted name."""
+LaneSettings = list[dict[str, Any]]
+"""The swept settings of each lane, by dotted name."""
+
+SIZES = ("parameters", "flops")
 
 
-def lanes(rows: Rows, stages: Mapping[str, Lines], config: Mapping[str, Any] | None) -> str:
-    """Returns the section with its heading, "" where nothing was done in lanes.
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Rows of one network in lanes that differ in their seed alone.
+
+    Attributes:
+        network: its name.
+        settings: the swept settings that the lanes share, without the seed.
+        rows: one for each lane; a single row for a network that all lanes share.
+    """
+
+    network: str
+    settings: Mapping[str, Any]
+    rows: Rows
+
+    def format_means(self, names: Iterable[str]) -> dict[str, str]:
+        """Returns mean and standard deviation over the rows of each column."""
+        return {name: format_mean([row.get(name) for row in self.rows]) for name in names}
+
+    def format_settings(self, names: Iterable[str]) -> list[str]:
+        """Returns the settings of these names as cells; a setting of other groups alone is empty."""
+        return [_format_setting(self.settings.get(name, "")) for name in names]
+
+
+def group_lanes(rows: Rows, settings: LaneSettings) -> list[Group]:
+    """Groups rows by network, and by the swept settings other than the seed.
+
+    Args:
+        rows: each has "network" and "lane", the latter None if all lanes share the network.
+        settings: of every lane.
+    """
+    groups: dict[tuple, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        swept = {} if row["lane"] is None else settings[row["lane"]]
+        shared = tuple((name, value) for name, value in swept.items() if name != "seed")
+        groups.setdefault((row["network"], shared), []).append(row)
+    order = list(dict.fromkeys(row["network"] for row in rows))
+    found = [Group(network, dict(shared), members) for (network, shared), members in groups.items()]
+    return sorted(found, key=lambda group: order.index(group.network))
+
+
+def lanes(rows: Rows, stages: Stages, config: Mapping[str, Any] | None) -> list[Block]:
+    """Returns the blocks of the section, none for a run without lanes.
 
     Args:
         rows: of `lanes.json`, one for each network and lane.
         stages: the lines of `metrics.jsonl`.
         config: as resolved.
     """
-    swept = {stage: differences(config or {}, stage, lines) for stage, lines in stages.items() if count(lines)}
-    found = "".join(f"<h3>{escape(stage)}</h3>{of_stage(stage, stages[stage], own)}" for stage, own in swept.items())
-    evaluated = evaluation(rows, list(swept.values())) if rows else ""
-    return f"<h2>Lanes</h2>{evaluated}{found}" if found or evaluated else ""
+    swept = _swept_settings(stages, config)
+    blocks = _evaluation(rows, _merge_settings(swept.values(), _count_evaluated(rows))) if rows else []
+    for stage, settings in swept.items():
+        blocks += [Heading(stage), *_stage(stage, stages[stage], settings)]
+    return blocks
 
 
-def count(lines: Lines) -> int:
-    """How many lanes a stage has logged."""
+def summarize_lanes(rows: Rows, stages: Stages, config: Mapping[str, Any] | None) -> Rows:
+    """Returns rows for the terminal: one for each network and group of lanes, with means and spreads."""
+    settings = _merge_settings(_swept_settings(stages, config).values(), _count_evaluated(rows))
+    summary = []
+    for group in group_lanes(rows, settings):
+        shared = ", ".join(f"{_shorten(name)} {_format_setting(value)}" for name, value in group.settings.items())
+        first = group.rows[0]
+        sizes = {name: first[name] for name in SIZES if name in first}
+        means = group.format_means(name for name in first if name not in ("network", "lane", *sizes))
+        summary.append({"network": f"{group.network} ({shared})" if shared else group.network} | sizes | means)
+    return summary
+
+
+def _swept_settings(stages: Stages, config: Mapping[str, Any] | None) -> dict[str, LaneSettings]:
+    """Returns the settings of the lanes of each stage that has some."""
+    counts = {stage: _count_lanes(lines) for stage, lines in stages.items()}
+    return {stage: _lane_settings(config or {}, stage, count) for stage, count in counts.items() if count}
+
+
+def _count_lanes(lines: Lines) -> int:
+    """Counts the lanes that a stage has logged."""
     numbers = [int(key.partition("/")[0]) for line in lines for key in line if re.match(r"\d+/", key)]
-    # A network may be called by a number; of a lane there is the loss.
+    # A network may be called by a number; only a lane has a loss.
     return max(numbers, default=-1) + 1 if any("0/loss" in line for line in lines) else 0
 
 
-def differences(config: Mapping[str, Any], stage: str, lines: Lines) -> Settings:
-    own = (config.get("stages") or {}).get(stage, {}).get("sweep", config.get("sweep"))
-    told = sweep.differences(own or {})
-    return told if len(told) == count(lines) else [{} for _ in range(count(lines))]
+def _count_evaluated(rows: Rows) -> int:
+    return 1 + max((row["lane"] or 0 for row in rows), default=0)
 
 
-def shared(each: Sequence[Settings], lanes: int) -> Settings:
-    """What lanes differ in that are in step through several stages: what all of these say that say it."""
-    merged: Settings = [{} for _ in range(lanes)]
-    for told in each:
-        for own, more in zip(merged, told, strict=False) if len(told) == lanes else ():
-            for name, value in more.items():
-                own[name] = value if own.get(name, value) == value else f"{own[name]}, {value}"
+def _lane_settings(config: Mapping[str, Any], stage: str, count: int) -> LaneSettings:
+    section = (config.get("stages") or {}).get(stage, {}).get("sweep", config.get("sweep"))
+    settings = sweep.differences(section or {})
+    return settings if len(settings) == count else [{} for _ in range(count)]
+
+
+def _merge_settings(stages: Iterable[LaneSettings], count: int) -> LaneSettings:
+    """Merges the settings of lanes that pair up through several stages; values that differ are listed."""
+    merged: LaneSettings = [{} for _ in range(count)]
+    for settings in stages:
+        for lane, swept in zip(merged, settings, strict=False) if len(settings) == count else ():
+            for name, value in swept.items():
+                lane[name] = value if lane.get(name, value) == value else f"{lane[name]}, {value}"
     return merged
 
 
-def groups(settings: Settings) -> dict[tuple, list[int]]:
-    """The lanes that differ in their seed alone, by what else they are told."""
-    found: dict[tuple, list[int]] = {}
-    for lane, own in enumerate(settings):
-        found.setdefault(tuple((k, v) for k, v in own.items() if k != "seed"), []).append(lane)
-    return found
+def _list_names(settings: LaneSettings) -> list[str]:
+    return list(dict.fromkeys(name for swept in settings for name in swept))
 
 
-def short(name: str) -> str:
+def _shorten(name: str) -> str:
     return ".".join(name.split(".")[-2:])
 
 
-def written(value: Any) -> str:
+def _format_setting(value: Any) -> str:
     return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
-def label(lane: int, own: Mapping[str, Any]) -> str:
-    told = ", ".join(f"{name.rpartition('.')[2]} {written(value)}" for name, value in own.items())
-    return f"{lane}: {told}" if told else f"lane {lane}"
+def _label(lane: int, swept: Mapping[str, Any]) -> str:
+    settings = ", ".join(f"{name.rpartition('.')[2]} {_format_setting(value)}" for name, value in swept.items())
+    return f"{lane}: {settings}" if settings else f"lane {lane}"
 
 
-def count_of(rows: Rows) -> int:
-    return 1 + max(row["lane"] or 0 for row in rows)
-
-
-def terminal(rows: Rows, stages: Mapping[str, Lines], config: Mapping[str, Any] | None) -> Rows:
-    """Returns rows for the terminal: of each network one for the lanes that differ in their seed alone, `mean ± sd`."""
-    each = [differences(config or {}, stage, lines) for stage, lines in stages.items() if count(lines)]
-    settings, found = shared(each, count_of(rows)), []
-    for name in dict.fromkeys(row["network"] for row in rows):
-        own = {row["lane"]: row for row in rows if row["network"] == name}
-        for told, members in (groups(settings) if None not in own else {(): [None]}).items():
-            words = ", ".join(f"{short(key)} {written(value)}" for key, value in told)
-            row = own[members[0]]
-            sizes = {key: row[key] for key in ("parameters", "flops") if key in row}
-            numbers = [key for key in row if key not in ("network", "lane", *sizes)]
-            spread = {key: plus_minus([own[lane].get(key) for lane in members]) for key in numbers}
-            found.append({"network": f"{name} ({words})" if words else name} | sizes | spread)
-    return found
-
-
-def evaluation(rows: Rows, each: Sequence[Settings]) -> str:
-    """Returns the table of the final evaluation: mean and standard deviation over lanes that differ in seed alone."""
-    names = [name for name in columns(rows) if name not in ("network", "parameters", "flops", "lane")]
-    settings = shared(each, count_of(rows))
-    keys = list(dict.fromkeys(key for own in settings for key in own if key != "seed"))
-    body, every = [], []
-    for network in dict.fromkeys(row["network"] for row in rows):
-        own = {row["lane"]: row for row in rows if row["network"] == network}
-        for told, members in (groups(settings) if None not in own else {(): [None]}).items():
-            cells = [f"<td>{escape(written(dict(told).get(key, '')))}</td>" for key in keys]
-            values = [plus_minus([own[lane].get(name) for lane in members]) for name in names]
-            head = f'<th scope="row">{escape(network)}</th>'
-            body.append([head, *cells, f"<td>{len(members)}</td>", *(f"<td>{value}</td>" for value in values)])
-        every += [
-            [f'<th scope="row">{escape(network)}, {escape(label(lane, settings[lane]))}</th>']
-            + [f"<td>{number(name, row.get(name))}</td>" for name in names]
-            for lane, row in own.items()
-            if lane is not None
-        ]
-    told = (
-        "Mean and standard deviation (n - 1) over the lanes that differ in their seed alone. The results above are"
-        " means over all lanes; everything from the confusion matrices on is of lane 0. Another lane becomes a run with"
-        " a report of its own by --lane=N --from=THIS."
-    )
-    whole = f"<details><summary>Every lane</summary>{tabulated(['network, lane', *names], every)}</details>"
-    return say(told) + tabulated(["network", *map(short, keys), "lanes", *names], body) + whole
-
-
-def of_stage(stage: str, lines: Lines, settings: Settings) -> str:
-    """Returns a table of a stage's lanes, with where they ended and the best they were, and their curves."""
-    trained = [line for line in lines if "split" not in line]
-    split = next((line["split"] for line in lines if "split" in line), "")
-    watched = [line for line in lines if line.get("split") == split] if split else []
-    numbers = {"loss": trained} | {
-        key.partition("/")[2]: watched for line in watched for key in line if key[:2] == "0/"
-    }
-    last = {n: [ends(held, f"{lane}/{n}")[0] for lane in range(len(settings))] for n, held in numbers.items()}
-    best = {
-        f"best {n}": [ends(held, f"{lane}/{n}")[1] for lane in range(len(settings))]
-        for n, held in numbers.items()
-        if n != "loss"
-    }
-    table = {name: values for name, values in (last | best).items() if values}
-    keys = list(dict.fromkeys(key for own in settings for key in own))
-    body = [
-        [f'<th scope="row">{lane}</th>']
-        + [f"<td>{escape(written(own.get(key, '')))}</td>" for key in keys]
-        + [f"<td>{number('', values[lane])}</td>" for values in table.values()]
-        for lane, own in enumerate(settings)
+def _evaluation(rows: Rows, settings: LaneSettings) -> list[Block]:
+    """Returns the tables of the final evaluation: of groups of lanes, and of every lane."""
+    names = [name for name in list_columns(rows) if name not in ("network", "lane", *SIZES)]
+    swept = [name for name in _list_names(settings) if name != "seed"]
+    groups = [
+        [group.network, *group.format_settings(swept), str(len(group.rows)), *group.format_means(names).values()]
+        for group in group_lanes(rows, settings)
     ]
-    for told, members in groups(settings).items():
-        if len(members) > 1:
-            cells = [f"<td>{escape(written(dict(told).get(key, '')))}</td>" for key in keys]
-            spread = [f"<td>{plus_minus([values[lane] for lane in members])}</td>" for values in table.values()]
-            body.append([f'<th scope="row">mean ± sd of {len(members)}</th>', *cells, *spread])
-    curves = [drawn(stage, name, held, settings, split) for name, held in numbers.items() if followed(name)]
-    return tabulated(["lane", *map(short, keys), *table], body) + grid([curve for curve in curves if curve])
+    networks = dict.fromkeys(row["network"] for row in rows)
+    every = [
+        [f"{network}, {_label(row['lane'], settings[row['lane']])}"]
+        + [format_value(row.get(name), name) for name in names]
+        for network in networks
+        for row in rows
+        if row["network"] == network and row["lane"] is not None
+    ]
+    text = (
+        "Mean and standard deviation (n - 1) over the lanes that differ in their seed alone. The results above are"
+        " means over all lanes; everything from the confusion matrices on is of lane 0. --lane=N --from=WORKDIR makes"
+        " a run of another lane, with a report of its own."
+    )
+    return [
+        Note(text),
+        Table(["network", *map(_shorten, swept), "lanes", *names], groups),
+        Details("Every lane", Table(["network, lane", *names], every)),
+    ]
 
 
-def followed(name: str) -> bool:
+def _stage(stage: str, lines: Lines, settings: LaneSettings) -> list[Block]:
+    """Returns the table of a stage's lanes, with final and best values, and their curves."""
+    train = [line for line in lines if "split" not in line]
+    split = next((line["split"] for line in lines if "split" in line), "")
+    evaluated = [line for line in lines if line.get("split") == split] if split else []
+    numbers = {"loss": train} | {
+        key.partition("/")[2]: evaluated for line in evaluated for key in line if key[:2] == "0/"
+    }
+    rows: list[dict[str, Any]] = [{"network": "", "lane": lane} for lane in range(len(settings))]
+    for row in rows:
+        row |= {name: _final_and_best(logged, f"{row['lane']}/{name}")[0] for name, logged in numbers.items()}
+    for row in rows:
+        row |= {
+            f"best {name}": _final_and_best(logged, f"{row['lane']}/{name}")[1]
+            for name, logged in numbers.items()
+            if name != "loss"
+        }
+    names, swept = [name for name in rows[0] if name not in ("network", "lane")], _list_names(settings)
+    body = [
+        [str(row["lane"])]
+        + [_format_setting(settings[row["lane"]].get(name, "")) for name in swept]
+        + [format_value(row[name]) for name in names]
+        for row in rows
+    ]
+    body += [
+        [f"mean ± sd of {len(group.rows)}", *group.format_settings(swept), *group.format_means(names).values()]
+        for group in group_lanes(rows, settings)
+        if len(group.rows) > 1
+    ]
+    curves = {
+        name if name == "loss" else f"{split} {name}": _gather_curves(name, logged, settings)
+        for name, logged in numbers.items()
+        if _is_drawn(name)
+    }
+    drawn = [
+        figures.draw_curves(points, f"{stage}: {title} of every lane", y=title)
+        for title, points in curves.items()
+        if points
+    ]
+    return [Table(["lane", *map(_shorten, swept), *names], body), Figures(drawn)]
+
+
+def _is_drawn(name: str) -> bool:
     return name == "loss" or name.endswith("/accuracy")
 
 
-def ends(lines: Lines, key: str) -> tuple[float | None, float | None]:
-    """The last of the numbers that lines hold, and the best of them."""
+def _final_and_best(lines: Lines, key: str) -> tuple[float | None, float | None]:
+    """Returns the last number that lines hold under a key, and the best of them."""
     from jaxdistill.metrics import METRICS
 
-    held = [line[key] for line in lines if isinstance(line.get(key), int | float)]
+    values = [line[key] for line in lines if isinstance(line.get(key), int | float)]
     metric = METRICS.get(key.rpartition("/")[2])
     best = {"max": max, "min": min}.get(metric.better if metric else "", min)
-    return (held[-1], best(held)) if held else (None, None)
+    return (values[-1], best(values)) if values else (None, None)
 
 
-def drawn(stage: str, name: str, lines: Lines, settings: Settings, split: str) -> str:
-    """Draws one number of all lanes by step; "" where there is none."""
-    held = {}
-    for lane, own in enumerate(settings):
-        points = [(line["step"], line[f"{lane}/{name}"]) for line in lines if line.get(f"{lane}/{name}") is not None]
-        if points:
-            held[label(lane, own)] = tuple(zip(*points, strict=True))
-    what = name if name == "loss" else f"{split} {name}"
-    return figures.curves(held, f"{stage}: {what} of every lane", y=what) if held else ""
+def _gather_curves(name: str, lines: Lines, settings: LaneSettings) -> Points:
+    """Gathers one number of all lanes by step."""
+    keys = {f"{lane}/{name}": _label(lane, swept) for lane, swept in enumerate(settings)}
+    return gather_points(lines, keys.get)

@@ -1,37 +1,47 @@
-"""The sections of the report about each network by itself: each takes what was read and returns HTML."""
+"""Sections of the report about each network on its own: results, training curves, classes, calibration."""
 
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from html import escape
 from typing import Any
 
-from jaxdistill.report import figures as plots
-from jaxdistill.report.html import grid, say, tabulated
-from jaxdistill.report.tables import TITLES, Rows, cells, columns, number
+from jaxdistill.report import figures
+from jaxdistill.report.html import Block, Details, Figures, Heading, Note
+from jaxdistill.report.tables import TITLES, Cell, Rows, Table, format_value, list_columns, make_results_table
 from jaxdistill.train.metrics_log import RESERVED
 
+Lines = Sequence[Mapping[str, Any]]
+"""Lines of `metrics.jsonl` of one stage, in order of step."""
 
-def summary(rows: Rows, evaluation: Mapping[str, Any]) -> str:
-    """Says in one sentence how much of the reference's accuracy the best student keeps, and at what size.
+Stages = Mapping[str, Lines]
+Points = dict[str, tuple[list[float], list[float]]]
+"""Curves, `{name: (steps, values)}`."""
 
-    Of language models, which are judged by likelihoods, it is how far from the reference's the best student's is.
+MEASURES = {"accuracy": "accuracy", "nll": "NLL (nats)"}
+"""Titles of the metrics that are drawn while a stage trains."""
+
+SCORES = ("precision", "recall", "f1")
+
+MANY_CLASSES = 40
+"""The largest number of classes whose F1 is drawn."""
+
+
+def summarize(rows: Rows, evaluation: Mapping[str, Any]) -> str:
+    """Writes one sentence: the fraction of the reference's accuracy that the best student keeps, and its size.
+
+    Language models are compared by their negative log-likelihood instead.
     """
-    on = ""
-    if "examples" in evaluation:
-        on = f" on {evaluation['examples']:,} examples of the {evaluation.get('split', 'test')} split"
-    if evaluation.get("lanes"):
-        on += f" in the mean of {evaluation['lanes']} lanes"
+    setting = _describe_setting(evaluation)
     of_tokens = evaluation.get("unit") == "token" and any(row.get("nll") for row in rows)
-    measure, words = ("nll", "negative log-likelihood") if of_tokens else ("accuracy", "accuracy")
+    measure, title = ("nll", "negative log-likelihood") if of_tokens else ("accuracy", "accuracy")
     rated = [row for row in rows if math.isfinite(row.get(measure) or math.nan)]
     reference = next((row for row in rated if row["network"] == evaluation.get("reference")), None)
     students = [row for row in rated if row is not reference]
     if not students:
-        return f"No student's {words} was measured{on}."
+        return f"No student's {title} was measured{setting}."
     best = (min if of_tokens else max)(students, key=lambda row: row[measure])
-    number = f"a {words} of {best[measure]:.4f} nats per token" if of_tokens else f"an {words} of {best[measure]:.4f}"
-    reached = f"{best['network']} reaches {number}{on}"
+    number = f"a {title} of {best[measure]:.4f} nats per token" if of_tokens else f"an {title} of {best[measure]:.4f}"
+    reached = f"{best['network']} reaches {number}{setting}"
     if reference is None:
         return f"{reached}, the best of {len(rated)}."
     sizes = [
@@ -43,168 +53,182 @@ def summary(rows: Rows, evaluation: Mapping[str, Any]) -> str:
     return f"{reached}: {kept}{', with ' if sizes else ''}{' and '.join(sizes)}."
 
 
-def best_students(rows: Rows, reference: str | None) -> set[tuple[str, str]]:
-    """Returns the `(network, column)` of the best students; none in a column where all are equal."""
+def _describe_setting(evaluation: Mapping[str, Any]) -> str:
+    setting = ""
+    if "examples" in evaluation:
+        setting = f" on {evaluation['examples']:,} examples of the {evaluation.get('split', 'test')} split"
+    if evaluation.get("lanes"):
+        setting += f" in the mean of {evaluation['lanes']} lanes"
+    return setting
+
+
+def find_best_students(rows: Rows, reference: str | None) -> set[tuple[str, str]]:
+    """Returns the `(network, column)` of the best students; none in a column of equal values."""
     from jaxdistill.metrics import METRICS, TOKEN_METRICS
 
-    known = {**TOKEN_METRICS, **METRICS}
-    better = {"parameters": "min", "flops": "min"} | {name: metric.better for name, metric in known.items()}
+    metrics = {**TOKEN_METRICS, **METRICS}
+    better = {"parameters": "min", "flops": "min"} | {name: metric.better for name, metric in metrics.items()}
     students = [row for row in rows if row["network"] != reference]
-    found = set()
-    for column in columns(rows)[1:]:
+    best_students = set()
+    for column in list_columns(rows)[1:]:
         values = {row["network"]: row[column] for row in students if isinstance(row.get(column), int | float)}
         values = {name: value for name, value in values.items() if math.isfinite(value)}
         if better.get(column) and len(set(values.values())) > 1:
             best = {"max": max, "min": min}[better[column]](values.values())
-            found |= {(name, column) for name, value in values.items() if value == best}
-    return found
+            best_students |= {(name, column) for name, value in values.items() if value == best}
+    return best_students
 
 
-def results(rows: Rows, reference: str | None) -> str:
-    names, (head, *body) = columns(rows), cells(rows)
-    best = best_students(rows, reference)
+def results(rows: Rows, reference: str | None) -> list[Block]:
+    """Returns the final table, with the reference labelled and the best student of each column marked."""
+    best, names, table = find_best_students(rows, reference), list_columns(rows), make_results_table(rows)
 
-    def cell(row, name, text):
-        if name == "network":
-            role = ' <span class="role">reference</span>' if row["network"] == reference else ""
-            return f'<th scope="row">{escape(text)}{role}</th>'
-        kind = ' class="best"' if (row["network"], name) in best else ""
-        return f"<td{kind}>{escape(text)}</td>"
+    def mark(row: Mapping[str, Any], name: str, text: str) -> Cell:
+        label = "reference" if name == "network" and row["network"] == reference else ""
+        return Cell(text, best=(row["network"], name) in best, label=label)
 
-    lines = [
-        [cell(row, name, text) for name, text in zip(names, line, strict=True)]
-        for row, line in zip(rows, body, strict=True)
+    body = [
+        [mark(row, name, text) for name, text in zip(names, cells, strict=True)]
+        for row, cells in zip(rows, table.rows, strict=True)
     ]
-    told = say("★ marks the best student of a column.") if best else ""
-    none = "" if reference else say("This run names no reference network, so nothing is compared with one.")
-    return f"{tabulated(head, lines)}{told}{none}"
+    blocks: list[Block] = [Table(table.columns, body)]
+    if best:
+        blocks.append(Note("★ marks the best student of a column."))
+    if not reference:
+        blocks.append(Note("This run names no reference network, so nothing is compared with one."))
+    return blocks
 
 
-NAMES = {"accuracy": "accuracy", "nll": "NLL (nats)"}
-"""What the numbers that are drawn while a stage trains are called."""
-
-Stages = Mapping[str, Sequence[Mapping[str, Any]]]
-Points = dict[str, tuple[list, list]]
-
-
-def series(lines: Sequence[Mapping[str, Any]], shown: Callable[[str], str | None]) -> Points:
-    """Gathers `{name: (steps, values)}` from lines; `shown(key)` names a key's curve, or is None."""
+def gather_points(lines: Lines, name_curve: Callable[[str], str | None]) -> Points:
+    """Gathers curves from lines; `name_curve` returns the curve of a key, or None for a key without one."""
     points: Points = {}
     for line in lines:
         for key, value in line.items():
-            if shown(key) is not None and isinstance(value, int | float):
-                steps, values = points.setdefault(shown(key), ([], []))
+            curve = name_curve(key)
+            if curve is not None and isinstance(value, int | float):
+                steps, values = points.setdefault(curve, ([], []))
                 steps.append(line["step"])
                 values.append(value)
     return points
 
 
-def followed(lines: Sequence[Mapping[str, Any]]) -> str:
-    """Returns the number that is drawn while a stage trains: the accuracy, or the NLL where that alone was measured."""
+def choose_measure(lines: Lines) -> str:
+    """Returns the metric that is drawn while a stage trains: accuracy, or NLL if that alone was measured."""
     measured = {key.rpartition("/")[2] for line in lines for key in line if "/" in key}
     return "nll" if "nll" in measured and "accuracy" not in measured else "accuracy"
 
 
-def of_networks(measure: str) -> Callable[[str], str | None]:
-    """Names the curve of a number `NETWORK/MEASURE` after its network; single lanes have a plot of their own."""
-    own = re.compile(rf"(?!\d+/.*/)(.*)/{measure}")
+def name_by_network(measure: str) -> Callable[[str], str | None]:
+    """Returns a `name_curve` for the keys `NETWORK/MEASURE`; single lanes have figures of their own."""
+    pattern = re.compile(rf"(?!\d+/.*/)(.*)/{measure}")
 
-    def named(key):
-        found = own.fullmatch(key)
-        return found and found[1]
+    def name_curve(key: str) -> str | None:
+        match = pattern.fullmatch(key)
+        return match and match[1]
 
-    return named
+    return name_curve
 
 
-def watched(lines: Sequence[Mapping[str, Any]]) -> tuple[str, Sequence[Mapping[str, Any]]]:
-    """Returns the split that a stage was watched on (the first one named) and the lines of its evaluations."""
+def select_evaluations(lines: Lines) -> tuple[str, Lines]:
+    """Returns the split that a stage was evaluated on first, and the lines of that split."""
     split = next((line["split"] for line in lines if "split" in line), "validation")
     return split, [line for line in lines if line.get("split") == split]
 
 
-def comparison(stages: Stages) -> str | None:
-    """Draws the accuracy, or NLL, that every stage reached on the split it was watched on, if any was."""
-    held, splits = {}, []
-    measure = followed([line for lines in stages.values() for line in lines])
+def compare_stages(stages: Stages) -> str | None:
+    """Draws the accuracy, or NLL, of every stage while it trained; None if nothing was evaluated."""
+    curves: Points = {}
+    splits = []
+    measure = choose_measure([line for lines in stages.values() for line in lines])
     for stage, lines in stages.items():
-        split, evaluated = watched(lines)
-        found = series(evaluated, of_networks(measure))
-        held |= {stage if len(found) == 1 else f"{stage}: {name}": points for name, points in found.items()}
-        splits += [split] * len(found)
-    if not held:
+        split, evaluated = select_evaluations(lines)
+        points = gather_points(evaluated, name_by_network(measure))
+        curves |= {stage if len(points) == 1 else f"{stage}: {name}": curve for name, curve in points.items()}
+        splits += [split] * len(points)
+    if not curves:
         return None
-    what = f"{' and '.join(dict.fromkeys(splits))} {NAMES[measure]}"
-    return plots.curves(held, f"{what} of every stage", y=what)
+    title = f"{' and '.join(dict.fromkeys(splits))} {MEASURES[measure]}"
+    return figures.draw_curves(curves, f"{title} of every stage", y=title)
 
 
-def training(stages: Stages) -> str:
+def training(stages: Stages) -> list[Block]:
+    """Returns the curves of all stages together, then those of each."""
     if not stages:
-        return say("metrics.jsonl is missing or empty: there are no curves.")
-    compared = comparison(stages)
-    whole = f"<h3>every stage</h3>{grid([compared])}" if compared else ""
-    return whole + "".join(f"<h3>{escape(name)}</h3>{stage_curves(name, lines)}" for name, lines in stages.items())
+        return [Note("metrics.jsonl is missing or empty: there are no curves.")]
+    compared = compare_stages(stages)
+    blocks: list[Block] = [Heading("every stage"), Figures([compared])] if compared else []
+    for name, lines in stages.items():
+        blocks += [Heading(name), *_stage_curves(name, lines)]
+    return blocks
 
 
-def stage_curves(stage: str, lines: Sequence[Mapping[str, Any]]) -> str:
-    """Returns the figures of a stage: the loss and its terms, the learning rate, accuracy or NLL while it trained."""
+def _stage_curves(stage: str, lines: Lines) -> list[Block]:
+    """Returns the figures of a stage: the loss and its terms, the learning rate, and accuracy or NLL."""
     train = [line for line in lines if "split" not in line]
-    split, evaluated = watched(lines)
+    split, evaluated = select_evaluations(lines)
+    measure = choose_measure(lines)
 
-    def loss(key):
+    def name_loss(key: str) -> str | None:
         return key if key == "loss" or (key not in RESERVED and "/" not in key) else None
 
-    wanted = {
-        "loss": series(train, loss),
-        "learning rate": series(train, {"rate": "learning rate"}.get),
-        f"{split} {NAMES[followed(lines)]}": series(evaluated, of_networks(followed(lines))),
+    curves = {
+        "loss": gather_points(train, name_loss),
+        "learning rate": gather_points(train, {"rate": "learning rate"}.get),
+        f"{split} {MEASURES[measure]}": gather_points(evaluated, name_by_network(measure)),
     }
-    figures = [plots.curves(held, f"{stage}: {what}", y=what, emphasis="loss") for what, held in wanted.items() if held]
-    absent = [name for name, held in wanted.items() if not held]
-    return grid(figures) + (say(f"This stage logged no {' and no '.join(absent)}.") if absent else "")
+    drawn = [
+        figures.draw_curves(points, f"{stage}: {title}", y=title, emphasis="loss")
+        for title, points in curves.items()
+        if points
+    ]
+    absent = [title for title, points in curves.items() if not points]
+    note = [Note(f"This stage logged no {' and no '.join(absent)}.")] if absent else []
+    return [Figures(drawn), *note]
 
 
-def confusions(evaluation: Mapping[str, Any]) -> str:
-    held = evaluation.get("confusion")
-    if not held:
-        return say("evaluation.json has no confusion matrices.")
-    figures = [
-        plots.confusion(
+def confusions(evaluation: Mapping[str, Any]) -> list[Block]:
+    """Returns the confusion matrix of each network."""
+    matrices = evaluation.get("confusion")
+    if not matrices:
+        return [Note("evaluation.json has no confusion matrices.")]
+    drawn = [
+        figures.draw_confusion(
             counts, evaluation.get("classes", range(len(counts))), network, f"Confusion matrix of {network}"
         )
-        for network, counts in held.items()
+        for network, counts in matrices.items()
     ]
-    told = "A row per true class, a column per prediction. The colour is the share of the row, blue where right and "
-    return say(told + "orange where wrong, on the same scale for all networks.") + grid(figures, "grid small")
+    text = "A row per true class, a column per prediction. The colour is the fraction of the row, blue where right and "
+    return [Note(text + "orange where wrong, on the same scale for all networks."), Figures(drawn, "small")]
 
 
-SCORES = ("precision", "recall", "f1")
+def class_scores(evaluation: Mapping[str, Any]) -> list[Block]:
+    """Returns F1 of every class as a figure, unless there are many, and all scores as a table."""
+    scores = evaluation.get("per_class")
+    if not scores:
+        return [Note("evaluation.json has no scores per class; evaluate.metrics=('per_class', ...) measures them.")]
+    examples = next(iter(scores.values()))["examples"]
+    classes = [str(name) for name in evaluation.get("classes", range(len(examples)))]
+    blocks: list[Block] = []
+    if len(classes) <= MANY_CLASSES:
+        f1 = {network: values["f1"] for network, values in scores.items()}
+        blocks.append(Figures([figures.draw_class_scores(f1, classes, "F1", "F1 of every class")], "single"))
+    body = [
+        [name, f"{examples[row]:,}"]
+        + [format_value(values[score][row]) for values in scores.values() for score in SCORES]
+        for row, name in enumerate(classes)
+    ]
+    columns = ["class", "examples", *(f"{network}: {score}" for network in scores for score in SCORES)]
+    return [*blocks, Details("Precision, recall and F1 of every class", Table(columns, body))]
 
 
-def per_class(evaluation: Mapping[str, Any]) -> str:
-    """Returns what `per_class` found: a figure of F1, where the classes are few enough, and a table of all."""
-    held = evaluation.get("per_class")
-    if not held:
-        return say("evaluation.json has no scores per class; evaluate.metrics=('per_class', ...) measures them.")
-    count = len(next(iter(held.values()))["examples"])
-    classes = [str(name) for name in evaluation.get("classes", range(count))]
-    figure = ""
-    if count <= 40:
-        f1 = {network: table["f1"] for network, table in held.items()}
-        figure = grid([plots.by_class(f1, classes, "F1", "F1 of every class")], "grid single")
-    lines = []
-    for row, name in enumerate(classes):
-        examples = f"<td>{next(iter(held.values()))['examples'][row]:,}</td>"
-        scores = [f"<td>{number('', table[score][row])}</td>" for table in held.values() for score in SCORES]
-        lines.append([f'<th scope="row">{escape(name)}</th>', examples, *scores])
-    head = ["class", "examples", *(f"{network}: {score}" for network in held for score in SCORES)]
-    whole = f"<details><summary>Precision, recall and F1 of every class</summary>{tabulated(head, lines)}</details>"
-    return figure + whole
-
-
-def calibration(evaluation: Mapping[str, Any]) -> str:
-    held = evaluation.get("reliability")
-    if not held:
-        return say("evaluation.json has no reliability diagrams.")
-    figures = [plots.reliability(bins, network, f"Reliability diagram of {network}") for network, bins in held.items()]
-    told = "Accuracy by confidence. Hatched is the gap to the bin's mean confidence; below are the examples per bin."
-    return say(told) + grid(figures, "grid small")
+def calibration(evaluation: Mapping[str, Any]) -> list[Block]:
+    """Returns the reliability diagram of each network."""
+    bins = evaluation.get("reliability")
+    if not bins:
+        return [Note("evaluation.json has no reliability diagrams.")]
+    drawn = [
+        figures.draw_reliability(of_network, network, f"Reliability diagram of {network}")
+        for network, of_network in bins.items()
+    ]
+    text = "Accuracy by confidence. Hatched is the gap to the bin's mean confidence; below are the examples per bin."
+    return [Note(text), Figures(drawn, "small")]

@@ -1,20 +1,76 @@
-"""The final table of a run as text: for a terminal, for Markdown, and number by number for the report."""
+"""Tables as text, Markdown and HTML, and the numbers in their cells."""
 
+import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
+
+from jaxdistill.report.template import load_template
 
 Rows = Sequence[Mapping[str, Any]]
+"""Rows of results, `{column: value}` each."""
 
 TITLES = {"flops": "FLOPs"}
 
 
-def columns(rows: Rows) -> list[str]:
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """The text of a cell, with its marks on a page: the best of its column, or a label beside the text."""
+
+    text: str
+    best: bool = False
+    label: str = ""
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Cells as text, computed once and rendered in three forms.
+
+    Attributes:
+        columns: the titles.
+        rows: a cell for every column; the first names its row.
+    """
+
+    kind: ClassVar[str] = "table"
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell | str]]
+
+    def to_text(self) -> str:
+        """Returns aligned plain text, for a terminal."""
+        lines = [list(self.columns), *([str(cell) for cell in row] for row in self.rows)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        pads = [str.ljust, *[str.rjust] * (len(widths) - 1)]
+        padded = ([pad(text, width) for pad, text, width in zip(pads, line, widths, strict=True)] for line in lines)
+        return "\n".join("  ".join(line) for line in padded)
+
+    def to_markdown(self) -> str:
+        """Returns a Markdown table, for a README."""
+        lines = [[str(cell).replace("|", "\\|") for cell in row] for row in (self.columns, *self.rows)]
+        rule = [":--", *("--:" for _ in self.columns[1:])]
+        return "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], rule, *lines[1:]))
+
+    def to_html(self) -> str:
+        """Returns an HTML table, for the report."""
+        return str(load_template().module.table(self))
+
+
+def list_columns(rows: Rows) -> list[str]:
+    """Returns every column of the rows, the network and its sizes first."""
     return list(dict.fromkeys(["network", "parameters", "flops", *(name for row in rows for name in row)]))
 
 
-def number(column: str, value: Any) -> str:
-    """Writes 78042 parameters as `78,042`, 1.2e6 FLOPs as `1.2 M`, a share as `0.9722`, None as `-`."""
+def make_results_table(rows: Rows) -> Table:
+    """Makes the final table of a run, one row for each network."""
+    names = list_columns(rows)
+    body = [[format_value(row.get(name), name) for name in names] for row in rows]
+    return Table([TITLES.get(name, name) for name in names], body)
+
+
+def format_value(value: Any, column: str = "") -> str:
+    """Writes 78042 parameters as `78,042`, 1.2e6 FLOPs as `1.2 M`, 0.97222 as `0.9722`, None as `-`."""
     if value is None:
         return "-"
     if column == "flops":
@@ -26,32 +82,9 @@ def number(column: str, value: Any) -> str:
     return f"{int(value):,}" if isinstance(value, int | float) else str(value)
 
 
-def plus_minus(values: Sequence[float | None]) -> str:
-    """Writes the mean of several runs and, after ±, their standard deviation (n - 1)."""
+def format_mean(values: Sequence[float | None]) -> str:
+    """Writes the mean of several runs and, after ±, their standard deviation (n - 1); `-` if a value is missing."""
     if None in values:
         return "-"
     spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.4f}{spread}"
-
-
-def cells(rows: Rows) -> list[list[str]]:
-    """Returns the table's lines of text, the first its head."""
-    names = columns(rows)
-    head = [TITLES.get(name, name) for name in names]
-    return [head, *([number(name, row.get(name)) for name in names] for row in rows)]
-
-
-def plain(rows: Rows) -> str:
-    """Returns the rows as aligned plain text, for a terminal."""
-    lines = cells(rows)
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    pads = [str.ljust, *[str.rjust] * (len(widths) - 1)]
-    padded = ([pad(text, width) for pad, text, width in zip(pads, line, widths, strict=True)] for line in lines)
-    return "\n".join("  ".join(line) for line in padded)
-
-
-def markdown(rows: Rows) -> str:
-    """Returns the rows as a table of Markdown, for a README."""
-    head, *body = [[text.replace("|", "\\|") for text in line] for line in cells(rows)]
-    rule = [":--", *("--:" for _ in head[1:])]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *body))

@@ -1,7 +1,7 @@
-"""What a run found, as one page that needs nothing but itself: `python -m jaxdistill.report WORKDIR`.
+"""The report of a run as one page without outside resources: `python -m jaxdistill.report WORKDIR`.
 
-The page is made only of what the run left in its workdir. `results.json` must be there; whatever else is
-missing (a sheet of images, a reference, the evaluations of a stage) leaves a sentence that says so.
+The page is made of the files that the run left in its workdir. `results.json` must exist; for any other missing
+part (images, a reference, the evaluations of a stage) the page has a note.
 """
 
 import argparse
@@ -10,132 +10,153 @@ import pathlib
 import sys
 import zipfile
 from collections.abc import Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
 
 from jaxdistill.errors import UserError
 from jaxdistill.report import fidelity, quality
-from jaxdistill.report import lanes as lane_sections
-from jaxdistill.report.html import PAGE, folded
-from jaxdistill.report.tables import Rows
+from jaxdistill.report.html import Section, fold_json, render_page
+from jaxdistill.report.lanes import lanes, summarize_lanes
+from jaxdistill.report.tables import Rows, Table, make_results_table
+from jaxdistill.runtime import files
+
+EVALUATE_AGAIN = "Run the evaluation again to write it anew."
 
 
-def read_json(path: pathlib.Path) -> Any:
-    """Returns what the file holds, None if there is none, or raises `UserError` if it is not JSON."""
-    if not path.is_file():
-        return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error}); run the evaluation again to write it anew") from None
+def read_optional(path: pathlib.Path, kind: type | tuple[type, ...] = (dict, list)) -> Any:
+    """Reads a JSON file of the run; None if it is missing.
 
-
-def read_evaluation(path: pathlib.Path) -> dict[str, Any]:
-    evaluation = read_json(path) or {}
-    if not isinstance(evaluation, dict):
-        raise UserError(f"{path} is not what an evaluation writes; run the evaluation again")
-    return evaluation
+    Raises:
+        UserError: if it is not JSON, or of another kind.
+    """
+    return files.read_json(path, kind, EVALUATE_AGAIN) if path.is_file() else None
 
 
 def read_results(workdir: pathlib.Path) -> Rows:
+    """Reads the rows of `results.json`.
+
+    Raises:
+        UserError: if it is missing, or not a list of rows with a network each.
+    """
     path = workdir / "results.json"
     if not path.is_file():
         raise UserError(f"{path} is missing; the report needs the workdir of a run that was evaluated")
-    rows = read_json(path)
+    rows = read_optional(path)
     named = isinstance(rows, list) and all(
         isinstance(row, dict) and isinstance(row.get("network"), str) for row in rows
     )
     if not named:
-        raise UserError(f"{path} is not a list of rows with a network each; is this a workdir of jaxdistill?")
+        raise UserError(f"{path} must be a list of rows with a network each. Is this a workdir of jaxdistill?")
     return rows
 
 
 def read_lanes(workdir: pathlib.Path) -> Rows:
-    """The rows of an evaluation in lanes, a row for each network and lane; none where there are no lanes."""
-    rows = read_json(workdir / "lanes.json") or []
-    keys = {"network", "lane"}
+    """Reads the rows of an evaluation in lanes, one for each network and lane; none for a run without lanes.
+
+    Raises:
+        UserError: if `lanes.json` holds anything else.
+    """
+    path, keys = workdir / "lanes.json", {"network", "lane"}
+    rows = read_optional(path) or []
     if not isinstance(rows, list) or not all(isinstance(row, dict) and keys <= row.keys() for row in rows):
-        raise UserError(f"{workdir / 'lanes.json'} is not what an evaluation writes; run the evaluation again")
+        raise UserError(f"{path} must be a list of rows with a network and a lane each. {EVALUATE_AGAIN}")
     return rows
 
 
-def lanes(workdir: pathlib.Path) -> Rows:
-    """The table of an evaluation in lanes for a terminal, means and spreads; none where there are no lanes."""
-    rows, config = read_lanes(workdir), read_json(workdir / "config.json")
-    return lane_sections.terminal(rows, read_lines(workdir / "metrics.jsonl"), config) if rows else []
-
-
 def read_lines(path: pathlib.Path) -> dict[str, list[dict[str, Any]]]:
-    """Returns the lines of metrics.jsonl by stage, in order of step.
+    """Reads `metrics.jsonl` by stage, in order of step.
 
-    A resumed run repeats the steps after its last checkpoint: of two lines about the same the later counts. A
-    last line without its end is what a killed run leaves, and is passed over.
+    A resumed run repeats the steps after its last checkpoint: of two lines about the same step the later counts. A
+    killed run may leave a last line without its end, which is skipped.
+
+    Raises:
+        UserError: if another line is not one of metrics.
     """
     stages: dict[str, dict] = {}
     if not path.is_file():
         return {}
-    *whole, _ = path.read_text(encoding="utf-8").split("\n")
-    for place, line in enumerate(whole, 1):
+    *complete, _ = path.read_text(encoding="utf-8").split("\n")
+    for number, line in enumerate(complete, 1):
         try:
             entry = json.loads(line)
             stages.setdefault(str(entry["stage"]), {})[entry["step"], entry.get("split", "")] = entry
         except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path}, line {place}: not a line of metrics ({error!r})") from None
+            raise UserError(f"{path}, line {number}: not a line of metrics ({error!r})") from None
     return {stage: [lines[key] for key in sorted(lines, key=lambda key: key[0])] for stage, lines in stages.items()}
 
 
 def read_predictions(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Reads `predictions.npz`; {} if it is missing.
+
+    Raises:
+        UserError: if it is not one that an evaluation wrote.
+    """
     if not path.is_file():
         return {}
     try:
-        with np.load(path, allow_pickle=False) as held:
-            predictions = {name: held[name] for name in dict.fromkeys(["label", "index", *held.files])}
+        with np.load(path, allow_pickle=False) as archive:
+            predictions = {name: archive[name] for name in dict.fromkeys(["label", "index", *archive.files])}
         if not np.isin(predictions.get("sheet/index", []), predictions["index"]).all():
             raise ValueError("sheet/index is not part of index")
         return predictions
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} does not hold predictions ({error}); run the evaluation again") from None
+        raise UserError(f"{path} must hold predictions, and cannot be read ({error}). {EVALUATE_AGAIN}") from None
 
 
-def write(workdir: pathlib.Path) -> pathlib.Path:
-    """Writes `workdir/report.html`, and its first figure as `accuracy.svg`, from the other files of the workdir.
+def read_summary(workdir: pathlib.Path) -> Table:
+    """Returns the final table of a run, for a terminal; of a run in lanes, means and spreads."""
+    rows = read_lanes(workdir)
+    if not rows:
+        return make_results_table(read_results(workdir))
+    config = read_optional(workdir / "config.json", dict)
+    return make_results_table(summarize_lanes(rows, read_lines(workdir / "metrics.jsonl"), config))
 
-    Raises `UserError` where the folder is not the workdir of an evaluated run, or a file is not what it should be.
+
+def write_report(workdir: pathlib.Path) -> pathlib.Path:
+    """Writes `report.html`, and its first figure as `accuracy.svg`, from the other files of a workdir.
+
+    Raises:
+        UserError: if the folder is not the workdir of an evaluated run, or a file is not one of a run.
     """
     workdir = pathlib.Path(workdir)
     rows = read_results(workdir)
-    evaluation = read_evaluation(workdir / "evaluation.json")
+    evaluation = read_optional(workdir / "evaluation.json", dict) or {}
     predictions = read_predictions(workdir / "predictions.npz")
     stages = read_lines(workdir / "metrics.jsonl")
-    text = PAGE.substitute(
-        title=escape(workdir.resolve().name),
-        summary=escape(quality.summary(rows, evaluation)),
-        results=quality.results(rows, evaluation.get("reference")),
-        lanes=lane_sections.lanes(read_lanes(workdir), stages, read_json(workdir / "config.json")),
-        training=quality.training(stages),
-        confusions=quality.confusions(evaluation),
-        classes=quality.per_class(evaluation),
-        calibration=quality.calibration(evaluation),
-        agreements=fidelity.agreements(predictions),
-        fidelity=fidelity.fidelity(evaluation),
-        sheet=fidelity.sheet(predictions, evaluation),
-        config=folded("Config, as resolved", read_json(workdir / "config.json"), "config.json"),
-        environment=folded("Environment", read_json(workdir / "environment.json"), "environment.json"),
-    )
+    config = read_optional(workdir / "config.json", dict)
+    environment = read_optional(workdir / "environment.json")
+    sections = [
+        Section("Results", quality.results(rows, evaluation.get("reference"))),
+        Section("Lanes", lanes(read_lanes(workdir), stages, config)),
+        Section("Training", quality.training(stages)),
+        Section("Confusion matrices", quality.confusions(evaluation)),
+        Section("Classes", quality.class_scores(evaluation)),
+        Section("Calibration", quality.calibration(evaluation)),
+        Section("Agreement", fidelity.agreements(predictions)),
+        Section("Fidelity", fidelity.fidelity(evaluation)),
+        Section("Where the networks disagree", fidelity.disagreements(predictions, evaluation)),
+        Section(
+            "How this was made",
+            [
+                fold_json("Config, as resolved", config, "config.json"),
+                fold_json("Environment", environment, "environment.json"),
+            ],
+        ),
+    ]
     path = workdir / "report.html"
-    path.write_text(text, encoding="utf-8")
-    if compared := quality.comparison(stages):
-        (workdir / "accuracy.svg").write_text(compared + "\n", encoding="utf-8")
+    files.write_text(path, render_page(workdir.resolve().name, quality.summarize(rows, evaluation), sections))
+    if compared := quality.compare_stages(stages):
+        files.write_text(workdir / "accuracy.svg", compared + "\n")
     return path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Writes the report of the workdir that the command line names; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m jaxdistill.report", description="Writes WORKDIR/report.html.")
     parser.add_argument("workdir", type=pathlib.Path, metavar="WORKDIR")
     try:
-        print(write(parser.parse_args(arguments).workdir))
+        print(write_report(parser.parse_args(arguments).workdir))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

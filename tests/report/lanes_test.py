@@ -1,12 +1,12 @@
 """The report compares lanes: groups of those that differ in seed alone, where each ended, its best."""
 
 import json
-import re
 
 import pytest
 
 from jaxdistill.report import lanes
 from jaxdistill.report import write as report
+from report_files import cells, render
 
 CONFIG = {"sweep": {}, "stages": {"distil": {"sweep": {"seed": [0, 1, 0, 1], "rate": {"init": [0.1, 0.1, 0.2, 0.2]}}}}}
 LOSSES = ((4.0, 2.0), (3.0, 1.0), (2.0, 5.0), (1.0, 4.0))
@@ -31,13 +31,9 @@ def rows():
     ]
 
 
-def cells(text):
-    return [re.findall(r"<t[hd][^>]*>([^<]*)<", line) for line in re.findall(r"<tr>.*?</tr>", text, re.DOTALL)]
-
-
 @pytest.fixture(scope="module")
 def section():
-    return lanes.lanes(rows(), {"distil": list(lines()), "alone": [{"step": 1, "loss": 1.0}]}, CONFIG)
+    return render(lanes.lanes(rows(), {"distil": list(lines()), "alone": [{"step": 1, "loss": 1.0}]}, CONFIG))
 
 
 def test_an_evaluation_is_told_by_groups_of_seeds(section):
@@ -71,21 +67,21 @@ def test_curves_of_all_lanes_are_in_one_plot(section):
 
 
 def test_a_run_without_lanes_has_no_section():
-    assert lanes.lanes([], {"0": [{"step": 1, "loss": 1.0, "0/accuracy": 0.5}]}, None) == ""
+    assert lanes.lanes([], {"0": [{"step": 1, "loss": 1.0, "0/accuracy": 0.5}]}, None) == []
 
 
 def test_the_table_has_a_row_for_each_network():
-    found = lanes.terminal(rows()[:4], {}, None)
+    found = lanes.summarize_lanes(rows()[:4], {}, None)
     assert found == [{"network": "student", "parameters": 7, "flops": 70, "accuracy": "0.5000 ± 0.2944"}]
 
 
 def test_the_terminal_keeps_apart_what_differs_in_more_than_the_seed_and_tells_once_what_is_shared():
     shared = {"network": "teacher", "lane": None, "parameters": 9, "flops": 90, "accuracy": 0.75}
-    found = lanes.terminal([shared, *rows()[:4]], {"distil": list(lines())}, CONFIG)
+    found = lanes.summarize_lanes([shared, *rows()[:4]], {"distil": list(lines())}, CONFIG)
     told = [(row["network"], row["accuracy"]) for row in found]
     groups = [("student (rate.init 0.1)", "0.3000 ± 0.1414"), ("student (rate.init 0.2)", "0.7000 ± 0.2828")]
     assert told == [("teacher", "0.7500"), *groups]
-    page = cells(lanes.lanes([shared, *rows()[:4]], {"distil": list(lines())}, CONFIG))
+    page = cells(render(lanes.lanes([shared, *rows()[:4]], {"distil": list(lines())}, CONFIG)))
     assert ["teacher", "", "1", "0.7500"] in page
 
 
@@ -94,7 +90,7 @@ def test_the_page_has_the_section_and_other_plots_the_means_alone(tmp_path):
     (tmp_path / "lanes.json").write_text(json.dumps(rows()))
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines()))
-    page = report.write(tmp_path).read_text()
+    page = report.write_report(tmp_path).read_text()
     assert "<h2>Lanes</h2>" in page
     whole = (tmp_path / "accuracy.svg").read_text()
     assert "distil" in whole

@@ -1,0 +1,62 @@
+"""Sections that compare networks with each other."""
+
+import base64
+import io
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import report_files
+from report_files import PREDICTIONS, parsed, text_of
+
+
+@pytest.fixture(scope="module")
+def page():
+    return report_files.page()
+
+
+def test_sheet_shows_only_disagreement_and_tells_right_from_wrong(page):
+    images = [element.get("alt") for element in parsed(page).iter("img")]
+    assert [alt for alt in images if alt.startswith("example")] == ["example 13", "example 15"]
+    cards = page[page.index('alt="example 13"') :].split("<figure>")
+    assert re.findall(r'title="(\w+)">(.)</span> (\w+)', cards[0]) == [
+        ("right", "✓", "ant"),
+        ("right", "✓", "ant"),
+        ("wrong", "✗", "bee"),
+    ]
+    assert "true: unlabelled" in cards[1]
+    assert re.findall(r'title="(\w+)">(.)</span>', cards[1]) == [("unlabelled", "·")] * 3
+    assert "2 of the 3 examples" in page
+
+
+def test_where_each_network_looks_is_beside_the_image(page):
+    for index, place in ((13, 1), (15, 2)):
+        card = page[: page.index(f"<span>#{index}</span>")].split('class="maps"')[-1]
+        assert re.findall(r'alt="([^"]+)"', card)[1:] == [f"saliency of {name}, {index}" for name in PREDICTIONS]
+        shown = [Image.open(io.BytesIO(base64.b64decode(data))) for data in re.findall(r'base64,([^"]+)"', card)]
+        assert [np.unique(image).tolist() for image in shown] == [[0], [place], [10 + place], [20 + place]]
+
+
+def test_pairs_have_a_table_that_says_what_its_columns_are(page):
+    section = page[page.index("<h2>Fidelity") : page.index("<h2>Where")]
+    tables = section[section.index("<tbody>") : section.index("</tbody>")]
+    lines = [re.findall(r"<t[hd][^>]*>([^<]*)<", line) for line in tables.split("</tr>")[:-1]]
+    assert lines == [["plain : teacher", "0.3750", "-", "-"], ["pupil : plain", "0.0625", "-", "0.7500"]]
+    text = text_of(page)
+    assert "KL(reference || network) in nats" in text
+    assert "the mean over 6 examples" in text
+    assert "without saliency: forest." in text
+
+
+def test_taps_are_drawn_for_the_pairs_that_have_them(page):
+    figure = page[page.index('aria-label="CKA of plain : teacher"') :].split("</svg>")[0]
+    assert re.findall(r">(\d\.\d\d)</text>", figure) == ["0.44"]
+    assert "One of the two has no taps: pupil : plain." in text_of(page)
+
+
+def test_agreement_is_the_share_of_equal_predictions(page):
+    figure = page[page.index('aria-label="Agreement of the networks"') :].split("</svg>")[0]
+    shares = re.findall(r">(\d\.\d{4})</text>", figure)
+    assert shares == ["1.0000", "0.6667", "0.8333", "0.6667", "1.0000", "0.5000", "0.8333", "0.5000", "1.0000"]

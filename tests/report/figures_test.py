@@ -1,0 +1,29 @@
+"""Figures as SVG, and images as PNG."""
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from jaxdistill.report import figures
+
+
+def test_png_repeats_each_pixel():
+    image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    shown = np.asarray(Image.open(io.BytesIO(figures.encode_png(image, side=6))))
+    np.testing.assert_array_equal(shown, np.kron(image, np.ones((3, 3, 1), np.uint8)))
+
+
+def test_many_classes_are_drawn_without_counts():
+    few, many = (figures.draw_confusion(np.eye(n, dtype=int) * 99, range(n), "net", "few") for n in (20, 21))
+    assert few.count(">99</text>") == 20
+    assert ">99</text>" not in many
+
+
+def test_curves_of_a_single_point_show_a_mark():
+    assert "<use" in figures.draw_curves({"a": ([1], [2.0])}, "single").split('clip-path="')[-1]
+
+
+def test_curves_over_magnitudes_have_a_logarithmic_axis_with_plain_numbers():
+    figure = figures.draw_curves({"a": ([1, 2, 3], [1000.0, float("nan"), 1.0])}, "wide")
+    assert [tick for tick in ("1", "10", "100", "1000") if f">{tick}</text>" in figure] == ["1", "10", "100", "1000"]

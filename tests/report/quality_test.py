@@ -1,0 +1,56 @@
+"""Sections about each network on its own."""
+
+import json
+import re
+
+import pytest
+
+import report_files
+from jaxdistill.report import quality
+from jaxdistill.report import write as report
+from report_files import ROWS, fill, text_of
+
+
+@pytest.fixture(scope="module")
+def page():
+    return report_files.page()
+
+
+def test_summary_compares_the_best_student_with_the_reference(page):
+    said = "pupil reaches an accuracy of 0.8750 on 6 examples of the test split: 97.2% of the 0.9000 of teacher, "
+    assert said + "with 7.2% of its parameters and 4.9% of its FLOPs." in text_of(page)
+
+
+def test_best_students_leave_out_the_reference_and_columns_of_equals():
+    assert quality.find_best_students(ROWS, "teacher") == {
+        ("pupil", "accuracy"),
+        ("pupil", "nll"),
+        ("pupil", "agreement"),
+    }
+
+
+def test_scores_of_every_class_are_in_a_table(page):
+    section = page[page.index("<h2>Classes") : page.index("<h2>Calibration")]
+    tables = section[section.index("<tbody>") : section.index("</tbody>")]
+    assert re.findall(r"<t[hd][^>]*>([^<]*)<", tables.split("</tr>")[1]) == ["bee", "2", *["0.2500"] * 9]
+
+
+def test_a_stage_without_evaluation_says_so(page):
+    assert page.count("This stage logged no validation accuracy.") == 1
+
+
+def test_evaluations_of_other_splits_are_not_drawn(page):
+    assert "unseen" not in text_of(page)
+    assert "unheard" not in text_of(page)
+
+
+def test_numbers_that_are_not_finite_are_shown(tmp_path):
+    workdir = fill(tmp_path / "run")
+    rows = json.loads((workdir / "results.json").read_text())
+    rows[1] |= {"accuracy": float("nan"), "nll": float("inf")}
+    (workdir / "results.json").write_text(json.dumps(rows))
+    with (workdir / "metrics.jsonl").open("a") as file:
+        file.write('{"stage": "distil", "step": 200, "rate": 0.1, "loss": NaN, "kd": Infinity}\n')
+    text = text_of(report.write_report(workdir).read_text())
+    assert "pupil reaches an accuracy of 0.8750" in text
+    assert "nan" in text

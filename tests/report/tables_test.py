@@ -1,0 +1,56 @@
+"""Tables as text and Markdown, and the numbers in their cells."""
+
+import pytest
+
+from jaxdistill.report import tables
+from report_files import ROWS, cells
+
+
+def test_table_is_aligned():
+    assert tables.make_results_table(ROWS[:2]).to_text().splitlines() == [
+        "network  parameters   FLOPs  accuracy     nll  agreement",
+        "teacher   1,078,042  24.3 M    0.9000  0.1000          -",
+        "plain        78,042   1.2 M    0.7500  0.3000     0.7000",
+    ]
+
+
+def test_markdown_escapes_what_would_end_a_cell():
+    assert tables.make_results_table(
+        [{"network": "a|b", "parameters": 1, "flops": 999, "f1": 0.5}]
+    ).to_markdown().splitlines() == [
+        "| network | parameters | FLOPs | f1 |",
+        "| :-- | --: | --: | --: |",
+        "| a\\|b | 1 | 999 | 0.5000 |",
+    ]
+
+
+def test_html_has_the_same_cells_with_marks_and_escapes_them():
+    table = tables.Table(
+        ["net", "f1"], [[tables.Cell("a<b>", label="reference"), tables.Cell("0.5", best=True)], ["c", "-"]]
+    )
+    html = table.to_html()
+    assert cells(html) == [["net", "f1"], ["a&lt;b&gt; ", "0.5"], ["c", "-"]]
+    assert '<th scope="row">a&lt;b&gt; <span class="role">reference</span></th>' in html
+    assert html.count('class="best"') == 1
+    assert '<td class="best">0.5</td>' in html
+
+
+def test_a_mean_has_a_spread_if_there_are_several_and_none_if_one_is_missing():
+    assert tables.format_mean([0.25, 0.75]) == "0.5000 ± 0.3536"
+    assert tables.format_mean([0.25]) == "0.2500"
+    assert tables.format_mean([0.25, None]) == "-"
+
+
+@pytest.mark.parametrize(
+    ("flops", "text"),
+    [
+        (1_234_567, "1.2 M"),
+        (999_990, "1.0 M"),
+        (41_500_000_000, "41.5 G"),
+        (999, "999"),
+        (512.0, "512"),
+        (2048.0, "2.0 k"),
+    ],
+)
+def test_flops_have_a_prefix(flops, text):
+    assert tables.format_value(flops, "flops") == text

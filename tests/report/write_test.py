@@ -1,0 +1,97 @@
+"""The files of a run: read, missing, damaged or of something else."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import report_files
+from jaxdistill.errors import UserError
+from jaxdistill.report import write as report
+from report_files import FILES, fill, text_of
+
+
+@pytest.fixture(scope="module")
+def page():
+    return report_files.page()
+
+
+def test_same_workdir_gives_the_same_page(page, tmp_path):
+    once = report.write_report(fill(tmp_path / "run")).read_text()
+    assert report.write_report(tmp_path / "run").read_text() == once
+    assert once.split("<h2>", 1)[1] == page.split("<h2>", 1)[1]
+
+
+@pytest.mark.parametrize("missing", [*[(name,) for name in FILES], FILES])
+def test_missing_parts_leave_a_sentence(tmp_path, missing):
+    workdir = fill(tmp_path / "run")
+    for name in missing:
+        (workdir / name).unlink()
+    text = text_of(report.write_report(workdir).read_text())
+    said = {
+        "evaluation.json": "No two networks were compared",
+        "predictions.npz": "no predictions of two networks",
+        "metrics.jsonl": "there are no curves",
+        "config.json": "config.json is missing",
+        "environment.json": "environment.json is missing",
+    }
+    for name, sentence in said.items():
+        assert (sentence in text) == (name in missing)
+
+
+def test_no_images_and_no_reference_leave_sentences(tmp_path):
+    workdir = fill(tmp_path / "run")
+    evaluation = json.loads((workdir / "evaluation.json").read_text()) | {"reference": None}
+    (workdir / "evaluation.json").write_text(json.dumps(evaluation))
+    with np.load(workdir / "predictions.npz") as held:
+        empty = {"sheet/index": held["sheet/index"][:0], "sheet/image": held["sheet/image"][:0]}
+        np.savez(workdir / "predictions.npz", **(dict(held) | empty))
+    text = text_of(report.write_report(workdir).read_text())
+    assert "There are no images to show" in text
+    assert "names no reference network" in text
+    assert "teacher reaches an accuracy of 0.9000 on 6 examples of the test split, the best of 3." in text
+
+
+def test_of_repeated_steps_the_later_counts_and_a_torn_line_is_passed_over(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    lines = [{"stage": "a", "step": step, "loss": loss} for step, loss in ((1, 5.0), (2, 4.0), (2, 3.0))]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"stage": "a", "st')
+    assert [line["loss"] for line in report.read_lines(path)["a"]] == [5.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("results.json", "{"),
+        ("results.json", '{"a": 1}'),
+        ("results.json", '[{"net": 1}]'),
+        ("evaluation.json", "[1]"),
+        ("metrics.jsonl", "[]\n"),
+        ("predictions.npz", ""),
+        ("predictions.npz", "no zip"),
+    ],
+)
+def test_a_foreign_file_is_a_mistake_of_the_user(tmp_path, name, content):
+    workdir = fill(tmp_path / "run")
+    (workdir / name).write_text(content)
+    with pytest.raises(UserError, match=name):
+        report.write_report(workdir)
+
+
+def test_a_missing_workdir_is_told_without_a_traceback(tmp_path, capsys):
+    assert report.main([str(tmp_path / "nowhere")]) == 2
+    told = capsys.readouterr().err
+    assert "results.json is missing" in told
+    assert "Traceback" not in told
+
+
+@pytest.mark.slow
+def test_report_is_made_again_from_the_command_line(page, tmp_path):
+    workdir = fill(tmp_path / "run")
+    done = subprocess.run(
+        [sys.executable, "-m", "jaxdistill.report.__main__", str(workdir)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == str(workdir / "report.html")
+    assert (workdir / "report.html").read_text().split("<h2>", 1)[1] == page.split("<h2>", 1)[1]
