@@ -15,10 +15,10 @@ VERBS = re.compile(
     re.IGNORECASE,
 )
 RIDDLES = re.compile(r"(What|Which|Who|Where|How|Those)\b")
-NOT_NAMES = frozenset(
-    "said told spoken asked known looked held made found kept there beside own other one each several at".split()
-)
-"""Bare participles, pronouns and adverbs: a value is a noun, a function a verb and a noun."""
+PARTICIPLES = ("said", "told", "spoken", "asked", "known", "looked", "held", "made", "found", "kept")
+PRONOUNS = ("own", "other", "one", "each", "several", "there", "beside", "at")
+NOT_NAMES = frozenset([*PARTICIPLES, *PRONOUNS])
+"""A value is a noun, and a function a verb and a noun."""
 
 SOURCES = sorted(path for room in ("jaxdistill", "configs", "docs", "examples") for path in (ROOT / room).rglob("*.py"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
