@@ -22,7 +22,7 @@ from jaxdistill.models.mlp import MLP
 from jaxdistill.networks import Frozen
 from jaxdistill.runtime import allocator
 from jaxdistill.train import mesh as sharding
-from jaxdistill.train.evaluate import Evaluator
+from jaxdistill.train.evaluate import Evaluator, Plan
 
 NETWORKS = {"MLP, 8x8x1": (MLP(10, (64,)), (8, 8, 1)), "ResNet-8, 32x32x3": (CifarResNet(10, depth=8), (32, 32, 3))}
 
@@ -33,13 +33,20 @@ def compared(module, shape, examples: int, batch: int, rounds: int) -> tuple[flo
     split = Arrays(draw.integers(0, 256, (examples, *shape), np.uint8), draw.integers(0, 10, examples, np.int32))
     mesh = sharding.make_mesh({"data": -1})
     found = {name: metrics.find(name) for name in ("accuracy", "nll", "ece")}
-    measure = Evaluator(
-        {"network": Frozen(module)}, ["network"], found, "", lambda b: b | {"image": b["image"] / 255.0}, mesh
+    plan = Plan(
+        networks={"network": Frozen(module)},
+        names=["network"],
+        metrics=found,
+        prepare=lambda b: b | {"image": b["image"] / 255.0},
     )
+    measure = Evaluator(plan.step, mesh)
     init = jax.jit(module.init, out_shardings=sharding.replicated(mesh), static_argnames="train")
     known = {}, {}, {"network": init(jax.random.key(0), np.zeros((1, *shape), np.float32), train=False)}
-    held = measure.hold(*known, loader.once(split, batch, 10))
-    ways = (lambda: measure.held(*known, held), lambda: measure(*known, loader.once(split, batch, 10)))
+    resident = measure.to_device(known, loader.once(split, batch, 10))
+    ways = (
+        lambda: measure.evaluate(known, resident),
+        lambda: measure.evaluate(known, measure.stream(loader.once(split, batch, 10))),
+    )
     times: list[list[float]] = [[], []]
     for number in range(rounds + 2):
         for way, taken in zip(ways, times, strict=True):

@@ -1,6 +1,6 @@
 """What lanes cost: several runs of a stage in one program against one of them, by form, in steps of the real loop.
 
-    python benchmarks/lanes.py [--lanes 8] [--pairs 15] [--cases mlp resnet8] [--forms vmap unroll map]
+    python benchmarks/lanes.py [--lanes 8] [--pairs 15] [--cases mlp resnet8] [--forms vmap unroll]
 
 Cases: `mlp`, the student of configs/digits/kd.py with its teacher, of one stream of data; `streams`, the same where
 each lane has its own batches; `resnet8`, the digits' teacher, taught by labels. A turn is some steps of each, one
@@ -17,7 +17,7 @@ import jax
 from jaxdistill.build import resolve
 from jaxdistill.config import load as configs
 from jaxdistill.runtime import allocator
-from jaxdistill.stages import lanes
+from jaxdistill.stages.lanes import runs_of
 from jaxdistill.train import mesh
 from jaxdistill.train.loop import dispatcher
 
@@ -33,13 +33,13 @@ class Steps:
     """A stage's steps as the loop takes them: feed, dispatch, look at the metrics of the step before."""
 
     def __init__(self, stage):
-        placed = lanes.placed(stage)
-        loader = lanes.feeder(stage)
-        teachers = jax.jit(stage.initial)()[1]  # at random: what they say costs the same
-        init = jax.jit(lambda starts: lanes.initial(stage, starts)[0], out_shardings=placed[0])
-        self.state, self.frozen = init(teachers), lanes.reduced(stage, teachers)
+        runs = runs_of(stage)
+        placed, loader = runs.shardings(), runs.loader()
+        teachers = jax.jit(stage.initial)()[1]  # random weights cost the same
+        self.state = jax.jit(runs.init, out_shardings=placed[0])(teachers)
+        self.frozen = runs.for_inference(teachers)
         self.held = jax.device_put(dict(loader.held), mesh.replicated(stage.mesh))
-        self.step = dispatcher(lanes.step(stage), loader.raw, stage.mesh, placed[0], 1)
+        self.step = dispatcher(runs.step(), loader.raw, stage.mesh, placed[0], 1)
         self.feeds, self.leading, self.mesh = loader.feeds(0, 1 << 30), loader.leading, stage.mesh
         self.pending, began = None, time.perf_counter()
         self.run(1)

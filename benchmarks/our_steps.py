@@ -14,7 +14,7 @@ from jaxdistill.build.stage import Stage
 from jaxdistill.config import load
 from jaxdistill.data.output_cache import Cache
 from jaxdistill.stages import cache as caching
-from jaxdistill.stages import lanes
+from jaxdistill.stages.lanes import runs_of
 from jaxdistill.train import flops
 from jaxdistill.train import mesh as sharding
 from jaxdistill.train.loop import dispatcher
@@ -49,10 +49,11 @@ class Steps:
     @classmethod
     def of_stage(cls, stage: Stage, starts: Mapping[str, Any], dispatch: int = 1) -> "Steps":
         """Those of a built stage."""
-        placed = lanes.placed(stage)
-        state, known = jax.jit(lambda: lanes.initial(stage, starts))()
-        state, frozen = jax.device_put(state, placed[0]), lanes.reduced(stage, known)
-        return cls(lanes.step(stage), state, frozen, lanes.feeder(stage), dispatch, stage.mesh, placed[0])
+        runs = runs_of(stage)
+        placed, weights = runs.shardings(), jax.jit(lambda: stage.initial(starts)[1])()
+        state = jax.device_put(jax.jit(runs.init)(weights | dict(starts)), placed[0])
+        frozen = runs.for_inference(weights)
+        return cls(runs.step(), state, frozen, runs.loader(), dispatch, stage.mesh, placed[0])
 
     def _fed(self) -> Any:
         parts = list(itertools.islice(self._feeds, self.dispatch))

@@ -19,15 +19,15 @@ import jax
 folder, port, index = sys.argv[1:]
 jax.distributed.initialize(f"localhost:{port}", 2, int(index))
 from jax.sharding import PartitionSpec
-from jaxdistill.train import checkpoint, rules, sharding
+from jaxdistill.train import checkpoint, mesh as sharding, partitioning
 mesh = sharding.make_mesh({"fsdp": 2})
 def bytes_read():
     return int(pathlib.Path("/proc/self/io").read_text().split("rchar: ")[1].split()[0])
 found = {}
 for spec in (("fsdp", None), (None, "fsdp")):
     shapes = {"kernel": jax.ShapeDtypeStruct((2048, 1024), "float32")}
-    wanted = sharding.structs(shapes, rules.shardings(mesh, shapes, [("kernel", spec)]))
-    checkpoint.about(pathlib.Path(folder), 1)  # imports, and reads a little
+    wanted = sharding.structs(shapes, partitioning.shardings(mesh, shapes, [("kernel", spec)]))
+    checkpoint.metadata(pathlib.Path(folder), 1)  # imports, and reads a little
     before = bytes_read()
     array = checkpoint.read(pathlib.Path(folder), 1, wanted)["kernel"]
     found[str(spec)] = [bytes_read() - before, float(array.addressable_shards[0].data.sum())]
@@ -37,10 +37,9 @@ print("found", json.dumps(found))
 
 @pytest.mark.slow
 @pytest.mark.skipif(not pathlib.Path("/proc/self/io").exists(), reason="what a process reads is told by Linux alone")
-def test_each_process_reads_its_own_part(tmp_path, one_device, monkeypatch):
-    monkeypatch.setattr(checkpoint, "CHUNK", 2**18)
+def test_each_process_reads_its_own_part(tmp_path, one_device):
     whole = np.random.default_rng(0).normal(size=SIZE).astype(np.float32)
-    with checkpoint.Checkpoints(tmp_path) as kept:
+    with checkpoint.Checkpoints(tmp_path, chunk_bytes=2**18) as kept:
         kept.save(1, {"kernel": jax.device_put(whole, jax.devices()[0])}, {}, {})
     folder = tmp_path / checkpoint.FOLDER
     with socket.socket() as free:

@@ -24,7 +24,7 @@ def weights(workdir, stage, step):
     """Every array of a checkpoint, by name."""
     folder = pathlib.Path(workdir) / stage / checkpoint.FOLDER
     whole = mesh.replicated(mesh.make_mesh({"data": -1}))
-    arrays = checkpoint.about(folder, step)["arrays"]
+    arrays = checkpoint.metadata(folder, step)["arrays"]
     wanted = {n: jax.ShapeDtypeStruct(tuple(shape), dtype, sharding=whole) for n, (shape, dtype) in arrays.items()}
     return {name: np.asarray(value) for name, value in checkpoint.read(folder, step, wanted).items()}
 

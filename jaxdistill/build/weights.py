@@ -88,7 +88,7 @@ def locate(weights: str, network: str, workdir: pathlib.Path, lane: int | None =
         wanted = network if network in held or len(held) != 1 else held[0]
     if wanted not in held:
         raise unknown(f"network in {root / str(step)}", wanted, held)
-    lanes = checkpoint.about(root, step).get("about", {}).get("lanes", 0)
+    lanes = checkpoint.metadata(root, step).get("about", {}).get("lanes", 0)
     check_lane(f"weights={weights!r} of network {network!r}", given if lanes else named, lanes)
     return Place(root, step, wanted, given if lanes else None)
 
@@ -101,11 +101,11 @@ def _stood_by(done: Mapping[str, Any], lane: int | None) -> int | None:
 
 def lanes_in(place: Place) -> int:
     """In how many lanes the network was trained; 0 for none."""
-    return checkpoint.about(place.folder, place.step).get("about", {}).get("lanes", 0)
+    return checkpoint.metadata(place.folder, place.step).get("about", {}).get("lanes", 0)
 
 
 def _networks_in(folder: pathlib.Path, step: int) -> list[str]:
-    told = checkpoint.about(folder, step).get("about", {})
+    told = checkpoint.metadata(folder, step).get("about", {})
     if "networks" not in told:
         raise UserError(f"the checkpoint of step {step} in {folder} does not say which networks it holds; is it ours?")
     return sorted(told["networks"])
@@ -113,7 +113,7 @@ def _networks_in(folder: pathlib.Path, step: int) -> list[str]:
 
 def look(place: Place) -> Look | None:
     """The images that a network was trained on, as its checkpoint tells; `None` where it does not."""
-    told = checkpoint.about(place.folder, place.step).get("about", {}).get("looks", {}).get(place.network)
+    told = checkpoint.metadata(place.folder, place.step).get("about", {}).get("looks", {}).get(place.network)
     return Look(*(tuple(told[key]) for key in ("shape", "mean", "std"))) if told else None
 
 
@@ -156,7 +156,7 @@ def _wanted(place: Place, shapes: Mapping[str, Any], names: Mapping[str, str]) -
     wanted = {names[name]: struct for name, struct in checkpoint.flatten_structs(shapes).items()}
     if place.lane is None:
         return wanted
-    lanes = checkpoint.about(place.folder, place.step)["about"]["lanes"]
+    lanes = checkpoint.metadata(place.folder, place.step)["about"]["lanes"]
     return {name: _in_lanes(struct, lanes) for name, struct in wanted.items()}
 
 
@@ -166,7 +166,7 @@ def _in_lanes(struct: jax.ShapeDtypeStruct, lanes: int) -> jax.ShapeDtypeStruct:
 
 
 def _names(place: Place, shapes: Mapping[str, Any]) -> dict[str, str]:
-    there = checkpoint.about(place.folder, place.step)["arrays"]
+    there = checkpoint.metadata(place.folder, place.step)["arrays"]
     followed = any(name.startswith(f"variables.{place.network}.params.") for name in there)  # an average of weights
 
     def stored(name: str) -> str:
@@ -191,7 +191,7 @@ def check_same(what: str, made: Mapping[str, Any], wanted: Mapping[str, Any]) ->
 
 def fingerprint(place: Place) -> str:
     """A digest of a network's weights, whatever it is called, from those that its checkpoint tells; reads no array."""
-    told = checkpoint.about(place.folder, place.step)
+    told = checkpoint.metadata(place.folder, place.step)
     starts = _own(place)
     own = {
         name.removeprefix(start).replace("params.", "", 1) if start == starts[1] else name.removeprefix(start): digest

@@ -3,7 +3,7 @@
     sweep = dict(seed=(0, 1, 2, 3), terms=dict(kd=dict(temperature=(1.0, 2.0, 4.0, 8.0))))
 
 are four lanes, one for each place of the lists: each is the run that its own settings would be. With `grid=True` there
-is a lane for each combination, the last list's values changing fastest. `form` is how they are computed (`lanes.form`).
+is a lane for each combination, the last list's values changing fastest. `form` is how they are computed (`Lanes.form`).
 
 A stage whose networks start from a stage of as many lanes takes each lane's from the lane of the same number. An
 evaluation has the lanes of what it reads; a `sweep` of its own, as it inherits one, says nothing. A stage's `sweep`
@@ -21,7 +21,7 @@ WHOLE = ("seed", "data.partition.part")
 NUMBERS = ("rate", "optimizer", "terms")
 """What lanes may differ in: these whole numbers, and any number of these sections that may be a fraction."""
 
-FORMS = ("auto", "vmap", "unroll", "map")
+FORMS = ("auto", "vmap", "unroll")
 OF_ALL = {"grid": False, "form": "auto"}
 """Keys of a `sweep` that are no list, with their defaults."""
 

@@ -10,7 +10,7 @@ from jaxdistill.networks.precomputed import Said
 from jaxdistill.networks.preprocess import Look, Preprocess, preprocess
 from jaxdistill.networks.reuse import Reuse
 from jaxdistill.networks.shared import Again
-from jaxdistill.networks.source import Outputs, Source, in_order, run, variables_of
+from jaxdistill.networks.source import Outputs, Source, dependencies, in_order, run, variables_of
 from jaxdistill.networks.trained import Frozen, Trained
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "Said",
     "Source",
     "Trained",
+    "dependencies",
     "in_order",
     "preprocess",
     "run",

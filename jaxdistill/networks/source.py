@@ -7,7 +7,7 @@ dtype the network computes in, so that every loss and metric is; but for logits 
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -92,6 +92,14 @@ def in_order(networks: Mapping[str, Source]) -> dict[str, Source]:
     """Sorts networks so that each runs after those it needs."""
     names = toposort.in_order("network", {name: network.needs for name, network in networks.items()})
     return {name: networks[name] for name in names}
+
+
+def dependencies(networks: Mapping[str, Source], names: Iterable[str]) -> dict[str, Source]:
+    """Returns the networks of those names and all that they need, in order."""
+    wanted = list(names)
+    for name in wanted:
+        wanted += [need for need in networks[name].needs if need not in wanted]
+    return in_order({name: network for name, network in networks.items() if name in wanted})
 
 
 def run(

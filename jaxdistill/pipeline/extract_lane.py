@@ -21,6 +21,7 @@ from jaxdistill.errors import UserError
 from jaxdistill.pipeline import run
 from jaxdistill.runtime import files
 from jaxdistill.stages import cache, train
+from jaxdistill.stages.lanes import runs_of
 from jaxdistill.train import checkpoint, mesh
 from jaxdistill.train.metrics_log import CLOCKED, Log
 
@@ -167,9 +168,9 @@ def _take_out(made: Stage, lane: int, old: pathlib.Path, part: pathlib.Path) -> 
         log.write(line["step"], {key: value for key, value in line.items() if key not in ("stage", "step")})
     log.close()
     folder, whole = old / made.name / checkpoint.FOLDER, mesh.replicated(made.mesh)
-    with train.checkpoints(made, part) as kept:
+    with train.checkpoints(runs_of(made), part) as kept:
         for step in checkpoint.steps_in(folder):
-            meta = checkpoint.about(folder, step)
+            meta = checkpoint.metadata(folder, step)
             arrays = {name: (tuple(shape), dtype) for name, (shape, dtype) in meta["arrays"].items()}
             wanted = {name: jax.ShapeDtypeStruct(*about, sharding=whole) for name, about in arrays.items()}
             own = {name: x[lane] for name, x in checkpoint.read(folder, step, wanted).items()}

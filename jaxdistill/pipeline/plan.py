@@ -12,7 +12,8 @@ from jaxdistill.core import path_name
 from jaxdistill.data import loader
 from jaxdistill.data.build import described
 from jaxdistill.pipeline import run
-from jaxdistill.stages import cache, lanes
+from jaxdistill.stages import cache
+from jaxdistill.stages.lanes import runs_of
 from jaxdistill.stages.results import cost
 from jaxdistill.train import flops, mesh
 from jaxdistill.train.loop import dispatcher
@@ -77,11 +78,7 @@ def _cache(stage: Stage) -> list[str]:
 def _training(stage: Stage) -> list[str]:
     settings = stage.settings
     state, _ = stage.shapes
-    swept = lanes.swept(stage)
-    told = ", ".join(f"{name} {tuple(values)}" for name, values in swept.items())
-    lines = [f"  {len(stage.lanes)} lanes side by side ({lanes.form(stage)}): {told}"] if swept else []
-    lines += [f"  each lane has its own: {', '.join(stage.paired)}"] if stage.paired else []
-    lines += ["  terms:"]
+    lines = [*runs_of(stage).describe(), "  terms:"]
     for name, term in stage.terms.items():
         towards = f" <- {term.teacher}" if term.teacher else ""
         weights = sorted({float(term.weight(0)), float(term.weight(settings["steps"]))})
@@ -117,7 +114,7 @@ def _memory(stage: Stage) -> list[str]:
 
 def held(stage: Stage) -> dict[str, int]:
     """Predicts the bytes that one device holds during a stage of kind "train", from shapes and shardings alone."""
-    (state, frozen), placed = lanes.shapes(stage), lanes.placed(stage)
+    (state, frozen), placed = runs_of(stage).shapes(), runs_of(stage).shardings()
     away = [name for name in frozen if stage.placement.cast[name].offload]
     fed = _fed(stage)
     bytes_of = mesh.bytes_per_device
@@ -149,7 +146,7 @@ def whole(stage: Stage) -> list[str]:
 
 def _fed(stage: Stage) -> tuple[dict[str, jax.ShapeDtypeStruct], dict[str, jax.ShapeDtypeStruct]]:
     """What is held of the data, and what is fed in every step."""
-    beside = (len(stage.lanes),) if stage.lanes and not lanes.share_batches(stage) else ()
+    beside = runs_of(stage).batch_axes
     everywhere, rows = mesh.replicated(stage.mesh), mesh.over_rows(stage.mesh, len(beside))
     data = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere) for name, x in stage.held.items()}
     fed = {name: x for name, x in stage.raw.items() if name not in data and name != "mask"}
@@ -165,9 +162,10 @@ def compile_step(stage: Stage):
 def step_program(stage: Stage):
     """Returns one step as a program, not compiled, and the shapes that it is called with."""
     raw = (loader.Resident if stage.resident else loader.Streamed).raw
-    placed = lanes.placed(stage)
-    state, frozen = mesh.structs(lanes.shapes(stage), placed)
-    return dispatcher(lanes.step(stage), raw, stage.mesh, placed[0], 1), (state, frozen, *_fed(stage))
+    runs = runs_of(stage)
+    placed = runs.shardings()
+    state, frozen = mesh.structs(runs.shapes(), placed)
+    return dispatcher(runs.step(), raw, stage.mesh, placed[0], 1), (state, frozen, *_fed(stage))
 
 
 def _size(number: int) -> str:

@@ -22,10 +22,11 @@ from jaxdistill.networks import Look
 from jaxdistill.runtime import compilation_cache, files
 from jaxdistill.runtime.workdir import claim_workdir
 from jaxdistill.stages import cache as caching
-from jaxdistill.stages import lanes, pca, precision_report, saliency
 from jaxdistill.stages import merge as merging
+from jaxdistill.stages import pca, precision_report, saliency
 from jaxdistill.stages import sklearn as classifier
 from jaxdistill.stages import train as training
+from jaxdistill.stages.lanes import runs_of
 from jaxdistill.stages.results import disagreements, write_results
 from jaxdistill.train import mesh, partitioning
 
@@ -192,14 +193,12 @@ def starts(stage: Stage, workdir: pathlib.Path, names: Collection[str] | None = 
 
     They are `[lanes, ...]` of those that come in lanes. `names` are those that are wanted, all where it is `None`.
     """
-    placed, wanted = _placed(stage), stage.networks if names is None else names
+    placed, wanted, runs = _placed(stage), stage.networks if names is None else names, runs_of(stage)
     specs = {n: spec["weights"] for n, spec in stage.settings["networks"].items() if spec.get("weights")}
 
     def one(name):
-        every = range(len(stage.lanes)) if name in stage.paired else [None]
-        where = [weights.locate(specs[name], name, workdir, lane) for lane in every]
-        each = weights.read_each(where, mesh.structs(stage.fresh[name], placed[name]))
-        return lanes.together(each) if name in stage.paired else each[0]
+        where = [weights.locate(specs[name], name, workdir, lane) for lane in runs.lanes_of(name)]
+        return runs.join(name, weights.read_each(where, mesh.structs(stage.fresh[name], placed[name])))
 
     read = {name: one(name) for name in specs if name in wanted}
     given = {name: source.given for name, source in stage.networks.items() if source.given and name in wanted}
@@ -208,9 +207,9 @@ def starts(stage: Stage, workdir: pathlib.Path, names: Collection[str] | None = 
 
 def _speaking(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The variables that networks are called with where nothing learns, and what they lost by being reduced."""
-    known = starts(stage, workdir)
-    lost = precision_report.report(stage, lanes.first(stage, known), say)
-    return lanes.reduced(stage, known), lost
+    known, runs = starts(stage, workdir), runs_of(stage)
+    reduced = precision_report.report(runs, known, say)
+    return runs.for_inference(known), reduced
 
 
 def train(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None], profile: int = 0) -> dict[str, Any]:
@@ -221,13 +220,13 @@ def train(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None], profi
 def evaluate(stage: Stage, workdir: pathlib.Path, say: Callable[[str], None]) -> dict[str, Any]:
     """Measures finished networks on a split and writes the results of the run."""
     known, lost = _speaking(stage, workdir, say)
-    found = training.evaluator(stage)({}, {}, known)
-    each = found if stage.lanes else [found]
+    runs = runs_of(stage)
+    each = training.evaluator(runs)({}, {}, known)
     looked = None
     if stage.saliency:
-        looked = saliency.find(stage, lanes.first(stage, known), each[0].index[disagreements(stage, each[0])])
+        looked = saliency.find(stage, runs.first(known), each[0].index[disagreements(stage, each[0])])
     if jax.process_index() == 0:
-        write_results(workdir, stage, each, looked)
+        write_results(workdir, runs, each, looked)
     return {"examples": len(each[0].label), "split": stage.settings["evaluate"]["split"]} | lost
 
 

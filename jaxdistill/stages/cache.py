@@ -29,10 +29,10 @@ from jaxdistill.data import augment, loader
 from jaxdistill.data.output_cache import DTYPES, Cache, Header
 from jaxdistill.errors import UserError, check_kind, check_names, unknown
 from jaxdistill.losses import chunked, topk
+from jaxdistill.networks import dependencies
 from jaxdistill.runtime import files, xla_options
 from jaxdistill.train import mesh
 from jaxdistill.train.checkpoint import flatten
-from jaxdistill.train.evaluate import closure
 
 KINDS = ("cache", "classifier")
 """The kinds of stages that make a cache."""
@@ -62,7 +62,7 @@ def header(stage: Stage, teacher: Mapping[str, Any]) -> Header:
             " set cache.views=1, or data.augment as the student has it"
         )
     if stage.settings["kind"] == "cache" and spec["network"] in stage.networks:
-        reading = [n for n, source in closure(stage.networks, [spec["network"]]).items() if source.reads_labels]
+        reading = [n for n, source in dependencies(stage.networks, [spec["network"]]).items() if source.reads_labels]
         if reading:
             raise UserError(
                 f"stage {stage.name!r} caches what {reading[0]!r} says, which depends on labels that a student may not"
@@ -143,7 +143,7 @@ def answers_by(stage: Stage, workdir: pathlib.Path) -> dict[str, Any]:
     """
     name = stage.settings["cache"]["network"]
     told = {"cached": name}
-    for member, source in closure(stage.networks, [name]).items():
+    for member, source in dependencies(stage.networks, [name]).items():
         spec = dict(stage.settings["networks"][member])
         if spec.get("weights"):
             spec["weights"] = weights.fingerprint(weights.locate(spec["weights"], member, workdir))
@@ -215,7 +215,7 @@ def fill(cache: Cache, make: Callable[[], Ask], say: Callable[[str], None]) -> d
 def network(stage: Stage, known: Mapping[str, Any]) -> Ask:
     """Asks the network of a stage of kind "cache", in inference mode; `known` are the variables of those with any."""
     spec = stage.settings["cache"]
-    cast, size = closure(stage.networks, [spec["network"]]), stage.evaluation_batch
+    cast, size = dependencies(stage.networks, [spec["network"]]), stage.evaluation_batch
 
     def answer(change):
         def run(known, batch):
@@ -289,7 +289,7 @@ def check(stage: Stage) -> None:
     if kind in ("train", "evaluate") and stage.measured:
         compared = [stage.compared] * bool(stage.compared) + [name for pair in stage.pairs for name in pair]
         measured = [*dict.fromkeys([*stage.measured, *compared])]
-        asked += [(spec["split"], False, [*closure(stage.networks, measured)])]
+        asked += [(spec["split"], False, [*dependencies(stage.networks, measured)])]
     for name, cache in stage.caches.items():
         for role, augmented, names in asked:
             if name in names:

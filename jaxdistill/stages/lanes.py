@@ -1,8 +1,10 @@
-"""Lanes: several runs of one stage as one program, each array of their states stacked.
+"""Lanes: several runs of a stage side by side in one program.
 
-A lane is the run that its own settings would be, but for the rounding of other matrix shapes. What all lanes share is
-there once: the data on the device, the frozen networks, the program; and where they also share order and augmentation
-(`data.seed`), the batch and what the frozen networks say of it. Functions here take a stage with lanes or without.
+A lane is the run that its own settings would be, up to the rounding of other matrix shapes; each array of the lanes'
+states is stacked. Lanes share the data on the device, the frozen networks and the program; if they also share order
+and augmentation (`data.seed`), they share the batch and the frozen networks' outputs for it.
+
+`runs_of` picks `Single` or `Lanes`; everything else calls their common methods (`stages.runs.Runs`).
 """
 
 import dataclasses
@@ -12,246 +14,245 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxdistill.build.stage import Stage
 from jaxdistill.config import sweep
-from jaxdistill.core import Schedule, Term
+from jaxdistill.core import Batch, Schedule, State, Term, Variables
 from jaxdistill.data import loader
-from jaxdistill.networks import Said, run
+from jaxdistill.networks import Said, dependencies, run
+from jaxdistill.stages.runs import Runs, Single, Weights, for_inference, reduce
 from jaxdistill.train import optim
+from jaxdistill.train.evaluate import Measurement
 from jaxdistill.train.step import Step, make_step
 
 
-def swept(stage: Stage) -> dict[str, Any]:
-    """What the lanes differ in, by dotted name."""
-    return dict(sweep.listed(stage.settings["sweep"]))
+def runs_of(stage: Stage) -> Runs:
+    """Returns the runs of a stage."""
+    return Lanes(stage) if stage.lanes else Single(stage)
 
 
-def share_batches(stage: Stage) -> bool:
-    """Whether all lanes see the same batches."""
-    return len({lane.data_seed for lane in stage.lanes}) < 2 and "data.partition.part" not in swept(stage)
+class Lanes:
+    """The lanes of a stage, stacked on a leading axis of the states and of the variables of networks per lane."""
+
+    def __init__(self, stage: Stage):
+        self.stage, self._one = stage, Single(stage)
+        self.count, self.per_lane = len(stage.lanes), stage.paired
+        self.swept = dict(sweep.listed(stage.settings["sweep"]))
+        """Values of the lanes by dotted name of the setting."""
+        seeds = {lane.data_seed for lane in stage.lanes}
+        self.share_batches = len(seeds) < 2 and "data.partition.part" not in self.swept
+        """Whether all lanes see the same batches."""
+        self.batch_axes = () if self.share_batches else (self.count,)
+        self.checkpoint_metadata = self.result_metadata = {"lanes": self.count}
+
+    @property
+    def form(self) -> str:
+        """How the lanes are computed: "vmap" or "unroll", by the sweep's `form`.
+
+        "auto" unrolls on a CPU if lanes have convolution kernels of their own. Under `vmap` those become one grouped
+        convolution, which XLA computes there much more slowly than one after the other (benchmarks/lanes.py).
+        """
+        form = self.stage.settings["sweep"].get("form", "auto")
+        if form != "auto":
+            return form
+        state, frozen = self.stage.shapes
+        own = (state.params, {name: frozen[name] for name in self.per_lane if name in frozen})
+        convolves = any(x.ndim >= 4 for x in jax.tree.leaves(own))
+        return "unroll" if convolves and jax.default_backend() == "cpu" else "vmap"
+
+    def shapes(self) -> tuple[State, Weights]:
+        def stack(tree: Any) -> Any:
+            return jax.tree.map(lambda x: jax.ShapeDtypeStruct((self.count, *x.shape), x.dtype), tree)
+
+        state, frozen = self._one.shapes()
+        return stack(state), self._map_per_lane(stack, frozen)
+
+    def shardings(self) -> tuple[Any, Any]:
+        """Lanes are beside each other on every device that holds a part of one."""
+
+        def stack_one(s: NamedSharding) -> NamedSharding:
+            return NamedSharding(s.mesh, PartitionSpec(None, *s.spec), memory_kind=s.memory_kind)
+
+        state, frozen = self._one.shardings()
+        stack = functools.partial(jax.tree.map, stack_one)
+        return stack(state), self._map_per_lane(stack, frozen)
+
+    def _map_per_lane(self, function: Callable[[Any], Any], trees: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: function(tree) if name in self.per_lane else tree for name, tree in trees.items()}
+
+    def _axes(self, names: Iterable[str]) -> dict[str, int | None]:
+        """Returns the axis of the lanes in each network's variables; `None` if they share them."""
+        return {name: 0 if name in self.per_lane else None for name in names}
+
+    def init(self, weights: Weights) -> State:
+        seeds = _seeds(lane.settings["seed"] for lane in self.stage.lanes)
+        stacked = {name: weights[name] for name in self.per_lane if name in weights}
+        return jax.vmap(lambda seed, own: self.stage.initial({**weights, **own}, seed)[0])(seeds, stacked)
+
+    def step(self) -> Step:
+        """Returns the step of all lanes; its metrics are the lanes' means, and each lane's own as `LANE/NAME`."""
+        stage, accumulate = self.stage, self.stage.settings["accumulate"]
+        data_seeds = _seeds(lane.data_seed for lane in stage.lanes)
+
+        def step(state: State, frozen: Weights, batch: Batch) -> tuple[State, dict[str, jax.Array]]:
+            networks = dict(stage.networks)
+            if self.share_batches:
+                batch = stage.augment(batch)
+                networks |= self._precompute_shared(frozen, batch)
+
+            def lane_step(lane: jax.Array, state: State, frozen: Weights, batch: Batch) -> Any:
+                augment = dict if self.share_batches else stage.augmented(seed=data_seeds[lane])
+                run_step = make_step(networks, self._terms(lane), self._optimizer(lane), augment, accumulate)
+                return run_step(state, frozen, batch)
+
+            all_lanes = self._over_lanes(lane_step, (0, 0, self._axes(frozen), None if self.share_batches else 0))
+            state, metrics = all_lanes(jnp.arange(self.count), state, frozen, batch)
+            means = {name: jnp.mean(values) for name, values in metrics.items()}
+            return state, means | {_name(k, n): values[k] for n, values in metrics.items() for k in range(self.count)}
+
+        return step
+
+    def _precompute_shared(self, frozen: Weights, batch: Batch) -> dict[str, Said]:
+        """Returns the outputs of the frozen networks that all lanes share, computed once for the batch they share."""
+        if self.stage.settings["accumulate"] > 1:
+            return {}  # a step runs networks on micro-batches, and these would be outputs for the whole batch
+        shared = {
+            name: source
+            for name, source in self.stage.networks.items()
+            if source.frozen and not source.needs and name in frozen and name not in self.per_lane
+        }
+        return {name: Said(output) for name, output in run(shared, frozen, batch, None)[0].items()}
+
+    def _terms(self, lane: jax.Array) -> dict[str, Term]:
+        """Returns the terms of the lane of a traced number."""
+        return {name: self._term(name, lane) for name in self.stage.terms}
+
+    def _term(self, name: str, lane: jax.Array) -> Term:
+        of_lanes = [one.terms[name] for one in self.stage.lanes]
+        fields = {key.split(".")[2] for key in self.swept if key.startswith(f"terms.{name}.")}
+        term = self.stage.terms[name]
+        swept = {field: _select([_field(one, field) for one in of_lanes], lane) for field in fields - {"weight"}}
+        weight = _select([one.weight for one in of_lanes], lane) if "weight" in fields else term.weight
+        return dataclasses.replace(term, weight=weight, schedules=dict(term.schedules) | swept)
+
+    def _optimizer(self, lane: jax.Array) -> optax.GradientTransformation:
+        """Returns the optimizer of the lane of a traced number."""
+        names = [name for name in self.swept if name.split(".")[0] in ("rate", "optimizer")]
+        if not names:
+            return self.stage.tx
+        lanes = self.stage.lanes
+        keys = [name.split(".")[1] for name in names if name.startswith("optimizer.")]
+        traced = {key: jnp.array([float(one.settings["optimizer"][key]) for one in lanes])[lane] for key in keys}
+        return optim.optimizer(self.stage.settings["optimizer"], _select([one.rate for one in lanes], lane), **traced)
+
+    def learning_rate(self) -> Schedule:
+        """Returns the mean of the lanes' learning rates."""
+        rates = [lane.rate for lane in self.stage.lanes]
+        return lambda step: jnp.mean(jnp.stack([rate(step) for rate in rates]))
+
+    def loader(self) -> Any:
+        if self.share_batches:
+            return self.stage.loader()
+        return loader.Lanes.of(lane.loader() for lane in self.stage.lanes)
+
+    def lanes_of(self, name: str) -> Sequence[int | None]:
+        return range(self.count) if name in self.per_lane else [None]
+
+    def join(self, name: str, weights: Sequence[Variables]) -> Variables:
+        if name not in self.per_lane:
+            return weights[0]
+        return jax.jit(lambda *trees: jax.tree.map(lambda *x: jnp.stack(x), *trees))(*weights)
+
+    def first(self, weights: Weights) -> Weights:
+        return self._map_per_lane(jax.jit(functools.partial(_take_lane, lane=0)), weights)
+
+    def first_metadata(self, name: str) -> dict[str, int]:
+        return {"lane": 0} if name in self.per_lane else {}
+
+    def for_inference(self, weights: Weights) -> Weights:
+        def reduce_one(name: str, variables: Variables) -> Variables:
+            one = functools.partial(reduce, self.stage, name)
+            return jax.vmap(one)(variables) if name in self.per_lane else one(variables)
+
+        return for_inference(self, weights, reduce_one)
+
+    def evaluate_step(self, step: Callable[..., Measurement]) -> Callable[..., Measurement]:
+        def measure(params: Any, variables: Any, frozen: Weights, batch: Batch) -> Measurement:
+            axes = (0, 0, self._axes(frozen), None)
+            return self._over_lanes(step, axes)(params, variables, frozen, batch)
+
+        return measure
+
+    def split(self, total: Measurement) -> list[Measurement]:
+        return [_take_lane(total, lane) for lane in range(self.count)]
+
+    def join_numbers(self, numbers: Sequence[Mapping[str, float]]) -> dict[str, float]:
+        """Returns the lanes' means, and each lane's own as `LANE/NAME`."""
+        means = {name: sum(row[name] for row in numbers) / len(numbers) for name in numbers[0]}
+        return means | {_name(lane, name): value for lane, row in enumerate(numbers) for name, value in row.items()}
+
+    def ranked_by(self, metric: str) -> list[str]:
+        return [_name(lane, metric) for lane in range(self.count)]
+
+    def selected(self, steps: Sequence[int]) -> dict[str, Any]:
+        return {"steps": [*steps]}
+
+    def result_rows(self, costs: Mapping[str, Any], numbers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Returns a row for each network and lane; one whose lane is null for a network that all lanes share."""
+        rows = []
+        for name in costs:
+            differs = any(need in self.per_lane for need in dependencies(self.stage.networks, [name]))
+            for lane in range(self.count) if differs else [None]:
+                rows.append({"network": name, "lane": lane} | costs[name] | numbers[lane or 0][name])
+        return rows
+
+    def describe(self) -> list[str]:
+        values = ", ".join(f"{name} {tuple(values)}" for name, values in self.swept.items())
+        lines = [f"  {self.count} lanes side by side ({self.form}): {values}"] if self.swept else []
+        return lines + ([f"  each lane has its own: {', '.join(self.per_lane)}"] if self.per_lane else [])
+
+    def _over_lanes(self, function: Callable[..., Any], axes: Sequence[Any]) -> Callable[..., Any]:
+        """Makes a function of one lane one of all lanes, as `jax.vmap(function, in_axes=axes)`, in the lanes' form."""
+        if self.form == "vmap":
+            return jax.vmap(function, in_axes=tuple(axes))
+
+        def unrolled(*arguments: Any) -> Any:
+            results = []
+            for lane in range(self.count):
+                pairs = zip(axes, arguments, strict=True)
+                results.append(function(*(_take_axes(axis, argument, lane) for axis, argument in pairs)))
+            return jax.tree.map(lambda *x: jnp.stack(x), *results)
+
+        return unrolled
 
 
-def _numbers(values: list[int]) -> jax.Array:
-    return jnp.array(values, jnp.uint32)
+def _name(lane: int, name: str) -> str:
+    """Returns the name of a lane's number in the log."""
+    return f"{lane}/{name}"
 
 
-def initial(stage: Stage, starts: Mapping[str, Any]) -> tuple[Any, Any]:
-    """The first state and the frozen variables, `[lanes, ...]` where they are the lanes' own."""
-    if not stage.lanes:
-        return stage.initial(starts)
-    seeds = _numbers([lane.settings["seed"] for lane in stage.lanes])
-    own = {name: starts[name] for name in stage.paired if name in starts}
-    axes = 0, _axes(stage, stage.shapes[1])
-    return jax.vmap(lambda seed, own: stage.initial({**starts, **own}, seed), out_axes=axes)(seeds, own)
+def _seeds(values: Iterable[int]) -> jax.Array:
+    return jnp.array([*values], jnp.uint32)
 
 
-def _axes(stage: Stage, names: Iterable[str]) -> dict[str, int | None]:
-    """Which axis of the variables of each network is the lanes'; `None` where they share them."""
-    return {name: 0 if name in stage.paired else None for name in names}
+def _take_lane(tree: Any, lane: int) -> Any:
+    return jax.tree.map(lambda x: x[lane], tree)
 
 
-def together(each: Sequence[Any]) -> Any:
-    """Stacks what each lane starts from."""
-    return jax.jit(lambda *trees: jax.tree.map(lambda *x: jnp.stack(x), *trees))(*each)
+def _take_axes(axes: Any, tree: Any, lane: int) -> Any:
+    """Returns a lane's part of an argument, by axes as those of `jax.vmap`; `None` for what the lanes share."""
+    if isinstance(axes, Mapping):
+        return {name: _take_axes(axes[name], part, lane) for name, part in tree.items()}
+    return tree if axes is None else _take_lane(tree, lane)
 
 
-def first(stage: Stage, starts: Mapping[str, Any]) -> dict[str, Any]:
-    """What lane 0 starts from."""
-    pick = jax.jit(lambda tree: jax.tree.map(lambda x: x[0], tree))
-    return {name: pick(tree) if name in stage.paired else tree for name, tree in starts.items()}
-
-
-def shapes(stage: Stage) -> tuple[Any, Any]:
-    """The shapes of the first state, and of the frozen variables as they are called with."""
-    state, frozen = stage.shapes[0], stage.called
-    if not stage.lanes:
-        return state, frozen
-
-    def several(tree):
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct((len(stage.lanes), *x.shape), x.dtype), tree)
-
-    return several(state), {name: several(x) if name in stage.paired else x for name, x in frozen.items()}
-
-
-def placed(stage: Stage) -> tuple[Any, Any]:
-    """The shardings of `shapes`: lanes are beside each other on every device that holds a part of one."""
-    state, frozen = stage.placed[0], stage.placement({"frozen": stage.called})["frozen"]
-    if not stage.lanes:
-        return state, frozen
-
-    def one(s):
-        return NamedSharding(s.mesh, PartitionSpec(None, *s.spec), memory_kind=s.memory_kind)
-
-    def several(tree):
-        return jax.tree.map(one, tree)
-
-    return several(state), {name: several(x) if name in stage.paired else x for name, x in frozen.items()}
-
-
-def reduced(stage: Stage, known: Mapping[str, Any]) -> dict[str, Any]:
-    """What networks with these variables are called with (`Source.reduce`); those that stay as they are, themselves."""
-    where = placed(stage)[1]
-    own = {name: x for name, x in known.items() if name in where and stage.called[name] != stage.shapes[1][name]}
-
-    def make(own):
-        made = {}
-        for name, x in own.items():
-            source = stage.networks[name]
-            reduce = functools.partial(lambda x, source: source.reduce(x, stage.batch), source=source)
-            made[name] = jax.vmap(reduce)(x) if name in stage.paired else reduce(x)
-        return made
-
-    if not own:
-        return dict(known)
-    on_device = jax.tree.map(lambda s: NamedSharding(s.mesh, s.spec), {name: where[name] for name in own})
-    made = jax.jit(make, out_shardings=on_device)(own)
-    offloaded = [name for name in made if getattr(stage.networks[name], "offload", False)]
-    return {**known, **made, **{name: jax.device_put(made[name], where[name]) for name in offloaded}}
-
-
-def rate(stage: Stage) -> Schedule:
-    """The learning rate by step, the mean of the lanes'."""
-    if not stage.lanes:
-        return stage.rate
-    return lambda now: jnp.mean(jnp.stack([lane.rate(now) for lane in stage.lanes]))
-
-
-def step(stage: Stage) -> Step:
-    """The step of all lanes. Metrics are the lanes' means, and each lane's own as `LANE/NAME`."""
-    accumulate = stage.settings["accumulate"]
-    if not stage.lanes:
-        return make_step(stage.networks, stage.terms, stage.tx, stage.augment, accumulate)
-    shared = share_batches(stage)
-    seeds = _numbers([lane.data_seed for lane in stage.lanes])
-
-    def one(state, frozen, batch):
-        cast = dict(stage.networks)
-        if shared:
-            batch = stage.augment(batch)
-            cast |= _said_to_all(stage, frozen, batch)
-
-        def single(lane, state, frozen, batch):
-            augment = dict if shared else stage.augmented(seed=seeds[lane])
-            made = make_step(cast, _terms(stage, lane), _optimizer(stage, lane), augment, accumulate)
-            return made(state, frozen, batch)
-
-        every = over(stage, single, (0, 0, _axes(stage, frozen), None if shared else 0))
-        state, metrics = every(jnp.arange(len(stage.lanes)), state, frozen, batch)
-        means = {name: jnp.mean(values) for name, values in metrics.items()}
-        own = {f"{k}/{n}": values[k] for n, values in metrics.items() for k in range(len(stage.lanes))}
-        return state, means | own
-
-    return one
-
-
-def _said_to_all(stage: Stage, frozen: Mapping[str, Any], batch: Any) -> dict[str, Said]:
-    """What the frozen networks that all lanes share say of the batch that they share, asked once, in any form."""
-    if stage.settings["accumulate"] > 1:
-        return {}  # a lane cuts its batch, and what was said of the whole of it would not be of its parts
-    common = {
-        name: source
-        for name, source in stage.networks.items()
-        if source.frozen and not source.needs and name in frozen and name not in stage.paired
-    }
-    return {name: Said(said) for name, said in run(common, frozen, batch, None)[0].items()}
-
-
-def _picked(stage: Stage, lane: jax.Array, schedule: Callable[[Stage], Schedule]) -> Schedule:
-    """The schedule of a lane whose number is traced."""
-    return lambda now: jnp.stack([jnp.float32(schedule(one)(now)) for one in stage.lanes])[lane]
-
-
-def _terms(stage: Stage, lane: jax.Array) -> dict[str, Term]:
-    own = {}
-    for name, term in stage.terms.items():
-        fields = {key.split(".")[2] for key in swept(stage) if key.startswith(f"terms.{name}.")}
-        weight, schedules = term.weight, dict(term.schedules)
-        if "weight" in fields:
-            weight = _picked(stage, lane, lambda one, name=name: one.terms[name].weight)
-        for field in fields - {"weight"}:
-            schedules[field] = _picked(stage, lane, lambda one, n=name, f=field: _field(one.terms[n], f))
-        own[name] = dataclasses.replace(term, weight=weight, schedules=schedules)
-    return own
+def _select(schedules: Sequence[Schedule], lane: jax.Array) -> Schedule:
+    """Returns the schedule of the lane of a traced number."""
+    return lambda step: jnp.stack([jnp.float32(schedule(step)) for schedule in schedules])[lane]
 
 
 def _field(term: Term, field: str) -> Schedule:
-    return term.schedules.get(field, lambda now: getattr(term.method, field))
-
-
-def _optimizer(stage: Stage, lane: jax.Array):
-    names = [name for name in swept(stage) if name.split(".")[0] in ("rate", "optimizer")]
-    if not names:
-        return stage.tx
-    keys = [name.split(".")[1] for name in names if name.startswith("optimizer.")]
-    own = {key: jnp.array([float(one.settings["optimizer"][key]) for one in stage.lanes])[lane] for key in keys}
-    return optim.optimizer(stage.settings["optimizer"], _picked(stage, lane, lambda one: one.rate), **own)
-
-
-def feeder(stage: Stage) -> Any:
-    """The loader of all lanes (`data.loader`)."""
-    if not stage.lanes or share_batches(stage):
-        return stage.loader()
-    return loader.Lanes.of(lane.loader() for lane in stage.lanes)
-
-
-def told(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Joins the lanes' numbers: their means, and each lane's own as `LANE/NAME`."""
-    means = {name: sum(one[name] for one in each) / len(each) for name in each[0]}
-    return means | {f"{lane}/{name}": value for lane, one in enumerate(each) for name, value in one.items()}
-
-
-def abreast(stage: Stage, function: Callable) -> Callable:
-    """Makes a function of a run's `(params, variables, frozen, batch)` one of all lanes' and the same batch."""
-    if not stage.lanes:
-        return function
-
-    def every(params, variables, known, batch):
-        return over(stage, function, (0, 0, _axes(stage, known), None))(params, variables, known, batch)
-
-    return every
-
-
-def form(stage: Stage) -> str:
-    """How the lanes of a stage are computed: "vmap", "unroll" or "map".
-
-    By the sweep's `form`; "auto" unrolls on a CPU where lanes have convolution kernels of their own. Under `vmap` those
-    become one grouped convolution, which XLA computes there much more slowly than one after the other
-    (benchmarks/lanes.py measures all forms).
-    """
-    named = stage.settings["sweep"].get("form", "auto")
-    if named != "auto":
-        return named
-    state, frozen = stage.shapes
-    own = (state.params, {name: frozen[name] for name in stage.paired if name in frozen})
-    convolves = any(x.ndim >= 4 for x in jax.tree.leaves(own))
-    return "unroll" if convolves and jax.default_backend() == "cpu" else "vmap"
-
-
-def over(stage: Stage, function: Callable, axes: Sequence[Any]) -> Callable:
-    """Makes a function of one lane one of all of them, as `jax.vmap(function, in_axes=axes)`, in the stage's form."""
-    kind = form(stage)
-    if kind == "vmap":
-        return jax.vmap(function, in_axes=tuple(axes))
-
-    def split(arguments, pick):
-        """The lane's own of each argument; `None` stands for what they share."""
-        return [_picked_by(axis, argument, pick) for axis, argument in zip(axes, arguments, strict=True)]
-
-    def unrolled(*arguments):
-        lanes = range(len(stage.lanes))
-        each = [function(*split(arguments, lambda x, lane=lane: x[lane])) for lane in lanes]
-        return jax.tree.map(lambda *x: jnp.stack(x), *each)
-
-    def mapped(*arguments):
-        lanes = jnp.arange(len(stage.lanes))
-        return jax.lax.map(lambda lane: function(*split(arguments, lambda x: x[lane])), lanes)
-
-    return unrolled if kind == "unroll" else mapped
-
-
-def _picked_by(axes: Any, tree: Any, pick: Callable) -> Any:
-    if isinstance(axes, Mapping):
-        return {name: _picked_by(axes[name], part, pick) for name, part in tree.items()}
-    return tree if axes is None else jax.tree.map(pick, tree)
+    value = getattr(term.method, field)
+    return term.schedules.get(field, lambda step: value)

@@ -34,7 +34,7 @@ from jaxdistill.merging import permutations, rules, weight_matching
 from jaxdistill.merging.fisher import diagonal_fisher
 from jaxdistill.train import mesh
 from jaxdistill.train.checkpoint import Checkpoints
-from jaxdistill.train.evaluate import Evaluator
+from jaxdistill.train.evaluate import Evaluator, Plan
 
 EXACT = 100
 """The number of classes up to which the Fisher information is the exact expectation over them; above, one draw."""
@@ -289,11 +289,14 @@ def _merged(stage: Stage, chosen: Mapping[str, Variables]) -> tuple[Variables, d
 
 def _accuracy(stage: Stage) -> Callable[[Variables], float]:
     name = stage.settings["merge"]["networks"][0]
-    measure = Evaluator(stage.networks, [name], {"accuracy": metrics.find("accuracy")}, "", stage.prepare, stage.mesh)
+    chosen = {"accuracy": metrics.find("accuracy")}
+    plan = Plan(networks=stage.networks, names=[name], metrics=chosen, prepare=stage.prepare)
+    evaluator = Evaluator(plan.step, stage.mesh)
 
-    def accuracy(variables):
-        found = measure({}, {}, {name: variables}, stage.once(stage.settings["merge"]["split"]))
-        return found.values[name]["accuracy"]
+    def accuracy(variables: Variables) -> float:
+        batches = evaluator.stream(stage.once(stage.settings["merge"]["split"]))
+        total = evaluator.evaluate(({}, {}, {name: variables}), batches)
+        return plan.finish(*total).values[name]["accuracy"]
 
     return accuracy
 

@@ -15,10 +15,9 @@ import numpy as np
 from jaxdistill import core
 from jaxdistill.build.stage import Stage
 from jaxdistill.core import State
-from jaxdistill.networks import run
+from jaxdistill.networks import dependencies, run
 from jaxdistill.train import mesh
 from jaxdistill.train.checkpoint import Checkpoints
-from jaxdistill.train.evaluate import closure
 
 
 def fit(stage: Stage, known: Mapping[str, Any], folder: pathlib.Path) -> dict[str, Any]:
@@ -62,7 +61,7 @@ def _squares(x, weight, mean):
 def _passes(stage: Stage, known: Mapping[str, Any], function: Callable, means: Mapping[str, Any] | None = None):
     """Adds `function` of every fitted tap over the training split: `{name: (places that count, sum)}`."""
     taps = {name: (stage.networks[name].of, stage.networks[name].tap) for name in stage.fitted}
-    networks = closure(stage.networks, [of for of, _ in taps.values()])
+    networks = dependencies(stage.networks, [of for of, _ in taps.values()])
     means = {name: jnp.float32(mean) for name, mean in (means or {}).items()}
 
     def add(known, batch):

@@ -7,27 +7,28 @@ from typing import Any
 import jax
 
 from jaxdistill import metrics
-from jaxdistill.build.stage import Stage
 from jaxdistill.core import lists_all_classes, prediction_shape
-from jaxdistill.train.evaluate import Evaluator
+from jaxdistill.stages.runs import Runs, Weights
+from jaxdistill.train.evaluate import Plan, evaluate
 
 EXAMPLES = 2_048
 """Of how many examples, rounded up to whole batches, at most."""
 
 
-def report(stage: Stage, starts: Mapping[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
+def report(runs: Runs, weights: Weights, say: Callable[[str], None]) -> dict[str, Any]:
     """Compares every network in bfloat16 or int8 with itself in float32, and says a line of each.
 
     Args:
-        starts: the variables of the networks that have weights, as they were trained; of those that come in lanes,
-            lane 0's.
+        runs: those of the stage; of several, the first is measured.
+        weights: the variables of the networks that have weights, as they were trained.
+        say: prints a line.
 
     Returns:
         `{"reduced": {network: {...}}}` for `done.json`, or nothing where no network is reduced.
     """
-    found = {}
+    stage, first, found = runs.stage, runs.first(weights), {}
     for name, source in stage.networks.items():
-        if not getattr(source, "is_narrow", False) or name not in starts:
+        if not getattr(source, "is_narrow", False) or name not in first:
             continue
         form = source.quantize or "bfloat16"
         role = next(
@@ -38,23 +39,28 @@ def report(stage: Stage, starts: Mapping[str, Any], say: Callable[[str], None]) 
             why = "the data have no split to measure it on" if not role else "it says its likeliest classes alone"
             say(f"stage {stage.name}: network {name!r} in {form}: its change is not measured; {why}")
             continue
-        of = {"lane": 0} if name in stage.paired else {}
-        found[name] = {"form": form, "split": role} | of | _measured(stage, name, starts[name], role)
+        of = runs.first_metadata(name)
+        found[name] = {"form": form, "split": role} | of | _measured(runs, name, first[name], role)
         say(f"stage {stage.name}: network {name!r} in {form}: {_told(found[name])}")
     return {"reduced": found} if found else {}
 
 
-def _measured(stage: Stage, name: str, variables: Any, role: str) -> dict[str, Any]:
+def _measured(runs: Runs, name: str, variables: Any, role: str) -> dict[str, Any]:
+    stage = runs.stage
     source = stage.networks[name]
     unit = "tokens" if len(prediction_shape(stage.outputs[name].logits)) > 1 else "examples"
     wanted = {key: metrics.find(key, unit) for key in ("accuracy", "agreement", "kl")}
-    measure = Evaluator(
-        {"reduced": source, "exact": source.exact}, ["reduced", "exact"], wanted, "exact", stage.prepare, stage.mesh
+    plan = Plan(
+        networks={"reduced": source, "exact": source.exact},
+        names=["reduced", "exact"],
+        metrics=wanted,
+        prepare=stage.prepare,
+        reference="exact",
     )
     reduced = jax.jit(lambda own: source.reduce(own, stage.batch))(variables)
     known = {"reduced": reduced, "exact": variables}
     batches = itertools.islice(stage.once(role), -(-EXAMPLES // stage.evaluation_batch))
-    seen = measure({}, {}, known, batches)
+    seen = evaluate(plan, stage.mesh, ({}, {}, known), batches)
     own = seen.values["reduced"]
     accuracy = {"accuracy": own["accuracy"], "exact_accuracy": seen.values["exact"]["accuracy"]}
     return accuracy | {"agreement": own["agreement"], "kl": own["kl"], "examples": len(seen.label)}

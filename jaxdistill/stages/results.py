@@ -10,14 +10,15 @@ import numpy as np
 
 from jaxdistill import core
 from jaxdistill.build.stage import Stage
-from jaxdistill.networks import run
+from jaxdistill.networks import dependencies, run
 from jaxdistill.runtime.files import write_json
+from jaxdistill.stages.runs import Runs
 from jaxdistill.stages.saliency import Saliency
 from jaxdistill.train import flops
-from jaxdistill.train.evaluate import Evaluation, closure
+from jaxdistill.train.evaluate import Evaluation
 
 LANES = "lanes.json"
-"""The table of an evaluation in lanes, a row for each network and lane."""
+"""The table of an evaluation of several runs, a row for each network and run."""
 
 SHEET = 48
 """How many of the images on which networks disagree the report shows."""
@@ -28,7 +29,7 @@ def cost(stage: Stage, name: str) -> tuple[int, int]:
 
     FLOPs are those of matrix products and convolutions, two for a multiplication and an addition (`train.flops`).
     """
-    cast = closure(stage.networks, [name])
+    cast = dependencies(stage.networks, [name])
     fresh = {key: shapes for key, shapes in stage.fresh.items() if key in cast}
     one = {key: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype) for key, x in stage.batch.items()}
 
@@ -40,16 +41,16 @@ def cost(stage: Stage, name: str) -> tuple[int, int]:
     return parameters, sum(counted.values())
 
 
-def write_results(workdir: pathlib.Path, stage: Stage, each: Sequence[Evaluation], looked: Saliency | None) -> None:
+def write_results(workdir: pathlib.Path, runs: Runs, each: Sequence[Evaluation], looked: Saliency | None) -> None:
     """Writes `results.json` (a list of rows), `evaluation.json` and `predictions.npz` into the workdir.
 
-    Of lanes, the rows are means, `lanes.json` has a row for each network and lane (one whose lane is null of a network
-    that all lanes share), and all else is of lane 0.
+    Of several runs, the rows are means, `lanes.json` has the rows of each, and all else is of the first.
 
     Args:
-        each: what was found, of every lane where there are some.
+        each: the evaluation of each run.
         looked: where the networks look on the images of the `disagreements`; None if that was not asked for.
     """
+    stage = runs.stage
     rows, split, found = stage.measured, stage.settings["evaluate"]["split"], each[0]
     tables: dict[str, Any] = {}
     costs = {name: dict(zip(("parameters", "flops"), cost(stage, name), strict=True)) for name in rows}
@@ -70,11 +71,9 @@ def write_results(workdir: pathlib.Path, stage: Stage, each: Sequence[Evaluation
     }
     if looked:
         about["saliency"] = {"examples": looked.examples, "left_out": looked.left_out}
-    if stage.lanes:
-        about["lanes"] = len(each)
-        lanes = {name: range(len(each)) if _in_lanes(stage, name) else [None] for name in rows}
-        told = [{"network": n, "lane": k} | costs[n] | numbers[k or 0][n] for n in rows for k in lanes[n]]
-        write_json(workdir / LANES, told)
+    about |= runs.result_metadata
+    if by_run := runs.result_rows(costs, numbers):
+        write_json(workdir / LANES, by_run)
     write_json(workdir / "results.json", table)
     write_json(workdir / "evaluation.json", about | tables)
     arrays = {"label": found.label, "index": found.index} | _sheet(stage, found)
@@ -93,11 +92,6 @@ def _sheet(stage: Stage, found: Evaluation) -> dict[str, np.ndarray]:
     image = stage.dataset.split(stage.settings["evaluate"]["split"]).take(index)["image"]
     image = image if image.dtype == np.uint8 else np.round(255 * image.clip(0, 1)).astype(np.uint8)
     return {"sheet/index": index, "sheet/image": image}
-
-
-def _in_lanes(stage: Stage, name: str) -> bool:
-    """Whether what a network says differs by lane."""
-    return any(one in stage.paired for one in closure(stage.networks, [name]))
 
 
 def _numbers(stage: Stage, found: Evaluation, name: str) -> dict[str, float | None]:

@@ -23,9 +23,8 @@ from jaxdistill.build.stage import Stage
 from jaxdistill.core import Batch, Variables
 from jaxdistill.data import loader
 from jaxdistill.data.subsets import Subset
-from jaxdistill.networks import Source, run
+from jaxdistill.networks import Source, dependencies, run
 from jaxdistill.train import mesh
-from jaxdistill.train.evaluate import closure
 
 SAMPLE = 512
 """Examples, evenly spaced over the split, over which pairs are compared."""
@@ -53,7 +52,7 @@ class Saliency:
 
 def saliency(networks: Mapping[str, Source], name: str, known: Mapping[str, Variables], batch: Batch) -> jax.Array:
     """Returns a network's map for every example of a prepared batch: float32 `[batch, height, width]`, 0 or more."""
-    running = closure(networks, [name])
+    running = dependencies(networks, [name])
 
     def log_odds(image):
         logits = run(running, known, batch | {"image": image}, None)[0][name].logits.astype(jnp.float32)
@@ -81,7 +80,7 @@ def blind(stage: Stage, names: Sequence[str]) -> list[str]:
     """Those networks whose answers have no gradient by the images."""
 
     def looks(name):
-        if not all(source.differentiable for source in closure(stage.networks, [name]).values()):
+        if not all(source.differentiable for source in dependencies(stage.networks, [name]).values()):
             return False
         try:
             jax.eval_shape(lambda known, batch: saliency(stage.networks, name, known, batch), stage.fresh, stage.batch)

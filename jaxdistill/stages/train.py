@@ -1,8 +1,8 @@
-"""A stage of kind "train": from its start, or where it stopped, to its end, with evaluations and checkpoints."""
+"""Stages of kind "train": from the start, or the last checkpoint, to the end, with evaluations and checkpoints."""
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -10,10 +10,12 @@ import jax
 from jaxdistill.build.stage import Stage
 from jaxdistill.core import State
 from jaxdistill.errors import TrainingFailed
-from jaxdistill.stages import lanes, precision_report
+from jaxdistill.stages import precision_report
+from jaxdistill.stages.lanes import runs_of
+from jaxdistill.stages.runs import Runs, Weights
 from jaxdistill.train import mesh
 from jaxdistill.train.checkpoint import Checkpoints
-from jaxdistill.train.evaluate import Evaluation, Evaluator
+from jaxdistill.train.evaluate import Evaluation, Evaluator, Plan
 from jaxdistill.train.init import compiler_options
 from jaxdistill.train.loop import Job, fit
 from jaxdistill.train.prefetch import AHEAD
@@ -21,132 +23,140 @@ from jaxdistill.train.prefetch import AHEAD
 
 def run(
     stage: Stage,
-    starts: Callable[[Collection[str]], Mapping[str, Any]],
+    starts: Callable[[Collection[str]], Weights],
     workdir: pathlib.Path,
     say: Callable[[str], None],
     profile: int = 0,
 ) -> dict[str, Any]:
-    """Trains, evaluates and saves one stage; resumes where its folder has a checkpoint.
+    """Trains, evaluates and saves one stage; resumes from its last checkpoint.
 
     Args:
         starts: reads the variables of networks, of those among the names that do not start at random.
         workdir: the run's.
-        profile: how many early steps are recorded.
+        say: prints a line.
+        profile: the number of early steps that are recorded.
 
     Returns:
-        What is told in `done.json`.
+        The contents of `done.json`.
     """
-    settings = stage.settings
-    placed = lanes.placed(stage)
-    frozen, lost = _frozen(stage, starts(stage.shapes[1]), say)
+    settings, runs = stage.settings, runs_of(stage)
+    shardings = runs.shardings()
+    frozen, reduced = _frozen(runs, starts(stage.shapes[1]), say)
     job = Job(
         stage=stage.name,
-        step=lanes.step(stage),
-        loader=lanes.feeder(stage),
+        step=runs.step(),
+        loader=runs.loader(),
         mesh=stage.mesh,
-        placed=placed[0],
+        placed=shardings[0],
         steps=settings["steps"],
         batch=settings["batch"],
         examples=len(stage.train),
-        rate=lanes.rate(stage),
-        evaluate=_evaluation(stage, frozen) if stage.measured else None,
+        rate=runs.learning_rate(),
+        evaluate=_evaluation(runs, frozen) if stage.measured else None,
         evaluate_every=settings["evaluate"]["every"],
         log_every=settings["log_every"],
         save_every=settings["checkpoint"]["every"],
-        dispatch=settings["dispatch"] or _dispatch(stage),
+        dispatch=settings["dispatch"] or _steps_per_call(stage),
         ahead=0 if stage.resident else AHEAD,
         peak=settings["peak_flops"],
         profile=profile,
         say=say,
     )
-    with checkpoints(stage, workdir) as kept:
-        if kept.steps:
-            state = kept.restore(kept.steps[-1], mesh.structs(lanes.shapes(stage)[0], placed[0]))
-            say(f"stage {stage.name}: resumes at step {kept.steps[-1]} of {job.steps}")
+    with checkpoints(runs, workdir) as saved:
+        if saved.steps:
+            state = saved.restore(saved.steps[-1], mesh.structs(runs.shapes()[0], shardings[0]))
+            say(f"stage {stage.name}: resumes at step {saved.steps[-1]} of {job.steps}")
         else:
-            state = _born(stage, starts, frozen)
+            state = _init(runs, starts, frozen)
         looks = {n: dataclasses.asdict(look) for n, look in stage.looks.items() if n in stage.saved}
-        about = {"stage": stage.name, "networks": sorted(stage.saved), "looks": looks, "lanes": len(stage.lanes)}
-        fit(job, state, frozen, kept, workdir, about)
+        about = {"stage": stage.name, "networks": sorted(stage.saved), "looks": looks, **runs.checkpoint_metadata}
+        fit(job, state, frozen, saved, workdir, about)
         if settings["checkpoint"]["keep"] == "last":
-            return {"step": job.steps, "kept": "last"} | lost
-        steps = [kept.best(lane) for lane in range(len(kept.ranked))]
-        if None in steps:
+            return {"step": job.steps, "kept": "last"} | reduced
+        steps = [saved.best(metric) for metric in saved.metrics]
+        if None in steps or not steps:
             raise TrainingFailed(
-                f"stage {stage.name!r} is to keep what is best by {kept.metric}, which was never finite"
+                f"stage {stage.name!r} keeps the checkpoint that is best by {best_by(stage)}, which was never finite"
             )
-        stood_by = {"steps": steps} if stage.lanes else {"step": steps[0]}
-        return stood_by | {"kept": "best", "by": kept.metric} | lost
+        return runs.selected(steps) | {"kept": "best", "by": best_by(stage)} | reduced
 
 
-def _frozen(stage: Stage, known: Mapping[str, Any], say: Callable) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The frozen networks, each there once, as it was read or as it was reduced to; and what that has lost."""
-    lost = precision_report.report(stage, lanes.first(stage, known), say)
-    return {name: stage.networks[name].place(own)[2] for name, own in lanes.reduced(stage, known).items()}, lost
+def _frozen(runs: Runs, weights: Weights, say: Callable[[str], None]) -> tuple[Weights, dict[str, Any]]:
+    """Returns the frozen variables that the step takes, and what reducing them costs in accuracy."""
+    report = precision_report.report(runs, weights, say)
+    sources = runs.stage.networks
+    return {name: sources[name].place(x)[2] for name, x in runs.for_inference(weights).items()}, report
 
 
-def checkpoints(stage: Stage, workdir: pathlib.Path) -> Checkpoints:
-    """The checkpoints of a stage, by the number that it is told, or finds first, to be the best by."""
-    best = stage.settings["checkpoint"]["by"] or next(iter(stage.numbers), "")
+def best_by(stage: Stage) -> str:
+    """Returns the number that ranks checkpoints: `checkpoint.by`, or the first that an evaluation measures, or ""."""
+    return stage.settings["checkpoint"]["by"] or next(iter(stage.numbers), "")
+
+
+def checkpoints(runs: Runs, workdir: pathlib.Path) -> Checkpoints:
+    """Returns the checkpoints of a stage."""
+    stage, best = runs.stage, best_by(runs.stage)
     mode = stage.metrics()[best.rpartition("/")[2]].better if best in stage.numbers else "max"
-    return Checkpoints(workdir / stage.name, best, mode, stage.settings["checkpoint"]["latest"], len(stage.lanes))
+    ranked_by = runs.ranked_by(best) if best else ()
+    return Checkpoints(workdir / stage.name, ranked_by, mode, stage.settings["checkpoint"]["latest"])
 
 
-def _born(stage: Stage, starts: Callable, frozen: Mapping[str, Any]) -> State:
-    """The first state, every array of it made where it will live."""
-    init = jax.jit(
-        lambda starts: lanes.initial(stage, starts)[0],
-        out_shardings=lanes.placed(stage)[0],
-        compiler_options=compiler_options(),
-    )
-    return init(starts([name for name in stage.networks if name not in frozen]) | frozen)
+def _init(runs: Runs, starts: Callable[[Collection[str]], Weights], frozen: Weights) -> State:
+    """Returns the first state, every array of it made where it will live."""
+    init = jax.jit(runs.init, out_shardings=runs.shardings()[0], compiler_options=compiler_options())
+    return init(starts([name for name in runs.stage.networks if name not in frozen]) | frozen)
 
 
-def _dispatch(stage: Stage) -> int:
+def _steps_per_call(stage: Stage) -> int:
     # By benchmarks/dispatch.py: on a CPU tiny MLPs gain from a scan over steps and convolutions lose much more by it;
     # elsewhere small models wait for dispatch (not measured).
     return 1 if jax.default_backend() == "cpu" or not stage.resident else 32
 
 
-def evaluator(stage: Stage) -> Callable[[Any, Any, Any], Evaluation]:
-    """What measures a stage's networks, `(params, variables, frozen) -> Evaluation`, on its split."""
-    measure = Evaluator(
-        stage.networks,
-        stage.measured,
-        stage.metrics(),
-        stage.compared,
-        stage.prepare,
-        stage.mesh,
-        stage.pairs,
-        len(stage.lanes),
-        lambda measure: lanes.abreast(stage, measure),
+def evaluator(runs: Runs) -> Callable[[Any, Any, Weights], list[Evaluation]]:
+    """Returns `(params, variables, frozen) -> the evaluation of each run`, on the stage's split."""
+    stage, split = runs.stage, runs.stage.settings["evaluate"]["split"]
+    plan = Plan(
+        networks=stage.networks,
+        names=stage.measured,
+        metrics=stage.metrics(),
+        prepare=stage.prepare,
+        reference=stage.compared,
+        pairs=stage.pairs,
     )
-    split = stage.settings["evaluate"]["split"]
-    if not stage.is_held(split):
-        return lambda *known: measure(*known, stage.once(split))
-    held = []
+    measure = Evaluator(runs.evaluate_step(plan.step), stage.mesh)
+    resident: list[Any] = []
 
-    def of_held(*known):
-        held[:] = held or measure.hold(*known, stage.once(split))
-        return measure.held(*known, held)
-
-    return of_held
-
-
-def _evaluation(stage: Stage, frozen: Any) -> Callable:
-    measure = evaluator(stage)
-
-    def numbers(found: Evaluation) -> dict[str, float]:
-        return {
-            f"{name}/{metric}": value
-            for name, values in found.values.items()
-            for metric, value in values.items()
-            if isinstance(value, float)
-        }
-
-    def evaluate(state) -> dict[str, Any]:
-        found = measure(state.params, state.variables, frozen)
-        told = lanes.told([numbers(one) for one in found]) if stage.lanes else numbers(found)
-        return {"split": stage.settings["evaluate"]["split"]} | told
+    def evaluate(params: Any, variables: Any, frozen: Weights) -> list[Evaluation]:
+        weights = params, variables, frozen
+        if not stage.is_held(split):
+            pieces = measure.stream(stage.once(split))
+        else:
+            if not resident:
+                resident.extend(measure.to_device(weights, stage.once(split)))
+            pieces = resident
+        total, rows = measure.evaluate(weights, pieces)
+        return [plan.finish(one, rows) for one in runs.split(total)]
 
     return evaluate
+
+
+def _evaluation(runs: Runs, frozen: Weights) -> Callable[[State], dict[str, Any]]:
+    """Returns `state -> the line of an evaluation` for the log."""
+    evaluate_all = evaluator(runs)
+
+    def evaluate(state: State) -> dict[str, Any]:
+        numbers = [_numbers(each) for each in evaluate_all(state.params, state.variables, frozen)]
+        return {"split": runs.stage.settings["evaluate"]["split"]} | runs.join_numbers(numbers)
+
+    return evaluate
+
+
+def _numbers(evaluation: Evaluation) -> dict[str, float]:
+    """Returns the numbers of an evaluation as `NETWORK/METRIC`, without its tables."""
+    return {
+        f"{name}/{metric}": value
+        for name, values in evaluation.values.items()
+        for metric, value in values.items()
+        if isinstance(value, float)
+    }

@@ -5,9 +5,9 @@ from jaxdistill.build.stage import Stage
 from jaxdistill.config import registry, sweep
 from jaxdistill.data.build import shows_labels
 from jaxdistill.errors import UserError, check_names, unknown
+from jaxdistill.networks import dependencies
 from jaxdistill.stages import cache, merge, modality
 from jaxdistill.train import mesh, optim, partitioning
-from jaxdistill.train.evaluate import closure
 from jaxdistill.train.metrics_log import RESERVED
 
 
@@ -67,9 +67,9 @@ def training(name, settings, dataset, made, terms):
     if not learning:
         raise UserError(f"stage {name!r} trains no network; one of {list(made)} needs source='trained'")
     for key, term in terms.items():
-        if not set(closure(made, [term.student])) & set(learning):
+        if not set(dependencies(made, [term.student])) & set(learning):
             raise UserError(f"term {key!r} teaches {term.student!r}, which does not learn; {learning} do")
-    idle = [n for n in learning if not any(n in closure(made, [term.student]) for term in terms.values())]
+    idle = [n for n in learning if not any(n in dependencies(made, [term.student]) for term in terms.values())]
     if idle:
         raise UserError(f"stage {name!r} trains networks {idle}, and no term teaches them; there are {list(terms)}")
     for key, term in terms.items():

@@ -1,6 +1,12 @@
-"""Evaluation: every example of a split once, networks in inference mode, metrics as sums that add up."""
+"""Evaluation: each example of a split once, in inference mode, with metrics as sums that add up.
+
+evaluate_batch   (networks, variables, batch) -> sums and predictions, pure
+evaluate         a compiled step over the batches of a split -> their total
+finish           total -> numbers
+"""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
@@ -8,13 +14,26 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 from jax.sharding import Mesh
 
 from jaxdistill import core
-from jaxdistill.core import Batch, Output
-from jaxdistill.networks import Source, in_order, run
+from jaxdistill.core import Batch, Output, Variables
+from jaxdistill.networks import Source, dependencies, run
 from jaxdistill.runtime import xla_options
 from jaxdistill.train import mesh as sharding
+
+Pair = tuple[str, str]
+"""`(network, reference)`, two networks that are compared."""
+
+Weights = tuple[Mapping[str, Any], Mapping[str, Variables], Mapping[str, Variables]]
+"""`(params, variables, frozen)` of the networks, as the step of training has them."""
+
+RESULT_BYTES = 64 << 20
+"""Bytes that one dispatch may return for a resident split."""
+
+ROW_FIELDS = ("label", "index", "mask")
+"""Fields of a raw batch that an evaluation returns beside the predictions."""
 
 
 class Metric(Protocol):
@@ -27,150 +46,234 @@ class Metric(Protocol):
     def finish(self, sums: Any) -> Any: ...
 
 
+@struct.dataclass
+class Measurement:
+    """The sums and predictions of a batch, or of a whole split.
+
+    Attributes:
+        sums: `{network: {metric: sums}}`.
+        pair_sums: `{(network, reference): {metric: sums}}`.
+        predictions: `{network: (class int32 [examples], its probability float32 [examples])}`; of networks that
+            predict one class of an example, and not one of each token.
+    """
+
+    sums: Mapping[str, Mapping[str, Any]]
+    pair_sums: Mapping[Pair, Mapping[str, Any]]
+    predictions: Mapping[str, tuple[Any, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """The label and index of each example of a split, int32 `[examples]`, in the order of the predictions."""
+
+    label: np.ndarray
+    index: np.ndarray
+
+
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What one pass over a split found.
+    """The numbers of one pass over a split.
 
     Attributes:
         values: `{network: {metric: number or table}}`, with those that compare it with the reference, if any.
-        pairs: `{(network, reference): {metric: number or table}}`, of the pairs that were asked for.
-        predictions: `{network: (class int32 [examples], its probability float32 [examples])}`; of networks that say
-            one class of an example, and not one of each token.
-        label, index: int32 `[examples]`.
+        pairs: `{(network, reference): {metric: number or table}}`, of the pairs compared besides.
+        predictions: as in `Measurement`.
+        label, index: as in `Rows`.
     """
 
     values: Mapping[str, Mapping[str, Any]]
-    pairs: Mapping[tuple[str, str], Mapping[str, Any]]
+    pairs: Mapping[Pair, Mapping[str, Any]]
     predictions: Mapping[str, tuple[np.ndarray, np.ndarray]]
     label: np.ndarray
     index: np.ndarray
 
 
-def closure(networks: Mapping[str, Source], names: Sequence[str]) -> dict[str, Source]:
-    """The networks of those names and all that they need, in order."""
-    wanted = list(names)
-    for name in wanted:
-        wanted += [other for other in networks[name].needs if other not in wanted]
-    return in_order({name: network for name, network in networks.items() if name in wanted})
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The networks that an evaluation measures, and the metrics that it measures them by.
 
-
-AT_ONCE = 64 << 20
-"""Bytes that one dispatch may find, of a split that is held on the devices."""
-
-
-class Evaluator:
-    """Measures networks on a split.
-
-    Args:
+    Attributes:
         networks: all of them, by name.
         names: those to be measured.
         metrics: by name.
+        prepare: raw batch -> batch, without randomness.
         reference: the network that all of them are compared with; "" for none.
-        prepare: raw batch -> batch, nothing random.
-        mesh: where batches go.
         pairs: `(network, reference)`, those compared besides, in the same pass.
-        lanes: how many runs side by side; called with the variables of all of them, it returns a list.
-        abreast: makes a function of one run's `(params, variables, frozen, batch)` one of all lanes.
     """
 
-    def __init__(
+    networks: Mapping[str, Source]
+    names: Sequence[str]
+    metrics: Mapping[str, Metric]
+    prepare: Callable[[Batch], Batch]
+    reference: str = ""
+    pairs: Sequence[Pair] = ()
+
+    @functools.cached_property
+    def all_pairs(self) -> list[Pair]:
+        """Each network with the reference, and the pairs compared besides."""
+        return [*dict.fromkeys([*((name, self.reference) for name in self.names if self.reference), *self.pairs])]
+
+    @functools.cached_property
+    def running(self) -> dict[str, Source]:
+        """The networks that have to run, in order."""
+        paired = [name for pair in self.all_pairs for name in pair]
+        return dependencies(self.networks, dict.fromkeys([*self.names, *paired]))
+
+    def step(
         self,
-        networks,
-        names,
-        metrics: Mapping[str, Metric],
-        reference: str,
-        prepare,
-        mesh: Mesh,
-        pairs: Sequence[tuple[str, str]] = (),
-        lanes: int = 0,
-        abreast: Callable[[Callable], Callable] = lambda function: function,
-    ):
-        self.names, self.metrics, self.mesh = tuple(names), metrics, mesh
-        self.reference, self.pairs, self.lanes = reference, tuple(pairs), lanes
-        compared = dict.fromkeys([*((name, reference) for name in names if reference), *pairs])
-        running = closure(networks, [*dict.fromkeys([*names, *(name for pair in compared for name in pair)])])
+        params: Mapping[str, Any],
+        variables: Mapping[str, Variables],
+        frozen: Mapping[str, Variables],
+        batch: Batch,
+    ) -> Measurement:
+        """Measures one raw batch; pure."""
+        return evaluate_batch(
+            self.running,
+            core.merge_variables(params, variables, frozen),
+            self.prepare(batch),
+            names=self.names,
+            metrics=self.metrics,
+            pairs=self.all_pairs,
+        )
 
-        def measure(params, variables, frozen, batch):
-            batch = prepare(batch)
-            outputs, _ = run(running, core.merge_variables(params, variables, frozen), batch, None)
-            own = {key: metric for key, metric in metrics.items() if not metric.needs_reference}
-            fidelity = {key: metric for key, metric in metrics.items() if metric.needs_reference}
-            alone = {n: {key: m.sums(outputs[n], batch, None) for key, m in own.items()} for n in self.names}
-            between = {
-                (one, other): {key: m.sums(outputs[one], batch, outputs[other]) for key, m in fidelity.items()}
-                for one, other in compared
-            }
-            sums, said = (alone, between), {}
-            for name in self.names:
-                if len(core.prediction_shape(outputs[name].logits)) > 1:
-                    continue
-                best = jnp.max(jax.nn.log_softmax(outputs[name].logits), -1)
-                said[name] = (jnp.argmax(outputs[name].logits, -1).astype(jnp.int32), jnp.exp(best))
-            return sums, said
+    def finish(self, total: Measurement, rows: Rows) -> Evaluation:
+        """Returns the numbers of a split from its total."""
 
-        def named(params, variables, frozen, batch):
-            sums, said = abreast(measure)(params, variables, frozen, batch)
-            return sums, said, {key: batch[key] for key in ("label", "index", "mask")}
+        def finish_all(sums: Mapping[Any, Mapping[str, Any]]) -> dict[Any, dict[str, Any]]:
+            return {who: {key: self.metrics[key].finish(x) for key, x in row.items()} for who, row in sums.items()}
 
-        def each(params, variables, frozen, batches):
-            return jax.lax.map(lambda batch: named(params, variables, frozen, batch), batches)
+        own, fidelity = finish_all(total.sums), finish_all(total.pair_sums)
+        values = {name: row | fidelity.get((name, self.reference), {}) for name, row in own.items()}
+        pairs = {pair: fidelity[pair] for pair in self.pairs}
+        return Evaluation(values, pairs, total.predictions, label=rows.label, index=rows.index)
 
-        self._one, self._measure = named, xla_options.jit(each, out_shardings=sharding.replicated(mesh))
 
-    def __call__(self, params, variables, frozen, batches: Iterator[Mapping[str, np.ndarray]]):
-        """Measures batches that are read as they are used."""
-        pieces = ({key: x[None] for key, x in batch.items()} for batch in batches)
-        return self.held(params, variables, frozen, (sharding.put(self.mesh, piece, leading=1) for piece in pieces))
+def evaluate_batch(
+    networks: Mapping[str, Source],
+    variables: Mapping[str, Variables],
+    batch: Batch,
+    *,
+    names: Sequence[str],
+    metrics: Mapping[str, Metric],
+    pairs: Sequence[Pair] = (),
+) -> Measurement:
+    """Measures networks on one prepared batch.
 
-    def hold(self, params, variables, frozen, batches: Iterator[Mapping[str, np.ndarray]]) -> list[Any]:
-        """Puts a split on the devices, `[batches, batch, ...]`, to be measured by `held` in one dispatch.
+    Args:
+        networks: those that run, in order.
+        variables: `{network: {collection: tree}}`.
+        batch: a prepared batch; rows whose mask is 0 do not count.
+        names: the networks that are measured by metrics that need no reference.
+        metrics: by name.
+        pairs: the networks that are compared by metrics that need a reference.
+    """
+    outputs, _ = run(networks, variables, batch, None)
+    alone = {key: metric for key, metric in metrics.items() if not metric.needs_reference}
+    fidelity = {key: metric for key, metric in metrics.items() if metric.needs_reference}
+    return Measurement(
+        sums={name: {key: m.sums(outputs[name], batch, None) for key, m in alone.items()} for name in names},
+        pair_sums={
+            (name, reference): {key: m.sums(outputs[name], batch, outputs[reference]) for key, m in fidelity.items()}
+            for name, reference in pairs
+        },
+        predictions={
+            name: predicted_classes(outputs[name].logits)
+            for name in names
+            if len(core.prediction_shape(outputs[name].logits)) == 1
+        },
+    )
 
-        Where what is found in all batches would be larger than `AT_ONCE`, it is several pieces of one length, the last
-        filled up with batches that are masked.
+
+def predicted_classes(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the most likely class of each example, int32 `[batch]`, and its probability, float32 `[batch]`."""
+    best = jnp.max(jax.nn.log_softmax(logits), -1)
+    return jnp.argmax(logits, -1).astype(jnp.int32), jnp.exp(best)
+
+
+class Evaluator:
+    """A compiled evaluation step and the devices that it runs on.
+
+    Args:
+        step: `(params, variables, frozen, raw batch) -> Measurement`, pure; `Plan.step`, or that of several runs with
+            a leading axis in all that it returns.
+        mesh: the devices.
+        result_bytes: the bytes that one dispatch may return for a resident split.
+    """
+
+    def __init__(self, step: Callable[..., Measurement], mesh: Mesh, result_bytes: int = RESULT_BYTES):
+        self.mesh, self.result_bytes = mesh, result_bytes
+
+        def measure(
+            params: Mapping[str, Any],
+            variables: Mapping[str, Variables],
+            frozen: Mapping[str, Variables],
+            batch: Batch,
+        ) -> tuple[Measurement, dict[str, jax.Array]]:
+            return step(params, variables, frozen, batch), {key: batch[key] for key in ROW_FIELDS}
+
+        def measure_all(
+            params: Mapping[str, Any],
+            variables: Mapping[str, Variables],
+            frozen: Mapping[str, Variables],
+            batches: Batch,
+        ) -> tuple[Measurement, dict[str, jax.Array]]:
+            return jax.lax.map(lambda batch: measure(params, variables, frozen, batch), batches)
+
+        self._measure = measure
+        self._compiled = xla_options.jit(measure_all, out_shardings=sharding.replicated(mesh))
+
+    def stream(self, batches: Iterable[Mapping[str, np.ndarray]]) -> Iterator[Any]:
+        """Yields pieces of one batch each, put on the devices as they are used."""
+        for batch in batches:
+            yield sharding.put(self.mesh, {key: x[None] for key, x in batch.items()}, leading=1)
+
+    def to_device(self, weights: Weights, batches: Iterable[Mapping[str, np.ndarray]]) -> list[Any]:
+        """Puts a split on the devices, `[batches, batch, ...]`, to be measured in one dispatch.
+
+        A split whose results would be larger than `result_bytes` becomes several pieces of one length, the last filled
+        up with batches that are masked.
         """
         parts = [*batches]
-        said = jax.eval_shape(self._one, params, variables, frozen, parts[0])
-        size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(said))
-        pieces = math.ceil(len(parts) / max(1, AT_ONCE // size))
+        result = jax.eval_shape(self._measure, *weights, parts[0])
+        size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(result))
+        pieces = math.ceil(len(parts) / max(1, self.result_bytes // size))
         length = math.ceil(len(parts) / pieces)
         empty = parts[-1] | {"mask": np.zeros_like(parts[-1]["mask"])}
         parts += [empty] * (-len(parts) % length)
-        runs = [parts[start : start + length] for start in range(0, len(parts), length)]
-        stacked = ({key: np.stack([part[key] for part in run]) for key in empty} for run in runs)
+        groups = [parts[start : start + length] for start in range(0, len(parts), length)]
+        stacked = ({key: np.stack([part[key] for part in group]) for key in empty} for group in groups)
         return [sharding.put(self.mesh, piece, leading=1) for piece in stacked]
 
-    def held(self, params, variables, frozen, pieces: Iterable[Any]):
-        """Measures pieces of a split that are on the devices, a dispatch for each.
-
-        Returns the `Evaluation` of one pass, in lanes a list of them.
-        """
-        total, rows = None, []
-        for found in _one_late(self._measure(params, variables, frozen, piece) for piece in pieces):
-            sums, said, about = jax.device_get(found)
-            sums = jax.tree.map(lambda x: np.asarray(x, np.float64).sum(0), sums)
-            total = sums if total is None else jax.tree.map(np.add, total, sums)
-            kept = about["mask"] > 0
-            said = jax.tree.map(lambda x: np.moveaxis(x, 0, -2), said)  # lanes before batches
-            rows.append(jax.tree.map(lambda x, kept=kept: x[..., kept], (said, about["label"], about["index"])))
-        said, label, index = jax.tree.map(lambda *parts: np.concatenate(parts, -1), *rows)
-        if not self.lanes:
-            return self._told(total, said, label, index)
-        each = (jax.tree.map(lambda x, lane=lane: x[lane], (total, said)) for lane in range(self.lanes))
-        return [self._told(*own, label, index) for own in each]
-
-    def _told(self, total, said, label, index) -> Evaluation:
-        values, compared = (
-            {who: {key: self.metrics[key].finish(sums) for key, sums in found.items()} for who, found in part.items()}
-            for part in total
-        )
-        values = {name: found | compared.get((name, self.reference), {}) for name, found in values.items()}
-        return Evaluation(values, {pair: compared[pair] for pair in self.pairs}, said, label, index)
+    def evaluate(self, weights: Weights, pieces: Iterable[Any]) -> tuple[Measurement, Rows]:
+        """Adds up the pieces of a split, one dispatch each, in float64 on the host."""
+        totals, predictions, rows = None, [], []
+        for result in one_behind(self._compiled(*weights, piece) for piece in pieces):
+            measured, fields = jax.device_get(result)
+            sums = jax.tree.map(lambda x: np.asarray(x, np.float64).sum(0), (measured.sums, measured.pair_sums))
+            totals = sums if totals is None else jax.tree.map(np.add, totals, sums)
+            is_real = fields["mask"] > 0
+            predictions.append(jax.tree.map(functools.partial(_select_rows, is_real=is_real), measured.predictions))
+            rows.append((fields["label"][is_real], fields["index"][is_real]))
+        predictions = jax.tree.map(lambda *parts: np.concatenate(parts, -1), *predictions)
+        label, index = (np.concatenate(parts) for parts in zip(*rows, strict=True))
+        return Measurement(*totals, predictions), Rows(label, index)
 
 
-def _one_late(found: Iterator[Any]) -> Iterator[Any]:
-    """Yields each when the next is under way, so that the device never waits for the host."""
-    before = next(found)
-    for one in found:
-        yield before
-        before = one
-    yield before
+def _select_rows(x: np.ndarray, is_real: np.ndarray) -> np.ndarray:
+    """Returns `[*runs, rows]` of `[batches, *runs, batch]` without the rows that are padding, `[batches, batch]`."""
+    return np.moveaxis(x, 0, -2)[..., is_real]
+
+
+def evaluate(plan: Plan, mesh: Mesh, weights: Weights, batches: Iterable[Mapping[str, np.ndarray]]) -> Evaluation:
+    """Measures the networks of one run on batches that are read as they are used."""
+    evaluator = Evaluator(plan.step, mesh)
+    return plan.finish(*evaluator.evaluate(weights, evaluator.stream(batches)))
+
+
+def one_behind(results: Iterator[Any]) -> Iterator[Any]:
+    """Yields each result when the next one is dispatched, so that the device never waits for the host."""
+    pending = next(results)
+    for result in results:
+        yield pending
+        pending = result
+    yield pending

@@ -36,9 +36,9 @@ def test_losses_are_those_of_steps_made_by_hand(live, starts):
     steps = our_steps.Steps.of_stage(live, starts)
     assert steps.flops() > 0  # which must not take a batch away
     steps.run(2)
-    loader, placed = live.loader(), our_steps.lanes.placed(live)
+    loader, placed = live.loader(), our_steps.runs_of(live).shardings()
     state, frozen = live.initial(starts)
-    one = dispatcher(our_steps.lanes.step(live), loader.raw, live.mesh, placed[0], 1)
+    one = dispatcher(our_steps.runs_of(live).step(), loader.raw, live.mesh, placed[0], 1)
     for step, fed in enumerate(loader.feeds(0, 2)):
         state, metrics = one(state, frozen, dict(loader.held), fed)
         np.testing.assert_allclose(steps.losses[step], metrics["loss"], rtol=1e-5)

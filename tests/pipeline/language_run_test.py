@@ -16,7 +16,7 @@ from jaxdistill.config import load
 from jaxdistill.core import Unembedding
 from jaxdistill.data import texts
 from jaxdistill.pipeline import run as pipeline
-from jaxdistill.stages import lanes
+from jaxdistill.stages.lanes import runs_of
 
 pytestmark = pytest.mark.slow
 
@@ -71,7 +71,7 @@ def shapes_in(jaxpr):
 
 def test_a_step_from_a_config_never_has_the_logits_of_all_tokens(stages):
     stage = stages["live"]
-    found = shapes_in(jax.make_jaxpr(lanes.step(stage))(*stage.shapes, stage.raw).jaxpr)
+    found = shapes_in(jax.make_jaxpr(runs_of(stage).step())(*stage.shapes, stage.raw).jaxpr)
     assert max(math.prod(shape[:-1]) for shape in found if shape and shape[-1] == 256) == 100  # of 512
 
 

@@ -16,7 +16,7 @@ from jaxdistill.config import load as configs
 from jaxdistill.config import sweep
 from jaxdistill.errors import UserError
 from jaxdistill.pipeline import run
-from jaxdistill.stages import lanes
+from jaxdistill.stages.lanes import runs_of
 from jaxdistill.train import checkpoint, flops, mesh
 from jaxdistill.train.preemption import Stop
 from runs import launched
@@ -138,10 +138,10 @@ def test_lanes_that_differ_in_numbers_are_the_separate_runs(tmp_path):
 def test_lanes_of_one_stream_share_it():
     whole = configs.read(SWEPT).to_dict()
     stages = run.prepare(whole, pathlib.Path())
-    assert lanes.share_batches(stages["distil"])
-    assert lanes.feeder(stages["distil"]).leading == 0
+    assert runs_of(stages["distil"]).share_batches
+    assert runs_of(stages["distil"]).loader().leading == 0
     whole["data"]["seed"] = -1
-    assert not lanes.share_batches(run.prepare(whole, pathlib.Path())["distil"])
+    assert not runs_of(run.prepare(whole, pathlib.Path())["distil"]).share_batches
 
 
 def test_a_grid_has_a_lane_for_each_combination():
@@ -186,30 +186,30 @@ def test_lanes_differ_in_fractions_alone():
         run.prepare(whole, pathlib.Path())
 
 
-@pytest.mark.parametrize("form", ["unroll", "map"])
 @pytest.mark.parametrize("mode", ["", pytest.param("conv", marks=pytest.mark.slow)])
-def test_forms_give_the_same_numbers(form, mode):
+def test_forms_give_the_same_numbers(mode):
     whole = configs.read(f"{PARTS}:{mode}").to_dict()
     settings = configs.stages(whole)["teachers"] | {"batch": 8}
 
     def found(kind):
         stage = resolve.stage("teachers", settings | {"sweep": settings["sweep"] | {"form": kind}})
-        assert lanes.form(stage) == kind
-        state, frozen = jax.jit(lambda: lanes.initial(stage, {}))()
+        runs = runs_of(stage)
+        assert runs.form == kind
+        state = jax.jit(runs.init)({})
         batch = jax.tree.map(lambda x: jnp.ones((3, *x.shape), x.dtype), stage.raw)
         batch["label"] = batch["index"] = jnp.arange(24, dtype=jnp.int32).reshape(3, 8) % 10
-        state, said = jax.jit(lanes.step(stage))(state, frozen, batch)
+        state, said = jax.jit(runs.step())(state, {}, batch)
         return state.params, said
 
-    for one, other in zip(*(jax.tree.leaves(found(kind)) for kind in ("vmap", form)), strict=True):
+    for one, other in zip(*(jax.tree.leaves(found(kind)) for kind in ("vmap", "unroll")), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
 def test_lanes_with_convolutions_are_unrolled_on_a_cpu():
     whole = configs.read(f"{PARTS}:conv").to_dict()
     stages = run.prepare(whole, pathlib.Path())
-    assert lanes.form(stages["teachers"]) == "unroll"
-    assert lanes.form(run.prepare(configs.read(SWEPT).to_dict(), pathlib.Path())["distil"]) == "vmap"
+    assert runs_of(stages["teachers"]).form == "unroll"
+    assert runs_of(run.prepare(configs.read(SWEPT).to_dict(), pathlib.Path())["distil"]).form == "vmap"
 
 
 def distil(form, **sweep):
@@ -218,19 +218,19 @@ def distil(form, **sweep):
     return run.prepare(whole, pathlib.Path())["distil"]
 
 
-@pytest.mark.parametrize("form", ["vmap", "unroll", "map"])
+@pytest.mark.parametrize("form", ["vmap", "unroll"])
 def test_a_teacher_that_all_lanes_share_speaks_once(form):
     """And every lane learns what it would learn: the teacher's answer is not of one lane."""
     stage, single = distil(form), distil("vmap", grid=False)
     frozen = jax.jit(stage.initial)()[1]
-    state, before = (jax.jit(lambda s=s: lanes.initial(s, frozen)[0])() for s in (stage, single))
+    state, before = (jax.jit(runs_of(s).init)(frozen) for s in (stage, single))
     batch = jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), stage.raw)
     batch["label"] = batch["index"] = jnp.arange(64, dtype=jnp.int32) % 10
-    counted = flops.count(lanes.step(stage), state, frozen, batch)["float32"]
+    counted = flops.count(runs_of(stage).step(), state, frozen, batch)["float32"]
     teacher, student = (2 * 64 * size for size in (64 * 16 + 16 * 10, 64 * 8 + 8 * 10))
     trained = 3 * student - 2 * 64 * 64 * 8  # no gradient by the images
     assert counted == teacher + 3 * trained
-    state, wanted = (jax.jit(lanes.step(s))(now, frozen, batch)[0] for s, now in ((stage, state), (single, before)))
+    state, wanted = (jax.jit(runs_of(s).step())(now, frozen, batch)[0] for s, now in ((stage, state), (single, before)))
     for one, other in zip(jax.tree.leaves(state.params), jax.tree.leaves(wanted.params), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 

@@ -12,6 +12,7 @@ from jaxdistill import launch
 from jaxdistill.pipeline import run
 from jaxdistill.report import write as report
 from jaxdistill.stages import results, saliency, train
+from jaxdistill.stages.lanes import runs_of
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +28,9 @@ def stage():
 def workdir(stage, tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
     known = jax.jit(stage.initial)()[1]
-    found = train.evaluator(stage)({}, {}, known)
+    (found,) = train.evaluator(runs_of(stage))({}, {}, known)
     looked = saliency.find(stage, known, found.index[results.disagreements(stage, found)])
-    results.write_results(folder, stage, [found], looked)
+    results.write_results(folder, runs_of(stage), [found], looked)
     return folder
 
 

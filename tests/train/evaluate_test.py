@@ -8,10 +8,9 @@ import toys
 from jaxdistill import metrics
 from jaxdistill.data import datasets, loader
 from jaxdistill.errors import UserError
-from jaxdistill.networks import Ensemble, Frozen, in_order
-from jaxdistill.train import evaluate as evaluate_module
+from jaxdistill.networks import Ensemble, Frozen, dependencies, in_order
 from jaxdistill.train import mesh as sharding
-from jaxdistill.train.evaluate import Evaluator, closure
+from jaxdistill.train.evaluate import RESULT_BYTES, Evaluator, Plan
 
 ROWS = 21
 NETWORKS = in_order(
@@ -34,19 +33,25 @@ def variables():
     return {name: NETWORKS[name].module.init(jax.random.key(i), x) for i, name in enumerate(("teacher", "student"))}
 
 
-def evaluate(batch, devices=1, reference="teacher", pairs=(), pieces=""):
-    """Measures batch by batch; or a split that is held, in "one" piece or in "some"."""
+def evaluate(batch, devices=1, reference="teacher", pairs=(), pieces="", result_bytes=RESULT_BYTES):
+    """Measures batch by batch; or a resident split, in "one" piece or in "some"."""
     mesh = sharding.make_mesh({"data": devices}, jax.devices()[:devices])
-    found = {name: metrics.find(name) for name in NAMES}
-    names = ["teacher", "student", "both"]
-    measure = Evaluator(NETWORKS, names, found, reference, lambda batch: batch, mesh, pairs)
-    known = jax.device_put(variables(), sharding.replicated(mesh))
+    plan = Plan(
+        networks=NETWORKS,
+        names=["teacher", "student", "both"],
+        metrics={name: metrics.find(name) for name in NAMES},
+        prepare=lambda batch: batch,
+        reference=reference,
+        pairs=pairs,
+    )
+    evaluator = Evaluator(plan.step, mesh, result_bytes)
+    weights = {}, {}, jax.device_put(variables(), sharding.replicated(mesh))
     batches = loader.once(split(), batch, toys.CLASSES)
     if not pieces:
-        return measure({}, {}, known, batches)
-    held = measure.hold({}, {}, known, batches)
-    assert (len(held) == 1) == (pieces == "one")
-    return measure.held({}, {}, known, held)
+        return plan.finish(*evaluator.evaluate(weights, evaluator.stream(batches)))
+    resident = evaluator.to_device(weights, batches)
+    assert (len(resident) == 1) == (pieces == "one")
+    return plan.finish(*evaluator.evaluate(weights, resident))
 
 
 def test_by_hand():
@@ -73,10 +78,11 @@ def test_any_batch_on_any_mesh(batch, devices):
 
 
 @pytest.mark.parametrize(("batch", "devices", "pieces"), [(8, 8, "one"), (20, 1, "one"), (8, 1, "some")])
-def test_a_split_that_is_held_is_measured_in_one_dispatch(batch, devices, pieces, monkeypatch):
-    """Or in some, where what is found takes much room; here the second one is filled up."""
-    monkeypatch.setattr(evaluate_module, "AT_ONCE", {"one": evaluate_module.AT_ONCE, "some": 2500}[pieces])
-    expected, found = evaluate(ROWS), evaluate(batch, devices, pairs=[("student", "both")], pieces=pieces)
+def test_a_resident_split_is_measured_in_one_dispatch(batch, devices, pieces):
+    """Large results are split over several dispatches; here the second one is filled up."""
+    size = {"one": RESULT_BYTES, "some": 2500}[pieces]
+    found = evaluate(batch, devices, pairs=[("student", "both")], pieces=pieces, result_bytes=size)
+    expected = evaluate(ROWS)
     for name, values in expected.values.items():
         for metric, value in values.items():
             np.testing.assert_allclose(found.values[name][metric], value, rtol=1e-5, err_msg=f"{name} {metric}")
@@ -104,8 +110,8 @@ def test_without_a_reference_only_pairs_are_compared():
 
 
 def test_only_what_is_asked_for_runs():
-    assert list(closure(NETWORKS, ["student"])) == ["student"]
-    assert set(closure(NETWORKS, ["both"])) == {"teacher", "student", "both"}
+    assert list(dependencies(NETWORKS, ["student"])) == ["student"]
+    assert set(dependencies(NETWORKS, ["both"])) == {"teacher", "student", "both"}
 
 
 def test_unknown_metric():

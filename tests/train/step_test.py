@@ -15,8 +15,7 @@ from jaxdistill.methods.cross_entropy import CrossEntropy
 from jaxdistill.methods.kd import KD
 from jaxdistill.methods.weak_to_strong import WeakToStrong
 from jaxdistill.modules.heads import Head
-from jaxdistill.networks import Again, Delayed, Ema, Ensemble, Exit, Frozen, Function, Trained, in_order
-from jaxdistill.train.evaluate import closure
+from jaxdistill.networks import Again, Delayed, Ema, Ensemble, Exit, Frozen, Function, Trained, dependencies, in_order
 from jaxdistill.train.init import initial
 from jaxdistill.train.step import make_loss, make_step
 
@@ -143,7 +142,7 @@ def test_the_gradient_reaches_only_what_should_learn(mode):
             state.params, state.variables, frozen, batch, keys, state.step, {name: jnp.float32(len(batch["mask"]))}
         )[0]
         reached = {key for key, grad in grads.items() if any((leaf != 0).any() for leaf in jax.tree.leaves(grad))}
-        wanted = {n for n, source in closure(networks, [term.student]).items() if source.learns} | {name}
+        wanted = {n for n, source in dependencies(networks, [term.student]).items() if source.learns} | {name}
         assert reached == wanted & set(grads), name
 
 
