@@ -160,13 +160,13 @@ def test_empty_step_folder(tmp_path):
         restore(tmp_path, 9, like(make()))
 
 
-def test_another_network_is_told_as_two_lists(tmp_path):
+def test_the_message_for_another_network_lists_what_was_expected_and_what_is_there(tmp_path):
     save(tmp_path)
     with pytest.raises(UserError) as caught:
         restore(tmp_path, 1, like(make(width=5)))
     lines = str(caught.value).splitlines()
-    assert "  - params.student.Dense_0.kernel [[8, 5], 'float32']" in lines
-    assert "  + params.student.Dense_0.kernel [[8, 4], 'float32']" in lines
+    assert "  - params.student.Dense_0.kernel: [[8, 5], 'float32']" in lines
+    assert "  + params.student.Dense_0.kernel: [[8, 4], 'float32']" in lines
 
 
 def test_a_foreign_dtype_is_refused_not_cast(tmp_path):
