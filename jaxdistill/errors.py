@@ -1,8 +1,7 @@
-"""Mistakes that a user can mend, told in one message: what is wrong, what there is, what to do."""
+"""Errors that a user can fix, and checks that raise them: `PATH must be CONSTRAINT, got VALUE. FIX.`"""
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 
 class UserError(Exception):
@@ -14,59 +13,72 @@ class TrainingFailed(Exception):
 
 
 class Interrupted(Exception):
-    """A signal stopped the run after its state was saved; `status` is the exit status that signal asks for."""
+    """A signal stopped the run after its state was saved; `status` is the exit status for that signal."""
 
-    def __init__(self, message: str, status: int):
+    def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
 
 
-def unknown(kind: str, name: str, options: Iterable[str]) -> UserError:
-    """Returns `no method 'ddk'; did you mean 'dkd'? there are ['dkd', 'kd']`, to be raised."""
+def unknown(path: str, name: object, options: Iterable[object], what: str = "an existing name") -> UserError:
+    """Returns the error `terms.kd.method must be a method, got 'ddk'. Did you mean 'dkd'? There are ['dkd', 'kd']`.
+
+    Args:
+        path: the key that holds the name, or a noun for what it names.
+        name: the value that is not one of `options`.
+        options: the existing names.
+        what: a noun for an option, with its article.
+    """
     options = sorted(map(str, options))
     near = difflib.get_close_matches(str(name), options, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return UserError(f"no {kind} {name!r}; {hint}there are {options}")
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    return UserError(f"{path} must be {what}, got {name!r}. {hint}There are {options}")
 
 
-def check_names(kind: str, names: Iterable[str], options: Iterable[str]) -> None:
+def check_names(path: str, names: Iterable[object], options: Iterable[object]) -> None:
     """Raises `UserError` for the first of `names` that is not one of `options`."""
     options = list(options)
     for name in names:
         if name not in options:
-            raise unknown(kind, name, options)
+            raise unknown(path, name, options)
 
 
-def check_kind(what: str, value: Any, default: Any) -> None:
-    """Raises `UserError` where a setting is not of its default's kind; `None` as default takes anything."""
+def check_kind(path: str, value: object, default: object) -> None:
+    """Raises `UserError` if a setting is of another type than its default; `None` as default permits any."""
     if default is None:
         return
     kinds = (int, float) if isinstance(default, float) else type(default)
     kinds = (tuple, list) if isinstance(default, tuple) else Mapping if isinstance(default, Mapping) else kinds
     if not isinstance(value, kinds) or (isinstance(value, bool) and not isinstance(default, bool)):
         kind = "section" if isinstance(default, Mapping) else type(default).__name__
-        raise UserError(f"{what}={value!r} is a {type(value).__name__}; it is a {kind}, like {default!r}")
+        example = f" such as {default!r}" if default not in ((), "") and default != {} else ""
+        raise UserError(f"{path} must be {article(kind)}{example}, got {value!r} ({type(value).__name__})")
 
 
-def check_share(what: str, value: float) -> None:
-    """Raises `UserError` for what is not a share below the whole."""
+def article(noun: str) -> str:
+    """Returns a noun with "a" or "an"."""
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+
+
+def check_fraction(path: str, value: float) -> None:
+    """Raises `UserError` for a value outside [0, 1)."""
     if not 0 <= value < 1:
-        raise UserError(f"{what}={value} makes no sense; it is a share: 0 or more, less than 1")
+        raise UserError(f"{path} must be in [0, 1), got {value}")
 
 
-def check_least(what: str, value: float, least: float) -> None:
-    """Raises `UserError` for what is smaller than it may be, or not finite."""
+def check_least(path: str, value: float, least: float) -> None:
+    """Raises `UserError` for a value below `least`, or not finite."""
     if not least <= value < float("inf"):
-        raise UserError(f"{what}={value} makes no sense; it is {least} or more, and finite")
+        raise UserError(f"{path} must be at least {least} and finite, got {value}")
 
 
-def check_positive(what: str, value: float) -> None:
-    """Raises `UserError` for what is not greater than 0 and finite, as a temperature is."""
+def check_positive(path: str, value: float) -> None:
+    """Raises `UserError` for a value that is not positive and finite."""
     if not 0 < value < float("inf"):
-        raise UserError(f"{what}={value} makes no sense; it is greater than 0 and finite")
+        raise UserError(f"{path} must be greater than 0 and finite, got {value}")
 
 
-def check_between(what: str, value: float, least: float, most: float) -> None:
-    """Raises `UserError` for what is smaller or greater than it may be."""
+def check_between(path: str, value: float, least: float, most: float) -> None:
+    """Raises `UserError` for a value outside [least, most]."""
     if not least <= value <= most:
-        raise UserError(f"{what}={value} makes no sense; it is between {least} and {most}")
+        raise UserError(f"{path} must be in [{least}, {most}], got {value}")

@@ -31,7 +31,10 @@ def test_mean_of_bfloat16_is_summed_in_float32():
 def test_a_tap_that_is_missing_is_answered_with_those_there_are():
     output = core.Output(jnp.zeros((1, 2)), {"stage1": jnp.zeros(1), "pooled": jnp.zeros(1)})
     assert output.tap("stage1").shape == (1,)
-    with pytest.raises(UserError, match=r"no tap 'stge1'; did you mean 'stage1'\? there are \['pooled', 'stage1'\]"):
+    with pytest.raises(
+        UserError,
+        match=r"tap must be an existing name, got 'stge1'. Did you mean 'stage1'\? There are \['pooled', 'stage1'\]",
+    ):
         output.tap("stge1")
 
 

@@ -246,7 +246,7 @@ def _entry(stage: str, key: str, name: str, entry: Mapping[str, Any], shared: Ma
     entry = copy.deepcopy(dict(entry))
     like = entry.pop("like", name)
     if like != name and like not in shared[key]:
-        raise unknown(f"{key[:-1]} at the top level for stage {stage!r} to copy:", like, shared[key])
+        raise unknown(f"{key[:-1]} at the top level for stage {stage!r} to copy", like, shared[key])
     inherited = copy.deepcopy(dict(shared[key].get(like, {})))
     return entry if replaces(entry, inherited) else inherited | entry
 

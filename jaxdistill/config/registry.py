@@ -1,48 +1,151 @@
-"""Files are the registry: `kd` is the class `KD` in `methods/kd.py`, `cifar_resnet` is `CifarResNet` in its file."""
+"""Names of a config and the objects they stand for: files and entries of the rooms, or `"package.module:Name"`.
+
+`kd` is the class `KD` in `methods/kd.py`, `cifar_resnet` is `CifarResNet` in its file. A room may list entries
+instead of files, such as the metrics of `metrics.METRICS`. `"my_lab.losses:MyKD"` is imported from the path of
+modules, on which the current folder is, and is held to the same checks.
+"""
 
 import dataclasses
 import functools
 import importlib
 import pkgutil
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
 
-from jaxdistill.errors import UserError, check_kind, unknown
-
-KINDS = {"method": "jaxdistill.methods", "model": "jaxdistill.models"}
+from jaxdistill.errors import UserError, article, check_kind, unknown
 
 
-def names(kind: str) -> list[str]:
-    """The files of a kind ("method" or "model") that define what they are named after."""
-    package = importlib.import_module(KINDS[kind])
-    files = sorted(info.name for info in pkgutil.iter_modules(package.__path__))
-    return [name for name in files if _member(kind, name)]
+@dataclasses.dataclass(frozen=True)
+class Room:
+    """A place where members are found by name.
+
+    Attributes:
+        module: the package whose files are members, or the module that lists entries.
+        base: `module:Class` that a member is, or is an instance or a subclass of; a protocol by its members.
+        entries: a mapping of members in `module`, or a function that returns one; "" for files.
+    """
+
+    module: str
+    base: str = ""
+    entries: str = ""
+
+
+ROOMS = {
+    "method": Room("jaxdistill.methods", base="jaxdistill.core:Method"),
+    "model": Room("jaxdistill.models", base="flax.linen:Module"),
+    "network": Room("jaxdistill.networks", base="jaxdistill.networks.source:Source"),
+    "kind": Room("jaxdistill.stages", base="jaxdistill.stages.kind:Kind"),
+    "task": Room("jaxdistill.tasks", base="jaxdistill.tasks.task:Task"),
+    "dataset": Room("jaxdistill.data.datasets", entries="DATASETS"),
+    "metric": Room("jaxdistill.metrics", entries="METRICS"),
+    "augmentation": Room("jaxdistill.data.augment", entries="AUGMENTATIONS"),
+    "optimizer": Room("jaxdistill.train.optim", entries="optimizers"),
+    "schedule": Room("jaxdistill.train.optim", entries="schedules"),
+}
+
+
+def find(room: str, name: str, path: str = "") -> Any:
+    """Returns the member of a room that a config names.
+
+    Args:
+        room: a key of `ROOMS`, such as "method".
+        name: a file of the room or one of its entries, or `"package.module:Name"`.
+        path: the key that names it, for messages, such as `terms.kd.method`.
+
+    Raises:
+        UserError: if there is no such member, with the nearest name, or it is of another type.
+    """
+    path = path or room
+    if not isinstance(name, str):
+        raise UserError(f"{path} must be the name of {article(room)}, got {name!r}")
+    if ":" in name:
+        member = _import_member(room, name, path)
+    elif ROOMS[room].entries:
+        member = _entries(room).get(name)
+    else:
+        member = _member(room, name) if name in _files(room) else None
+    if member is None:
+        raise unknown(path, name, names(room), article(room))
+    return member
+
+
+def names(room: str) -> list[str]:
+    """Returns the names of a room's members: its entries, or the files that define what they are named after."""
+    if ROOMS[room].entries:
+        return sorted(_entries(room))
+    return [name for name in _files(room) if _member(room, name)]
+
+
+def _entries(room: str) -> Mapping[str, Any]:
+    entries = getattr(importlib.import_module(ROOMS[room].module), ROOMS[room].entries)
+    return entries() if callable(entries) else entries
+
+
+def _files(room: str) -> list[str]:
+    package = importlib.import_module(ROOMS[room].module)
+    return sorted(info.name for info in pkgutil.iter_modules(package.__path__))
 
 
 @functools.cache
-def _member(kind: str, name: str) -> type | None:
-    module = importlib.import_module(f"{KINDS[kind]}.{name}")
+def _member(room: str, name: str) -> type | None:
+    module = importlib.import_module(f"{ROOMS[room].module}.{name}")
     plain = name.replace("_", "")
-    own = (value for value in vars(module).values() if getattr(value, "__module__", "") == module.__name__)
-    return next((value for value in own if isinstance(value, type) and value.__name__.lower() == plain), None)
+    classes = (value for value in vars(module).values() if getattr(value, "__module__", "") == module.__name__)
+    return next((value for value in classes if isinstance(value, type) and value.__name__.lower() == plain), None)
 
 
-def find(kind: str, name: str) -> type:
-    """Returns the class of that name, or raises `UserError` with the nearest name and the list."""
-    package = importlib.import_module(KINDS[kind])
-    files = {info.name for info in pkgutil.iter_modules(package.__path__)}
-    found = _member(kind, name) if name in files else None
-    if found is None:
-        raise unknown(kind, name, names(kind))
-    return found
+def _import_member(room: str, name: str, path: str) -> Any:
+    module, _, attribute = name.partition(":")
+    if "" not in sys.path and "." not in sys.path:
+        sys.path.insert(0, "")  # as `python -m` does
+    importlib.invalidate_caches()
+    try:
+        member = getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # a user's module may raise anything
+        line = f"{type(error).__name__}: {error}".replace("\n", " ")
+        raise UserError(
+            f"{path} must be importable, got {name!r} ({line}). Put the folder of {module.partition('.')[0]!r} on"
+            " PYTHONPATH, or start the command in it"
+        ) from error
+    _check_member(room, member, name, path)
+    return member
+
+
+def _check_member(room: str, member: Any, name: str, path: str) -> None:
+    """Raises `UserError` unless a user's member is of the room's type and its fields have types."""
+    base = ROOMS[room].base
+    if not base:
+        if not callable(member):
+            raise UserError(f"{path} must be a function or a class, got {name!r}, which is {member!r}")
+        return
+    module, _, attribute = base.partition(":")
+    required = getattr(importlib.import_module(module), attribute)
+    if getattr(required, "_is_protocol", False):
+        missing = [key for key in _protocol_members(required) if not hasattr(member, key)]
+        holds, constraint = not missing, f"{article(room)} with {missing}"
+    else:
+        holds = isinstance(member, type) and issubclass(member, required)
+        constraint = f"a subclass of {required.__module__}.{required.__qualname__}"
+    if not holds:
+        raise UserError(f"{path} must be {constraint}, got {name!r}")
+    if isinstance(member, type) and not dataclasses.is_dataclass(member) and vars(member).get("__annotations__"):
+        raise UserError(f"{path} must be a dataclass, since it has fields, got {name!r}")
+
+
+def _protocol_members(protocol: type) -> list[str]:
+    declared = {
+        name for base in protocol.__mro__[:-1] for name in (*vars(base), *vars(base).get("__annotations__", ()))
+    }
+    return sorted(name for name in declared if not name.startswith("_"))
 
 
 def fields(member: type) -> dict[str, Any]:
-    """The fields of a Linen module that a config may set, with their defaults."""
-    own = [f for f in dataclasses.fields(member) if f.name not in ("parent", "name", "classes", "dtype")]
-    return {f.name: None if f.default is dataclasses.MISSING else f.default for f in own}
+    """Returns the fields of a Linen module that a config may set, with their defaults; `None` for none."""
+    settable = [f for f in dataclasses.fields(member) if f.name not in ("parent", "name", "classes", "dtype")]
+    return {f.name: None if f.default is dataclasses.MISSING else f.default for f in settable}
 
 
 def make(kind: str, name: str, arguments: Mapping[str, Any], **given: Any):

@@ -6,7 +6,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from jaxdistill.errors import UserError, unknown
+from jaxdistill.errors import UserError, check_names, unknown
 
 
 def option(
@@ -134,10 +134,10 @@ class DataConfig(Section):
     std: tuple[float, ...] = option((), "standard deviation by channel in [0, 1]; measured if empty")
     noise: NoiseConfig = option(NoiseConfig, "settings of 'noise'")
     partition: PartitionConfig = option(PartitionConfig, "part of the training split")
-    classes: tuple[int, ...] = option((), "the classes to train on; all if empty")
+    classes: tuple[int | str, ...] = option((), "the classes to train on, by index or name; all if empty")
     subset: SubsetConfig = option(SubsetConfig, "random subset of the training split")
     labels_per_class: int = option(0, "visible labels of each class; 0 for all", least=0)
-    hide_labels_of: tuple[int, ...] = option((), "classes without visible labels")
+    hide_labels_of: tuple[int | str, ...] = option((), "classes without visible labels, by index or name")
     unlabelled: bool = option(False, "whether no label is visible")
     weight: float = option(1.0, "sampling weight beside `mix`", least=0)
     mix: dict[str, MemberConfig] = option(dict, "datasets mixed in, by name")
@@ -257,7 +257,9 @@ def parse(kind: Any, raw: Any, path: str) -> Any:
         check(isinstance(raw, tuple | list), path, "a tuple", raw)
         return tuple(parse(arguments[0], value, f"{path}[{i}]") for i, value in enumerate(raw))
     if origin in (typing.Union, types.UnionType):
-        return None if raw is None else parse(next(a for a in arguments if a is not type(None)), raw, path)
+        if type(raw) in arguments:
+            return raw
+        return parse(next(a for a in arguments if a is not type(None)), raw, path)
     if kind is Any:
         return raw
     if kind is float and type(raw) is int:
@@ -287,7 +289,7 @@ def _check_bounds(path: str, value: Any, bounds: Mapping[str, Any]) -> None:
     if below is not None:
         check(value < below, path, f"less than {below}", value)
     if choices:
-        check(value in choices, path, f"one of {list(choices)}", value)
+        check_names(path, [value], choices)
 
 
 def check(holds: bool, path: str, constraint: str, value: Any) -> None:

@@ -56,7 +56,7 @@ def _check_options(data: Mapping[str, Any], dataset: Dataset) -> None:
 def is_resident(data: Mapping[str, Any], size: int) -> bool:
     """Whether so many bytes are held on the device."""
     if data["resident"] not in ("auto", "yes", "no"):
-        raise unknown("setting of data.resident", data["resident"], ("auto", "yes", "no"))
+        raise unknown("data.resident", data["resident"], ("auto", "yes", "no"))
     return data["resident"] == "yes" or (data["resident"] == "auto" and size <= RESIDENT_LIMIT)
 
 

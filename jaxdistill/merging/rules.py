@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from jaxdistill import core
 from jaxdistill.core import Variables
-from jaxdistill.errors import UserError, check_positive, check_share
+from jaxdistill.errors import UserError, check_fraction, check_positive
 
 Tree = Any
 
@@ -213,7 +213,7 @@ def drop_and_rescale(trees: Sequence[Tree], key: jax.Array, base: Tree, drop: fl
     Raises:
         UserError: where `drop` is not a share below 1.
     """
-    check_share("drop", drop)
+    check_fraction("drop", drop)
 
     def one(path, start, vector, key):
         kept = jax.random.bernoulli(

@@ -27,7 +27,7 @@ import jax.numpy as jnp
 
 from jaxdistill import core
 from jaxdistill.core import Method
-from jaxdistill.errors import UserError, check_least, check_share
+from jaxdistill.errors import UserError, check_fraction, check_least
 from jaxdistill.losses import contrast, distance
 from jaxdistill.modules import layer_mapping
 
@@ -66,7 +66,7 @@ class CRD(Method):
     def check(self):
         for name, least in (("width", 1), ("negatives", 1), ("examples", 2)):
             check_least(name, getattr(self, name), least)
-        check_share("momentum", self.momentum)
+        check_fraction("momentum", self.momentum)
         if not 0 < self.temperature < float("inf"):
             raise UserError(f"temperature={self.temperature} makes no sense; it is greater than 0 and finite")
 

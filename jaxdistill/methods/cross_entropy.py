@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdistill.core import Batch, Method
-from jaxdistill.errors import check_share
+from jaxdistill.errors import check_fraction
 from jaxdistill.losses import divergence
 
 
@@ -46,7 +46,7 @@ class CrossEntropy(Method):
     needs_labels = True
 
     def check(self):
-        check_share("label_smoothing", self.label_smoothing)
+        check_fraction("label_smoothing", self.label_smoothing)
 
     def valid(self, batch):
         return labelled(batch)

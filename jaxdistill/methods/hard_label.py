@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdistill.core import Method
-from jaxdistill.errors import check_share
+from jaxdistill.errors import check_fraction
 from jaxdistill.methods.cross_entropy import cross_entropy
 
 
@@ -30,7 +30,7 @@ class HardLabel(Method):
     label_smoothing: float = 0.0
 
     def check(self):
-        check_share("label_smoothing", self.label_smoothing)
+        check_fraction("label_smoothing", self.label_smoothing)
 
     def __call__(self, student, teacher, batch):
         return hard_label(student.logits, teacher.logits, self.label_smoothing)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from jaxdistill import core
 from jaxdistill.core import Method
-from jaxdistill.errors import check_least, check_share, unknown
+from jaxdistill.errors import check_fraction, check_least, unknown
 from jaxdistill.modules import adapters, layer_mapping
 
 MASKS = ("channel", "pixel")
@@ -54,7 +54,7 @@ class MGD(Method):
     same_classes = False
 
     def check(self):
-        check_share("ratio", self.ratio)
+        check_fraction("ratio", self.ratio)
         check_least("alpha", self.alpha, 0)
         if self.masks not in MASKS:
             raise unknown("kind of masks", self.masks, MASKS)

@@ -16,7 +16,7 @@ equal, and EasyDeL's distillation trainer compares logits with the token at the 
 import jax
 import jax.numpy as jnp
 
-from jaxdistill.errors import check_share
+from jaxdistill.errors import check_fraction
 from jaxdistill.losses import divergence
 from jaxdistill.modules.next_token import NextToken, next_token
 
@@ -37,7 +37,7 @@ class NextTokenCrossEntropy(NextToken):
 
     def check(self):
         super().check()
-        check_share("label_smoothing", self.label_smoothing)
+        check_fraction("label_smoothing", self.label_smoothing)
 
     def __call__(self, student, teacher, batch):
         def loss(logits, _, label):

@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdistill.core import Method
-from jaxdistill.errors import check_share
+from jaxdistill.errors import check_fraction
 from jaxdistill.losses import spatial
 from jaxdistill.modules import adapters, layer_mapping
 
@@ -74,7 +74,7 @@ class OFD(Method):
 
     def check(self):
         layer_mapping.check_paired(self.layers)
-        check_share("momentum", self.momentum)
+        check_fraction("momentum", self.momentum)
 
     @nn.compact
     def __call__(self, student, teacher, batch):

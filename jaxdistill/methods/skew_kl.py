@@ -17,7 +17,7 @@ Elsewhere: DistiLLM's `skewed_forward_kl` is the cross-entropy with the mixture,
 import jax
 
 from jaxdistill.core import precise
-from jaxdistill.errors import check_share
+from jaxdistill.errors import check_fraction
 from jaxdistill.losses import mixture
 from jaxdistill.modules.next_token import TemperedNextToken
 
@@ -36,7 +36,7 @@ class SkewKL(TemperedNextToken):
 
     def check(self):
         super().check()
-        check_share("share", self.share)
+        check_fraction("share", self.share)
 
     def __call__(self, student, teacher, batch):
         def loss(own, other):

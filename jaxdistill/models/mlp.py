@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdistill.core import Output
-from jaxdistill.errors import UserError, check_share
+from jaxdistill.errors import UserError, check_fraction
 
 
 class MLP(nn.Module):
@@ -36,7 +36,7 @@ class MLP(nn.Module):
     inputs = ("image",)
 
     def __post_init__(self):
-        check_share("dropout", self.dropout)
+        check_fraction("dropout", self.dropout)
         if not all(isinstance(width, int) and width > 0 for width in self.widths):
             raise UserError(f"widths={self.widths} makes no sense; they are whole numbers of 1 or more, or none at all")
         super().__post_init__()

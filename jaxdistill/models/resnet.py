@@ -55,7 +55,7 @@ class ResNet(nn.Module):
 
     def __post_init__(self):
         if self.depth not in STAGES:
-            raise unknown("ResNet of depth", self.depth, STAGES)
+            raise unknown("ResNet's depth", self.depth, STAGES, "an existing depth")
         check_remat(self.remat)
         super().__post_init__()
 

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdistill.core import Output, Unembedding
-from jaxdistill.errors import UserError, check_least, check_positive, check_share, unknown
+from jaxdistill.errors import UserError, check_fraction, check_least, check_positive, unknown
 from jaxdistill.models.remat import REMATS
 
 NOWHERE = -1e30
@@ -96,7 +96,7 @@ class Style:
             check_least(name, getattr(self, name), 1)
         for name in ("key_heads", "head_width", "hidden"):
             check_least(name, getattr(self, name), 0)
-        check_share("dropout", self.dropout)
+        check_fraction("dropout", self.dropout)
         check_positive("epsilon", self.epsilon)
         if not self.head_width and self.width % self.heads:
             raise UserError(

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdistill.core import Output
-from jaxdistill.errors import check_least, check_share
+from jaxdistill.errors import check_fraction, check_least
 from jaxdistill.models import residual
 from jaxdistill.models.remat import check_remat, rematerialized
 
@@ -79,7 +79,7 @@ class WideResNet(nn.Module):
     def __post_init__(self):
         residual.blocks_per_stage("WideResNet", self.depth, rest=4)
         check_least("width", self.width, 1)
-        check_share("dropout", self.dropout)
+        check_fraction("dropout", self.dropout)
         check_remat(self.remat)
         super().__post_init__()
 

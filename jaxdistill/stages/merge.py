@@ -29,7 +29,7 @@ from jaxdistill.build import weights
 from jaxdistill.build.stage import Stage
 from jaxdistill.core import State, Variables, split_params
 from jaxdistill.data import loader
-from jaxdistill.errors import UserError, check_names, check_share, unknown
+from jaxdistill.errors import UserError, check_fraction, check_names, unknown
 from jaxdistill.merging import permutations, rules, weight_matching
 from jaxdistill.merging.fisher import diagonal_fisher
 from jaxdistill.train import mesh
@@ -106,7 +106,7 @@ def check(stage: Stage) -> None:
         raise UserError(f"{what}: rule {rule!r} takes no merge.weights; leave them out, or take one of {WEIGHTED}")
     try:
         rules.average([{"x": np.zeros(1, np.float32)}] * len(names), spec["weights"])
-        check_share("merge.drop", spec["drop"])
+        check_fraction("merge.drop", spec["drop"])
     except (UserError, TypeError) as error:
         raise UserError(f"{what}: {error}; merge.networks are {names}") from error
     if not math.isfinite(spec["scale"]):

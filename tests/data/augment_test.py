@@ -285,7 +285,7 @@ def test_sharded_over_devices_is_the_same_and_compiles_once(compiled):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (("flpi",), r"no augmentation 'flpi'; did you mean 'flip'\?"),
+        (("flpi",), r"augmentation must be an existing name, got 'flpi'. Did you mean 'flip'\?"),
         (("pad_crop",), r"'pad_crop': pad_crop takes a number of pixels, 1 or more, as in 'pad_crop:4'"),
         (("pad_crop:0",), "1 or more"),
         (("pad_crop:1.5",), "1 or more"),

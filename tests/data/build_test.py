@@ -90,7 +90,7 @@ def test_standardisation_is_that_of_the_whole_main_set_or_as_told():
         assert build.standardisation(settings(**data)) == whole
     assert build.standardisation(settings(size=28)) != whole
     assert build.standardisation(settings(mean=(0.5,), std=(0.25,))) == ((0.5,), (0.25,))
-    with pytest.raises(UserError, match="a number of data.std='1' is a str"):
+    with pytest.raises(UserError, match=r"a number of data.std must be a float such as 0.0, got '1'"):
         build.standardisation(settings(mean=(0.5,), std=("1",)))
     for wrong in (dict(mean=(0.5,)), dict(std=(0.5,)), dict(mean=(0.1, 0.2, 0.3), std=(1.0, 1.0, 1.0))):
         with pytest.raises(UserError, match="both set, or neither, with a number for each channel: 1"):
@@ -100,20 +100,20 @@ def test_standardisation_is_that_of_the_whole_main_set_or_as_told():
 NOISE = dict(name="noise")
 BAD = [
     (dict(mix=dict(a=dict(name=""))), "data.mix.a names no dataset; set data.mix.a.name to one of"),
-    (dict(mix=dict(a=NOISE | dict(wieght=1.0))), "'data.mix.a.wieght'; did you mean 'data.mix.a.weight'"),
+    (dict(mix=dict(a=NOISE | dict(wieght=1.0))), "got 'data.mix.a.wieght'. Did you mean 'data.mix.a.weight'"),
     (
         dict(mix=dict(a=NOISE | dict(noise=dict(kid="")))),
-        "'data.mix.a.noise.kid'; did you mean 'data.mix.a.noise.kind'",
+        "got 'data.mix.a.noise.kid'. Did you mean 'data.mix.a.noise.kind'",
     ),
-    (dict(mix=dict(a=NOISE | dict(weight=-1.0))), "data.mix.a.weight=-1.0 makes no sense"),
-    (dict(mix=dict(a=NOISE | dict(weight=float("nan")))), "data.mix.a.weight=nan makes no sense"),
-    (dict(mix=dict(a=NOISE | dict(weight="1"))), "data.mix.a.weight='1' is a str"),
+    (dict(mix=dict(a=NOISE | dict(weight=-1.0))), "data.mix.a.weight must be at least 0 and finite, got -1.0"),
+    (dict(mix=dict(a=NOISE | dict(weight=float("nan")))), "data.mix.a.weight must be at least 0 and finite, got nan"),
+    (dict(mix=dict(a=NOISE | dict(weight="1"))), "data.mix.a.weight must be a float such as 1.0, got '1'"),
     (dict(mix=dict(a=NOISE | dict(labels=True))), "data.mix.a: noise has no labels, and takes its shape from digits"),
     (dict(mix=dict(a="mnist")), "'data.mix.a' is 'mnist'; it is a section"),
     (dict(mix=dict(a=dict(name="digits", size=28))), r"data.mix.a are \(28, 28, 1\) and those of digits \(8, 8, 1\)"),
     (dict(weight=0.0), "data.weight is 0 and nothing is mixed in"),
-    (dict(weight=float("inf")), "data.weight=inf makes no sense"),
-    (dict(mix=dict(a=NOISE | dict(noise=dict(count=0)))), "noise.count=0 makes no sense"),
+    (dict(weight=float("inf")), "data.weight must be at least 0 and finite, got inf"),
+    (dict(mix=dict(a=NOISE | dict(noise=dict(count=0)))), "noise.count must be at least 1 and finite, got 0"),
     (dict(mix=dict(a=dict(name="digits", channels=3))), "set data.mix.a.size=8 and data.mix.a.channels=1"),
     (dict(mix=dict(a=dict(name="npz", path="nowhere.npz"))), "no file 'nowhere.npz'"),
 ]

@@ -127,7 +127,7 @@ def test_missing_npz():
 
 
 def test_unknown_dataset_is_answered_with_the_nearest(tmp_path):
-    with pytest.raises(UserError, match="no dataset 'cifr10'; did you mean 'cifar10'"):
+    with pytest.raises(UserError, match="dataset must be an existing name, got 'cifr10'. Did you mean 'cifar10'"):
         datasets.load("cifr10", data_dir=str(tmp_path))
 
 
@@ -173,5 +173,5 @@ def test_tfds_of_another_task(tfds_dir):
 
 
 def test_role_that_is_not_there():
-    with pytest.raises(UserError, match="no split 'tset'; did you mean 'test'"):
+    with pytest.raises(UserError, match="split must be an existing name, got 'tset'. Did you mean 'test'"):
         datasets.load("digits").split("tset")

@@ -44,9 +44,11 @@ def test_shuffled_images_keep_their_pixels():
 
 
 def test_what_makes_no_sense():
-    with pytest.raises(UserError, match="no kind of noise 'unifrom'; did you mean 'uniform'"):
+    with pytest.raises(
+        UserError, match="kind of noise must be an existing name, got 'unifrom'. Did you mean 'uniform'"
+    ):
         Noise(SHAPE, 10, "unifrom")
-    with pytest.raises(UserError, match="noise.count=0 makes no sense"):
+    with pytest.raises(UserError, match="noise.count must be at least 1 and finite, got 0"):
         Noise(SHAPE, 0)
     with pytest.raises(UserError, match="shuffles the pixels of a set's images; mix it into that set"):
         Noise(SHAPE, 10, "shuffled")

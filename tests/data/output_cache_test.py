@@ -199,5 +199,5 @@ def test_the_images_of_a_split_are_known_again():
 
 
 def test_an_unknown_split_is_told(cache):
-    with pytest.raises(UserError, match=r"no split.*'validation'.*\['test', 'train'\]"):
+    with pytest.raises(UserError, match=r"split.*must be an existing name, got 'validation'.*\['test', 'train'\]"):
         cache.take("validation", np.array([0]), np.array([0]))

@@ -72,11 +72,11 @@ def test_no_part_is_empty_even_where_a_class_goes_to_one():
 BAD_PARTITIONS = [
     (dict(of=11, by="class"), "of=11 parts by class, and there are examples of 10 classes"),
     (dict(of=2000, by="iid"), "of=2000 parts of 1077 examples"),
-    (dict(by="classes"), "no way of data.partition.by 'classes'; did you mean 'class'"),
-    (dict(by="dirichlet", concentration=0.0), "concentration=0.0 makes no sense"),
-    (dict(seed=-1), "seed=-1 makes no sense"),
+    (dict(by="classes"), "way of data.partition.by must be an existing name, got 'classes'. Did you mean 'class'"),
+    (dict(by="dirichlet", concentration=0.0), "concentration must be greater than 0 and finite, got 0.0"),
+    (dict(seed=-1), "seed must be at least 0 and finite, got -1"),
     (dict(of=4, part=4), "part=4 of 4 parts; they are numbered 0 to 3"),
-    (dict(of=0), "of=0 makes no sense"),
+    (dict(of=0), "of must be at least 1 and finite, got 0"),
 ]
 
 
@@ -100,10 +100,10 @@ def test_only_some_classes():
     assert set(chosen(only=("3", 7)).labels()) == {3, 7}
     named = Dataset(DIGITS.splits, ("zero", "7", *"abcdefgh"), DIGITS.shape)
     assert set(chosen(named, only=("7", 7, "zero")).labels()) == {0, 1, 7}  # a name goes before a number
-    with pytest.raises(UserError, match="no class in data.only 'sero'; did you mean 'zero'"):
+    with pytest.raises(UserError, match="class in data.only must be an existing name, got 'sero'. Did you mean 'zero'"):
         chosen(named, only=("sero",))
     for unknown in (10, -1, "10", 1.0):
-        with pytest.raises(UserError, match="no class in data.only"):
+        with pytest.raises(UserError, match="class in data.only must be an existing name"):
             chosen(only=(unknown,))
 
 
@@ -121,8 +121,8 @@ def test_subsets_nest():
         (dict(share=1.5), "share=1.5 makes no sense"),
         (dict(count=2000), "count=2000 of 1077 examples"),
         (dict(count=5, share=0.5), "set one of them"),
-        (dict(count=-1), "count=-1 makes no sense"),
-        (dict(seed=-1), "seed=-1 makes no sense"),
+        (dict(count=-1), "count must be at least 0 and finite, got -1"),
+        (dict(seed=-1), "seed must be at least 0 and finite, got -1"),
     ]:
         with pytest.raises(UserError, match=message):
             chosen(subset=wrong)

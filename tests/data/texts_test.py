@@ -72,7 +72,7 @@ def test_a_text_that_cannot_be_read(tmp_path):
         datasets.load("text", path=str(tmp_path / "none"), length=8)
     with pytest.raises(UserError, match="'arithmetic' is a text; set data.length"):
         datasets.load("arithmetic")
-    with pytest.raises(UserError, match=r"data.length=1 makes no sense; it is 2 or more"):
+    with pytest.raises(UserError, match=r"data.length must be at least 2 and finite, got 1"):
         datasets.load("arithmetic", length=1)
 
 

@@ -187,8 +187,14 @@ def test_what_dare_drops_is_made_up_for():
         (lambda: rules.average([tree(1, 2), {"a": jnp.ones(1)}]), "tree 1 is not shaped as tree 0.*a/kernel"),
         (lambda: rules.average([{"n": jnp.int32([1])}] * 2), "n is int32; only floating-point"),
         (lambda: rules.ties([tree(1, 2)] * 2, density=0.0), "density=0.0 makes no sense"),
-        (lambda: rules.drop_and_rescale([tree(1, 2)], jax.random.key(0), tree(1, 2), 1.0), "drop=1.0 makes no sense"),
-        (lambda: rules.fisher_weighted([tree(1, 2)], [tree(1, 2)], floor=0.0), "floor=0.0 makes no sense"),
+        (
+            lambda: rules.drop_and_rescale([tree(1, 2)], jax.random.key(0), tree(1, 2), 1.0),
+            r"drop must be in \[0, 1\), got 1.0",
+        ),
+        (
+            lambda: rules.fisher_weighted([tree(1, 2)], [tree(1, 2)], floor=0.0),
+            "floor must be greater than 0 and finite, got 0.0",
+        ),
     ],
 )
 def test_mistakes(call, message):

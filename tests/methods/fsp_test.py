@@ -52,7 +52,7 @@ def test_only_layers_of_other_widths_are_widened():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"pooling": "maximum"}, "did you mean 'max'"),
+        ({"pooling": "maximum"}, "Did you mean 'max'"),
         ({"layers": "learned:stage*"}, "pairs"),
         ({"layers": "mean:stage*"}, "pairs"),
     ],

@@ -298,7 +298,7 @@ NONSENSE = [
 
 @pytest.mark.parametrize("method", NONSENSE, ids=lambda m: type(m).__name__)
 def test_fields_that_make_no_sense(method):
-    with pytest.raises(UserError, match="makes no sense"):
+    with pytest.raises(UserError, match="makes no sense|must be"):
         method.check()
     type(method)().check()
 
@@ -307,7 +307,7 @@ def test_fields_that_make_no_sense(method):
     "method", [Ranking(loss="hing"), AdaptiveTemperature(rule="flws")], ids=lambda m: type(m).__name__
 )
 def test_names_that_are_not_there(method):
-    with pytest.raises(UserError, match="did you mean"):
+    with pytest.raises(UserError, match="Did you mean"):
         method.check()
 
 
@@ -320,5 +320,5 @@ def test_weak_to_strong_mixes_the_teachers_opinion_with_its_own():
         np.testing.assert_allclose(weak_to_strong(student, teacher, confidence), [expected], rtol=1e-6)
     slope = jax.grad(lambda z: weak_to_strong(z, teacher, 0.5).sum())(student)
     np.testing.assert_allclose(slope, [[2 / 3 - 0.5 * 0.25 - 0.5, 1 / 3 - 0.5 * 0.75]], rtol=1e-5)
-    with pytest.raises(UserError, match="confidence=1.5"):
+    with pytest.raises(UserError, match=r"confidence must be in \[0, 1\], got 1.5"):
         WeakToStrong(confidence=1.5).check()

@@ -52,7 +52,7 @@ def random():
 
 
 def test_unknown_metric_names_the_nearest():
-    with pytest.raises(UserError, match="did you mean 'accuracy'"):
+    with pytest.raises(UserError, match="Did you mean 'accuracy'"):
         metrics.find("acuracy")
 
 

@@ -90,11 +90,17 @@ def test_the_logits_of_all_tokens_are_never_there(name, monkeypatch):
 def test_a_name_means_what_is_predicted():
     assert metrics.find("accuracy", "bytes") is metrics.TOKEN_METRICS["accuracy"]
     assert metrics.find("accuracy") is metrics.METRICS["accuracy"]
-    with pytest.raises(UserError, match="no metric of next bytes 'bits_per_token'; did you mean 'bits_per_byte'"):
+    with pytest.raises(
+        UserError,
+        match="metric of next bytes must be an existing name, got 'bits_per_token'. Did you mean 'bits_per_byte'",
+    ):
         metrics.find("bits_per_token", "bytes")
-    with pytest.raises(UserError, match="no metric of next tokens 'bits_per_byte'; did you mean 'bits_per_token'"):
+    with pytest.raises(
+        UserError,
+        match="metric of next tokens must be an existing name, got 'bits_per_byte'. Did you mean 'bits_per_token'",
+    ):
         metrics.find("bits_per_byte", "tokens")
-    with pytest.raises(UserError, match="no metric of next tokens 'confusion'"):
+    with pytest.raises(UserError, match="metric of next tokens must be an existing name, got 'confusion'"):
         metrics.find("confusion", "tokens")
     with pytest.raises(UserError, match="metric 'perplexity' is of tokens, and the networks say one class of each"):
         metrics.find("perplexity")

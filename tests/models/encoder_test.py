@@ -142,9 +142,9 @@ def test_methods_of_text_read_its_taps(method):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"predicts": "tokens"}, "no kind of prediction 'tokens'; did you mean 'token'"),
+        ({"predicts": "tokens"}, "kind of prediction must be an existing name, got 'tokens'. Did you mean 'token'"),
         ({"predicts": "token"}, "a logit for each of vocabulary=30522, and classes=2; make them the same"),
-        ({"segments": -1}, "segments=-1 makes no sense"),
+        ({"segments": -1}, "segments must be at least 0 and finite, got -1"),
         ({"heads": 5}, "width=768 is not a multiple of heads=5"),
         ({"length": 7, "first": 2, "layers": 1}, "texts of 6 tokens, and positions for 5"),
     ],

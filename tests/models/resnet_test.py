@@ -52,5 +52,5 @@ def test_stem_pools_with_one_row_on_each_side():
 
 
 def test_unknown_depth_lists_what_there_is():
-    with pytest.raises(UserError, match=r"no ResNet of depth 20; .*\['18', '34', '50'\]"):
+    with pytest.raises(UserError, match=r"ResNet's depth must be an existing depth, got 20. .*\['18', '34', '50'\]"):
         ResNet(depth=20)

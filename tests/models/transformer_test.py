@@ -136,11 +136,11 @@ def test_where_norms_stand(norm_first):
         ({"width": 9}, "width=9 is not a multiple of heads=4"),
         ({"key_heads": 3}, "heads=4 is not a multiple of key_heads=3"),
         ({"head_width": 3, "rotary": 10.0}, "heads are 3 wide"),
-        ({"norm": "batch"}, "no norm 'batch'; .*'layer', 'rms'"),
-        ({"activation": "gleu"}, "no activation 'gleu'; did you mean 'gelu'"),
-        ({"remat": "blocks"}, "no remat 'blocks'; did you mean 'block'"),
-        ({"layers": 0}, "layers=0 makes no sense"),
-        ({"dropout": 1.0}, "dropout=1.0 makes no sense"),
+        ({"norm": "batch"}, "norm must be an existing name, got 'batch'. .*'layer', 'rms'"),
+        ({"activation": "gleu"}, "activation must be an existing name, got 'gleu'. Did you mean 'gelu'"),
+        ({"remat": "blocks"}, "remat must be an existing name, got 'blocks'. Did you mean 'block'"),
+        ({"layers": 0}, "layers must be at least 1 and finite, got 0"),
+        ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
     ],
 )
 def test_styles_that_are_none(fields, message):

@@ -58,5 +58,5 @@ def test_images_that_are_no_patches():
     for patch in (8, 12):  # divides the one side, or the other
         with pytest.raises(UserError, match=f"images of 8 x 12 are not whole patches of patch={patch}"):
             shapes(ViT(3, patch=patch, **SMALL), IMAGES)
-    with pytest.raises(UserError, match="patch=0 makes no sense"):
+    with pytest.raises(UserError, match="patch must be at least 1 and finite, got 0"):
         ViT(3, patch=0)

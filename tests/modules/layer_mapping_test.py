@@ -88,7 +88,7 @@ def test_learned_weights_start_equal_and_are_a_softmax_over_the_teachers():
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        ("unifrom:block*", "did you mean 'uniform'"),
+        ("unifrom:block*", "Did you mean 'uniform'"),
         ("uniform:stage*", "no taps like 'stage"),
         ("uniform:block", "with a number in the place"),
         ("uniform:block*", "name the pairs, like 'block0=block0'"),
@@ -100,5 +100,5 @@ def test_mistakes_are_told(rule, message):
 
 
 def test_a_tap_that_is_not_there():
-    with pytest.raises(UserError, match="no tap 'stage1'"):
+    with pytest.raises(UserError, match="tap must be an existing name, got 'stage1'"):
         value("stage1", blocks(2), blocks(2))

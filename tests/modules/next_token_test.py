@@ -49,5 +49,5 @@ def test_a_top_k_is_refused_by_methods_that_compare_all():
 
 
 def test_a_chunk_that_makes_no_sense():
-    with pytest.raises(UserError, match="chunk=-1 makes no sense"):
+    with pytest.raises(UserError, match="chunk must be at least 0 and finite, got -1"):
         ForwardKL(chunk=-1).check()

@@ -95,7 +95,7 @@ def test_lanes_resume_and_stream(whole, tmp_path, monkeypatch, flags):
         ("--config.stages.evaluate.networks.part0.weights=stage:teachers@3", "from ...@0 to ...@2"),
         ("--config.stages.teachers.sweep.seed=(0, 1)", "all have one for each lane, or set sweep.grid=True"),
         ("--config.stages.teachers.sweep.seed=(0, 1, 0.5)", "no list of whole numbers"),
-        ("--config.stages.teachers.sweep.seed=(0, 1, -1)", "seed=-1 makes no sense"),
+        ("--config.stages.teachers.sweep.seed=(0, 1, -1)", "seed must be at least 0 and finite, got -1"),
         ("--config.stages.teachers.sweep.seed=(0, 1, 4294967296)", "it is less than 2^32"),
     ],
 )
@@ -159,12 +159,18 @@ def test_a_grid_has_a_lane_for_each_combination():
     [
         ("--config.stages.distil.sweep.optimizer.weight_decay=(0.0, 0.1, 0.3)", "has 0, none, beside others"),
         ("--config.stages.distil.sweep.rate.init_value=(0.1, -0.1, 0.1)", "it is finite and 0 or more"),
-        ("--config.stages.distil.sweep.terms.kd.temperature=(1.0, 0.0, 2.0)", "temperature=0.0 makes no sense"),
+        (
+            "--config.stages.distil.sweep.terms.kd.temperature=(1.0, 0.0, 2.0)",
+            "temperature must be greater than 0 and finite, got 0.0",
+        ),
         (
             "--config.stages.teacher.sweep.seed=(0, 1)",
             "was trained in 2 lanes; name one, from ...@0 to ...@1, or sweep as",
         ),
-        ("--config.stages.distil.sweep.form=loop", "no form of lanes for stage 'distil', sweep.form 'loop'"),
+        (
+            "--config.stages.distil.sweep.form=loop",
+            "form of lanes for stage 'distil', sweep.form must be an existing name, got 'loop'",
+        ),
     ],
 )
 def test_mistakes_of_a_lane_are_told(tmp_path, capsys, flag, message):

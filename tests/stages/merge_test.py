@@ -189,8 +189,14 @@ def test_the_fisher_looks_at_so_many_examples_in_the_order_of_training():
     [
         (dict(networks=("one",)), "merge.networks are two or more"),
         (dict(networks=("one", "one")), "merge.networks are two or more"),
-        (dict(networks=("one", "tow")), "no network for stage 'merge', merge.networks 'tow'; did you mean 'two'"),
-        (dict(rule="averge"), "no rule for stage 'merge', merge.rule 'averge'; did you mean 'average'"),
+        (
+            dict(networks=("one", "tow")),
+            "network for stage 'merge', merge.networks must be an existing name, got 'tow'. Did you mean 'two'",
+        ),
+        (
+            dict(rule="averge"),
+            "rule for stage 'merge', merge.rule must be an existing name, got 'averge'. Did you mean 'average'",
+        ),
         (dict(into="a#b"), "merge.into='a#b' is the name of the new network"),
         (dict(into="one"), "merge.into='one' is the name of the new network.*none of"),
         (dict(weights=(1.0,)), "a number of 0 or more for each.*merge.networks are"),
@@ -198,13 +204,13 @@ def test_the_fisher_looks_at_so_many_examples_in_the_order_of_training():
         (dict(rule="ties", networks=("one", "two", "three"), weights=(1, 2, 3)), "rule 'ties' takes no merge.weights"),
         (dict(rule="slerp", base="three"), "rule 'slerp' takes no merge.base"),
         (dict(rule="dare", base="one"), "'one' is merge.base and one of merge.networks"),
-        (dict(rule="dare", base="tree"), "merge.base 'tree'; did you mean 'three'"),
+        (dict(rule="dare", base="tree"), "merge.base must be an existing name, got 'tree'. Did you mean 'three'"),
         (dict(rule="task_arithmetic"), "about their own mean is their average; name the network"),
         (dict(rule="ties"), "about their own mean is their average; name the network"),
         (dict(density=0.0), "merge.density=0.0 makes no sense"),
-        (dict(drop=1.0), "merge.drop=1.0 makes no sense"),
-        (dict(scale="1"), "merge.scale='1' is a str"),
-        (dict(examples=-1), "merge.examples=-1 makes no sense"),
+        (dict(drop=1.0), r"merge.drop must be in \[0, 1\), got 1.0"),
+        (dict(scale="1"), "merge.scale must be a float such as 1.0, got '1'"),
+        (dict(examples=-1), "merge.examples must be at least 0 and finite, got -1"),
         (dict(rule="soup", split="held"), "held"),
         (dict(networks=("one", "wide")), "'wide', to be merged with 'one'.*\n  - params/dense1"),
         (dict(networks=("one", "both")), "network 'both' has no weights of its own"),
@@ -229,7 +235,9 @@ def test_mistakes_are_told_before_anything_runs(tmp_path, merge, message):
 def test_another_stage_must_ask_for_what_is_merged(tmp_path):
     whole = settings()
     whole["stages"]["evaluate"]["networks"]["merged"]["weights"] = "stage:merge#average"
-    with pytest.raises(UserError, match="no trained network in stage 'merge' 'average'.*'merged'"):
+    with pytest.raises(
+        UserError, match="trained network in stage 'merge' must be an existing name, got 'average'.*'merged'"
+    ):
         pipeline.prepare(whole, tmp_path)
     whole["stages"]["evaluate"]["networks"]["merged"] |= {"weights": "stage:merge", "widths": (20, 12)}
     with pytest.raises(UserError, match="is another network"):

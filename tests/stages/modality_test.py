@@ -52,7 +52,7 @@ OF_TEXTS = [
         "asks for the next token, and network 'student', of Encoder, reads it before it answers; take a decoder",
     ),
     ({"terms__kd": dict(method="sobolev")}, "method Sobolev compares what is said of an example"),
-    ({"evaluate__metrics": ("ece",)}, "no metric of next bytes 'ece'; there are"),
+    ({"evaluate__metrics": ("ece",)}, "metric of next bytes must be an existing name, got 'ece'. There are"),
     ({"data__labels": 3}, "data.labels goes by labels, and the training split has examples without"),
 ]
 

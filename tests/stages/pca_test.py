@@ -77,9 +77,9 @@ def test_a_second_run_skips_it(run, capsys):
     [
         (["--config.networks.reduced.weights="], "does not train network 'reduced'; set its weights"),
         (["--config.networks.reduced.components=99"], "components=99 makes no sense; the tap is 24 wide"),
-        (["--config.networks.reduced.tap=poled"], "no tap 'poled'; did you mean 'pooled'"),
+        (["--config.networks.reduced.tap=poled"], "tap must be an existing name, got 'poled'. Did you mean 'pooled'"),
         (["--config.stages.components.networks.teacher.weights="], "no weights, so it would speak at random"),
-        (["--config.networks.reduced.head=none"], "key 'components'"),
+        (["--config.networks.reduced.head=none"], "key must be an existing name, got 'components'"),
     ],
 )
 def test_mistakes_are_told_before_anything_runs(tmp_path, capsys, flags, message):

@@ -100,12 +100,12 @@ def stage(tmp_path, **own):
 @pytest.mark.parametrize(
     ("own", "message"),
     [
-        (dict(classifier=dict(name="forrest")), "did you mean 'forest'"),
+        (dict(classifier=dict(name="forrest")), "Did you mean 'forest'"),
         (dict(classifier=dict(name="sklearn.ensemble.Forest")), "has no attribute 'Forest'"),
         (dict(classifier=dict(name="sklearn.svm.LinearSVC")), "no fit or no predict_proba"),
-        (dict(classifier=dict(settings=dict(n_estimator=3))), "did you mean 'n_estimators'"),
-        (dict(classifier=dict(floor=0.5)), "floor=0.5 makes no sense"),
-        (dict(cache=dict(taps=("pooled",))), "no tap 'pooled'"),
+        (dict(classifier=dict(settings=dict(n_estimator=3))), "Did you mean 'n_estimators'"),
+        (dict(classifier=dict(floor=0.5)), r"floor must be in \[1e-30, 0.1\], got 0.5"),
+        (dict(cache=dict(taps=("pooled",))), "tap must be an existing name, got 'pooled'"),
         (dict(cache=dict(views=2)), "would all be the same"),
     ],
 )

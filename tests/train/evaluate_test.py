@@ -115,5 +115,5 @@ def test_only_what_is_asked_for_runs():
 
 
 def test_unknown_metric():
-    with pytest.raises(UserError, match="no metric 'acuracy'; did you mean 'accuracy'"):
+    with pytest.raises(UserError, match="metric must be an existing name, got 'acuracy'. Did you mean 'accuracy'"):
         metrics.find("acuracy")

@@ -11,7 +11,7 @@ def test_mesh_sizes():
     assert dict(mesh.make_mesh({"data": -1, "fsdp": 4}).shape) == {"data": 2, "fsdp": 4, "tensor": 1}
     with pytest.raises(UserError, match="does not fit 8 devices"):
         mesh.make_mesh({"data": 3})
-    with pytest.raises(UserError, match="no mesh axis 'fdsp'; did you mean 'fsdp'"):
+    with pytest.raises(UserError, match="mesh axis must be an existing name, got 'fdsp'. Did you mean 'fsdp'"):
         mesh.make_mesh({"fdsp": 2})
 
 

@@ -33,8 +33,11 @@ def test_schedules():
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ({"name": "cosine_decy", "init_value": 1.0}, "no schedule 'cosine_decy'; did you mean 'cosine_decay'"),
-        ({"name": "cosine_decay", "init_valu": 1.0}, "did you mean 'init_value'"),
+        (
+            {"name": "cosine_decy", "init_value": 1.0},
+            "schedule must be an existing name, got 'cosine_decy'. Did you mean 'cosine_decay'",
+        ),
+        ({"name": "cosine_decay", "init_valu": 1.0}, "Did you mean 'init_value'"),
         ({"name": "cosine_decay"}, r"needs \['init_value'\]"),
         ({"start": 1.0}, "cannot be read"),
         ({"values": (1.0, 2.0), "at": (3, 4)}, "2 values need 1 steps"),
@@ -77,14 +80,14 @@ def test_clip_by_global_norm():
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ({"name": "adm"}, "no optimizer 'adm'; did you mean 'adam'"),
-        ({"name": "sgd", "momentun": 0.9}, "did you mean 'momentum'"),
-        ({"name": "sgd", "clip": "x"}, "clip='x' is a str"),
+        ({"name": "adm"}, "optimizer must be an existing name, got 'adm'. Did you mean 'adam'"),
+        ({"name": "sgd", "momentun": 0.9}, "Did you mean 'momentum'"),
+        ({"name": "sgd", "clip": "x"}, "clip must be a float such as 0.0, got 'x'"),
         ({"name": "sgd", "learning_rate": 0.1}, "set by the stage's rate"),
         ({"name": "sgd", "decay_on": "("}, "not a regular expression"),
         ({"name": "sgd", "clip": -1.0}, "clip=-1.0 makes no sense"),
         ({"name": "sgd", "weight_decay": float("nan")}, "weight_decay=nan makes no sense"),
-        ({}, "no optimizer None; .*there are"),
+        ({}, "optimizer must be an existing name, got None. .*There are"),
     ],
 )
 def test_bad_optimizers(spec, message):

@@ -33,7 +33,7 @@ def test_rules():
     [
         (("Dense", ("fsdp",)), "matches no array of 1 dimensions; names look like"),
         (("kernel", ("fsdp",)), "matches no array of 1 dimensions"),
-        (("kernel", (None, None, None, "model")), "no mesh axis 'model'"),
+        (("kernel", (None, None, None, "model")), "mesh axis must be an existing name, got 'model'"),
         (
             ("kernel", ("fsdp", None, None, None)),
             r"\(3, 3, 4, 8\) cannot be split over 'fsdp': 3 is not a multiple of 8",
@@ -48,9 +48,9 @@ def test_bad_rules(rule, message):
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        ("fdsp", r"no set of sharding rules in sharding 'fdsp'; did you mean 'fsdp'"),
+        ("fdsp", r"set of sharding rules in sharding must be an existing name, got 'fdsp'. Did you mean 'fsdp'"),
         ("tensor:4", "'tensor:4' is not understood"),
-        ("fsdp:0", "the number of 'fsdp:0'=0 makes no sense"),
+        ("fsdp:0", "the number of 'fsdp:0' must be at least 1 and finite, got 0"),
         (("kernel",), "is not \\(regex, spec\\)"),
         (("kernel", "fsdp"), "is not \\(regex, spec\\)"),
         (("(", (None,)), "not a regular expression"),
