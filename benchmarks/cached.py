@@ -1,20 +1,23 @@
-"""Times a KD step by how its teacher speaks: live, with its BatchNorm folded, in fewer bits, or cached in memory.
+"""Times a KD step by the form of its teacher: live, with its BatchNorm folded, in fewer bits, or cached in memory.
 
     python benchmarks/cached.py
     python benchmarks/cached.py --pairs resnet32x4 --batch 128 --rounds 10 --write cached.json
 
-A step gathers its batch (and the cached answers) from arrays on the device by index, without augmentation, as in an
+A step gathers its batch (and the cached outputs) from arrays on the device by index, without augmentation, as in an
 epoch whose views repeat: teacher forward, student forward and backward, SGD with momentum. The reference of the ratios
-is the plain live teacher in float32. Weights are random, which changes no time; what the narrow forms cost in accuracy
-is told by every run that uses them (`jaxdistill/stages/precision_report.py`).
+is the plain live teacher in float32. Weights are random, which changes no time; every run that uses fewer bits reports
+their cost in accuracy (`jaxdistill/stages/precision_report.py`).
 """
 
 import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import results
 import timing
 
 from jaxdistill import Frozen, Term, Trained, make_step
@@ -26,6 +29,8 @@ from jaxdistill.networks import Cached
 from jaxdistill.runtime import allocator, xla_options
 from jaxdistill.train.init import compiler_options, initial
 
+Arrays = Mapping[str, jax.Array]
+
 CLASSES, EXAMPLES = 100, 2_048
 PAIRS = {
     "resnet20": (CifarResNet(CLASSES, depth=20), CifarResNet(CLASSES, depth=8)),
@@ -35,8 +40,8 @@ PAIRS = {
 """name -> (teacher, student)."""
 
 
-def forms(teacher) -> dict[str, object]:
-    """The ways in which a teacher speaks, the reference first."""
+def make_forms(teacher: Any) -> dict[str, object]:
+    """Returns the forms of a teacher, the reference first."""
     live, half = Frozen(teacher), teacher.clone(dtype=jnp.bfloat16)
     return {
         "live": live,
@@ -47,8 +52,8 @@ def forms(teacher) -> dict[str, object]:
     }
 
 
-def held() -> dict[str, jax.Array]:
-    """Images, labels and cached answers, on the device."""
+def make_data() -> dict[str, jax.Array]:
+    """Returns images, labels and cached outputs, on the device."""
     draw = np.random.default_rng(0)
     return {
         "image": jnp.asarray(draw.normal(size=(EXAMPLES, 32, 32, 3)), jnp.float32),
@@ -57,40 +62,42 @@ def held() -> dict[str, jax.Array]:
     }
 
 
-def stepper(teacher, student, whole, batch: int, steps: int):
+def make_call(teacher: Any, student: Any, data: Arrays, *, batch: int, steps: int) -> Callable[[], None]:
     """Returns a call that makes `steps` steps and waits for the last."""
     networks = {"teacher": teacher, "student": Trained(student)}
     terms = {"task": Term(CrossEntropy(), teacher=None), "kd": Term(KD(temperature=4.0))}
     tx = optax.sgd(0.05, momentum=0.9, nesterov=True)
     make = make_step(networks, terms, tx)
 
-    def fed(whole, index):
+    def gather(data: Arrays, index: jax.Array) -> Arrays:
         rows = {"index": index, "view": jnp.zeros_like(index), "mask": jnp.ones(index.shape, jnp.float32)}
-        return {name: x[index] for name, x in whole.items()} | rows
+        return {name: x[index] for name, x in data.items()} | rows
 
     index = np.random.default_rng(1).integers(0, EXAMPLES, (64, batch)).astype(np.int32)
-    shapes = jax.eval_shape(fed, whole, index[0])
+    shapes = jax.eval_shape(gather, data, index[0])
 
-    def first():
+    def init() -> tuple[Any, Any]:
         state, frozen = initial(networks, terms, tx, shapes, jax.random.key(0), {})
-        return state, {name: networks[name].reduce(own, shapes) for name, own in frozen.items()}
+        return state, {name: networks[name].reduce(variables, shapes) for name, variables in frozen.items()}
 
-    state, frozen = jax.jit(first, compiler_options=compiler_options())()
-    step = xla_options.jit(lambda state, frozen, whole, index: make(state, frozen, fed(whole, index)), donate_argnums=0)
-    known = {"state": state, "done": 0}
+    state, frozen = jax.jit(init, compiler_options=compiler_options())()
+    step = xla_options.jit(
+        lambda state, frozen, data, index: make(state, frozen, gather(data, index)), donate_argnums=0
+    )
+    progress = {"state": state, "done": 0}
 
-    def call():
+    def call() -> None:
         for _ in range(steps):
-            known["state"], metrics = step(known["state"], frozen, whole, index[known["done"] % len(index)])
-            known["done"] += 1
-        jax.block_until_ready((known["state"], metrics))
+            progress["state"], metrics = step(progress["state"], frozen, data, index[progress["done"] % len(index)])
+            progress["done"] += 1
+        jax.block_until_ready((progress["state"], metrics))
 
     return call
 
 
 def main() -> None:
     allocator.keep_freed()  # as every launch does
-    parser = timing.parser(__doc__, rounds=7)
+    parser = timing.make_parser(__doc__, rounds=7)
     parser.add_argument("--pairs", nargs="+", choices=[*PAIRS], default=[*PAIRS])
     parser.add_argument("--batch", type=int, nargs="+", default=[64])
     parser.add_argument("--steps", type=int, default=4, help="in a call; an MLP makes 20 times as many")
@@ -99,11 +106,14 @@ def main() -> None:
     for pair in given.pairs:
         teacher, student = PAIRS[pair]
         for batch in given.batch:
-            steps, whole = given.steps * (20 if pair == "mlp" else 1), held()
-            calls = {name: stepper(form, student, whole, batch, steps) for name, form in forms(teacher).items()}
-            seconds = timing.interleaved(calls, given.rounds)
-            tables[f"{pair}, batch {batch}"] = timing.compared(seconds, "live", batch * steps)
-    timing.write(given.write, tables)
+            steps, data = given.steps * (20 if pair == "mlp" else 1), make_data()
+            calls = {
+                name: make_call(form, student, data, batch=batch, steps=steps)
+                for name, form in make_forms(teacher).items()
+            }
+            seconds = timing.time_interleaved(calls, given.rounds)
+            tables[f"{pair}, batch {batch}"] = timing.compare(seconds, "live", batch * steps)
+    results.write(given.write, tables)
 
 
 if __name__ == "__main__":

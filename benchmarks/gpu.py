@@ -55,7 +55,7 @@ def run(name: str, words: Sequence[str], seconds: float, printed: pathlib.Path |
     """
     began = time.perf_counter()
     if seconds <= 0:
-        return {"what": name, "seconds": 0.0, "became": "left out, no time was left"}
+        return {"name": name, "seconds": 0.0, "became": "left out, no time was left"}
     # The parent asks the device for its name, and PyTorch wants memory: none takes all of it.
     environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     kept = subprocess.PIPE if printed else None
@@ -63,10 +63,10 @@ def run(name: str, words: Sequence[str], seconds: float, printed: pathlib.Path |
         done = subprocess.run([sys.executable, *words], timeout=seconds, env=environment, stdout=kept, text=True)
         became = "done" if done.returncode == 0 else f"failed with exit status {done.returncode}"
         if printed and done.returncode == 0:
-            timing.write(printed, {}, printed=done.stdout)
+            results.write(printed, {}, printed=done.stdout)
     except subprocess.TimeoutExpired:
         became = f"cut off after {seconds:.0f} s"
-    return {"what": name, "seconds": time.perf_counter() - began, "became": became}
+    return {"name": name, "seconds": time.perf_counter() - began, "became": became}
 
 
 def data_flags(data_dir: str, folder: pathlib.Path) -> list[str]:
@@ -103,13 +103,13 @@ def stages(workdir: pathlib.Path, images: int) -> list[dict[str, Any]]:
         done = workdir / stage / "done.json"
         if done.exists():
             took = json.loads(done.read_text())["seconds"]
-            row = {"what": f"stage {stage}", "seconds": took, "images/s": images / took}
+            row = {"name": f"stage {stage}", "seconds": took, "images/s": images / took}
             rows.append(row | ({"accuracy": f"{accuracy[network]:.4f}"} if network in accuracy else {}))
     return rows
 
 
 def main() -> None:
-    parser = timing.parser(__doc__, rounds=5)
+    parser = timing.make_parser(__doc__, rounds=5)
     parser.set_defaults(write=HERE / "results")
     parser.add_argument("--data-dir", default="", help="where CIFAR-10 is, as TensorFlow Datasets prepares it")
     parser.add_argument("--minutes", type=float, default=10.0)
@@ -123,7 +123,7 @@ def main() -> None:
         left = 60 * given.minutes * (1 - LEFT_FOR_TRAINING) - (time.perf_counter() - began)
         left *= min(1.0, 2 / (len(SCRIPTS) - place))  # one may take twice its part, and none all of it
         if not (HERE / script).exists():
-            became.append({"what": name, "seconds": 0.0, "became": f"left out, there is no {script}"})
+            became.append({"name": name, "seconds": 0.0, "became": f"left out, there is no {script}"})
             continue
         path, writes = given.write / f"gpu_{name}.json", "timing.parser" in (HERE / script).read_text()
         more = ["--rounds", str(given.rounds), "--write", str(path)] if writes else []
@@ -131,8 +131,8 @@ def main() -> None:
     last, rows = distilled(given, 60 * given.minutes - (time.perf_counter() - began))
     data = "CIFAR-10" if given.data_dir else "noise of CIFAR's shape: accuracies mean nothing"
     title = f"ResNet-20 -> ResNet-8, {given.epochs} epochs of 45,000 images, batch 128, float32, {data}"
-    tables = {title: [*rows, {"what": "in all"} | {"seconds": last["seconds"], "became": last["became"]}]}
-    timing.write(given.write / "gpu_distillation.json", {**tables, "What was run": [*became, last]})
+    tables = {title: [*rows, {"name": "in all"} | {"seconds": last["seconds"], "became": last["became"]}]}
+    results.write(given.write / "gpu_distillation.json", {**tables, "What was run": [*became, last]})
 
 
 if __name__ == "__main__":

@@ -4,16 +4,16 @@
     python benchmarks/residual_step.py --pair resnet32x4 --batch 64 --ours "bfloat16 teacher" \\
         networks.teacher.dtype=bfloat16
 
-What is timed is a whole training step, from the indices of a batch to changed weights: the images are taken from
-arrays on the device and standardised, the teacher is asked, the student learns by 0.1 cross-entropy + 0.9 KD at T = 4
-with SGD; float32, nothing augmented. Ours is the step that a config makes, dispatched and fed as in training; its
-cached form reads the answers that the stage `cache` of the same config wrote. PyTorch's is the same in eager mode (in
-the layout that the well-known code has, NCHW, and in channels_last) and compiled whole; torchdistill's is its own box
-and loop, whose loader collates float32 images from memory, one by one. Before anything is timed all have the same
-weights and must say the same loss; and ours and PyTorch's after two more steps.
+A whole training step is timed, from the indices of a batch to new weights: the images are taken from arrays on the
+device and standardised, the teacher predicts, the student learns by 0.1 cross-entropy + 0.9 KD at T = 4 with SGD;
+float32, nothing augmented. Ours is the step of a config, dispatched and fed as in training; its cached form reads the
+outputs that the stage `cache` of the same config wrote. PyTorch's is the same in eager mode (in NCHW, the layout of
+the well-known code, and in channels_last) and compiled whole; torchdistill's is its own box and loop, whose loader
+collates float32 images from memory, one by one. Before anything is timed, all start from the same weights and must
+compute the same loss; ours and PyTorch's also after two more steps.
 
-The peers are not among this project's dependencies: pip install -r benchmarks/peers.txt. Without them, or with
---alone, ours is measured alone, and the table says so.
+The peers are no dependencies of this project: pip install -r benchmarks/peers.txt. Without them, or with --alone, ours
+is measured alone, and the table has a row for each missing peer.
 """
 
 import importlib
@@ -29,12 +29,15 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs
 
 import jax
 import numpy as np
+import our_steps
+import results
+import timing
+
+from jaxdistill.runtime import allocator
 
 HERE = pathlib.Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE / "configs")]
-timing, our_steps, residual = (importlib.import_module(name) for name in ("timing", "our_steps", "residual"))
-
-from jaxdistill.runtime import allocator  # noqa: E402
+sys.path.insert(0, str(HERE / "configs"))
+import residual  # noqa: E402
 
 CONFIG = str(HERE / "configs" / "residual.py")
 OURS, CACHED, EAGER, TORCHDISTILL = "jaxdistill", "jaxdistill, cached teacher", "PyTorch eager, NCHW", "torchdistill"
@@ -43,26 +46,26 @@ ON_GPU = {"PyTorch compiled, CUDA graphs": "graphs", "PyTorch compiled, bfloat16
 RATE = 0.01
 
 
-def weights(stage: Any) -> dict[str, Any]:
-    """Draws weights for both networks; the teacher's statistics are those of a batch, so that its logits are sane."""
+def draw_weights(stage: Any) -> dict[str, Any]:
+    """Draws weights for both networks; the teacher's statistics are those of a batch, which keeps its logits small."""
     image = jax.random.normal(jax.random.key(1), (32, *stage.dataset.shape))
     modules = {name: stage.networks[name].module for name in ("teacher", "student")}
     keys = jax.random.split(jax.random.key(0))
     drawn = {name: jax.jit(module.init)(key, image) for (name, module), key in zip(modules.items(), keys, strict=True)}
     teacher = drawn["teacher"]
-    told = jax.jit(lambda v: modules["teacher"].apply(v, image, train=True, mutable=["batch_stats"])[1])(teacher)
-    old, new = teacher["batch_stats"], told["batch_stats"]
-    measured = jax.tree.map(lambda o, n: (n - 0.9 * o) / 0.1, old, new)  # of which norms take in a tenth at a time
+    updated = jax.jit(lambda v: modules["teacher"].apply(v, image, train=True, mutable=["batch_stats"])[1])(teacher)
+    old, new = teacher["batch_stats"], updated["batch_stats"]
+    measured = jax.tree.map(lambda o, n: (n - 0.9 * o) / 0.1, old, new)  # momentum 0.9
     return drawn | {"teacher": {"params": teacher["params"], "batch_stats": measured}}
 
 
-def indices(stage: Any) -> Iterator[np.ndarray]:
-    """The batches that ours is fed with, for the others."""
-    for fed in stage.loader().feeds(0, stage.settings["steps"]):
-        yield fed["index"]
+def draw_indices(stage: Any) -> Iterator[np.ndarray]:
+    """Yields the batches of our loader, for the peers."""
+    for inputs in stage.loader().feeds(0, stage.settings["steps"]):
+        yield inputs["index"]
 
 
-def peers(stage: Any, pair: Any, starts: Any, gpu: bool) -> tuple[dict[str, Any], list[str]]:
+def make_peers(stage: Any, pair: Any, starts: Any, gpu: bool) -> tuple[dict[str, Any], list[str]]:
     """Returns PyTorch's and torchdistill's steps by name, and what is missing here."""
     if importlib.util.find_spec("torch") is None:
         return {}, ["PyTorch", TORCHDISTILL]
@@ -70,23 +73,23 @@ def peers(stage: Any, pair: Any, starts: Any, gpu: bool) -> tuple[dict[str, Any]
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     if torch.cuda.is_available():
-        torch.set_float32_matmul_precision("high")  # TF32, as JAX takes by itself
+        torch.set_float32_matmul_precision("high")  # TF32, the default of JAX
     theirs = importlib.import_module("residual_torch")
     held = stage.loader().held
     data = {"image": np.asarray(held["image"]), "label": np.asarray(held["label"]), "classes": stage.dataset.classes}
     data |= {"mean": np.float32(stage.look.mean), "std": np.float32(stage.look.std)}
     starts = jax.tree.map(np.asarray, starts)
     forms = FORMS | (ON_GPU if gpu else {})
-    made = {n: theirs.TorchSteps(pair, starts, data, indices(stage), form, RATE) for n, form in forms.items()}
+    made = {n: theirs.TorchSteps(pair, starts, data, draw_indices(stage), form, RATE) for n, form in forms.items()}
     if importlib.util.find_spec(TORCHDISTILL) is None:
         return made, [TORCHDISTILL]
     boxed = theirs.torchdistill_steps(pair, starts, data, stage.settings["batch"], RATE)
-    boxed.losses = first_loss(boxed, data, next(indices(stage)))
+    boxed.losses = compute_first_loss(boxed, data, next(draw_indices(stage)))
     return made | {TORCHDISTILL: boxed}, []
 
 
-def first_loss(boxed: Any, data: Any, index: np.ndarray) -> np.ndarray:
-    """What torchdistill's box says of a batch, without learning from it; its own are shuffled."""
+def compute_first_loss(boxed: Any, data: Any, index: np.ndarray) -> np.ndarray:
+    """Returns the loss of torchdistill's box for a batch; its own batches are shuffled."""
     import torch
 
     image = ((data["image"][index].astype(np.float32) / 255 - data["mean"]) / data["std"]).transpose(0, 3, 1, 2)
@@ -94,8 +97,10 @@ def first_loss(boxed: Any, data: Any, index: np.ndarray) -> np.ndarray:
     return np.array([float(loss.detach())])
 
 
-def variants(given: Any, flags: list[str], live: Any, starts: Any, folder: pathlib.Path, dispatch: int) -> dict:
-    """Ours: as the config has it, with a cached teacher, and as `--ours` asks."""
+def make_variants(
+    given: Any, flags: list[str], live: Any, starts: Any, *, folder: pathlib.Path, dispatch: int
+) -> dict[str, Any]:
+    """Makes our steps: of the config, with a cached teacher, and of the settings of `--ours`."""
     made = {OURS: our_steps.Steps.of_stage(live, starts, dispatch)}
     file = f"{CONFIG}:{given.pair}"
     if not given.live:
@@ -108,17 +113,18 @@ def variants(given: Any, flags: list[str], live: Any, starts: Any, folder: pathl
     return made
 
 
-def measured(given: Any, batch: int, folder: pathlib.Path, peak: float) -> tuple[str, list[dict[str, Any]]]:
+def measure(given: Any, batch: int, folder: pathlib.Path, peak: float) -> tuple[str, list[dict[str, Any]]]:
     """Measures one pair at one batch size; returns the table's title and rows."""
     gpu = jax.default_backend() == "gpu"
     examples = 8192 if gpu else max(512, 2 * batch)
     flags = [f"--config.data.path={our_steps.images(folder, examples)}", f"--config.batch={batch}"]
     flags += [f"--config.rate={RATE}"]
     live = our_steps.stage(f"{CONFIG}:{given.pair}", "live", flags)
-    starts, pair = weights(live), residual.PAIRS[given.pair]
-    ours = variants(given, flags, live, starts, folder / f"batch{batch}", given.dispatch or (32 if gpu else 1))
+    starts, pair = draw_weights(live), residual.PAIRS[given.pair]
+    dispatch = given.dispatch or (32 if gpu else 1)
+    ours = make_variants(given, flags, live, starts, folder=folder / f"batch{batch}", dispatch=dispatch)
     flops = ours[OURS].flops()
-    theirs, missing = ({}, []) if given.alone else peers(live, pair, starts, gpu)
+    theirs, missing = ({}, []) if given.alone else make_peers(live, pair, starts, gpu)
     every = theirs | ours
     others = {f"{OURS}, {name}" for name, *_ in given.ours}  # which may compute in another precision
     for name, one in every.items():
@@ -128,10 +134,10 @@ def measured(given: Any, batch: int, folder: pathlib.Path, peak: float) -> tuple
             our_steps.check(name, one.losses[:3], every[EAGER if theirs else OURS].losses[:3])
     steps = given.steps or (64 if gpu else 4)
     calls = {name: (lambda one=one: one.run(steps)) for name, one in every.items()}
-    seconds = timing.interleaved(calls, given.rounds)
+    seconds = timing.time_interleaved(calls, given.rounds)
     reference = EAGER if EAGER in calls else OURS
-    rows = timing.compared(seconds, reference, steps * batch, steps * flops, peak)
-    rows += [{"what": f"{name}: not installed, not measured"} for name in missing]
+    rows = timing.compare(seconds, reference, steps * batch, steps * flops, peak)
+    rows += [{"name": f"{name}: not installed, not measured"} for name in missing]
     (depth, width), (own_depth, own_width) = pair
     names = [f"ResNet-{d}{'' if w == 1 else f'x{w}'}" for d, w in ((depth, width), (own_depth, own_width))]
     title = f"KD step, {names[0]} -> {names[1]}, batch {batch}, {steps} steps a call, {flops / batch / 1e9:.3g} GFLOP"
@@ -140,7 +146,7 @@ def measured(given: Any, batch: int, folder: pathlib.Path, peak: float) -> tuple
 
 def main() -> None:
     allocator.keep_freed()  # as every launch does; the peers gain by it too
-    parser = timing.parser(__doc__, rounds=7)
+    parser = timing.make_parser(__doc__, rounds=7)
     parser.add_argument("--pair", choices=residual.PAIRS, default="resnet20")
     parser.add_argument("--batch", type=int, nargs="+", default=[64])
     parser.add_argument("--steps", type=int, default=0, help="a call; 0 for 4, on a GPU 64")
@@ -151,13 +157,13 @@ def main() -> None:
     parser.add_argument("--alone", action="store_true", help="no peers")
     parser.add_argument("--live", action="store_true", help="no cached teacher")
     given = parser.parse_args()
-    peak, tables = timing.peak(), {}
+    peak, tables = timing.measure_peak(), {}
     with tempfile.TemporaryDirectory() as folder:
         for batch in given.batch:
-            title, rows = measured(given, batch, pathlib.Path(folder), peak)
+            title, rows = measure(given, batch, pathlib.Path(folder), peak)
             tables[title] = rows
             # After each: what follows may be cut off.
-            timing.write(given.write, tables, **{"matrix products, GFLOP/s": round(peak / 1e9)})
+            results.write(given.write, tables, **{"matrix products, GFLOP/s": round(peak / 1e9)})
 
 
 if __name__ == "__main__":

@@ -1,108 +1,105 @@
-"""How the cost of a distillation step grows: with batch, teacher, number of teachers, and vocabulary; as plots.
+"""Cost of a distillation step by batch, teacher, number of teachers and vocabulary, as plots.
 
     python benchmarks/scaling.py [--what batch teacher teachers vocabulary] [--rounds 5] [--plots docs] \\
         [--write FILE.json]
 
-Writes `scaling_WHAT.svg` for each. Time is the median of a training step (as `residual_step.py` and
-`transformer_step.py` have it, resident data), and beside it stands what the arithmetic alone would take at the
-speed that the largest of the points reaches: where the two part, something else is paid for.
+Writes `scaling_WHAT.svg` for each. Time is the median of a training step on resident data, as in `residual_step.py`
+and `transformer_step.py`. A second line is the time of the arithmetic alone at the speed that the largest point
+reaches: a gap between the two is other cost.
 """
 
 import argparse
-import importlib
 import pathlib
 import statistics
-import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import our_steps
+import results
+import timing
+import transformer_step
 
-HERE = pathlib.Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE / "configs")]
-timing, our_steps, residual, transformer_step = (
-    importlib.import_module(name) for name in ("timing", "our_steps", "residual", "transformer_step")
-)
+from jaxdistill.report import figures
+from jaxdistill.runtime import allocator
 
-from jaxdistill.report import figures  # noqa: E402
-from jaxdistill.runtime import allocator  # noqa: E402
-
-CONFIG = str(HERE / "configs" / "residual.py")
+CONFIG = str(pathlib.Path(__file__).parent / "configs" / "residual.py")
 CHUNKED, DENSE = "512 tokens at a time", "logits of all tokens"
 
 
-def residual_steps(folder: pathlib.Path, mode: str, batch: int, *flags: str) -> Any:
-    """Steps of residual networks with random weights."""
+def make_residual_steps(folder: pathlib.Path, mode: str, batch: int, *flags: str) -> Any:
+    """Makes steps of residual networks with random weights."""
     path = our_steps.images(folder, 512)
     words = [f"--config.data.path={path}", f"--config.batch={batch}", *(f"--config.{flag}" for flag in flags)]
     return our_steps.Steps.of_stage(our_steps.stage(f"{CONFIG}:{mode}", "live", words), {})
 
 
-def by_batch(folder: pathlib.Path, largest: int) -> dict[str, dict[float, Any]]:
+def vary_batch(folder: pathlib.Path, largest: int) -> dict[str, dict[float, Any]]:
     sizes = [largest >> k for k in (3, 2, 1, 0)]
-    return {"measured": {size: residual_steps(folder, "resnet20", size) for size in sizes}}
+    return {"measured": {size: make_residual_steps(folder, "resnet20", size) for size in sizes}}
 
 
-def by_teacher(folder: pathlib.Path, largest: int) -> dict[str, dict[float, Any]]:
+def vary_teacher(folder: pathlib.Path, largest: int) -> dict[str, dict[float, Any]]:
     depths = (8, 20, 32, 56)
-    steps = [residual_steps(folder, "resnet20", largest // 4, f"networks.teacher.depth={depth}") for depth in depths]
+    steps = [
+        make_residual_steps(folder, "resnet20", largest // 4, f"networks.teacher.depth={depth}") for depth in depths
+    ]
     return {"measured": {one.flops() / (largest // 4) / 1e9: one for one in steps}}
 
 
-def by_teachers(folder: pathlib.Path, largest: int) -> dict[str, dict[float, Any]]:
+def vary_teachers(folder: pathlib.Path, largest: int) -> dict[str, dict[float, Any]]:
     counts = (1, 2, 4)
-    return {"measured": {count: residual_steps(folder, f"teachers{count}", largest // 4) for count in counts}}
+    return {"measured": {count: make_residual_steps(folder, f"teachers{count}", largest // 4) for count in counts}}
 
 
-def by_vocabulary(folder: pathlib.Path, largest: int) -> dict[str, dict[float, Any]]:
+def vary_vocabulary(folder: pathlib.Path, largest: int) -> dict[str, dict[float, Any]]:
     shape = {"kind": "decoder", "layers": [2, 1], "width": 128, "heads": 4, "hidden": 512, "length": 128, "batch": 8}
-    found: dict[str, dict[float, Any]] = {DENSE: {}, CHUNKED: {}}
+    steps: dict[str, dict[float, Any]] = {DENSE: {}, CHUNKED: {}}
     for vocabulary in (1024, 8192, 16_384, 32_768):
         given = argparse.Namespace(**shape, vocabulary=vocabulary, dispatch=1)
         texts = transformer_step.Texts(16, given.batch, given.length, vocabulary)
-        found[DENSE][vocabulary] = transformer_step.ours(given, texts, {})
-        found[CHUNKED][vocabulary] = transformer_step.ours(given, texts, {}, chunk=512)
-    return found
+        steps[DENSE][vocabulary] = transformer_step.make_steps(given, texts, {})
+        steps[CHUNKED][vocabulary] = transformer_step.make_steps(given, texts, {}, chunk=512)
+    return steps
 
 
 WHAT: dict[str, tuple[Callable, str]] = {
-    "batch": (by_batch, "batch, ResNet-20 -> ResNet-8"),
-    "teacher": (by_teacher, "GFLOP an image, ResNet-8 to -56 -> ResNet-8"),
-    "teachers": (by_teachers, "teachers, each a ResNet-20"),
-    "vocabulary": (by_vocabulary, "tokens of the vocabulary"),
+    "batch": (vary_batch, "batch, ResNet-20 -> ResNet-8"),
+    "teacher": (vary_teacher, "GFLOP an image, ResNet-8 to -56 -> ResNet-8"),
+    "teachers": (vary_teachers, "teachers, each a ResNet-20"),
+    "vocabulary": (vary_vocabulary, "tokens of the vocabulary"),
 }
 
 
-def measured(made: Mapping[str, Mapping[float, Any]], rounds: int) -> list[dict[str, Any]]:
-    """Times every point of every line; returns a row each. FLOPs are those of the first line: one count for all."""
-    points = {(line, x): one for line, own in made.items() for x, one in own.items()}
-    calls = {f"{line}, {x:g}": (lambda one=one: one.run(2)) for (line, x), one in points.items()}
-    seconds = timing.interleaved(calls, rounds)
-    rows, plain = [], next(iter(made.values()))
-    for (line, x), own in zip(points, seconds.values(), strict=True):
-        median, flops = statistics.median(own) / 2, plain[x].flops()
-        rows.append({"what": line, "at": x, "ms": 1e3 * median, "GFLOP": flops / 1e9, "GFLOP/s": flops / median / 1e9})
+def measure(steps: Mapping[str, Mapping[float, Any]], rounds: int) -> list[dict[str, Any]]:
+    """Times every point of every line; returns a row for each. FLOPs are those of the first line: one count for all."""
+    points = {(line, x): made for line, of_line in steps.items() for x, made in of_line.items()}
+    calls = {f"{line}, {x:g}": (lambda made=made: made.run(2)) for (line, x), made in points.items()}
+    seconds = timing.time_interleaved(calls, rounds)
+    rows, plain = [], next(iter(steps.values()))
+    for (line, x), taken in zip(points, seconds.values(), strict=True):
+        median, flops = statistics.median(taken) / 2, plain[x].flops()
+        rows.append({"name": line, "at": x, "ms": 1e3 * median, "GFLOP": flops / 1e9, "GFLOP/s": flops / median / 1e9})
     return rows
 
 
-def drawn(rows: list[dict[str, Any]], what: str, axis: str) -> str:
-    """Draws time over what was varied, and the arithmetic's share of it."""
+def draw(rows: list[dict[str, Any]], axis: str, x_title: str) -> str:
+    """Draws time over the varied axis, and the part of the arithmetic."""
     lines = {}
-    for name in dict.fromkeys(row["what"] for row in rows):
-        own = [row for row in rows if row["what"] == name]
-        lines[name] = ([row["at"] for row in own], [row["ms"] for row in own])
-    first = [row for row in rows if row["what"] == rows[0]["what"]]
+    for name in dict.fromkeys(row["name"] for row in rows):
+        points = [row for row in rows if row["name"] == name]
+        lines[name] = ([row["at"] for row in points], [row["ms"] for row in points])
+    first = [row for row in rows if row["name"] == rows[0]["name"]]
     speed = first[-1]["GFLOP/s"]
     lines["arithmetic"] = ([row["at"] for row in first], [1e3 * row["GFLOP"] / speed for row in first])
-    return figures.draw_curves(
-        lines, f"milliseconds of a step by {what}", x=axis, y="ms a step", emphasis=rows[0]["what"]
-    )
+    label = f"milliseconds of a step by {axis}"
+    return figures.draw_curves(lines, label, x=x_title, y="ms a step", emphasis=rows[0]["name"])
 
 
 def main() -> None:
     allocator.keep_freed()  # as every launch does
-    parser = timing.parser(__doc__, rounds=5)
+    parser = timing.make_parser(__doc__, rounds=5)
     parser.add_argument("--what", nargs="+", choices=WHAT, default=[*WHAT])
     parser.add_argument("--largest", type=int, default=0, help="batch; 0 for 128, on a GPU 4096")
     parser.add_argument("--plots", type=pathlib.Path, default=pathlib.Path("docs"))
@@ -113,10 +110,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for what in given.what:
             make, axis = WHAT[what]
-            rows = measured(make(pathlib.Path(folder), largest), given.rounds)
+            rows = measure(make(pathlib.Path(folder), largest), given.rounds)
             tables[f"a step by {axis}"] = rows
-            (given.plots / f"scaling_{what}.svg").write_text(drawn(rows, what, axis))
-    timing.write(given.write, tables)
+            (given.plots / f"scaling_{what}.svg").write_text(draw(rows, what, axis))
+    results.write(given.write, tables)
 
 
 if __name__ == "__main__":

@@ -7,23 +7,21 @@ encoder: BERT of 6 layers teaches one of 2, as wide, by 0.1 cross-entropy + 0.9 
 decoder: Llama of 6 layers teaches one of 2, as wide, by the forward KL of every next token. AdamW, float32, no
 dropout, texts of random tokens without padding, resident on the device.
 
-What is timed is a whole training step, from the indices of a batch to changed weights. Ours is `make_step`, with
-layers looped and scanned, for decoders also with the loss computed some tokens at a time, which never has the logits
-of all. PyTorch's are `BertForSequenceClassification` and `LlamaForCausalLM` with scaled-dot-product attention, in
-eager mode and compiled with the loss (and a fused AdamW). TRL's is `training_step` of `GKDTrainer` and its
-optimizer's step; its loop, which also logs and collates, is not timed. Before anything is timed all have the same
-weights and must say the same losses, in three steps.
+A whole training step is timed, from the indices of a batch to new weights. Ours is `make_step`, with layers looped
+and scanned, for decoders also with the loss computed some tokens at a time, which never holds all logits.
+PyTorch's are `BertForSequenceClassification` and `LlamaForCausalLM` with scaled-dot-product attention, in eager mode
+and compiled with the loss (and a fused AdamW). TRL's is `training_step` of `GKDTrainer` and its
+optimizer's step; its loop, which also logs and collates, is not timed. Before anything is timed, all start from
+the same weights and must compute the same losses in three steps.
 
-The peers are not among this project's dependencies: pip install -r benchmarks/peers.txt. Without them, or with
---alone, ours is measured alone, and the table says so.
+The peers are no dependencies of this project: pip install -r benchmarks/peers.txt. Without them, or with --alone, ours
+is measured alone, and the table has a row for each missing peer.
 """
 
 import importlib
 import importlib.util
 import os
-import pathlib
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs some of a GPU's memory, too
@@ -32,25 +30,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import our_steps
+import results
+import timing
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-timing, our_steps = (importlib.import_module(name) for name in ("timing", "our_steps"))
-
-from jaxdistill import Frozen, Term, Trained, core, make_step  # noqa: E402
-from jaxdistill.methods.cross_entropy import CrossEntropy  # noqa: E402
-from jaxdistill.methods.forward_kl import ForwardKL  # noqa: E402
-from jaxdistill.methods.kd import KD  # noqa: E402
-from jaxdistill.models.decoder import Decoder  # noqa: E402
-from jaxdistill.models.encoder import Encoder  # noqa: E402
-from jaxdistill.runtime import allocator  # noqa: E402
-from jaxdistill.train.init import initial  # noqa: E402
+from jaxdistill import Frozen, Term, Trained, core, make_step
+from jaxdistill.methods.cross_entropy import CrossEntropy
+from jaxdistill.methods.forward_kl import ForwardKL
+from jaxdistill.methods.kd import KD
+from jaxdistill.models.decoder import Decoder
+from jaxdistill.models.encoder import Encoder
+from jaxdistill.runtime import allocator
+from jaxdistill.train.init import initial
 
 CLASSES, CHUNK, RATE, DECAY = 4, 512, 1e-4, 0.01
 OURS, EAGER, COMPILED, TRL = "jaxdistill", "PyTorch eager", "PyTorch compiled", "TRL GKDTrainer"
 
 
 class Texts:
-    """Random texts on the device, `[examples, length]`, dealt in order."""
+    """Random texts on the device, `[examples, length]`, sampled in order."""
 
     leading = 0
 
@@ -65,13 +63,13 @@ class Texts:
             yield {"index": ((np.arange(self.batch) + step * self.batch) % self.examples).astype(np.int32)}
 
     @staticmethod
-    def raw(held, fed):
+    def raw(held: Mapping[str, Any], fed: Mapping[str, Any]) -> dict[str, Any]:
         taken = {name: array[fed["index"]] for name, array in held.items()}
         return taken | dict(fed) | {"mask": jnp.ones(fed["index"].shape, jnp.float32)}
 
 
-def module(given: Any, layers: int, **more: Any) -> Any:
-    """Our encoder or decoder of a shape."""
+def make_module(given: Any, layers: int, **more: Any) -> Any:
+    """Makes our encoder or decoder of a shape."""
     shape = {"layers": layers, "width": given.width, "heads": given.heads, "hidden": given.hidden} | more
     if given.kind == "encoder":
         return Encoder(CLASSES, vocabulary=given.vocabulary, length=given.length, **shape)
@@ -79,9 +77,9 @@ def module(given: Any, layers: int, **more: Any) -> Any:
     return Decoder(given.vocabulary, length=given.length, **llama, **shape)
 
 
-def ours(given: Any, texts: Texts, starts: Any, chunk: int = 0, **more: Any) -> Any:
-    """Our steps: with `starts` of looped layers, which are stacked where `more` asks to scan them."""
-    teacher, student = (module(given, layers, **more) for layers in given.layers)
+def make_steps(given: Any, texts: Texts, starts: Any, chunk: int = 0, **more: Any) -> Any:
+    """Makes our steps; `starts` are of looped layers, and are stacked if `more` has `scan`."""
+    teacher, student = (make_module(given, layers, **more) for layers in given.layers)
     networks = {"teacher": Frozen(teacher, "tokens"), "student": Trained(student, "tokens")}
     if given.kind == "encoder":
         terms = {"task": Term(CrossEntropy(), teacher=None, weight=lambda now: 0.1)}
@@ -91,32 +89,32 @@ def ours(given: Any, texts: Texts, starts: Any, chunk: int = 0, **more: Any) -> 
     tx = optax.adamw(RATE, weight_decay=DECAY)
     batch = jax.eval_shape(lambda: texts.raw(texts.held, next(texts.feeds(0, 1))))
     if more.get("scan"):
-        starts = {name: {"params": stacked(tree["params"])} for name, tree in starts.items()}
+        starts = {name: {"params": stack_layers(tree["params"])} for name, tree in starts.items()}
     state, frozen = jax.jit(lambda: initial(networks, terms, tx, batch, jax.random.key(0), starts))()
     return our_steps.Steps(make_step(networks, terms, tx), state, frozen, texts, given.dispatch)
 
 
-def stacked(params: Any) -> Any:
-    """The params of looped layers as those of scanned ones."""
+def stack_layers(params: Any) -> Any:
+    """Returns the params of looped layers as those of scanned ones."""
     names = sorted((n for n in params if n.removeprefix("block").isdigit()), key=lambda n: int(n[5:]))
     rest = {name: value for name, value in params.items() if name not in names}
     return rest | {"blocks": jax.tree.map(lambda *x: jnp.stack(x), *(params[name] for name in names))}
 
 
-def peers(given: Any, texts: Texts, starts: Any) -> tuple[dict[str, Any], list[str]]:
-    """Returns the others' steps by name, and what is not installed."""
+def make_peers(given: Any, texts: Texts, starts: Any) -> tuple[dict[str, Any], list[str]]:
+    """Returns the steps of the peers by name, and the names of missing packages."""
     if any(importlib.util.find_spec(name) is None for name in ("torch", "transformers")):
         return {}, ["PyTorch and transformers"] + ["TRL"] * (given.kind == "decoder")
     import torch
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     if torch.cuda.is_available():
-        torch.set_float32_matmul_precision("high")  # TF32, as JAX takes by itself
+        torch.set_float32_matmul_precision("high")  # TF32, the default of JAX
     theirs = importlib.import_module("transformer_torch")
     shape = {"width": given.width, "heads": given.heads, "hidden": given.hidden, "classes": CLASSES}
     shape |= {"vocabulary": given.vocabulary, "length": given.length}
 
-    def pair():
+    def make_pair() -> Iterator[Any]:
         for layers, name in zip(given.layers, ("teacher", "student"), strict=True):
             leaves = jax.tree_util.tree_leaves_with_path(starts[name]["params"])
             params = {core.path_name(path): np.asarray(x) for path, x in leaves}
@@ -124,38 +122,38 @@ def peers(given: Any, texts: Texts, starts: Any) -> tuple[dict[str, Any], list[s
             assert sum(x.numel() for x in made.parameters()) == sum(x.size for x in params.values())
             yield made
 
-    def feeds():
-        return (fed["index"] for fed in texts.feeds(0, 1_000_000))
+    def indices() -> Iterator[np.ndarray]:
+        return (inputs["index"] for inputs in texts.feeds(0, 1_000_000))
 
     forms = {EAGER: "eager", COMPILED: "compiled"} | ({f"{COMPILED}, bfloat16": "bfloat16"} if given.bfloat16 else {})
-    made = {n: theirs.TorchSteps(given.kind, *pair(), texts.held, feeds(), form) for n, form in forms.items()}
+    made = {n: theirs.TorchSteps(given.kind, *make_pair(), texts.held, indices(), form) for n, form in forms.items()}
     if given.kind == "encoder":
         return made, []
     if importlib.util.find_spec("trl") is None:
         return made, ["TRL"]
-    return made | {TRL: theirs.TrlSteps(*pair(), texts.held, feeds())}, []
+    return made | {TRL: theirs.TrlSteps(*make_pair(), texts.held, indices())}, []
 
 
-def variants(given: Any, texts: Texts, starts: Any) -> dict[str, Any]:
-    """Ours in its forms."""
-    made = {OURS: ours(given, texts, starts), f"{OURS}, scanned": ours(given, texts, starts, scan=True)}
+def make_variants(given: Any, texts: Texts, starts: Any) -> dict[str, Any]:
+    """Makes our steps in their forms."""
+    made = {OURS: make_steps(given, texts, starts), f"{OURS}, scanned": make_steps(given, texts, starts, scan=True)}
     if given.kind == "decoder":
-        made[f"{OURS}, scanned, {CHUNK} tokens at a time"] = ours(given, texts, starts, CHUNK, scan=True)
+        made[f"{OURS}, scanned, {CHUNK} tokens at a time"] = make_steps(given, texts, starts, CHUNK, scan=True)
     if given.bfloat16:
-        made[f"{OURS}, scanned, bfloat16"] = ours(given, texts, starts, scan=True, dtype=jnp.bfloat16)
+        made[f"{OURS}, scanned, bfloat16"] = make_steps(given, texts, starts, scan=True, dtype=jnp.bfloat16)
     return made
 
 
-def measured(given: Any, peak: float) -> tuple[str, list[dict[str, Any]]]:
+def measure(given: Any, peak: float) -> tuple[str, list[dict[str, Any]]]:
     """Measures all at one size; returns the table's title and rows."""
     texts = Texts(4 * given.batch, given.batch, given.length, given.vocabulary)
     tokens = jnp.asarray(texts.held["tokens"][:1])
     keys = dict(zip(("teacher", "student"), jax.random.split(jax.random.key(0)), strict=True))
     layers = dict(zip(keys, given.layers, strict=True))
-    starts = {name: jax.jit(module(given, layers[name]).init)(keys[name], tokens) for name in keys}
-    mine = variants(given, texts, starts)
+    starts = {name: jax.jit(make_module(given, layers[name]).init)(keys[name], tokens) for name in keys}
+    mine = make_variants(given, texts, starts)
     flops = mine[OURS].flops()
-    theirs, missing = ({}, []) if given.alone else peers(given, texts, starts)
+    theirs, missing = ({}, []) if given.alone else make_peers(given, texts, starts)
     every = theirs | mine
     for name, one in every.items():
         one.run(max(3, given.dispatch))
@@ -163,10 +161,12 @@ def measured(given: Any, peak: float) -> tuple[str, list[dict[str, Any]]]:
             first = every[EAGER if theirs else OURS].losses
             our_steps.check(name, one.losses[:3], first[:3])
     steps = given.steps * given.dispatch
-    seconds = timing.interleaved({name: (lambda one=one: one.run(steps)) for name, one in every.items()}, given.rounds)
+    seconds = timing.time_interleaved(
+        {name: (lambda one=one: one.run(steps)) for name, one in every.items()}, given.rounds
+    )
     reference = EAGER if theirs else OURS
-    rows = timing.compared(seconds, reference, steps * given.batch, steps * flops, peak, unit="texts")
-    rows += [{"what": f"{name}: not installed, not measured"} for name in missing]
+    rows = timing.compare(seconds, reference, steps * given.batch, steps * flops, peak, unit="texts")
+    rows += [{"name": f"{name}: not installed, not measured"} for name in missing]
     what = f"{given.kind} of {given.layers[0]} -> {given.layers[1]} layers, {given.width} wide"
     title = f"KD step, {what}, vocabulary {given.vocabulary:,}, batch {given.batch} of {given.length} tokens"
     return f"{title}, {flops / given.batch / 1e9:.3g} GFLOP a text, medians of {given.rounds}", rows
@@ -174,7 +174,7 @@ def measured(given: Any, peak: float) -> tuple[str, list[dict[str, Any]]]:
 
 def main() -> None:
     allocator.keep_freed()  # as every launch does; the peers gain by it too
-    parser = timing.parser(__doc__, rounds=5)
+    parser = timing.make_parser(__doc__, rounds=5)
     parser.add_argument("--kind", choices=["encoder", "decoder"], default="encoder")
     parser.add_argument("--layers", type=int, nargs=2, default=[6, 2], metavar=("TEACHER", "STUDENT"))
     for name, default in {"batch": 16, "length": 128, "width": 384, "heads": 6, "steps": 2, "dispatch": 1}.items():
@@ -185,9 +185,9 @@ def main() -> None:
     parser.add_argument("--alone", action="store_true", help="no peers")
     given = parser.parse_args()
     given.hidden = given.hidden or 4 * given.width
-    peak = timing.peak()
-    title, rows = measured(given, peak)
-    timing.write(given.write, {title: rows}, **{"matrix products, GFLOP/s": round(peak / 1e9)})
+    peak = timing.measure_peak()
+    title, rows = measure(given, peak)
+    results.write(given.write, {title: rows}, **{"matrix products, GFLOP/s": round(peak / 1e9)})
 
 
 if __name__ == "__main__":
