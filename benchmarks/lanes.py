@@ -1,20 +1,25 @@
-"""What lanes cost: several runs of a stage in one program against one of them, by form, in steps of the real loop.
+"""Cost of lanes: several runs of a stage in one program against one of them, by form, in steps of the real loop.
 
-    python benchmarks/lanes.py [--lanes 8] [--pairs 15] [--cases mlp resnet8] [--forms vmap unroll]
+    python benchmarks/lanes.py [--lanes 8] [--rounds 15] [--cases mlp resnet8] \\
+        [--forms vmap unroll] [--write FILE.json]
 
-Cases: `mlp`, the student of configs/digits/kd.py with its teacher, of one stream of data; `streams`, the same where
-each lane has its own batches; `resnet8`, the digits' teacher, taught by labels. A turn is some steps of each, one
-after the other; what is printed is the median over turns of the ratio to one lane in the same turn. A ratio below the
-number of lanes is what is saved over separate runs, start-up and compilation not counted.
+Cases: `mlp`, the student of configs/digits/kd.py with its teacher, on one stream of data; `streams`, the same with
+batches of its own for each lane; `resnet8`, the digits' teacher, taught by labels. A round is some steps of each form
+in turn. The results are medians over rounds of the time of a step and of its ratio to one lane in the same round. A
+ratio below the number of lanes saves time over separate runs, start-up and compilation not counted.
 """
 
 import argparse
 import statistics
 import time
+from typing import Any
 
 import jax
+import results
+import timing
 
 from jaxdistill.build import resolve
+from jaxdistill.build.stage import Stage
 from jaxdistill.config import load as configs
 from jaxdistill.runtime import allocator
 from jaxdistill.stages.lanes import runs_of
@@ -26,13 +31,13 @@ CASES = {
     "streams": ("configs/digits/kd.py", "distil", {"seed": -1}),
     "resnet8": ("configs/digits/kd.py", "teacher", {"seed": 0}),
 }
-"""case -> config, stage and what differs in its data."""
+"""case -> config, stage, and other settings of its data."""
 
 
 class Steps:
-    """A stage's steps as the loop takes them: feed, dispatch, look at the metrics of the step before."""
+    """A stage's steps as in the loop: feed, dispatch, fetch the metrics of the step before."""
 
-    def __init__(self, stage):
+    def __init__(self, stage: Stage):
         runs = runs_of(stage)
         placed, loader = runs.shardings(), runs.loader()
         teachers = jax.jit(stage.initial)()[1]  # random weights cost the same
@@ -49,15 +54,15 @@ class Steps:
         """Takes steps and returns the seconds of one."""
         began = time.perf_counter()
         for _ in range(count):
-            fed = mesh.put(self.mesh, next(self.feeds), self.leading)
-            self.state, metrics = self.step(self.state, self.frozen, self.held, fed)
+            inputs = mesh.put(self.mesh, next(self.feeds), self.leading)
+            self.state, metrics = self.step(self.state, self.frozen, self.held, inputs)
             jax.device_get(self.pending)
             self.pending = metrics
         jax.block_until_ready(self.state)
         return (time.perf_counter() - began) / count
 
 
-def built(case: str, count: int, form: str):
+def build(case: str, count: int, form: str = "") -> Stage:
     """Builds a stage in `count` lanes of seeds; one is the ordinary run."""
     file, name, data = CASES[case]
     settings = configs.stages(configs.read(file).to_dict())[name]
@@ -67,36 +72,38 @@ def built(case: str, count: int, form: str):
     return resolve.stage(name, settings)
 
 
-def measure(case: str, given: argparse.Namespace) -> None:
-    one = Steps(built(case, 1, ""))
-    took = one.run(3)
-    steps = max(1, round(0.3 / took))
-    several = {form: Steps(built(case, given.lanes, form)) for form in given.forms}
-    turns = []
-    for _ in range(given.pairs):
-        turns.append([one.run(steps), *(each.run(max(1, steps // 2)) for each in several.values())])
-    base = statistics.median(turn[0] for turn in turns)
-    print(f"{case}: one lane {1e3 * base:.2f} ms a step, compiled in {one.compiled:.1f} s", flush=True)
-    for place, (form, each) in enumerate(several.items(), 1):
-        ratio = statistics.median(turn[place] / turn[0] for turn in turns)
-        took = 1e3 * statistics.median(turn[place] for turn in turns)
-        least = min(turn[place] for turn in turns) / min(turn[0] for turn in turns)
-        told = f"{took:.2f} ms a step, {ratio:.2f} times one lane (of the fastest turns {least:.2f})"
-        told += f", compiled in {each.compiled:.1f} s"
-        print(f"{case}: {given.lanes} lanes, {form}: {told}", flush=True)
+def measure(case: str, given: argparse.Namespace) -> list[dict[str, Any]]:
+    """Returns a row for one lane, and one for each form of several."""
+    name = f"{given.lanes} lanes"
+    programs = {"one lane": Steps(build(case, 1))}
+    programs |= {f"{name}, {form}": Steps(build(case, given.lanes, form)) for form in given.forms}
+    steps = max(1, round(0.3 / programs["one lane"].run(3)))
+    counts = [steps, *[max(1, steps // 2)] * len(given.forms)]
+    rounds = [
+        [program.run(count) for program, count in zip(programs.values(), counts, strict=True)]
+        for _ in range(given.rounds)
+    ]
+    fastest = [min(seconds) for seconds in zip(*rounds, strict=True)]
+    return [
+        {
+            "name": title,
+            "ms a step": 1e3 * statistics.median(seconds[k] for seconds in rounds),
+            "times one lane": statistics.median(seconds[k] / seconds[0] for seconds in rounds),
+            "of the fastest turns": fastest[k] / fastest[0],
+            "compilation s": program.compiled,
+        }
+        for k, (title, program) in enumerate(programs.items())
+    ]
 
 
 def main() -> None:
     allocator.keep_freed()  # as every launch does
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = timing.make_parser(__doc__, rounds=15)
     parser.add_argument("--lanes", type=int, default=8)
-    parser.add_argument("--pairs", type=int, default=15)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=[*CASES])
     parser.add_argument("--forms", nargs="+", default=["vmap", "unroll"])
     given = parser.parse_args()
-    print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}; medians of {given.pairs} turns")
-    for case in given.cases:
-        measure(case, given)
+    results.write(given.write, {case: measure(case, given) for case in given.cases})
 
 
 if __name__ == "__main__":

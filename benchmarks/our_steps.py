@@ -1,8 +1,8 @@
-"""Our steps as `jaxdistill.train.loop` makes them, for the scripts that time them."""
+"""Steps of this project as in `jaxdistill.train.loop`, for the scripts that time them."""
 
 import itertools
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -27,35 +27,48 @@ class Steps:
 
     Args:
         step: the pure step (`train.step.make_step`).
-        state, frozen: what it begins with.
+        state: at the start.
+        frozen: variables of networks that do not learn.
         loader: has `held`, `raw`, `feeds` and `leading` (`data.loader`).
-        dispatch: steps that are dispatched at a time.
+        dispatch: the number of steps that are dispatched at a time.
+        mesh: of the devices; all of them along "data" if None.
+        placed: shardings of the state; replicated if None.
 
     Attributes:
         losses: of the steps of the last call, `[steps]`.
     """
 
-    def __init__(self, step, state, frozen, loader, dispatch: int = 1, mesh=None, placed=None):
+    def __init__(
+        self,
+        step: Callable[..., Any],
+        state: Any,
+        frozen: Any,
+        loader: Any,
+        *,
+        dispatch: int = 1,
+        mesh: jax.sharding.Mesh | None = None,
+        placed: Any = None,
+    ):
         self._mesh = mesh or sharding.make_mesh({"data": -1, "fsdp": 1, "tensor": 1})
-        whole = sharding.replicated(self._mesh)
+        replicated = sharding.replicated(self._mesh)
         self._leading = loader.leading
-        self._held = jax.device_put(dict(loader.held), whole)
+        self._held = jax.device_put(dict(loader.held), replicated)
         self._feeds = loader.feeds(0, 1_000_000)
-        self._step = dispatcher(step, loader.raw, self._mesh, placed or whole, dispatch)
-        self._single = dispatcher(step, loader.raw, self._mesh, placed or whole, 1)
+        self._step = dispatcher(step, loader.raw, self._mesh, placed or replicated, dispatch)
+        self._single = dispatcher(step, loader.raw, self._mesh, placed or replicated, 1)
         self.state, self.frozen = state, frozen
         self.dispatch, self.losses = dispatch, np.zeros(0)
 
     @classmethod
     def of_stage(cls, stage: Stage, starts: Mapping[str, Any], dispatch: int = 1) -> "Steps":
-        """Those of a built stage."""
+        """Makes the steps of a built stage."""
         runs = runs_of(stage)
         placed, weights = runs.shardings(), jax.jit(lambda: stage.initial(starts)[1])()
         state = jax.device_put(jax.jit(runs.init)(weights | dict(starts)), placed[0])
         frozen = runs.for_inference(weights)
-        return cls(runs.step(), state, frozen, runs.loader(), dispatch, stage.mesh, placed[0])
+        return cls(runs.step(), state, frozen, runs.loader(), dispatch=dispatch, mesh=stage.mesh, placed=placed[0])
 
-    def _fed(self) -> Any:
+    def _next_inputs(self) -> Any:
         parts = list(itertools.islice(self._feeds, self.dispatch))
         if self.dispatch == 1:
             return sharding.put(self._mesh, dict(parts[0]), self._leading)
@@ -64,7 +77,7 @@ class Steps:
         )
 
     def flops(self) -> float:
-        """Counts what one step computes, as the log and the plan do (`train.flops`)."""
+        """Counts the FLOPs of one step, as in the log and the plan (`train.flops`)."""
         first = next(self._feeds)
         self._feeds = itertools.chain([first], self._feeds)
         shapes = jax.eval_shape(lambda *x: x, self.state, self.frozen, self._held, dict(first))
@@ -74,7 +87,7 @@ class Steps:
         """Makes some steps and waits for the last; metrics are fetched one dispatch late, as in training."""
         losses, pending = [], None
         for _ in range(steps // self.dispatch):
-            self.state, metrics = self._step(self.state, self.frozen, self._held, self._fed())
+            self.state, metrics = self._step(self.state, self.frozen, self._held, self._next_inputs())
             if pending is not None:
                 losses.append(np.atleast_1d(jax.device_get(pending)))
             pending = metrics["loss"]
@@ -83,8 +96,8 @@ class Steps:
         self.losses = np.concatenate(losses)
 
 
-def images(folder: pathlib.Path, examples: int, size: int = 32) -> pathlib.Path:
-    """Writes an `.npz` of noise in the shape of CIFAR-100: what images show changes no time."""
+def write_images(folder: pathlib.Path, examples: int, size: int = 32) -> pathlib.Path:
+    """Writes an `.npz` of noise in the shape of CIFAR-100: the content of images changes no time."""
     draw = np.random.default_rng(0)
     image = draw.integers(0, 256, (examples, size, size, 3), np.uint8)
     label = np.arange(examples, dtype=np.int32) % CLASSES
@@ -94,25 +107,25 @@ def images(folder: pathlib.Path, examples: int, size: int = 32) -> pathlib.Path:
     return path
 
 
-def stage(file: str, name: str, flags: Sequence[str], caches: Mapping[str, Cache] | None = None) -> Stage:
+def build_stage(file: str, name: str, flags: Sequence[str], caches: Mapping[str, Cache] | None = None) -> Stage:
     """Builds a stage of a config file with flags as on the command line."""
     settings = load.stages(launch.parse(["launch", "--config", file, *flags])[0].to_dict())
     return resolve.stage(name, settings[name], {}, caches or {})
 
 
-def cached(file: str, flags: Sequence[str], starts: Mapping[str, Any], folder: pathlib.Path) -> Stage:
-    """Builds the stage `cached` of a config file, whose teacher's answers the stage `cache` writes here first."""
-    asking = stage(file, "cache", flags)
-    cache = caching.of_stage(asking, {"by": "a benchmark"}, folder)
-    teacher = {name: starts[name] for name in asking.networks if name in starts}
-    caching.fill(cache, lambda: caching.network(asking, teacher), lambda *_: None)
-    return stage(file, "cached", flags, {"teacher": cache})
+def build_cached(file: str, flags: Sequence[str], starts: Mapping[str, Any], folder: pathlib.Path) -> Stage:
+    """Builds the stage `cached` of a config file, after its stage `cache` has written the teacher's outputs."""
+    writer = build_stage(file, "cache", flags)
+    cache = caching.of_stage(writer, {"by": "a benchmark"}, folder)
+    teacher = {name: starts[name] for name in writer.networks if name in starts}
+    caching.fill(cache, lambda: caching.network(writer, teacher), lambda *_: None)
+    return build_stage(file, "cached", flags, {"teacher": cache})
 
 
-def check(name: str, found: Sequence[float], wanted: Sequence[float]) -> None:
-    """Raises where losses of the same steps differ: another arithmetic is not a peer."""
+def check(name: str, losses: Sequence[float], expected: Sequence[float]) -> None:
+    """Raises `SystemExit` if losses of the same steps differ: other arithmetic is not comparable."""
     tolerance = 1e-4 if jax.default_backend() == "cpu" else 1e-2  # TF32 keeps ten bits
-    for step, (own, other) in enumerate(zip(found, wanted, strict=False)):
+    for step, (loss, reference) in enumerate(zip(losses, expected, strict=False)):
         # Rounding grows from step to step.
-        if not abs(own - other) <= min(tolerance * 10**step, 0.1) * max(abs(other), 1.0):
-            raise SystemExit(f"{name}: loss {own:.6f} at step {step}, and {other:.6f} elsewhere; nothing was timed")
+        if not abs(loss - reference) <= min(tolerance * 10**step, 0.1) * max(abs(reference), 1.0):
+            raise SystemExit(f"{name}: loss {loss:.6f} at step {step}, expected {reference:.6f}; nothing was timed")

@@ -105,10 +105,10 @@ def make_variants(
     file = f"{CONFIG}:{given.pair}"
     if not given.live:
         made[CACHED] = our_steps.Steps.of_stage(
-            our_steps.cached(file, flags, starts, folder / "cache"), starts, dispatch
+            our_steps.build_cached(file, flags, starts, folder / "cache"), starts, dispatch
         )
     for name, *settings in given.ours:
-        other = our_steps.stage(file, "live", [*flags, *(f"--config.{word}" for word in settings)])
+        other = our_steps.build_stage(file, "live", [*flags, *(f"--config.{word}" for word in settings)])
         made[f"{OURS}, {name}"] = our_steps.Steps.of_stage(other, starts, dispatch)
     return made
 
@@ -117,9 +117,9 @@ def measure(given: Any, batch: int, folder: pathlib.Path, peak: float) -> tuple[
     """Measures one pair at one batch size; returns the table's title and rows."""
     gpu = jax.default_backend() == "gpu"
     examples = 8192 if gpu else max(512, 2 * batch)
-    flags = [f"--config.data.path={our_steps.images(folder, examples)}", f"--config.batch={batch}"]
+    flags = [f"--config.data.path={our_steps.write_images(folder, examples)}", f"--config.batch={batch}"]
     flags += [f"--config.rate={RATE}"]
-    live = our_steps.stage(f"{CONFIG}:{given.pair}", "live", flags)
+    live = our_steps.build_stage(f"{CONFIG}:{given.pair}", "live", flags)
     starts, pair = draw_weights(live), residual.PAIRS[given.pair]
     dispatch = given.dispatch or (32 if gpu else 1)
     ours = make_variants(given, flags, live, starts, folder=folder / f"batch{batch}", dispatch=dispatch)

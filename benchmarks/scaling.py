@@ -30,9 +30,9 @@ CHUNKED, DENSE = "512 tokens at a time", "logits of all tokens"
 
 def make_residual_steps(folder: pathlib.Path, mode: str, batch: int, *flags: str) -> Any:
     """Makes steps of residual networks with random weights."""
-    path = our_steps.images(folder, 512)
+    path = our_steps.write_images(folder, 512)
     words = [f"--config.data.path={path}", f"--config.batch={batch}", *(f"--config.{flag}" for flag in flags)]
-    return our_steps.Steps.of_stage(our_steps.stage(f"{CONFIG}:{mode}", "live", words), {})
+    return our_steps.Steps.of_stage(our_steps.build_stage(f"{CONFIG}:{mode}", "live", words), {})
 
 
 def vary_batch(folder: pathlib.Path, largest: int) -> dict[str, dict[float, Any]]:

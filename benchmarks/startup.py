@@ -1,14 +1,14 @@
-"""Measures the time from the command to the first step of a run, cold and warm, and where it goes.
+"""Measures the time from the command to the first step of a run, cold and warm, by phase.
 
-    python benchmarks/startup.py [--config configs/digits/kd.py] [--rounds 3] [--config.KEY=VALUE ...]
+    python benchmarks/startup.py [--config configs/digits/kd.py] [--rounds 3] [--write FILE.json] \\
+        [--config.KEY=VALUE ...]
 
 Each start is a process of its own that ends after its first step: cold ones with an empty folder of compiled programs,
-warm ones with the folder that a cold one has left, in turn. Printed: medians in seconds. `data` is opening, measuring
-and decoding; `build` all else before the first stage; `init` the first state, `step` the first dispatch until its
-metrics are there; compilation is part of the last two, and stands beside.
+warm ones with the folder that a cold one has left, in turn. The results are medians in seconds. `data` is opening,
+measuring and decoding; `build` everything else before the first stage; `init` the first state, `step` the first
+dispatch until its metrics arrive. Compilation is part of the last two, and has a column of its own.
 """
 
-import argparse
 import json
 import os
 import pathlib
@@ -19,7 +19,10 @@ import sys
 import tempfile
 import time
 
-PHASES = ("imports", "data", "build", "init", "step", "whole", "compilation")
+import results
+import timing
+
+PHASES = ("imports", "data", "build", "init", "step", "total", "compilation")
 
 
 def child(began: float, argv: list[str]) -> None:
@@ -70,7 +73,7 @@ def child(began: float, argv: list[str]) -> None:
             "build": spent["built"] - imported - spent["data_before"],
             "init": spent["fit"] - spent["built"] - spent["data"] + spent["data_before"],
             "step": step,
-            "whole": now - began,
+            "total": now - began,
             "compilation": compilation_cache.so_far().seconds,
         }
         print(json.dumps(phases), flush=True)
@@ -94,31 +97,33 @@ def child(began: float, argv: list[str]) -> None:
 
 
 def start(words: list[str], workdir: pathlib.Path) -> dict[str, float]:
+    """Starts a run in a process of its own and returns its phases."""
     command = [sys.executable, __file__, "--child", repr(time.time()), *words, "--workdir", str(workdir)]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("JAX_COMPILATION")}
-    said = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
-    return json.loads(said.splitlines()[-1])
+    printed = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return json.loads(printed.splitlines()[-1])
 
 
 def main() -> None:
     if sys.argv[1:2] == ["--child"]:
         child(float(sys.argv[2]), sys.argv[3:])
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = timing.make_parser(__doc__, rounds=3)
     parser.add_argument("--config", default="configs/digits/kd.py")
-    parser.add_argument("--rounds", type=int, default=3)
-    given, more = parser.parse_known_args()
-    found: dict[str, list[dict[str, float]]] = {"cold": [], "warm": []}
+    given, flags = parser.parse_known_args()
+    starts: dict[str, list[dict[str, float]]] = {"cold": [], "warm": []}
     with tempfile.TemporaryDirectory() as folder:
         for number in range(given.rounds):
             workdir = pathlib.Path(folder) / str(number)
-            for starts in found.values():
-                starts.append(start(["--config", given.config, *more], workdir))
-                for done in (path for path in workdir.iterdir() if path.name != "compiled"):
-                    shutil.rmtree(done) if done.is_dir() else done.unlink()
-    print(f"{given.config}: seconds from the command to the end of the first step, median of {given.rounds}")
-    print(f"{'':6}" + "".join(f"{phase:>12}" for phase in PHASES))
-    for kind, starts in found.items():
-        print(f"{kind:6}" + "".join(f"{statistics.median(one[phase] for one in starts):12.2f}" for phase in PHASES))
+            for phases in starts.values():
+                phases.append(start(["--config", given.config, *flags], workdir))
+                for path in (path for path in workdir.iterdir() if path.name != "compiled"):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    rows = [
+        {"name": kind} | {phase: statistics.median(phases[phase] for phases in measured) for phase in PHASES}
+        for kind, measured in starts.items()
+    ]
+    title = f"{given.config}: seconds from the command to the end of the first step, median of {given.rounds}"
+    results.write(given.write, {title: rows})
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ def make_steps(given: Any, texts: Texts, starts: Any, chunk: int = 0, **more: An
     if more.get("scan"):
         starts = {name: {"params": stack_layers(tree["params"])} for name, tree in starts.items()}
     state, frozen = jax.jit(lambda: initial(networks, terms, tx, batch, jax.random.key(0), starts))()
-    return our_steps.Steps(make_step(networks, terms, tx), state, frozen, texts, given.dispatch)
+    return our_steps.Steps(make_step(networks, terms, tx), state, frozen, texts, dispatch=given.dispatch)
 
 
 def stack_layers(params: Any) -> Any:

@@ -20,8 +20,8 @@ from jax import lax
 from jaxdistill.runtime import allocator, xla_options
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-import results  # noqa: E402
-import timing  # noqa: E402
+import results
+import timing
 
 NHWC = ("NHWC", "HWIO", "NHWC")
 

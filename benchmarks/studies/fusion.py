@@ -22,11 +22,11 @@ import jax.numpy as jnp
 from jaxdistill.runtime import allocator, xla_options
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-import our_steps  # noqa: E402
-import residual_step  # noqa: E402
-import results  # noqa: E402
-import timing  # noqa: E402
-import transformer_step  # noqa: E402
+import our_steps
+import residual_step
+import results
+import timing
+import transformer_step
 
 TRANSFORMERS = {"encoder": 16, "decoder": 8}
 """kind -> batch."""
@@ -69,11 +69,11 @@ def compile_with(steps: Any, options: dict[str, Any]) -> Any:
 
 def make_residual_forms(pair: str, folder: pathlib.Path) -> dict[str, Callable[[], Any]]:
     """Returns functions that make the steps of residual networks, by form."""
-    flags = [f"--config.data.path={our_steps.images(folder, 512)}", "--config.batch=64", "--config.rate=0.01"]
+    flags = [f"--config.data.path={our_steps.write_images(folder, 512)}", "--config.batch=64", "--config.rate=0.01"]
     file = f"{residual_step.CONFIG}:{pair}"
-    live = our_steps.stage(file, "live", flags)
+    live = our_steps.build_stage(file, "live", flags)
     starts = residual_step.draw_weights(live)
-    cached = our_steps.cached(file, flags, starts, folder / "cache")
+    cached = our_steps.build_cached(file, flags, starts, folder / "cache")
     return {
         "live": lambda: our_steps.Steps.of_stage(live, starts),
         "cached": lambda: our_steps.Steps.of_stage(cached, starts),

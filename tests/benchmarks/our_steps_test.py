@@ -17,18 +17,18 @@ CONFIG = f"{residual_step.CONFIG}:resnet20"
 
 @pytest.fixture(scope="module")
 def flags(tmp_path_factory):
-    path = our_steps.images(tmp_path_factory.mktemp("images"), examples=104, size=8)
+    path = our_steps.write_images(tmp_path_factory.mktemp("images"), examples=104, size=8)
     return [f"--config.data.path={path}", "--config.batch=8", "--config.networks.teacher.depth=8"]
 
 
 @pytest.fixture(scope="module")
 def live(flags):
-    return our_steps.stage(CONFIG, "live", flags)
+    return our_steps.build_stage(CONFIG, "live", flags)
 
 
 @pytest.fixture(scope="module")
 def starts(live):
-    return residual_step.weights(live)
+    return residual_step.draw_weights(live)
 
 
 @pytest.mark.slow
@@ -47,7 +47,7 @@ def test_losses_are_those_of_steps_made_by_hand(live, starts):
 @pytest.mark.slow
 def test_several_steps_at_once_and_a_cached_teacher_say_the_same(live, starts, flags, tmp_path):
     one, two = (our_steps.Steps.of_stage(live, starts, dispatch) for dispatch in (1, 2))
-    cached = our_steps.Steps.of_stage(our_steps.cached(CONFIG, flags, starts, tmp_path), starts)
+    cached = our_steps.Steps.of_stage(our_steps.build_cached(CONFIG, flags, starts, tmp_path), starts)
     for steps in (one, two, cached):
         steps.run(2)
     assert 0.7 * one.flops() < cached.flops() < 0.8 * one.flops()  # as large as the student, forward of three
@@ -57,7 +57,7 @@ def test_several_steps_at_once_and_a_cached_teacher_say_the_same(live, starts, f
 
 def test_another_arithmetic_is_not_timed():
     our_steps.check("it", [2.0, 2.0], [2.0001, 2.001])
-    with pytest.raises(SystemExit, match=r"it: loss 2.010000 at step 1, and 2.000000 elsewhere; nothing was timed"):
+    with pytest.raises(SystemExit, match=r"it: loss 2.010000 at step 1, expected 2.000000; nothing was timed"):
         our_steps.check("it", [2.0, 2.01], [2.0, 2.0])
     with pytest.raises(SystemExit):
         our_steps.check("it", [float("nan")], [2.0])

@@ -26,8 +26,8 @@ class Counting:
 
 def test_every_point_is_a_row_in_its_line_and_place():
     made = {"dense": {1.0: Counting(1e9), 2.0: Counting(3e9)}, "chunked": {1.0: Counting(7)}}
-    rows = scaling.measured(made, rounds=3)
-    assert [(row["what"], row["at"], row["GFLOP"]) for row in rows] == [
+    rows = scaling.measure(made, rounds=3)
+    assert [(row["name"], row["at"], row["GFLOP"]) for row in rows] == [
         ("dense", 1.0, 1.0),
         ("dense", 2.0, 3.0),
         ("chunked", 1.0, 1.0),
@@ -37,8 +37,8 @@ def test_every_point_is_a_row_in_its_line_and_place():
 
 
 def test_the_plot_has_every_line_and_the_arithmetic():
-    rows = [{"what": "dense", "at": x, "ms": 10.0 * x, "GFLOP": x, "GFLOP/s": 100.0} for x in (1.0, 2.0, 4.0)]
-    rows += [{"what": "chunked", "at": 1.0, "ms": 12.0, "GFLOP": 1.0, "GFLOP/s": 80.0}]
-    svg = scaling.drawn(rows, "vocabulary", "tokens")
+    rows = [{"name": "dense", "at": x, "ms": 10.0 * x, "GFLOP": x, "GFLOP/s": 100.0} for x in (1.0, 2.0, 4.0)]
+    rows += [{"name": "chunked", "at": 1.0, "ms": 12.0, "GFLOP": 1.0, "GFLOP/s": 80.0}]
+    svg = scaling.draw(rows, "vocabulary", "tokens")
     for word in ("dense", "chunked", "arithmetic", "milliseconds of a step by vocabulary", "tokens"):
         assert word in svg
