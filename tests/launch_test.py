@@ -58,7 +58,7 @@ MISTAKES = {
     "ema's network": ("c.networks.slow.of = 'studnet'", "got 'studnet'. Did you mean 'student'"),
     "ema's decay": ("c.networks.slow.decay = 1.5", "decay=1.5 makes no sense"),
     "tap": (
-        "c.networks.early = dict(source='exit', of='student', tap='hiden1'); c.terms.kd.student = 'early'",
+        "c.networks.early = dict(source='head', of='student', tap='hiden1'); c.terms.kd.student = 'early'",
         "tap must be an existing name, got 'hiden1'. Did you mean 'hidden1'? There are ['hidden1', 'pooled']",
     ),
     "circle": (
@@ -139,7 +139,7 @@ MISTAKES = {
     "frozen student": ("c.terms.kd = dict(method='kd', student='teacher', teacher='student')", "which does not learn"),
     "idle": ("c.networks.idle = dict(model='mlp')", "trains networks ['idle'], and no term teaches them"),
     "second view": (
-        "c.networks.again = dict(source='again', of='student'); c.terms.kd.teacher = 'again'",
+        "c.networks.again = dict(source='shared', of='student'); c.terms.kd.teacher = 'again'",
         "looks at 'image2', and there is ['image']",
     ),
     "empty ensemble": ("c.networks.both = dict(source='ensemble', of=())", "an ensemble is of several networks"),

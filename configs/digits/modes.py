@@ -58,7 +58,7 @@ def ensemble(c):
     c.networks.third = dict(source="frozen", weights="stage:third", preprocess=dict(size=16), **RESNET)
     three = ("teacher", "second", "third")
     c.networks.mean = dict(source="ensemble", of=three)
-    c.networks.sure = dict(source="ensemble", of=three, weigh="confidence")
+    c.networks.sure = dict(source="ensemble", of=three, weighting="confidence")
     for name in ("second", "third"):
         c.stages[name] = learns(name) | dict(data=dict(labels=0), steps=c.stages.teacher.steps)
     c.stages.ensemble = distils("mean", *three)
@@ -120,7 +120,7 @@ def born_again(c):
 def exits(c):
     """The last layer teaches an exit at the first; the control has no exit."""
     c.networks.deep = dict(source="trained", model="mlp", widths=(64, 64))
-    c.networks.exit = dict(source="exit", of="deep", tap="hidden1")
+    c.networks.exit = dict(source="head", of="deep", tap="hidden1")
     c.stages.deep_alone = learns("deep")
     c.stages.exits = dict(
         networks=dict(deep={}, exit={}),

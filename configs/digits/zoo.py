@@ -80,10 +80,10 @@ def get_config(mode: str = "") -> ConfigDict:
         teacher=dict(source="frozen", model="cifar_resnet", depth=8, width=2, weights="stage:teacher"),
         student=dict(source="trained", model="cifar_resnet", depth=8, width=1),
         # what some methods look at or through
-        factors=dict(source="exit", of="teacher", tap="stage3", head="paraphraser"),
-        reader=dict(source="reuse", of="student", tap="stage3"),
-        slope_student=dict(source="probe", of="student", how="jvp"),
-        slope_teacher=dict(source="probe", of="teacher", how="jvp"),
+        factors=dict(source="head", of="teacher", tap="stage3", head="paraphraser"),
+        reader=dict(source="reused_classifier", of="student", tap="stage3"),
+        slope_student=dict(source="derivative", of="student", mode="jvp"),
+        slope_teacher=dict(source="derivative", of="teacher", mode="jvp"),
     )
     c.terms = dict(task=dict(method="cross_entropy"))
     c.optimizer = dict(name="adamw", weight_decay=1e-4, clip=5.0)
@@ -132,7 +132,7 @@ def stage(name: str) -> dict:
     if name == "simkd":  # the paper's student learns features alone; its classifier is the teacher's
         terms.pop("task")
     if name in ("sobolev", "jacobian"):
-        how = dict(how="vjp" if name == "jacobian" else "jvp")
+        how = dict(mode="vjp" if name == "jacobian" else "jvp")
         networks |= dict(slope_student=how, slope_teacher=how)
         terms["kd"] = dict(method="kd")
     return dict(networks=networks, terms=terms)

@@ -13,9 +13,9 @@ from jaxdistill.core import Term
 from jaxdistill.data.output_cache import Cache
 from jaxdistill.errors import UserError, check_kind, check_least, check_names, unknown
 from jaxdistill.modules import heads
-from jaxdistill.networks.cached import RESTS
-from jaxdistill.networks.ensemble import WEIGHINGS
-from jaxdistill.networks.preprocess import Look
+from jaxdistill.networks.cached import TAILS
+from jaxdistill.networks.ensemble import WEIGHTINGS
+from jaxdistill.networks.preprocess import ImageSpec
 from jaxdistill.networks.trained import QUANTIZATIONS
 from jaxdistill.train import optim
 
@@ -35,11 +35,11 @@ class Data:
     """
 
     classes: int
-    look: Look | None
+    look: ImageSpec | None
     name: str = ""
     reads: str = "image"
     vocabulary: int = 0
-    made_for: Mapping[str, Look] = dataclasses.field(default_factory=dict)
+    made_for: Mapping[str, ImageSpec] = dataclasses.field(default_factory=dict)
     caches: Mapping[str, Cache] = dataclasses.field(default_factory=dict)
 
 
@@ -64,7 +64,7 @@ def networks(specs: Mapping[str, Mapping[str, Any]], data: Data) -> dict[str, so
 
 def _leaders(name: str, spec: Mapping[str, Any]) -> list[str]:
     of, several = spec.get("of", ()), spec.get("source") == "ensemble"
-    beside = [spec.get("teacher", "teacher")] if spec.get("source") == "reuse" else []
+    beside = [spec.get("teacher", "teacher")] if spec.get("source") == "reused_classifier" else []
     if several and (isinstance(of, str) or not of):
         raise UserError(f"network {name!r}: an ensemble is of several networks, of=('a', 'b'); got of={of!r}")
     if not several and not isinstance(of, str) and of != ():
@@ -160,7 +160,7 @@ def _preprocess(name: str, spec: Mapping[str, Any], data: Data):
             f"network {name!r}: preprocess.mean={mean} and std={std}; give {shape[-1]} numbers each, std above 0"
         )
     try:
-        return sources.preprocess(data.look, Look(shape, mean, std))
+        return sources.preprocess(data.look, ImageSpec(shape, mean, std))
     except UserError as error:
         raise UserError(f"network {name!r}: {error}") from error
 
@@ -184,16 +184,15 @@ def _frozen(name, spec, made, data):
 
 
 def _function(name, spec, made, data):
-    made_by, settings = spec["make"], spec.get("settings", {})
-    check_kind(f"network {name!r}: make", made_by, "")
+    factory, settings = spec["factory"], spec.get("settings", {})
+    check_kind(f"network {name!r}: factory", factory, "")
     check_kind(f"network {name!r}: settings", settings, {})
-    module, _, attribute = made_by.partition(":")
+    module, _, attribute = factory.partition(":")
     try:
-        factory = getattr(importlib.import_module(module), attribute)
-        function = factory(**settings)
+        function = getattr(importlib.import_module(module), attribute)(**settings)
     except Exception as error:  # another's code may raise anything
         raise UserError(
-            f"network {name!r}: make={made_by!r} with {dict(settings)} gives no teacher"
+            f"network {name!r}: factory={factory!r} with {dict(settings)} gives no teacher"
             f" ({type(error).__name__}: {error}); it is 'package.module:factory', importable from here, and returns a"
             " function of images or an nnx.Module"
         ) from error
@@ -201,7 +200,7 @@ def _function(name, spec, made, data):
     if any(member.__module__.startswith("flax.nnx") for member in type(function).__mro__):
         return sources.Function.of_nnx(function, **more)
     if not callable(function):
-        raise UserError(f"network {name!r}: {made_by} returns {function!r}, which is no function and no nnx.Module")
+        raise UserError(f"network {name!r}: {factory} returns {function!r}, which is no function and no nnx.Module")
     return sources.Function(function, **more)
 
 
@@ -217,7 +216,7 @@ def _moving(name: str, of: str, made: Mapping[str, Any]) -> sources.Trained:
     return _leader(name, of, made)
 
 
-def _exit(name, spec, made, data):
+def _head(name, spec, made, data):
     head, own = spec.get("head", "linear"), {}
     if head not in HEADS:
         raise unknown(f"head for network {name!r}", head, HEADS)
@@ -226,42 +225,42 @@ def _exit(name, spec, made, data):
     for key, default in settings.items():
         own[key] = spec.get(key, default)
         check_kind(f"network {name!r}: {key}", own[key], default)
-    frozen = spec.get("frozen", head == "components")
+    frozen = spec.get("frozen", head == "pca")
     check_kind(f"network {name!r}: frozen", frozen, True)
-    return sources.Exit(spec["of"], spec["tap"], make(data.classes, **own), frozen)
+    return sources.Head(spec["of"], spec["tap"], make(data.classes, **own), frozen)
 
 
-def _components(classes, components):
+def _pca(classes, components):
     check_least("components", components, 1)
-    return heads.Components(components)
+    return heads.PCA(components)
 
 
-def _paraphraser(classes, share, norm):
-    if not share > 0:
-        raise UserError(f"share={share} makes no sense; a factor has some channels for those of the tap: more than 0")
-    return heads.Paraphraser(share, norm)
+def _paraphraser(classes, fraction, norm):
+    if not fraction > 0:
+        raise UserError(f"fraction={fraction} makes no sense; a factor has some channels for those of the tap: > 0")
+    return heads.Paraphraser(fraction, norm)
 
 
 HEADS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
-    "linear": (lambda classes, dtype: heads.Head(classes, registry.dtype(dtype)), {"dtype": "float32"}),
+    "linear": (lambda classes, dtype: heads.Linear(classes, registry.dtype(dtype)), {"dtype": "float32"}),
     "none": (lambda classes: None, {}),
-    "components": (_components, {"components": 16}),
-    "paraphraser": (_paraphraser, {"share": 0.5, "norm": False}),
+    "pca": (_pca, {"components": 16}),
+    "paraphraser": (_paraphraser, {"fraction": 0.5, "norm": False}),
 }
 """head -> how to make it from the number of classes and its keys, and these with their defaults."""
 
 
-def _reuse(name, spec, made, data):
+def _reused_classifier(name, spec, made, data):
     teacher = spec.get("teacher", "teacher")
     check_names(f"network for network {name!r}, teacher", [teacher], made)
     tap = spec.get("tap", "stage3")
-    return sources.Reuse(spec["of"], tap, teacher, spec.get("teacher_tap", tap), heads.Projector)
+    return sources.ReusedClassifier(spec["of"], tap, teacher, spec.get("teacher_tap", tap), heads.Projector)
 
 
-def _probe(name, spec, made, data):
-    how, defaults = spec.get("how", "jvp"), {"directions": 1, "step": 1e-2, "seed": 0}
-    if how not in ("vjp", "jvp", "difference"):
-        raise unknown(f"way to differentiate for network {name!r}", how, ("vjp", "jvp", "difference"))
+def _derivative(name, spec, made, data):
+    mode, defaults = spec.get("mode", "jvp"), {"directions": 1, "step": 1e-2, "seed": 0}
+    if mode not in ("vjp", "jvp", "difference"):
+        raise unknown(f"mode of differentiation for network {name!r}", mode, ("vjp", "jvp", "difference"))
     own = {key: spec.get(key, default) for key, default in defaults.items()}
     for key, default in defaults.items():
         check_kind(f"network {name!r}: {key}", own[key], default)
@@ -269,12 +268,12 @@ def _probe(name, spec, made, data):
     if not own["step"] > 0:
         raise UserError(f"network {name!r}: step={own['step']} makes no sense; it is greater than 0")
     leader = _leader(name, spec["of"], made)
-    if how == "difference" and getattr(leader, "is_narrow", False):
+    if mode == "difference" and getattr(leader, "is_narrow", False):
         raise UserError(
             f"network {name!r} takes differences of {spec['of']!r}, which speaks in bfloat16 or int8: they would be"
-            " those of its rounding; take how='jvp', or that network in float32"
+            " those of its rounding; take mode='jvp', or that network in float32"
         )
-    return sources.Probe(leader, spec["of"], how, **own)
+    return sources.Derivative(leader, spec["of"], mode, **own)
 
 
 def _ema(name, spec, made, data):
@@ -293,56 +292,56 @@ def _delayed(name, spec, made, data):
 
 
 def _ensemble(name, spec, made, data):
-    average, weigh = spec.get("average", "probabilities"), spec.get("weigh", "")
+    average, weighting = spec.get("average", "probabilities"), spec.get("weighting", "")
     weights, of = spec.get("member_weights", ()), tuple(spec["of"])
     check_kind(f"network {name!r}: member_weights", weights, ())
     for weight in weights:
         check_kind(f"network {name!r}: a weight of member_weights", weight, 1.0)
     if average not in ("probabilities", "logits"):
         raise unknown(f"average for network {name!r}", average, ("probabilities", "logits"))
-    if weigh not in WEIGHINGS:
-        raise unknown(f"way to weigh for network {name!r}", weigh, WEIGHINGS)
+    if weighting not in WEIGHTINGS:
+        raise unknown(f"weighting for network {name!r}", weighting, WEIGHTINGS)
     if weights and not (len(weights) == len(of) and min(weights) >= 0 and 0 < sum(weights) < math.inf):
         raise UserError(f"network {name!r}: member_weights={weights}; give {len(of)} of 0 or more, not all 0")
-    return sources.Ensemble(of, average, weigh, tuple(weights))
+    return sources.Ensemble(of, average, weighting, tuple(weights))
 
 
 def _cached(name, spec, made, data):
-    rest = spec.get("rest", "spread")
-    if rest not in RESTS:
-        raise unknown(f"way to say the rest of a top-k for network {name!r}, rest", rest, RESTS)
+    tail = spec.get("tail", "uniform")
+    if tail not in TAILS:
+        raise unknown(f"tail of a top-k for network {name!r}", tail, TAILS)
     check_kind(f"network {name!r}: teacher", spec.get("teacher", ""), "")
-    return sources.Cached(name, data.caches[name].header.classes, rest)
+    return sources.Cached(name, data.caches[name].header.classes, tail)
 
 
 SOURCES: dict[str, tuple[Callable[..., sources.Source], tuple[str, ...] | None]] = {
     "trained": (_trained, None),
     "frozen": (_frozen, None),
-    "function": (_function, ("make", "settings", "input", "preprocess")),
-    "cached": (_cached, ("cache", "rest", "teacher")),
+    "function": (_function, ("factory", "settings", "input", "preprocess")),
+    "cached": (_cached, ("cache", "tail", "teacher")),
     "ema": (_ema, ("of", "decay")),
     "delayed": (_delayed, ("of", "every")),
-    "ensemble": (_ensemble, ("of", "average", "weigh", "member_weights")),
-    "exit": (_exit, ("of", "tap", "head", "frozen", *dict.fromkeys(key for _, own in HEADS.values() for key in own))),
-    "probe": (_probe, ("of", "how", "directions", "step", "seed")),
-    "reuse": (_reuse, ("of", "tap", "teacher", "teacher_tap")),
-    "again": (
-        lambda n, spec, made, _: sources.Again(_leader(n, spec["of"], made), spec["of"], spec.get("input", "image2")),
+    "ensemble": (_ensemble, ("of", "average", "weighting", "member_weights")),
+    "head": (_head, ("of", "tap", "head", "frozen", *dict.fromkeys(key for _, own in HEADS.values() for key in own))),
+    "derivative": (_derivative, ("of", "mode", "directions", "step", "seed")),
+    "reused_classifier": (_reused_classifier, ("of", "tap", "teacher", "teacher_tap")),
+    "shared": (
+        lambda n, spec, made, _: sources.Shared(_leader(n, spec["of"], made), spec["of"], spec.get("input", "image2")),
         ("of", "input"),
     ),
 }
 """source -> how to make it, and its keys; `None` for those whose keys are their model's."""
 
 KEYS_NEEDED = {
-    "again": 1,
     "cached": 1,
     "delayed": 1,
+    "derivative": 1,
     "ema": 1,
     "ensemble": 1,
-    "exit": 2,
     "function": 1,
-    "probe": 1,
-    "reuse": 1,
+    "head": 2,
+    "reused_classifier": 1,
+    "shared": 1,
 }
 
 

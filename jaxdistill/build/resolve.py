@@ -19,7 +19,7 @@ from jaxdistill.data.build import opened, standardisation, training
 from jaxdistill.data.dataset import Dataset
 from jaxdistill.data.output_cache import Cache
 from jaxdistill.errors import UserError
-from jaxdistill.networks import Look
+from jaxdistill.networks import ImageSpec
 from jaxdistill.runtime import compilation_cache
 from jaxdistill.stages import validate
 from jaxdistill.train import mesh as sharding
@@ -83,7 +83,7 @@ def stage(name: str, settings: Mapping[str, Any], *known: Any, started: Mapping[
     return built
 
 
-def _seen(data: Mapping[str, Any], dataset: Dataset) -> tuple[Look | None, Callable, Callable]:
+def _seen(data: Mapping[str, Any], dataset: Dataset) -> tuple[ImageSpec | None, Callable, Callable]:
     """What the images of a stage are, its augmentation by seed, and what an evaluation does; texts stay as they are."""
     if dataset.reads == "tokens":
         return None, lambda seed: dict, dict
@@ -91,13 +91,13 @@ def _seen(data: Mapping[str, Any], dataset: Dataset) -> tuple[Look | None, Calla
     augmented = functools.partial(
         augment.build, data["augment"], classes=dataset.classes, mean=mean, std=std, views=data["views"]
     )
-    return Look(tuple(dataset.shape), mean, std), augmented, augment.plain(mean, std)
+    return ImageSpec(tuple(dataset.shape), mean, std), augmented, augment.plain(mean, std)
 
 
 def single(
     name: str,
     settings: Mapping[str, Any],
-    made_for: Mapping[str, Look] | None = None,
+    made_for: Mapping[str, ImageSpec] | None = None,
     caches: Mapping[str, Cache] | None = None,
 ) -> Stage:
     """Builds one stage without lanes.
@@ -148,6 +148,6 @@ def single(
         caches=caches or {},
     )
     if settings["kind"] == "components" and not built.fitted:
-        raise UserError(f"stage {name!r} fits nothing; it needs a network dict(source='exit', head='components', ...)")
+        raise UserError(f"stage {name!r} fits nothing; it needs a network dict(source='head', head='pca', ...)")
     validate.built(built)
     return built

@@ -18,7 +18,7 @@ from jaxdistill.data import build, loader
 from jaxdistill.data.dataset import Dataset, Split
 from jaxdistill.data.output_cache import Answers, Cache, content
 from jaxdistill.errors import UserError
-from jaxdistill.modules.heads import Components
+from jaxdistill.modules.heads import PCA
 from jaxdistill.train.init import initial, shapes
 from jaxdistill.train.partitioning import Own, Placement, Rules
 
@@ -41,7 +41,7 @@ class Stage:
     settings: StageSettings
     dataset: Dataset
     train: Split
-    look: networks.Look | None
+    look: networks.ImageSpec | None
     networks: Mapping[str, networks.Source]
     terms: Mapping[str, Term]
     tx: optax.GradientTransformation
@@ -136,7 +136,7 @@ class Stage:
             raise UserError(f"stage {self.name!r}: its networks cannot be run on its data: {what}") from error
 
     @property
-    def looks(self) -> dict[str, networks.Look]:
+    def looks(self) -> dict[str, networks.ImageSpec]:
         """The images as each network that has a module sees them; nothing of texts."""
         if self.look is None:
             return {}
@@ -173,7 +173,7 @@ class Stage:
     def fitted(self) -> list[str]:
         """The networks that a stage of kind "components" fits."""
         heads = {n: getattr(source, "head", None) for n, source in self.networks.items()}
-        return [n for n, head in heads.items() if isinstance(head, Components)]
+        return [n for n, head in heads.items() if isinstance(head, PCA)]
 
     @property
     def saved(self) -> list[str]:
@@ -203,7 +203,7 @@ class Stage:
             return []
         if spec["networks"] or self.settings["kind"] == "evaluate":
             return list(spec["networks"] or self.networks)
-        return [n for n in self.saved if not isinstance(self.networks[n], networks.Exit)] if spec["metrics"] else []
+        return [n for n in self.saved if not isinstance(self.networks[n], networks.Head)] if spec["metrics"] else []
 
     @property
     def numbers(self) -> list[str]:

@@ -18,7 +18,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxdistill import core
 from jaxdistill.errors import UserError, unknown
-from jaxdistill.networks import Look
+from jaxdistill.networks import ImageSpec
 from jaxdistill.runtime import files
 from jaxdistill.train import checkpoint
 
@@ -111,10 +111,10 @@ def _networks_in(folder: pathlib.Path, step: int) -> list[str]:
     return sorted(told["networks"])
 
 
-def look(place: Place) -> Look | None:
+def look(place: Place) -> ImageSpec | None:
     """The images that a network was trained on, as its checkpoint tells; `None` where it does not."""
     told = checkpoint.metadata(place.folder, place.step).get("about", {}).get("looks", {}).get(place.network)
-    return Look(*(tuple(told[key]) for key in ("shape", "mean", "std"))) if told else None
+    return ImageSpec(*(tuple(told[key]) for key in ("shape", "mean", "std"))) if told else None
 
 
 def check(place: Place, shapes: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ from jaxdistill.errors import UserError
 from jaxdistill.modules import adapters
 
 
-class Head(nn.Module):
+class Linear(nn.Module):
     """A linear classifier on a tap: spatial or token axes are averaged first."""
 
     classes: int
@@ -26,7 +26,7 @@ class Head(nn.Module):
         return Output(nn.Dense(self.classes, dtype=self.dtype, name="classifier")(pooled), {"pooled": pooled})
 
 
-class Components(nn.Module):
+class PCA(nn.Module):
     """The first principal components of a tap, over examples and places: a smaller target for any method of features.
 
     Its variables, collection `components`, are `mean` `[width]` and `axes` `[width, components]`, by falling
@@ -52,21 +52,21 @@ class Paraphraser(nn.Module):
     """An autoencoder of a map, whose middle is factor transfer's target: three convolutions there, three back.
 
     Kim, Park, Kwak, "Paraphrasing Complex Network", NeurIPS 2018, https://arxiv.org/abs/1802.04977. Taps: `factor`,
-    `[batch, height, width, share * channels]`, and `reconstruction`, of the shape of the input; the logits are the
+    `[batch, height, width, fraction * channels]`, and `reconstruction`, of the shape of the input; the logits are the
     factor's mean over places. It learns from `reconstruction` alone, by `fitnet` with adapter=False.
 
     Attributes:
-        share: channels of the factor for one of the input, the paper's k.
+        fraction: channels of the factor for one of the input, the paper's k.
         norm: whether each convolution is followed by batch normalisation; the authors' code has none.
     """
 
-    share: float = 0.5
+    fraction: float = 0.5
     norm: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> Output:
         width = x.shape[-1]
-        channels = max(1, round(self.share * width))
+        channels = max(1, round(self.fraction * width))
         there, back = (width, channels, channels), (channels, width, width)
         factor = adapters.convolutions(x, there, name="encoder", normed=self.norm, train=train)
         again = adapters.convolutions(factor, back, name="decoder", normed=self.norm, train=train)

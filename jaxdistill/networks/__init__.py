@@ -1,33 +1,33 @@
 """Where outputs come from: each mode of distillation is a choice among these sources."""
 
 from jaxdistill.networks.cached import Cached
-from jaxdistill.networks.derivative import Probe
+from jaxdistill.networks.derivative import Derivative
 from jaxdistill.networks.ema import Delayed, Ema
 from jaxdistill.networks.ensemble import Ensemble
 from jaxdistill.networks.function import Function
-from jaxdistill.networks.head import Exit
-from jaxdistill.networks.precomputed import Said
-from jaxdistill.networks.preprocess import Look, Preprocess, preprocess
-from jaxdistill.networks.reuse import Reuse
-from jaxdistill.networks.shared import Again
+from jaxdistill.networks.head import Head
+from jaxdistill.networks.precomputed import Precomputed
+from jaxdistill.networks.preprocess import ImageSpec, Preprocess, preprocess
+from jaxdistill.networks.reused_classifier import ReusedClassifier
+from jaxdistill.networks.shared import Shared
 from jaxdistill.networks.source import Outputs, Source, dependencies, in_order, run, variables_of
 from jaxdistill.networks.trained import Frozen, Trained
 
 __all__ = [
-    "Again",
     "Cached",
     "Delayed",
+    "Derivative",
     "Ema",
     "Ensemble",
-    "Exit",
     "Frozen",
     "Function",
-    "Look",
+    "Head",
+    "ImageSpec",
     "Outputs",
+    "Precomputed",
     "Preprocess",
-    "Probe",
-    "Reuse",
-    "Said",
+    "ReusedClassifier",
+    "Shared",
     "Source",
     "Trained",
     "dependencies",

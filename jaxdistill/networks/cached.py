@@ -9,7 +9,7 @@ from jaxdistill import core
 from jaxdistill.core import Output, TopK
 from jaxdistill.networks.source import Source
 
-RESTS = ("spread", "bucket")
+TAILS = ("uniform", "bucket")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,14 +22,14 @@ class Cached(Source):
     Attributes:
         name: of this network, by which it finds its answers.
         classes: how many it distinguishes.
-        rest: what becomes of the classes that a top-k does not list: "bucket" says a `core.TopK`, which is exact, for
-            methods that take one; "spread" says logits in which each of them has the same share of what is left, for
+        tail: what becomes of the classes that a top-k does not list: "bucket" says a `core.TopK`, which is exact, for
+            methods that take one; "uniform" says logits in which each of them has the same share of what is left, for
             all methods. That is an approximation, exact where one class is left or none.
     """
 
     name: str
     classes: int
-    rest: str = "spread"
+    tail: str = "uniform"
     frozen = True
     differentiable = False
 
@@ -41,10 +41,10 @@ class Cached(Source):
         if "logits" in precise:
             return Output(precise["logits"], taps), {}
         said = TopK(precise["values"], own["ids"].astype(jnp.int32), precise["log_rest"], self.classes)
-        return Output(said if self.rest == "bucket" else spread(said), taps), {}
+        return Output(said if self.tail == "bucket" else uniform_tail(said), taps), {}
 
 
-def spread(said: TopK) -> jax.Array:
+def uniform_tail(said: TopK) -> jax.Array:
     """Returns log-probabilities `[*n, classes]` of which those that are not listed share the rest evenly."""
     others = max(said.num_classes - said.ids.shape[-1], 1)
     each = jnp.broadcast_to(said.log_rest[..., None], (*said.log_rest.shape, said.num_classes)) - jnp.log(float(others))

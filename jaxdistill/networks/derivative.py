@@ -12,10 +12,10 @@ from jaxdistill.networks.trained import Trained
 
 
 @dataclasses.dataclass(frozen=True)
-class Probe(Source):
+class Derivative(Source):
     """Another network once more, with the derivatives of its logits by its input as the tap `derivative`.
 
-    `how` is "vjp", the gradient of the label's logit, `[batch, *input]` (exact; 0 where there is no label); "jvp",
+    `mode` is "vjp", the gradient of the label's logit, `[batch, *input]` (exact; 0 where there is no label); "jvp",
     the derivatives along random directions, `[batch, directions, classes]` (Czarnecki et al., "Sobolev Training for
     Neural Networks", NIPS 2017, https://arxiv.org/abs/1706.04859); or "difference", the same by central
     differences, `[f(x + s v) - f(x - s v)] / 2 s`, which need no second derivative. Directions are of length 1 and a
@@ -26,7 +26,7 @@ class Probe(Source):
 
     leader: Trained
     of: str
-    how: str = "jvp"
+    mode: str = "jvp"
     directions: int = 1
     step: float = 1e-2
     seed: int = 0
@@ -37,7 +37,7 @@ class Probe(Source):
 
     @property
     def reads_labels(self):
-        return self.how == "vjp"
+        return self.mode == "vjp"
 
     @property
     def reads(self):
@@ -49,14 +49,14 @@ class Probe(Source):
 
         x = core.precise(batch[self.leader.input])
         output = outputs[self.of]
-        if self.how == "vjp":
+        if self.mode == "vjp":
             derivative = jax.vjp(lambda x: say(x).logits, x)[1](_chosen(batch["label"], output.logits))[0]
         else:
             derivative = jax.vmap(self._along(say, x), 1, 1)(self._directions(batch, x))
         return output.replace(taps=dict(output.taps) | {"derivative": derivative}), {}
 
     def _along(self, say, x):
-        if self.how == "jvp":
+        if self.mode == "jvp":
             return lambda v: jax.jvp(lambda x: say(x).logits, (x,), (v,))[1]
         return lambda v: (say(x + self.step * v).logits - say(x - self.step * v).logits) / (2 * self.step)
 

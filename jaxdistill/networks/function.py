@@ -1,6 +1,6 @@
 """Teachers that are not Linen modules: any pure function, and NNX modules.
 
-In a config, `dict(source="function", make="package.module:name", settings=dict(...))` calls that factory once, with
+In a config, `dict(source="function", factory="package.module:name", settings=dict(...))` calls that factory once, with
 `settings` as keywords. It returns either
 
 - a pure JAX function of the images `[batch, height, width, channels]`, standardised as the network's `preprocess` says

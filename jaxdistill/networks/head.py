@@ -10,7 +10,7 @@ from jaxdistill.networks.source import Source, apply
 
 
 @dataclasses.dataclass(frozen=True)
-class Exit(Source):
+class Head(Source):
     """A head on a tap of another network: an early exit, a paraphraser of features, a projection of them.
 
     Zhang et al., "Be Your Own Teacher", ICCV 2019, https://arxiv.org/abs/1905.08094. Gradients flow into the

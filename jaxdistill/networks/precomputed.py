@@ -7,7 +7,7 @@ from jaxdistill.networks.source import Source
 
 
 @dataclasses.dataclass(frozen=True)
-class Said(Source):
+class Precomputed(Source):
     """Says `output`, whatever the batch: lanes that share a batch and a teacher ask it once (`lanes.step`)."""
 
     output: Output

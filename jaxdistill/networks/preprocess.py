@@ -11,7 +11,7 @@ from jaxdistill.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class Look:
+class ImageSpec:
     """The images that a network was made for: their `shape`, and per channel what they are standardised by."""
 
     shape: tuple[int, int, int]
@@ -27,8 +27,8 @@ class Preprocess:
     channels and coloured ones made grey by their luminance, and then standardised as wanted. Differentiable.
     """
 
-    there: Look
-    wanted: Look
+    there: ImageSpec
+    wanted: ImageSpec
 
     def __post_init__(self):
         channels = self.there.shape[-1], self.wanted.shape[-1]
@@ -46,7 +46,7 @@ class Preprocess:
         return (x - _row(self.wanted.mean)) / _row(self.wanted.std)
 
 
-def preprocess(there: Look, wanted: Look) -> Preprocess | None:
+def preprocess(there: ImageSpec, wanted: ImageSpec) -> Preprocess | None:
     """Returns what makes images as wanted of those that are there; `None` where they are the same."""
     same = there.shape == wanted.shape and all(
         len(ours) == len(theirs) and np.allclose(ours, theirs, rtol=1e-6, atol=0)

@@ -7,7 +7,7 @@ from jaxdistill.networks.trained import Trained
 
 
 @dataclasses.dataclass(frozen=True)
-class Again(Source):
+class Shared(Source):
     """Another network once more, on another input (a second view): the same weights, the same mode.
 
     Its batch statistics are computed but not kept: the first pass alone moves the running averages.

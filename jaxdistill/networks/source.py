@@ -74,18 +74,22 @@ class Source:
         raise NotImplementedError
 
 
-def apply(module: nn.Module, variables: Variables, x: jax.Array, key: jax.Array | None, **more: jax.Array):
-    """Applies a Linen module as a source does: `(Output in float32, what changed)`.
-
-    The states and kernel of an `Unembedding` stay as they are: a loss makes its logits, and those in float32.
-    """
-    if key is None:
-        output, changed = module.apply(variables, x, train=False, **more), {}
-    else:
-        mutable = [name for name in variables if name != "params"]
-        output, changed = module.apply(variables, x, train=True, rngs={"dropout": key}, mutable=mutable, **more)
-
+def apply(
+    module: nn.Module, variables: Variables, x: jax.Array, key: jax.Array | None, **inputs: jax.Array
+) -> tuple[Output, Variables]:
+    """Applies a Linen module that returns an `Output`; returns it in float32, and the updated collections."""
+    output, changed = apply_module(module, variables, x, key, **inputs)
     return output.in_float32(), changed
+
+
+def apply_module(
+    module: nn.Module, variables: Variables, x: jax.Array, key: jax.Array | None, **inputs: jax.Array
+) -> tuple[Any, Variables]:
+    """Applies a Linen module, in inference mode if `key` is `None`; returns its value and the updated collections."""
+    if key is None:
+        return module.apply(variables, x, train=False, **inputs), {}
+    mutable = [name for name in variables if name != "params"]
+    return module.apply(variables, x, train=True, rngs={"dropout": key}, mutable=mutable, **inputs)
 
 
 def in_order(networks: Mapping[str, Source]) -> dict[str, Source]:

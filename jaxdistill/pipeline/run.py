@@ -18,7 +18,7 @@ from jaxdistill.build.stage import Stage
 from jaxdistill.config import load as configs
 from jaxdistill.data.output_cache import Cache
 from jaxdistill.errors import UserError, unknown
-from jaxdistill.networks import Look
+from jaxdistill.networks import ImageSpec
 from jaxdistill.runtime import compilation_cache, files
 from jaxdistill.runtime.workdir import claim_workdir
 from jaxdistill.stages import cache as caching
@@ -63,7 +63,7 @@ def prepare(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, Stage
     return stages
 
 
-def _made_for(stages: Mapping[str, Stage], settings: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, Look]:
+def _made_for(stages: Mapping[str, Stage], settings: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, ImageSpec]:
     """The images that the networks of a stage were trained on, of those that start from weights."""
     found = {}
     for name, spec in settings["networks"].items():

@@ -92,7 +92,7 @@ def _arrays(stage: Stage) -> tuple[dict[str, tuple[tuple[int, ...], str]], int]:
     if len(core.prediction_shape(said.logits)) > 1 and spec["what"] == "logits":
         raise UserError(
             f"stage {stage.name!r}: network {spec['network']!r} says {classes} logits of each token, too many for a"
-            " disk; set cache.what='topk', and teach by the method top_k with rest='bucket'"
+            " disk; set cache.what='topk', and teach by the method top_k with tail='bucket'"
         )
     shapes = jax.eval_shape(lambda said: stored(said, spec), said)
     kinds = {"ids": "uint16" if classes <= 1 << 16 else "int32"}
@@ -321,14 +321,14 @@ def _check_images(stage: Stage, name: str, cache: Cache, role: str, augmented: b
 
 def _check_buckets(stage: Stage) -> None:
     """What a bucket says is for the methods that take it: no other, no ensemble and no metric does."""
-    buckets = [n for n, s in stage.networks.items() if isinstance(s, networks.Cached) and s.rest == "bucket"]
+    buckets = [n for n, s in stage.networks.items() if isinstance(s, networks.Cached) and s.tail == "bucket"]
     buckets = [n for n in buckets if "logits" not in stage.caches[n].header.arrays]
     for key, term in stage.terms.items():
         name = next((n for n in buckets if n in (term.student, term.teacher)), "")
         if name and not getattr(term.method, "takes_top_k", False):
             raise UserError(
                 f"stage {stage.name!r}: term {key!r} compares logits, and network {name!r} says its likeliest classes;"
-                " set rest='spread' for it, or take method 'top_k'"
+                " set tail='uniform' for it, or take method 'top_k'"
             )
     if not buckets:
         return
@@ -338,7 +338,7 @@ def _check_buckets(stage: Stage) -> None:
         if name in used:
             raise UserError(
                 f"stage {stage.name!r}: network {name!r} says its likeliest classes and no logits, and is measured or"
-                " part of another network; set rest='spread' for that, or evaluate.reference to another network"
+                " part of another network; set tail='uniform' for that, or evaluate.reference to another network"
             )
 
 

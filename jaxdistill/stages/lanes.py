@@ -21,7 +21,7 @@ from jaxdistill.build.stage import Stage
 from jaxdistill.config import sweep
 from jaxdistill.core import Batch, Schedule, State, Term, Variables
 from jaxdistill.data import loader
-from jaxdistill.networks import Said, dependencies, run
+from jaxdistill.networks import Precomputed, dependencies, run
 from jaxdistill.stages.runs import Runs, Single, Weights, for_inference, reduce
 from jaxdistill.train import optim
 from jaxdistill.train.evaluate import Measurement
@@ -114,7 +114,7 @@ class Lanes:
 
         return step
 
-    def _precompute_shared(self, frozen: Weights, batch: Batch) -> dict[str, Said]:
+    def _precompute_shared(self, frozen: Weights, batch: Batch) -> dict[str, Precomputed]:
         """Returns the outputs of the frozen networks that all lanes share, computed once for the batch they share."""
         if self.stage.settings["accumulate"] > 1:
             return {}  # a step runs networks on micro-batches, and these would be outputs for the whole batch
@@ -123,7 +123,7 @@ class Lanes:
             for name, source in self.stage.networks.items()
             if source.frozen and not source.needs and name in frozen and name not in self.per_lane
         }
-        return {name: Said(output) for name, output in run(shared, frozen, batch, None)[0].items()}
+        return {name: Precomputed(output) for name, output in run(shared, frozen, batch, None)[0].items()}
 
     def _terms(self, lane: jax.Array) -> dict[str, Term]:
         """Returns the terms of the lane of a traced number."""

@@ -26,7 +26,7 @@ def check(stage: Stage) -> None:
         return
     _check_kind(stage)
     for name, source in stage.networks.items():
-        if isinstance(source, networks.Probe | networks.Reuse):
+        if isinstance(source, networks.Derivative | networks.ReusedClassifier):
             raise UserError(
                 f"network {name!r} is a {type(source).__name__.lower()}, which is of images, and"
                 f" {stage.settings['data']['name']!r} has texts; leave it out"

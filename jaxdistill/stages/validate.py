@@ -125,10 +125,10 @@ def _check_probes(built: Stage) -> None:
     """Derivatives are compared along the same directions, taken in the same way."""
     for name, term in built.terms.items():
         pair = [built.networks[network] for network in (term.student, term.teacher) if network]
-        ways = [(p.how, p.directions, p.step, p.seed) if isinstance(p, networks.Probe) else None for p in pair]
+        ways = [(p.mode, p.directions, p.step, p.seed) if isinstance(p, networks.Derivative) else None for p in pair]
         if len(set(ways)) > 1:
             raise UserError(
-                f"term {name!r}: {term.student!r} and {term.teacher!r} must be two probes that agree in how,"
+                f"term {name!r}: {term.student!r} and {term.teacher!r} must be two probes that agree in mode,"
                 f" directions, step and seed; they have {ways}"
             )
 
@@ -141,7 +141,7 @@ def _check_inputs(built: Stage) -> None:
     images = images if reads == "image" else [reads]
     for name, source in built.networks.items():
         wanted = getattr(source, "input", reads)
-        if wanted not in images and not (isinstance(source, networks.Again) and not trains):
+        if wanted not in images and not (isinstance(source, networks.Shared) and not trains):
             remedy = "data.views=2 makes image2, 3 image3" if trains else "set its input='image' in this stage"
             remedy = remedy if reads == "image" else "there is one view of a text"
             raise UserError(
@@ -183,7 +183,7 @@ def _check_evaluate(built: Stage) -> None:
         built.dataset.split(spec["split"])
     _check_compared(built, final)
     looked_at = dict.fromkeys([*built.measured, *(name for pair in built.pairs for name in pair)])
-    again = [name for name in looked_at if isinstance(built.networks[name], networks.Again | networks.Probe)]
+    again = [name for name in looked_at if isinstance(built.networks[name], networks.Shared | networks.Derivative)]
     if again:
         raise UserError(f"networks {again} are second looks at a training batch; evaluate what they look again with")
     mesh.check_batch(built.mesh, built.evaluation_batch, 1, built.part.of)

@@ -11,8 +11,8 @@ import toys
 from jaxdistill.build import networks
 from jaxdistill.errors import UserError
 from jaxdistill.methods.kd import kd
-from jaxdistill.modules.heads import Components, Head, Paraphraser
-from jaxdistill.networks import Exit, Frozen, Look, Probe, Reuse, Trained
+from jaxdistill.modules.heads import PCA, Linear, Paraphraser
+from jaxdistill.networks import Derivative, Frozen, Head, ImageSpec, ReusedClassifier, Trained
 from jaxdistill.train.step import make_step
 from runs import launched
 
@@ -21,7 +21,7 @@ NETWORKS = {"teacher": Frozen(toys.Net()), "student": Trained(toys.Net())}
 
 
 def made(**entries):
-    return networks.networks(SPECS | entries, networks.Data(3, Look((8, 8, 1), (0.5,), (0.25,))))
+    return networks.networks(SPECS | entries, networks.Data(3, ImageSpec((8, 8, 1), (0.5,), (0.25,))))
 
 
 def test_a_field_may_change_from_step_to_step():
@@ -96,19 +96,19 @@ def get_config(mode=''):
             "remembers examples=50000 by their index, and the training split has 1077",
         ),
         (
-            "c.networks.a = dict(source='probe', of='student', directions=2)\n"
-            "    c.networks.b = dict(source='probe', of='teacher', directions=3)\n"
+            "c.networks.a = dict(source='derivative', of='student', directions=2)\n"
+            "    c.networks.b = dict(source='derivative', of='teacher', directions=3)\n"
             "    c.terms.slope = dict(method='sobolev', student='a', teacher='b')",
             "term 'slope': 'a' and 'b' must be two probes that agree",
         ),
         (
-            "c.networks.a = dict(source='probe', of='student')\n"
+            "c.networks.a = dict(source='derivative', of='student')\n"
             "    c.terms.slope = dict(method='sobolev', student='a', teacher='teacher')",
             "term 'slope': 'a' and 'teacher' must be two probes that agree",
         ),
         (
-            "c.networks.a = dict(source='probe', of='student', how='vjp')\n"
-            "    c.networks.b = dict(source='probe', of='teacher', how='vjp')\n"
+            "c.networks.a = dict(source='derivative', of='student', mode='vjp')\n"
+            "    c.networks.b = dict(source='derivative', of='teacher', mode='vjp')\n"
             "    c.terms.slope = dict(method='sobolev', student='a', teacher='b')",
             "term 'slope': derivatives along directions are",
         ),
@@ -126,27 +126,27 @@ def test_what_a_method_cannot_compare_is_told_with_its_term(tmp_path, capsys, li
 
 def test_heads_of_an_exit():
     found = made(
-        a=dict(source="exit", of="teacher", tap="pooled"),
-        b=dict(source="exit", of="teacher", tap="pooled", head="components", components=4),
-        c=dict(source="exit", of="teacher", tap="pooled", head="none"),
-        d=dict(source="exit", of="student", tap="pooled", frozen=True),
-        e=dict(source="exit", of="teacher", tap="stage3", head="paraphraser", share=0.25),
+        a=dict(source="head", of="teacher", tap="pooled"),
+        b=dict(source="head", of="teacher", tap="pooled", head="pca", components=4),
+        c=dict(source="head", of="teacher", tap="pooled", head="none"),
+        d=dict(source="head", of="student", tap="pooled", frozen=True),
+        e=dict(source="head", of="teacher", tap="stage3", head="paraphraser", fraction=0.25),
     )
-    assert found["e"] == Exit("teacher", "stage3", Paraphraser(0.25, False), False)
-    assert found["a"] == Exit("teacher", "pooled", Head(3), False)
-    assert found["b"] == Exit("teacher", "pooled", Components(4), True)
+    assert found["e"] == Head("teacher", "stage3", Paraphraser(0.25, False), False)
+    assert found["a"] == Head("teacher", "pooled", Linear(3), False)
+    assert found["b"] == Head("teacher", "pooled", PCA(4), True)
     assert found["c"].head is None
     assert found["d"].frozen
 
 
 def test_probe_and_reuse():
     found = made(
-        slope=dict(source="probe", of="student", how="difference", directions=3, step=0.1),
-        reader=dict(source="reuse", of="student", tap="pooled"),
+        slope=dict(source="derivative", of="student", mode="difference", directions=3, step=0.1),
+        reader=dict(source="reused_classifier", of="student", tap="pooled"),
     )
-    assert found["slope"] == Probe(found["student"], "student", "difference", 3, 0.1)
+    assert found["slope"] == Derivative(found["student"], "student", "difference", 3, 0.1)
     reader = found["reader"]
-    assert isinstance(reader, Reuse)
+    assert isinstance(reader, ReusedClassifier)
     assert (reader.of, reader.teacher, reader.teacher_tap) == ("student", "teacher", "pooled")
     assert list(found).index("reader") > list(found).index("teacher")
 
@@ -154,25 +154,28 @@ def test_probe_and_reuse():
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        (dict(source="exit", of="teacher", tap="pooled", head="linaer"), "Did you mean 'linear'"),
+        (dict(source="head", of="teacher", tap="pooled", head="linaer"), "Did you mean 'linear'"),
         (
-            dict(source="exit", of="teacher", tap="pooled", components=4),
+            dict(source="head", of="teacher", tap="pooled", components=4),
             "network 'x' with head 'linear': key must be an existing name, got 'components'",
         ),
         (
-            dict(source="exit", of="teacher", tap="pooled", head="components", components=0),
+            dict(source="head", of="teacher", tap="pooled", head="pca", components=0),
             "components must be at least 1 and finite, got 0",
         ),
         (
-            dict(source="exit", of="teacher", tap="pooled", frozen="yes"),
+            dict(source="head", of="teacher", tap="pooled", frozen="yes"),
             "frozen must be a bool such as True, got 'yes'",
         ),
-        (dict(source="exit", of="teacher", tap="stage3", head="paraphraser", share=0.0), "share=0.0 makes no sense"),
-        (dict(source="probe", of="student", how="diference"), "Did you mean 'difference'"),
-        (dict(source="probe", of="student", directions=0), "directions must be at least 1 and finite, got 0"),
-        (dict(source="probe", of="student", step=0.0), "step=0.0 makes no sense"),
-        (dict(source="reuse", of="student", teacher="techer"), "Did you mean 'teacher'"),
-        (dict(source="ensemble", of=("student", "teacher"), weigh="confidance"), "Did you mean 'confidence'"),
+        (
+            dict(source="head", of="teacher", tap="stage3", head="paraphraser", fraction=0.0),
+            "fraction=0.0 makes no sense",
+        ),
+        (dict(source="derivative", of="student", mode="diference"), "Did you mean 'difference'"),
+        (dict(source="derivative", of="student", directions=0), "directions must be at least 1 and finite, got 0"),
+        (dict(source="derivative", of="student", step=0.0), "step=0.0 makes no sense"),
+        (dict(source="reused_classifier", of="student", teacher="techer"), "Did you mean 'teacher'"),
+        (dict(source="ensemble", of=("student", "teacher"), weighting="confidance"), "Did you mean 'confidence'"),
         (dict(source="ensemble", of=("student", "teacher"), member_weights=(1.0,)), "give 2 of 0 or more"),
         (dict(source="ensemble", of=("student", "teacher"), member_weights=(0.0, 0.0)), "not all 0"),
         (
@@ -195,7 +198,7 @@ def test_probe_and_reuse():
             "preprocess.size must be at least 0 and finite, got -4",
         ),
         (dict(source="trained", model="mlp", preprocess=dict(mean=(float("nan"),))), "give 1 numbers each"),
-        (dict(source="function", make="json:nothing"), "gives no teacher"),
+        (dict(source="function", factory="json:nothing"), "gives no teacher"),
     ],
 )
 def test_entries_that_make_no_sense(entry, message):

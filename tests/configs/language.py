@@ -38,7 +38,7 @@ def tokens(c):
             kind="cache", networks=dict(teacher={}), terms={}, cache=dict(what="topk", k=3, dtype="float32", shard=1000)
         ),
         read=dict(
-            networks=dict(teacher=dict(source="cached", cache="stage:ask", rest="bucket"), student={}),
+            networks=dict(teacher=dict(source="cached", cache="stage:ask", tail="bucket"), student={}),
             checkpoint=dict(keep="best"),
         ),
         evaluate=dict(

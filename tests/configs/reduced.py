@@ -10,7 +10,7 @@ TINY = str(pathlib.Path(__file__).parent / "tiny.py")
 
 def get_config(mode: str = "") -> ConfigDict:
     c = runpy.run_path(TINY)["get_config"](mode)
-    c.networks.reduced = dict(source="exit", of="teacher", tap="pooled", head="components", components=4)
+    c.networks.reduced = dict(source="head", of="teacher", tap="pooled", head="pca", components=4)
     c.networks.reduced.weights = "stage:components"
     c.terms.hint = dict(method="fitnet", layers="pooled=reduced", teacher="reduced", weight=1.0)
     with c.unlocked():

@@ -10,7 +10,7 @@ def get_config(mode: str = "") -> ConfigDict:
     c.networks = dict(
         teacher=dict(source="frozen", model="mlp", widths=(16,), weights="stage:teacher"),
         student=dict(source="trained", model="mlp", widths=(8,)),
-        early=dict(source="exit", of="student", tap="hidden1"),
+        early=dict(source="head", of="student", tap="hidden1"),
     )
     c.terms = dict(
         task=dict(method="cross_entropy"),

@@ -8,20 +8,20 @@ import pytest
 from jaxdistill.core import Output, TopK
 from jaxdistill.losses import divergence, topk
 from jaxdistill.networks import Cached
-from jaxdistill.networks.cached import spread
+from jaxdistill.networks.cached import uniform_tail
 from jaxdistill.stages import cache
 
 CLASSES = 7
 LOGITS = 3 * jax.random.normal(jax.random.key(0), (5, CLASSES))
 
 
-def asked(what, k=3, rest="spread", dtype="float32", taps=()):
+def asked(what, k=3, tail="uniform", dtype="float32", taps=()):
     """What a cached network says that stored the logits, and a tap."""
     said = Output(LOGITS, {"pooled": LOGITS[:, :2]})
     kept = cache.stored(said, {"what": what, "k": k, "taps": taps})
     batch = {f"cached/net/{n}": x if n == "ids" else x.astype(dtype) for n, x in kept.items()}
     batch |= {"cached/other/logits": jnp.zeros((5, 2)), "image": jnp.zeros((5, 1))}
-    output, changed = Cached("net", CLASSES, rest)({}, batch, {}, None)
+    output, changed = Cached("net", CLASSES, tail)({}, batch, {}, None)
     assert changed == {}
     return output
 
@@ -37,7 +37,7 @@ def test_logits_and_taps_are_what_was_stored():
 
 
 def test_a_bucket_is_exact():
-    output = asked("topk", rest="bucket")
+    output = asked("topk", tail="bucket")
     assert isinstance(output.logits, TopK)
     assert output.logits.ids.dtype == jnp.int32
     for ours, theirs in zip(jax.tree.leaves(output.logits), jax.tree.leaves(topk.of(LOGITS, 3)), strict=True):
@@ -64,5 +64,5 @@ def test_spread_shares_what_is_left_evenly():
 
 def test_a_tail_of_no_probability_has_finite_gradients():
     said = TopK(jnp.zeros((1, 1)), jnp.zeros((1, 1), jnp.int32), jnp.full((1,), -200.0), CLASSES)
-    grad = jax.grad(lambda s: jnp.sum(divergence.kl(spread(said), s)))(jnp.ones((1, CLASSES)))
+    grad = jax.grad(lambda s: jnp.sum(divergence.kl(uniform_tail(said), s)))(jnp.ones((1, CLASSES)))
     assert jnp.isfinite(grad).all()

@@ -39,20 +39,20 @@ def test_weights_of_members():
 def test_confidence_is_in_the_label():
     """-log 0.8 against -log 0.4: the first member has the share 1 - 0.4 / 1.2 at K = 2; hidden labels share alike."""
     surprise = softmax(-np.log(0.8), -np.log(0.4))
-    np.testing.assert_allclose(said(weigh="confidence"), mixed([1 - surprise, 0.5]), rtol=1e-6)
+    np.testing.assert_allclose(said(weighting="confidence"), mixed([1 - surprise, 0.5]), rtol=1e-6)
     soft = {"label": jnp.array([[0.0, 1.0], [0.0, 0.0]])}  # mixed labels, all on one class; and none
-    got = Ensemble(("a", "b"), weigh="confidence")({}, soft, SAID, KEY)[0].logits
+    got = Ensemble(("a", "b"), weighting="confidence")({}, soft, SAID, KEY)[0].logits
     np.testing.assert_allclose(jax.nn.softmax(got), mixed([1 - surprise, 0.5]), rtol=1e-6)
 
 
 def test_entropy_and_agreement():
     entropies = [-(p * np.log(p)).sum(-1)[0] for p in (A, B)]
     share = softmax(-entropies[0], -entropies[1])
-    np.testing.assert_allclose(said(weigh="entropy"), mixed([share] * 2), rtol=1e-6)
+    np.testing.assert_allclose(said(weighting="entropy"), mixed([share] * 2), rtol=1e-6)
     mean = (A + B)[0] / 2
     gaps = [(mean * np.log(mean / p[0])).sum() for p in (A, B)]
     share = softmax(-gaps[0], -gaps[1])
-    np.testing.assert_allclose(said(weigh="agreement"), mixed([share] * 2), rtol=1e-6)
+    np.testing.assert_allclose(said(weighting="agreement"), mixed([share] * 2), rtol=1e-6)
 
 
 def test_a_weighed_average_of_logits():
@@ -61,8 +61,8 @@ def test_a_weighed_average_of_logits():
     np.testing.assert_allclose(got, expected / expected.sum(-1, keepdims=True), rtol=1e-6)
 
 
-@pytest.mark.parametrize("weigh", ["confidence", "entropy", "agreement"])
-def test_members_learn_through_what_they_say_and_not_through_their_weight(weigh):
+@pytest.mark.parametrize("weighting", ["confidence", "entropy", "agreement"])
+def test_members_learn_through_what_they_say_and_not_through_their_weight(weighting):
     """With the weights held fixed, the derivative is that of the plain weighted mixture."""
 
     def loss(z, **settings):
@@ -70,9 +70,9 @@ def test_members_learn_through_what_they_say_and_not_through_their_weight(weigh)
         return Ensemble(("a", "b"), **settings)({}, BATCH, outputs, KEY)[0].logits[0, 0]
 
     z = SAID["a"].logits
-    share = float((said(weigh=weigh)[0, 0] - B[0, 0]) / (A[0, 0] - B[0, 0]))
+    share = float((said(weighting=weighting)[0, 0] - B[0, 0]) / (A[0, 0] - B[0, 0]))
     fixed = jax.grad(loss)(z, weights=(share, 1 - share))
-    np.testing.assert_allclose(jax.grad(loss)(z, weigh=weigh)[0], fixed[0], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(jax.grad(loss)(z, weighting=weighting)[0], fixed[0], rtol=1e-4, atol=1e-6)
 
 
 def test_members_of_other_classes_are_refused():
@@ -83,20 +83,20 @@ def test_members_of_other_classes_are_refused():
 
 def test_huge_logits_are_finite():
     outputs = {"a": Output(jnp.array([[1e4, -1e4]])), "b": Output(jnp.array([[-1e4, 1e4]]))}
-    for weigh in ("", "confidence", "entropy", "agreement"):
-        got = Ensemble(("a", "b"), weigh=weigh)({}, {"label": jnp.array([0])}, outputs, KEY)[0].logits
-        assert np.isfinite(got).all(), weigh
+    for weighting in ("", "confidence", "entropy", "agreement"):
+        got = Ensemble(("a", "b"), weighting=weighting)({}, {"label": jnp.array([0])}, outputs, KEY)[0].logits
+        assert np.isfinite(got).all(), weighting
 
 
 def test_inference_sees_no_label():
     """An evaluation by labels that the ensemble knows would be one of the labels."""
-    np.testing.assert_allclose(said(key=None, weigh="confidence"), mixed([0.5, 0.5]), rtol=1e-6)
-    entropy = said(key=None, weigh="entropy")
-    np.testing.assert_allclose(entropy, said(weigh="entropy"), rtol=1e-6)
+    np.testing.assert_allclose(said(key=None, weighting="confidence"), mixed([0.5, 0.5]), rtol=1e-6)
+    entropy = said(key=None, weighting="entropy")
+    np.testing.assert_allclose(entropy, said(weighting="entropy"), rtol=1e-6)
 
 
 def test_members_without_any_confidence_leave_the_fixed_weights():
     outputs = {"a": Output(jnp.array([[-1e4, 1e4]])), "b": Output(jnp.array([[1e4, -1e4]]))}
     batch = {"label": jnp.array([0])}  # the only member that counts is surely wrong
-    got = Ensemble(("a", "b"), weigh="confidence", weights=(1.0, 0.0))({}, batch, outputs, KEY)[0].logits
+    got = Ensemble(("a", "b"), weighting="confidence", weights=(1.0, 0.0))({}, batch, outputs, KEY)[0].logits
     np.testing.assert_allclose(jax.nn.softmax(got), [[0.0, 1.0]])

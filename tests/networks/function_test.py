@@ -99,7 +99,7 @@ def get_config(mode=""):
     c.batch, c.steps = 64, 2
     c.data = dict(name="digits")
     c.networks = dict(
-        teacher=dict(source="function", make="{make}", settings=dict({settings})),
+        teacher=dict(source="function", factory="{make}", settings=dict({settings})),
         student=dict(source="trained", model="mlp", widths=(8,)),
     )
     c.terms = dict(kd=dict(method="kd"))

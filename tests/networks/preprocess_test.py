@@ -7,15 +7,15 @@ import pytest
 
 import runs
 from jaxdistill.errors import UserError
-from jaxdistill.networks import Look, Preprocess, preprocess
+from jaxdistill.networks import ImageSpec, Preprocess, preprocess
 from runs import launched
 
-GREY, COLOUR = Look((8, 8, 1), (0.5,), (0.25,)), Look((4, 4, 3), (0.1, 0.2, 0.3), (0.5, 0.4, 0.2))
+GREY, COLOUR = ImageSpec((8, 8, 1), (0.5,), (0.25,)), ImageSpec((4, 4, 3), (0.1, 0.2, 0.3), (0.5, 0.4, 0.2))
 
 
 def test_another_standardisation_is_that_of_the_same_pixels():
     pixels = np.random.default_rng(0).uniform(size=(2, 8, 8, 1)).astype(np.float32)
-    other = Look((8, 8, 1), (0.3,), (0.1,))
+    other = ImageSpec((8, 8, 1), (0.3,), (0.1,))
     got = Preprocess(GREY, other)(jnp.asarray((pixels - 0.5) / 0.25))
     np.testing.assert_allclose(got, (pixels - 0.3) / 0.1, rtol=1e-5, atol=1e-5)
 
@@ -29,20 +29,20 @@ def test_size_and_channels():
     back = Preprocess(COLOUR, GREY)(jnp.zeros((1, 4, 4, 3)))  # each channel at its mean
     np.testing.assert_allclose(back, (0.299 * 0.1 + 0.587 * 0.2 + 0.114 * 0.3 - 0.5) / 0.25, rtol=1e-5)
     with pytest.raises(UserError, match="images of 1 channels cannot be made images of 2"):
-        Preprocess(GREY, Look((8, 8, 2), (0, 0), (1, 1)))
+        Preprocess(GREY, ImageSpec((8, 8, 2), (0, 0), (1, 1)))
 
 
 def test_resizing_is_antialiased():
     """Every fourth line is white: a quarter as large, the image is a quarter grey, and no line is lost."""
     lines = jnp.broadcast_to((jnp.arange(16) % 4 == 0).astype(jnp.float32)[None, :, None, None], (1, 16, 16, 1))
-    small = Preprocess(Look((16, 16, 1), (0.0,), (1.0,)), Look((4, 4, 1), (0.0,), (1.0,)))(lines)
+    small = Preprocess(ImageSpec((16, 16, 1), (0.0,), (1.0,)), ImageSpec((4, 4, 1), (0.0,), (1.0,)))(lines)
     np.testing.assert_allclose(small[0, 1:-1, 1:-1], 0.25, atol=1e-5)
 
 
 def test_nothing_is_done_where_nothing_differs():
-    assert preprocess(GREY, Look((8, 8, 1), (0.5,), (0.25,))) is None
-    assert preprocess(GREY, Look((8, 8, 1), (0.5,), (0.3,))) is not None
-    assert preprocess(GREY, Look((9, 8, 1), (0.5,), (0.25,))) is not None
+    assert preprocess(GREY, ImageSpec((8, 8, 1), (0.5,), (0.25,))) is None
+    assert preprocess(GREY, ImageSpec((8, 8, 1), (0.5,), (0.3,))) is not None
+    assert preprocess(GREY, ImageSpec((9, 8, 1), (0.5,), (0.25,))) is not None
 
 
 CONFIG = """

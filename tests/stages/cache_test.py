@@ -180,7 +180,7 @@ TOP = dict(source="cached", cache="stage:cache")
         (
             dict(
                 cache=dict(
-                    networks=dict(teacher={}, sure=dict(source="ensemble", of=("teacher",), weigh="confidence")),
+                    networks=dict(teacher={}, sure=dict(source="ensemble", of=("teacher",), weighting="confidence")),
                     cache=dict(network="sure"),
                 )
             ),
@@ -203,12 +203,12 @@ TOP = dict(source="cached", cache="stage:cache")
         (dict(cache=dict(data=dict(augment=()))), "would all be the same"),
         (dict(read=dict(networks=dict(teacher=TOP | dict(cache="stage:teacher")))), "kind 'train'; caches are made by"),
         (dict(read=dict(networks=dict(teacher=TOP | dict(cache="nowhere")))), "no cache in nowhere"),
-        (dict(read=dict(networks=dict(teacher=TOP | dict(rest="even")))), "rest must be an existing name, got 'even'"),
+        (dict(read=dict(networks=dict(teacher=TOP | dict(tail="even")))), "'even'"),
         (dict(read=dict(networks=dict(teacher=dict(source="cached")))), r"needs \['cache'\]"),
         (
             dict(
                 cache=dict(cache=dict(what="topk", k=3)),
-                read=dict(networks=dict(teacher=TOP | dict(rest="bucket"))),
+                read=dict(networks=dict(teacher=TOP | dict(tail="bucket"))),
             ),
             "term 'kd' compares logits, and network 'teacher' says its likeliest classes",
         ),
@@ -216,7 +216,7 @@ TOP = dict(source="cached", cache="stage:cache")
             dict(
                 cache=dict(cache=dict(what="topk", k=3)),
                 read=dict(
-                    networks=dict(teacher=TOP | dict(rest="bucket")),
+                    networks=dict(teacher=TOP | dict(tail="bucket")),
                     terms=dict(kd=dict(method="top_k")),
                 ),
             ),
@@ -238,7 +238,7 @@ def test_a_bucket_is_for_the_method_that_takes_it(tmp_path):
     sections = dict(
         cache=dict(cache=dict(what="topk", k=3)),
         read=dict(
-            networks=dict(teacher=TOP | dict(rest="bucket")),
+            networks=dict(teacher=TOP | dict(tail="bucket")),
             terms=dict(kd=dict(method="top_k", weight=1.0)),
             evaluate=dict(every=0, metrics=()),
         ),

@@ -106,7 +106,7 @@ def test_a_language_model_may_read_texts_that_have_labels(labelled, tmp_path):
     made["evaluate"] |= dict(metrics=("accuracy", "bits_per_token"))
     stage = run.prepare(made, tmp_path)["train"]
     assert (stage.classes_of("student"), stage.dataset.classes, stage.per_token) == (11, 2, True)
-    made["networks"]["both"] = dict(source="exit", of="student", tap="final")
+    made["networks"]["both"] = dict(source="head", of="student", tap="final")
     made["evaluate"] |= dict(networks=("student", "both"))
     made["terms"]["exit"] = dict(method="cross_entropy", student="both")
     with pytest.raises(UserError, match=r"evaluates \['both'\], which say a class of each text, beside \['student'\]"):

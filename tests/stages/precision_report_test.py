@@ -31,7 +31,7 @@ def test_a_run_with_a_teacher_in_int8_tells_what_that_costs(tmp_path, capsys):
 
 
 def test_folding_is_the_default_of_a_frozen_network_and_of_no_other():
-    data = networks.Data(3, networks.Look((4, 4, 1), (0.0,), (1.0,)))
+    data = networks.Data(3, networks.ImageSpec((4, 4, 1), (0.0,), (1.0,)))
     specs = {
         "teacher": {"source": "frozen", "model": "mlp", "weights": "stage:x"},
         "exact": {"source": "frozen", "model": "mlp", "weights": "stage:x", "fold": False},
@@ -45,13 +45,13 @@ def test_folding_is_the_default_of_a_frozen_network_and_of_no_other():
 
 @pytest.mark.parametrize(("key", "value", "word"), [("quantize", "int9", "int8"), ("fold", "yes", "fold")])
 def test_what_makes_no_sense_is_told(key, value, word):
-    data = networks.Data(3, networks.Look((4, 4, 1), (0.0,), (1.0,)))
+    data = networks.Data(3, networks.ImageSpec((4, 4, 1), (0.0,), (1.0,)))
     with pytest.raises(UserError, match=word):
         networks.networks({"t": {"source": "frozen", "model": "mlp", "weights": "stage:x", key: value}}, data)
 
 
 def test_an_average_of_a_frozen_network_is_refused():
-    data = networks.Data(3, networks.Look((4, 4, 1), (0.0,), (1.0,)))
+    data = networks.Data(3, networks.ImageSpec((4, 4, 1), (0.0,), (1.0,)))
     specs = {
         "teacher": {"source": "frozen", "model": "mlp", "weights": "stage:x"},
         "slow": {"source": "ema", "of": "teacher"},
@@ -62,12 +62,12 @@ def test_an_average_of_a_frozen_network_is_refused():
 
 @pytest.mark.parametrize("narrow", [{"quantize": "int8"}, {"dtype": "bfloat16"}])
 def test_differences_of_what_is_rounded_are_refused(narrow):
-    data = networks.Data(3, networks.Look((4, 4, 1), (0.0,), (1.0,)))
+    data = networks.Data(3, networks.ImageSpec((4, 4, 1), (0.0,), (1.0,)))
     teacher = {"source": "frozen", "model": "mlp", "weights": "stage:x"}
-    slope = {"source": "probe", "of": "teacher", "how": "difference"}
+    slope = {"source": "derivative", "of": "teacher", "mode": "difference"}
     assert "slope" in networks.networks({"teacher": teacher, "slope": slope}, data)
-    assert "slope" in networks.networks({"teacher": teacher | narrow, "slope": slope | {"how": "jvp"}}, data)
-    with pytest.raises(UserError, match="those of its rounding; take how='jvp'"):
+    assert "slope" in networks.networks({"teacher": teacher | narrow, "slope": slope | {"mode": "jvp"}}, data)
+    with pytest.raises(UserError, match="those of its rounding; take mode='jvp'"):
         networks.networks({"teacher": teacher | narrow, "slope": slope}, data)
 
 

@@ -14,8 +14,8 @@ from jaxdistill.core import Term
 from jaxdistill.methods.cross_entropy import CrossEntropy
 from jaxdistill.methods.kd import KD
 from jaxdistill.methods.weak_to_strong import WeakToStrong
-from jaxdistill.modules.heads import Head
-from jaxdistill.networks import Again, Delayed, Ema, Ensemble, Exit, Frozen, Function, Trained, dependencies, in_order
+from jaxdistill.modules.heads import Linear
+from jaxdistill.networks import Delayed, Ema, Ensemble, Frozen, Function, Head, Shared, Trained, dependencies, in_order
 from jaxdistill.train.init import initial
 from jaxdistill.train.step import make_loss, make_step
 
@@ -45,11 +45,11 @@ MODES = {
         {"task": TASK, "kd": Term(KD())},
     ),
     "exits": (
-        {"student": Trained(NET), "exit": Exit("student", "stage1", Head(toys.CLASSES))},
+        {"student": Trained(NET), "exit": Head("student", "stage1", Linear(toys.CLASSES))},
         {"task": TASK, "kd": Term(KD(), student="exit", teacher="student")},
     ),
     "two views": (
-        {"student": Trained(NET), "again": Again(Trained(NET), of="student", input="image2")},
+        {"student": Trained(NET), "again": Shared(Trained(NET), of="student", input="image2")},
         {"task": TASK, "consistency": Term(KD(), student="student", teacher="again")},
     ),
     "hint": (
@@ -58,7 +58,7 @@ MODES = {
     ),
     "label-free": ({"teacher": Frozen(LARGE), "student": Trained(NET)}, {"kd": Term(KD())}),
     "peers learn from their ensemble": (
-        {"student": Trained(NET), "peer": Trained(LARGE), "all": Ensemble(("student", "peer"), weigh="entropy")},
+        {"student": Trained(NET), "peer": Trained(LARGE), "all": Ensemble(("student", "peer"), weighting="entropy")},
         {
             "task": TASK,
             "peer_task": Term(CrossEntropy(), student="peer", teacher=None),
@@ -121,7 +121,7 @@ def test_mode(mode, compiled):
     assert losses[-1] < losses[0]
     assert toys.same(frozen, before)
     assert int(state.step) == 10
-    trained = {name for name, source in networks.items() if type(source) in (Trained, Exit)}
+    trained = {name for name, source in networks.items() if type(source) in (Trained, Head)}
     assert set(state.params) == trained | {name for name in terms if name == "hint"}
     for name, params in state.params.items():
         assert not toys.same(params, first.params[name]), name

@@ -16,8 +16,8 @@ from jaxdistill.errors import UserError
 from jaxdistill.methods.fitnet import FitNet
 from jaxdistill.methods.sobolev import Sobolev
 from jaxdistill.models.mlp import MLP
-from jaxdistill.modules.heads import Components, Head
-from jaxdistill.networks import Exit, Frozen, Probe, Reuse, Trained
+from jaxdistill.modules.heads import PCA, Linear
+from jaxdistill.networks import Derivative, Frozen, Head, ReusedClassifier, Trained
 from jaxdistill.train.step import make_step
 
 NET = toys.Net(norm=True)
@@ -34,7 +34,7 @@ def said(cast, data, train=False):
 
 def probed(how, **more):
     data = toys.batch(4)
-    cast = {"net": Frozen(NET), "probe": Probe(Frozen(NET), "net", how, **more)}
+    cast = {"net": Frozen(NET), "probe": Derivative(Frozen(NET), "net", how, **more)}
     outputs, known = said(cast, data)
     return outputs["probe"], functools.partial(NET.apply, known["net"], train=False), data
 
@@ -50,7 +50,7 @@ def test_vjp_is_the_gradient_of_the_labels_logit():
 @pytest.mark.parametrize("how", ["vjp", "jvp", "difference"])
 def test_derivatives_of_a_network_in_training_are_each_examples_own(how):
     """By the batch's statistics, row 0 would move with the label, or the direction, of row 3."""
-    cast = {"net": Trained(NET), "probe": Probe(Trained(NET), "net", how)}
+    cast = {"net": Trained(NET), "probe": Derivative(Trained(NET), "net", how)}
     data = toys.batch(4)
     other = data | {"label": data["label"].at[3].add(1) % toys.CLASSES, "index": data["index"].at[3].add(9)}
     found = [said(cast, batch, train=True)[0]["probe"].tap("derivative") for batch in (data, other)]
@@ -60,7 +60,7 @@ def test_derivatives_of_a_network_in_training_are_each_examples_own(how):
 
 def test_vjp_without_a_label_is_zero():
     data = toys.batch(4) | {"label": jnp.array([-1, 0, 1, -1])}
-    outputs, _ = said({"net": Frozen(NET), "probe": Probe(Frozen(NET), "net", "vjp")}, data)
+    outputs, _ = said({"net": Frozen(NET), "probe": Derivative(Frozen(NET), "net", "vjp")}, data)
     size = jnp.sum(outputs["probe"].tap("derivative") ** 2, (1, 2, 3))
     assert (size[jnp.array([0, 3])] == 0).all()
     assert (size[1:3] > 0).all()
@@ -68,7 +68,7 @@ def test_vjp_without_a_label_is_zero():
 
 def test_jvp_is_the_derivative_along_unit_directions():
     output, net, data = probed("jvp", directions=3)
-    directions = Probe(Frozen(NET), "net", "jvp", 3)._directions(data, data["image"])
+    directions = Derivative(Frozen(NET), "net", "jvp", 3)._directions(data, data["image"])
     np.testing.assert_allclose(jnp.sum(directions**2, (2, 3, 4)), 1.0, rtol=1e-5)
     for number in range(3):
         _, expected = jax.jvp(lambda x: net(x).logits, (data["image"],), (directions[:, number],))
@@ -85,7 +85,7 @@ def test_directions_are_a_function_of_the_example_and_shared():
     data = toys.batch(6)
     order = jnp.array([4, 2, 0, 1, 5, 3])
     moved = {name: value[order] for name, value in data.items()}
-    make = Probe(Frozen(NET), "net", "jvp", 2)
+    make = Derivative(Frozen(NET), "net", "jvp", 2)
     np.testing.assert_array_equal(make._directions(data, data["image"])[order], make._directions(moved, moved["image"]))
     again = data | {"view": data["view"] + 1}
     assert not np.allclose(make._directions(again, data["image"]), make._directions(data, data["image"]))
@@ -94,8 +94,8 @@ def test_directions_are_a_function_of_the_example_and_shared():
 def test_a_student_learns_its_teachers_derivatives():
     teacher, student = MLP(toys.CLASSES, (16,)), MLP(toys.CLASSES, (32,))
     cast = {"teacher": Frozen(teacher), "student": Trained(student)}
-    cast["slope_t"] = Probe(Frozen(teacher), "teacher", "jvp", 4)
-    cast["slope_s"] = Probe(Trained(student), "student", "jvp", 4)
+    cast["slope_t"] = Derivative(Frozen(teacher), "teacher", "jvp", 4)
+    cast["slope_s"] = Derivative(Trained(student), "student", "jvp", 4)
     terms = {"sobolev": Term(Sobolev(), "slope_s", "slope_t")}
     data, tx = toys.batch(16), optax.adam(1e-2)
     state, frozen = toys.start(cast, terms, tx, data)
@@ -118,7 +118,7 @@ class Plain(nn.Module):
 def test_reuse_reads_the_student_with_the_teachers_classifier():
     teacher, student = MLP(toys.CLASSES, (16,)), MLP(toys.CLASSES, (8,))
     cast = {"teacher": Frozen(teacher), "student": Trained(student)}
-    cast["reader"] = Reuse("student", "pooled", "teacher", "pooled", Plain)
+    cast["reader"] = ReusedClassifier("student", "pooled", "teacher", "pooled", Plain)
     data = toys.batch(4)
     outputs, known = said(cast, data)
     own, head = known["reader"]["params"]["map"], known["teacher"]["params"]["head"]
@@ -130,7 +130,7 @@ def test_reuse_reads_the_student_with_the_teachers_classifier():
 def test_reuse_moves_the_projector_and_the_student_and_not_the_teacher():
     teacher, student = MLP(toys.CLASSES, (16,)), MLP(toys.CLASSES, (8,))
     cast = {"teacher": Trained(teacher), "student": Trained(student)}
-    cast["reader"] = Reuse("student", "pooled", "teacher", "pooled", Plain)
+    cast["reader"] = ReusedClassifier("student", "pooled", "teacher", "pooled", Plain)
     terms = {"reuse": Term(FitNet(layers="projected=pooled", adapter=False), "reader", "teacher")}
     terms["kd"] = Term(__import__("jaxdistill.methods.kd", fromlist=["KD"]).KD(), "reader", "teacher")
     data, tx = toys.batch(8), optax.sgd(0.1)
@@ -144,15 +144,15 @@ def test_reuse_moves_the_projector_and_the_student_and_not_the_teacher():
 def test_reuse_refuses_a_teacher_without_a_head_and_taps_that_do_not_meet():
     cast = {"teacher": Frozen(NET), "student": Trained(NET)}
     with pytest.raises(UserError, match="no layer named 'head'"):
-        said(cast | {"reader": Reuse("student", "pooled", "teacher", "pooled", Plain)}, toys.batch(4))
+        said(cast | {"reader": ReusedClassifier("student", "pooled", "teacher", "pooled", Plain)}, toys.batch(4))
     with pytest.raises(UserError, match="name two maps or two pooled taps"):
-        said(cast | {"reader": Reuse("student", "stage1", "teacher", "pooled", Plain)}, toys.batch(4))
+        said(cast | {"reader": ReusedClassifier("student", "stage1", "teacher", "pooled", Plain)}, toys.batch(4))
 
 
 def test_a_frozen_exit_is_no_part_of_the_state():
-    head = Head(toys.CLASSES)
+    head = Linear(toys.CLASSES)
     for frozen in (True, False):
-        cast = {"net": Frozen(NET), "exit": Exit("net", "stage1", head, frozen=frozen)}
+        cast = {"net": Frozen(NET), "exit": Head("net", "stage1", head, frozen=frozen)}
         state, rest = toys.start(cast, {}, optax.sgd(0.1), toys.batch(4))
         assert ("exit" in rest) == frozen
         assert ("exit" in state.params) == (not frozen)
@@ -160,7 +160,7 @@ def test_a_frozen_exit_is_no_part_of_the_state():
 
 
 def test_components_speak_beside_what_their_network_says():
-    cast = {"net": Frozen(NET), "reduced": Exit("net", "pooled", Components(2), frozen=True)}
+    cast = {"net": Frozen(NET), "reduced": Head("net", "pooled", PCA(2), frozen=True)}
     outputs, _ = said(cast, toys.batch(4))
     np.testing.assert_array_equal(outputs["reduced"].logits, outputs["net"].logits)
     assert set(outputs["reduced"].taps) == {*outputs["net"].taps, "reduced"}
@@ -170,7 +170,7 @@ def test_components_speak_beside_what_their_network_says():
 def test_components_project_and_refuse_more_than_there_are():
     x = jax.random.normal(jax.random.key(0), (5, 2, 2, 6))
     variables = {"components": {"mean": jnp.arange(6.0), "axes": jnp.eye(6)[:, ::-1][:, :2]}}
-    output = Components(2).apply(variables, x)
+    output = PCA(2).apply(variables, x)
     np.testing.assert_allclose(output.tap("reduced"), jnp.stack([x[..., 5] - 5, x[..., 4] - 4], -1), rtol=1e-6)
     with pytest.raises(UserError, match="components=7 makes no sense; the tap is 6 wide"):
-        Components(7).init(jax.random.key(0), x)
+        PCA(7).init(jax.random.key(0), x)

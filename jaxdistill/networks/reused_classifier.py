@@ -11,11 +11,11 @@ from jaxdistill import core
 from jaxdistill.core import Output
 from jaxdistill.errors import UserError
 from jaxdistill.modules import adapters
-from jaxdistill.networks.source import Source, apply
+from jaxdistill.networks.source import Source, apply_module
 
 
 @dataclasses.dataclass(frozen=True)
-class Reuse(Source):
+class ReusedClassifier(Source):
     """A student read by its teacher's classifier: a projector on a tap, then the head that the teacher has.
 
     Chen et al., "Knowledge Distillation with the Reused Teacher Classifier", CVPR 2022,
@@ -64,7 +64,8 @@ class Reuse(Source):
             raise UserError(f"network {self.teacher!r} has no layer named 'head', whose classifier could be reused")
         module, x = self._projector(outputs)
         own = {name: tree for name, tree in variables.items() if name != "borrowed"}
-        projected, changed = apply(module, own, x, key)
+        projected, changed = apply_module(module, own, x, key)
+        projected = core.precise(projected)
         pooled = jnp.mean(projected, axis=tuple(range(1, projected.ndim - 1)))
         head = jax.lax.stop_gradient(head)
         logits = pooled @ head["kernel"] + head["bias"][None]
