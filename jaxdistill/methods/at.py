@@ -1,13 +1,14 @@
-"""Attention transfer: the student looks where the teacher looks.
+"""Attention transfer (AT).
 
 Zagoruyko, Komodakis, "Paying More Attention to Attention: Improving the Performance of Convolutional Neural Networks
 via Attention Transfer", ICLR 2017, https://arxiv.org/abs/1612.03928
 
     loss = mean over places of (Q_s / ||Q_s|| - Q_t / ||Q_t||)^2,    Q = mean over channels of |F|^p
 
-added over the pairs of layers. The paper's equation 2 is the L2 norm of that difference, neither squared nor averaged
-(`squared=False`); the authors' code is the mean of squares, and its weight of 1000 goes with it (the paper's beta is
-per layer, halved). Where the maps are of two sizes, the larger is averaged to the size of the smaller before p.
+added over the pairs of layers: the spatial attention maps Q of student and teacher match. The paper's equation 2 is the
+L2 norm of that difference, neither squared nor averaged (`squared=False`); the authors' code is the mean of squares,
+and its weight of 1000 goes with it (the paper's beta is per layer, halved). Where the maps are of two sizes, the larger
+is averaged to the size of the smaller before p.
 
 Elsewhere: RepDistiller, mdistiller and MMRazor agree with the authors' code; they raise F to the power p without the
 absolute value, which is the same for even p. KD-Zoo sums over channels and divides by the norm + 1e-6. torchdistill has
@@ -15,29 +16,38 @@ both, named "code" and "paper".
 """
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from jaxdistill.core import Method
+from jaxdistill.core import Batch, Method, Output, Scalar
 from jaxdistill.errors import check_least
 from jaxdistill.losses import distance, spatial
 from jaxdistill.modules import adapters, layer_mapping
 
 
-def attention(features: jax.Array, power: float, eps: float = 0.0) -> jax.Array:
-    """Returns the normalised map of activity, `[batch, height * width]`, of `[batch, height, width, channels]`.
+def attention(
+    features: Float[Array, "batch height width channels"], power: Scalar, eps: Scalar = 0.0
+) -> Float[Array, "batch places"]:
+    """Returns the normalised attention map Q / ||Q||.
 
-    `eps` is added to the norm of the mean over channels; it is not needed, a map that is 0 stays 0.
+    Args:
+        features: a feature map.
+        power: the exponent p.
+        eps: added to the norm; not needed, since a map of zeros stays 0.
     """
     activity = jnp.mean(jnp.abs(features) ** power, -1)
     return distance.normalize(activity.reshape(activity.shape[0], -1), eps=eps)
 
 
-def at(student: jax.Array, teacher: jax.Array, power: float, squared: bool = True) -> jax.Array:
-    """Returns `[batch]`.
+def at(
+    student: Float[Array, "batch _ _ _"], teacher: Float[Array, "batch _ _ _"], power: Scalar, squared: bool = True
+) -> Float[Array, " batch"]:
+    """Compares the attention maps of two feature maps.
 
     Args:
-        student: `[batch, height, width, channels]`; the teacher's may be of another size and width.
+        student: `[batch, height, width, channels]`.
+        teacher: the same, of any size and width.
+        power: the exponent p.
         squared: whether to average squares over places, or take the norm of the difference, as in the paper.
     """
     student, teacher = spatial.to_smaller(student, teacher)
@@ -54,12 +64,12 @@ class AT(Method):
     same_classes = False
     zero_at_teacher = True
 
-    def check(self):
+    def check(self) -> None:
         check_least("power", self.power, 1)
 
     @nn.compact
-    def __call__(self, student, teacher, batch):
-        def loss(own, other, name):
-            return at(adapters.to_grid(own), adapters.to_grid(other), self.power, self.squared)
+    def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, " batch"]:
+        def loss(student_map: Array, teacher_map: Array, name: str) -> Array:
+            return at(adapters.to_grid(student_map), adapters.to_grid(teacher_map), self.power, self.squared)
 
         return layer_mapping.over(self, student, teacher, loss)

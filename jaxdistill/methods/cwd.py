@@ -1,31 +1,35 @@
-"""Channel-wise distillation: each channel looks at the places that the teacher's looks at.
+"""Channel-wise distillation (CWD).
 
 Shu, Liu, Gao, Yan, Shen, "Channel-wise Knowledge Distillation for Dense Prediction", ICCV 2021,
 https://arxiv.org/abs/2011.13256
 
     loss = T^2 / C sum_c KL(softmax_i(t_ci / T) || softmax_i(s_ci / T))
 
-with the softmax over the places i of a map: one value per image, the mean over its channels. A channel of the logits is
-a class, and `layers="logits"` the paper's better choice, with weight 3; of features the weight is 50. T = 4 throughout.
-Where the widths differ, a 1 x 1 convolution gives the student's map the teacher's channels (the paper's), and it is
-brought to the teacher's size.
+with the softmax over the places i of a map: each channel's spatial distribution matches. One value per image, the mean
+over its channels. A channel of the logits is a class, and `layers="logits"` the paper's better choice, with weight 3;
+of features the weight is 50. T = 4 throughout. If the widths differ, a 1 x 1 convolution gives the student's map the
+teacher's channels, as in the paper, and it is resized to the teacher's.
 
-Elsewhere: MMRazor and TorchDistiller agree, but that the second's takes the log of a softmax; its norm "spatial" is a
+Elsewhere: MMRazor and TorchDistiller agree, except that the second takes the log of a softmax; its norm "spatial" is a
 softmax over classes at each place, which is `kd` here.
 """
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from jaxdistill.core import Method
-from jaxdistill.errors import UserError
+from jaxdistill.core import Batch, Method, Output, Scalar
+from jaxdistill.errors import check_positive
 from jaxdistill.losses import divergence
 from jaxdistill.modules import adapters, layer_mapping
 
 
-def cwd(student: jax.Array, teacher: jax.Array, temperature: float) -> jax.Array:
-    """Returns `[batch]` nats, the mean over channels, for two `[batch, height, width, channels]`."""
+def cwd(
+    student: Float[Array, "batch height width channels"],
+    teacher: Float[Array, "batch height width channels"],
+    temperature: Scalar,
+) -> Float[Array, " batch"]:
+    """Returns the mean over channels of the divergence between spatial distributions, in nats."""
     student, teacher = (
         jnp.moveaxis(x.reshape(x.shape[0], -1, x.shape[-1]), 1, -1) / temperature for x in (student, teacher)
     )
@@ -41,20 +45,20 @@ class CWD(Method):
     domain = "dense"
 
     @property
-    def same_classes(self):
+    def same_classes(self) -> bool:
         return "logits" in [name.strip() for name in self.layers.split(",")]
 
-    def check(self):
-        if not 0 < self.temperature < float("inf"):
-            raise UserError(f"temperature={self.temperature} makes no sense; it is greater than 0 and finite")
+    def check(self) -> None:
+        check_positive("temperature", self.temperature)
 
     @nn.compact
-    def __call__(self, student, teacher, batch):
-        def loss(own, other, name):
-            own, other = adapters.to_grid(own), adapters.to_grid(other)
-            own = adapters.fit(own, other.shape[1:3])
-            own = own if own.shape == other.shape else adapters.match(own, other, name)
-            return cwd(own, other, self.temperature)
+    def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, " batch"]:
+        def loss(student_map: Array, teacher_map: Array, name: str) -> Array:
+            student_map, teacher_map = adapters.to_grid(student_map), adapters.to_grid(teacher_map)
+            student_map = adapters.fit(student_map, teacher_map.shape[1:3])
+            if student_map.shape != teacher_map.shape:
+                student_map = adapters.match(student_map, teacher_map, name)
+            return cwd(student_map, teacher_map, self.temperature)
 
         student, teacher = (x.replace(taps=dict(x.taps) | {"logits": x.logits}) for x in (student, teacher))
         return layer_mapping.over(self, student, teacher, loss)

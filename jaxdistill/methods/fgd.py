@@ -1,4 +1,4 @@
-"""Focal and global distillation: what the teacher attends to in the foreground, in the background, and between them.
+"""Focal and global distillation (FGD).
 
 Yang, Li, Jiang, Gong, Yuan, Zhao, Yuan, "Focal and Global Knowledge Distillation for Detectors", CVPR 2022,
 https://arxiv.org/abs/2111.11837
@@ -11,30 +11,35 @@ added over the pairs of layers, one value per image, with, over places i and cha
     L_at = |A^S - A^S_student| + |A^C - A^C_student|,    A^C = C softmax_c(mean_i |t_ic| / T),    summed
     L_re = sum (R(s) - R(t))^2,    R(x) = x + W2 relu(norm(W1 sum_i softmax_i(w x_i) x_i))
 
-R, a global context block, is one for each side, both learned with the student. The weights are those of the paper's
-detectors of two stages; for anchor-based ones of one stage it has 1e-3, 5e-4, 1e-3 and 5e-6 (the code's defaults).
+D_i weights the squared differences by the teacher's attention, in the foreground and in the background; L_re compares
+relations between places. Each side has its own global context block R, learned with the student. The weights are those
+of the paper's two-stage detectors; for anchor-based one-stage detectors it has 1e-3, 5e-4, 1e-3 and 5e-6 (the code's
+defaults).
 
 The paper is about detectors, and a_i is 1 over the area of the smallest box around i, or over that of the background.
-Here the labels are of pixels: class 0 is the background, and the pixels of another class in an image stand for a box,
-so that every class weighs alike, however large. Pixels without a label are neither; they count in L_at and L_re alone.
-Labels are brought to the size of the map by the nearest, the student's map to the size of the teacher's, and a 1 x 1
-convolution gives it the teacher's channels where they differ, as in the paper.
+Here the labels are of pixels: class 0 is the background, and all pixels of another class in an image replace a box, so
+that every class has the same weight, whatever its size. Pixels without a label are neither; they count in L_at and L_re
+alone. Labels are resized to the map by nearest neighbour, the student's map to the teacher's, and a 1 x 1 convolution
+gives it the teacher's channels if they differ, as in the paper.
 
-Elsewhere: none known for pixels; the authors' code is for boxes, and otherwise the same.
+Elsewhere: no implementation for pixels was found; the authors' code is for boxes, and otherwise the same.
 """
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
 
-from jaxdistill.core import Method
-from jaxdistill.errors import UserError, check_least
+from jaxdistill.core import Batch, Method, Output, Scalar
+from jaxdistill.errors import check_least, check_positive
 from jaxdistill.losses import regions, spatial
 from jaxdistill.modules import adapters, layer_mapping
 
+Map = Float[Array, "batch height width channels"]
 
-def attention(x: jax.Array, temperature: float) -> tuple[jax.Array, jax.Array]:
-    """Where `[batch, height, width, channels]` is large: of places `[batch, h, w]`, of channels `[batch, channels]`."""
+
+def attention(x: Map, temperature: Scalar) -> tuple[Float[Array, "batch height width"], Float[Array, "batch channels"]]:
+    """Returns the spatial attention A^S and the channel attention A^C of a map."""
     size = jnp.abs(x)
     places, channels = jnp.mean(size, -1), jnp.mean(size, (1, 2))
     flat = places.reshape(len(x), -1)
@@ -42,30 +47,34 @@ def attention(x: jax.Array, temperature: float) -> tuple[jax.Array, jax.Array]:
     return spread.reshape(places.shape), channels.shape[1] * jax.nn.softmax(channels / temperature)
 
 
-def focal(student: jax.Array, teacher: jax.Array, weight: jax.Array, temperature: float) -> jax.Array:
-    """Returns `[batch]`: squared differences, weighed by `weight` `[batch, h, w]` and the teacher's attention."""
+def focal(
+    student: Map, teacher: Map, weight: Float[Array, "batch height width"], temperature: Scalar
+) -> Float[Array, " batch"]:
+    """Sums the squared differences, weighted by `weight` and by the teacher's attention."""
     places, channels = attention(teacher, temperature)
     return jnp.einsum("bhwc,bhw,bc->b", (teacher - student) ** 2, weight * places, channels, precision="highest")
 
 
-def attended(student: jax.Array, teacher: jax.Array, temperature: float) -> jax.Array:
-    """Returns `[batch]`, the sum of absolute differences of the two attentions."""
+def attention_difference(student: Map, teacher: Map, temperature: Scalar) -> Float[Array, " batch"]:
+    """Returns L_at, the sum of absolute differences of the two attentions."""
     pairs = zip(attention(student, temperature), attention(teacher, temperature), strict=True)
-    return sum(jnp.sum(jnp.abs(own - other), tuple(range(1, own.ndim))) for own, other in pairs)
+    return sum(jnp.sum(jnp.abs(s - t), tuple(range(1, s.ndim))) for s, t in pairs)
 
 
-def areas(label: jax.Array, classes: int, foreground: float, background: float) -> jax.Array:
-    """One over the number of pixels of a pixel's class in its image, times its ground's weight; 0 without a label."""
+def place_weights(
+    label: Int[Array, "batch height width"], classes: int, foreground: Scalar, background: Scalar
+) -> Float[Array, "batch height width"]:
+    """Returns a_i, times the weight of the foreground or the background; 0 without a label."""
     inside = regions.members(label, classes)
     count = jnp.einsum("bhwk,bk->bhw", inside, jnp.sum(inside, (1, 2)), precision="highest")
     return jnp.where(label > 0, foreground, background) * (label >= 0) / jnp.maximum(count, 1)
 
 
 class Context(nn.Module):
-    """A global context block: adds to every place one vector, made of the places' average by learned attention."""
+    """The global context block R: adds one vector to every place, computed from an attention-weighted average."""
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Map) -> Map:
         channels = x.shape[-1]
         scores = nn.Dense(1, name="scores")(x).reshape(len(x), -1)
         places = x.reshape(len(x), -1, channels)
@@ -76,7 +85,7 @@ class Context(nn.Module):
 
 
 class FGD(Method):
-    """`foreground`, `background`, `attention` and `relation` weigh the parts; `temperature` is the attention's."""
+    """`foreground`, `background`, `attention` and `relation` are weights; `temperature` is that of the attention."""
 
     layers: str = "stage1,stage2,stage3"
     temperature: float = 0.5
@@ -88,23 +97,23 @@ class FGD(Method):
     needs_labels = True
     domain = "dense"
 
-    def check(self):
-        if not 0 < self.temperature < float("inf"):
-            raise UserError(f"temperature={self.temperature} makes no sense; it is greater than 0 and finite")
+    def check(self) -> None:
+        check_positive("temperature", self.temperature)
         for name in ("foreground", "background", "attention", "relation"):
             check_least(name, getattr(self, name), 0)
 
     @nn.compact
-    def __call__(self, student, teacher, batch):
-        def loss(own, other, name):
-            own, other = adapters.to_grid(own), adapters.to_grid(other)
-            own = adapters.fit(own, other.shape[1:3])
-            own = own if own.shape == other.shape else adapters.match(own, other, name)
-            label = spatial.resize(batch["label"], other.shape[1:3], "nearest")
-            weight = areas(label, student.logits.shape[-1], self.foreground, self.background)
-            context = Context(name=f"{name}_student")(own) - Context(name=f"{name}_teacher")(other)
-            value = focal(own, other, weight.astype(other.dtype), self.temperature)
-            value += self.attention * attended(own, other, self.temperature)
+    def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, " batch"]:
+        def loss(student_map: Array, teacher_map: Array, name: str) -> Array:
+            student_map, teacher_map = adapters.to_grid(student_map), adapters.to_grid(teacher_map)
+            student_map = adapters.fit(student_map, teacher_map.shape[1:3])
+            if student_map.shape != teacher_map.shape:
+                student_map = adapters.match(student_map, teacher_map, name)
+            label = spatial.resize(batch["label"], teacher_map.shape[1:3], "nearest")
+            weight = place_weights(label, student.logits.shape[-1], self.foreground, self.background)
+            context = Context(name=f"{name}_student")(student_map) - Context(name=f"{name}_teacher")(teacher_map)
+            value = focal(student_map, teacher_map, weight.astype(teacher_map.dtype), self.temperature)
+            value += self.attention * attention_difference(student_map, teacher_map, self.temperature)
             return value + self.relation * jnp.sum(context**2, (1, 2, 3))
 
         return layer_mapping.over(self, student, teacher, loss)

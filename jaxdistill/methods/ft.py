@@ -1,17 +1,18 @@
-"""Factor transfer: the student translates its features into the factors of a paraphrase of the teacher's.
+"""Factor transfer (FT).
 
 Kim, Park, Kwak, "Paraphrasing Complex Network: Network Compression via Factor Transfer", NeurIPS 2018,
 https://arxiv.org/abs/1802.04977
 
     loss = mean over elements of |F_t / ||F_t|| - F_s / ||F_s|||^p
 
-F_t is the tap `factor` of `heads.Paraphraser`, an autoencoder on the teacher's last stage, trained first, without
-labels, by `fitnet` with adapter=False and layers="reconstruction=stage3". F_s is the translator's, three convolutions
-on the student's last stage, which learn with the student. Both are divided by the L2 norm of the whole factor of an
-example; where they are of two sizes, the larger is averaged to the size of the smaller.
+The student's translated features match the factors of a paraphraser of the teacher. F_t is the tap `factor` of
+`heads.Paraphraser`, an autoencoder on the teacher's last stage, trained first, without labels, by `fitnet` with
+adapter=False and layers="reconstruction=stage3". F_s is the translator's, three convolutions on the student's last
+stage, which learn with the student. Both are divided by the L2 norm of the whole factor of an example; if their sizes
+differ, the larger is averaged to the size of the smaller.
 
-The paper's is the norm itself, p = 1 or 2. The mean over elements is the authors' code, smaller by their number, and
-its weight of 500 goes with it. That code has no batch normalisation (`norm`), and trains the paraphraser by the
+The paper's value is the norm itself, p = 1 or 2. The mean over elements is the authors' code, smaller by their number,
+and its weight of 500 goes with it. That code has no batch normalisation (`norm`), and trains the paraphraser by the
 absolute and not by the squared error.
 
 Elsewhere: KD-Zoo and MMRazor agree; torchdistill agrees for p = 1, and for others takes the norm. RepDistiller, and so
@@ -20,20 +21,26 @@ the numbers of the CRD benchmark, first reduces each factor to a map of attentio
 """
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from jaxdistill.core import Method
+from jaxdistill.core import Batch, Method, Output, Scalar
 from jaxdistill.errors import check_least
 from jaxdistill.losses import distance, spatial
 from jaxdistill.methods.at import attention
 from jaxdistill.modules import adapters, layer_mapping
 
 
-def ft(student: jax.Array, teacher: jax.Array, power: float, maps: int = 0) -> jax.Array:
-    """Returns `[batch]` for two factors, `[batch, height, width, channels]`.
+def ft(
+    student: Float[Array, "batch _ _ _"], teacher: Float[Array, "batch _ _ _"], power: Scalar, maps: int = 0
+) -> Float[Array, " batch"]:
+    """Compares two normalised factors.
 
-    With `maps` > 0 their maps of attention are compared, the mean over channels of |F|^maps, in the place of all of F.
+    Args:
+        student: `[batch, height, width, channels]`.
+        teacher: the same, of any size, and without `maps` of the same channels.
+        power: the exponent p.
+        maps: if above 0, attention maps are compared instead of F: the mean over channels of |F|^maps.
     """
     student, teacher = spatial.to_smaller(student, teacher)
     if maps:
@@ -43,13 +50,15 @@ def ft(student: jax.Array, teacher: jax.Array, power: float, maps: int = 0) -> j
     return jnp.mean(jnp.abs(student - teacher) ** power, -1)
 
 
-def translate(x: jax.Array, channels: int, name: str, mask: jax.Array, norm: bool) -> jax.Array:
-    """Maps `[batch, height, width, c]` to `[batch, height, width, channels]` by 3 x 3 convolutions c -> c -> k -> k."""
+def translate(
+    x: Float[Array, "batch height width _"], channels: int, name: str, mask: Float[Array, " batch"], norm: bool
+) -> Float[Array, "batch height width {channels}"]:
+    """Maps c channels to k by 3 x 3 convolutions c -> c -> k -> k."""
     return adapters.convolutions(x, (x.shape[3], channels, channels), name=name, mask=mask, normed=norm)
 
 
 class FT(Method):
-    """`power` is p; `norm` puts batch normalisation into the translator; `maps` is that of `ft`."""
+    """`power` is p; `norm` adds batch normalisation to the translator; `maps` is that of `ft`."""
 
     layers: str = "stage3=factor"
     power: float = 1.0
@@ -58,17 +67,19 @@ class FT(Method):
     same_classes = False
 
     @property
-    def needs_whole_batch(self):
+    def needs_whole_batch(self) -> bool:
         return self.norm
 
-    def check(self):
+    def check(self) -> None:
         check_least("power", self.power, 1)
         check_least("maps", self.maps, 0)
 
     @nn.compact
-    def __call__(self, student, teacher, batch):
-        def loss(own, other, name):
-            own, other = adapters.to_grid(own), adapters.to_grid(other)
-            return ft(translate(own, other.shape[3], name, batch["mask"], self.norm), other, self.power, self.maps)
+    def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, " batch"]:
+        def loss(student_map: Array, teacher_map: Array, name: str) -> Array:
+            student_map, teacher_map = adapters.to_grid(student_map), adapters.to_grid(teacher_map)
+            channels, mask = teacher_map.shape[3], batch["mask"]
+            factor = translate(student_map, channels, name=name, mask=mask, norm=self.norm)
+            return ft(factor, teacher_map, self.power, self.maps)
 
         return layer_mapping.over(self, student, teacher, loss)

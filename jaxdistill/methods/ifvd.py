@@ -1,42 +1,49 @@
-"""Intra-class feature variation: pixels differ from the mean of their class as the teacher's do.
+"""Intra-class feature variation distillation (IFVD).
 
 Wang, Zhou, Jiang, Bai, Xu, "Intra-class Feature Variation Distillation for Semantic Segmentation", ECCV 2020,
 https://www.ecva.net/papers/eccv_2020/papers_ECCV/html/230_ECCV_2020_paper.php
 
     loss = mean_i (cos(f_s,i, m_s,y(i)) - cos(f_t,i, m_t,y(i)))^2,    m_k = mean of f_i over the pixels of class k
 
-one value per image, whose own class means they are. Labels are brought to the size of the map, by the nearest. Pixels
-without a label belong to no class and do not count; nor does an image that has none. Widths need not agree; the larger
-map is averaged to the size of the smaller. The authors' weight is 200, beside SKD's pixel-wise and adversarial parts;
-their map is the last before the classifier.
+the variation of pixels around the mean of their class matches. There is one value per image, by the class means of that
+image. Labels are resized to the map by nearest neighbour. Pixels without a label belong to no class and do not count;
+nor does an image without any label. Widths may differ; the larger map is averaged to the size of the smaller. The
+authors' weight is 200, beside SKD's pixel-wise and adversarial parts; their map is the last before the classifier.
 
-Elsewhere: the authors' code gives pixels without a label the variation 1 on both sides, so that they add nothing and
+Elsewhere: the authors' code gives pixels without a label the variation 1 on both sides, so that they add nothing but
 count; TorchDistiller agrees with that.
 """
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
 
-from jaxdistill.core import Method
+from jaxdistill.core import Batch, Method, Output
 from jaxdistill.losses import distance, regions, spatial
 from jaxdistill.modules import adapters, layer_mapping
 
 
-def variation(x: jax.Array, inside: jax.Array) -> jax.Array:
-    """The cosine of each pixel with the mean of its class: `[batch, height, width]`; 0 where it has none.
+def variation(
+    x: Float[Array, "batch height width channels"], inside: Float[Array, "batch height width classes"]
+) -> Float[Array, "batch height width"]:
+    """Returns the cosine of each pixel with the mean of its class, 0 without a class.
 
     Args:
-        x: `[batch, height, width, channels]`.
-        inside: `[batch, height, width, classes]`, 1 for the pixel's class.
+        x: a feature map.
+        inside: 1 for the pixel's class.
     """
     means, _ = regions.class_means(x, inside)
-    own = jnp.einsum("bhwk,bkc->bhwc", inside.astype(x.dtype), means, precision="highest")
-    return distance.cosine(x, own)
+    pixel_means = jnp.einsum("bhwk,bkc->bhwc", inside.astype(x.dtype), means, precision="highest")
+    return distance.cosine(x, pixel_means)
 
 
-def ifvd(student: jax.Array, teacher: jax.Array, label: jax.Array, classes: int) -> jax.Array:
-    """Returns `[batch]`, the mean over labelled pixels, for two `[batch, height, width, ...]` and their labels."""
+def ifvd(
+    student: Float[Array, "batch height width _"],
+    teacher: Float[Array, "batch height width _"],
+    label: Int[Array, "batch height width"],
+    classes: int,
+) -> Float[Array, " batch"]:
+    """Returns the mean squared difference of the variations over labelled pixels."""
     inside = regions.members(label, classes)
     squares = (variation(student, inside) - variation(teacher, inside)) ** 2
     return jnp.sum(squares, (1, 2)) / jnp.maximum(jnp.sum(label >= 0, (1, 2)), 1)
@@ -51,14 +58,14 @@ class IFVD(Method):
     zero_at_teacher = True
     domain = "dense"
 
-    def valid(self, batch):
+    def valid(self, batch: Batch) -> Float[Array, " batch"]:
         return batch["mask"] * jnp.any(batch["label"] >= 0, (1, 2))
 
     @nn.compact
-    def __call__(self, student, teacher, batch):
-        def loss(own, other, name):
-            own, other = spatial.to_smaller(adapters.to_grid(own), adapters.to_grid(other))
-            label = spatial.resize(batch["label"], own.shape[1:3], "nearest")
-            return ifvd(own, other, label, student.logits.shape[-1])
+    def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, " batch"]:
+        def loss(student_map: Array, teacher_map: Array, name: str) -> Array:
+            student_map, teacher_map = spatial.to_smaller(adapters.to_grid(student_map), adapters.to_grid(teacher_map))
+            label = spatial.resize(batch["label"], student_map.shape[1:3], "nearest")
+            return ifvd(student_map, teacher_map, label, student.logits.shape[-1])
 
         return layer_mapping.over(self, student, teacher, loss)

@@ -1,120 +1,127 @@
-"""Distillation by singular value decomposition: how the main directions of features turn from layer to layer.
+"""Knowledge distillation by singular value decomposition (KD-SVD).
 
 Lee, Kim, Song, "Self-supervised Knowledge Distillation Using Singular Value Decomposition", ECCV 2018,
 https://arxiv.org/abs/1807.06819
 
     loss = sum over entries of (exp(-(s_i - s'_j)^2 / 8) - exp(-(t_i - t'_j)^2 / 8))^2
 
-over all entries i of one layer and j of the next, added over consecutive layers. t are the first k right singular
-vectors of an example's map, written as a matrix of places by channels, times their singular values, which are made of
-norm 1; s are those of the student's first k + 3 vectors that are nearest to each of them, with the sign that brings
-them there, times the same values. With space="width" the matrix is of (channels and heights) by width.
+over all entries i of one layer and j of the next, added over consecutive layers: the main directions of the features
+turn from layer to layer as the teacher's do. t are the first k right singular vectors of an example's map, written as a
+matrix of places by channels, times their singular values, normalised to norm 1; s are, of the student's first k + 3
+vectors, the nearest to each of them, with the sign of that match, times the same values. With space="width" the matrix
+is of (channels and heights) by width.
 
-A singular vector has no sign of its own, but the value depends on the teacher's: the sum of its entries is made
-positive. Where two singular values meet, a vector has no derivative: 1 / gap is taken as gap / (gap^2 + 1e-8), with
+The sign of a singular vector is arbitrary, but the value depends on the teacher's: the sum of its entries is made
+positive. If two singular values are equal, a vector has no derivative: 1 / gap is taken as gap / (gap^2 + 1e-8), with
 eigenvalues that add up to 1, so that gradients are finite for maps that are 0 or constant. Both networks need equal
-channels: where they are not, a learned 1 x 1 convolution widens the student's.
+channels: if they differ, a learned 1 x 1 convolution gives the student's the teacher's.
 
 Elsewhere: RepDistiller has the places by channels, mdistiller (channels and heights) by width, which is another loss;
-both take whatever signs the decomposition returns and differentiate it without a guard.
+both take the signs that the decomposition returns and differentiate it without a guard.
 """
 
 import functools
 import itertools
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from jaxdistill.core import Method
+from jaxdistill.core import Batch, Method, Output
 from jaxdistill.errors import UserError, check_least, unknown
 from jaxdistill.losses import distance
 from jaxdistill.modules import adapters, layer_mapping
 
 product = functools.partial(jnp.einsum, precision="highest")
 SPACES = ("channels", "width")
-BLUR = 1e-4
-"""Eigenvalues nearer than this, of a sum of 1, count less and less in the derivative of their vectors."""
+Map = Float[Array, "batch _ _ _"]
+EIGENVALUE_GAP = 1e-4
+"""Pairs of eigenvalues, which sum to 1, nearer than this are damped in the derivative of their vectors."""
 
 
-def matrix(x: jax.Array, space: str) -> jax.Array:
-    """Writes `[batch, height, width, channels]` as `[batch, rows, columns]` of norm 1; `space` is the columns'."""
+def matrix(x: Float[Array, "batch height width channels"], space: str) -> Float[Array, "batch rows columns"]:
+    """Reshapes maps to matrices of norm 1; `space` is the axis of the columns."""
     x = x.swapaxes(2, 3) if space == "width" else x
     return distance.normalize(x.reshape(x.shape[0], -1, x.shape[3]), axis=(1, 2))
 
 
-def right_vectors(x: jax.Array, count: int, after: jax.Array | float = 0.0) -> tuple[jax.Array, jax.Array]:
-    """The first right singular vectors of `[batch, rows, columns]`, whose norm is 1 (or 0).
+def right_vectors(
+    x: Float[Array, "batch rows columns"], count: int, after: Float[Array, "..."] | float = 0.0
+) -> tuple[Float[Array, "batch k"], Float[Array, "batch columns k"]]:
+    """Computes the first right singular vectors of matrices of norm 1, or 0.
 
     Args:
-        after: what must be computed before. Three decompositions at a time stop each other for ever on the CPU of
-            JAX 0.10: each holds a thread of the pool that it waits for.
+        after: a value that must be computed before. Three concurrent decompositions deadlock on the CPU of JAX 0.10:
+            each holds a thread of the pool that it waits for.
 
     Returns:
-        singular values `[batch, count]`, which pass no gradient, and vectors `[batch, columns, count]`, which do; fewer
-        than `count` where the matrix is smaller.
+        Singular values, which pass no gradient, and vectors, which do; k is `count`, or the size of a smaller matrix.
     """
     fixed = jax.lax.stop_gradient(x + 0.0 * jnp.sum(after))
-    if x.shape[1] < x.shape[2]:  # the smaller of the two Gram matrices: the others' eigenvalues are 0
+    if x.shape[1] < x.shape[2]:  # the smaller Gram matrix: all other eigenvalues are 0
         squares, left = jnp.linalg.eigh(product("brc,bsc->brs", fixed, fixed))
         basis = distance.normalize(product("brc,brk->bck", fixed, left), axis=1)
     else:
         squares, basis = jnp.linalg.eigh(product("brc,brd->bcd", fixed, fixed))
     squares, basis = jnp.maximum(squares[:, ::-1], 0.0), basis[:, :, ::-1]
     first, value = basis[:, :, :count], squares[:, :count]
-    # Perturbation of the first order: its value is 0 here, its derivative that of the vectors.
+    # First-order perturbation: its value is 0, its derivative is that of the vectors.
     moved = product("brc,brk->bck", x, product("brc,bck->brk", x, first))
     inside = product("bck,bcj->bjk", moved, basis)
     gap = value[:, None, :] - squares[:, :, None]
-    step = product("bcj,bjk->bck", basis, inside * gap / (gap**2 + BLUR**2))
+    step = product("bcj,bjk->bck", basis, inside * gap / (gap**2 + EIGENVALUE_GAP**2))
     outside = moved - product("bcj,bjk->bck", basis, inside)
-    step = step + outside * (value / (value**2 + BLUR**2))[:, None]
+    step = step + outside * (value / (value**2 + EIGENVALUE_GAP**2))[:, None]
     return jnp.sqrt(value), first + step - jax.lax.stop_gradient(step)
 
 
 def directions(
-    student: jax.Array, teacher: jax.Array, count: int, after: jax.Array | float = 0.0
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The two networks' scaled singular vectors of one layer.
+    student: Float[Array, "batch _ columns"],
+    teacher: Float[Array, "batch _ columns"],
+    count: int,
+    after: Float[Array, "..."] | float = 0.0,
+) -> tuple[Float[Array, "batch columns k"], Float[Array, "batch columns k"], Float[Array, "batch k"]]:
+    """Returns both sides' scaled singular vectors of one layer, and the teacher's singular values of norm 1.
 
-    Args:
-        student: `[batch, rows, columns]`, of `matrix`.
-        teacher: the same columns.
-        after: what must be computed before, see `right_vectors`.
-
-    Returns:
-        student's `[batch, columns, count]`, teacher's, and its singular values `[batch, count]`, of norm 1.
+    `after` is that of `right_vectors`.
     """
-    values, other = right_vectors(teacher, count, after)
-    _, own = right_vectors(student, count + 3, values)
-    other = other * jnp.where(jnp.sum(other, 1, keepdims=True) < 0, -1.0, 1.0)
-    cosine = jax.lax.stop_gradient(product("bci,bcj->bij", own, other))
+    values, target = right_vectors(teacher, count, after)
+    _, vectors = right_vectors(student, count + 3, values)
+    target = target * jnp.where(jnp.sum(target, 1, keepdims=True) < 0, -1.0, 1.0)
+    cosine = jax.lax.stop_gradient(product("bci,bcj->bij", vectors, target))
     nearest = jax.nn.one_hot(jnp.argmax(jnp.abs(cosine), 1), cosine.shape[1], axis=1, dtype=cosine.dtype)
-    own = product("bci,bij->bcj", own, nearest * jnp.sign(cosine))
+    matched = product("bci,bij->bcj", vectors, nearest * jnp.sign(cosine))
     values = distance.normalize(values)
-    return own * values[:, None], other * values[:, None], values
+    return matched * values[:, None], target * values[:, None], values
 
 
-def turn(first: jax.Array, second: jax.Array) -> jax.Array:
-    """Compares every entry of a layer's directions with the next one's: `[batch, columns2, columns1, count]`."""
+def turn(
+    first: Float[Array, "batch columns1 _"], second: Float[Array, "batch columns2 _"]
+) -> Float[Array, "batch columns2 columns1 k"]:
+    """Compares every entry of a layer's directions with every entry of the next layer's."""
     count = min(first.shape[2], second.shape[2])
     return jnp.exp(-((second[:, :, None, :count] - first[:, None, :, :count]) ** 2) / 8)
 
 
-def kdsvd(student: list[jax.Array], teacher: list[jax.Array], vectors: int, space: str = "channels") -> jax.Array:
-    """Returns `[batch]` for maps `[batch, height, width, channels]` of consecutive layers."""
-    found, after = [], 0.0
-    for own, other in zip(student, teacher, strict=True):
-        found.append(directions(matrix(own, space), matrix(other, space), vectors, after)[:2])
-        after = found[-1][0]
+def kdsvd(
+    student: Sequence[Map], teacher: Sequence[Map], vectors: int, space: str = "channels"
+) -> Float[Array, " batch"]:
+    """Compares the turns between consecutive layers."""
+    layers, after = [], 0.0
+    for student_map, teacher_map in zip(student, teacher, strict=True):
+        layers.append(directions(matrix(student_map, space), matrix(teacher_map, space), vectors, after)[:2])
+        after = layers[-1][0]
     total = jnp.zeros(())
-    for (own, other), (own_next, other_next) in itertools.pairwise(found):
-        total = total + jnp.sum((turn(own, own_next) - turn(other, other_next)) ** 2, (1, 2, 3))
+    for (student_first, teacher_first), (student_next, teacher_next) in itertools.pairwise(layers):
+        difference = turn(student_first, student_next) - turn(teacher_first, teacher_next)
+        total = total + jnp.sum(difference**2, (1, 2, 3))
     return total
 
 
 class KDSVD(Method):
-    """`layers` in their order, at least two; `vectors` is k; `space` is what the vectors are over."""
+    """`layers` are in their order, at least two; `vectors` is k; `space` is the axis of the vectors."""
 
     layers: str = "stage1,stage2,stage3"
     vectors: int = 1
@@ -122,21 +129,21 @@ class KDSVD(Method):
     same_classes = False
     zero_at_teacher = True
 
-    def check(self):
+    def check(self) -> None:
         layer_mapping.check_paired(self.layers)
         check_least("vectors", self.vectors, 1)
         if self.space not in SPACES:
-            raise unknown("space", self.space, SPACES)
+            raise unknown("space", self.space, SPACES, "an axis of the maps")
 
     @nn.compact
-    def __call__(self, student, teacher, batch):
+    def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, " batch"]:
         taps = layer_mapping.taps(self.layers, student, teacher)
         if len(taps) < 2:
-            raise UserError(f"layers={self.layers!r} is one pair; this compares two layers and more, 'stage1,stage2'")
-        own, other = ([adapters.to_grid(x) for x in side] for side in zip(*taps, strict=True))
-        for index, (mine, theirs) in enumerate(zip(own, other, strict=True)):
-            if self.space == "channels" and mine.shape[3] != theirs.shape[3]:
-                own[index] = adapters.conv(theirs.shape[3], 1, name=f"layer{index}")(mine)
-            if self.space == "width" and mine.shape[2] != theirs.shape[2]:
-                own[index] = adapters.fit(mine, theirs.shape[1:3])
-        return kdsvd(own, other, self.vectors, self.space)
+            raise UserError(f"layers must name two pairs or more, like 'stage1,stage2', got one pair, {self.layers!r}")
+        student_maps, teacher_maps = ([adapters.to_grid(x) for x in side] for side in zip(*taps, strict=True))
+        for index, (s, t) in enumerate(zip(student_maps, teacher_maps, strict=True)):
+            if self.space == "channels" and s.shape[3] != t.shape[3]:
+                student_maps[index] = adapters.conv(t.shape[3], 1, name=f"layer{index}")(s)
+            if self.space == "width" and s.shape[2] != t.shape[2]:
+                student_maps[index] = adapters.fit(s, t.shape[1:3])
+        return kdsvd(student_maps, teacher_maps, self.vectors, self.space)

@@ -1,30 +1,30 @@
-"""SimKD: the student's last map, projected, gives its teacher's, and the teacher's own classifier reads it.
+"""Knowledge distillation with the reused teacher classifier (SimKD).
 
 Chen, Mei, Zhang, Wang, Feng, Chen, "Knowledge Distillation with the Reused Teacher Classifier", CVPR 2022,
 https://arxiv.org/abs/2203.14001
 
     loss = mean over elements of (projector(F_s) - F_t)^2
 
-The student of this term is a network of source "reuse": its tap `projected` is the projected map, and its logits are
-what the teacher's classifier says of it. It is that network which is evaluated; the paper has no other term, and its
-projector is part of the student. The larger map is averaged to the size of the smaller.
+The student of this term is a network of source "reused_classifier": its tap `projected` is the projected map, and its
+logits are the outputs of the teacher's classifier for that map. This network is evaluated; the paper has no other term,
+and its projector is part of the student. The larger map is averaged to the size of the smaller.
 
-Where the two widths differ, since `layers` names taps that no such network has projected, a 1 x 1 convolution matches
-them, which no classifier reads.
+If `layers` names taps of other networks and their widths differ, a 1 x 1 convolution matches them, which no classifier
+uses.
 
-Elsewhere: the authors' code agrees, with weight 1 and those of labels and KD at 0.
+Elsewhere: the authors' code agrees, with weight 1 and weights 0 for labels and KD.
 """
 
 import flax.linen as nn
-import jax
+from jaxtyping import Array, Float
 
-from jaxdistill.core import Method
+from jaxdistill.core import Batch, Method, Output
 from jaxdistill.losses import distance, spatial
 from jaxdistill.modules import adapters, layer_mapping
 
 
-def simkd(student: jax.Array, teacher: jax.Array) -> jax.Array:
-    """Returns `[batch]`, the mean squared difference, for two `[batch, ..., channels]` of one shape."""
+def simkd(student: Float[Array, " batch *shape"], teacher: Float[Array, " batch *shape"]) -> Float[Array, " batch"]:
+    """Returns the mean squared difference over the elements of each example."""
     return distance.mean_squared(student, teacher)
 
 
@@ -35,10 +35,12 @@ class SimKD(Method):
     same_classes = False
 
     @nn.compact
-    def __call__(self, student, teacher, batch):
-        def loss(own, other, name):
-            if own.ndim == other.ndim == 4:
-                own, other = spatial.to_smaller(own, other)
-            return simkd(own if own.shape == other.shape else adapters.match(own, other, name), other)
+    def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, " batch"]:
+        def loss(student_map: Array, teacher_map: Array, name: str) -> Array:
+            if student_map.ndim == teacher_map.ndim == 4:
+                student_map, teacher_map = spatial.to_smaller(student_map, teacher_map)
+            if student_map.shape != teacher_map.shape:
+                student_map = adapters.match(student_map, teacher_map, name)
+            return simkd(student_map, teacher_map)
 
         return layer_mapping.over(self, student, teacher, loss)

@@ -1,56 +1,62 @@
-"""Structured knowledge distillation: pixels say what the teacher's say, and pairs of places are as alike.
+"""Structured knowledge distillation (SKD).
 
 Liu, Chen, Liu, Qin, Luo, Wang, "Structured Knowledge Distillation for Semantic Segmentation", CVPR 2019,
 https://arxiv.org/abs/1903.04197
 
     loss = pixel mean_i KL(softmax(z_t,i) || softmax(z_s,i)) + pair mean_ij (cos(f_s,i, f_s,j) - cos(f_t,i, f_t,j))^2
 
-one value per image, over its pixels i and over all pairs of nodes i, j of the feature map. A node is the average of
-`granularity` x `granularity` places, the paper's beta, whose best is 2 x 2 with all nodes connected. The paper weighs
-the sum with 10. Its third part, an adversary that must not tell the two segmentations apart (weight 0.1), is left out:
-no term here trains a network against another.
+for pixel-wise and pair-wise distillation: one value per image, over its pixels i and over all pairs of nodes i, j of
+the feature map. A node is the average of `granularity` x `granularity` places, the paper's beta, whose best is 2 x 2
+with all nodes connected. The paper weights the sum with 10. Its third part, an adversary between the two segmentations
+(weight 0.1), is left out: no term here trains a network against another.
 
-Widths need not agree. The student's logits are brought to the size of the teacher's, the larger map is averaged to the
-size of the smaller.
+Widths may differ. The student's logits are resized to the teacher's, the larger map is averaged to the size of the
+smaller.
 
 Elsewhere: the authors' code has the soft cross-entropy, summed over the batch, for the first part (weight 10) and
-max-pools to 2 x 2 nodes for the second (weight 1), where no gradient reaches the norms; CIRKD's copy max-pools 2 x 2
+max-pools to 2 x 2 nodes for the second (weight 1), without gradients through the norms; CIRKD's copy max-pools 2 x 2
 places; TorchDistiller's first part is a mean over classes too, and smaller by their number.
 """
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from jaxdistill.core import Method, precise
+from jaxdistill.core import Batch, Method, Output, precise
 from jaxdistill.errors import check_least
 from jaxdistill.losses import distance, divergence, spatial
 from jaxdistill.modules import adapters, layer_mapping
 
 
-def pixel_wise(student: jax.Array, teacher: jax.Array) -> jax.Array:
-    """Returns `[batch]` nats, the mean over pixels, for logits `[batch, height, width, classes]`."""
+def pixel_wise(
+    student: Float[Array, "batch height width classes"], teacher: Float[Array, "batch height width classes"]
+) -> Float[Array, " batch"]:
+    """Returns the mean divergence over pixels, in nats."""
     return jnp.mean(divergence.kl(teacher, student), (1, 2))
 
 
-def affinity(x: jax.Array) -> jax.Array:
-    """The cosines of all pairs of places of `[batch, height, width, channels]`: `[batch, places, places]`."""
+def affinity(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch places places"]:
+    """Returns the cosines of all pairs of places."""
     x = distance.normalize(x.reshape(x.shape[0], -1, x.shape[-1]))
     return jnp.einsum("bic,bjc->bij", x, x, precision="highest")
 
 
-def pair_wise(student: jax.Array, teacher: jax.Array) -> jax.Array:
-    """Returns `[batch]` for two `[batch, height, width, ...]`, whose last axes may differ."""
+def pair_wise(
+    student: Float[Array, "batch height width _"], teacher: Float[Array, "batch height width _"]
+) -> Float[Array, " batch"]:
+    """Returns the mean squared difference of the affinities of two maps of one size."""
     return distance.mean_squared(affinity(student), affinity(teacher))
 
 
-def nodes(x: jax.Array, granularity: int) -> jax.Array:
+def nodes(
+    x: Float[Array, "batch height width channels"], granularity: int
+) -> Float[Array, "batch rows columns channels"]:
     """Averages `granularity` x `granularity` places."""
     return spatial.average_pool(x, tuple(-(-side // granularity) for side in x.shape[1:3]))
 
 
 class SKD(Method):
-    """`pixel` and `pair` weigh the two parts; `layers` are the maps of the second."""
+    """`pixel` and `pair` are the weights of the two parts; `layers` are the maps of the second."""
 
     layers: str = "stage3"
     granularity: int = 2
@@ -59,16 +65,16 @@ class SKD(Method):
     zero_at_teacher = True
     domain = "dense"
 
-    def check(self):
+    def check(self) -> None:
         check_least("granularity", self.granularity, 1)
         check_least("pixel", self.pixel, 0)
         check_least("pair", self.pair, 0)
 
     @nn.compact
-    def __call__(self, student, teacher, batch):
-        def loss(own, other, name):
-            own, other = spatial.to_smaller(adapters.to_grid(own), adapters.to_grid(other))
-            return pair_wise(nodes(own, self.granularity), nodes(other, self.granularity))
+    def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, " batch"]:
+        def loss(student_map: Array, teacher_map: Array, name: str) -> Array:
+            sides = spatial.to_smaller(adapters.to_grid(student_map), adapters.to_grid(teacher_map))
+            return pair_wise(*(nodes(x, self.granularity) for x in sides))
 
         logits = adapters.fit(precise(student.logits), teacher.logits.shape[1:3])
         pairs = layer_mapping.over(self, student, teacher, loss)

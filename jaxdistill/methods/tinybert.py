@@ -1,4 +1,4 @@
-"""TinyBERT: embeddings, attention scores and hidden states of every layer first, then the predictions.
+"""TinyBERT: Transformer distillation.
 
 Jiao et al., "TinyBERT: Distilling BERT for Natural Language Understanding", Findings of EMNLP 2020,
 https://arxiv.org/abs/1909.10351
@@ -7,20 +7,23 @@ https://arxiv.org/abs/1909.10351
     loss = - sum_k softmax(z_t / T)_k log softmax(z_s / T)_k                                         "prediction"
 
 E are embeddings, H hidden states and A attention scores before the softmax; layer i of n learns from layer i N / n of
-the teacher's N. One value per example, means over its own tokens and pairs of tokens: padding does not count. The two
-stages are trained one after the other, each as a stage of its own. T = 1. Student and teacher have as many heads as
-each other.
+the teacher's N. One value per example, means over its own tokens and pairs of tokens: padding does not count. The paper
+trains "intermediate" first, then "prediction", here two stages of a config. T = 1. Student and teacher have equal
+numbers of heads.
 
-Elsewhere: the paper has a map for embeddings and one for hidden states; the authors' code has ONE linear map W for all,
-as here, where it is there only if the widths differ. That code averages over padding too, with scores of -100 and less
-as 0, and its prediction loss over classes too, which is smaller by their number. TextBrewer's `attention_mse` without a
-mask takes all scores of -0.001 and less for padding.
+Elsewhere: the paper has a map for embeddings and one for hidden states; the authors' code has one linear map W for all,
+as here, created only if the widths differ. That code averages over padding too, with scores of -100 and less as 0, and
+its prediction loss over classes too, which is smaller by their number. TextBrewer's `attention_mse` without a mask
+treats all scores of -0.001 and less as padding.
 """
+
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
+from jaxtyping import Array, Float
 
-from jaxdistill.core import Method, precise
+from jaxdistill.core import Batch, Method, Output, Scalar, precise
 from jaxdistill.errors import UserError, check_least, check_positive, unknown
 from jaxdistill.losses import attention, chunked, divergence, token
 from jaxdistill.modules import layer_mapping
@@ -28,15 +31,17 @@ from jaxdistill.modules import layer_mapping
 STAGES = ("intermediate", "prediction")
 
 
-def prediction(student: jax.Array, teacher: jax.Array, temperature: float) -> jax.Array:
-    """The soft cross-entropy, equation 10: `[*n]` nats for logits `[*n, classes]`; no T^2, as in the paper."""
+def prediction(
+    student: Float[Array, "*n classes"], teacher: Float[Array, "*n classes"], temperature: Scalar
+) -> Float[Array, "*n"]:
+    """Returns the soft cross-entropy of equation 10 in nats; no T^2, as in the paper."""
     return divergence.cross_entropy(jax.nn.softmax(precise(teacher) / temperature), precise(student) / temperature)
 
 
 class TinyBERT(Method):
     """`stage` is "intermediate" or "prediction"; `layers` pairs the blocks, `embeddings` is a tap of both.
 
-    `chunk` is how many predictions are compared at a time, 0 for all at once (`losses/chunked.py`).
+    `chunk` is the number of predictions compared at a time, 0 for all at once (`losses/chunked.py`).
     """
 
     stage: str = "intermediate"
@@ -47,51 +52,53 @@ class TinyBERT(Method):
     domain = "encoder"
 
     @property
-    def same_classes(self):
+    def same_classes(self) -> bool:
         return self.stage == "prediction"
 
     @property
-    def zero_at_teacher(self):
+    def zero_at_teacher(self) -> bool:
         return self.stage == "intermediate"
 
-    def check(self):
+    def check(self) -> None:
         if self.stage not in STAGES:
-            raise unknown("stage of TinyBERT", self.stage, STAGES)
+            raise unknown("stage", self.stage, STAGES, "a stage of TinyBERT")
         check_positive("temperature", self.temperature)
         check_least("chunk", self.chunk, 0)
         attention.check_layers(self.layers)
 
     @nn.compact
-    def __call__(self, student, teacher, batch):
-        there = token.there(batch)
+    def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, " batch"]:
+        is_token = token.there(batch)
         if self.stage == "prediction":
 
-            def compared(own, other):
-                return prediction(own, other, self.temperature)
+            def loss(student_logits: Array, teacher_logits: Array) -> Array:
+                return prediction(student_logits, teacher_logits, self.temperature)
 
-            values = chunked.compare(compared, student.logits, teacher.logits, chunk=self.chunk)
-            return token.mean(values, there) if values.ndim == 2 else values
+            values = chunked.compare(loss, student.logits, teacher.logits, chunk=self.chunk)
+            return token.mean(values, is_token) if values.ndim == 2 else values
         pairs = layer_mapping.pairs(self.layers, student.taps, teacher.taps)
-        fit = _shared(student.tap(self.embeddings), teacher.tap(self.embeddings))
-        total = token.mean(fit(student.tap(self.embeddings), teacher.tap(self.embeddings)), there)
-        for own, other in pairs:
-            scores = [precise(output.tap(f"{name}/scores")) for output, name in ((student, own), (teacher, other))]
-            states = fit(student.tap(own), teacher.tap(other))
-            total = total + token.mean(states + attention.squared(*scores, there), there)
+        embeddings = student.tap(self.embeddings), teacher.tap(self.embeddings)
+        difference = _make_difference(*embeddings)
+        total = token.mean(difference(*embeddings), is_token)
+        for names in pairs:
+            sides = list(zip((student, teacher), names, strict=True))
+            scores = [precise(output.tap(f"{name}/scores")) for output, name in sides]
+            states = difference(*(output.tap(name) for output, name in sides))
+            total = total + token.mean(states + attention.squared(*scores, is_token), is_token)
         return total
 
 
-def _shared(embedding: jax.Array, target: jax.Array):
-    """Returns the squared difference of states behind one linear map, which is there where the widths differ."""
-    widths = embedding.shape[-1], target.shape[-1]
+def _make_difference(student: Array, teacher: Array) -> Callable[[Array, Array], Array]:
+    """Returns the squared difference of states after one linear map, which exists if the widths differ."""
+    widths = student.shape[-1], teacher.shape[-1]
     dense = nn.Dense(widths[1], name="fit") if widths[0] != widths[1] else lambda x: x
 
-    def compared(own, other):
-        if (own.shape[-1], other.shape[-1]) != widths:
+    def difference(student_states: Array, teacher_states: Array) -> Array:
+        if (student_states.shape[-1], teacher_states.shape[-1]) != widths:
             raise UserError(
-                f"one map serves embeddings, {widths[0]} wide and the teacher's {widths[1]}, and hidden states, which"
-                f" are {own.shape[-1]} and {other.shape[-1]} wide; name taps of one width"
+                f"hidden states must be as wide as the embeddings, {widths[0]} and the teacher's {widths[1]}, as"
+                f" one map serves both, got {student_states.shape[-1]} and {teacher_states.shape[-1]}; use equal taps"
             )
-        return token.squared(dense(precise(own)), precise(other))
+        return token.squared(dense(precise(student_states)), precise(teacher_states))
 
-    return compared
+    return difference

@@ -171,7 +171,7 @@ def factors_trained(x, k, paraphraser_bn, translator_bn, p1, p2, leaky_slope, bn
 
 def boundaries(x, margin):
     found = [jnp.mean(ab.ab(*pair, margin)) for pair in pairs(x)]
-    return added([weight * value for weight, value in zip(ab.weights(len(found)), found, strict=True)])
+    return added([weight * value for weight, value in zip(ab.layer_weights(len(found)), found, strict=True)])
 
 
 def boundaries_mmrazor(x, margin, loss_weight=1.0):

@@ -7,7 +7,7 @@ import pytest
 
 from jaxdistill.core import Output
 from jaxdistill.errors import UserError
-from jaxdistill.methods.ab import AB, ab, weights
+from jaxdistill.methods.ab import AB, ab, layer_weights
 
 BATCH = {"mask": jnp.ones(1)}
 
@@ -26,7 +26,7 @@ def test_elements_are_added_and_examples_are_not():
 
 
 def test_the_last_layer_weighs_most():
-    np.testing.assert_allclose(weights(3), [0.003 / 4, 0.003 / 2, 0.003])
+    np.testing.assert_allclose(layer_weights(3), [0.003 / 4, 0.003 / 2, 0.003])
     own = Output(None, {"a": jnp.zeros((1, 4)), "b": jnp.zeros((1, 2))})
     other = Output(None, {"a": jnp.ones((1, 4)), "b": jnp.ones((1, 2))})
     value = AB(layers="a,b", adapter=False).apply({}, own, other, BATCH)

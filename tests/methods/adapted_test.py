@@ -140,7 +140,7 @@ def test_srrl_by_hand():
 
 
 def test_srrl_has_one_pair():
-    with pytest.raises(UserError, match="names 2 pairs"):
+    with pytest.raises(UserError, match="must name one pair, .*got 2"):
         SRRL(layers="pooled,stage3").init(KEYS, said(0), said(1), BATCH)
 
 

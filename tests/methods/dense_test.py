@@ -11,7 +11,7 @@ from jaxdistill.core import Output
 from jaxdistill.errors import UserError
 from jaxdistill.methods.cirkd import CIRKD, batch_relation, memory_relation
 from jaxdistill.methods.cwd import CWD, cwd
-from jaxdistill.methods.fgd import FGD, Context, areas, attended, attention, focal
+from jaxdistill.methods.fgd import FGD, Context, attention, attention_difference, focal, place_weights
 from jaxdistill.methods.ifvd import IFVD, ifvd
 from jaxdistill.methods.pearson_kd import pearson_kd
 from jaxdistill.methods.skd import SKD, affinity, nodes, pair_wise, pixel_wise
@@ -89,7 +89,7 @@ def test_pearson_is_one_minus_the_correlation():
     number = 3 * 2 * 3
     correlations = [np.corrcoef(*x[..., channel].reshape(2, -1))[0, 1] for channel in range(2)]
     expected = (number - 1) / number * (1 - np.mean(correlations))
-    np.testing.assert_allclose(jnp.mean(pearson_kd(*x, jnp.ones(3))), expected, rtol=1e-4)
+    np.testing.assert_allclose(jnp.mean(pearson_kd(*jnp.asarray(x), jnp.ones(3))), expected, rtol=1e-4)
 
 
 @settings(deadline=None, max_examples=25)
@@ -109,14 +109,14 @@ def test_fgd_attention_by_hand():
     np.testing.assert_allclose(channels[0], [2 * (1 - share), 2 * share], rtol=1e-6)
     even, flat = maps([[1.0, 1], [1, 1]]), jnp.ones((1, 1, 2))
     np.testing.assert_allclose(
-        attended(maps([[1.0, 1], [3, 3]]), even, 2.0), [2 * (2 / (1 + np.exp(-1)) - 1)], rtol=1e-5
+        attention_difference(maps([[1.0, 1], [3, 3]]), even, 2.0), [2 * (2 / (1 + np.exp(-1)) - 1)], rtol=1e-5
     )
     np.testing.assert_allclose(focal(maps([[1.0, 3], [2, 1]]), even, 3.0 * flat, 2.0), [3 * (4 + 1)])
 
 
 def test_fgd_weighs_classes_alike():
     label = jnp.array([[[0, 0, 1, 1], [1, 1, 2, -1]]])
-    np.testing.assert_allclose(areas(label, 3, 8.0, 6.0), [[[3, 3, 2, 2], [2, 2, 8, 0]]])
+    np.testing.assert_allclose(place_weights(label, 3, 8.0, 6.0), [[[3, 3, 2, 2], [2, 2, 8, 0]]])
 
 
 def test_fgd_context_adds_one_vector_to_every_place():
@@ -136,8 +136,8 @@ def test_fgd_weighs_its_parts(part):
     arguments = Output(jnp.zeros((1, 4, 4, 3)), {"a": x}), Output(x, {"a": y}), batch
     method = FGD(layers="a", **dict.fromkeys(("foreground", "background", "attention", "relation"), 0.0) | {part: 2.0})
     found, _ = method.init_with_output(jax.random.key(0), *arguments)
-    weights = areas(batch["label"], 3, float(part == "foreground"), float(part == "background"))
-    expected = {"attention": attended(x, y, 0.5), "relation": jnp.sum((x - y) ** 2, (1, 2, 3))}
+    weights = place_weights(batch["label"], 3, float(part == "foreground"), float(part == "background"))
+    expected = {"attention": attention_difference(x, y, 0.5), "relation": jnp.sum((x - y) ** 2, (1, 2, 3))}
     np.testing.assert_allclose(found, 2 * expected.get(part, focal(x, y, weights, 0.5)), rtol=1e-5)
 
 

@@ -64,5 +64,5 @@ def test_what_makes_no_sense_is_refused(fields, message):
 
 
 def test_one_layer_has_no_flow():
-    with pytest.raises(UserError, match="between two layers"):
+    with pytest.raises(UserError, match="must name two pairs"):
         FSP(layers="stage0").init(jax.random.key(0), said(2), said(2), {})

@@ -29,7 +29,8 @@ def test_both_ways_agree(seed, shape, silent):
     places, own, other = shape
     student = jax.random.normal(jax.random.key(seed), (2, 1, places, own))
     teacher = jax.random.normal(jax.random.key(seed + 1), (2, 1, places, other))
-    student, teacher = nst._channels(student.at[..., 0].multiply(1.0 - silent)), nst._channels(teacher)
+    student = nst._normalize_channels(student.at[..., 0].multiply(1.0 - silent))
+    teacher = nst._normalize_channels(teacher)
     value = nst.over_places(student, teacher)
     assert (value >= 0).all()
     np.testing.assert_allclose(nst.over_channels(student, teacher), value, rtol=1e-4, atol=1e-6)

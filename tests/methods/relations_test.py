@@ -118,12 +118,13 @@ def test_afd_by_hand():
 
 def test_afd_attends_to_the_students_layers(monkeypatch):
     student, teacher = (toy_outputs.output("classification", seed) for seed in (0, 1))
-    method, data, seen = afd.AFD(layers="stage1,stage2=stage3"), toy_outputs.batch("classification"), []
-    monkeypatch.setattr(afd, "afd", lambda own, theirs, attention: seen.append((own, theirs, attention)))
+    method, data, calls = afd.AFD(layers="stage1,stage2=stage3"), toy_outputs.batch("classification"), []
+    function = afd.afd
+    monkeypatch.setattr(afd, "afd", lambda *arguments: calls.append(arguments) or function(*arguments))
     method.init(jax.random.key(0), student, teacher, data)
-    [(own, theirs, attention)] = seen
-    assert [x.shape[3] for x in own] == [4, 6]
-    assert [x.shape[3] for x in theirs] == [4, 8]
+    [(student_maps, teacher_maps, attention)] = calls
+    assert [x.shape[3] for x in student_maps] == [4, 6]
+    assert [x.shape[3] for x in teacher_maps] == [4, 8]
     assert attention.shape == (toy_outputs.ROWS, 2, 2)
     np.testing.assert_allclose(attention.sum(2), np.ones((toy_outputs.ROWS, 2)), rtol=1e-5)
     assert (jnp.std(attention, 0) > 1e-3).all(), "each example has an attention of its own"

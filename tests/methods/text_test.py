@@ -140,7 +140,7 @@ def test_tinybert_has_one_map_for_embeddings_and_all_layers():
     params = TinyBERT().init(jax.random.key(0), student, teacher, TEXT)["params"]
     assert jax.tree.map(jnp.shape, params) == {"fit": {"kernel": (4, 6), "bias": (6,)}}
     mixed = Output(None, dict(student.taps) | {"embed": jnp.zeros((1, 3, 5))})
-    with pytest.raises(UserError, match="one map serves embeddings, 5 wide"):
+    with pytest.raises(UserError, match="as wide as the embeddings, 5 and"):
         TinyBERT().init(jax.random.key(0), mixed, teacher, TEXT)
 
 

@@ -54,7 +54,7 @@ def test_vectors_meet_vectors_and_tokens_meet_maps():
     ):
         value, _ = VID(layers="a").init_with_output(jax.random.key(0), said(own), said(other), {})
         assert value.shape == (2,)
-    with pytest.raises(UserError, match="place by place"):
+    with pytest.raises(UserError, match="places must match"):
         VID(layers="a").init(jax.random.key(0), said(noise(2, 7, 3)), said(noise(2, 8, 5)), {})
 
 
