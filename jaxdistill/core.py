@@ -21,6 +21,8 @@ from jaxdistill.errors import UserError, unknown
 Batch = Mapping[str, jax.Array]
 Variables = Mapping[str, Any]
 Schedule = Callable[[Any], Any]
+Scalar = float | jax.Array
+"""A number, or the scalar array that a schedule sets it to."""
 
 UNLABELLED = -1
 """The label of an example whose label the student may not see."""

@@ -22,7 +22,7 @@ MISTAKES = {
     ),
     "depth": (
         "c.networks.student = dict(model='cifar_resnet', depth=9)",
-        "no CifarResNet of depth 9; the depth must be 6n+2: take 8 or 14",
+        "CifarResNet: depth must be 6n+2, got 9; use 8 or 14",
     ),
     "dtype": ("c.networks.student.dtype = 'float16'", "dtype must be an existing name, got 'float16'"),
     "source": (

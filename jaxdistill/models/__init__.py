@@ -1,4 +1,4 @@
-"""The networks, one family a file, each a Linen module called as its file: `cifar_resnet.py` has `CifarResNet`.
+"""Models, one family a file, each a Linen module named as its file: `cifar_resnet.py` has `CifarResNet`.
 
 A model's fields are its config keys; every one has `classes` and `dtype`, the dtype it computes in (params and
 batch statistics are float32 always, and so are `pooled` and the logits). It is called as
@@ -11,8 +11,8 @@ attribute `bidirectional` marks a model that attends to later tokens and cannot 
 model over a vocabulary leaves the logits of each token uncomputed (`core.Unembedding`).
 
 `train=True` normalises by the batch, updates the collection `batch_stats` and draws dropout from the rng
-stream `dropout`. The names of its taps are a contract, told in its docstring with their shapes.
+stream `dropout`. The names of its taps are a contract, listed in its docstring with their shapes.
 
-`residual.py`, `transformer.py` and `remat.py` are no families: they hold what residual networks, transformers and both
-share.
+`residual.py`, `transformer.py` and `remat.py` are not families: they hold parts of residual networks, of transformers
+and of both.
 """

@@ -1,10 +1,10 @@
-"""Language models that read from left to right."""
+"""Causal language models."""
 
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Shaped
 
 from jaxdistill.core import Output
 from jaxdistill.errors import check_least, check_positive, unknown
@@ -12,7 +12,7 @@ from jaxdistill.models import transformer
 
 
 class Decoder(nn.Module):
-    """GPT-2, Llama, and what is between them; it says what the next token of every token is.
+    """GPT-2, Llama and models between them; predicts the next token at every position.
 
     Radford et al., "Language Models are Unsupervised Multitask Learners" (GPT-2), 2019,
     https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf; Touvron et
@@ -22,37 +22,38 @@ class Decoder(nn.Module):
     hidden=14_336, rotary_base=500_000.0. Weights are drawn as GPT-2's, those into the residual stream smaller by
     sqrt(2 layers).
 
-    It is called with `tokens` int `[batch, length]`, and `token_mask` `[batch, length]`, above 0 for tokens and 0 for
-    padding, which may be on either side. What it says at padding means nothing.
+    Its inputs are `tokens` int `[batch, length]`, and `token_mask` `[batch, length]`, above 0 for tokens and 0 for
+    padding, which may be on either side. Outputs at padding are undefined.
 
-    Taps, for l tokens and w = width (more in `transformer.py`):
+    Taps, for l tokens and w = width (details in `transformer.py`):
         embed: `[batch, l, w]`, tokens and learned positions, before dropout.
         block0 .. block{layers-1}: `[batch, l, w]`, the residual stream after each block; and of each its query, key,
             value, scores and attention.
-        final: `[batch, l, w]`, after the last norm: what the head reads.
+        final: `[batch, l, w]`, after the last norm: the input of the head.
         pooled: `[batch, w]`, float32, `final` at the last token of each text.
 
     Attributes:
-        classes: tokens of the vocabulary.
-        key_heads: of keys and values; 0 for as many as heads.
+        classes: size of the vocabulary.
+        key_heads: number of heads of keys and values; 0 for `heads`.
         head_width: 0 for width / heads.
-        hidden: units of the feed-forward part; 0 for 4 times the width.
-        positions: "learned", of which there are `length`, or "rotary", of which there is no end.
+        hidden: width of the feed-forward layer; 0 for 4 times `width`.
+        positions: "learned", at most `length` of them, or "rotary", without limit.
         length: rows of the table of learned positions.
         norm: "layer" or "rms".
         activation: "gelu_tanh", "gelu", "relu" or "swiglu".
-        bias: of all linear layers but the head.
+        bias: whether linear layers except the head have a bias.
         tied: whether the head's kernel is that of the embedding.
-        dense: whether the logits are computed; they are an `Unembedding` otherwise, which losses over a vocabulary
-            read some tokens at a time, and nothing of `[batch * l, classes]` is ever there.
+        dense: whether the logits are computed; if not they are an `Unembedding`, which losses evaluate in chunks of
+            tokens, so that no array of `[batch * l, classes]` exists.
         dropout: rate, of embeddings, attention and both parts of a block (GPT-2: 0.1, Llama: 0).
-        remat: "", "block" or "products": what a block keeps for the backward pass is all, its input, or its products.
-        scan: whether the layers are one layer that is scanned, which compiles faster; its params have another shape.
+        remat: "", "block" or "products": a block keeps all values for the backward pass, only its input, or only its
+            matrix products.
+        scan: whether one layer is scanned over stacked params, which compiles faster.
         dtype: of the computation; params, norms and softmax are float32. The logits are products of states and kernel
-            in it, added up in float32.
+            in it, accumulated in float32.
 
     Raises:
-        UserError: on construction, for numbers that do not divide each other; and for more tokens than positions.
+        UserError: on construction, for sizes that do not divide each other; and for more tokens than positions.
     """
 
     classes: int
@@ -79,31 +80,36 @@ class Decoder(nn.Module):
     inputs = ("tokens", "token_mask")
     axes = transformer.AXES
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.positions not in ("learned", "rotary"):
-            raise unknown("positions", self.positions, ("learned", "rotary"))
+            raise unknown("positions", self.positions, ("learned", "rotary"), "a kind of positions")
         check_least("length", self.length, 1)
         check_positive("rotary_base", self.rotary_base)
         _style(self)
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, tokens: jax.Array, train: bool = False, token_mask: jax.Array | None = None) -> Output:
+    def __call__(
+        self,
+        tokens: Int[Array, "batch length"],
+        train: bool = False,
+        token_mask: Shaped[Array, "batch length"] | None = None,
+    ) -> Output:
         style, taps = _style(self), {}
-        places = transformer.places(tokens, token_mask)
-        words = transformer.embed(self.classes, style, "embed")
-        x = words(transformer.known(tokens, token_mask))
+        positions = transformer.token_positions(tokens, token_mask)
+        embedding = transformer.embed(self.classes, style, "embed")
+        x = embedding(transformer.mask_tokens(tokens, token_mask))
         if self.positions == "learned":
             transformer.check_length(tokens, self.length)
-            x = x + transformer.embed(self.length, style, "positions")(places)
+            x = x + transformer.embed(self.length, style, "positions")(positions)
         taps["embed"] = x
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        seen = transformer.visible(tokens.shape[1], token_mask, causal=True)
-        x = transformer.stack(x, taps, style, seen, places, train)
+        visible = transformer.attention_mask(tokens.shape[1], token_mask, causal=True)
+        x = transformer.run_blocks(x, taps, style, visible=visible, positions=positions, train=train)
         final = taps["final"] = transformer.normalize(style, "final_norm")(x)
-        taps["pooled"] = _last(final, token_mask).astype(jnp.float32)
+        taps["pooled"] = _last_state(final, token_mask).astype(jnp.float32)
         head = transformer.Head(self.classes, dense=self.dense, name="head")
-        return head(final, taps, words.embedding if self.tied else None)
+        return head(final, taps, embedding.embedding if self.tied else None)
 
 
 def _style(model: Decoder) -> transformer.Style:
@@ -111,8 +117,10 @@ def _style(model: Decoder) -> transformer.Style:
     return transformer.Style.of(model, rotary=rotary, residual=(2 * max(model.layers, 1)) ** -0.5)
 
 
-def _last(final: jax.Array, token_mask: jax.Array | None) -> jax.Array:
-    """Returns the state of the last token of each text, `[batch, width]`."""
+def _last_state(
+    final: Float[Array, "batch length width"], token_mask: Shaped[Array, "batch length"] | None
+) -> Float[Array, "batch width"]:
+    """Returns the state of the last token of each text."""
     if token_mask is None:
         return final[:, -1]
     place = final.shape[1] - 1 - jnp.argmax(token_mask[:, ::-1] > 0, axis=1)

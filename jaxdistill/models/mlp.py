@@ -1,10 +1,10 @@
-"""The multi-layer perceptron, the student and teacher of small experiments."""
+"""Multi-layer perceptron, for small experiments."""
 
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from jaxdistill.core import Output
 from jaxdistill.errors import UserError, check_fraction
@@ -19,13 +19,13 @@ class MLP(nn.Module):
 
     Taps, for x `[batch, ...]` of any shape:
         hidden1 .. hiddenN: `[batch, widths[i]]`, after ReLU, before dropout.
-        pooled: the last of these, in float32; the flattened x where there are no hidden layers.
+        pooled: the last of these, in float32; the flattened x without hidden layers.
 
     Attributes:
         classes: number of logits.
-        widths: of the hidden layers; () is a linear classifier.
+        widths: widths of the hidden layers; () is a linear classifier.
         dropout: rate of dropout after every hidden layer.
-        dtype: of the computation; params are float32, and so is the last layer.
+        dtype: of the computation; params and the last layer are float32.
     """
 
     classes: int
@@ -35,14 +35,14 @@ class MLP(nn.Module):
 
     inputs = ("image",)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_fraction("dropout", self.dropout)
         if not all(isinstance(width, int) and width > 0 for width in self.widths):
-            raise UserError(f"widths={self.widths} makes no sense; they are whole numbers of 1 or more, or none at all")
+            raise UserError(f"widths must be whole numbers of 1 or more, or (), got {self.widths}")
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False) -> Output:
+    def __call__(self, x: Float[Array, " batch *shape"], train: bool = False) -> Output:
         taps = {}
         x = pooled = x.reshape(x.shape[0], -1)
         for number, width in enumerate(self.widths, start=1):

@@ -1,4 +1,4 @@
-"""What a block keeps for the backward pass, and what it computes again: memory against time.
+"""Rematerialisation: values that the backward pass recomputes instead of storing.
 
 Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016, https://arxiv.org/abs/1604.06174.
 """
@@ -22,16 +22,16 @@ REMATS = {
     "block": jax.checkpoint_policies.nothing_saveable,
     "products": _products,
 }
-"""What of a block is kept for the backward pass: all; nothing but its input; its products with weights, matrix products
-and convolutions, so that only what is cheap is computed again."""
+"""Policy of each name. The backward pass keeps all values of a block, only its input, or only its products with weights
+(matrix products and convolutions), so that only cheap operations run again."""
 
 
 def check_remat(remat: str) -> None:
-    """Raises `UserError` where there is no such policy."""
+    """Raises `UserError` for an unknown policy."""
     if remat not in REMATS:
-        raise unknown("remat", remat, REMATS)
+        raise unknown("remat", remat, REMATS, "an existing remat")
 
 
-def rematerialized(block: type[nn.Module], remat: str) -> Any:
-    """Returns a block whose call `(x, train)` keeps what the policy says; names and values are the same."""
+def rematerialize(block: type[nn.Module], remat: str) -> type[nn.Module]:
+    """Returns a block whose call `(x, train)` keeps the values that the policy names; its params do not change."""
     return nn.remat(block, policy=REMATS[remat], static_argnums=(2,)) if remat else block

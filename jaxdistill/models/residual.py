@@ -1,4 +1,4 @@
-"""What the residual networks share: layers as PyTorch computes them, the blocks, and stages of blocks.
+"""Parts of residual networks: layers as PyTorch computes them, blocks, and stages of blocks.
 
 He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, https://arxiv.org/abs/1512.03385. Paddings,
 constants and the names of the layers follow torchvision, so that weights trained there give equal outputs here.
@@ -8,12 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from jaxdistill.errors import UserError
 
-Taps = dict[str, jax.Array]
+Taps = dict[str, Array]
+Map = Float[Array, "batch _ _ _"]
 
 # He et al., "Delving Deep into Rectifiers", 2015: keeps the variance of gradients; torchvision's choice.
 kaiming_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -24,7 +25,7 @@ torch_linear = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 def conv(channels: int, size: int, stride: int = 1, *, dtype: Any, name: str) -> nn.Conv:
     """Returns a `size` x `size` convolution without bias, padded by `size // 2` on every side.
 
-    That is PyTorch's padding; XLA's "SAME" pads only below and right where a stride of 2 meets an even input.
+    This is PyTorch's padding; for a stride of 2 and an even input XLA's "SAME" pads only below and right.
     """
     pad = size // 2
     return nn.Conv(
@@ -41,10 +42,10 @@ def conv(channels: int, size: int, stride: int = 1, *, dtype: Any, name: str) ->
 
 
 def norm(train: bool, *, dtype: Any, name: str) -> nn.BatchNorm:
-    """Returns a batch normalisation with statistics in float32, by the batch where `train`, else by the running ones.
+    """Returns a batch normalisation with statistics in float32: of the batch if `train`, else the running ones.
 
-    The running ones keep 0.9 of the old (PyTorch: momentum 0.1). One difference: PyTorch's running variance is
-    the unbiased one, `n / (n - 1)` times ours, with n = batch * height * width.
+    Each update keeps 0.9 of the running ones (PyTorch: momentum 0.1). One difference: PyTorch's running variance is the
+    unbiased one, `n / (n - 1)` times ours, with n = batch * height * width.
     """
     return nn.BatchNorm(
         use_running_average=not train,
@@ -56,31 +57,31 @@ def norm(train: bool, *, dtype: Any, name: str) -> nn.BatchNorm:
     )
 
 
-def pool(x: jax.Array) -> jax.Array:
-    """Averages over space, `[batch, height, width, channels]` to `[batch, channels]` in float32."""
+def pool(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch channels"]:
+    """Averages over space in float32."""
     return jnp.mean(x, axis=(1, 2), dtype=jnp.float32)
 
 
 def classifier(classes: int) -> nn.Dense:
-    """Returns the last layer, named `head`; in float32, since bfloat16 has 8 bits for the logits one distils from."""
+    """Returns the last layer, named `head`; in float32, since bfloat16 would round the logits to 8 bits."""
     return nn.Dense(classes, kernel_init=torch_linear, dtype=jnp.float32, name="head")
 
 
 def blocks_per_stage(model: str, depth: int, rest: int) -> int:
-    """Returns n where `depth = 6 n + rest`: three stages of n blocks of two layers, and the others.
+    """Returns n for `depth = 6 n + rest`: three stages of n blocks of two layers, and `rest` further layers.
 
     Raises:
-        UserError: if there is no such n > 0; it names the nearest depths.
+        UserError: if there is no such n > 0; the message names the nearest depths.
     """
     blocks, over = divmod(depth - rest, 6)
     if over or blocks < 1:
         near = sorted({6 * max(n, 1) + rest for n in (blocks, blocks + 1)})
-        raise UserError(f"no {model} of depth {depth}; the depth must be 6n+{rest}: take {' or '.join(map(str, near))}")
+        raise UserError(f"{model}: depth must be 6n+{rest}, got {depth}; use {' or '.join(map(str, near))}")
     return blocks
 
 
-def project(x: jax.Array, channels: int, stride: int, train: bool, dtype: Any) -> jax.Array:
-    """The shortcut: `x` itself, or a 1x1 convolution and a normalisation of it where the shape changes."""
+def shortcut_of(x: Map, channels: int, stride: int, *, train: bool, dtype: Any) -> Map:
+    """Returns the shortcut: `x`, or its 1x1 convolution and normalisation if the shape changes."""
     if stride == 1 and x.shape[-1] == channels:
         return x
     x = conv(channels, 1, stride, dtype=dtype, name="shortcut_conv")(x)
@@ -95,8 +96,8 @@ class BasicBlock(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        shortcut = project(x, self.channels, self.stride, train, self.dtype)
+    def __call__(self, x: Map, train: bool = False) -> Map:
+        shortcut = shortcut_of(x, self.channels, self.stride, train=train, dtype=self.dtype)
         x = conv(self.channels, 3, self.stride, dtype=self.dtype, name="conv1")(x)
         x = nn.relu(norm(train, dtype=self.dtype, name="norm1")(x))
         x = conv(self.channels, 3, dtype=self.dtype, name="conv2")(x)
@@ -106,7 +107,7 @@ class BasicBlock(nn.Module):
 class Bottleneck(nn.Module):
     """Convolutions 1x1, 3x3, 1x1 beside a shortcut; returns their sum, 4 `channels` wide, before the last ReLU.
 
-    The stride is in the 3x3 ("v1.5", as in torchvision), where the paper has it in the first 1x1.
+    The stride is in the 3x3 ("v1.5", as in torchvision); in the paper it is in the first 1x1.
     """
 
     channels: int
@@ -114,8 +115,8 @@ class Bottleneck(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        shortcut = project(x, 4 * self.channels, self.stride, train, self.dtype)
+    def __call__(self, x: Map, train: bool = False) -> Map:
+        shortcut = shortcut_of(x, 4 * self.channels, self.stride, train=train, dtype=self.dtype)
         x = conv(self.channels, 1, dtype=self.dtype, name="conv1")(x)
         x = nn.relu(norm(train, dtype=self.dtype, name="norm1")(x))
         x = conv(self.channels, 3, self.stride, dtype=self.dtype, name="conv2")(x)
@@ -124,12 +125,12 @@ class Bottleneck(nn.Module):
         return norm(train, dtype=self.dtype, name="norm3")(x) + shortcut
 
 
-def stage(
-    x: jax.Array, taps: Taps, name: str, block: Callable[..., nn.Module], blocks: int, stride: int, train: bool
-) -> jax.Array:
+def run_stage(
+    x: Map, taps: Taps, name: str, block: Callable[..., nn.Module], *, blocks: int, stride: int, train: bool
+) -> Map:
     """Runs `blocks` of `block(stride=, name=)`, the first with `stride`, with a ReLU after each.
 
-    Fills in the taps `name/block0`.., `name/preact` (before the last ReLU) and `name` (after it), which it returns.
+    Adds the taps `name/block0`.., `name/preact` (before the last ReLU) and `name` (after it), which it returns.
     """
     for index in range(blocks):
         preact = block(stride=stride if index == 0 else 1, name=f"{name}_block{index}")(x, train)

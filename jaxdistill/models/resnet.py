@@ -1,16 +1,16 @@
-"""The residual networks of ImageNet."""
+"""Residual networks for ImageNet."""
 
 import functools
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from jaxdistill.core import Output
 from jaxdistill.errors import unknown
 from jaxdistill.models import residual
-from jaxdistill.models.remat import check_remat, rematerialized
+from jaxdistill.models.remat import check_remat, rematerialize
 
 STAGES = {
     18: (residual.BasicBlock, (2, 2, 2, 2)),
@@ -28,18 +28,18 @@ class ResNet(nn.Module):
     https://github.com/pytorch/vision/blob/main/torchvision/models/resnet.py.
 
     Taps, for x `[batch, 224, 224, 3]`, with e = 4 at depth 50 and 1 otherwise:
-        stem: `[batch, 56, 56, 64]`, after ReLU and max-pooling: what stage1 receives.
+        stem: `[batch, 56, 56, 64]`, after ReLU and max-pooling: the input of stage1.
         stage1 .. stage4: `[batch, 56, 56, 64e]`, `[batch, 28, 28, 128e]`, `[batch, 14, 14, 256e]`,
             `[batch, 7, 7, 512e]`, after ReLU.
-        stage1/preact ..: the same before that ReLU.
-        stage1/block0 ..: what each block gives, after ReLU; the last of a stage is the stage.
+        stage1/preact ..: the same before the last ReLU.
+        stage1/block0 ..: each block's output, after ReLU; the last one is the stage.
         pooled: `[batch, 512e]`, float32.
 
     Attributes:
         classes: number of logits.
         depth: 18, 34 or 50.
-        remat: "", "block" or "products": what a block keeps for the backward pass is all, its input, or the results of
-            its convolutions.
+        remat: "", "block" or "products": a block keeps all values for the backward pass, only its input, or only the
+            results of its convolutions.
         dtype: of the computation; params, statistics and the last layer are float32.
 
     Raises:
@@ -53,21 +53,22 @@ class ResNet(nn.Module):
 
     inputs = ("image",)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.depth not in STAGES:
             raise unknown("ResNet's depth", self.depth, STAGES, "an existing depth")
         check_remat(self.remat)
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False) -> Output:
+    def __call__(self, x: Float[Array, "batch height width channels"], train: bool = False) -> Output:
         block, blocks = STAGES[self.depth]
         taps = {}
         x = residual.conv(64, 7, stride=2, dtype=self.dtype, name="stem_conv")(x)
         x = nn.relu(residual.norm(train, dtype=self.dtype, name="stem_norm")(x))
         x = taps["stem"] = nn.max_pool(x, window_shape=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         for index, count in enumerate(blocks):
-            wide = functools.partial(rematerialized(block, self.remat), 64 * 2**index, dtype=self.dtype)
-            x = residual.stage(x, taps, f"stage{index + 1}", wide, count, 1 if index == 0 else 2, train)
+            wide = functools.partial(rematerialize(block, self.remat), 64 * 2**index, dtype=self.dtype)
+            stride = 1 if index == 0 else 2
+            x = residual.run_stage(x, taps, f"stage{index + 1}", wide, blocks=count, stride=stride, train=train)
         pooled = taps["pooled"] = residual.pool(x)
         return Output(residual.classifier(self.classes)(pooled), taps)

@@ -1,23 +1,23 @@
-"""The wide residual networks: few layers, many channels, normalisation before the convolutions."""
+"""Wide residual networks: few layers, many channels, normalisation before the convolutions."""
 
 import functools
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from jaxdistill.core import Output
 from jaxdistill.errors import check_fraction, check_least
 from jaxdistill.models import residual
-from jaxdistill.models.remat import check_remat, rematerialized
+from jaxdistill.models.remat import check_remat, rematerialize
 
 
 class PreactivationBlock(nn.Module):
     """BatchNorm, ReLU, 3x3 convolution, twice, beside a shortcut; returns (sum, preact), no ReLU after the sum.
 
-    `preact` is the first BatchNorm's result, which is to say the input as its ReLU meets it. Where the number of
-    channels changes, the shortcut is a 1x1 convolution of the activated input.
+    `preact` is the output of the first BatchNorm, before its ReLU. If the number of channels changes, the shortcut is a
+    1x1 convolution of the activated input.
     """
 
     channels: int
@@ -26,7 +26,9 @@ class PreactivationBlock(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False) -> tuple[jax.Array, jax.Array]:
+    def __call__(
+        self, x: Float[Array, "batch height width channels"], train: bool = False
+    ) -> tuple[Float[Array, "batch _ _ {self.channels}"], Float[Array, "batch height width channels"]]:
         preact = residual.norm(train, dtype=self.dtype, name="norm1")(x)
         active = nn.relu(preact)
         if x.shape[-1] != self.channels:
@@ -42,16 +44,16 @@ class WideResNet(nn.Module):
 
     Zagoruyko & Komodakis, "Wide Residual Networks", BMVC 2016, https://arxiv.org/abs/1605.07146; equal to
     `models/wrn.py` of https://github.com/HobbitLong/RepDistiller, so that (depth, width) = (40, 2) is its wrn_40_2.
-    Pooling is over all that is left, which for 32x32 is their 8x8.
+    Pooling averages all remaining places, which for 32x32 images are 8x8.
 
     Taps, for x `[batch, 32, 32, 3]`, with w = width and n = (depth - 4) / 6 blocks in a stage. As in RepDistiller,
-    stages are the bare sums, since no ReLU ends a stage of a pre-activation network; `nn.relu(stage1/preact)` is the
-    activation to compare with other families' `stage1`.
+    stages are sums without activation, since no ReLU ends a stage of a pre-activation network;
+    `nn.relu(stage1/preact)` is the activation to compare with other families' `stage1`.
         stem: `[batch, 32, 32, 16]`, after the first convolution.
         stage1, stage2, stage3: `[batch, 32, 32, 16w]`, `[batch, 16, 16, 32w]`, `[batch, 8, 8, 64w]`, the sums.
-        stage1/preact ..: the same after the BatchNorm that follows (the first of the next stage, or the last of
-            all), before its ReLU.
-        stage1/block0 .. stage3/block{n-1}: the sum each block gives; the last of a stage is the stage.
+        stage1/preact ..: the same after the following BatchNorm (the first of the next stage, or the final one),
+            before its ReLU.
+        stage1/block0 .. stage3/block{n-1}: each block's sum; the last one is the stage.
         pooled: `[batch, 64w]`, of `nn.relu(stage3/preact)`, float32.
 
     Attributes:
@@ -59,8 +61,8 @@ class WideResNet(nn.Module):
         depth: 6n+4: 10, 16, 22, 28, 40.
         width: multiplies the 16, 32, 64 channels of the stages.
         dropout: rate of dropout between the two convolutions of a block.
-        remat: "", "block" or "products": what a block keeps for the backward pass is all, its input, or the results of
-            its convolutions.
+        remat: "", "block" or "products": a block keeps all values for the backward pass, only its input, or only the
+            results of its convolutions.
         dtype: of the computation; params, statistics and the last layer are float32.
 
     Raises:
@@ -76,7 +78,7 @@ class WideResNet(nn.Module):
 
     inputs = ("image",)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         residual.blocks_per_stage("WideResNet", self.depth, rest=4)
         check_least("width", self.width, 1)
         check_fraction("dropout", self.dropout)
@@ -84,15 +86,15 @@ class WideResNet(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False) -> Output:
+    def __call__(self, x: Float[Array, "batch height width channels"], train: bool = False) -> Output:
         blocks = residual.blocks_per_stage("WideResNet", self.depth, rest=4)
         taps, name = {}, ""
-        kind = rematerialized(PreactivationBlock, self.remat)
+        block_class = rematerialize(PreactivationBlock, self.remat)
         x = taps["stem"] = residual.conv(16, 3, dtype=self.dtype, name="stem_conv")(x)
         for number, channels, stride in ((1, 16, 1), (2, 32, 2), (3, 64, 2)):
             before, name = name, f"stage{number}"
             for index in range(blocks):
-                block = functools.partial(kind, channels * self.width, stride if index == 0 else 1)
+                block = functools.partial(block_class, channels * self.width, stride if index == 0 else 1)
                 x, preact = block(self.dropout, self.dtype, name=f"{name}_block{index}")(x, train)
                 taps[f"{name}/block{index}"] = x
                 if index == 0 and before:

@@ -112,9 +112,9 @@ def test_logits_are_the_head_of_the_final_state(style):
 def test_what_makes_no_sense():
     with pytest.raises(UserError, match="positions must be an existing name, got 'rotory'. Did you mean 'rotary'"):
         Decoder(VOCABULARY, positions="rotory")
-    with pytest.raises(UserError, match="texts of 6 tokens, and positions for 5; raise length"):
+    with pytest.raises(UserError, match="texts must have at most 5 tokens, got 6; raise length"):
         shapes(Decoder(VOCABULARY, **SMALL, length=5), TOKENS)
-    with pytest.raises(UserError, match="width=10 is not a multiple of heads=4"):
+    with pytest.raises(UserError, match="width must be a multiple of heads=4, got 10"):
         Decoder(VOCABULARY, **(SMALL | {"width": 10}))
 
 

@@ -142,13 +142,16 @@ def test_methods_of_text_read_its_taps(method):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"predicts": "tokens"}, "kind of prediction must be an existing name, got 'tokens'. Did you mean 'token'"),
-        ({"predicts": "token"}, "a logit for each of vocabulary=30522, and classes=2; make them the same"),
+        ({"predicts": "tokens"}, "predicts must be a kind of prediction, got 'tokens'. Did you mean 'token'"),
+        (
+            {"predicts": "token"},
+            "classes must equal vocabulary=30522 if predicts='token', got 2; set both",
+        ),
         ({"segments": -1}, "segments must be at least 0 and finite, got -1"),
-        ({"heads": 5}, "width=768 is not a multiple of heads=5"),
-        ({"length": 7, "first": 2, "layers": 1}, "texts of 6 tokens, and positions for 5"),
+        ({"heads": 5}, "width must be a multiple of heads=5, got 768"),
+        ({"length": 7, "first": 2, "layers": 1}, "texts must have at most 5 tokens, got 6"),
     ],
 )
-def test_what_makes_no_sense(fields, message):
+def test_invalid_fields_are_refused(fields, message):
     with pytest.raises(UserError, match=message):
         shapes(Encoder(2, **fields), TOKENS)

@@ -12,13 +12,13 @@ from jaxdistill import core
 from jaxdistill.errors import UserError
 from jaxdistill.models import transformer
 from jaxdistill.models.decoder import Decoder
-from jaxdistill.models.transformer import NOWHERE, Attention, Block, FeedForward, Style
+from jaxdistill.models.transformer import MASKED_SCORE, Attention, Block, FeedForward, Style
 from jaxdistill.train import mesh as sharding
 from jaxdistill.train import partitioning
 from toy_texts import LLAMA, SMALL, TOKENS, VOCABULARY, drawn, say, scanned, shapes
 
 X = jax.random.normal(jax.random.key(0), (2, 3, 8))
-EVERY, FIRST = transformer.visible(3, None, causal=False), jnp.arange(3)[None]
+EVERY, FIRST = transformer.attention_mask(3, None, causal=False), jnp.arange(3)[None]
 
 
 def close(got, expected, rtol=1e-5, atol=1e-6):
@@ -27,7 +27,7 @@ def close(got, expected, rtol=1e-5, atol=1e-6):
 
 def test_rotary_turns_pairs_of_halves_by_their_frequency():
     pairs = jnp.array([1.0, 1.0, 2.0, 0.0]).reshape(1, 1, 1, 4)  # (1, 2) and (1, 0)
-    turned = transformer.rotated(pairs, jnp.array([[3]]), base=100.0)[0, 0, 0]
+    turned = transformer.rotate(pairs, jnp.array([[3]]), base=100.0)[0, 0, 0]
     sin, cos = math.sin(3), math.cos(3)
     close(turned, [cos - 2 * sin, math.cos(0.3), sin + 2 * cos, math.sin(0.3)])
 
@@ -37,7 +37,7 @@ def test_rotary_is_relative():
     unit = jnp.array([1.0, 0.0]).reshape(1, 1, 1, 2)
 
     def product(i, j):
-        query, key = (transformer.rotated(unit, jnp.array([[place]]), base=10.0) for place in (i, j))
+        query, key = (transformer.rotate(unit, jnp.array([[place]]), base=10.0) for place in (i, j))
         return jnp.sum(query * key)
 
     for i, j in ((0, 0), (0, 1), (1, 0), (7, 8), (1000, 1001)):
@@ -46,20 +46,20 @@ def test_rotary_is_relative():
 
 def test_who_is_visible_and_where_tokens_are():
     mask = jnp.array([[1, 1, 0], [0, 1, 1]])
-    causal = transformer.visible(3, mask, causal=True)[:, 0].astype(int)
+    causal = transformer.attention_mask(3, mask, causal=True)[:, 0].astype(int)
     np.testing.assert_array_equal(causal, [[[1, 0, 0], [1, 1, 0], [1, 1, 0]], [[0, 0, 0], [0, 1, 0], [0, 1, 1]]])
-    np.testing.assert_array_equal(transformer.visible(3, mask, causal=False)[1, 0], [[0, 1, 1]] * 3)
-    np.testing.assert_array_equal(transformer.places(mask, mask), [[0, 1, 1], [0, 0, 1]])
-    np.testing.assert_array_equal(transformer.places(mask, None), [[0, 1, 2]])
+    np.testing.assert_array_equal(transformer.attention_mask(3, mask, causal=False)[1, 0], [[0, 1, 1]] * 3)
+    np.testing.assert_array_equal(transformer.token_positions(mask, mask), [[0, 1, 1], [0, 0, 1]])
+    np.testing.assert_array_equal(transformer.token_positions(mask, None), [[0, 1, 2]])
 
 
 def test_attention_by_its_own_taps():
     style = Style(layers=1, width=8, heads=4)
-    module, mask = Attention(style), transformer.visible(3, jnp.array([[1, 1, 0], [1, 1, 1]]), causal=True)
+    module, mask = Attention(style), transformer.attention_mask(3, jnp.array([[1, 1, 0], [1, 1, 1]]), causal=True)
     variables = drawn(module, X, mask, FIRST)
     said, taps = jax.jit(module.apply)(variables, X, mask, FIRST)
     products = np.einsum("bihd,bjhd->bhij", taps["query"], taps["key"]) / np.sqrt(2)
-    scores = np.where(np.broadcast_to(mask, products.shape), products, NOWHERE)
+    scores = np.where(np.broadcast_to(mask, products.shape), products, MASKED_SCORE)
     close(taps["scores"], scores)
     shares = np.exp(scores - scores.max(-1, keepdims=True))
     close(taps["attention"], shares / shares.sum(-1, keepdims=True))
@@ -133,17 +133,17 @@ def test_where_norms_stand(norm_first):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"width": 9}, "width=9 is not a multiple of heads=4"),
-        ({"key_heads": 3}, "heads=4 is not a multiple of key_heads=3"),
-        ({"head_width": 3, "rotary": 10.0}, "heads are 3 wide"),
-        ({"norm": "batch"}, "norm must be an existing name, got 'batch'. .*'layer', 'rms'"),
-        ({"activation": "gleu"}, "activation must be an existing name, got 'gleu'. Did you mean 'gelu'"),
-        ({"remat": "blocks"}, "remat must be an existing name, got 'blocks'. Did you mean 'block'"),
+        ({"width": 9}, "width must be a multiple of heads=4, got 9"),
+        ({"key_heads": 3}, "heads must be a multiple of key_heads=3, got 4"),
+        ({"head_width": 3, "rotary": 10.0}, "head_width must be even, got 3"),
+        ({"norm": "batch"}, "norm must be an existing norm, got 'batch'. .*'layer', 'rms'"),
+        ({"activation": "gleu"}, "activation must be an existing activation, got 'gleu'. Did you mean 'gelu'"),
+        ({"remat": "blocks"}, "remat must be an existing remat, got 'blocks'. Did you mean 'block'"),
         ({"layers": 0}, "layers must be at least 1 and finite, got 0"),
         ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
     ],
 )
-def test_styles_that_are_none(fields, message):
+def test_invalid_styles_are_refused(fields, message):
     with pytest.raises(UserError, match=message):
         Style(**({"layers": 1, "width": 8, "heads": 4} | fields))
 

@@ -56,7 +56,7 @@ def test_patches_are_a_convolution_behind_the_class_token():
 
 def test_images_that_are_no_patches():
     for patch in (8, 12):  # divides the one side, or the other
-        with pytest.raises(UserError, match=f"images of 8 x 12 are not whole patches of patch={patch}"):
+        with pytest.raises(UserError, match=f"patch must divide .* 8 x 12, got {patch}"):
             shapes(ViT(3, patch=patch, **SMALL), IMAGES)
     with pytest.raises(UserError, match="patch must be at least 1 and finite, got 0"):
         ViT(3, patch=0)

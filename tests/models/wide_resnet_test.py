@@ -90,7 +90,7 @@ def test_dropout_is_for_training_and_between_the_convolutions():
     np.testing.assert_array_equal(said(0), x)
 
 
-@pytest.mark.parametrize(("depth", "near"), [(17, "take 16 or 22"), (20, "take 16 or 22"), (4, "take 10")])
+@pytest.mark.parametrize(("depth", "near"), [(17, "16 or 22"), (20, "16 or 22"), (4, "10")])
 def test_wrong_depth_names_the_nearest(depth, near):
-    with pytest.raises(UserError, match=rf"no WideResNet of depth {depth}; .* 6n\+4: {near}"):
+    with pytest.raises(UserError, match=rf"WideResNet: depth must be 6n\+4, got {depth}; use {near}"):
         WideResNet(10, depth=depth)
