@@ -28,7 +28,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxdistill import core
 from jaxdistill.core import Batch, Method, Output, Scalar
-from jaxdistill.errors import check_least, check_positive, check_fraction
+from jaxdistill.errors import check_fraction, check_least, check_positive
 from jaxdistill.losses import contrast, distance
 from jaxdistill.modules import layer_mapping
 

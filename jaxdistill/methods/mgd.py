@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 
 from jaxdistill import core
 from jaxdistill.core import Batch, Method, Output, Scalar
-from jaxdistill.errors import check_least, check_fraction, unknown
+from jaxdistill.errors import check_fraction, check_least, unknown
 from jaxdistill.modules import adapters, layer_mapping
 
 MASKS = ("channel", "pixel")

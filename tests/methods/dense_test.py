@@ -225,5 +225,5 @@ REFUSED += [FGD(relation=-1.0), CIRKD(temperature=0.0), CIRKD(region=-1.0), CIRK
 
 @pytest.mark.parametrize("method", REFUSED)
 def test_fields_that_make_no_sense(method):
-    with pytest.raises(UserError, match="makes no sense|must be"):
+    with pytest.raises(UserError, match="must be"):
         method.check()

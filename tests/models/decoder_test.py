@@ -110,7 +110,7 @@ def test_logits_are_the_head_of_the_final_state(style):
 
 
 def test_what_makes_no_sense():
-    with pytest.raises(UserError, match="positions must be an existing name, got 'rotory'. Did you mean 'rotary'"):
+    with pytest.raises(UserError, match="positions must be a kind of positions, got 'rotory'. Did you mean 'rotary'"):
         Decoder(VOCABULARY, positions="rotory")
     with pytest.raises(UserError, match="texts must have at most 5 tokens, got 6; raise length"):
         shapes(Decoder(VOCABULARY, **SMALL, length=5), TOKENS)
