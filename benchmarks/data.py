@@ -34,14 +34,14 @@ from jaxdistill.networks import Frozen, Trained
 from jaxdistill.runtime import allocator
 from jaxdistill.train import mesh
 from jaxdistill.train.init import compiler_options, initial
-from jaxdistill.train.loop import dispatcher
-from jaxdistill.train.prefetch import AHEAD, Feeding
+from jaxdistill.train.loop import compile_steps
+from jaxdistill.train.prefetch import PREFETCH, Prefetcher
 from jaxdistill.train.step import make_step
 
 
 def read(streamed: loader.Streamed, batches: int, processes: int) -> float:
     """Returns images per second, without the start of the readers."""
-    feeds = streamed.feeds(0, batches + 8)
+    feeds = streamed.step_inputs(0, batches + 8)
     if processes:
         flags.FLAGS.mark_as_parsed()  # Grain's processes read them
         options = grain.ReadOptions(num_threads=streamed.threads, prefetch_buffer_size=4)
@@ -66,26 +66,26 @@ class Trainer:
         terms, tx = {"kd": Term(KD())}, optax.sgd(0.1, momentum=0.9)
         inputs = next(self.batches(1))
         replicated = mesh.replicated(self.mesh)
-        self.held = jax.device_put(dict(reader.held), replicated)
+        self.held = jax.device_put(dict(reader.resident), replicated)
 
         def augment(batch: dict[str, Any]) -> dict[str, Any]:
             return batch | {"image": batch["image"].astype(jnp.float32) / 255}
 
-        shapes = jax.eval_shape(lambda *given: augment(reader.raw(*given)), self.held, inputs)
+        shapes = jax.eval_shape(lambda *given: augment(reader.make_batch(*given)), self.held, inputs)
         init = jax.jit(
             lambda key: initial(networks, terms, tx, shapes, key, {}),
             out_shardings=replicated,
             compiler_options=compiler_options(),
         )
         self.state, self.frozen = init(jax.random.key(0))
-        self.step = dispatcher(make_step(networks, terms, tx, augment), reader.raw, self.mesh, replicated, 1)
+        self.step = compile_steps(make_step(networks, terms, tx, augment), reader.make_batch, self.mesh, replicated)
         self(2)
 
     def batches(self, steps: int) -> Iterator[Any]:
-        return (mesh.put(self.mesh, inputs) for inputs in self.reader.feeds(0, steps))
+        return (mesh.put(self.mesh, inputs) for inputs in self.reader.step_inputs(0, steps))
 
     def __call__(self, steps: int) -> tuple[float, float]:
-        feeding, metrics, total = Feeding(self.batches(steps), self.ahead, print), None, 0.0
+        feeding, metrics, total = Prefetcher(self.batches(steps), self.ahead, print), None, 0.0
         began = time.perf_counter()
         for number in range(steps):
             inputs, waited = feeding.next(metrics)
@@ -115,8 +115,8 @@ def measure_training(train: Any, streamed: loader.Streamed, classes: int, given:
     """Returns a row for each way to feed a step."""
     decoded = Arrays(**train.take(np.arange(len(train))))
     resident = loader.Resident.of(decoded, seed=0, batch=given.batch, classes=classes)
-    feeds = {"resident": (resident, 0), "streamed": (streamed, AHEAD)}
-    feeds["streamed, decoded"] = (dataclasses.replace(streamed, split=decoded), AHEAD)
+    feeds = {"resident": (resident, 0), "streamed": (streamed, PREFETCH)}
+    feeds["streamed, decoded"] = (dataclasses.replace(streamed, split=decoded), PREFETCH)
     trainers = {name: Trainer(reader, classes, ahead) for name, (reader, ahead) in feeds.items()}
     rates: dict[str, list[tuple[float, float]]] = {name: [] for name in trainers}
     for _, name in itertools.product(range(given.rounds), trainers):

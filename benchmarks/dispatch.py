@@ -31,7 +31,7 @@ from jaxdistill.networks import Frozen, Trained
 from jaxdistill.runtime import allocator
 from jaxdistill.train import mesh as sharding
 from jaxdistill.train.init import compiler_options, initial
-from jaxdistill.train.loop import dispatcher
+from jaxdistill.train.loop import compile_steps
 from jaxdistill.train.step import make_step
 
 COUNTS = (1, 4, 16, 64)
@@ -51,12 +51,12 @@ def measure(
     networks = {"teacher": Frozen(teacher), "student": Trained(student)}
     terms = {"task": Term(CrossEntropy(), teacher=None), "kd": Term(KD())}
     tx, replicated = optax.sgd(0.1, momentum=0.9), sharding.replicated(mesh)
-    arrays = jax.device_put(dict(resident.held), replicated)
+    arrays = jax.device_put(dict(resident.resident), replicated)
 
     def augment(raw: dict[str, Any]) -> dict[str, Any]:
         return raw | {"image": raw["image"].astype(jnp.float32) / 255}
 
-    shapes = jax.eval_shape(lambda *given: augment(resident.raw(*given)), arrays, next(resident.feeds(0, 1)))
+    shapes = jax.eval_shape(lambda *given: augment(resident.make_batch(*given)), arrays, next(resident.step_inputs(0, 1)))
     init = jax.jit(
         lambda key: initial(networks, terms, tx, shapes, key, {}),
         out_shardings=replicated,
@@ -64,10 +64,10 @@ def measure(
     )
     state, frozen = init(jax.random.key(0))
     step = make_step(networks, terms, tx, augment)
-    programs = {count: dispatcher(step, resident.raw, mesh, replicated, count) for count in COUNTS}
+    programs = {count: compile_steps(step, resident.make_batch, mesh, replicated, count=count) for count in COUNTS}
     times: dict[int, list[float]] = {count: [] for count in COUNTS}
     for number, count in itertools.product(range(rounds + 1), COUNTS):
-        feeds, metrics = resident.feeds(0, steps), None
+        feeds, metrics = resident.step_inputs(0, steps), None
         began = time.perf_counter()
         for _ in range(steps // count):
             parts = list(itertools.islice(feeds, count))

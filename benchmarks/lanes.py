@@ -24,7 +24,7 @@ from jaxdistill.config import load as configs
 from jaxdistill.runtime import allocator
 from jaxdistill.stages.lanes import runs_of
 from jaxdistill.train import mesh
-from jaxdistill.train.loop import dispatcher
+from jaxdistill.train.loop import compile_steps
 
 CASES = {
     "mlp": ("configs/digits/kd.py", "distil", {"seed": 0}),
@@ -43,9 +43,9 @@ class Steps:
         teachers = jax.jit(stage.initial)()[1]  # random weights cost the same
         self.state = jax.jit(runs.init, out_shardings=placed[0])(teachers)
         self.frozen = runs.for_inference(teachers)
-        self.held = jax.device_put(dict(loader.held), mesh.replicated(stage.mesh))
-        self.step = dispatcher(runs.step(), loader.raw, stage.mesh, placed[0], 1)
-        self.feeds, self.leading, self.mesh = loader.feeds(0, 1 << 30), loader.leading, stage.mesh
+        self.held = jax.device_put(dict(loader.resident), mesh.replicated(stage.mesh))
+        self.step = compile_steps(runs.step(), loader.make_batch, stage.mesh, placed[0])
+        self.feeds, self.leading, self.mesh = loader.step_inputs(0, 1 << 30), loader.leading, stage.mesh
         self.pending, began = None, time.perf_counter()
         self.run(1)
         self.compiled = time.perf_counter() - began

@@ -17,7 +17,7 @@ from jaxdistill.stages import cache as caching
 from jaxdistill.stages.lanes import runs_of
 from jaxdistill.train import flops
 from jaxdistill.train import mesh as sharding
-from jaxdistill.train.loop import dispatcher
+from jaxdistill.train.loop import compile_steps
 
 CLASSES = 100
 
@@ -29,7 +29,7 @@ class Steps:
         step: the pure step (`train.step.make_step`).
         state: at the start.
         frozen: variables of networks that do not learn.
-        loader: has `held`, `raw`, `feeds` and `leading` (`data.loader`).
+        loader: has `resident`, `make_batch`, `step_inputs` and `leading` (`data.loader`).
         dispatch: the number of steps that are dispatched at a time.
         mesh: of the devices; all of them along "data" if None.
         placed: shardings of the state; replicated if None.
@@ -52,10 +52,10 @@ class Steps:
         self._mesh = mesh or sharding.make_mesh({"data": -1, "fsdp": 1, "tensor": 1})
         replicated = sharding.replicated(self._mesh)
         self._leading = loader.leading
-        self._held = jax.device_put(dict(loader.held), replicated)
-        self._feeds = loader.feeds(0, 1_000_000)
-        self._step = dispatcher(step, loader.raw, self._mesh, placed or replicated, dispatch)
-        self._single = dispatcher(step, loader.raw, self._mesh, placed or replicated, 1)
+        self._held = jax.device_put(dict(loader.resident), replicated)
+        self._feeds = loader.step_inputs(0, 1_000_000)
+        self._step = compile_steps(step, loader.make_batch, self._mesh, placed or replicated, count=dispatch)
+        self._single = compile_steps(step, loader.make_batch, self._mesh, placed or replicated)
         self.state, self.frozen = state, frozen
         self.dispatch, self.losses = dispatch, np.zeros(0)
 

@@ -61,7 +61,7 @@ def draw_weights(stage: Any) -> dict[str, Any]:
 
 def draw_indices(stage: Any) -> Iterator[np.ndarray]:
     """Yields the batches of our loader, for the peers."""
-    for inputs in stage.loader().feeds(0, stage.settings["steps"]):
+    for inputs in stage.loader().step_inputs(0, stage.settings["steps"]):
         yield inputs["index"]
 
 
@@ -75,7 +75,7 @@ def make_peers(stage: Any, pair: Any, starts: Any, gpu: bool) -> tuple[dict[str,
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")  # TF32, the default of JAX
     theirs = importlib.import_module("residual_torch")
-    held = stage.loader().held
+    held = stage.loader().resident
     data = {"image": np.asarray(held["image"]), "label": np.asarray(held["label"]), "classes": stage.dataset.classes}
     data |= {"mean": np.float32(stage.look.mean), "std": np.float32(stage.look.std)}
     starts = jax.tree.map(np.asarray, starts)

@@ -61,10 +61,7 @@ def child(began: float, argv: list[str]) -> None:
         spent["data_before"] = spent["data"]
         return run(*given)
 
-    def first_step(self):
-        if self._pending is None:
-            return
-        jax.block_until_ready(self._pending)
+    def report():
         now = time.time()
         step = now - spent["fit"]
         phases = {
@@ -81,18 +78,23 @@ def child(began: float, argv: list[str]) -> None:
 
     fit = train.fit
 
-    def fitted(*given):
+    def timed_fit(*arguments, **options):
         spent["fit"] = time.time()
-        return fit(*given)
+        return fit(*arguments, **options)
 
-    train.run, train.fit, loop.Watch.flush = first_stage, fitted, first_step
-    look = loop.Watch.look
+    compile_steps = loop.compile_steps
 
-    def seen(self, done, metrics):
-        look(self, done, metrics)
-        first_step(self)
+    def compile_first(*arguments, **options):
+        program = compile_steps(*arguments, **options)
 
-    loop.Watch.look = seen
+        def first_step(*inputs):
+            jax.block_until_ready(program(*inputs))
+            report()
+
+        first_step.trace = program.trace
+        return first_step
+
+    train.run, train.fit, loop.compile_steps = first_stage, timed_fit, compile_first
     pipeline.run(config.to_dict(), pathlib.Path(values["workdir"].value))
 
 

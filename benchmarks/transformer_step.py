@@ -55,15 +55,15 @@ class Texts:
     def __init__(self, examples: int, batch: int, length: int, vocabulary: int):
         draw = np.random.default_rng(0)
         tokens = draw.integers(0, vocabulary, (examples, length)).astype(np.int32)
-        self.held = {"tokens": tokens, "label": (np.arange(examples) % CLASSES).astype(np.int32)}
+        self.resident = {"tokens": tokens, "label": (np.arange(examples) % CLASSES).astype(np.int32)}
         self.batch, self.examples = batch, examples
 
-    def feeds(self, start: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
+    def step_inputs(self, start: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
         for step in range(start, stop):
             yield {"index": ((np.arange(self.batch) + step * self.batch) % self.examples).astype(np.int32)}
 
     @staticmethod
-    def raw(held: Mapping[str, Any], fed: Mapping[str, Any]) -> dict[str, Any]:
+    def make_batch(held: Mapping[str, Any], fed: Mapping[str, Any]) -> dict[str, Any]:
         taken = {name: array[fed["index"]] for name, array in held.items()}
         return taken | dict(fed) | {"mask": jnp.ones(fed["index"].shape, jnp.float32)}
 
@@ -87,7 +87,7 @@ def make_steps(given: Any, texts: Texts, starts: Any, chunk: int = 0, **more: An
     else:
         terms = {"kl": Term(ForwardKL(temperature=1.0, chunk=chunk))}
     tx = optax.adamw(RATE, weight_decay=DECAY)
-    batch = jax.eval_shape(lambda: texts.raw(texts.held, next(texts.feeds(0, 1))))
+    batch = jax.eval_shape(lambda: texts.make_batch(texts.resident, next(texts.step_inputs(0, 1))))
     if more.get("scan"):
         starts = {name: {"params": stack_layers(tree["params"])} for name, tree in starts.items()}
     state, frozen = jax.jit(lambda: initial(networks, terms, tx, batch, jax.random.key(0), starts))()
@@ -123,15 +123,15 @@ def make_peers(given: Any, texts: Texts, starts: Any) -> tuple[dict[str, Any], l
             yield made
 
     def indices() -> Iterator[np.ndarray]:
-        return (inputs["index"] for inputs in texts.feeds(0, 1_000_000))
+        return (inputs["index"] for inputs in texts.step_inputs(0, 1_000_000))
 
     forms = {EAGER: "eager", COMPILED: "compiled"} | ({f"{COMPILED}, bfloat16": "bfloat16"} if given.bfloat16 else {})
-    made = {n: theirs.TorchSteps(given.kind, *make_pair(), texts.held, indices(), form) for n, form in forms.items()}
+    made = {n: theirs.TorchSteps(given.kind, *make_pair(), texts.resident, indices(), form) for n, form in forms.items()}
     if given.kind == "encoder":
         return made, []
     if importlib.util.find_spec("trl") is None:
         return made, ["TRL"]
-    return made | {TRL: theirs.TrlSteps(*make_pair(), texts.held, indices())}, []
+    return made | {TRL: theirs.TrlSteps(*make_pair(), texts.resident, indices())}, []
 
 
 def make_variants(given: Any, texts: Texts, starts: Any) -> dict[str, Any]:
@@ -147,7 +147,7 @@ def make_variants(given: Any, texts: Texts, starts: Any) -> dict[str, Any]:
 def measure(given: Any, peak: float) -> tuple[str, list[dict[str, Any]]]:
     """Measures all at one size; returns the table's title and rows."""
     texts = Texts(4 * given.batch, given.batch, given.length, given.vocabulary)
-    tokens = jnp.asarray(texts.held["tokens"][:1])
+    tokens = jnp.asarray(texts.resident["tokens"][:1])
     keys = dict(zip(("teacher", "student"), jax.random.split(jax.random.key(0)), strict=True))
     layers = dict(zip(keys, given.layers, strict=True))
     starts = {name: jax.jit(make_module(given, layers[name]).init)(keys[name], tokens) for name in keys}

@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from absl import flags, logging
 
 from jaxdistill.errors import Interrupted, TrainingFailed, UserError, unknown
-from jaxdistill.runtime import allocator, distributed
+from jaxdistill.runtime import allocator, distributed, event_loops
 
 PROFILED = 5
 """Steps that --profile records."""
@@ -37,7 +37,8 @@ def main(argv: Sequence[str]) -> int:
         print(__doc__)
         return 0 if len(argv) > 1 else 2
     try:
-        _main(list(argv))
+        with event_loops.ignore_closed():
+            _main(list(argv))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -85,7 +85,7 @@ def make_transformer_form(kind: str) -> dict[str, Callable[[], Any]]:
     shape = {"kind": kind, "layers": [6, 2], "batch": TRANSFORMERS[kind], "length": 128, "width": 384, "heads": 6}
     given = argparse.Namespace(**shape, hidden=1536, vocabulary=8192, dispatch=1)
     texts = transformer_step.Texts(4 * given.batch, given.batch, given.length, given.vocabulary)
-    tokens = jnp.asarray(texts.held["tokens"][:1])
+    tokens = jnp.asarray(texts.resident["tokens"][:1])
     made = {
         n: transformer_step.make_module(given, k) for n, k in zip(("teacher", "student"), given.layers, strict=True)
     }

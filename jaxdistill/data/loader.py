@@ -58,16 +58,16 @@ def check_labels(label: np.ndarray, classes: int, where: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Resident:
-    """A split decoded once and held on the device; a step is fed with indices alone.
+    """A split decoded once and held on the device; the inputs of a step are indices alone.
 
     Attributes:
-        held: what to put on the device, `{"image": uint8 [examples, ...], "label": int32 [examples]}` or tokens,
+        resident: the arrays for the device, `{"image": uint8 [examples, ...], "label": int32 [examples]}` or tokens,
             the whole of the split by index; and what cached networks say, `{"cached/...": [examples, views, ...]}`.
         cycle: after how many views an example's views come again; 0 for never.
     """
 
     split: Split
-    held: Mapping[str, np.ndarray]
+    resident: Mapping[str, np.ndarray]
     seed: int
     batch: int
     part: Part = Part()
@@ -88,25 +88,25 @@ class Resident:
         cycle: int = 0,
     ) -> "Resident":
         whole = split.whole
-        held = _checked_take(whole, np.arange(len(whole)), classes) | answers.load_all()
-        return cls(split, held, seed, batch, part, cycle)
+        resident = _checked_take(whole, np.arange(len(whole)), classes) | answers.load_all()
+        return cls(split, resident, seed, batch, part, cycle)
 
-    def feeds(self, start: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
-        """Yields what steps `start` to `stop` are fed with."""
+    def step_inputs(self, start: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
+        """Yields the inputs of steps `start` to `stop`."""
         for step in range(start, stop):
             index, view = dealt(self.split, self.seed, self.batch, step)
             rows = self.part.rows(self.batch)
             yield {"index": index[rows], "view": view[rows] % (self.cycle or NEVER)}
 
     @staticmethod
-    def raw(held: Mapping[str, Any], fed: Mapping[str, Any]) -> dict[str, Any]:
+    def make_batch(resident: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Makes the raw batch on the device."""
-        index, view = fed["index"], fed["view"]
+        index, view = inputs["index"], inputs["view"]
         taken = {
             name: array[index, view % array.shape[1]] if name.startswith(CACHED) else array[index]
-            for name, array in held.items()
+            for name, array in resident.items()
         }
-        return taken | dict(fed) | {"mask": jnp.ones(fed["index"].shape, jnp.float32)}
+        return taken | dict(inputs) | {"mask": jnp.ones(inputs["index"].shape, jnp.float32)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Streamed:
     threads: int = 4
     ahead: int = 4
 
-    held = {}
+    resident = {}
     leading = 0
 
     def __len__(self):
@@ -137,8 +137,8 @@ class Streamed:
         own = self.part.rows(self.batch)
         return rows(self.split.whole, self.classes, index[own], view[own] % (self.cycle or NEVER), self.answers)
 
-    def feeds(self, start: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
-        """Yields what steps `start` to `stop` are fed with."""
+    def step_inputs(self, start: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
+        """Yields the inputs of steps `start` to `stop`."""
         if start == stop:
             return
         import grain
@@ -148,17 +148,17 @@ class Streamed:
         yield from grain.MapDataset.source(self)[start:stop].to_iter_dataset(options)
 
     @staticmethod
-    def raw(held: Mapping[str, Any], fed: Mapping[str, Any]) -> dict[str, Any]:
+    def make_batch(resident: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Makes the raw batch on the device."""
-        return dict(fed) | {"mask": jnp.ones(fed["index"].shape, jnp.float32)}
+        return dict(inputs) | {"mask": jnp.ones(inputs["index"].shape, jnp.float32)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Lanes:
-    """Several loaders of one whole split side by side: batches `[lanes, batch, ...]`; what is held is shared."""
+    """Several loaders of one whole split side by side: batches `[lanes, batch, ...]`; resident arrays are shared."""
 
     loaders: tuple[Any, ...]
-    held: Mapping[str, np.ndarray]
+    resident: Mapping[str, np.ndarray]
 
     leading = 1
 
@@ -169,11 +169,11 @@ class Lanes:
         Raises:
             UserError: where a lane would see labels that are hidden from it.
         """
-        light, labels, held = [], [], {}
+        light, labels, resident = [], [], {}
         for one in loaders:  # one after the other: each holds the whole split until its labels are taken
-            held, labels = held or dict(one.held), [*labels, one.held.get("label")]
-            light.append(dataclasses.replace(one, held={}) if one.held else one)
-        if not held:
+            resident, labels = resident or dict(one.resident), [*labels, one.resident.get("label")]
+            light.append(dataclasses.replace(one, resident={}) if one.resident else one)
+        if not resident:
             return cls(tuple(light), {})
         label = np.maximum.reduce(labels)
         for one, seen in zip(light, labels, strict=True):
@@ -182,16 +182,16 @@ class Lanes:
                 raise UserError(
                     "lanes differ in whether they see the labels of examples they share; set data.resident=no"
                 )
-        return cls(tuple(light), held | {"label": label})
+        return cls(tuple(light), resident | {"label": label})
 
-    def feeds(self, start: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
-        """Yields what steps `start` to `stop` are fed with."""
-        for fed in zip(*(one.feeds(start, stop) for one in self.loaders), strict=True):
-            yield {name: np.stack([one[name] for one in fed]) for name in fed[0]}
+    def step_inputs(self, start: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
+        """Yields the inputs of steps `start` to `stop`."""
+        for inputs in zip(*(one.step_inputs(start, stop) for one in self.loaders), strict=True):
+            yield {name: np.stack([one[name] for one in inputs]) for name in inputs[0]}
 
-    def raw(self, held: Mapping[str, Any], fed: Mapping[str, Any]) -> dict[str, Any]:
+    def make_batch(self, resident: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Makes the raw batch on the device."""
-        return self.loaders[0].raw(held, fed)
+        return self.loaders[0].make_batch(resident, inputs)
 
 
 def rows(

@@ -23,7 +23,7 @@ from jaxdistill.runtime import files
 from jaxdistill.stages import cache, train
 from jaxdistill.stages.lanes import runs_of
 from jaxdistill.train import checkpoint, mesh
-from jaxdistill.train.metrics_log import CLOCKED, Log
+from jaxdistill.train.metrics_log import CLOCKED, MetricsWriter
 
 RESULTS = ("results.json", "evaluation.json", "predictions.npz")
 
@@ -163,7 +163,7 @@ def _take_out(made: Stage, lane: int, old: pathlib.Path, part: pathlib.Path) -> 
     for line in told:
         if "rate" in line:  # of the lanes, their mean
             line["rate"] = float(made.rate(line["step"] - 1))
-    log = Log(part, made.name, 0)
+    log = MetricsWriter(part, made.name, 0)
     for line in told:
         log.write(line["step"], {key: value for key, value in line.items() if key not in ("stage", "step")})
     log.close()

@@ -16,7 +16,7 @@ from jaxdistill.stages import cache
 from jaxdistill.stages.lanes import runs_of
 from jaxdistill.stages.results import cost
 from jaxdistill.train import flops, mesh
-from jaxdistill.train.loop import dispatcher
+from jaxdistill.train.loop import compile_steps
 from jaxdistill.train.partitioning import LARGE
 
 
@@ -161,11 +161,11 @@ def compile_step(stage: Stage):
 
 def step_program(stage: Stage):
     """Returns one step as a program, not compiled, and the shapes that it is called with."""
-    raw = (loader.Resident if stage.resident else loader.Streamed).raw
+    raw = (loader.Resident if stage.resident else loader.Streamed).make_batch
     runs = runs_of(stage)
     placed = runs.shardings()
     state, frozen = mesh.structs(runs.shapes(), placed)
-    return dispatcher(runs.step(), raw, stage.mesh, placed[0], 1), (state, frozen, *_fed(stage))
+    return compile_steps(runs.step(), raw, stage.mesh, placed[0]), (state, frozen, *_fed(stage))
 
 
 def _size(number: int) -> str:

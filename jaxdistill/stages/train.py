@@ -17,8 +17,8 @@ from jaxdistill.train import mesh
 from jaxdistill.train.checkpoint import Checkpoints
 from jaxdistill.train.evaluate import Evaluation, Evaluator, Plan
 from jaxdistill.train.init import compiler_options
-from jaxdistill.train.loop import Job, fit
-from jaxdistill.train.prefetch import AHEAD
+from jaxdistill.train.loop import Intervals, Training, fit
+from jaxdistill.train.prefetch import PREFETCH
 
 
 def run(
@@ -40,45 +40,53 @@ def run(
         The contents of `done.json`.
     """
     settings, runs = stage.settings, runs_of(stage)
-    shardings = runs.shardings()
     frozen, reduced = _frozen(runs, starts(stage.shapes[1]), say)
-    job = Job(
-        stage=stage.name,
-        step=runs.step(),
-        loader=runs.loader(),
-        mesh=stage.mesh,
-        placed=shardings[0],
-        steps=settings["steps"],
-        batch=settings["batch"],
-        examples=len(stage.train),
-        rate=runs.learning_rate(),
-        evaluate=_evaluation(runs, frozen) if stage.measured else None,
-        evaluate_every=settings["evaluate"]["every"],
-        log_every=settings["log_every"],
-        save_every=settings["checkpoint"]["every"],
-        dispatch=settings["dispatch"] or _steps_per_call(stage),
-        ahead=0 if stage.resident else AHEAD,
-        peak=settings["peak_flops"],
-        profile=profile,
-        say=say,
-    )
+    training = _training(runs, frozen, say, profile)
     with checkpoints(runs, workdir) as saved:
-        if saved.steps:
-            state = saved.restore(saved.steps[-1], mesh.structs(runs.shapes()[0], shardings[0]))
-            say(f"stage {stage.name}: resumes at step {saved.steps[-1]} of {job.steps}")
+        start = max(saved.steps, default=0)
+        if start:
+            state = saved.restore(start, mesh.structs(runs.shapes()[0], training.shardings))
+            say(f"stage {stage.name}: resumes at step {start} of {settings['steps']}")
         else:
             state = _init(runs, starts, frozen)
         looks = {n: dataclasses.asdict(look) for n, look in stage.looks.items() if n in stage.saved}
         about = {"stage": stage.name, "networks": sorted(stage.saved), "looks": looks, **runs.checkpoint_metadata}
-        fit(job, state, frozen, saved, workdir, about)
+        fit(training, state, frozen, start=start, checkpoints=saved, workdir=workdir, metadata=about)
         if settings["checkpoint"]["keep"] == "last":
-            return {"step": job.steps, "kept": "last"} | reduced
+            return {"step": settings["steps"], "kept": "last"} | reduced
         steps = [saved.best(metric) for metric in saved.metrics]
         if None in steps or not steps:
             raise TrainingFailed(
                 f"stage {stage.name!r} keeps the checkpoint that is best by {best_by(stage)}, which was never finite"
             )
         return runs.selected(steps) | {"kept": "best", "by": best_by(stage)} | reduced
+
+
+def _training(runs: Runs, frozen: Weights, say: Callable[[str], None], profile: int) -> Training:
+    """Returns the stage in the form that the loop trains."""
+    stage, settings = runs.stage, runs.stage.settings
+    return Training(
+        stage=stage.name,
+        step=runs.step(),
+        loader=runs.loader(),
+        mesh=stage.mesh,
+        shardings=runs.shardings()[0],
+        batch=settings["batch"],
+        examples=len(stage.train),
+        learning_rate=runs.learning_rate(),
+        intervals=Intervals(
+            steps=settings["steps"],
+            evaluate_every=settings["evaluate"]["every"],
+            save_every=settings["checkpoint"]["every"],
+            log_every=settings["log_every"],
+            steps_per_call=settings["dispatch"] or _steps_per_call(stage),
+        ),
+        evaluate=_evaluation(runs, frozen) if stage.measured else None,
+        prefetch=0 if stage.resident else PREFETCH,
+        peak_flops=settings["peak_flops"],
+        profile_steps=profile,
+        log=say,
+    )
 
 
 def _frozen(runs: Runs, weights: Weights, say: Callable[[str], None]) -> tuple[Weights, dict[str, Any]]:

@@ -7,14 +7,11 @@ a flipped byte. Here the latest and the best are both kept, a metric that is not
 leaving the `with` block commits pending saves, and every array read is compared with its digest.
 """
 
-import contextlib
 import functools
-import gc
 import json
 import math
 import pathlib
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -115,16 +112,10 @@ class Checkpoints:
             cleanup_tmp_directories=True,
             preservation_policy=preservation_policy.AnyPreservationPolicy([preservation_policy.LatestN(keep), *best]),
         )
-        self._manager = self._open(options)
-
-    def _open(self, options: ocp.CheckpointManagerOptions) -> ocp.CheckpointManager:
-        with _quiet_event_loops():
-            try:
-                return ocp.CheckpointManager(self.folder.absolute(), options=options)
-            except ValueError as error:  # it reads the metrics of every step at once
-                reason = str(error)
-            gc.collect()
-        raise damage(self.folder, _first_unreadable(self.folder), reason)
+        try:
+            self._manager = ocp.CheckpointManager(self.folder.absolute(), options=options)
+        except ValueError as error:  # it reads the metrics of every step at once
+            raise damage(self.folder, _first_unreadable(self.folder), error) from error
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -208,30 +199,11 @@ def metadata(folder: pathlib.Path, step: int) -> dict[str, Any]:
 
 def _restore(folder: pathlib.Path, step: int, item: str, handler: Any, args: Any = None) -> Any:
     """Reads an item of a checkpoint; a failure of Orbax is a `UserError`."""
-    with _quiet_event_loops():
-        try:
-            with ocp.Checkpointer(handler) as reader:
-                return reader.restore((folder / str(step) / item).absolute(), **({"args": args} if args else {}))
-        except Exception as error:  # Orbax raises bare Exceptions for truncated files
-            reason = str(error)
-        gc.collect()  # frees what the failed read leaves behind while its traceback is not printed
-    raise damage(folder, step, reason)
-
-
-@contextlib.contextmanager
-def _quiet_event_loops() -> Iterator[None]:
-    """Does not print that an event loop is closed, as the one of a failed read of Orbax is when it is freed."""
-    usual = sys.unraisablehook
-
-    def print_others(unraisable: Any) -> None:
-        if "Event loop is closed" not in str(unraisable.exc_value):
-            usual(unraisable)
-
-    sys.unraisablehook = print_others
     try:
-        yield
-    finally:
-        sys.unraisablehook = usual
+        with ocp.Checkpointer(handler) as reader:
+            return reader.restore((folder / str(step) / item).absolute(), **({"args": args} if args else {}))
+    except Exception as error:  # Orbax raises bare Exceptions for truncated files
+        raise damage(folder, step, error) from error
 
 
 def damage(folder: pathlib.Path, step: int, reason: object) -> UserError:

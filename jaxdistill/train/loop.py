@@ -1,276 +1,294 @@
-"""The loop: feed a step, look at the metrics of the one before, now and then evaluate and save."""
+"""The training loop: dispatch a step, read the metrics of the one before, evaluate and save at intervals."""
 
+import contextlib
 import dataclasses
 import itertools
-import math
 import pathlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxdistill.core import Schedule, State, Variables
-from jaxdistill.errors import Interrupted, TrainingFailed
+from jaxdistill.core import Batch, Schedule, State, Variables
+from jaxdistill.errors import Interrupted
 from jaxdistill.runtime import xla_options
 from jaxdistill.train import flops
 from jaxdistill.train import mesh as sharding
 from jaxdistill.train.checkpoint import Checkpoints
-from jaxdistill.train.metrics_log import Bar, Log
-from jaxdistill.train.preemption import Stop
-from jaxdistill.train.prefetch import Feeding
+from jaxdistill.train.monitor import Monitor, is_due
+from jaxdistill.train.preemption import StopSignal
+from jaxdistill.train.prefetch import Prefetcher
 from jaxdistill.train.profile import FOLDER, Profile
 from jaxdistill.train.step import Step
-from jaxdistill.train.throughput import Speed
+from jaxdistill.train.throughput import Throughput
+
+RESIDENT_ADVICE = "telling the device which examples are next; make several steps in a dispatch, dispatch=16"
+STREAMED_ADVICE = (
+    "waiting for data; hold it on the device (data.resident=yes), read with more threads (data.threads), or prepare"
+    " images that are smaller or not compressed"
+)
+"""Continuations of a warning that a fraction of the time is spent ..."""
+
+Frozen = Mapping[str, Variables]
+Metrics = Mapping[str, jax.Array]
+
+
+class Loader(Protocol):
+    """The source of batches (`data.loader`).
+
+    Attributes:
+        resident: the arrays of the split that the device holds; empty if batches are streamed.
+        leading: the number of axes before the rows of a batch.
+    """
+
+    resident: Mapping[str, np.ndarray]
+    leading: int
+
+    def step_inputs(self, start: int, stop: int) -> Iterator[Mapping[str, np.ndarray]]:
+        """Yields the inputs of steps `start` to `stop`."""
+
+    def make_batch(self, resident: Mapping[str, Any], inputs: Mapping[str, Any]) -> Batch:
+        """Makes the raw batch of a step on the device."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
-    """What `fit` is asked to do.
+class Intervals:
+    """The length of a stage, and the times at which it evaluates, saves and logs, in optimizer steps.
 
     Attributes:
-        stage: its name, for messages and lines.
+        steps: optimizer steps of the whole stage.
+        evaluate_every, save_every, log_every: steps between two of them; 0 for the end alone.
+        steps_per_call: the largest number of steps in a dispatch.
+    """
+
+    steps: int
+    evaluate_every: int = 0
+    save_every: int = 0
+    log_every: int = 0
+    steps_per_call: int = 1
+
+    def next_boundary(self, step: int) -> int:
+        """Returns the first step after `step` at which an evaluation or a checkpoint is due."""
+        boundaries = [step + every - step % every for every in (self.evaluate_every, self.save_every) if every > 0]
+        return min([self.steps, *boundaries])
+
+    def evaluates(self, step: int) -> bool:
+        """Whether an evaluation is due after `step`."""
+        return step == self.steps or is_due(step, self.evaluate_every)
+
+    def with_fewest_calls(self) -> "Intervals":
+        """Returns the intervals with the `steps_per_call`, of those up to its own, that needs the fewest dispatches."""
+        lengths: Counter[int] = Counter()
+        step = 0
+        while step < self.steps:
+            lengths[self.next_boundary(step) - step] += 1
+            step = self.next_boundary(step)
+
+        def calls(count: int) -> int:
+            return sum(n * (length // count + length % count) for length, n in lengths.items())
+
+        return dataclasses.replace(self, steps_per_call=min(range(1, self.steps_per_call + 1), key=calls))
+
+    def calls(self, start: int) -> Iterator[int]:
+        """Yields the number of steps of each dispatch after step `start`."""
+        step = start
+        while step < self.steps:
+            full = self.next_boundary(step) - step >= self.steps_per_call
+            count = self.steps_per_call if full else 1
+            yield count
+            step += count
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """A stage that `fit` trains.
+
+    Attributes:
+        stage: its name, for messages and lines of the log.
         step: the pure step.
-        loader: feeds batches (`data.loader`).
-        placed: the shardings of the state.
-        steps: optimizer steps in all.
+        loader: the source of batches.
+        mesh: the devices.
+        shardings: of the state.
         batch, examples: sizes of a batch and of the training split.
-        rate: the learning rate by step, for the log.
+        learning_rate: by step, for the log.
+        intervals: its length, and when it evaluates, saves and logs.
         evaluate: state -> `{name: number}`, or `None`.
-        evaluate_every, log_every, save_every: in steps; 0 for never (but at the end).
-        dispatch: steps per dispatch at most: as many are taken as let the whole run have the fewest dispatches.
-        ahead: dispatches whose data is put on the device in advance.
-        peak: FLOP/s of a device at most; 0 for what is known of its kind.
-        profile: steps to record; 0 for none.
-        say: what prints.
+        prefetch: the number of dispatches whose inputs are put on the device in advance.
+        peak_flops: the FLOP/s of a device; 0 for the data sheet of its kind.
+        profile_steps: the number of early steps to record; 0 for none.
+        log: prints a line.
     """
 
     stage: str
     step: Step
-    loader: Any
+    loader: Loader
     mesh: Mesh
-    placed: Any
-    steps: int
+    shardings: Any
     batch: int
     examples: int
-    rate: Schedule
-    evaluate: Callable[[State], Mapping[str, float]] | None
-    evaluate_every: int
-    log_every: int
-    save_every: int
-    dispatch: int
-    ahead: int = 0
-    peak: float = 0.0
-    profile: int = 0
-    say: Callable[[str], None] = print
+    learning_rate: Schedule
+    intervals: Intervals
+    evaluate: Callable[[State], Mapping[str, Any]] | None = None
+    prefetch: int = 0
+    peak_flops: float = 0.0
+    profile_steps: int = 0
+    log: Callable[[str], None] = print
+
+    def compile(self, count: int) -> Callable[..., tuple[State, Metrics]]:
+        """Compiles `count` steps as one (`compile_steps`)."""
+        return compile_steps(self.step, self.loader.make_batch, self.mesh, self.shardings, count=count)
 
 
-def dispatcher(step: Step, raw: Callable, mesh: Mesh, placed: Any, count: int) -> Callable:
-    """Compiles `count` steps as one: `(state, frozen, held, fed [count, batch, ...]) -> (state, metrics [count])`.
+def compile_steps(
+    step: Step, make_batch: Callable[..., Batch], mesh: Mesh, shardings: Any, *, count: int = 1
+) -> Callable[..., tuple[State, Metrics]]:
+    """Compiles `count` steps as one: `(state, frozen, resident, inputs [count, batch, ...]) -> (state, metrics)`.
 
     Args:
         step: the pure step.
-        raw: `(held, fed) -> batch`, the loader's.
-        placed: the shardings of the state.
+        make_batch: `(resident, inputs) -> batch`, the loader's.
+        mesh: the devices.
+        shardings: of the state.
+        count: the number of steps; the metrics are `[count]`, and inputs and metrics of one step have no such axis.
     """
 
-    def one(state, frozen, held, fed):
-        return step(state, frozen, raw(held, fed))
+    def one_step(state: State, frozen: Frozen, resident: Batch, inputs: Batch) -> tuple[State, Metrics]:
+        return step(state, frozen, make_batch(resident, inputs))
 
-    def several(state, frozen, held, fed):
-        return jax.lax.scan(lambda state, fed: one(state, frozen, held, fed), state, fed)
+    def many_steps(state: State, frozen: Frozen, resident: Batch, inputs: Batch) -> tuple[State, Metrics]:
+        return jax.lax.scan(lambda state, inputs: one_step(state, frozen, resident, inputs), state, inputs)
 
-    outputs = (placed, sharding.replicated(mesh))
-    return xla_options.jit(one if count == 1 else several, donate_argnums=0, out_shardings=outputs)
+    outputs = (shardings, sharding.replicated(mesh))
+    return xla_options.jit(one_step if count == 1 else many_steps, donate_argnums=0, out_shardings=outputs)
 
 
 def fit(
-    job: Job,
+    training: Training,
     state: State,
-    frozen: Mapping[str, Variables],
+    frozen: Frozen,
+    *,
+    start: int,
     checkpoints: Checkpoints,
     workdir: pathlib.Path,
-    about: Mapping[str, Any],
+    metadata: Mapping[str, Any],
 ) -> State:
-    """Trains from `state.step` to `job.steps`.
+    """Trains from step `start` to the end.
+
+    Args:
+        training: the stage.
+        state: the state after step `start`; it is donated.
+        frozen: the frozen variables in the form that the step takes.
+        start: the step to continue from; 0 for a new run.
+        checkpoints: written at the intervals and at the end.
+        workdir: the run's, for the log and the profile.
+        metadata: stored beside each checkpoint.
 
     Raises:
-        TrainingFailed: where a loss, a gradient or a weight is not finite, naming the term and the step.
+        TrainingFailed: if a loss, a gradient or a weight is not finite, with the term and the step.
         Interrupted: after SIGTERM or Ctrl-C, when the state is saved.
     """
-    start = int(np.max(jax.device_get(state.step)))  # of lanes, all have one number
-    job = dataclasses.replace(job, dispatch=_fitting(job))
-    log = Log(workdir, job.stage, start)
-    bar = Bar(job.stage, start, job.steps)
-    feeding = Feeding(_batches(job, start), job.ahead, lambda said: bar.say(f"stage {job.stage}: {said}"))
-    profile = Profile(workdir / job.stage / FOLDER, job.stage, job.profile, bar.say)
-    try:
-        watch = Watch(job, log, bar, checkpoints, start)
-        with Stop() as stop, jax.transfer_guard("disallow"):
-            state = _loop(job, state, frozen, checkpoints, watch, stop, about, feeding, profile)
-    finally:
-        feeding.close()
-        profile.close()
-        bar.close()
-        log.close()
-    if watch.speed.told():
-        job.say(f"stage {job.stage}: {watch.speed.told()}")
-    return state
-
-
-def _batches(job: Job, start: int) -> Iterator[tuple[int, Any]]:
-    """Yields how many steps each dispatch makes, and what it is fed with."""
-    feeds, done = job.loader.feeds(start, job.steps), start
-    while done < job.steps:
-        count = job.dispatch if _boundary(job, done) - done >= job.dispatch else 1
-        yield count, sharding.put(job.mesh, *_stack(feeds, count, job.loader.leading))
-        done += count
-
-
-def _loop(job, state, frozen, checkpoints, watch, stop, about, feeding, profile) -> State:
-    held = jax.device_put(dict(job.loader.held), sharding.replicated(job.mesh))
-    raw, counts = job.loader.raw, {1, job.dispatch}
-    compiled = {count: dispatcher(job.step, raw, job.mesh, job.placed, count) for count in counts}
-    done, metrics = watch.start, None
-    while done < job.steps:
-        (count, fed), waited = feeding.next(metrics)
-        watch.speed.waited(waited)
-        if metrics is None:
-            counted = flops.count(compiled[count], state, frozen, held, fed)
-            watch.speed.computes({kind: number // count for kind, number in counted.items()})
-        with profile.before(done, count):
-            state, metrics = compiled[count](state, frozen, held, fed)
-        done += count
-        watch.look(done, metrics)
-        if profile.is_full(done):
-            watch.flush()  # the last of its steps has ended
-            profile.close()
-            watch.rest()
-        stopping = stop.asked(done)
-        if done == _boundary(job, done - count) or stopping:
-            # Nothing is saved before the metrics of every step up to it are known to be finite.
-            watch.flush()
-            found = {}
-            if job.evaluate and (done == job.steps or _due(done, job.evaluate_every)):
-                found = watch.evaluated(done, job.evaluate(state))
-            checkpoints.save(done, state, found, about)
-            watch.rest()
-        if stopping:
-            checkpoints.wait()
-            raise Interrupted(
-                f"stopped by a signal in stage {job.stage!r}; step {done} of {job.steps} is saved in"
-                f" {checkpoints.folder}. The same command again goes on from there.",
-                status=128 + stop.signal,
-            )
-    checkpoints.wait()
-    return state
-
-
-def _due(step: int, every: int) -> bool:
-    return every > 0 and step % every == 0
-
-
-def _boundary(job: Job, done: int) -> int:
-    """The next step after `done` at which something other than training is due."""
-    nexts = [done + every - done % every for every in (job.evaluate_every, job.save_every) if every > 0]
-    return min([job.steps, *nexts])
-
-
-def _starved(job: Job) -> str:
-    if job.loader.held:
-        return "telling the device which examples are next; make several steps in a dispatch, dispatch=16"
-    return (
-        "waiting for data; hold it on the device (data.resident=yes), read with more threads (data.threads), or prepare"
-        " images that are smaller or not compressed"
+    stage, intervals = training.stage, training.intervals.with_fewest_calls()
+    training = dataclasses.replace(training, intervals=intervals)
+    monitor = Monitor(
+        stage,
+        workdir,
+        checkpoints,
+        start=start,
+        steps=intervals.steps,
+        log_every=intervals.log_every,
+        batch=training.batch,
+        examples=training.examples,
+        learning_rate=training.learning_rate,
+        throughput=Throughput(start, batch=training.batch, devices=training.mesh.size, peak_flops=training.peak_flops),
+        advice=RESIDENT_ADVICE if training.loader.resident else STREAMED_ADVICE,
     )
+    with (
+        contextlib.closing(monitor),
+        contextlib.closing(Prefetcher(_put_inputs(training, start), training.prefetch, monitor.print)) as prefetcher,
+        contextlib.closing(Profile(workdir / stage / FOLDER, training.profile_steps, monitor.print)) as profile,
+        StopSignal() as stop,
+        jax.transfer_guard("disallow"),
+    ):
+        tools = Tools(prefetcher=prefetcher, monitor=monitor, profile=profile, stop=stop, checkpoints=checkpoints)
+        state = _loop(training, state, frozen, tools=tools, start=start, metadata=metadata)
+    if summary := monitor.throughput.summary():
+        training.log(f"stage {stage}: {summary}")
+    return state
 
 
-def _fitting(job: Job) -> int:
-    """The steps per dispatch, `job.dispatch` at most, that cut what lies between boundaries into the fewest pieces."""
-    lengths: Counter[int] = Counter()
-    done = 0
-    while done < job.steps:
-        lengths[_boundary(job, done) - done] += 1
-        done = _boundary(job, done)
-    counts = range(1, job.dispatch + 1)
-    return min(counts, key=lambda count: sum(n * (long // count + long % count) for long, n in lengths.items()))
+@dataclasses.dataclass(frozen=True)
+class Tools:
+    """The source of the loop's inputs, and the readers and writers of its results."""
+
+    prefetcher: Prefetcher
+    monitor: Monitor
+    profile: Profile
+    stop: StopSignal
+    checkpoints: Checkpoints
 
 
-def _stack(feeds: Iterator[Mapping[str, np.ndarray]], count: int, leading: int) -> tuple[dict[str, np.ndarray], int]:
-    parts = list(itertools.islice(feeds, count))
-    if count == 1:
-        return dict(parts[0]), leading
-    return {name: np.stack([part[name] for part in parts]) for name in parts[0]}, leading + 1
+def _loop(
+    training: Training,
+    state: State,
+    frozen: Frozen,
+    *,
+    tools: Tools,
+    start: int,
+    metadata: Mapping[str, Any],
+) -> State:
+    intervals, loader = training.intervals, training.loader
+    monitor, throughput = tools.monitor, tools.monitor.throughput
+    resident = jax.device_put(dict(loader.resident), sharding.replicated(training.mesh))
+    compiled = {count: training.compile(count) for count in {1, intervals.steps_per_call}}
+    step, pending = start, None
+    while step < intervals.steps:
+        (count, inputs), wait = tools.prefetcher.next(running=pending)
+        throughput.add_wait(wait)
+        if step == start:
+            counted = flops.count(compiled[count], state, frozen, resident, inputs)
+            throughput.set_flops({kind: number // count for kind, number in counted.items()})
+        with tools.profile.before(step, count):
+            state, metrics = compiled[count](state, frozen, resident, inputs)
+        if pending is not None:  # read one dispatch late, so that the device never waits for the host
+            monitor.record(step, pending)
+        step, pending = step + count, metrics
+
+        stopping = tools.stop.is_requested(step)
+        at_boundary = step == intervals.next_boundary(step - count)
+        if not (at_boundary or stopping or tools.profile.is_full(step)):
+            continue
+        monitor.record(step, pending)  # nothing is saved before all steps up to it are finite
+        pending = None
+        with throughput.paused():
+            if tools.profile.is_full(step):
+                tools.profile.close()
+            if at_boundary or stopping:
+                numbers = {}
+                if training.evaluate and intervals.evaluates(step):
+                    numbers = monitor.record_evaluation(step, training.evaluate(state))
+                tools.checkpoints.save(step, state, numbers, metadata)
+        if stopping:
+            tools.checkpoints.wait()
+            raise Interrupted(
+                f"stopped by a signal in stage {training.stage!r}; step {step} of {intervals.steps} is saved in"
+                f" {tools.checkpoints.folder}. The same command again continues from there.",
+                status=128 + tools.stop.signal,
+            )
+    tools.checkpoints.wait()
+    return state
 
 
-class Watch:
-    """Looks at metrics one dispatch late, so that the device never waits for the host."""
-
-    def __init__(self, job: Job, log: Log, bar: Bar, checkpoints: Checkpoints, start: int):
-        self.job, self.log, self.bar, self.checkpoints, self.start = job, log, bar, checkpoints, start
-        self._rates = np.asarray(jax.jit(jax.vmap(lambda step: jnp.float32(job.rate(step))))(jnp.arange(job.steps)))
-        self._pending: tuple[int, Any] | None = None
-        self.speed = Speed(start, job.batch, job.mesh.size, job.peak)
-
-    def look(self, done: int, metrics: Any) -> None:
-        """Takes the metrics of the dispatch that ended at step `done`; looks at those of the one before."""
-        self.flush()
-        self._pending = (done, metrics)
-
-    def rest(self) -> None:
-        """What was done since the last dispatch ended was not training."""
-        self.flush()
-        self.speed.resume()
-
-    def flush(self) -> None:
-        """Fetches what is pending, checks it and writes what is due."""
-        if self._pending is None:
-            return
-        done, metrics = self._pending
-        self._pending = None
-        fetched = {name: np.atleast_1d(value) for name, value in jax.device_get(metrics).items()}
-        first = done - len(fetched["loss"])
-        self._check(first, fetched)
-        self.speed.done(done)
-        for row, step in enumerate(range(first + 1, done + 1)):
-            if _due(step, self.job.log_every) or step == self.job.steps:
-                self._write(step, {name: float(value[row]) for name, value in fetched.items()})
-        self.bar.show(done, float(fetched["loss"][-1]), float(self._rates[done - 1]), self.speed.share())
-        if self.speed.starved():
-            self.bar.say(f"stage {self.job.stage}: {self.speed.share():.0%} of the time is spent {_starved(self.job)}")
-
-    def _check(self, first: int, fetched: Mapping[str, np.ndarray]) -> None:
-        bad = {name: np.flatnonzero(~np.isfinite(value)) for name, value in fetched.items()}
-        bad = {name: int(rows[0]) for name, rows in bad.items() if len(rows)}
-        if not bad:
-            return
-        row = min(bad.values())
-        totals = ("loss", "grad_norm", "weight_norm")
-        terms = [name for name, at in bad.items() if at == row and name.rpartition("/")[2] not in totals]
-        sums = [name for name in totals if bad.get(name) == row]
-        what = (
-            f"term {' and '.join(map(repr, terms))}" if terms else {"grad_norm": "the gradient"}.get(sums[0], sums[0])
-        )
-        value = fetched[(terms or sums)[0]][row]
-        kept = self.checkpoints.steps
-        last = (
-            f"the last good checkpoint is step {kept[-1]} in {self.checkpoints.folder}"
-            if kept
-            else "nothing was saved yet"
-        )
-        raise TrainingFailed(
-            f"{what} is {value} at step {first + row + 1} of stage {self.job.stage!r}; {last}."
-            " Lower the learning rate, clip the gradient (optimizer.clip), or lower that term's weight."
-        )
-
-    def _write(self, step: int, values: Mapping[str, float]) -> None:
-        about = {"epoch": step * self.job.batch / self.job.examples, "rate": float(self._rates[step - 1])}
-        self.log.write(step, about | self.speed.window() | dict(values))
-
-    def evaluated(self, step: int, found: Mapping[str, float]) -> Mapping[str, float]:
-        """Writes an evaluation's numbers and passes them on."""
-        self.log.write(step, {"epoch": step * self.job.batch / self.job.examples} | dict(found))
-        return {name: value for name, value in found.items() if isinstance(value, float) and math.isfinite(value)}
+def _put_inputs(training: Training, start: int) -> Iterator[tuple[int, Any]]:
+    """Yields the number of steps of each dispatch, and their inputs on the devices."""
+    intervals, loader = training.intervals, training.loader
+    inputs = loader.step_inputs(start, intervals.steps)
+    for count in intervals.calls(start):
+        parts = list(itertools.islice(inputs, count))
+        if count == 1:
+            yield count, sharding.put(training.mesh, dict(parts[0]), loader.leading)
+        else:
+            stacked = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
+            yield count, sharding.put(training.mesh, stacked, loader.leading + 1)

@@ -1,4 +1,4 @@
-"""What the steps are fed with, on the device before it is needed; and how long the device waited for it."""
+"""Prefetching: inputs on the device before they are needed, and the time that the device waits for them."""
 
 import queue
 import threading
@@ -8,67 +8,75 @@ from typing import Any
 
 import jax
 
-AHEAD = 2
-"""Batches that are on the device, or on their way, beside the one that is worked on."""
+PREFETCH = 2
+"""Batches that are on the device, or on their way, beside the one in use."""
 
-SOON = 0.005
-"""Seconds between looks at whether the device still works."""
+POLL_SECONDS = 0.005
+"""Seconds between checks whether the device is still working."""
 
-LATE = 30.0
-"""Seconds without a batch after which that is told."""
+LATE_SECONDS = 30.0
+"""Seconds without a batch after which that is reported."""
 
 
-class Feeding:
-    """Hands out what `batches` yields; with `ahead`, a thread of its own draws it while the device works.
+class Prefetcher:
+    """Hands out what `batches` yields; with `size`, a thread draws it while the device works.
 
     Args:
-        batches: what a dispatch is fed with, on the device, one after the other.
-        ahead: how many are drawn in advance; 0 to draw each when it is asked for.
-        say: what prints.
+        batches: the inputs of each dispatch, on the device, in order.
+        size: the number drawn in advance; 0 to draw each on demand.
+        log: prints a line.
+        late_seconds: seconds without a batch after which a line is printed.
     """
 
-    def __init__(self, batches: Iterator[Any], ahead: int, say: Callable[[str], None]):
-        self._batches, self._say, self._closed = batches, say, False
-        self._queue: queue.Queue[Any] | None = queue.Queue(ahead) if ahead else None
+    def __init__(
+        self,
+        batches: Iterator[Any],
+        size: int,
+        log: Callable[[str], None],
+        late_seconds: float = LATE_SECONDS,
+    ):
+        self._batches, self._log, self._late_seconds, self._closed = batches, log, late_seconds, False
+        self._queue: queue.Queue[Any] | None = queue.Queue(size) if size else None
         if self._queue:
-            self._thread = threading.Thread(target=self._fill, name="feeding", daemon=True)
+            self._thread = threading.Thread(target=self._fill, name="prefetch", daemon=True)
             self._thread.start()
 
     def next(self, running: Any) -> tuple[Any, float]:
-        """Returns the next, and for how many seconds the device had nothing to do until it came.
+        """Returns the next inputs, and the seconds for which the device was idle until they came.
 
         Args:
-            running: what the dispatch under way will return; `None` where there is none.
+            running: the results of the dispatch under way; `None` if there is none.
         """
         began = time.perf_counter()
         if self._queue is None:
             batch = next(self._batches)
             return batch, (time.perf_counter() - began if _is_done(running) else 0.0)
-        idle, late = (began if _is_done(running) else None), began + LATE
+        idle_since = began if _is_done(running) else None
+        late = began + self._late_seconds
         while True:
             try:
-                batch = self._queue.get(timeout=SOON)
+                batch = self._queue.get(timeout=POLL_SECONDS)
                 break
             except queue.Empty:
                 now = time.perf_counter()
-                if idle is None and _is_done(running):
-                    idle = now
+                if idle_since is None and _is_done(running):
+                    idle_since = now
                 if now > late:
-                    self._say(f"no data came for {now - began:.0f} s; still waiting")
-                    late = now + LATE
+                    self._log(f"no data came for {now - began:.0f} s; still waiting")
+                    late = now + self._late_seconds
         if isinstance(batch, BaseException):
             raise batch
-        return batch, (0.0 if idle is None else time.perf_counter() - idle)
+        return batch, (0.0 if idle_since is None else time.perf_counter() - idle_since)
 
     def _fill(self) -> None:
         try:
             for batch in self._batches:
-                if not self._give(batch):
+                if not self._put(batch):
                     return
-        except BaseException as error:  # raised where the batch is asked for
-            self._give(error)
+        except BaseException as error:  # raised by `next` in its place
+            self._put(error)
 
-    def _give(self, item: Any) -> bool:
+    def _put(self, item: Any) -> bool:
         while not self._closed:
             try:
                 self._queue.put(item, timeout=0.1)
@@ -78,7 +86,7 @@ class Feeding:
         return False
 
     def close(self) -> None:
-        """Stops drawing; what was drawn in vain is dropped."""
+        """Stops prefetching and discards unused batches."""
         self._closed = True
 
 

@@ -1,7 +1,9 @@
-"""How fast a stage trains: examples and model FLOPs per second, utilisation, and the share of time without data."""
+"""Throughput: examples and model FLOPs per second, utilisation, and the fraction of time without data."""
 
+import contextlib
+import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import jax
 
@@ -9,95 +11,120 @@ from jaxdistill.runtime import compilation_cache
 from jaxdistill.train import flops
 
 STARVED = 0.25
-"""The share of time spent waiting for data from which on that is told."""
+"""Warn above this fraction of time spent waiting for data."""
 
 LONG = 5.0
-"""Seconds of training after which it may be told."""
+"""Seconds of training before the first warning."""
 
 
-class Speed:
-    """Adds up the time between dispatches; that in which anything was compiled, evaluated or saved is not counted.
+@dataclasses.dataclass
+class _Total:
+    """Steps, seconds of training, and seconds of these in which the device had no data."""
+
+    steps: int = 0
+    seconds: float = 0.0
+    waiting: float = 0.0
+
+    def add(self, steps: int, seconds: float, waiting: float) -> None:
+        self.steps += steps
+        self.seconds += seconds
+        self.waiting += waiting
+
+
+class Throughput:
+    """Adds up the time between dispatches, without that in which anything was compiled, evaluated or saved.
 
     Args:
         start: the step that training starts from.
         batch: examples of a step.
-        devices: that share a step.
-        peak: FLOP/s of a device at most; 0 for what is known of its kind.
+        devices: the number of devices that share a step.
+        peak_flops: the FLOP/s of a device; 0 for the data sheet of its kind.
         clock: seconds.
     """
 
     def __init__(
-        self, start: int, batch: int, devices: int, peak: float, clock: Callable[[], float] = time.perf_counter
+        self,
+        start: int,
+        *,
+        batch: int,
+        devices: int,
+        peak_flops: float = 0.0,
+        clock: Callable[[], float] = time.perf_counter,
     ):
-        self._batch, self._devices, self._peak, self._clock = batch, devices, peak, clock
-        self._flops: Mapping[str, int] | None = None
-        self._last, self._programs = (start, clock()), compilation_cache.so_far().programs
-        self._waiting = 0.0
-        self._whole, self._window = [0, 0.0, 0.0], [0, 0.0, 0.0]  # steps, seconds, seconds without data
-        self._told = False
+        self._batch, self._devices, self._peak_flops, self._clock = batch, devices, peak_flops, clock
+        self._flops: Mapping[str, int] = {}
+        self._step = start
+        self._whole, self._window = _Total(), _Total()
+        self._warned = False
+        self._restart(clock())
 
-    def computes(self, counted: Mapping[str, int]) -> None:
-        """Tells the FLOPs of a step, by type of operand (`flops.count`)."""
-        self._flops = counted
+    def _restart(self, now: float) -> None:
+        self._time, self._programs, self._waiting = now, compilation_cache.so_far().programs, 0.0
 
-    def waited(self, seconds: float) -> None:
-        """Adds time in which the device had nothing to do for want of data."""
+    def set_flops(self, per_step: Mapping[str, int]) -> None:
+        """Sets the FLOPs of a step, by type of operand (`flops.count`)."""
+        self._flops = per_step
+
+    def add_wait(self, seconds: float) -> None:
+        """Adds time in which the device was idle for want of data."""
         self._waiting += seconds
 
-    def done(self, step: int) -> None:
-        """A dispatch that ended at `step` is known to be finished."""
-        (before, then), now, programs = self._last, self._clock(), compilation_cache.so_far().programs
-        if programs == self._programs:
+    def record(self, step: int) -> None:
+        """Counts the steps up to `step`, whose dispatch has ended, unless something was compiled meanwhile."""
+        now = self._clock()
+        if compilation_cache.so_far().programs == self._programs:
             for total in (self._whole, self._window):
-                for place, more in enumerate((step - before, now - then, self._waiting)):
-                    total[place] += more
-        self._last, self._programs, self._waiting = (step, now), programs, 0.0
+                total.add(step - self._step, now - self._time, self._waiting)
+        self._step = step
+        self._restart(now)
 
-    def resume(self) -> None:
-        """What came since the last dispatch was something else."""
-        self._last, self._programs, self._waiting = (
-            (self._last[0], self._clock()),
-            compilation_cache.so_far().programs,
-            0.0,
-        )
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Excludes the time since the last recorded step, and that in the block."""
+        try:
+            yield
+        finally:
+            self._restart(self._clock())
 
-    def window(self) -> dict[str, float]:
-        """The numbers of what was counted since the last call, for a line of the log; nothing where nothing was."""
-        found = self._numbers(self._window)
-        self._window = [0, 0.0, 0.0]
-        return found
+    def take_window(self) -> dict[str, float]:
+        """Returns the numbers since the last call, for a line of the log; none if no step was counted."""
+        numbers = self._numbers(self._window)
+        self._window = _Total()
+        return numbers
 
-    def _numbers(self, total) -> dict[str, float]:
-        steps, seconds, waited = total
-        if not steps or seconds <= 0:
+    def _numbers(self, total: _Total) -> dict[str, float]:
+        if not total.steps or total.seconds <= 0:
             return {}
-        found = {"examples_per_second": steps * self._batch / seconds, "data_wait": min(waited / seconds, 1.0)}
+        numbers = {
+            "examples_per_second": total.steps * self._batch / total.seconds,
+            "data_wait": min(total.waiting / total.seconds, 1.0),
+        }
         if self._flops:
-            found["model_flops_per_second"] = steps * sum(self._flops.values()) / seconds
-            least = flops.least_seconds(self._flops, jax.devices()[0].device_kind, self._peak)
+            numbers["model_flops_per_second"] = total.steps * sum(self._flops.values()) / total.seconds
+            least = flops.least_seconds(self._flops, jax.devices()[0].device_kind, self._peak_flops)
             if least is not None:
-                found["utilisation"] = steps * least / self._devices / seconds
-        return found
+                numbers["utilisation"] = total.steps * least / self._devices / total.seconds
+        return numbers
 
-    def share(self) -> float:
-        """The share of the counted time that was spent waiting for data."""
+    def wait_fraction(self) -> float:
+        """Returns the fraction of the counted time that was spent waiting for data."""
         return self._numbers(self._whole).get("data_wait", 0.0)
 
-    def starved(self) -> bool:
-        """Whether to tell that data is what training waits for; true once."""
-        if self._told or self._whole[1] < LONG or self.share() < STARVED:
+    def should_warn(self) -> bool:
+        """Whether to warn that training waits for its data; true once."""
+        if self._warned or self._whole.seconds < LONG or self.wait_fraction() < STARVED:
             return False
-        self._told = True
+        self._warned = True
         return True
 
-    def told(self) -> str:
-        """The whole stage's numbers in words; "" where nothing was counted."""
-        found = self._numbers(self._whole)
-        if not found:
+    def summary(self) -> str:
+        """Describes the throughput of the whole stage; "" if no step was counted."""
+        numbers = self._numbers(self._whole)
+        if not numbers:
             return ""
-        parts = [f"{found['examples_per_second']:,.0f} examples/s"]
-        if "model_flops_per_second" in found:
-            parts += [f"{found['model_flops_per_second'] / 1e9:,.4g} model GFLOP/s"]
-        if "utilisation" in found:
-            parts[-1] += f" ({found['utilisation']:.1%} of the peak)"
-        return ", ".join([*parts, f"{found['data_wait']:.0%} of the time waiting for data"])
+        parts = [f"{numbers['examples_per_second']:,.0f} examples/s"]
+        if "model_flops_per_second" in numbers:
+            parts += [f"{numbers['model_flops_per_second'] / 1e9:,.4g} model GFLOP/s"]
+        if "utilisation" in numbers:
+            parts[-1] += f" ({numbers['utilisation']:.1%} of the peak)"
+        return ", ".join([*parts, f"{numbers['data_wait']:.0%} of the time waiting for data"])

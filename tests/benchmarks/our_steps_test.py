@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from conftest import ROOT
-from jaxdistill.train.loop import dispatcher
+from jaxdistill.train.loop import compile_steps
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 our_steps, residual_step = importlib.import_module("our_steps"), importlib.import_module("residual_step")
@@ -38,9 +38,9 @@ def test_losses_are_those_of_steps_made_by_hand(live, starts):
     steps.run(2)
     loader, placed = live.loader(), our_steps.runs_of(live).shardings()
     state, frozen = live.initial(starts)
-    one = dispatcher(our_steps.runs_of(live).step(), loader.raw, live.mesh, placed[0], 1)
-    for step, fed in enumerate(loader.feeds(0, 2)):
-        state, metrics = one(state, frozen, dict(loader.held), fed)
+    one = compile_steps(our_steps.runs_of(live).step(), loader.make_batch, live.mesh, placed[0])
+    for step, fed in enumerate(loader.step_inputs(0, 2)):
+        state, metrics = one(state, frozen, dict(loader.resident), fed)
         np.testing.assert_allclose(steps.losses[step], metrics["loss"], rtol=1e-5)
 
 

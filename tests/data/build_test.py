@@ -192,7 +192,9 @@ def test_all_at_once_resident_as_streamed(config):
         stage = run.prepare(made.to_dict(), None)["distil"]
         assert stage.resident == (resident == "yes")
         made = stage.loader()
-        found.append([jax.tree.map(np.asarray, made.raw(made.held, fed)) for fed in made.feeds(20, 24)])
+        found.append(
+            [jax.tree.map(np.asarray, made.make_batch(made.resident, fed)) for fed in made.step_inputs(20, 24)]
+        )
     for one, other in zip(*found, strict=True):
         for name in ("image", "label", "index", "view", "mask"):
             np.testing.assert_array_equal(one[name], other[name])

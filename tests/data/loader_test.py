@@ -19,28 +19,28 @@ def split(rows=ROWS, dtype=np.uint8):
 
 
 def raw(made, fed):
-    return jax.tree.map(np.asarray, made.raw(made.held, fed))
+    return jax.tree.map(np.asarray, made.make_batch(made.resident, fed))
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_resident_and_streamed_give_the_same_batches_and_resume_at_the_position(dtype):
     held = Resident.of(split(dtype=dtype), seed=5, batch=8, classes=5)
     streamed = Streamed(split(dtype=dtype), seed=5, batch=8, classes=5)
-    ours = [raw(held, fed) for fed in held.feeds(0, 9)]
-    theirs = [raw(streamed, fed) for fed in streamed.feeds(0, 9)]
+    ours = [raw(held, fed) for fed in held.step_inputs(0, 9)]
+    theirs = [raw(streamed, fed) for fed in streamed.step_inputs(0, 9)]
     for one, other in zip(ours, theirs, strict=True):
         assert one.keys() == other.keys()
         for name in one:
             np.testing.assert_array_equal(one[name], other[name])
             assert one[name].dtype == other[name].dtype
     for made in (held, streamed):
-        for late, whole in zip(made.feeds(6, 9), ours[6:], strict=True):
+        for late, whole in zip(made.step_inputs(6, 9), ours[6:], strict=True):
             np.testing.assert_array_equal(raw(made, late)["image"], whole["image"])
 
 
 def test_parts_of_processes_make_the_whole_batch():
-    whole = next(Resident.of(split(), seed=5, batch=8, classes=5).feeds(2, 3))
-    parts = [next(Streamed(split(), 5, 8, 5, Part(number, 2)).feeds(2, 3)) for number in (0, 1)]
+    whole = next(Resident.of(split(), seed=5, batch=8, classes=5).step_inputs(2, 3))
+    parts = [next(Streamed(split(), 5, 8, 5, Part(number, 2)).step_inputs(2, 3)) for number in (0, 1)]
     np.testing.assert_array_equal(np.concatenate([part["index"] for part in parts]), whole["index"])
     np.testing.assert_array_equal(parts[1]["image"], split().image[whole["index"][4:]])
 
@@ -49,7 +49,8 @@ def test_parts_of_processes_make_the_whole_batch():
 @pytest.mark.parametrize("processes", [1, 2, 4])
 def test_processes_together_see_every_example_equally_often_where_epochs_end_within_a_batch(kind, processes):
     parts = [
-        kind(split(), seed=5, batch=8, classes=5, part=Part(k, processes)).feeds(0, ROWS) for k in range(processes)
+        kind(split(), seed=5, batch=8, classes=5, part=Part(k, processes)).step_inputs(0, ROWS)
+        for k in range(processes)
     ]
     seen = np.zeros(ROWS, int)
     for feds in zip(*parts, strict=True):
@@ -82,7 +83,7 @@ def test_labels_out_of_range_and_images_that_are_not_finite_are_named():
     with pytest.raises(UserError, match="not finite in 1 of 23 examples, the first at index 17"):
         Resident.of(broken, seed=0, batch=4, classes=5)
     with pytest.raises(UserError, match="the first at index 17"):
-        list(Streamed(broken, 0, 4, 5).feeds(0, 6))
+        list(Streamed(broken, 0, 4, 5).step_inputs(0, 6))
 
 
 def test_statistics_by_hand():
@@ -107,7 +108,7 @@ def test_tfds_streams_what_it_holds(tfds_dir):
     mnist = datasets.load("mnist", data_dir=tfds_dir, splits={"train": "train[:100]"}).split("train")
     arrays = datasets.Arrays(**mnist.take(np.arange(100)))
     held = Resident.of(arrays, seed=0, batch=16, classes=10)
-    for one, other in zip(held.feeds(5, 9), Streamed(mnist, 0, 16, 10).feeds(5, 9), strict=True):
+    for one, other in zip(held.step_inputs(5, 9), Streamed(mnist, 0, 16, 10).step_inputs(5, 9), strict=True):
         np.testing.assert_array_equal(raw(held, one)["image"], other["image"])
 
 
@@ -119,9 +120,9 @@ def test_lanes_share_what_is_held_and_see_the_labels_of_their_parts():
     parts = [Subset(Hidden(whole, visible & np.isin(np.arange(ROWS), half)), half) for half in halves]
     single = [Resident.of(part, seed=lane, batch=8, classes=5) for lane, part in enumerate(parts)]
     lanes = Lanes.of(Resident.of(part, seed=lane, batch=8, classes=5) for lane, part in enumerate(parts))
-    assert lanes.held["image"].shape[0] == ROWS
+    assert lanes.resident["image"].shape[0] == ROWS
     for lane, made in enumerate(single):
-        for together, alone in zip(lanes.feeds(0, 4), made.feeds(0, 4), strict=True):
+        for together, alone in zip(lanes.step_inputs(0, 4), made.step_inputs(0, 4), strict=True):
             ours, theirs = raw(lanes, together), raw(made, alone)
             for name in theirs:
                 np.testing.assert_array_equal(ours[name][lane], theirs[name], err_msg=name)

@@ -41,13 +41,13 @@ def test_places_and_indices():
 
 
 def raw(made, fed):
-    return jax.tree.map(np.asarray, made.raw(made.held, fed))
+    return jax.tree.map(np.asarray, made.make_batch(made.resident, fed))
 
 
 @pytest.mark.parametrize("split", [mixture(), mixture().members[0]], ids=["mixture", "part"])
 def test_resident_and_streamed_give_the_same_batches(split):
     held, streamed = Resident.of(split, seed=5, batch=8, classes=5), Streamed(split, 5, 8, 5)
-    for one, other in zip(held.feeds(3, 12), streamed.feeds(3, 12), strict=True):
+    for one, other in zip(held.step_inputs(3, 12), streamed.step_inputs(3, 12), strict=True):
         one, other = raw(held, one), raw(streamed, other)
         assert one.keys() == other.keys()
         for name in one:
@@ -58,8 +58,8 @@ def test_resident_and_streamed_give_the_same_batches(split):
 
 def test_parts_of_processes_make_the_whole_batch():
     split = mixture()
-    whole = next(Resident.of(split, seed=5, batch=8, classes=5).feeds(2, 3))
-    parts = [next(Streamed(split, 5, 8, 5, Part(number, 2)).feeds(2, 3)) for number in (0, 1)]
+    whole = next(Resident.of(split, seed=5, batch=8, classes=5).step_inputs(2, 3))
+    parts = [next(Streamed(split, 5, 8, 5, Part(number, 2)).step_inputs(2, 3)) for number in (0, 1)]
     for key in ("index", "view"):
         np.testing.assert_array_equal(np.concatenate([part[key] for part in parts]), whole[key])
 

@@ -176,9 +176,9 @@ def test_resident_and_streamed_texts_are_the_same(tmp_path):
     given = {"seed": 3, "batch": 4, "classes": 3}
     resident = loader.Resident.of(dataset.split("train"), **given)
     streamed = loader.Streamed(dataset.split("train"), **given)
-    assert resident.held.keys() == {"tokens", "label", "token_mask"}
-    for one, other in zip(resident.feeds(0, 4), streamed.feeds(0, 4), strict=True):
-        one, other = resident.raw(resident.held, one), streamed.raw({}, other)
+    assert resident.resident.keys() == {"tokens", "label", "token_mask"}
+    for one, other in zip(resident.step_inputs(0, 4), streamed.step_inputs(0, 4), strict=True):
+        one, other = resident.make_batch(resident.resident, one), streamed.make_batch({}, other)
         assert one.keys() == other.keys() == {"tokens", "token_mask", "label", "index", "view", "mask"}
         for name, x in one.items():
             np.testing.assert_array_equal(np.asarray(x), np.asarray(other[name]))

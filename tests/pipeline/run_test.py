@@ -11,7 +11,7 @@ import pytest
 
 import runs
 from jaxdistill.train import checkpoint
-from jaxdistill.train.preemption import Stop
+from jaxdistill.train.preemption import StopSignal
 from runs import launched
 
 
@@ -112,11 +112,11 @@ def test_stopped_and_resumed_ends_with_the_same_bits(whole, tmp_path, monkeypatc
                 self.signal = signal.SIGTERM
             return self.signal is not None
 
-        monkeypatch.setattr(Stop, "asked", asked)
+        monkeypatch.setattr(StopSignal, "is_requested", asked)
         assert launched(tmp_path / "run") == 128 + signal.SIGTERM
         said = capsys.readouterr().err
         assert f"stage '{stage}'; step {at} of 12 is saved" in said
-        assert "The same command again goes on from there" in said
+        assert "The same command again continues from there" in said
         monkeypatch.undo()
     assert launched(tmp_path / "run") == 0
     assert f"stage distil: resumes at step {moments[-1][1]} of 12" in capsys.readouterr().out
@@ -162,7 +162,7 @@ def test_a_damaged_checkpoint_stops_before_anything_is_lost(whole, tmp_path, cap
     said = capsys.readouterr().err
     assert "checkpoint of step 12" in said
     assert "the step before, 8, may be good" in said
-    assert f"remove {latest} and run" in said
+    assert f"remove {latest} and repeat the command" in said
     shutil.rmtree(latest)  # as the message says
     assert launched(workdir) == 0
     assert_same_run(workdir, whole)
@@ -176,7 +176,7 @@ def test_a_damaged_checkpoint_of_a_finished_stage(whole, tmp_path, capsys):
         path.write_bytes(path.read_bytes()[:-40])
     assert launched(workdir) == 2
     said = capsys.readouterr().err
-    assert f"remove {latest} and {workdir / 'teacher' / 'done.json'} and run" in said
+    assert f"remove {latest} and {workdir / 'teacher' / 'done.json'} and repeat" in said
     shutil.rmtree(latest)  # as the message says
     (workdir / "teacher" / "done.json").unlink()
     assert launched(workdir) == 0

@@ -31,15 +31,15 @@ SINGLE = runs.TINY.replace("tiny.py", "single.py")
 )
 def test_nothing_is_compiled_after_the_first_of_each(mode, flags, devices, tmp_path, monkeypatch):
     """A step, an evaluation, a checkpoint: the first of each compiles, those after it find all there is."""
-    all_devices, save, dispatcher, programs, donated = jax.devices(), Checkpoints.save, loop.dispatcher, [], []
+    all_devices, save, compile_steps, programs, donated = jax.devices(), Checkpoints.save, loop.compile_steps, [], []
 
     def saved(*given):
         result = save(*given)
         programs.append(compilation.so_far().programs)
         return result
 
-    def watched(*given):
-        made = dispatcher(*given)
+    def watched(*given, **options):
+        made = compile_steps(*given, **options)
 
         def call(state, *rest):
             result = made(state, *rest)
@@ -50,7 +50,7 @@ def test_nothing_is_compiled_after_the_first_of_each(mode, flags, devices, tmp_p
         return call
 
     monkeypatch.setattr(Checkpoints, "save", saved)
-    monkeypatch.setattr(loop, "dispatcher", watched)
+    monkeypatch.setattr(loop, "compile_steps", watched)
     monkeypatch.setattr(jax, "devices", lambda *_: all_devices[:devices])
     compilation.so_far()
     assert runs.launched(tmp_path, *flags, config=f"{SINGLE}:{mode}") == 0

@@ -77,8 +77,8 @@ def test_what_is_cached_belongs_to_the_image_that_the_student_sees(run, stages):
     streamed = loader.Streamed(stage.train, answers=stage.answers("train"), **more)
     seen = set()
     for step in (8, 17):  # which span the first pass and the second, and this and the third: its view is 0 again
-        one, other = (next(made.feeds(step, step + 1)) for made in (resident, streamed))
-        one, other = resident.raw(resident.held, one), streamed.raw({}, other)
+        one, other = (next(made.step_inputs(step, step + 1)) for made in (resident, streamed))
+        one, other = resident.make_batch(resident.resident, one), streamed.make_batch({}, other)
         assert one.keys() == other.keys()
         for name, x in one.items():
             np.testing.assert_array_equal(np.asarray(x), np.asarray(other[name]))
@@ -253,7 +253,7 @@ def test_a_cache_of_another_run_is_read_and_its_teacher_known(run, tmp_path):
     by = dict(source="cached", cache=str(run / "cache"), teacher=str(run / "teacher"))
     stage = prepared(tmp_path / "run", read=dict(networks=dict(teacher=by)))["read"]
     caching.verify(stage, tmp_path / "run")
-    assert stage.loader().held["cached/teacher/logits"].shape == (1077, 2, 10)
+    assert stage.loader().resident["cached/teacher/logits"].shape == (1077, 2, 10)
     other = by | dict(teacher=str(run / "live"))
     with pytest.raises(UserError, match=r"cached by another teacher"):
         caching.verify(prepared(tmp_path / "run", read=dict(networks=dict(teacher=other)))["read"], tmp_path / "run")
@@ -285,8 +285,8 @@ def test_a_part_of_the_data_reads_the_cache_of_all_of_it(run, tmp_path):
     part = dict(partition=dict(of=3, part=1, by="iid", concentration=0.5, seed=0))
     stage = prepared(tmp_path / "run", read=dict(networks=dict(teacher=by), data=part))["read"]
     made = stage.loader()
-    fed = next(made.feeds(2, 3))
-    raw = made.raw(made.held, fed)
+    fed = next(made.step_inputs(2, 3))
+    raw = made.make_batch(made.resident, fed)
     assert set(fed["index"].tolist()) <= set(stage.train.index(np.arange(len(stage.train))).tolist())
     expected = Cache(run / "cache", Header.read(run / "cache")).take("train", fed["index"], fed["view"])["logits"]
     np.testing.assert_array_equal(raw["cached/teacher/logits"], expected)

@@ -18,7 +18,7 @@ from jaxdistill.errors import UserError
 from jaxdistill.pipeline import run
 from jaxdistill.stages.lanes import runs_of
 from jaxdistill.train import checkpoint, flops, mesh
-from jaxdistill.train.preemption import Stop
+from jaxdistill.train.preemption import StopSignal
 from runs import launched
 
 PARTS = str(runs.TINY).replace("tiny.py", "parts.py")
@@ -80,7 +80,7 @@ def test_lanes_resume_and_stream(whole, tmp_path, monkeypatch, flags):
         self.signal = signal.SIGTERM if step == 5 else None
         return self.signal is not None
 
-    monkeypatch.setattr(Stop, "asked", asked)
+    monkeypatch.setattr(StopSignal, "is_requested", asked)
     assert launched(tmp_path, *flags, config=PARTS) == 128 + signal.SIGTERM
     monkeypatch.undo()
     assert launched(tmp_path, *flags, config=PARTS) == 0

@@ -64,5 +64,5 @@ def test_reading_is_a_setting(key, tmp_path, capsys):
     assert f"data.{key} must be at least 1 and finite, got 0" in capsys.readouterr().err
     split = Arrays(np.zeros((40, 2, 2, 1), np.uint8), np.zeros(40, np.int32))
     few, many = (Streamed(split, seed=1, batch=8, classes=2, **{key: value}) for value in (1, 6))
-    for one, other in zip(few.feeds(3, 9), many.feeds(3, 9), strict=True):
+    for one, other in zip(few.step_inputs(3, 9), many.step_inputs(3, 9), strict=True):
         np.testing.assert_array_equal(one["index"], other["index"])

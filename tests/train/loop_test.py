@@ -1,18 +1,14 @@
-"""How many steps one dispatch makes."""
+"""Steps of one dispatch: as many as let the whole run have the fewest dispatches."""
+
+import dataclasses
 
 import pytest
 
-from jaxdistill.train.loop import Job, _batches, _fitting
-
-
-def job(**more):
-    names = Job.__dataclass_fields__
-    job = dict.fromkeys(names) | {"evaluate_every": 0, "save_every": 0} | more
-    return Job(**job)
+from jaxdistill.train.loop import Intervals, Training, _put_inputs
 
 
 @pytest.mark.parametrize(
-    ("asked", "settings", "taken"),
+    ("most", "settings", "taken"),
     [
         (32, {"steps": 200, "evaluate_every": 25}, 25),
         (32, {"steps": 60, "evaluate_every": 20}, 20),
@@ -23,18 +19,23 @@ def job(**more):
         (32, {"steps": 3}, 3),
     ],
 )
-def test_as_few_dispatches_as_can_be(asked, settings, taken):
-    assert _fitting(job(dispatch=asked, **settings)) == taken
+def test_as_few_dispatches_as_possible(most, settings, taken):
+    assert Intervals(steps_per_call=most, **settings).with_fewest_calls().steps_per_call == taken
 
 
 def test_dispatches_end_at_boundaries(monkeypatch):
-    monkeypatch.setattr("jaxdistill.train.mesh.put", lambda mesh, fed, leading: fed)
+    monkeypatch.setattr("jaxdistill.train.mesh.put", lambda mesh, inputs, leading: inputs)
 
     class Loader:
         leading = 0
 
-        def feeds(self, start, stop):
+        def step_inputs(self, start, stop):
             return ({"index": [step]} for step in range(start, stop))
 
-    one = job(dispatch=4, steps=10, evaluate_every=5, loader=Loader())
-    assert [count for count, _ in _batches(one, 0)] == [4, 1, 4, 1]
+    fields = dict.fromkeys(field.name for field in dataclasses.fields(Training))
+    intervals = Intervals(steps=10, evaluate_every=5, steps_per_call=4)
+    training = Training(**fields | {"intervals": intervals, "loader": Loader()})
+    inputs = [(count, inputs["index"]) for count, inputs in _put_inputs(training, 0)]
+    assert [count for count, _ in inputs] == [4, 1, 4, 1]
+    assert [*intervals.calls(4)] == [1, 4, 1]
+    assert intervals.next_boundary(5) == 10

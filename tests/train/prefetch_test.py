@@ -5,8 +5,7 @@ import time
 
 import pytest
 
-from jaxdistill.train import prefetch
-from jaxdistill.train.prefetch import Feeding
+from jaxdistill.train.prefetch import Prefetcher
 
 
 class Running:
@@ -21,7 +20,7 @@ class Running:
 
 @pytest.mark.parametrize("ahead", [0, 2])
 def test_all_batches_in_order(ahead):
-    made = Feeding(iter(range(20)), ahead, print)
+    made = Prefetcher(iter(range(20)), ahead, print)
     assert [made.next(None)[0] for _ in range(20)] == [*range(20)]
     made.close()
 
@@ -36,7 +35,7 @@ def test_batches_are_drawn_while_the_device_works():
                 third.set()
             yield number
 
-    made = Feeding(batches(), 2, print)
+    made = Prefetcher(batches(), 2, print)
     assert made.next(None)[0] == 0
     assert third.wait(30)  # without being asked: two are there, the next is drawn
     time.sleep(0.05)
@@ -51,7 +50,7 @@ def test_waiting_counts_where_the_device_has_nothing_to_do(ahead, done):
         time.sleep(0.2)
         yield 1
 
-    made, running = Feeding(batches(), ahead, print), Running()
+    made, running = Prefetcher(batches(), ahead, print), Running()
     made.next(None)
     running.done = done
     _, waited = made.next(running)
@@ -67,7 +66,7 @@ def test_the_wait_begins_when_the_device_is_done():
         gate.wait(30)
         yield 0
 
-    made = Feeding(batches(), 1, print)
+    made = Prefetcher(batches(), 1, print)
     threading.Timer(0.3, lambda: setattr(running, "done", True)).start()
     threading.Timer(0.6, gate.set).start()
     began = time.perf_counter()
@@ -76,8 +75,7 @@ def test_the_wait_begins_when_the_device_is_done():
     made.close()
 
 
-def test_a_source_that_gives_nothing_is_told(monkeypatch):
-    monkeypatch.setattr(prefetch, "LATE", 0.05)
+def test_a_source_that_gives_nothing_is_reported():
     gate, said = threading.Event(), []
 
     def batches():
@@ -88,7 +86,7 @@ def test_a_source_that_gives_nothing_is_told(monkeypatch):
         said.append(message)
         gate.set()
 
-    made = Feeding(batches(), 1, say)
+    made = Prefetcher(batches(), 1, say, late_seconds=0.05)
     assert made.next(None)[0] == 0
     assert said[0].startswith("no data came for")
     made.close()
@@ -100,7 +98,7 @@ def test_an_error_of_the_source_is_raised_where_its_batch_is_asked_for(ahead):
         yield 0
         raise OSError("disk")
 
-    made = Feeding(batches(), ahead, print)
+    made = Prefetcher(batches(), ahead, print)
     assert made.next(None)[0] == 0
     with pytest.raises(OSError, match="disk"):
         made.next(None)
@@ -108,7 +106,7 @@ def test_an_error_of_the_source_is_raised_where_its_batch_is_asked_for(ahead):
 
 
 def test_closing_ends_the_thread():
-    made = Feeding(iter(range(100)), 2, print)
+    made = Prefetcher(iter(range(100)), 2, print)
     made.next(None)
     made.close()
     made._thread.join(10)

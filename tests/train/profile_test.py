@@ -27,7 +27,7 @@ def test_a_profile(flags, first, last, annotated, tmp_path, capsys):
     events = json.loads(gzip.decompress(found[0].read_bytes()))["traceEvents"]
     steps = [int(event["args"]["step_num"]) for event in events if event.get("name") == "train"]
     assert sorted(steps) == annotated
-    assert any("jit_one" in str(event) or "jit_several" in str(event) for event in events)
+    assert any("jit_one_step" in str(event) or "jit_many_steps" in str(event) for event in events)
 
 
 def test_too_few_steps_for_a_profile(tmp_path, capsys):

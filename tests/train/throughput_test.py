@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from jaxdistill.train import throughput
-from jaxdistill.train.throughput import Speed
+from jaxdistill.train.throughput import Throughput
 
 
 class Clock:
@@ -21,63 +21,65 @@ def clock():
 
 
 def test_by_hand(clock):
-    watched = Speed(start=10, batch=8, devices=2, peak=1000.0, clock=clock)
-    watched.computes({"float32": 300, "bfloat16": 100})
-    assert watched.window() == {}
+    watched = Throughput(10, batch=8, devices=2, peak_flops=1000.0, clock=clock)
+    watched.set_flops({"float32": 300, "bfloat16": 100})
+    assert watched.take_window() == {}
     for step, waited in ((11, 0.5), (12, 0.0)):
         clock.now += 2.0
-        watched.waited(waited)
-        watched.done(step)
-    assert watched.window() == {
+        watched.add_wait(waited)
+        watched.record(step)
+    assert watched.take_window() == {
         "examples_per_second": 2 * 8 / 4,
         "data_wait": 0.125,
         "model_flops_per_second": 2 * 400 / 4,
         "utilisation": 2 * 400 / (2 * 1000) / 4,  # two devices, each of 1000 FLOP/s
     }
-    assert watched.window() == {}
-    assert watched.told() == "4 examples/s, 2e-07 model GFLOP/s (10.0% of the peak), 12% of the time waiting for data"
+    assert watched.take_window() == {}
+    assert (
+        watched.summary() == "4 examples/s, 2e-07 model GFLOP/s (10.0% of the peak), 12% of the time waiting for data"
+    )
 
 
 def test_a_device_of_no_known_peak_has_no_utilisation(clock):
-    watched = Speed(0, 8, 1, 0.0, clock)
-    watched.computes({"float32": 100})
+    watched = Throughput(0, batch=8, devices=1, clock=clock)
+    watched.set_flops({"float32": 100})
     clock.now += 1.0
-    watched.done(1)
-    assert watched.window().keys() == {"examples_per_second", "data_wait", "model_flops_per_second"}
+    watched.record(1)
+    assert watched.take_window().keys() == {"examples_per_second", "data_wait", "model_flops_per_second"}
 
 
 def test_time_of_other_things_is_not_training(clock):
-    watched = Speed(0, 8, 1, 0.0, clock)
+    watched = Throughput(0, batch=8, devices=1, clock=clock)
     jax.jit(lambda x: x + clock.now)(jnp.ones(3))  # the first step compiles
     clock.now += 60.0
-    watched.done(1)
-    assert watched.window() == {}
+    watched.record(1)
+    assert watched.take_window() == {}
     clock.now += 1.0
-    watched.done(2)
-    clock.now += 30.0  # an evaluation
-    watched.resume()
+    watched.record(2)
+    with watched.paused():
+        clock.now += 30.0  # an evaluation
     clock.now += 1.0
-    watched.done(4)
-    assert watched.window()["examples_per_second"] == 3 * 8 / 2
+    watched.record(4)
+    assert watched.take_window()["examples_per_second"] == 3 * 8 / 2
 
 
 def test_starving_is_told_once(clock):
-    watched = Speed(0, 8, 1, 0.0, clock)
+    watched = Throughput(0, batch=8, devices=1, clock=clock)
     said = []
     for step in range(1, 40):
         clock.now += 0.5
-        watched.waited(0.2)
-        watched.done(step)
-        said.append(watched.starved())
+        watched.add_wait(0.2)
+        watched.record(step)
+        said.append(watched.should_warn())
     assert said.count(True) == 1
     assert said.index(True) == throughput.LONG / 0.5 - 1
-    assert watched.share() == pytest.approx(0.4)
+    assert watched.wait_fraction() == pytest.approx(0.4)
 
 
 def test_a_fast_source_is_not_accused(clock):
-    watched = Speed(0, 8, 1, 0.0, clock)
+    watched = Throughput(0, batch=8, devices=1, clock=clock)
     for step in range(1, 40):
         clock.now += 0.5
-        watched.waited(0.01)
-        watched.done(step)
-        assert not watched.starved()
+        watched.add_wait(0.01)
+        watched.record(step)
+        assert not watched.should_warn()
