@@ -56,7 +56,8 @@ def measure(
     def augment(raw: dict[str, Any]) -> dict[str, Any]:
         return raw | {"image": raw["image"].astype(jnp.float32) / 255}
 
-    shapes = jax.eval_shape(lambda *given: augment(resident.make_batch(*given)), arrays, next(resident.step_inputs(0, 1)))
+    first = next(resident.step_inputs(0, 1))
+    shapes = jax.eval_shape(lambda *given: augment(resident.make_batch(*given)), arrays, first)
     init = jax.jit(
         lambda key: initial(networks, terms, tx, shapes, key, {}),
         out_shardings=replicated,

@@ -126,7 +126,8 @@ def make_peers(given: Any, texts: Texts, starts: Any) -> tuple[dict[str, Any], l
         return (inputs["index"] for inputs in texts.step_inputs(0, 1_000_000))
 
     forms = {EAGER: "eager", COMPILED: "compiled"} | ({f"{COMPILED}, bfloat16": "bfloat16"} if given.bfloat16 else {})
-    made = {n: theirs.TorchSteps(given.kind, *make_pair(), texts.resident, indices(), form) for n, form in forms.items()}
+    data = texts.resident
+    made = {n: theirs.TorchSteps(given.kind, *make_pair(), data, indices(), form) for n, form in forms.items()}
     if given.kind == "encoder":
         return made, []
     if importlib.util.find_spec("trl") is None:
