@@ -2,11 +2,34 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from jaxdistill.core import UNLABELLED, Batch
+from jaxdistill.losses import spatial
 
 
 def members(label: jax.Array, classes: int) -> jax.Array:
     """Writes class indices `[..., height, width]` as 0 or 1, `[..., height, width, classes]`; -1 is of no class."""
     return jax.nn.one_hot(label, classes)
+
+
+def pixel_labels(batch: Batch, size: tuple[int, int]) -> Int[Array, "batch height width"]:
+    """Returns the labels resized to a map by nearest neighbour, -1 for pixels that are void or have no label.
+
+    Args:
+        batch: `label` `[batch, height, width]`, and optionally `valid` of that shape, above 0 for pixels that count.
+        size: height and width of the map.
+    """
+    label, valid = batch["label"], batch.get("valid")
+    if valid is not None and valid.shape == label.shape:
+        label = jnp.where(valid > 0, label, UNLABELLED)
+    return spatial.resize(label, size, "nearest")
+
+
+def valid_pixels(batch: Batch, size: tuple[int, int]) -> Float[Array, "batch height width"] | None:
+    """Returns `batch["valid"]` resized to a map by nearest neighbour, or `None` if it is not per pixel."""
+    valid = batch.get("valid")
+    return spatial.resize(valid, size, "nearest") if valid is not None and valid.ndim == 3 else None
 
 
 def class_means(x: jax.Array, inside: jax.Array) -> tuple[jax.Array, jax.Array]:

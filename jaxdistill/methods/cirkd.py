@@ -10,8 +10,8 @@ over pixels a, all features of length 1: a pixel has the teacher's similarities 
 L_batch: b are the pixels of one image of the batch, the mean is over all pairs of images too, and each side compares
 its own features. L_pixel and L_region: b are teacher's features of earlier images (the same for both sides), pixels and
 means of the pixels of one class in an image, as many of each class drawn from queues, first in, first out; the
-student's go through a learned projection, and pixels without a label do not count in the mean. An image's value is its
-part of the sum. The paper adds these to labels and to pixels' KD.
+student's go through a learned projection, and pixels that are void or without a label do not count in the mean. An
+image's value is its part of the sum. The paper adds these to labels and to pixels' KD.
 
 An image is enqueued after its comparison: nothing is compared with itself, and the first step has L_batch alone. It
 adds one region and at most `pixels` random pixels of each of its classes. The queues are 4 classes (pixel_memory +
@@ -96,7 +96,7 @@ class CIRKD(Method):
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, " batch"]:
         def loss(student_map: Array, teacher_map: Array, name: str) -> Array:
             student_map, teacher_map = spatial.to_smaller(adapters.to_grid(student_map), adapters.to_grid(teacher_map))
-            label = spatial.resize(batch["label"], student_map.shape[1:3], "nearest")
+            label = regions.pixel_labels(batch, student_map.shape[1:3])
             label = jnp.where(batch["mask"][:, None, None] > 0, label, -1)
             inside = regions.members(label, student.logits.shape[-1]).astype(teacher_map.dtype)
             unit, target = (distance.normalize(x) for x in (student_map, teacher_map))

@@ -7,7 +7,8 @@ https://arxiv.org/abs/2011.13256
 
 with the softmax over the places i of a map: each channel's spatial distribution matches. One value per image, the mean
 over its channels. A channel of the logits is a class, and `layers="logits"` the paper's better choice, with weight 3;
-of features the weight is 50. T = 4 throughout. If the widths differ, a 1 x 1 convolution gives the student's map the
+of features the weight is 50. T = 4 throughout. Void pixels, where `batch["valid"]` is 0, are no places of the logits'
+distributions; in features all places count. If the widths differ, a 1 x 1 convolution gives the student's map the
 teacher's channels, as in the paper, and it is resized to the teacher's.
 
 Elsewhere: MMRazor and TorchDistiller agree, except that the second takes the log of a softmax; its norm "spatial" is a
@@ -20,16 +21,25 @@ from jaxtyping import Array, Float
 
 from jaxdistill.core import Batch, Method, Output, Scalar
 from jaxdistill.errors import check_positive
-from jaxdistill.losses import divergence
+from jaxdistill.losses import divergence, regions
 from jaxdistill.modules import adapters, layer_mapping
+
+MASKED_LOGIT = -1e30
+"""The logit of a place that does not count: finite, so that the difference of two of them is 0."""
 
 
 def cwd(
     student: Float[Array, "batch height width channels"],
     teacher: Float[Array, "batch height width channels"],
     temperature: Scalar,
+    valid: Float[Array, "batch height width"] | None = None,
 ) -> Float[Array, " batch"]:
-    """Returns the mean over channels of the divergence between spatial distributions, in nats."""
+    """Returns the mean over channels of the divergence between spatial distributions, in nats.
+
+    The distributions are over the places where `valid` is above 0, by default all.
+    """
+    if valid is not None:
+        student, teacher = (jnp.where(valid[..., None] > 0, x, MASKED_LOGIT) for x in (student, teacher))
     student, teacher = (
         jnp.moveaxis(x.reshape(x.shape[0], -1, x.shape[-1]), 1, -1) / temperature for x in (student, teacher)
     )
@@ -58,7 +68,8 @@ class CWD(Method):
             student_map = adapters.fit(student_map, teacher_map.shape[1:3])
             if student_map.shape != teacher_map.shape:
                 student_map = adapters.match(student_map, teacher_map, name)
-            return cwd(student_map, teacher_map, self.temperature)
+            valid = regions.valid_pixels(batch, teacher_map.shape[1:3]) if name == "logits" else None
+            return cwd(student_map, teacher_map, self.temperature, valid)
 
         student, teacher = (x.replace(taps=dict(x.taps) | {"logits": x.logits}) for x in (student, teacher))
         return layer_mapping.over(self, student, teacher, loss)

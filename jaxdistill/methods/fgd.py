@@ -18,9 +18,9 @@ defaults).
 
 The paper is about detectors, and a_i is 1 over the area of the smallest box around i, or over that of the background.
 Here the labels are of pixels: class 0 is the background, and all pixels of another class in an image replace a box, so
-that every class has the same weight, whatever its size. Pixels without a label are neither; they count in L_at and L_re
-alone. Labels are resized to the map by nearest neighbour, the student's map to the teacher's, and a 1 x 1 convolution
-gives it the teacher's channels if they differ, as in the paper.
+that every class has the same weight, whatever its size. Void pixels and pixels without a label are neither; they count
+in L_at and L_re alone. Labels are resized to the map by nearest neighbour, the student's map to the teacher's, and a 1
+x 1 convolution gives it the teacher's channels if they differ, as in the paper.
 
 Elsewhere: no implementation for pixels was found; the authors' code is for boxes, and otherwise the same.
 """
@@ -32,7 +32,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxdistill.core import Batch, Method, Output, Scalar
 from jaxdistill.errors import check_least, check_positive
-from jaxdistill.losses import regions, spatial
+from jaxdistill.losses import regions
 from jaxdistill.modules import adapters, layer_mapping
 
 Map = Float[Array, "batch height width channels"]
@@ -109,7 +109,7 @@ class FGD(Method):
             student_map = adapters.fit(student_map, teacher_map.shape[1:3])
             if student_map.shape != teacher_map.shape:
                 student_map = adapters.match(student_map, teacher_map, name)
-            label = spatial.resize(batch["label"], teacher_map.shape[1:3], "nearest")
+            label = regions.pixel_labels(batch, teacher_map.shape[1:3])
             weight = place_weights(label, student.logits.shape[-1], self.foreground, self.background)
             context = Context(name=f"{name}_student")(student_map) - Context(name=f"{name}_teacher")(teacher_map)
             value = focal(student_map, teacher_map, weight.astype(teacher_map.dtype), self.temperature)

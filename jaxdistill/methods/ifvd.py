@@ -6,9 +6,10 @@ https://www.ecva.net/papers/eccv_2020/papers_ECCV/html/230_ECCV_2020_paper.php
     loss = mean_i (cos(f_s,i, m_s,y(i)) - cos(f_t,i, m_t,y(i)))^2,    m_k = mean of f_i over the pixels of class k
 
 the variation of pixels around the mean of their class matches. There is one value per image, by the class means of that
-image. Labels are resized to the map by nearest neighbour. Pixels without a label belong to no class and do not count;
-nor does an image without any label. Widths may differ; the larger map is averaged to the size of the smaller. The
-authors' weight is 200, beside SKD's pixel-wise and adversarial parts; their map is the last before the classifier.
+image. Labels are resized to the map by nearest neighbour. Void pixels and pixels without a label belong to no class and
+do not count; nor does an image without any label. Widths may differ; the larger map is averaged to the size of the
+smaller. The authors' weight is 200, beside SKD's pixel-wise and adversarial parts; their map is the last before the
+classifier.
 
 Elsewhere: the authors' code gives pixels without a label the variation 1 on both sides, so that they add nothing but
 count; TorchDistiller agrees with that.
@@ -59,13 +60,14 @@ class IFVD(Method):
     domain = "dense"
 
     def valid(self, batch: Batch) -> Float[Array, " batch"]:
-        return batch["mask"] * jnp.any(batch["label"] >= 0, (1, 2))
+        label = regions.pixel_labels(batch, batch["label"].shape[1:3])
+        return batch["mask"] * jnp.any(label >= 0, (1, 2))
 
     @nn.compact
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, " batch"]:
         def loss(student_map: Array, teacher_map: Array, name: str) -> Array:
             student_map, teacher_map = spatial.to_smaller(adapters.to_grid(student_map), adapters.to_grid(teacher_map))
-            label = spatial.resize(batch["label"], student_map.shape[1:3], "nearest")
+            label = regions.pixel_labels(batch, student_map.shape[1:3])
             return ifvd(student_map, teacher_map, label, student.logits.shape[-1])
 
         return layer_mapping.over(self, student, teacher, loss)

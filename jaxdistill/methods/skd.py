@@ -10,8 +10,8 @@ the feature map. A node is the average of `granularity` x `granularity` places, 
 with all nodes connected. The paper weights the sum with 10. Its third part, an adversary between the two segmentations
 (weight 0.1), is left out: no term here trains a network against another.
 
-Widths may differ. The student's logits are resized to the teacher's, the larger map is averaged to the size of the
-smaller.
+Void pixels, where `batch["valid"]` is 0, do not count in the first part. Widths may differ. The student's logits are
+resized to the teacher's, the larger map is averaged to the size of the smaller.
 
 Elsewhere: the authors' code has the soft cross-entropy, summed over the batch, for the first part (weight 10) and
 max-pools to 2 x 2 nodes for the second (weight 1), without gradients through the norms; CIRKD's copy max-pools 2 x 2
@@ -24,15 +24,20 @@ from jaxtyping import Array, Float
 
 from jaxdistill.core import Batch, Method, Output, precise
 from jaxdistill.errors import check_least
-from jaxdistill.losses import distance, divergence, spatial
+from jaxdistill.losses import distance, divergence, regions, spatial
 from jaxdistill.modules import adapters, layer_mapping
 
 
 def pixel_wise(
-    student: Float[Array, "batch height width classes"], teacher: Float[Array, "batch height width classes"]
+    student: Float[Array, "batch height width classes"],
+    teacher: Float[Array, "batch height width classes"],
+    valid: Float[Array, "batch height width"] | None = None,
 ) -> Float[Array, " batch"]:
-    """Returns the mean divergence over pixels, in nats."""
-    return jnp.mean(divergence.kl(teacher, student), (1, 2))
+    """Returns the mean divergence over the pixels where `valid` is above 0, by default all, in nats."""
+    values = divergence.kl(teacher, student)
+    if valid is None:
+        return jnp.mean(values, (1, 2))
+    return jnp.sum(jnp.where(valid > 0, values, 0.0), (1, 2)) / jnp.maximum(jnp.sum(valid > 0, (1, 2)), 1)
 
 
 def affinity(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch places places"]:
@@ -76,6 +81,7 @@ class SKD(Method):
             sides = spatial.to_smaller(adapters.to_grid(student_map), adapters.to_grid(teacher_map))
             return pair_wise(*(nodes(x, self.granularity) for x in sides))
 
-        logits = adapters.fit(precise(student.logits), teacher.logits.shape[1:3])
-        pairs = layer_mapping.over(self, student, teacher, loss)
-        return self.pixel * pixel_wise(logits, precise(teacher.logits)) + self.pair * pairs
+        target = precise(teacher.logits)
+        logits = adapters.fit(precise(student.logits), target.shape[1:3])
+        pixels = pixel_wise(logits, target, regions.valid_pixels(batch, target.shape[1:3]))
+        return self.pixel * pixels + self.pair * layer_mapping.over(self, student, teacher, loss)

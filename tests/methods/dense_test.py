@@ -41,6 +41,56 @@ def test_cwd_of_logits_and_of_features():
     assert not CWD(layers="stage1,member/logits").same_classes
 
 
+def test_void_pixels_are_no_places_of_the_distributions_of_cwd():
+    """By hand: the value of a map with a void third pixel is that of the map without it."""
+    teacher, student = maps(np.log([[0.64, 1], [0.36, 5]])), maps(np.log([[0.36, 2], [0.64, 10]]))
+    more = [jnp.concatenate([x, jnp.full((1, 1, 1, 2), fill)], 2) for x, fill in ((student, 9.0), (teacher, -3.0))]
+    batch = {"valid": jnp.array([[[1.0, 1, 0]]])}
+    outputs = [Output(x, {"a": x}) for x in more]
+    method, features = CWD(temperature=2.0), CWD(layers="a", temperature=2.0)
+    np.testing.assert_allclose(method.apply({}, *outputs, batch), cwd(student, teacher, 2.0), rtol=1e-5)
+    np.testing.assert_array_equal(method.apply({}, *outputs, {"valid": ONES}), cwd(*more, 2.0))
+    np.testing.assert_array_equal(features.apply({}, *outputs, batch), cwd(*more, 2.0))
+    gradient = jax.grad(lambda x: cwd(x, more[1], 2.0, batch["valid"])[0])(more[0])
+    assert (gradient[0, 0, :2] != 0).any()
+    np.testing.assert_array_equal(gradient[0, 0, 2], 0)
+    value, gradient = jax.value_and_grad(lambda x: cwd(x, more[1], 2.0, jnp.zeros((1, 1, 3)))[0])(more[0])
+    assert value == 0
+    np.testing.assert_array_equal(gradient, 0)
+
+
+def test_void_pixels_do_not_count_in_the_pixels_of_skd():
+    p, q = np.log([0.5, 0.5]), np.log([0.25, 0.75])
+    student, teacher, batch = maps([p, q, q]), maps([p, p, p]), {"valid": jnp.array([[[1.0, 1, 0]]])}
+    outputs = [Output(x, {"a": jnp.ones((1, 2, 2, 1))}) for x in (student, teacher)]
+    method = SKD(layers="a")
+    np.testing.assert_allclose(method.apply({}, *outputs, batch), [0.5 * np.log(4 / 3) / 2], rtol=1e-5)
+    np.testing.assert_allclose(method.apply({}, *outputs, {}), [2 * 0.5 * np.log(4 / 3) / 3], rtol=1e-5)
+    np.testing.assert_array_equal(pixel_wise(student, teacher, jnp.zeros((1, 1, 3))), [0])
+
+
+@pytest.mark.parametrize(
+    "method", [IFVD(layers="a"), FGD(layers="a"), CIRKD(layers="a", pixels=2)], ids=lambda x: type(x).__name__
+)
+def test_void_pixels_are_pixels_without_a_label(method):
+    x, y = jax.random.normal(jax.random.key(0), (2, 2, 4, 4, 3))
+    label, void = jnp.arange(32).reshape(2, 4, 4) % 3, jnp.arange(32).reshape(2, 4, 4) % 5 == 0
+    shared = {"mask": jnp.ones(2), "index": jnp.arange(2)}
+    outputs = [Output(jnp.zeros((2, 4, 4, 3)), {"a": tap}) for tap in (x, y)]
+
+    def values(fields):
+        keys, batch = {"params": jax.random.key(0), "method": jax.random.key(1)}, shared | fields
+        variables = method.init(keys, *outputs, batch)
+        return method.apply(variables, *outputs, batch, rngs=keys, mutable=["memory", "batch_stats"]), method.valid(
+            batch
+        )
+
+    by_valid = values({"label": label, "valid": jnp.where(void, 0.0, 1.0)})
+    jax.tree.map(np.testing.assert_array_equal, by_valid, values({"label": jnp.where(void, -1, label)}))
+    differs = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), by_valid, values({"label": label}))
+    assert any(jax.tree.leaves(differs))
+
+
 def test_skd_by_hand():
     """Two places that the teacher finds equal and the student at right angles: half of the four pairs differ by 1."""
     teacher, student = maps([[3.0, 0], [5, 0]]), maps([[2.0, 0, 0], [0, 0, 1]])
