@@ -22,9 +22,10 @@ import results
 import timing
 
 from jaxdistill import Frozen, Term, Trained, make_step
+from jaxdistill.methods.cross_entropy import CrossEntropy
 from jaxdistill.methods.forward_kl import ForwardKL
-from jaxdistill.methods.next_token_cross_entropy import NextTokenCrossEntropy
 from jaxdistill.models.decoder import Decoder
+from jaxdistill.modules.next_token import align_next_tokens
 from jaxdistill.runtime import allocator
 from jaxdistill.train.init import compiler_options, initial
 
@@ -39,12 +40,13 @@ def compile_step(vocabulary: int, chunk: int, given: argparse.Namespace) -> tupl
         "student": Trained(Decoder(vocabulary, **LLAMA, layers=2, width=128, dtype=dtype)),
     }
     terms = {
-        "task": Term(NextTokenCrossEntropy(chunk=chunk), teacher=None),
+        "task": Term(CrossEntropy(chunk=chunk), teacher=None),
         "kd": Term(ForwardKL(chunk=chunk)),
     }
     rows = given.tokens // given.length
     tokens = np.random.default_rng(0).integers(0, vocabulary, (rows, given.length))
     batch = {"tokens": jnp.asarray(tokens, jnp.int32), "index": jnp.arange(rows), "mask": jnp.ones(rows)}
+    batch = align_next_tokens(batch)
     tx = optax.sgd(1e-2)
     shapes = jax.eval_shape(lambda: batch)
     start = jax.jit(

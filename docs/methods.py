@@ -27,17 +27,17 @@ import golden_tables  # noqa: E402
 from jaxdistill.config import registry  # noqa: E402
 from jaxdistill.errors import UserError  # noqa: E402
 
-DOMAINS = {
-    "classification": "Images: logits and feature maps",
-    "dense": "Dense prediction",
-    "derivative": "Derivatives",
-    "encoder": "Text encoders",
-    "language": "Language models",
+TASKS = {
+    "next_tokens": "Logits",
+    "images": "Feature maps and vectors",
+    "pixels": "Dense prediction",
+    "derivatives": "Derivatives",
+    "texts": "Text encoders",
 }
 
 HEADER = """# Methods
 
-Every file of `jaxdistill/methods/`, by what its networks say. Written by `python docs/methods.py` from the files
+Every file of `jaxdistill/methods/`, by what it compares. Written by `python docs/methods.py` from the files
 themselves; CI checks that it is up to date.
 
 *Needs*: a teacher, labels, taps (`layers`, with its default; [the rules](../jaxdistill/modules/layer_mapping.py)),
@@ -76,8 +76,9 @@ def needs(name: str) -> list[str]:
     import toy_outputs
 
     method = registry.find("method", name)
-    made, data = method(), toy_outputs.batch(method.domain)
-    outputs = [toy_outputs.output(method.domain, seed, wide=bool(seed)) for seed in (0, 1)]
+    task = toy_outputs.task_of(method())
+    made, data = method(), toy_outputs.batch(task)
+    outputs = [toy_outputs.output(task, seed, wide=bool(seed)) for seed in (0, 1)]
     keys = {"params": jax.random.key(0), "method": jax.random.key(1)}
     shapes = jax.eval_shape(lambda: made.init(keys, *outputs, data))
     layers = registry.fields(method).get("layers")
@@ -152,19 +153,21 @@ def section(name: str, folder: pathlib.Path) -> list[str]:
 
 def page() -> str:
     """The whole page."""
+    import toy_outputs
+
     folder = ROOT / "tests" / "golden"
     names = registry.names("method")
-    domain = {name: registry.find("method", name).domain for name in names}
+    task = {name: toy_outputs.task_of(registry.find("method", name)()) for name in names}
     lines = [HEADER, f"{len(names)} methods:", "", "| method | paper | needs |", "| --- | --- | --- |"]
-    for key in DOMAINS:
-        for name in [name for name in names if domain[name] == key]:
+    for key in TASKS:
+        for name in [name for name in names if task[name] == key]:
             told = parts(importlib.import_module(f"jaxdistill.methods.{name}").__doc__)
             link = re.search(r"https://[^\s,;)]+", told["citation"] + " " + told["title"])[0].rstrip(".")
             file = f"../jaxdistill/methods/{name}.py"
             lines += [f"| [`{name}`]({file}) | [{told['title'].rstrip('.')}]({link}) | {', '.join(needs(name))} |"]
-    for key, title in DOMAINS.items():
+    for key, title in TASKS.items():
         lines += ["", f"## {title}", ""]
-        for name in [name for name in names if domain[name] == key]:
+        for name in [name for name in names if task[name] == key]:
             lines += section(name, folder)
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip("\n") + "\n"
 

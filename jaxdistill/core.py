@@ -257,8 +257,6 @@ class Method(nn.Module):
         needs_whole_batch: whether a prediction's value depends on the other rows, so that accumulation over
             micro-batches would change the loss; `build` refuses the combination.
         zero_at_teacher: whether value and gradient are 0 for a student whose outputs equal the teacher's.
-        domain: the outputs that it compares: "classification" (logits and feature maps of images), "dense" (logits of
-            pixels and feature maps), "encoder" (of text), "language" (next tokens) or "derivative".
     """
 
     needs_teacher = True
@@ -266,10 +264,9 @@ class Method(nn.Module):
     needs_labels = False
     needs_whole_batch = False
     zero_at_teacher = False
-    domain = "classification"
 
     def valid(self, batch: Batch) -> jax.Array:
-        """Returns the mask of the values that count, `[batch, ...]`: by default 1 for each real example."""
+        """Returns the mask of the values that count, `[batch, ...]`: by default 1 for each real example, `[batch]`."""
         return batch["mask"]
 
     def check(self) -> None:

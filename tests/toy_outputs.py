@@ -1,50 +1,80 @@
-"""What networks of every domain could say, small: the outputs and batches that the conformance suite feeds methods."""
+"""Small outputs and batches of every toy task, which the conformance suite gives to methods."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
 
-from jaxdistill.core import Output
+from jaxdistill.core import Method, Output
+from jaxdistill.errors import UserError
+from jaxdistill.modules.logits_method import LogitsMethod
+from jaxdistill.modules.next_token import align_next_tokens
 
 ROWS, CLASSES = 6, 5
 LENGTH, VOCABULARY, HEADS = 7, 11, 2
-DOMAINS = ("classification", "dense", "encoder", "language", "derivative")
+TASKS = ("images", "pixels", "texts", "derivatives", "next_tokens")
 
 
-def batch(domain):
-    """A batch whose last examples are shorter, where it is of tokens."""
+@functools.cache
+def task_of(method: Method) -> str:
+    """Returns next tokens for methods of logits, else the first task whose outputs the method can compare."""
+    if isinstance(method, LogitsMethod):
+        return "next_tokens"
+    errors = {}
+    for task in TASKS:
+        keys = {"params": jax.random.key(0), "method": jax.random.key(1)}
+        try:
+            jax.eval_shape(lambda: method.init(keys, output(task, 0), output(task, 1), batch(task)))
+        except (UserError, TypeError, ValueError, KeyError, IndexError) as error:
+            errors[task] = str(error).partition("\n")[0]
+            continue
+        return task
+    raise UserError(
+        f"{type(method).__name__} must be able to compare the outputs of one toy task, got errors {errors}."
+    )
+
+
+def batch(task: str) -> dict[str, jax.Array]:
+    """Returns a batch; the last examples of texts are shorter."""
     label, tokens = jax.random.split(jax.random.key(7))
     data = {"index": jnp.arange(ROWS) + 3, "view": jnp.zeros(ROWS, int), "mask": jnp.ones(ROWS)}
-    if domain in ("classification", "derivative"):
+    if task in ("images", "derivatives"):
         return data | {"label": jax.random.randint(label, (ROWS,), 0, CLASSES)}
-    if domain == "dense":
+    if task == "pixels":
         return data | {"label": jax.random.randint(label, (ROWS, 4, 4), 0, CLASSES)}
     lengths = jnp.array([7, 7, 5, 7, 4, 6])
-    there = (jnp.arange(LENGTH)[None] < lengths[:, None]).astype(jnp.float32)
-    text = {"tokens": jax.random.randint(tokens, (ROWS, LENGTH), 0, VOCABULARY), "token_mask": there}
-    if domain == "encoder":
-        masked = jax.random.bernoulli(label, 0.4, (ROWS, LENGTH)) & (there > 0)
-        text["label"] = jnp.where(masked.at[:, 1].set(True), text["tokens"], -1)
-    return data | text
+    is_token = (jnp.arange(LENGTH)[None] < lengths[:, None]).astype(jnp.float32)
+    text = {"tokens": jax.random.randint(tokens, (ROWS, LENGTH), 0, VOCABULARY), "token_mask": is_token}
+    if task == "next_tokens":
+        return align_next_tokens(data | text)
+    masked = jax.random.bernoulli(label, 0.4, (ROWS, LENGTH)) & (is_token > 0)
+    return data | text | {"label": jnp.where(masked.at[:, 1].set(True), text["tokens"], -1)}
 
 
-def output(domain, seed, scale=1.0, dtype=jnp.float32, wide=False):
-    """A random output; a `wide` one is that of a larger network, with other widths and more layers."""
-    shapes = _shapes(domain, wide)
+def with_mask(batch: dict[str, jax.Array], mask: jax.Array) -> dict[str, jax.Array]:
+    """Returns a batch with other examples masked, as a task prepares it."""
+    masked = dict(batch) | {"mask": mask}
+    return masked | ({"valid": batch["valid"] * mask[:, None]} if "valid" in batch else {})
+
+
+def output(task: str, seed: int, scale: float = 1.0, dtype: jnp.dtype = jnp.float32, wide: bool = False) -> Output:
+    """Returns a random output; a `wide` one is that of a larger network, with other widths and more layers."""
+    shapes = _shapes(task, wide)
     keys = jax.random.split(jax.random.key(seed), len(shapes))
     drawn = {name: jax.random.normal(key, shape) for key, (name, shape) in zip(keys, shapes.items(), strict=True)}
     taps = {name: value.astype(dtype) for name, value in drawn.items() if name != "logits"}
     return Output((scale * drawn["logits"]).astype(dtype), {n: (scale * x).astype(dtype) for n, x in taps.items()})
 
 
-def _shapes(domain, wide):
-    if domain == "derivative":
+def _shapes(task: str, wide: bool) -> dict[str, tuple[int, ...]]:
+    if task == "derivatives":
         return {"logits": (ROWS, CLASSES), "derivative": (ROWS, 3, CLASSES), "pooled": (ROWS, 8)}
-    if domain in ("classification", "dense"):
-        return {"logits": (ROWS, 4, 4, CLASSES) if domain == "dense" else (ROWS, CLASSES)} | _maps(2 if wide else 1)
+    if task in ("images", "pixels"):
+        return {"logits": (ROWS, 4, 4, CLASSES) if task == "pixels" else (ROWS, CLASSES)} | _maps(2 if wide else 1)
     return {"logits": (ROWS, LENGTH, VOCABULARY)} | _blocks(*(4, 16) if wide else (2, 8))
 
 
-def _maps(times):
+def _maps(times: int) -> dict[str, tuple[int, ...]]:
     maps = {"stage1": (8, 8, 4), "stage2": (4, 4, 6), "stage3": (2, 2, 8)}
     maps = {name: (ROWS, side, other, channels * times) for name, (side, other, channels) in maps.items()}
     before = {f"{name}/preact": shape for name, shape in maps.items()}
@@ -52,11 +82,11 @@ def _maps(times):
     return maps | before | borrowed | {"stem": maps["stage1"], "pooled": (ROWS, 8 * times)}
 
 
-def _blocks(blocks, width):
-    found = {"embed": (ROWS, LENGTH, width), "final": (ROWS, LENGTH, width), "pooled": (ROWS, width)}
+def _blocks(blocks: int, width: int) -> dict[str, tuple[int, ...]]:
+    shapes = {"embed": (ROWS, LENGTH, width), "final": (ROWS, LENGTH, width), "pooled": (ROWS, width)}
     for block in range(blocks):
-        found[f"block{block}"] = (ROWS, LENGTH, width)
-        found[f"block{block}/scores"] = (ROWS, HEADS, LENGTH, LENGTH)
+        shapes[f"block{block}"] = (ROWS, LENGTH, width)
+        shapes[f"block{block}/scores"] = (ROWS, HEADS, LENGTH, LENGTH)
         for part in ("query", "key", "value"):
-            found[f"block{block}/{part}"] = (ROWS, LENGTH, HEADS, width // HEADS)
-    return found
+            shapes[f"block{block}/{part}"] = (ROWS, LENGTH, HEADS, width // HEADS)
+    return shapes

@@ -36,7 +36,7 @@ def get_config(mode: str = "") -> ConfigDict:
         student=dict(LLAMA, source="trained", layers=2, width=48, heads=2, hidden=128),
     )
     c.terms = dict(
-        task=dict(method="next_token_cross_entropy", weight=0.5),
+        task=dict(method="cross_entropy", weight=0.5),
         kd=dict(method="forward_kl", temperature=1.0, weight=0.5),
     )
     c.optimizer = dict(name="adamw", weight_decay=0.1, b2=0.95, decay_on="kernel|embedding", clip=1.0)

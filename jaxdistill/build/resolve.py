@@ -19,7 +19,8 @@ from jaxdistill.data.build import opened, standardisation, training
 from jaxdistill.data.dataset import Dataset
 from jaxdistill.data.output_cache import Cache
 from jaxdistill.errors import UserError
-from jaxdistill.networks import ImageSpec
+from jaxdistill.modules.next_token import align_next_tokens
+from jaxdistill.networks import ImageSpec, Source
 from jaxdistill.runtime import compilation_cache
 from jaxdistill.stages import validate
 from jaxdistill.train import mesh as sharding
@@ -94,6 +95,12 @@ def _seen(data: Mapping[str, Any], dataset: Dataset) -> tuple[ImageSpec | None, 
     return ImageSpec(tuple(dataset.shape), mean, std), augmented, augment.plain(mean, std)
 
 
+def _predict_next_tokens(dataset: Dataset, made: Mapping[str, Source]) -> bool:
+    """Returns whether networks of texts output the next tokens, and not one class of each text."""
+    modules = [source.module for source in made.values() if hasattr(source, "module")]
+    return not dataset.class_names or any(getattr(module, "predicts", "token") == "token" for module in modules)
+
+
 def single(
     name: str,
     settings: Mapping[str, Any],
@@ -125,6 +132,8 @@ def single(
     about = (dataset.classes, look, settings["data"]["name"], dataset.reads, dataset.vocabulary)
     known = networks.Data(*about, made_for or {}, caches or {})
     made = networks.networks(settings["networks"], known) if named else {}
+    if look is None and _predict_next_tokens(dataset, made):
+        augmented, prepare = lambda seed: align_next_tokens, align_next_tokens
     trains = settings["kind"] == "train"
     specs = settings["terms"] if trains else {}
     terms = {n: networks.term(n, spec, settings["steps"], made) for n, spec in specs.items()}

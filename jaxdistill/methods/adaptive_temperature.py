@@ -1,4 +1,4 @@
-"""Dynamic temperature: examples on which the student is confused are taught with a lower temperature, so more sharply.
+"""Dynamic temperature distillation.
 
 Wen, Lai, Qian, "Preparing Lessons: Improve Knowledge Distillation with Better Supervision", Neurocomputing 2021,
 https://arxiv.org/abs/1911.07471
@@ -6,10 +6,10 @@ https://arxiv.org/abs/1911.07471
     loss = T_i^2 KL(softmax(z_t / T_i) || softmax(z_s / T_i)),    T_i = T + beta (mean_j w_j - w_i)
     flsw: w = (1 - cos(z_s, z_t))^gamma        cwsm: w = 1 / max softmax(z_s)
 
-w and T_i have no gradient; the mean is over the examples of the batch. The formula has no lower bound, and T_i can
-fall to 0 and below it with a large beta or, in "cwsm", many classes: here it is at least `least`. Besides the
-benchmark's T these defaults are plain ones, to be tuned for a dataset. The paper's other half, knowledge adjustment,
-is not here.
+Examples on which the student is confused have a lower temperature, so sharper targets. w and T_i have no gradient; the
+mean is over the predictions of the batch. The formula has no lower bound, and T_i can fall to 0 and below it with a
+large beta or, in "cwsm", many classes: here it is at least `least`. Besides the benchmark's T these defaults are plain
+ones, to be tuned for a dataset. The paper's other half, knowledge adjustment, is not here.
 
 Elsewhere: TextBrewer adds 1e-3 to the greatest probability, as here, 1e-4 to the norms in the cosine, sets no least
 temperature, and leaves T_i^2 out, as in all its losses.
@@ -17,52 +17,59 @@ temperature, and leaves T_i^2 out, as in all its losses.
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Num
 
-from jaxdistill.core import Method, precise
+from jaxdistill.core import Batch, Output, Scalar, precise
 from jaxdistill.errors import check_least, check_names, check_positive
 from jaxdistill.losses import distance, divergence
+from jaxdistill.modules.logits_method import LogitsMethod
 
 RULES = ("flsw", "cwsm")
 
 
-def flsw(student: jax.Array, teacher: jax.Array, gamma: float, eps: float = 1e-4) -> jax.Array:
-    """Returns (1 - cosine)^gamma of logits, `[*n, classes]` to `[*n]`; `eps` is added to the norms."""
+def flsw(
+    student: Float[Array, "*n classes"], teacher: Float[Array, "*n classes"], gamma: Scalar, eps: float = 1e-4
+) -> Float[Array, "*n"]:
+    """Returns (1 - cosine)^gamma of logits; `eps` is added to the norms."""
     left, right = (distance.normalize(precise(x), eps=eps) for x in (student, teacher))
     return jnp.maximum(1 - jnp.sum(left * right, -1), 0.0) ** gamma
 
 
-def cwsm(student: jax.Array, eps: float = 1e-3) -> jax.Array:
-    """Returns 1 / (greatest probability + eps) of logits, `[*n, classes]` to `[*n]`."""
+def cwsm(student: Float[Array, "*n classes"], eps: float = 1e-3) -> Float[Array, "*n"]:
+    """Returns 1 / (greatest probability + eps) of logits."""
     return 1 / (jnp.max(jax.nn.softmax(precise(student)), -1) + eps)
 
 
-def temperatures(weight: jax.Array, mask: jax.Array, temperature: float, beta: float) -> jax.Array:
-    """Returns T_i, `[n]`, without a gradient, for weights `[n]`; the mean is over those that `mask` keeps."""
+def temperatures(
+    weight: Float[Array, " n"], mask: Num[Array, " n"], temperature: Scalar, beta: Scalar
+) -> Float[Array, " n"]:
+    """Returns T_i, without a gradient; the mean of the weights is over those that `mask` keeps."""
     kept = jnp.where(mask > 0, weight, 0.0)
     mean = jnp.sum(kept) / jnp.maximum(jnp.sum(mask > 0), 1).astype(kept.dtype)
     return jax.lax.stop_gradient(temperature + beta * (mean - kept))
 
 
-class AdaptiveTemperature(Method):
-    """`rule` is "flsw" or "cwsm"; `temperature` is the mean, `least` the least of an example."""
+class AdaptiveTemperature(LogitsMethod):
+    """`rule` is "flsw" or "cwsm"; `temperature` is the mean, `least` the lower bound."""
 
     rule: str = "flsw"
-    temperature: float = 4.0
-    beta: float = 1.0
-    gamma: float = 1.0
-    least: float = 1.0
+    temperature: Scalar = 4.0
+    beta: Scalar = 1.0
+    gamma: Scalar = 1.0
+    least: Scalar = 1.0
     needs_whole_batch = True
     zero_at_teacher = True
 
-    def check(self):
+    def check(self) -> None:
+        super().check()
         check_names("rule of temperatures", [self.rule], RULES)
         for name in ("temperature", "gamma", "least"):
             check_positive(name, getattr(self, name))
         check_least("beta", self.beta, 0)
 
-    def __call__(self, student, teacher, batch):
-        own, other = student.logits, teacher.logits
-        weight = flsw(own, other, self.gamma) if self.rule == "flsw" else cwsm(own)
-        mask = jnp.broadcast_to(batch["mask"].reshape(-1, *[1] * (weight.ndim - 1)), weight.shape)
-        found = jnp.maximum(temperatures(weight, mask, self.temperature, self.beta), self.least)
-        return found**2 * divergence.kl(precise(other) / found[..., None], precise(own) / found[..., None])
+    def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, "*n"]:
+        student, teacher, mask, shape = self.flatten(student, teacher, batch)
+        weight = flsw(student, teacher, self.gamma) if self.rule == "flsw" else cwsm(student)
+        scale = jnp.maximum(temperatures(weight, mask, self.temperature, self.beta), self.least)
+        kl = divergence.kl(precise(teacher) / scale[..., None], precise(student) / scale[..., None])
+        return (scale**2 * kl).reshape(shape)

@@ -83,7 +83,6 @@ class CIRKD(Method):
     same_classes = False
     needs_labels = True
     needs_whole_batch = True
-    domain = "dense"
 
     def check(self) -> None:
         check_positive("temperature", self.temperature)

@@ -52,7 +52,6 @@ class CWD(Method):
     layers: str = "logits"
     temperature: float = 4.0
     zero_at_teacher = True
-    domain = "dense"
 
     @property
     def same_classes(self) -> bool:

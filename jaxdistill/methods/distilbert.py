@@ -54,7 +54,6 @@ class DistilBERT(Method):
     restrict_to_masked: bool = False
     layers: str = "final"
     chunk: int = 0
-    domain = "encoder"
 
     @property
     def needs_labels(self) -> bool:

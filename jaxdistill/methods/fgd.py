@@ -95,7 +95,6 @@ class FGD(Method):
     relation: float = 5e-7
     same_classes = False
     needs_labels = True
-    domain = "dense"
 
     def check(self) -> None:
         check_positive("temperature", self.temperature)

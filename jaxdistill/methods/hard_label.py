@@ -1,4 +1,4 @@
-"""Hard-label distillation: the class that the teacher finds likeliest is the label.
+"""Hard-label distillation.
 
 Touvron, Cord, Douze, Massa, Sablayrolles, Jégou, "Training data-efficient image transformers & distillation through
 attention" (DeiT), ICML 2021, https://arxiv.org/abs/2012.12877
@@ -11,26 +11,30 @@ the teacher's labels; it reads this term off a head of its own, behind the disti
 Elsewhere: DeiT agrees; big_vision's `hard` smooths over the other classes alone and subtracts the target's entropy.
 """
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from jaxdistill.core import Method
+from jaxdistill.core import Batch, Output, Scalar
 from jaxdistill.errors import check_fraction
 from jaxdistill.methods.cross_entropy import cross_entropy
+from jaxdistill.modules.logits_method import LogitsMethod
 
 
-def hard_label(student: jax.Array, teacher: jax.Array, label_smoothing: float = 0.0) -> jax.Array:
-    """Returns `[*n]` nats for logits `[*n, classes]`."""
+def hard_label(
+    student: Float[Array, "*n classes"], teacher: Float[Array, "*n classes"], label_smoothing: Scalar = 0.0
+) -> Float[Array, "*n"]:
+    """Returns nats."""
     return cross_entropy(student, jnp.argmax(teacher, -1), label_smoothing)
 
 
-class HardLabel(Method):
-    """`label_smoothing` is the share of the target that is spread over all the classes."""
+class HardLabel(LogitsMethod):
+    """`label_smoothing` is the fraction of the target that is spread over all the classes."""
 
-    label_smoothing: float = 0.0
+    label_smoothing: Scalar = 0.0
 
-    def check(self):
+    def check(self) -> None:
+        super().check()
         check_fraction("label_smoothing", self.label_smoothing)
 
-    def __call__(self, student, teacher, batch):
-        return hard_label(student.logits, teacher.logits, self.label_smoothing)
+    def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, "*n"]:
+        return self.compare(lambda s, t: hard_label(s, t, self.label_smoothing), student, teacher)

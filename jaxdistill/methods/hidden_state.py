@@ -32,7 +32,6 @@ class HiddenState(Method):
     layers: str = "uniform:block*"
     same_classes = False
     zero_at_teacher = True
-    domain = "encoder"
 
     def check(self) -> None:
         if self.distance not in DISTANCES:

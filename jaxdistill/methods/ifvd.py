@@ -57,7 +57,6 @@ class IFVD(Method):
     same_classes = False
     needs_labels = True
     zero_at_teacher = True
-    domain = "dense"
 
     def valid(self, batch: Batch) -> Float[Array, " batch"]:
         label = regions.pixel_labels(batch, batch["label"].shape[1:3])

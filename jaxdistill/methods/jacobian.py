@@ -19,8 +19,8 @@ from jaxtyping import Array, Float
 
 from jaxdistill.core import Batch, Method, Output
 from jaxdistill.losses import distance
-from jaxdistill.methods.cross_entropy import labelled
 from jaxdistill.modules import layer_mapping
+from jaxdistill.modules.logits_method import has_label
 
 
 def jacobian(student: Float[Array, " batch *shape"], teacher: Float[Array, " batch *shape"]) -> Float[Array, " batch"]:
@@ -35,10 +35,9 @@ class Jacobian(Method):
     layers: str = "derivative"
     needs_labels = True
     zero_at_teacher = True
-    domain = "derivative"
 
     def valid(self, batch: Batch) -> Float[Array, " batch"]:
-        return labelled(batch)
+        return has_label(batch["label"]) * batch["mask"]
 
     @nn.compact
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, " batch"]:

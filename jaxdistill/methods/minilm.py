@@ -40,7 +40,6 @@ class MiniLM(Method):
     layers: str = "last:block*"
     same_classes = False
     zero_at_teacher = True
-    domain = "encoder"
 
     def check(self) -> None:
         check_one_pair(self.layers)

@@ -54,7 +54,6 @@ class MiniLMv2(Method):
     layers: str = "last:block*"
     same_classes = False
     zero_at_teacher = True
-    domain = "encoder"
 
     def check(self) -> None:
         check_one_pair(self.layers)

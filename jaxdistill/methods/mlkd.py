@@ -1,4 +1,4 @@
-"""Multi-level logit distillation: each prediction, how predictions of a batch resemble each other, and how classes do.
+"""Multi-level logit distillation.
 
 Jin, Wang, Lin, "Multi-Level Logit Distillation", CVPR 2023,
 https://openaccess.thecvf.com/content/CVPR2023/html/Jin_Multi-Level_Logit_Distillation_CVPR_2023_paper.html
@@ -7,77 +7,99 @@ https://openaccess.thecvf.com/content/CVPR2023/html/Jin_Multi-Level_Logit_Distil
 
 P and Q are the B x K matrices of the teacher's and the student's predictions softmax(z / T), p_i and q_i their rows;
 the norms are sums of squares. The paper has a weak and a strong view of the images: two terms here, the second between
-networks that look again.
+networks that read the other view.
 
-The authors' code computes a mask of the examples (and classes) whose teacher is less sure than the median, and means to
-teach those alone on the weak view; as it multiplies a number that is averaged already, it only scales. `share` = 0.5
-is what was meant; 1, the default, teaches all. `standardize` is Sun et al.'s (2024), before the first of the three
+The authors' code computes a mask of the examples (and classes) on which the teacher is less confident than the median,
+to teach those alone on the weak view; as it multiplies a number that is averaged already, it only scales. `share` = 0.5
+is the intended effect; 1, the default, teaches all. `standardize` is Sun et al.'s (2024), before the first of the three
 terms only.
 
-Elsewhere: in the authors' code and in logit-standardization-KD the mask does nothing, as said; the strong view's KL at
+Elsewhere: in the authors' code and in logit-standardization-KD the mask only scales, as above; the strong view's KL at
 T = 2 and 6 is the weak view's; and the strong view's second and third terms are computed and dropped.
 """
 
+from collections.abc import Iterator
+
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Num
 
-from jaxdistill.core import Method, precise
+from jaxdistill.core import Batch, Output, Scalar, precise
 from jaxdistill.errors import UserError, check_positive
 from jaxdistill.methods.kd import kd
 from jaxdistill.methods.logit_standardization import standardize
+from jaxdistill.modules.logits_method import LogitsMethod
 
 
-def _grams(student, teacher, mask, temperature, rows):
-    kept = mask[:, None] > 0
-    p, q = (jnp.where(kept, jax.nn.softmax(precise(x) / temperature), 0.0) for x in (teacher, student))
-    form = "ik,jk->ij" if rows else "ki,kj->ij"
+def _grams(
+    student: Float[Array, "n classes"],
+    teacher: Float[Array, "n classes"],
+    mask: Num[Array, " n"],
+    temperature: Scalar,
+    *,
+    form: str,
+) -> Iterator[Float[Array, "m m"]]:
+    counts = mask[:, None] > 0
+    p, q = (jnp.where(counts, jax.nn.softmax(precise(x) / temperature), 0.0) for x in (teacher, student))
     return (jnp.einsum(form, x, x, precision="highest") for x in (p, q))
 
 
-def batch_relation(student: jax.Array, teacher: jax.Array, mask: jax.Array, temperature: float) -> jax.Array:
-    """Returns sum_j (P P' - Q Q')_ij^2 of each example, `[n]`, for logits `[n, classes]` and a mask `[n]`."""
-    theirs, own = _grams(student, teacher, mask, temperature, rows=True)
-    return jnp.sum((theirs - own) ** 2, -1)
+def batch_relation(
+    student: Float[Array, "n classes"],
+    teacher: Float[Array, "n classes"],
+    mask: Num[Array, " n"],
+    temperature: Scalar,
+) -> Float[Array, " n"]:
+    """Returns sum_j (P P' - Q Q')_ij^2 of each prediction, for logits."""
+    of_teacher, of_student = _grams(student, teacher, mask, temperature, form="ik,jk->ij")
+    return jnp.sum((of_teacher - of_student) ** 2, -1)
 
 
-def class_relation(student: jax.Array, teacher: jax.Array, mask: jax.Array, temperature: float) -> jax.Array:
-    """Returns sum_l (P' P - Q' Q)_kl^2 of each class, `[classes]`, for logits `[n, classes]` and a mask `[n]`."""
-    theirs, own = _grams(student, teacher, mask, temperature, rows=False)
-    return jnp.sum((theirs - own) ** 2, -1)
+def class_relation(
+    student: Float[Array, "n classes"],
+    teacher: Float[Array, "n classes"],
+    mask: Num[Array, " n"],
+    temperature: Scalar,
+) -> Float[Array, " classes"]:
+    """Returns sum_l (P' P - Q' Q)_kl^2 of each class, for logits."""
+    of_teacher, of_student = _grams(student, teacher, mask, temperature, form="ki,kj->ij")
+    return jnp.sum((of_teacher - of_student) ** 2, -1)
 
 
-def least_sure(sureness: jax.Array, mask: jax.Array, share: float) -> jax.Array:
-    """Returns 1 for those of the kept `[n]` that are not above their quantile `share`, else 0."""
-    bound = jnp.nanquantile(jnp.where(mask > 0, sureness, jnp.nan), share)
-    return jax.lax.stop_gradient(((sureness <= bound) & (mask > 0)).astype(sureness.dtype))
+def least_confident(confidence: Float[Array, " n"], mask: Num[Array, " n"], fraction: float) -> Float[Array, " n"]:
+    """Returns 1 for entries of the mask that are not above their quantile `fraction`, else 0."""
+    bound = jnp.nanquantile(jnp.where(mask > 0, confidence, jnp.nan), fraction)
+    return jax.lax.stop_gradient(((confidence <= bound) & (mask > 0)).astype(confidence.dtype))
 
 
-class MLKD(Method):
-    """`share` of the examples and classes is taught, those of which the teacher is least sure."""
+class MLKD(LogitsMethod):
+    """The `share` of predictions and of classes on which the teacher is least confident is taught."""
 
-    temperatures: tuple = (2.0, 3.0, 4.0, 5.0, 6.0)
+    temperatures: tuple[float, ...] = (2.0, 3.0, 4.0, 5.0, 6.0)
     share: float = 1.0
     standardize: bool = False
     needs_whole_batch = True
     zero_at_teacher = True
 
-    def check(self):
+    def check(self) -> None:
+        super().check()
         if not self.temperatures:
-            raise UserError("temperatures=() makes no sense; name one at least, like (4.0,)")
+            raise UserError("temperatures must have at least one entry, got (). Set temperatures=(4.0,).")
         for temperature in self.temperatures:
             check_positive("temperatures", temperature)
         if not 0 < self.share <= 1:
-            raise UserError(f"share={self.share} makes no sense; it is more than 0 and at most 1")
+            raise UserError(f"share must be in (0, 1], got {self.share}.")
 
-    def __call__(self, student, teacher, batch):
-        own, other, mask = precise(student.logits), precise(teacher.logits), batch["mask"]
-        p = jnp.where(mask[:, None] > 0, jax.nn.softmax(other), 0.0)
-        rows = least_sure(jnp.max(p, -1), mask, self.share)
-        classes = least_sure(jnp.sum(p, 0), jnp.ones_like(p[0]), self.share)
-        scaled = (standardize(own), standardize(other)) if self.standardize else (own, other)
+    def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, "*n"]:
+        *flat, mask, shape = self.flatten(student, teacher, batch)
+        pair = [precise(logits) for logits in flat]
+        p = jnp.where(mask[:, None] > 0, jax.nn.softmax(pair[1]), 0.0)
+        rows = least_confident(jnp.max(p, -1), mask, self.share)
+        classes = least_confident(jnp.sum(p, 0), jnp.ones_like(p[0]), self.share)
+        scaled = [standardize(logits) for logits in pair] if self.standardize else pair
 
         def at(temperature):
-            each = kd(*scaled, temperature) + batch_relation(own, other, mask, temperature)
-            return rows * each + jnp.mean(classes * class_relation(own, other, mask, temperature))
+            values = kd(*scaled, temperature) + batch_relation(*pair, mask, temperature)
+            return rows * values + jnp.mean(classes * class_relation(*pair, mask, temperature))
 
-        return sum(at(temperature) for temperature in self.temperatures)
+        return sum(at(temperature) for temperature in self.temperatures).reshape(shape)

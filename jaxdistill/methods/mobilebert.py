@@ -34,7 +34,6 @@ class MobileBERT(Method):
     attention_weight: float = 1.0
     same_classes = False
     zero_at_teacher = True
-    domain = "encoder"
 
     def check(self) -> None:
         attention.check_layers(self.layers)

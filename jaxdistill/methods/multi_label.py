@@ -1,34 +1,35 @@
-"""Multi-label logit distillation: every class is a question of its own, answered yes or no.
+"""Multi-label logit distillation.
 
 Yang, Xie, Zong, Feng, Niu, Sugiyama, Huang, "Multi-Label Knowledge Distillation" (L2D), ICCV 2023,
 https://arxiv.org/abs/2308.06453
 
     loss = sum_k KL((s(z_t,k), 1 - s(z_t,k)) || (s(z_s,k), 1 - s(z_s,k))),    s the sigmoid
 
-This is the paper's MLD, for networks whose classes do not exclude each other. Its label-wise embedding distillation
-(LED), weighed beside it, needs a decoder with an embedding for each label and is not here. A shift of all logits is not
-the same answer: unlike those of softmax, this loss sees it.
+This is the paper's MLD, for networks whose classes do not exclude each other: every class is a binary decision. Its
+label-wise embedding distillation (LED), weighed beside it, needs a decoder with an embedding for each label and is not
+here. Unlike softmax, this loss changes with a shift of all logits.
 
 Elsewhere: the authors' code agrees but for probabilities clamped to 1e-8, past which its gradient is 0; here it is in
 log-space.
 """
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from jaxdistill.core import Method
+from jaxdistill.core import Batch, Output
 from jaxdistill.losses import divergence
+from jaxdistill.modules.logits_method import LogitsMethod
 
 
-def multi_label(student: jax.Array, teacher: jax.Array) -> jax.Array:
-    """Returns `[*n]` nats for logits `[*n, classes]`."""
+def multi_label(student: Float[Array, "*n classes"], teacher: Float[Array, "*n classes"]) -> Float[Array, "*n"]:
+    """Returns nats."""
     return jnp.sum(divergence.binary_kl(teacher, student), -1)
 
 
-class MultiLabel(Method):
-    """It has no settings."""
+class MultiLabel(LogitsMethod):
+    """It has no settings of its own."""
 
     zero_at_teacher = True
 
-    def __call__(self, student, teacher, batch):
-        return multi_label(student.logits, teacher.logits)
+    def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, "*n"]:
+        return self.compare(multi_label, student, teacher)

@@ -1,4 +1,4 @@
-"""Normalised KD: the label's class as the teacher weighs it, and the other classes normalised among themselves.
+"""Normalized knowledge distillation.
 
 Yang, Zeng, Li, Zhang, Yuan, Li, "From Knowledge Distillation to Self-Knowledge Distillation: A Unified Approach with
 Normalized Loss and Customized Soft Labels", ICCV 2023, https://arxiv.org/abs/2303.13005
@@ -13,17 +13,26 @@ the likeliest counts, as in the authors' code.
 Elsewhere: the authors' cls_KD agrees.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from jaxdistill.core import Method, precise
+from jaxdistill.core import Batch, Output, Scalar, precise
 from jaxdistill.errors import check_least, check_positive
 from jaxdistill.losses import divergence
-from jaxdistill.methods.cross_entropy import labelled
+from jaxdistill.modules.logits_method import Labels, LogitsMethod
 
 
-def nkd(student: jax.Array, teacher: jax.Array, label: jax.Array, temperature: float, gamma: float) -> jax.Array:
-    """Returns `[*n]` for logits `[*n, classes]` and labels, int `[*n]` or distributions `[*n, classes]`."""
+def nkd(
+    student: Float[Array, "*n classes"],
+    teacher: Float[Array, "*n classes"],
+    label: Labels,
+    temperature: Scalar,
+    gamma: Scalar,
+) -> Float[Array, "*n"]:
+    """Returns nats."""
     label = label if jnp.issubdtype(label.dtype, jnp.integer) else jnp.argmax(label, -1)
     student, teacher = precise(student), precise(teacher)
     target = jax.nn.one_hot(label, student.shape[-1], dtype=bool)
@@ -33,19 +42,18 @@ def nkd(student: jax.Array, teacher: jax.Array, label: jax.Array, temperature: f
     return -p * log_q + gamma * temperature**2 * others
 
 
-class NKD(Method):
+class NKD(LogitsMethod):
     """`gamma` weighs the classes other than the label's; `temperature` divides their logits."""
 
-    gamma: float = 1.5
-    temperature: float = 1.0
+    gamma: Scalar = 1.5
+    temperature: Scalar = 1.0
     needs_labels = True
 
-    def check(self):
+    def check(self) -> None:
+        super().check()
         check_positive("temperature", self.temperature)
         check_least("gamma", self.gamma, 0)
 
-    def valid(self, batch):
-        return labelled(batch)
-
-    def __call__(self, student, teacher, batch):
-        return nkd(student.logits, teacher.logits, batch["label"], self.temperature, self.gamma)
+    def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, "*n"]:
+        loss = functools.partial(nkd, temperature=self.temperature, gamma=self.gamma)
+        return self.compare(loss, student, teacher, batch["label"])

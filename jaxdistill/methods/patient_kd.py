@@ -38,7 +38,6 @@ class PatientKD(Method):
     layers: str = "skip:block*"
     same_classes = False
     zero_at_teacher = True
-    domain = "encoder"
 
     @nn.compact
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, " batch"]:

@@ -51,7 +51,6 @@ class PearsonKD(Method):
     same_classes = False
     needs_whole_batch = True
     zero_at_teacher = True
-    domain = "dense"
 
     @nn.compact
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, " batch"]:

@@ -68,7 +68,6 @@ class SKD(Method):
     pixel: float = 1.0
     pair: float = 1.0
     zero_at_teacher = True
-    domain = "dense"
 
     def check(self) -> None:
         check_least("granularity", self.granularity, 1)

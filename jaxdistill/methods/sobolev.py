@@ -43,7 +43,6 @@ class Sobolev(Method):
 
     layers: str = "derivative"
     zero_at_teacher = True
-    domain = "derivative"
 
     @nn.compact
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, " batch"]:

@@ -62,7 +62,6 @@ class TextGram(Method):
     layers: str = "uniform:block*"
     same_classes = False
     zero_at_teacher = True
-    domain = "encoder"
 
     def check(self) -> None:
         attention.check_layers(self.layers)

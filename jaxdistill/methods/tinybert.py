@@ -49,7 +49,6 @@ class TinyBERT(Method):
     embeddings: str = "embed"
     temperature: float = 1.0
     chunk: int = 0
-    domain = "encoder"
 
     @property
     def same_classes(self) -> bool:

@@ -1,18 +1,19 @@
-"""Universal logit distillation: across tokenizers, where tokens share neither ids nor places.
+"""Universal logit distillation.
 
 Boizard, El Haddad, Hudelot, Colombo, "Towards Cross-Tokenizer Distillation: the Universal Logit Distillation Loss for
 LLMs", TMLR 2025, https://arxiv.org/abs/2402.12030.
 
     loss = sum_i |p_(i) - q_(i)|,    p_(i), q_(i) the i-th largest probability of teacher and student
 
-which the paper derives from the Wasserstein distance with one cost for any two tokens; the smaller vocabulary is filled
-with zeros. One value per pair of positions: the k-th token of the student's answer with the k-th of the teacher's, as
-far as both go. Logits at a position predict the token after it, so the pairs are those one before the answers' tokens.
-The paper has T = 1 (no T^2 here: probabilities are compared) and adds 1.5 times this to the cross-entropy.
+It compares across tokenizers, whose tokens share neither ids nor positions. The paper derives it from the Wasserstein
+distance with one cost for any two tokens; the smaller vocabulary is filled with zeros. There is one value per pair of
+positions: the k-th token of the student's answer with the k-th of the teacher's, as far as both go. Logits at a
+position predict the token after it, so the pairs are those one before the answers' tokens. The paper has T = 1 (no T^2
+here: probabilities are compared) and adds 1.5 times this to the cross-entropy.
 
-Where the teacher reads other tokens, the batch has `teacher_token_mask` or `teacher_answer_mask` `[batch, its length]`
-(and `teacher_tokens` for the network itself) beside the student's own; the student's answer is where its tokens count.
-Without them both read the same tokens.
+If the teacher reads other tokens, the batch has `teacher_valid` `[batch, its length]`, the positions of the teacher
+that count, beside the student's `valid`; a task adds it for the fields `teacher_tokens`, `teacher_token_mask` and
+`teacher_answer_mask`. Otherwise both read the same tokens.
 
 Elsewhere: the authors' code averages over the tokens of an example and then over examples. TRL's GOLD reads logits AT
 the answer's tokens and not one before; DSKD has labels that are shifted already, and adds tokens up. TRL also merges
@@ -21,20 +22,21 @@ tokens up to common byte boundaries, and compares tokens of one spelling by a JS
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Num
 
 from jaxdistill import core
-from jaxdistill.core import Batch, precise
+from jaxdistill.core import Batch, Output, precise
 from jaxdistill.errors import UserError
-from jaxdistill.modules.next_token import TemperedNextToken, counted
+from jaxdistill.modules.logits_method import TemperedLogitsMethod
 
 
-def uld(student: jax.Array, teacher: jax.Array) -> jax.Array:
-    """Returns `[*n]`, at most 2, for logits `[*n, vocabulary]` and `[*n, another vocabulary]`."""
+def uld(student: Float[Array, "*n left"], teacher: Float[Array, "*n right"]) -> Float[Array, "*n"]:
+    """Returns values of at most 2, for logits over two vocabularies."""
     return sorted_distance(jax.nn.softmax(precise(student)), jax.nn.softmax(precise(teacher)))
 
 
-def sorted_distance(left: jax.Array, right: jax.Array) -> jax.Array:
-    """The L1 distance of sorted numbers, `[*n, a]` and `[*n, b]` to `[*n]`; what is shorter is filled with zeros."""
+def sorted_distance(left: Float[Array, "*n left"], right: Float[Array, "*n right"]) -> Float[Array, "*n"]:
+    """Returns the L1 distance of the sorted numbers; the shorter side is filled with zeros."""
     longest = max(left.shape[-1], right.shape[-1])
 
     def ranked(x):
@@ -44,49 +46,51 @@ def sorted_distance(left: jax.Array, right: jax.Array) -> jax.Array:
     return jnp.sum(jnp.abs(ranked(left) - ranked(right)), -1)
 
 
-def partners(own: jax.Array, other: jax.Array) -> tuple[jax.Array, jax.Array]:
+def partners(
+    student: Num[Array, "batch left"] | Bool[Array, "batch left"],
+    teacher: Num[Array, "batch right"] | Bool[Array, "batch right"],
+) -> tuple[Int[Array, "batch left"], Bool[Array, "batch left"]]:
     """Pairs the k-th position that counts in one sequence with the k-th that counts in another.
 
     Args:
-        own: `[batch, length]`, above 0 where a position counts.
-        other: `[batch, another length]`, the same.
+        student: above 0 for positions that count.
+        teacher: the same.
 
     Returns:
-        place: int `[batch, length]`, the partner's; 0 or any other where there is none.
-        paired: bool `[batch, length]`, where there is one.
+        position: of the partner; 0 or any other if there is none.
+        has_partner: whether there is one.
     """
-    rank = jnp.cumsum(own > 0, 1) - 1
-    first = jnp.argsort(other <= 0, 1, stable=True)  # the positions that count, in order, before all others
-    place = jnp.take_along_axis(first, jnp.clip(rank, 0, other.shape[1] - 1), 1)
-    return place, (own > 0) & (rank < jnp.sum(other > 0, 1, keepdims=True))
+    rank = jnp.cumsum(student > 0, 1) - 1
+    first = jnp.argsort(teacher <= 0, 1, stable=True)  # the positions that count, in order, before all others
+    position = jnp.take_along_axis(first, jnp.clip(rank, 0, teacher.shape[1] - 1), 1)
+    return position, (student > 0) & (rank < jnp.sum(teacher > 0, 1, keepdims=True))
 
 
-class ULD(TemperedNextToken):
+class ULD(TemperedLogitsMethod):
     """`temperature` divides both logits."""
 
     same_classes = False
     zero_at_teacher = True
 
-    def valid(self, batch):
-        if not _other_tokens(batch):
-            return super().valid(batch)
-        own = counted(batch)
-        return jnp.where(partners(own, counted(batch, "teacher_"))[1], own, 0.0)
+    def valid(self, batch: Batch) -> Num[Array, "*m"]:
+        valid = super().valid(batch)
+        if "teacher_valid" not in batch:
+            return valid
+        return jnp.where(partners(valid, batch["teacher_valid"])[1], valid, 0.0)
 
-    def __call__(self, student, teacher, batch):
-        if _other_tokens(batch):
-            place, _ = partners(counted(batch), counted(batch, "teacher_"))
-            theirs = core.rows(teacher.logits)
-            if theirs.shape[1] != counted(batch, "teacher_").shape[1]:
-                raise UserError("the teacher's masks in the batch are not as long as what it says")
-            moved = jnp.take_along_axis(theirs, place[:, :, None], 1)
-            teacher = teacher.replace(logits=core.with_rows(teacher.logits, moved))
+    def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, "*n"]:
+        if "teacher_valid" in batch:
+            rows = core.rows(teacher.logits)
+            if rows.shape[:2] != batch["teacher_valid"].shape:
+                raise UserError(
+                    f"teacher_valid must have the shape of the teacher's predictions {rows.shape[:2]}, got"
+                    f" {batch['teacher_valid'].shape}. Set masks as long as teacher_tokens."
+                )
+            position, _ = partners(super().valid(batch), batch["teacher_valid"])
+            paired = jnp.take_along_axis(rows, position[:, :, None], 1)
+            teacher = teacher.replace(logits=core.with_rows(teacher.logits, paired))
 
-        def loss(own, other):
-            return uld(precise(own) / self.temperature, precise(other) / self.temperature)
+        def loss(student, teacher):
+            return uld(precise(student) / self.temperature, precise(teacher) / self.temperature)
 
         return self.compare(loss, student, teacher)
-
-
-def _other_tokens(batch: Batch) -> bool:
-    return any(f"teacher_{name}" in batch for name in ("tokens", "token_mask", "answer_mask"))

@@ -29,7 +29,7 @@ def over_tokens(loss: Callable[..., jax.Array], output: Output, batch: Batch, re
     Args:
         loss: `(logits [*n, vocabulary], the reference's or None, next tokens int [*n]) -> [*n]`.
     """
-    label, valid = next_token(batch)
+    label, valid = next_token(batch["tokens"], batch["mask"], batch.get("token_mask"), batch.get("answer_mask"))
     said = None if reference is None else reference.logits
     vocabulary = core.num_classes(output.logits)
     values = chunked.compare(loss, output.logits, said, label, chunk=max(1, CHUNK // vocabulary))

@@ -6,9 +6,9 @@ vocabulary]`; methods and metrics are of the one or of the other.
 
 from jaxdistill import networks
 from jaxdistill.build.stage import Stage
-from jaxdistill.core import Term
+from jaxdistill.core import Term, prediction_shape
 from jaxdistill.errors import UserError
-from jaxdistill.modules.next_token import NextToken
+from jaxdistill.modules.logits_method import LogitsMethod
 
 OF_IMAGES = ("classifier", "components")
 """Kinds of stages that look at images alone."""
@@ -17,12 +17,6 @@ OF_IMAGES = ("classifier", "components")
 def check(stage: Stage) -> None:
     """Raises `UserError` for what cannot be done with the kind of data that a stage has."""
     if stage.dataset.reads == "image":
-        for name, term in stage.terms.items():
-            if isinstance(term.method, NextToken) and not term.method.needs_teacher:
-                raise UserError(
-                    f"term {name!r}: method {type(term.method).__name__} learns next tokens, and"
-                    f" {stage.settings['data']['name']!r} has images; take cross_entropy, or data of texts"
-                )
         return
     _check_kind(stage)
     for name, source in stage.networks.items():
@@ -52,26 +46,24 @@ def _check_kind(stage: Stage) -> None:
 
 
 def _check_term(stage: Stage, name: str, term: Term) -> None:
-    """A method of next tokens is for networks that say them, and one of classes for those that say a class."""
-    what, method = f"term {name!r}: method {type(term.method).__name__}", term.method
-    for network in filter(None, (term.student, term.teacher)):
-        of_tokens = stage.ranks(network) > 1
-        module = getattr(stage.networks[network], "module", None)
-        if isinstance(method, NextToken) and not method.needs_teacher and getattr(module, "bidirectional", False):
-            raise UserError(
-                f"{what} asks for the next token, and network {network!r}, of {type(module).__name__}, reads it before"
-                " it answers; take a decoder"
-            )
-        if isinstance(method, NextToken) and not of_tokens:
-            raise UserError(
-                f"{what} compares next tokens, and network {network!r} says one class of each text; take cross_entropy,"
-                " kd or another method of classification"
-            )
-        if not isinstance(method, NextToken) and method.domain != "encoder" and of_tokens:
-            raise UserError(
-                f"{what} compares what is said of an example, and network {network!r} says what each next token is;"
-                " take next_token_cross_entropy, forward_kl or another method of language models"
-            )
+    """Labels must be aligned with the student's predictions, and next tokens be unseen by it."""
+    method, student = term.method, term.student
+    if not isinstance(method, LogitsMethod) or not method.needs_labels:
+        return
+    what = f"term {name!r}: method {type(method).__name__}"
+    module = getattr(stage.networks[student], "module", None)
+    if stage.ranks(student) > 1 and getattr(module, "bidirectional", False):
+        raise UserError(
+            f"{what} learns the next token, but network {student!r}, {type(module).__name__}, attends to it. Use a"
+            " decoder."
+        )
+    predicted, labels = prediction_shape(stage.outputs[student].logits), stage.batch["label"].shape
+    if predicted != labels:
+        raise UserError(
+            f"{what} must have one label for each prediction, got labels {list(labels)} and predictions"
+            f" {list(predicted)} of network {student!r}. Use a network that predicts "
+            + ("next tokens." if len(labels) > 1 else "one class of each text.")
+        )
 
 
 def _check_compared(stage: Stage) -> None:

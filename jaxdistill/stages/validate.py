@@ -5,6 +5,7 @@ from jaxdistill.build.stage import Stage
 from jaxdistill.config import registry, sweep
 from jaxdistill.data.build import shows_labels
 from jaxdistill.errors import UserError, check_names, unknown
+from jaxdistill.modules.logits_method import LogitsMethod
 from jaxdistill.networks import dependencies
 from jaxdistill.stages import cache, merge, modality
 from jaxdistill.train import mesh, optim, partitioning
@@ -75,21 +76,24 @@ def training(name, settings, dataset, made, terms):
     for key, term in terms.items():
         if key in made or key in RESERVED or "/" in key:
             raise UserError(f"a term cannot be named {key!r}; {[*made, *RESERVED]} and names with '/' are taken")
-        if term.method.needs_labels and not dataset.class_names:
-            raise UserError(
-                f"term {key!r} learns from labels, and {settings['data']['name']!r} has none, but for its next tokens;"
-                " take next_token_cross_entropy, or leave the term out of the stage"
-            )
-        if term.method.needs_labels and not shows_labels(settings["data"]):
-            raise UserError(
-                f"term {key!r} learns from labels, and the training data of stage {name!r} show none; leave the term"
-                " out of the stage, or let it see labels (data.unlabelled, data.weight, data.mix.NAME.labels)"
-            )
         if term.method.needs_whole_batch and settings["accumulate"] > 1:
             raise UserError(
                 f"term {key!r} compares the examples of a batch with each other, so"
                 f" accumulate={settings['accumulate']} would change its loss; set accumulate=1, or use more devices for"
                 " a larger batch"
+            )
+        has_next_tokens = not dataset.class_names and dataset.reads == "tokens"
+        if term.method.needs_labels and has_next_tokens and isinstance(term.method, LogitsMethod):
+            continue
+        if term.method.needs_labels and not dataset.class_names:
+            raise UserError(
+                f"term {key!r} must have labels, got data {settings['data']['name']!r} without any. Use labelled data,"
+                " or leave the term out of the stage."
+            )
+        if term.method.needs_labels and not shows_labels(settings["data"]):
+            raise UserError(
+                f"term {key!r} learns from labels, and the training data of stage {name!r} show none; leave the term"
+                " out of the stage, or let it see labels (data.unlabelled, data.weight, data.mix.NAME.labels)"
             )
 
 

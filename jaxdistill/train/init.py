@@ -107,9 +107,8 @@ def _started(name, term, streams, student, teacher, batch) -> Variables:
     except (TypeError, ValueError, KeyError, IndexError, ZeroDivisionError) as error:
         said = str(error).strip().partition("\n")[0]
         raise UserError(
-            f"term {name!r}: method {type(term.method).__name__} is of the domain {term.method.domain!r} and cannot"
-            f" compare what {term.student!r} and {term.teacher!r} say here ({type(error).__name__}: {said}); take a"
-            " method of this data's domain, or name other layers"
+            f"term {name!r}: method {type(term.method).__name__} cannot compare the outputs of {term.student!r} and"
+            f" {term.teacher!r} ({type(error).__name__}: {said}). Use a method for such predictions, or other layers."
         ) from error
 
 

@@ -85,7 +85,10 @@ def get_config(mode=''):
             "c.terms.hint = dict(method='cirkd', layers='pooled')",
             "term 'hint': [64, 8] has no places to compare",
         ),
-        ("c.terms.hint = dict(method='tinybert')", "term 'hint': method TinyBERT is of the domain 'encoder'"),
+        (
+            "c.terms.hint = dict(method='tinybert')",
+            "term 'hint': method TinyBERT cannot compare the outputs of 'student' and 'teacher'",
+        ),
         (
             "c.terms.hint = dict(method='fitnet', layers='stage2')",
             "term 'hint': tap must be an existing name, got 'stage2'",

@@ -25,9 +25,7 @@ def tokens(c):
         teacher=dict(LLAMA, source="frozen", layers=2, width=16, scan=True, weights="stage:teacher"),
         student=dict(LLAMA, source="trained", layers=1, width=8),
     )
-    c.terms = dict(
-        task=dict(method="next_token_cross_entropy", weight=0.5, chunk=100), kd=dict(method="top_k", k=3, chunk=100)
-    )
+    c.terms = dict(task=dict(method="cross_entropy", weight=0.5, chunk=100), kd=dict(method="top_k", k=3, chunk=100))
     c.stages = dict(
         teacher=dict(
             networks=dict(teacher=dict(source="trained", weights="")),

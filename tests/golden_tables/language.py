@@ -6,9 +6,9 @@ import numpy as np
 
 from golden_tables import Row
 from jaxdistill.losses import divergence
+from jaxdistill.methods.cross_entropy import cross_entropy
 from jaxdistill.methods.forward_kl import forward_kl
 from jaxdistill.methods.gkd import gkd
-from jaxdistill.methods.next_token_cross_entropy import next_token_cross_entropy
 from jaxdistill.methods.reverse_kl import reverse_kl
 from jaxdistill.methods.skew_kl import skew_kl
 from jaxdistill.methods.symmetric_kl import symmetric_kl
@@ -114,9 +114,8 @@ def by_example(values, weights):
 def following(x):
     """The usual cross-entropy with the next label."""
     logits, labels = x["student_logits"], x["student_labels"]
-    batch = {"tokens": labels, "mask": jnp.ones(labels.shape[0]), "answer_mask": labels != IGNORED}
-    label, valid = next_token(batch)
-    return over(next_token_cross_entropy(logits, label, 0.0), valid.astype(logits.dtype))
+    label, valid = next_token(labels, jnp.ones(labels.shape[0]), answer_mask=labels != IGNORED)
+    return over(cross_entropy(logits, label, 0.0), valid.astype(logits.dtype))
 
 
 def llm_recipes(

@@ -15,11 +15,15 @@ from jaxdistill import core
 from jaxdistill.config import registry
 from jaxdistill.core import Output, TopK, Unembedding
 from jaxdistill.losses import chunked, divergence, topk
-from jaxdistill.modules.next_token import NextToken
+from jaxdistill.modules.logits_method import LogitsMethod
 from toy_outputs import LENGTH, ROWS, VOCABULARY
 
-METHODS = [name for name in registry.names("method") if issubclass(registry.find("method", name), NextToken)]
-QUICK = ("forward_kl", "gkd", "top_k")
+METHODS = [
+    name
+    for name in registry.names("method")
+    if issubclass(registry.find("method", name), LogitsMethod) and not registry.find("method", name).needs_whole_batch
+]
+QUICK = ("cross_entropy", "forward_kl", "gkd", "top_k")
 WIDTH = 4
 
 
@@ -41,7 +45,7 @@ def by_hand(said):
 @functools.cache
 def found(name, chunk, dense):
     """The value of each prediction, and what the student's arrays receive."""
-    method, data = make(name, chunk), toy_outputs.batch("language")
+    method, data = make(name, chunk), toy_outputs.batch("next_tokens")
     sides = [by_hand(unembedding(seed)) if dense else unembedding(seed) for seed in (0, 1)]
 
     @functools.partial(jax.value_and_grad, has_aux=True)
@@ -69,9 +73,9 @@ def test_predictions_of_encoders_in_chunks_are_the_whole(settings):
     """DistilBERT's soft targets and labels, TinyBERT's second stage: from what is not computed."""
     member, data = (
         registry.find("method", "tinybert" if "stage" in settings else "distilbert"),
-        toy_outputs.batch("encoder"),
+        toy_outputs.batch("texts"),
     )
-    said = [toy_outputs.output("encoder", seed).replace(logits=unembedding(seed)) for seed in (0, 1)]
+    said = [toy_outputs.output("texts", seed).replace(logits=unembedding(seed)) for seed in (0, 1)]
 
     def measured(chunk):
         method = member(chunk=chunk, **settings)
@@ -107,7 +111,7 @@ def arrays(jaxpr):
 @pytest.mark.parametrize("name", METHODS)
 def test_no_float32_array_is_as_large_as_all_logits(name, dense):
     """Forward and backward, for bfloat16 from outside: as logits, or as states and a kernel."""
-    method, data = make(name, 5), toy_outputs.batch("language")
+    method, data = make(name, 5), toy_outputs.batch("next_tokens")
 
     def loss(student, teacher):
         return core.mean(method.apply({}, Output(student), Output(teacher), data), method.valid(data))
@@ -128,7 +132,8 @@ def memory(name, chunk, tokens=4096, vocabulary=32_768, width=64):
         return jax.ShapeDtypeStruct(sizes, jnp.float32)
 
     said = Output(Unembedding(shape(rows, tokens // rows, width), shape(width, vocabulary)))
-    data = {"tokens": jax.ShapeDtypeStruct((rows, tokens // rows), jnp.int32), "mask": shape(rows)}
+    label = jax.ShapeDtypeStruct((rows, tokens // rows), jnp.int32)
+    data = {"label": label, "mask": shape(rows), "valid": shape(rows, tokens // rows)}
 
     def loss(student, teacher, batch):
         return core.mean(method.apply({}, student, teacher, batch), method.valid(batch))
@@ -201,7 +206,7 @@ def test_what_else_a_loss_needs_comes_in_the_same_order():
 @pytest.mark.parametrize(("name", "field"), [("taid", "share"), ("gkd", "beta")])
 def test_a_field_may_change_from_step_to_step(name, field):
     """It is traced then, and reaches into the chunks."""
-    data, sides = toy_outputs.batch("language"), (Output(unembedding(0)), Output(unembedding(1)))
+    data, sides = toy_outputs.batch("next_tokens"), (Output(unembedding(0)), Output(unembedding(1)))
 
     @jax.jit
     def value(now):

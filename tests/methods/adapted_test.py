@@ -17,12 +17,12 @@ from jaxdistill.methods.simkd import SimKD
 from jaxdistill.methods.srrl import SRRL, srrl
 from jaxdistill.modules.heads import Projector
 
-BATCH = toy_outputs.batch("classification")
+BATCH = toy_outputs.batch("images")
 KEYS = {"params": jax.random.key(0), "method": jax.random.key(1)}
 
 
 def said(seed, wide=False):
-    return toy_outputs.output("classification", seed, wide=wide)
+    return toy_outputs.output("images", seed, wide=wide)
 
 
 def taps(**maps):

@@ -1,4 +1,4 @@
-"""What every method promises, for every file found in `methods/`, on toy outputs of the domain it is for."""
+"""What every method promises, for every file found in `methods/`, on toy outputs of a task that it is for."""
 
 import functools
 import importlib
@@ -28,19 +28,23 @@ def make(name):
     return registry.find("method", name)()
 
 
+def task_of(name):
+    return toy_outputs.task_of(make(name))
+
+
 AT_REST = [name for name in METHODS if make(name).zero_at_teacher]
-TEXT = [name for name in METHODS if make(name).domain in ("encoder", "language")]
+TEXT = [name for name in METHODS if task_of(name) in ("texts", "next_tokens")]
 FEW = {"at", "cirkd", "crd", "forward_kl", "kd", "reviewkd", "rkd", "tinybert"}
 MOST_SLOW = [pytest.param(name, marks=[] if name in FEW else pytest.mark.slow) for name in METHODS]
 """What compiles much for each method is a slow test, but for some of each kind."""
 
 
 def said(name, seed, scale=1.0, dtype=jnp.float32, wide=False):
-    return toy_outputs.output(make(name).domain, seed, scale, dtype, wide)
+    return toy_outputs.output(task_of(name), seed, scale, dtype, wide)
 
 
 def batch(name):
-    return toy_outputs.batch(make(name).domain)
+    return toy_outputs.batch(task_of(name))
 
 
 @functools.cache
@@ -119,7 +123,7 @@ def test_padding_changes_nothing(name):
     """Masked rows may hold anything: value and gradients are those of the slice."""
     student, teacher, data = said(name, 0), said(name, 1), batch(name)
     cut = jax.tree.map(lambda x: x[:4], (student, teacher, data))
-    masked = data | {"mask": data["mask"].at[4:].set(0)}
+    masked = toy_outputs.with_mask(data, data["mask"].at[4:].set(0))
     value, (grads, own) = measured(name)(student, teacher, masked)
     sliced, (expected, others) = measured(name)(*cut)
     np.testing.assert_allclose(value, sliced, rtol=2e-5, atol=1e-6)
@@ -174,7 +178,7 @@ def test_micro_batches_add_up_or_the_method_says_that_they_do_not(name):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_empty_mask_gives_zero_with_zero_gradient(name):
-    found = measured(name)(said(name, 0), said(name, 1), batch(name) | {"mask": jnp.zeros(ROWS)})
+    found = measured(name)(said(name, 0), said(name, 1), toy_outputs.with_mask(batch(name), jnp.zeros(ROWS)))
     assert all((x == 0).all() for x in jax.tree.leaves(found))
 
 
@@ -229,7 +233,8 @@ def stepped(name, accumulate):
     cast = {"student": networks.Trained(Speaker(said(name, 0)), "row")}
     cast["teacher"] = networks.Trained(Speaker(said(name, 1)), "row")
     terms = {"term": Term(make(name))}
-    data, tx = batch(name) | {"row": jnp.arange(ROWS), "mask": jnp.array([1.0, 0, 1, 0, 1, 1])}, optax.sgd(0.1)
+    data = toy_outputs.with_mask(batch(name), jnp.array([1.0, 0, 1, 0, 1, 1])) | {"row": jnp.arange(ROWS)}
+    tx = optax.sgd(0.1)
     shapes = jax.eval_shape(lambda: data)
     state, frozen = jax.jit(lambda key: initial(cast, terms, tx, shapes, key, {}))(jax.random.key(0))
     gradients = accumulated(jax.grad(make_loss(cast, terms), has_aux=True), terms, accumulate)
@@ -251,7 +256,7 @@ def test_layers_weighed_by_a_learned_softmax_are_refused_in_words_or_learn(name)
     method = make(name)
     if "layer_mapping.over(" not in inspect.getsource(type(method)):
         pytest.skip(f"{name} has no pairs of layers to weigh")
-    family = "block*" if method.domain in ("encoder", "language") else "stage*"
+    family = "block*" if task_of(name) in ("texts", "next_tokens") else "stage*"
     method = method.clone(layers=f"learned:{family}")
     arguments = said(name, 0), said(name, 1), batch(name)
     try:
@@ -277,7 +282,7 @@ def test_what_it_remembers_keeps_the_promises(name):
     order = jnp.array([3, 1, 5, 0, 4, 2])
     moved = jax.tree.map(lambda x: x[order], (student, teacher, data))
     np.testing.assert_allclose(value(*moved, variables)[0], found, rtol=2e-5, atol=1e-6)
-    masked = data | {"mask": data["mask"].at[4:].set(0)}
+    masked = toy_outputs.with_mask(data, data["mask"].at[4:].set(0))
     sliced = value(*jax.tree.map(lambda x: x[:4], (student, teacher, data)), variables)
     np.testing.assert_allclose(value(student, teacher, masked, variables)[0], sliced[0], rtol=2e-5, atol=1e-6)
 
@@ -307,6 +312,5 @@ def test_it_says_whether_it_reads_labels(name):
         assert finite(measured(name)(said(name, 0), said(name, 1), data))
 
 
-def test_every_method_has_a_known_domain():
-    assert {make(name).domain for name in METHODS} <= set(toy_outputs.DOMAINS)
+def test_names_are_lower_case():
     assert all(re.fullmatch(r"[a-z0-9_]+", name) for name in METHODS)

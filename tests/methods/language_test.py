@@ -9,9 +9,9 @@ from jaxdistill import core
 from jaxdistill.core import Output, Unembedding
 from jaxdistill.errors import UserError
 from jaxdistill.losses import divergence, topk
+from jaxdistill.methods.cross_entropy import CrossEntropy, cross_entropy
 from jaxdistill.methods.forward_kl import ForwardKL, forward_kl
 from jaxdistill.methods.gkd import GKD, gkd
-from jaxdistill.methods.next_token_cross_entropy import NextTokenCrossEntropy, next_token_cross_entropy
 from jaxdistill.methods.reverse_kl import ReverseKL, reverse_kl
 from jaxdistill.methods.skew_kl import SkewKL, skew_kl
 from jaxdistill.methods.symmetric_kl import SymmetricKL, symmetric_kl
@@ -20,10 +20,11 @@ from jaxdistill.methods.top_k import TopK, top_k
 from jaxdistill.methods.total_variation import total_variation
 from jaxdistill.methods.ttm import TTM, power_sum, ttm
 from jaxdistill.methods.uld import ULD, partners, uld
+from jaxdistill.modules.next_token import align_next_tokens
 
 P, Q = np.array([0.5, 0.25, 0.25]), np.array([0.25, 0.25, 0.5])
 TEACHER, STUDENT = jnp.log(P), jnp.log(Q)
-TEXT = {"tokens": jnp.array([[3, 1, 2, 0]]), "mask": jnp.ones(1), "index": jnp.arange(1)}
+TEXT = align_next_tokens({"tokens": jnp.array([[3, 1, 2, 0]]), "mask": jnp.ones(1), "index": jnp.arange(1)})
 
 
 def kl(p, q):
@@ -94,6 +95,13 @@ def test_ttm_takes_powers_of_the_teacher_alone():
     close(weighted, [[np.sum(P**0.5) * kl(powers, Q)]])
 
 
+def test_a_top_k_is_refused_by_methods_that_compare_all_classes():
+    logits, listed = jnp.zeros((3, 4, 5)), topk.of(jnp.zeros((3, 4, 5)), 2)
+    for pair in ((Output(logits), Output(listed)), (Output(listed), Output(logits))):
+        with pytest.raises(UserError, match="got the likeliest classes only .* take method 'top_k'"):
+            ForwardKL().apply({}, *pair, {"mask": jnp.ones(3)})
+
+
 def test_ttm_serves_images_too():
     said, batch = (Output(jnp.stack([STUDENT] * 2)), Output(jnp.stack([TEACHER] * 2))), {"mask": jnp.array([1.0, 0.0])}
     method = TTM(gamma=1.0)
@@ -111,16 +119,17 @@ def test_taid_begins_at_the_student_and_ends_at_the_teacher():
 
 def test_cross_entropy_with_the_next_token():
     logits = jnp.log(jnp.array([[0.1, 0.2, 0.3, 0.4]] * 4))[None]
-    method = NextTokenCrossEntropy()
+    method = CrossEntropy()
     close(method.apply({}, Output(logits), None, TEXT)[0, :3], -np.log([0.2, 0.3, 0.1]))
     close(core.mean(method.apply({}, Output(logits), None, TEXT), method.valid(TEXT)), -np.log(0.006) / 3)
-    smooth = next_token_cross_entropy(logits[0, :1], jnp.array([3]), 0.2)
+    smooth = cross_entropy(logits[0, :1], jnp.array([3]), 0.2)
     close(smooth, [-0.8 * np.log(0.4) - 0.2 * np.mean(np.log([0.1, 0.2, 0.3, 0.4]))])
 
 
 def test_tokens_out_of_the_vocabulary_do_no_harm_where_they_do_not_count():
     batch = {"tokens": jnp.array([[1, 0, -1, 99]]), "token_mask": jnp.array([[1, 1, 0, 0]]), "mask": jnp.ones(1)}
-    method = NextTokenCrossEntropy()
+    batch = align_next_tokens(batch)
+    method = CrossEntropy()
 
     def loss(logits):
         return core.mean(method.apply({}, Output(logits), None, batch), method.valid(batch))
@@ -176,11 +185,14 @@ def test_uld_across_tokenizers(chunk, lazy):
     keys = jax.random.split(jax.random.key(0), 3)
     hidden, kernel = jax.random.normal(keys[0], (1, 6, 4)), jax.random.normal(keys[1], (4, 9))
     student, teacher = jax.random.normal(keys[2], (1, 5, 7)), hidden @ kernel
-    batch = TEXT | {
+    batch = {
+        "mask": jnp.ones(1),
         "tokens": jnp.zeros((1, 5), int),
         "answer_mask": jnp.array([[0, 0, 1, 1, 1]]),
+        "teacher_tokens": jnp.zeros((1, 6), int),
         "teacher_answer_mask": jnp.array([[0, 0, 0, 1, 1, 0]]),
     }
+    batch = align_next_tokens(batch)
     method = ULD(chunk=chunk)
     said = Output(Unembedding(hidden, kernel) if lazy else teacher)
     valid = method.valid(batch)
@@ -190,8 +202,8 @@ def test_uld_across_tokenizers(chunk, lazy):
 
 
 def test_uld_refuses_masks_of_another_length():
-    batch = TEXT | {"teacher_answer_mask": jnp.ones((1, 3))}
-    with pytest.raises(UserError, match="not as long"):
+    batch = TEXT | {"teacher_valid": jnp.ones((1, 3))}
+    with pytest.raises(UserError, match=r"shape of the teacher's predictions \(1, 6\), got \(1, 3\)"):
         ULD().apply({}, Output(jnp.zeros((1, 4, 5))), Output(jnp.zeros((1, 6, 5))), batch)
 
 
@@ -208,9 +220,9 @@ def test_uld_refuses_masks_of_another_length():
         TAID(share=1.5),
         TopK(k=0),
         ULD(temperature=-1.0),
-        NextTokenCrossEntropy(label_smoothing=1.0),
+        CrossEntropy(label_smoothing=1.0),
     ],
 )
 def test_fields_that_make_no_sense(method):
-    with pytest.raises(UserError, match="makes no sense|must be"):
+    with pytest.raises(UserError, match="makes no sense|must"):
         method.check()

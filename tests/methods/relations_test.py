@@ -117,8 +117,8 @@ def test_afd_by_hand():
 
 
 def test_afd_attends_to_the_students_layers(monkeypatch):
-    student, teacher = (toy_outputs.output("classification", seed) for seed in (0, 1))
-    method, data, calls = afd.AFD(layers="stage1,stage2=stage3"), toy_outputs.batch("classification"), []
+    student, teacher = (toy_outputs.output("images", seed) for seed in (0, 1))
+    method, data, calls = afd.AFD(layers="stage1,stage2=stage3"), toy_outputs.batch("images"), []
     function = afd.afd
     monkeypatch.setattr(afd, "afd", lambda *arguments: calls.append(arguments) or function(*arguments))
     method.init(jax.random.key(0), student, teacher, data)
@@ -199,9 +199,9 @@ def test_kdsvd_over_the_width_is_blind_to_the_order_of_channels():
 
 
 def test_methods_of_several_layers_want_several():
-    student, teacher = (toy_outputs.output("classification", seed) for seed in (0, 1))
+    student, teacher = (toy_outputs.output("images", seed) for seed in (0, 1))
     with pytest.raises(UserError, match="one pair"):
-        kdsvd.KDSVD(layers="stage1").init(jax.random.key(0), student, teacher, toy_outputs.batch("classification"))
+        kdsvd.KDSVD(layers="stage1").init(jax.random.key(0), student, teacher, toy_outputs.batch("images"))
 
 
 @pytest.mark.parametrize(

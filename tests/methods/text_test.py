@@ -19,8 +19,8 @@ from jaxdistill.methods.patient_kd import PatientKD, patient_kd
 from jaxdistill.methods.text_gram import TextGram, hidden_gram, token_gram
 from jaxdistill.methods.tinybert import TinyBERT, prediction
 
-BATCH = toy_outputs.batch("encoder")
-STUDENT, TEACHER, WIDE = (toy_outputs.output("encoder", seed, wide=seed == 2) for seed in (0, 1, 2))
+BATCH = toy_outputs.batch("texts")
+STUDENT, TEACHER, WIDE = (toy_outputs.output("texts", seed, wide=seed == 2) for seed in (0, 1, 2))
 VARIANTS = [
     TextGram("token"),
     TextGram("hidden", "block0"),
@@ -58,7 +58,7 @@ def test_other_settings_learn_and_let_padded_tokens_be(method):
     np.testing.assert_allclose(loss(method, *spoiled), loss(method, STUDENT, TEACHER), rtol=1e-6)
     gradient = jax.grad(lambda s: loss(method, s, TEACHER))(STUDENT)
     assert max(jnp.abs(x).max() for x in jax.tree.leaves(gradient)) > 0
-    wild = toy_outputs.output("encoder", 0, 1e4)
+    wild = toy_outputs.output("texts", 0, 1e4)
     assert all(jnp.isfinite(x).all() for x in jax.tree.leaves(jax.grad(lambda s: loss(method, s, WIDE))(wild)))
 
 

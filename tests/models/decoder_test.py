@@ -12,9 +12,10 @@ import pytest
 from jaxdistill import core
 from jaxdistill.core import Output, Term, Unembedding
 from jaxdistill.errors import UserError
+from jaxdistill.methods.cross_entropy import CrossEntropy
 from jaxdistill.methods.forward_kl import ForwardKL
-from jaxdistill.methods.next_token_cross_entropy import NextTokenCrossEntropy
 from jaxdistill.models.decoder import Decoder
+from jaxdistill.modules.next_token import align_next_tokens
 from jaxdistill.networks import Frozen, Trained
 from jaxdistill.train.step import make_step
 from toy_texts import LENGTH, LLAMA, SMALL, TOKENS, VOCABULARY, drawn, say, shapes
@@ -129,7 +130,7 @@ def taught(chunk, dense=False):
     theirs = own.clone(width=16, heads=2, dense=dense)
     networks = {"teacher": Frozen(theirs, input="tokens"), "student": Trained(own, input="tokens")}
     terms = {
-        "task": Term(NextTokenCrossEntropy(chunk=chunk), teacher=None),
+        "task": Term(CrossEntropy(chunk=chunk), teacher=None),
         "kd": Term(ForwardKL(temperature=2.0, chunk=chunk)),
     }
     tx = optax.adam(3e-2)
@@ -137,7 +138,8 @@ def taught(chunk, dense=False):
     data |= {"mask": jnp.ones(4), "index": jnp.arange(4)}
     params = {"student": drawn(own, TOKENS, spread=0.2)["params"]}
     state = core.State(jnp.int32(0), jax.random.key(0), params, {}, tx.init(params))
-    return make_step(networks, terms, tx), state, {"teacher": drawn(theirs, TOKENS, spread=0.2)}, data
+    frozen = {"teacher": drawn(theirs, TOKENS, spread=0.2)}
+    return make_step(networks, terms, tx), state, frozen, align_next_tokens(data)
 
 
 def shapes_in(jaxpr):
@@ -174,10 +176,11 @@ def test_chunks_learn_what_dense_logits_do():
 
 def test_gradients_reach_every_parameter_and_are_finite():
     model, variables = small("llama")
+    batch = align_next_tokens({"tokens": TOKENS, "mask": jnp.ones(4)})
 
     def loss(params):
         said = model.apply({"params": params}, TOKENS)
-        values = NextTokenCrossEntropy().apply({}, Output(said.logits), None, {"tokens": TOKENS, "mask": jnp.ones(4)})
+        values = CrossEntropy().apply({}, Output(said.logits), None, batch)
         return core.mean(values, jnp.ones(4))
 
     grads = jax.jit(jax.grad(loss))(variables["params"])

@@ -40,18 +40,14 @@ OF_TEXTS = [
     ({"networks__student__preprocess": dict(size=3)}, "preprocess is of images, and 'arithmetic' has texts"),
     ({"networks__student__input": "image2"}, r"looks at 'image2', and there is \['tokens'\]; there is one view"),
     (
-        {"terms__kd": dict(method="kd")},
-        "method KD compares what is said of an example, and network 'student' says what",
-    ),
-    (
-        {"terms__kd": dict(method="cross_entropy", teacher="")},
-        "'arithmetic' has none, but for its next tokens; take next",
+        {"terms__kd": dict(method="distilbert")},
+        "term 'kd' must have labels, got data 'arithmetic' without any. Use labelled data",
     ),
     (
         {"networks__student": dict(source="trained", model="encoder", predicts="token", vocabulary=256, layers=1)},
-        "asks for the next token, and network 'student', of Encoder, reads it before it answers; take a decoder",
+        "CrossEntropy learns the next token, but network 'student', Encoder, attends to it. Use a decoder",
     ),
-    ({"terms__kd": dict(method="sobolev")}, "method Sobolev compares what is said of an example"),
+    ({"terms__kd": dict(method="sobolev")}, "term 'kd': tap must be an existing name, got 'derivative'"),
     ({"evaluate__metrics": ("ece",)}, "metric of next bytes must be an existing name, got 'ece'. There are"),
     ({"data__labels": 3}, "data.labels goes by labels, and the training split has examples without"),
 ]
@@ -65,7 +61,6 @@ def test_on_texts(tmp_path, changed, message):
 
 OF_IMAGES = [
     ({"networks__student": DECODER}, r"model 'decoder' reads tokens, and 'digits' has images; take one of .*'vit'"),
-    ({"terms__kd": dict(method="next_token_cross_entropy", teacher="")}, "'digits' has images; take cross_entropy"),
     ({"evaluate__metrics": ("perplexity",)}, "metric 'perplexity' is of tokens"),
     ({"data__length": 8}, "data.length=8 is of texts, and 'digits' has images"),
     ({"data__mix": {"a": dict(name="arithmetic")}}, "data.mix.a has texts and 'digits' images; a batch is of one kind"),
@@ -88,8 +83,7 @@ def labelled(tmp_path):
 
 def test_classes_and_next_tokens_are_two_things(labelled, tmp_path):
     assert {*built(tmp_path, "language", ":classes", **labelled)} == {"teacher", "distil"}
-    with pytest.raises(UserError, match="method ForwardKL compares next tokens, and network 'student' says one class"):
-        built(tmp_path, "language", ":classes", **labelled, terms__kd=dict(method="forward_kl"))
+    built(tmp_path, "language", ":classes", **labelled, terms__kd=dict(method="forward_kl"))
     with pytest.raises(
         UserError, match="model 'encoder' knows vocabulary=10 tokens, and 'npz' has 11; set vocabulary=11"
     ):
@@ -101,7 +95,7 @@ def test_classes_and_next_tokens_are_two_things(labelled, tmp_path):
 def test_a_language_model_may_read_texts_that_have_labels(labelled, tmp_path):
     made = load.read(f"{CONFIGS / 'language'}.py:classes").to_dict() | {"batch": 8}
     made["data"]["path"], made["networks"] = labelled["data__path"], {"student": DECODER}
-    made["terms"] = {"task": dict(method="next_token_cross_entropy")}
+    made["terms"] = {"task": dict(method="cross_entropy")}
     made["stages"] = {"train": {}}
     made["evaluate"] |= dict(metrics=("accuracy", "bits_per_token"))
     stage = run.prepare(made, tmp_path)["train"]
@@ -109,6 +103,12 @@ def test_a_language_model_may_read_texts_that_have_labels(labelled, tmp_path):
     made["networks"]["both"] = dict(source="head", of="student", tap="final")
     made["evaluate"] |= dict(networks=("student", "both"))
     made["terms"]["exit"] = dict(method="cross_entropy", student="both")
+    with pytest.raises(UserError, match=r"one label for each prediction, got labels \[8, 6\] and predictions \[8\]"):
+        run.prepare(made, tmp_path)
+    made["terms"]["exit"] = dict(method="kd", student="both", teacher="other")
+    made["terms"]["back"] = dict(method="kd", student="other", teacher="both")
+    made["networks"]["other"] = dict(made["networks"]["both"])
+    made["evaluate"] |= dict(networks=("student", "both"))
     with pytest.raises(UserError, match=r"evaluates \['both'\], which say a class of each text, beside \['student'\]"):
         run.prepare(made, tmp_path)
 

@@ -16,11 +16,11 @@ from jaxdistill.core import Term
 from jaxdistill.methods.cross_entropy import CrossEntropy
 from jaxdistill.methods.forward_kl import ForwardKL
 from jaxdistill.methods.kd import KD
-from jaxdistill.methods.next_token_cross_entropy import NextTokenCrossEntropy
 from jaxdistill.methods.seed import SEED
 from jaxdistill.models.decoder import Decoder
 from jaxdistill.models.encoder import Encoder
 from jaxdistill.models.mlp import MLP
+from jaxdistill.modules.next_token import align_next_tokens
 from jaxdistill.networks import Ema, Frozen, Trained
 from jaxdistill.train import checkpoint, partitioning
 from jaxdistill.train import mesh as sharding
@@ -82,10 +82,10 @@ def decoder():
     return Case(
         {"teacher": read(teacher, Frozen), "student": read(Decoder(WORDS, layers=1, width=8, length=6, **small))},
         {
-            "task": Term(NextTokenCrossEntropy(chunk=32), teacher=None),
+            "task": Term(CrossEntropy(chunk=32), teacher=None),
             "kd": Term(ForwardKL(temperature=2.0, chunk=32)),
         },
-        texts(WORDS),
+        align_next_tokens(texts(WORDS)),
     )
 
 
