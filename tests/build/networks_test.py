@@ -113,7 +113,7 @@ def get_config(mode=''):
             "c.networks.a = dict(source='derivative', of='student', mode='vjp')\n"
             "    c.networks.b = dict(source='derivative', of='teacher', mode='vjp')\n"
             "    c.terms.slope = dict(method='sobolev', student='a', teacher='b')",
-            "term 'slope': derivatives along directions are",
+            "term 'slope': derivatives along directions must be",
         ),
     ],
 )
