@@ -1,4 +1,4 @@
-"""Activation boundaries: by hand, layer by layer, and what is refused."""
+"""Activation boundaries: values by hand, layer weights, and refused settings."""
 
 import jax
 import jax.numpy as jnp
@@ -16,16 +16,16 @@ BATCH = {"mask": jnp.ones(1)}
     ("student", "teacher", "expected"),
     [(0.5, 3.0, 0.25), (2.0, 3.0, 0.0), (-1.0, 3.0, 4.0), (0.5, -3.0, 2.25), (-2.0, -3.0, 0.0), (0.5, 0.0, 2.25)],
 )
-def test_each_side_of_the_boundary_by_hand(student, teacher, expected):
+def test_margin_on_each_side_of_the_boundary_by_hand(student, teacher, expected):
     np.testing.assert_allclose(ab(jnp.full((1, 1), student), jnp.full((1, 1), teacher), 1.0), [expected], atol=1e-7)
 
 
-def test_elements_are_added_and_examples_are_not():
+def test_values_sum_over_elements_per_example():
     student, teacher = jnp.zeros((2, 3)), jnp.array([[1.0, -1.0, 1.0], [1.0, 1.0, 1.0]])
     np.testing.assert_allclose(ab(student.at[1, 0].set(9.0), teacher, 2.0), [12, 8])
 
 
-def test_the_last_layer_weighs_most():
+def test_layer_weights_double_towards_the_last_layer():
     np.testing.assert_allclose(layer_weights(3), [0.003 / 4, 0.003 / 2, 0.003])
     own = Output(None, {"a": jnp.zeros((1, 4)), "b": jnp.zeros((1, 2))})
     other = Output(None, {"a": jnp.ones((1, 4)), "b": jnp.ones((1, 2))})
@@ -48,7 +48,7 @@ def test_only_the_connector_needs_the_whole_batch():
 
 
 @pytest.mark.parametrize("fields", [{"margin": -1.0}, {"layers": "mean:stage*"}])
-def test_what_makes_no_sense_is_refused(fields):
+def test_invalid_fields_are_refused(fields):
     AB(margin=0.0).check()
     with pytest.raises(UserError):
         AB(**fields).check()

@@ -43,7 +43,7 @@ def test_margin_by_hand_and_by_sampling():
     np.testing.assert_allclose(margin_of(jnp.array([0.7]), jnp.array([1.3])), [drawn[drawn < 0].mean()], rtol=5e-3)
 
 
-def test_ofd_weighs_a_layer_half_as_much_as_the_next():
+def test_ofd_layer_weights_double_towards_the_last_layer():
     method, teacher = OFD(), said(1)
     variables = method.init(KEYS, said(0), teacher, BATCH)
     silent = variables | {"params": jax.tree.map(jnp.zeros_like, variables["params"])}
@@ -76,7 +76,7 @@ def test_hcl_by_hand():
     np.testing.assert_allclose(hcl(difference, jnp.zeros_like(difference)), [(1 + 0.25 / 2) / 1.5])
 
 
-def test_reviewkd_shallow_stages_hear_of_deep_ones():
+def test_reviewkd_fuses_deep_stages_into_shallow_ones():
     method = ReviewKD(layers="stage1,stage3", width=3)
     variables = method.init(KEYS, said(0), said(1), BATCH)
     assert variables["params"]["fusion0"]["conv1"]["kernel"].shape == (1, 1, 4, 3)
@@ -106,7 +106,7 @@ def test_semckd_by_hand():
     np.testing.assert_allclose(semckd(distances, 100 * key[:, :1].repeat(2, 1), key), [1 + 2], rtol=1e-6)
 
 
-def test_semckd_pairs_all_of_the_left_with_all_of_the_right():
+def test_semckd_compares_all_layers_of_both_sides():
     made = SemCKD(layers="stage2=stage1,stage2=stage3", width=2).init(KEYS, said(0), said(1), BATCH)["params"]
     names = {name.partition("_conv")[0] for name in made if "conv" in name}
     assert names == {"regressor0_0", "regressor0_1"}
@@ -139,12 +139,12 @@ def test_srrl_by_hand():
     np.testing.assert_allclose(SRRL(layers="f", alpha=0.0).apply({}, student, teacher, {}), [2])
 
 
-def test_srrl_has_one_pair():
+def test_srrl_refuses_several_pairs():
     with pytest.raises(UserError, match="must name one pair, .*got 2"):
         SRRL(layers="pooled,stage3").init(KEYS, said(0), said(1), BATCH)
 
 
-def test_mgd_without_a_mask_is_generation():
+def test_mgd_without_a_mask_generates_from_the_full_map():
     method, student, teacher = (
         MGD(layers="x", ratio=0.0, alpha=0.5),
         *jax.random.normal(jax.random.key(0), (2, 6, 3, 3, 4)),
@@ -178,11 +178,11 @@ REFUSED += [SemCKD(width=0), SRRL(alpha=-1.0), SRRL(beta=-1.0), MGD(ratio=1.0), 
 
 
 @pytest.mark.parametrize("method", REFUSED)
-def test_fields_that_make_no_sense(method):
+def test_invalid_fields_are_refused(method):
     with pytest.raises(UserError, match="makes no sense|must be|pairs no layer|Did you mean"):
         method.check()
 
 
-def test_mgd_refuses_what_has_no_places():
+def test_mgd_refuses_vectors():
     with pytest.raises(UserError, match="has no places to compare"):
         MGD(layers="pooled").init(KEYS, said(0), said(1), BATCH)

@@ -1,4 +1,4 @@
-"""Attention transfer: by hand, by law, and what is refused."""
+"""Attention transfer: values by hand, invariances, and refused settings."""
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ def test_by_hand():
     np.testing.assert_allclose(at(STUDENT, TEACHER, 1.0, squared=False), [np.sqrt(0.08)], rtol=1e-5)
 
 
-def test_the_power_is_of_the_channels_before_their_mean():
+def test_power_is_applied_before_the_mean_over_channels():
     features = jnp.array([[3.0, 4.0], [0.0, 0.0]]).reshape(1, 1, 2, 2)
     squares = jnp.array([[1.0, 2.0], [2.0, 1.0]]).reshape(1, 1, 2, 2)
     np.testing.assert_allclose(attention(features, 2.0), [[1, 0]], atol=1e-7)
@@ -31,7 +31,7 @@ def test_the_power_is_of_the_channels_before_their_mean():
 
 @settings(deadline=None, max_examples=25)
 @given(st.floats(0.1, 10.0), st.sampled_from([1.0, 2.0, 3.0, 4.0]), st.booleans())
-def test_the_scale_and_sign_of_features_say_nothing(scale, power, squared):
+def test_scale_and_sign_of_features_do_not_matter(scale, power, squared):
     student, teacher = jax.random.normal(jax.random.key(0), (2, 3, 4, 4, 2))
     expected = at(student, teacher, power, squared)
     np.testing.assert_allclose(at(-scale * student, teacher, power, squared), expected, rtol=1e-4)

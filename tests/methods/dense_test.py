@@ -41,7 +41,7 @@ def test_cwd_of_logits_and_of_features():
     assert not CWD(layers="stage1,member/logits").same_classes
 
 
-def test_void_pixels_are_no_places_of_the_distributions_of_cwd():
+def test_cwd_of_logits_excludes_void_pixels():
     """By hand: the value of a map with a void third pixel is that of the map without it."""
     teacher, student = maps(np.log([[0.64, 1], [0.36, 5]])), maps(np.log([[0.36, 2], [0.64, 10]]))
     more = [jnp.concatenate([x, jnp.full((1, 1, 1, 2), fill)], 2) for x, fill in ((student, 9.0), (teacher, -3.0))]
@@ -59,7 +59,7 @@ def test_void_pixels_are_no_places_of_the_distributions_of_cwd():
     np.testing.assert_array_equal(gradient, 0)
 
 
-def test_void_pixels_do_not_count_in_the_pixels_of_skd():
+def test_skd_averages_over_valid_pixels():
     p, q = np.log([0.5, 0.5]), np.log([0.25, 0.75])
     student, teacher, batch = maps([p, q, q]), maps([p, p, p]), {"valid": jnp.array([[[1.0, 1, 0]]])}
     outputs = [Output(x, {"a": jnp.ones((1, 2, 2, 1))}) for x in (student, teacher)]
@@ -109,7 +109,7 @@ def test_skd_nodes_are_averages_of_squares():
     np.testing.assert_allclose(method.apply({}, student, teacher, {}), 0, atol=1e-6)  # one node, alike with itself
 
 
-def test_skd_weighs_its_parts():
+def test_skd_parts_have_their_weights():
     logits, tap = (
         jax.random.normal(jax.random.key(0), (2, 1, 4, 4, 3)),
         jax.random.normal(jax.random.key(1), (2, 1, 4, 4, 3)),
@@ -144,7 +144,7 @@ def test_pearson_is_one_minus_the_correlation():
 
 @settings(deadline=None, max_examples=25)
 @given(st.floats(0.1, 10), st.floats(-5, 5), st.integers(0, 100))
-def test_pearson_does_not_see_scale_and_shift(scale, shift, seed):
+def test_pearson_is_invariant_to_scale_and_shift(scale, shift, seed):
     x = jax.random.normal(jax.random.key(seed), (2, 3, 3, 2))
     np.testing.assert_allclose(pearson_kd(x, scale * x + shift, jnp.ones(2)), 0, atol=1e-5)
     np.testing.assert_allclose(jnp.mean(pearson_kd(x, shift - scale * x, jnp.ones(2))), 2 * 17 / 18, rtol=1e-4)
@@ -164,7 +164,7 @@ def test_fgd_attention_by_hand():
     np.testing.assert_allclose(focal(maps([[1.0, 3], [2, 1]]), even, 3.0 * flat, 2.0), [3 * (4 + 1)])
 
 
-def test_fgd_weighs_classes_alike():
+def test_fgd_gives_classes_equal_weight():
     label = jnp.array([[[0, 0, 1, 1], [1, 1, 2, -1]]])
     np.testing.assert_allclose(place_weights(label, 3, 8.0, 6.0), [[[3, 3, 2, 2], [2, 2, 8, 0]]])
 
@@ -180,7 +180,7 @@ def test_fgd_context_adds_one_vector_to_every_place():
 
 
 @pytest.mark.parametrize("part", ["foreground", "background", "attention", "relation"])
-def test_fgd_weighs_its_parts(part):
+def test_fgd_parts_have_their_weights(part):
     x, y = jax.random.normal(jax.random.key(0), (2, 1, 4, 4, 3))
     batch = {"label": jnp.arange(16).reshape(1, 4, 4) % 4 - 1}
     arguments = Output(jnp.zeros((1, 4, 4, 3)), {"a": x}), Output(x, {"a": y}), batch
@@ -245,7 +245,7 @@ def test_cirkd_remembers_regions_and_pixels_of_their_class():
             assert jnp.min(jnp.linalg.norm(own - item[None], axis=-1)) < 1e-5
 
 
-def test_cirkd_compares_with_earlier_batches_alone():
+def test_cirkd_compares_only_with_earlier_batches():
     """With the queues empty the batch's part is all there is."""
     for part in ("pixel", "region"):
         step, variables, *_ = cirkd(**{"batch": 0.0, "pixel": 0.0, "region": 0.0, part: 1.0})
@@ -274,6 +274,6 @@ REFUSED += [FGD(relation=-1.0), CIRKD(temperature=0.0), CIRKD(region=-1.0), CIRK
 
 
 @pytest.mark.parametrize("method", REFUSED)
-def test_fields_that_make_no_sense(method):
+def test_invalid_fields_are_refused(method):
     with pytest.raises(UserError, match="must be"):
         method.check()

@@ -1,4 +1,4 @@
-"""FitNets: the mean by hand, the regressor's shapes, and what is refused."""
+"""FitNets: values by hand, the regressor's shapes, and refused settings."""
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +36,7 @@ def test_the_regressor_follows_from_the_sizes(student, teacher, kernel):
     assert variables["params"]["stage2"]["kernel"].shape == (*kernel, 3, 6)
 
 
-def test_vectors_and_tokens_meet_in_a_dense_layer():
+def test_vectors_and_tokens_use_a_dense_layer():
     own, other = of(pooled=noise(2, 3), block0=noise(2, 7, 3)), of(pooled=noise(2, 5), block0=noise(2, 7, 4))
     params = FitNet(layers="pooled,block0").init(jax.random.key(0), own, other, BATCH)["params"]
     assert params["pooled"]["kernel"].shape == (3, 5)
@@ -52,19 +52,19 @@ def test_without_an_adapter_it_is_the_error_of_a_reconstruction():
     np.testing.assert_allclose(value, jnp.mean(difference**2, (1, 2, 3)), rtol=1e-6)
 
 
-def test_a_relu_puts_nothing_below_zero():
+def test_relu_makes_the_hint_nonnegative():
     own, zero = of(stage2=noise(2, 4, 4, 3)), of(stage2=jnp.zeros((2, 4, 4, 3)))
     plain, cut = (FitNet(relu=relu).init_with_output(jax.random.key(0), own, zero, BATCH)[0] for relu in (False, True))
     assert (cut < plain).all()
 
 
-def test_other_shapes_without_an_adapter_are_refused_by_name():
+def test_different_shapes_without_an_adapter_are_refused():
     with pytest.raises(UserError, match=r"\[2, 4, 4, 3\].*\[2, 4, 4, 6\].*adapter=True"):
         FitNet(adapter=False).init(jax.random.key(0), of(stage2=noise(2, 4, 4, 3)), of(stage2=noise(2, 4, 4, 6)), BATCH)
 
 
 @pytest.mark.parametrize("fields", [{"norm": True}, {"relu": True}])
-def test_what_belongs_to_the_adapter_is_refused_without_it(fields):
+def test_norm_and_relu_without_an_adapter_are_refused(fields):
     FitNet(**fields).check()
     with pytest.raises(UserError, match="adapter"):
         FitNet(adapter=False, **fields).check()

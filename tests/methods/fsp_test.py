@@ -1,4 +1,4 @@
-"""The flow of the solution procedure: by hand, and what is refused."""
+"""Flow of the solution procedure: values by hand, and refused settings."""
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +42,7 @@ def test_the_larger_of_two_layers_is_pooled():
         np.testing.assert_allclose(flow(small, large, pooling), [[[expected]]])
 
 
-def test_only_layers_of_other_widths_are_widened():
+def test_only_layers_of_different_widths_are_widened():
     method = FSP(layers="stage0,stage1,stage2")
     assert not method.init(jax.random.key(0), said(2, 3, 4), said(2, 3, 4), {})
     params = method.init(jax.random.key(0), said(2, 3, 4), said(2, 6, 4), {})["params"]
@@ -57,12 +57,12 @@ def test_only_layers_of_other_widths_are_widened():
         ({"layers": "mean:stage*"}, "pairs"),
     ],
 )
-def test_what_makes_no_sense_is_refused(fields, message):
+def test_invalid_fields_are_refused(fields, message):
     FSP(layers="uniform:stage*", pooling="average").check()
     with pytest.raises(UserError, match=message):
         FSP(**fields).check()
 
 
-def test_one_layer_has_no_flow():
+def test_one_layer_is_refused():
     with pytest.raises(UserError, match="must name two pairs"):
         FSP(layers="stage0").init(jax.random.key(0), said(2), said(2), {})

@@ -1,4 +1,4 @@
-"""Factor transfer: by hand, the translator's and the paraphraser's shapes, and what is refused."""
+"""Factor transfer: values by hand, shapes of translator and paraphraser, and refused settings."""
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +42,7 @@ def test_the_larger_factor_is_averaged_to_the_smaller():
     np.testing.assert_allclose(ft(large, small, 1.0), [0, 0], atol=1e-6)
 
 
-def test_the_translator_gives_as_many_channels_as_the_factor():
+def test_translator_outputs_the_channels_of_the_factor():
     own, factor = Output(None, {"stage3": noise(2, 4, 4, 6)}), Output(None, {"factor": noise(2, 2, 2, 5, seed=1)})
     params = FT().init(jax.random.key(0), own, factor, BATCH)["params"]
     shapes = {name: param["kernel"].shape for name, param in params.items()}

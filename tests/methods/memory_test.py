@@ -1,4 +1,4 @@
-"""Methods that remember: what is in their banks and queues, and what a batch's values are with it."""
+"""Methods with memories: contents of banks and queues, and values that depend on them."""
 
 import jax
 import jax.numpy as jnp
@@ -56,7 +56,7 @@ def test_crd_by_hand():
     np.testing.assert_allclose(jnp.exp(log_z), 2 * (np.e + 1) / 2, rtol=1e-6)
 
 
-def test_crd_meets_the_other_networks_bank_as_it_was_before(monkeypatch):
+def test_crd_compares_with_the_other_bank_before_its_update(monkeypatch):
     drawn = jnp.arange(24).reshape(4, 6) % 10
     monkeypatch.setattr(contrast, "others", lambda keys, index, count, examples: drawn)
     variables = started(SMALL)
@@ -67,7 +67,7 @@ def test_crd_meets_the_other_networks_bank_as_it_was_before(monkeypatch):
     np.testing.assert_allclose(stepped(SMALL, variables)[0][:3], expected[:3], rtol=1e-4)
 
 
-def test_crd_remembers_those_that_count():
+def test_crd_stores_only_valid_examples():
     before = started(SMALL)
     _, after = stepped(SMALL, before)
     for who, features in zip(SIDES, embedded(before), strict=True):
@@ -88,7 +88,7 @@ def test_crd_keeps_the_normaliser_of_the_first_batch():
     np.testing.assert_array_equal(log_z[2], log_z[3])
 
 
-def test_crd_is_not_a_number_for_an_example_without_a_row():
+def test_crd_is_nan_for_an_index_beyond_the_bank():
     variables = started(SMALL)
     values, after = stepped(SMALL, variables, batch(index=INDEX.at[1].set(10)))
     assert jnp.isnan(values).all()
@@ -97,7 +97,7 @@ def test_crd_is_not_a_number_for_an_example_without_a_row():
     assert all(jnp.isfinite(x).all() for x in jax.tree.leaves(after["memory"]))
 
 
-def test_crd_draws_anew_and_for_each_example_its_own():
+def test_crd_draws_new_negatives_per_step_and_example():
     variables = stepped(SMALL, started(SMALL))[1]
     values = [stepped(SMALL, variables, key=key)[0] for key in (5, 5, 6)]
     np.testing.assert_array_equal(values[0], values[1])
@@ -105,7 +105,7 @@ def test_crd_draws_anew_and_for_each_example_its_own():
 
 
 @pytest.mark.parametrize("method", [SMALL, SHORT], ids=["crd", "seed"])
-def test_nothing_is_remembered_where_nothing_may_change(method):
+def test_memory_is_unchanged_if_immutable(method):
     variables = started(method)
     fixed = method.apply(variables, *said(), batch(), rngs={"method": jax.random.key(5)})
     np.testing.assert_allclose(fixed, stepped(method, variables)[0], rtol=1e-6)
@@ -119,7 +119,7 @@ def test_seed_by_hand():
     np.testing.assert_allclose(seed.seed(other, one, kept, 0.25, 0.5), [-np.sum(p * np.log(q))], rtol=1e-6)
 
 
-def test_seed_remembers_the_teacher_of_those_that_count():
+def test_seed_stores_the_teacher_of_valid_examples():
     before = started(SHORT)
     first, after = stepped(SHORT, before)
     teacher = distance.normalize(said()[1].tap("pooled"))
@@ -146,7 +146,7 @@ def test_seed_remembers_the_teacher_of_those_that_count():
     ],
     ids=repr,
 )
-def test_fields_that_make_no_sense_are_refused(method):
+def test_invalid_fields_are_refused(method):
     type(method)().check()
     with pytest.raises(UserError):
         method.check()

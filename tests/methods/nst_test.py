@@ -1,4 +1,4 @@
-"""Neuron selectivity transfer: by hand, and two ways to one number."""
+"""Neuron selectivity transfer: values by hand, and the two formulas."""
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ def test_by_hand():
 
 @settings(deadline=None, max_examples=25)
 @given(st.integers(0, 1000), st.sampled_from([(1, 3, 2), (4, 2, 5)]), st.booleans())
-def test_both_ways_agree(seed, shape, silent):
+def test_both_formulas_agree(seed, shape, silent):
     """Also with a channel that is 0 everywhere, and never below 0."""
     places, own, other = shape
     student = jax.random.normal(jax.random.key(seed), (2, 1, places, own))
@@ -36,7 +36,7 @@ def test_both_ways_agree(seed, shape, silent):
     np.testing.assert_allclose(nst.over_channels(student, teacher), value, rtol=1e-4, atol=1e-6)
 
 
-def test_the_cheaper_way_is_taken():
+def test_the_cheaper_formula_is_chosen():
     """For many places no array of places by places is made, and for many channels none of channels by channels."""
     few, many = 4, 1024
     for side, width in ((32, few), (2, many)):
@@ -45,7 +45,7 @@ def test_the_cheaper_way_is_taken():
         assert f"[1,{many},{many}]" not in made
 
 
-def test_the_order_of_channels_says_nothing():
+def test_order_of_channels_does_not_matter():
     student, teacher = jax.random.normal(jax.random.key(0), (2, 3, 4, 4, 5))
     np.testing.assert_allclose(nst.nst(student[..., ::-1], teacher), nst.nst(student, teacher), rtol=1e-5)
 

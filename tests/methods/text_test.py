@@ -1,4 +1,4 @@
-"""The methods for text encoders, worked by hand, and their other settings."""
+"""Methods for text encoders: values by hand, and other settings."""
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +42,7 @@ def loss(method, student, teacher, batch=BATCH):
 
 
 @pytest.mark.parametrize("method", VARIANTS, ids=lambda method: type(method).__name__)
-def test_other_settings_learn_and_let_padded_tokens_be(method):
+def test_other_settings_learn_and_ignore_padded_tokens(method):
     method.check()
     there = BATCH["token_mask"] > 0
 
@@ -96,7 +96,7 @@ def test_patient_kd_by_hand():
     np.testing.assert_allclose(patient_kd(student, teacher, normalize=False), [2.0])
 
 
-def test_patient_kd_looks_at_the_first_token_of_all_layers_but_the_last():
+def test_patient_kd_uses_the_first_token_of_all_layers_but_the_last():
     taps = {f"block{i}": jax.random.normal(jax.random.key(i), (2, 3, 4)) for i in range(4)}
     method, student = PatientKD(), Output(None, {"block0": taps["block0"], "block1": taps["block2"]})
     found = method.apply({}, student, Output(None, taps), BATCH)
@@ -167,7 +167,7 @@ def test_minilm_by_hand_on_the_last_layers():
     np.testing.assert_allclose(MiniLM().apply({}, student, teacher, TEXT), [expected], rtol=1e-4)
 
 
-def test_minilmv2_needs_neither_widths_nor_heads_to_agree():
+def test_minilmv2_takes_different_widths_and_heads():
     student, teacher = one_text(0, 4, heads=2), one_text(1, 12, heads=3)
     found = MiniLMv2(relation_heads=4).apply({}, student, teacher, TEXT)
     expected = 0
@@ -179,7 +179,7 @@ def test_minilmv2_needs_neither_widths_nor_heads_to_agree():
         MiniLMv2().apply({}, student, teacher, TEXT)  # the teacher's 3
 
 
-def test_minilmv2_s_values_are_minilm_s():
+def test_minilmv2_value_relations_are_those_of_minilm():
     student, teacher = one_text(0, 4), one_text(1, 8)
     own, other = student.tap("block0/value"), teacher.tap("block0/value")
     relations = (attention.relation(x, x) for x in (own, other))
@@ -232,7 +232,7 @@ def test_hidden_states_of_a_language_model_without_padding():
 
 
 @pytest.mark.parametrize("method", [TinyBERT(), MiniLM(), MobileBERT()], ids=lambda method: type(method).__name__)
-def test_attention_of_other_numbers_of_heads_is_refused(method):
+def test_attention_of_different_numbers_of_heads_is_refused(method):
     with pytest.raises(UserError, match="4 heads and the teacher's 2"):
         method.init(jax.random.key(0), one_text(0, 8, heads=4), one_text(1, 8), TEXT)
 
@@ -260,6 +260,6 @@ def test_attention_of_other_numbers_of_heads_is_refused(method):
     ],
     ids=lambda method: type(method).__name__,
 )
-def test_fields_that_make_no_sense(method):
+def test_invalid_fields_are_refused(method):
     with pytest.raises(UserError):
         method.check()

@@ -1,4 +1,4 @@
-"""Variational information distillation: by hand, what learns, and what is refused."""
+"""Variational information distillation: values by hand, learned params, and refused settings."""
 
 import jax
 import jax.numpy as jnp
@@ -26,11 +26,11 @@ def test_by_hand():
 
 
 @pytest.mark.parametrize("value", [1e-3, 0.5, 5.0, 200.0])
-def test_softplus_is_undone(value):
+def test_inverse_softplus_inverts_softplus(value):
     np.testing.assert_allclose(jax.nn.softplus(inverse_softplus(value)), value, rtol=1e-4)
 
 
-def test_variances_begin_where_the_field_says_and_stay_above_the_least():
+def test_variances_start_at_the_field_and_stay_above_the_least():
     method = VID(layers="a", initial_variance=2.0, least_variance=0.5)
     params = method.init(jax.random.key(0), said(noise(2, 4, 4, 3)), said(noise(2, 2, 2, 5)), {})["params"]
     np.testing.assert_allclose(variance_of(params["a_variance"], 0.5, 4), jnp.full((1, 1, 1, 5), 2.0), rtol=1e-5)
@@ -46,7 +46,7 @@ def test_variances_learn():
     assert all(jnp.any(grad != 0) for grad in jax.tree.leaves(grads))
 
 
-def test_vectors_meet_vectors_and_tokens_meet_maps():
+def test_vectors_and_tokens_are_compared_place_by_place():
     for own, other in (
         (noise(2, 3), noise(2, 5)),
         (noise(2, 16, 3), noise(2, 2, 2, 5)),
@@ -59,7 +59,7 @@ def test_vectors_meet_vectors_and_tokens_meet_maps():
 
 
 @pytest.mark.parametrize("fields", [{"least_variance": 0.0}, {"initial_variance": 1e-6}])
-def test_what_makes_no_sense_is_refused(fields):
+def test_invalid_fields_are_refused(fields):
     VID().check()
     with pytest.raises(UserError, match="variance"):
         VID(**fields).check()

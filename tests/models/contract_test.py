@@ -1,4 +1,4 @@
-"""What every family promises, on its smallest member."""
+"""Promises of every model family, on its smallest member."""
 
 import functools
 
@@ -49,7 +49,7 @@ def output(name):
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_class_is_called_as_its_file(name):
+def test_class_is_named_as_its_file(name):
     model = type(SMALL[name])
     assert model.__module__ == f"jaxdistill.models.{name}"
     assert model.__name__.lower() == name.replace("_", "")

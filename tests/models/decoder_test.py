@@ -1,4 +1,4 @@
-"""Decoders have the sizes that are published, read from left to right, and learn without logits of all tokens."""
+"""Decoders: published sizes, causality, and learning without logits of all tokens."""
 
 import functools
 
@@ -87,7 +87,7 @@ def test_padding_on_either_side_changes_nothing(style, left):
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_order_counts_by_positions_of_either_kind(style):
+def test_both_kinds_of_positions_distinguish_orders(style):
     """In one layer, the last token sees a set of others but for their positions."""
     model, variables = small(style)
     model, swapped = model.clone(layers=1), TOKENS[:, jnp.array([1, 0, 2, 3, 4, 5])]
@@ -110,7 +110,7 @@ def test_logits_are_the_head_of_the_final_state(style):
     assert ("head" in params) == (style == "llama")
 
 
-def test_what_makes_no_sense():
+def test_invalid_fields_are_refused():
     with pytest.raises(UserError, match="positions must be a kind of positions, got 'rotory'. Did you mean 'rotary'"):
         Decoder(VOCABULARY, positions="rotory")
     with pytest.raises(UserError, match="texts must have at most 5 tokens, got 6; raise length"):
@@ -119,7 +119,7 @@ def test_what_makes_no_sense():
         Decoder(VOCABULARY, **(SMALL | {"width": 10}))
 
 
-def test_a_token_that_is_none_is_not_passed_over():
+def test_a_token_outside_the_vocabulary_is_nan():
     model, variables = small("gpt2")
     assert jnp.isnan(say(model, variables, TOKENS.at[0, 0].set(VOCABULARY)).logits[0]).all()
 
@@ -149,7 +149,7 @@ def shapes_in(jaxpr):
             yield from shapes_in(inner)
 
 
-def test_a_step_of_distillation_never_has_the_logits_of_all_tokens():
+def test_a_distillation_step_never_holds_the_logits_of_all_tokens():
     def largest(chunk):
         step, state, frozen, data = taught(chunk)
         found = shapes_in(jax.make_jaxpr(step)(state, frozen, data).jaxpr)

@@ -1,4 +1,4 @@
-"""Encoders have the sizes that are published, do not see padding, and suit the methods of text."""
+"""Encoders: published sizes, padding, and methods of text."""
 
 import functools
 import math
@@ -58,7 +58,7 @@ def test_taps():
     assert {name: tap.shape for name, tap in taps.items()} == expected
 
 
-def test_padding_changes_nothing_whatever_stands_there():
+def test_contents_of_padding_change_nothing():
     model, variables = small("class")
     said = say(model, variables, jnp.where(MASK > 0, TOKENS, -7), token_mask=MASK)
     for row, length in ((0, 3), (1, 6)):
@@ -68,7 +68,7 @@ def test_padding_changes_nothing_whatever_stands_there():
         assert np.all(np.asarray(said.tap("block1/attention"))[row, :, :, length:] == 0)
 
 
-def test_a_text_is_read_whole_and_in_order():
+def test_every_token_depends_on_all_others_and_their_order():
     model, variables = small("class")
     expected = np.asarray(say(model, variables, TOKENS).logits)
     for other in (TOKENS.at[:, -1].set((TOKENS[:, -1] + 1) % VOCABULARY), TOKENS[:, jnp.array([0, 2, 1, 3, 4, 5])]):
@@ -99,7 +99,7 @@ def test_blocks_end_in_their_norm():
     close(normed.std(-1), np.ones(TOKENS.shape))
 
 
-def test_the_class_is_read_off_the_first_token():
+def test_the_class_is_predicted_from_the_first_token():
     model, variables = small("class")
     params, said = jax.tree.map(np.asarray, (variables["params"], say(model, variables, TOKENS)))
     pooled = np.tanh(said.tap("final")[:, 0] @ params["pooler"]["kernel"] + params["pooler"]["bias"])
@@ -107,7 +107,7 @@ def test_the_class_is_read_off_the_first_token():
     close(said.logits, pooled @ params["head"]["kernel"] + params["head"]["bias"])
 
 
-def test_tokens_are_read_by_the_embedding():
+def test_tokens_are_predicted_by_the_embedding():
     model, variables = small("token")
     params, said = jax.tree.map(np.asarray, (variables["params"], say(model, variables, TOKENS)))
     assert isinstance(said.logits, Unembedding)

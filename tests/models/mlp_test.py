@@ -30,7 +30,7 @@ def test_no_hidden_layers_is_a_linear_classifier():
     np.testing.assert_array_equal(said.tap("pooled"), X.reshape(2, 12))
 
 
-def test_dropout_is_for_training_and_spares_the_taps():
+def test_dropout_acts_in_training_only_and_after_the_taps():
     model = MLP(3, widths=(64,), dropout=0.5)
     variables = model.init(jax.random.key(0), X)
     calm = model.apply(variables, X)

@@ -47,7 +47,7 @@ def computed(remat):
     return gradient(module, x).lower(shapes["params"], shapes["batch_stats"]).as_text().count("stablehlo.convolution")
 
 
-def test_blocks_compute_their_convolutions_again_and_products_do_not():
+def test_block_recomputes_convolutions_and_products_does_not():
     whole = computed("")
     assert computed("products") == whole
     assert computed("block") >= whole + 6
@@ -55,7 +55,7 @@ def test_blocks_compute_their_convolutions_again_and_products_do_not():
 
 @pytest.mark.slow
 @pytest.mark.skipif(jax.__version_info__ < (0, 11), reason="XLA's CPU backend of older versions computes all but once")
-def test_less_memory_is_taken():
+def test_rematerialisation_reduces_memory():
     x = jnp.zeros((32, 32, 32, 3))
 
     def temporary(remat):
@@ -68,7 +68,7 @@ def test_less_memory_is_taken():
     assert block < products < whole
 
 
-def test_another_policy_is_refused():
+def test_unknown_policy_is_refused():
     for make in (CifarResNet, ResNet, WideResNet):
         with pytest.raises(UserError, match="block"):
             make(3, depth={CifarResNet: 8, ResNet: 18, WideResNet: 10}[make], remat="blocks")

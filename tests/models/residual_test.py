@@ -70,7 +70,7 @@ def test_bottleneck_strides_in_its_3x3():
 
 
 @pytest.mark.parametrize(("block", "last"), [(residual.BasicBlock, "norm2"), (residual.Bottleneck, "norm3")])
-def test_block_is_its_shortcut_when_the_branch_is_silent(block, last):
+def test_block_with_a_zero_branch_is_its_shortcut(block, last):
     x = jax.random.normal(jax.random.key(1), (1, 4, 4, 8))
     silent = block(8 if last == "norm2" else 2)
     variables = silent.init(jax.random.key(0), x)
@@ -79,7 +79,7 @@ def test_block_is_its_shortcut_when_the_branch_is_silent(block, last):
     np.testing.assert_array_equal(silent.apply(variables, x), x)
 
 
-def test_stride_alone_asks_for_a_projection():
+def test_stride_alone_adds_a_projection():
     said, variables = jax.eval_shape(
         residual.BasicBlock(8, stride=2).init_with_output, jax.random.key(0), jnp.zeros((1, 4, 4, 8))
     )

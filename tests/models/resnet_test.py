@@ -51,6 +51,6 @@ def test_stem_pools_with_one_row_on_each_side():
     assert lit(2, 3) == [[False, False], [False, True]]
 
 
-def test_unknown_depth_lists_what_there_is():
+def test_unknown_depth_lists_the_depths():
     with pytest.raises(UserError, match=r"ResNet's depth must be an existing depth, got 20. .*\['18', '34', '50'\]"):
         ResNet(depth=20)

@@ -1,4 +1,4 @@
-"""The parts of transformers, worked by hand, and what their two ways of running layers have in common."""
+"""Parts of transformers by hand, and the two ways of running layers."""
 
 import functools
 import math
@@ -44,7 +44,7 @@ def test_rotary_is_relative():
         close(product(i, j), math.cos(i - j), rtol=1e-4)
 
 
-def test_who_is_visible_and_where_tokens_are():
+def test_attention_mask_and_token_positions_by_hand():
     mask = jnp.array([[1, 1, 0], [0, 1, 1]])
     causal = transformer.attention_mask(3, mask, causal=True)[:, 0].astype(int)
     np.testing.assert_array_equal(causal, [[[1, 0, 0], [1, 1, 0], [1, 1, 0]], [[0, 0, 0], [0, 1, 0], [0, 1, 1]]])
@@ -53,7 +53,7 @@ def test_who_is_visible_and_where_tokens_are():
     np.testing.assert_array_equal(transformer.token_positions(mask, None), [[0, 1, 2]])
 
 
-def test_attention_by_its_own_taps():
+def test_attention_is_recomputed_from_its_taps():
     style = Style(layers=1, width=8, heads=4)
     module, mask = Attention(style), transformer.attention_mask(3, jnp.array([[1, 1, 0], [1, 1, 1]]), causal=True)
     variables = drawn(module, X, mask, FIRST)
@@ -111,7 +111,7 @@ def test_norms_by_hand():
 
 
 @pytest.mark.parametrize("norm_first", [True, False])
-def test_where_norms_stand(norm_first):
+def test_norms_precede_or_follow_the_sums(norm_first):
     """Parts that add nothing leave the residual stream as it is, or normalised."""
     block = Block(Style(layers=1, width=8, heads=4, norm_first=norm_first))
     variables = drawn(block, X, EVERY, FIRST)
@@ -165,14 +165,14 @@ def learned(scan, remat):
 
 
 @pytest.mark.parametrize(("scan", "remat"), [(True, ""), (False, "block"), (True, "products")])
-def test_scanned_and_rematerialised_layers_say_and_learn_what_looped_ones_do(scan, remat):
+def test_scanned_and_rematerialised_layers_equal_looped_ones(scan, remat):
     expected, found = learned(False, ""), learned(scan, remat)
     assert expected[0].taps.keys() == found[0].taps.keys()
     assert {"block1", "block1/query", "block1/key", "block1/value", "block1/scores"} < found[0].taps.keys()
     jax.tree.map(functools.partial(close, rtol=1e-4), expected, found)
 
 
-def test_rematerialised_layers_keep_less_and_unread_taps_of_scanned_ones_nothing():
+def test_rematerialised_layers_and_unused_scanned_taps_need_less_memory():
     model = Decoder(VOCABULARY, layers=6, width=8, heads=4, length=64, scan=True)
     tokens = jnp.zeros((4, 64), jnp.int32)
     maps = 4 * 6 * 4 * 64 * 64 * 4  # the bytes of all scores
@@ -189,7 +189,7 @@ def test_rematerialised_layers_keep_less_and_unread_taps_of_scanned_ones_nothing
     assert memory(model.clone(remat="block"), jax.grad) < maps
 
 
-def test_bfloat16_is_close_and_exact_where_it_is_told():
+def test_bfloat16_is_close_and_scores_are_float32():
     model = Decoder(VOCABULARY, **SMALL, **LLAMA, dense=True)
     variables = drawn(model, TOKENS, spread=0.2)
     expected, said = say(model, variables, TOKENS), say(model.clone(dtype=jnp.bfloat16), variables, TOKENS)
@@ -206,7 +206,7 @@ def _biases_alone(path, x):
     return jnp.full_like(x, float(name.endswith(("out/bias", "down/bias", "embed/embedding"))))
 
 
-def test_dropout_is_for_training_and_differs_from_layer_to_layer():
+def test_dropout_acts_in_training_only_and_differs_by_layer():
     """Of layers that would add nothing but for their bias, the share that dropout leaves is seen as it is."""
     model = Decoder(VOCABULARY, **SMALL, dropout=0.5, scan=True)
     variables = jax.tree_util.tree_map_with_path(_biases_alone, drawn(model, TOKENS))
@@ -240,7 +240,7 @@ def test_weights_into_the_residual_stream_start_smaller():
 
 
 @pytest.mark.parametrize("scan", [False, True])
-def test_rules_split_the_blocks_and_many_devices_say_what_one_does(scan):
+def test_sharded_blocks_equal_unsharded_ones(scan):
     model = Decoder(VOCABULARY + 1, layers=2, width=8, heads=4, key_heads=2, dense=True, scan=scan, **LLAMA)
     variables = drawn(model, TOKENS)
     mesh = sharding.make_mesh({"data": 2, "fsdp": 2, "tensor": 2})

@@ -1,4 +1,4 @@
-"""Vision transformers have the sizes that are published, and cut images as a convolution does."""
+"""Vision transformers: published sizes, and patches as a convolution."""
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +38,7 @@ def test_taps():
     assert {name: tap.shape for name, tap in taps.items()} == expected
 
 
-def test_patches_are_a_convolution_behind_the_class_token():
+def test_patches_are_a_convolution_after_the_class_token():
     model = ViT(3, patch=4, **SMALL)
     variables = drawn(model, IMAGES)
     params = variables["params"]
@@ -54,7 +54,7 @@ def test_patches_are_a_convolution_behind_the_class_token():
     assert jnp.all(said.tap("block0/attention") > 0)
 
 
-def test_images_that_are_no_patches():
+def test_images_not_divisible_by_the_patch_are_refused():
     for patch in (8, 12):  # divides the one side, or the other
         with pytest.raises(UserError, match=f"patch must divide .* 8 x 12, got {patch}"):
             shapes(ViT(3, patch=patch, **SMALL), IMAGES)

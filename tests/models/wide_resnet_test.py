@@ -40,7 +40,7 @@ def silent(channels, x):
     return block, variables
 
 
-def test_equal_shapes_pass_the_input_by():
+def test_equal_shapes_use_the_input_as_shortcut():
     x = jax.random.normal(jax.random.key(1), (1, 4, 4, 8))
     block, variables = silent(8, x)
     said, preact = block.apply(variables, x)
@@ -48,7 +48,7 @@ def test_equal_shapes_pass_the_input_by():
     np.testing.assert_allclose(preact, x / np.sqrt(1 + 1e-5) - 1, rtol=1e-5, atol=1e-6)
 
 
-def test_other_shapes_project_the_activated_input():
+def test_different_shapes_project_the_activated_input():
     x = jax.random.normal(jax.random.key(1), (1, 4, 4, 8))
     block, variables = silent(6, x)
     said, preact = block.apply(variables, x)
@@ -56,7 +56,7 @@ def test_other_shapes_project_the_activated_input():
     np.testing.assert_allclose(said, np.maximum(preact, 0) @ kernel, rtol=1e-4, atol=1e-5)
 
 
-def test_stage_preacts_are_the_stages_normalised_by_what_follows():
+def test_stage_preacts_are_the_stages_after_the_next_norm():
     model, x = WideResNet(10, depth=10, width=1), jax.random.normal(jax.random.key(1), (2, 8, 8, 3))
     variables = model.init(jax.random.key(0), x)
     # Each normalisation gets a shift of its own, so that a tap tells by which it was made.
@@ -73,7 +73,7 @@ def test_stage_preacts_are_the_stages_normalised_by_what_follows():
     assert jnp.any(taps["stage1"] < 0)
 
 
-def test_dropout_is_for_training_and_between_the_convolutions():
+def test_dropout_acts_in_training_only_between_the_convolutions():
     x = jax.random.normal(jax.random.key(1), (1, 4, 4, 8))
     block = PreactivationBlock(8, dropout=0.5)
     variables = block.init(jax.random.key(0), x)
