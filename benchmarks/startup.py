@@ -39,7 +39,7 @@ def child(began: float, argv: list[str]) -> None:
     from jaxdistill.train import loop
 
     imported, spent = time.time(), {"data": 0.0, "init": 0.0}
-    compilation_cache.so_far()
+    log = compilation_cache.compilation_log()
 
     def timed(holder, name, phase):
         function = getattr(holder, name)
@@ -71,7 +71,7 @@ def child(began: float, argv: list[str]) -> None:
             "init": spent["fit"] - spent["built"] - spent["data"] + spent["data_before"],
             "step": step,
             "total": now - began,
-            "compilation": compilation_cache.so_far().seconds,
+            "compilation": log.total.seconds,
         }
         print(json.dumps(phases), flush=True)
         os._exit(0)

@@ -52,9 +52,9 @@ def main(argv: Sequence[str]) -> int:
         print("interrupted; what was saved stays, the same command again goes on from there", file=sys.stderr)
         return 130
     except Exception as error:
-        if not distributed.joined():
+        if not distributed.is_joined():
             raise
-        return distributed.tell(error)
+        return distributed.report_failure(error)
     return 0
 
 
@@ -249,7 +249,7 @@ def run() -> None:
     try:
         status = main(sys.argv)
     except Exception:
-        if not distributed.joined():
+        if not distributed.is_joined():
             raise
         status = 1  # its message could not be written; the others must not wait for this process
     distributed.leave(status)

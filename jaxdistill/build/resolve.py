@@ -126,7 +126,7 @@ def single(
     settings = settings_in_steps(settings, len(train) / settings["batch"], settings["batch"])
     settings = schema.parse(schema.StageSettings, settings, f"stages.{name}")
     sharding.check_batch(mesh, settings["batch"], settings["accumulate"], processes)
-    compilation_cache.check(settings["compilation_cache"])
+    compilation_cache.check_setting(settings["compilation_cache"])
     look, augmented, prepare = _seen(settings["data"], dataset)
     named = settings["networks"] or settings["kind"] != "classifier"
     about = (dataset.classes, look, settings["data"]["name"], dataset.reads, dataset.vocabulary)

@@ -19,7 +19,8 @@ from jaxdistill.config import load as configs
 from jaxdistill.data.output_cache import Cache
 from jaxdistill.errors import UserError, unknown
 from jaxdistill.networks import ImageSpec
-from jaxdistill.runtime import compilation_cache, files
+from jaxdistill.runtime import files
+from jaxdistill.runtime.compilation_cache import compilation_log
 from jaxdistill.runtime.workdir import claim_workdir
 from jaxdistill.stages import cache as caching
 from jaxdistill.stages import merge as merging
@@ -155,18 +156,19 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path, say: Callable[[str], N
     """
     stages = prepare(config, workdir)
     claim_workdir(workdir, config, configs.differences)
+    log = compilation_log()
     for name, stage in stages.items():
         if _is_done(stage, workdir):
             say(f"stage {name}: done before")
             continue
         caching.verify(stage, workdir)
-        compilation_cache.keep(stage.settings["compilation_cache"], workdir)
-        began, before = time.perf_counter(), compilation_cache.so_far()
+        log.use(stage.settings["compilation_cache"], workdir)
+        began, before = time.perf_counter(), log.total
         more = {"profile": profile} if stage.settings["kind"] == "train" else {}
         done = KINDS[stage.settings["kind"]](stage, workdir, say, **more)
-        compiled = compilation_cache.so_far().since(before)
+        compiled = log.total - before
         if compiled.programs:
-            say(f"stage {name}: {compiled.told()}")
+            say(f"stage {name}: {compiled.describe()}")
         if jax.process_index() == 0:
             done |= {"seconds": round(time.perf_counter() - began, 2)}
             files.write_json(workdir / name / weights.DONE, done)

@@ -53,8 +53,8 @@ def group_lanes(rows: Rows, settings: LaneSettings) -> list[Group]:
         shared = tuple((name, value) for name, value in swept.items() if name != "seed")
         groups.setdefault((row["network"], shared), []).append(row)
     order = list(dict.fromkeys(row["network"] for row in rows))
-    found = [Group(network, dict(shared), members) for (network, shared), members in groups.items()]
-    return sorted(found, key=lambda group: order.index(group.network))
+    by_settings = [Group(network, dict(shared), members) for (network, shared), members in groups.items()]
+    return sorted(by_settings, key=lambda group: order.index(group.network))
 
 
 def lanes(rows: Rows, stages: Stages, config: Mapping[str, Any] | None) -> list[Block]:

@@ -49,8 +49,8 @@ def summarize(rows: Rows, evaluation: Mapping[str, Any]) -> str:
         for name in ("parameters", "flops")
         if best.get(name) and reference.get(name)
     ]
-    kept = f"{best[measure] / reference[measure]:.1%} of the {reference[measure]:.4f} of {reference['network']}"
-    return f"{reached}: {kept}{', with ' if sizes else ''}{' and '.join(sizes)}."
+    fraction = f"{best[measure] / reference[measure]:.1%} of the {reference[measure]:.4f} of {reference['network']}"
+    return f"{reached}: {fraction}{', with ' if sizes else ''}{' and '.join(sizes)}."
 
 
 def _describe_setting(evaluation: Mapping[str, Any]) -> str:

@@ -1,8 +1,8 @@
-"""Memory that a step frees is kept for the next one.
+"""Settings of the C library's allocator: memory that a step frees is kept for the next one.
 
-On a CPU, XLA takes the buffers of every step from the C library and gives them back; glibc returns large ones to the
-system, which maps and clears them again page by page. A step of ResNet-20 -> ResNet-8 with a batch of 64 met 18,800
-page faults, a fifth of its CPU time, and none or few with what is set here (jax 0.12; 15 % more memory held).
+On a CPU, XLA allocates the buffers of every step from the C library and frees them. glibc returns large ones to the
+system, which maps and clears them again page by page. A step of ResNet-20 -> ResNet-8 with a batch of 64 had 18,800
+page faults, a fifth of its CPU time, and few or none with these settings (jax 0.12; 15 % more memory in use).
 """
 
 import ctypes
@@ -16,10 +16,10 @@ TRIM_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -4, -8
 
 
 def keep_freed() -> bool:
-    """Tells glibc to keep what is freed, in one heap that does not shrink; to be called before threads start.
+    """Makes glibc keep freed memory in one heap that does not shrink; call it before threads start.
 
     Returns:
-        Whether it did: not where an accelerator holds the buffers, where there is no glibc, or where the user has set
+        Whether it did: False if an accelerator holds the buffers, if there is no glibc, or if the user has set
         `GLIBC_TUNABLES`.
     """
     accelerated = importlib.metadata.entry_points(group="jax_plugins") or importlib.util.find_spec("libtpu")

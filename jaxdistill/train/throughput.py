@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import jax
 
-from jaxdistill.runtime import compilation_cache
+from jaxdistill.runtime.compilation_cache import compilation_log
 from jaxdistill.train import flops
 
 STARVED = 0.25
@@ -59,7 +59,7 @@ class Throughput:
         self._restart(clock())
 
     def _restart(self, now: float) -> None:
-        self._time, self._programs, self._waiting = now, compilation_cache.so_far().programs, 0.0
+        self._time, self._programs, self._waiting = now, compilation_log().total.programs, 0.0
 
     def set_flops(self, per_step: Mapping[str, int]) -> None:
         """Sets the FLOPs of a step, by type of operand (`flops.count`)."""
@@ -72,7 +72,7 @@ class Throughput:
     def record(self, step: int) -> None:
         """Counts the steps up to `step`, whose dispatch has ended, unless something was compiled meanwhile."""
         now = self._clock()
-        if compilation_cache.so_far().programs == self._programs:
+        if compilation_log().total.programs == self._programs:
             for total in (self._whole, self._window):
                 total.add(step - self._step, now - self._time, self._waiting)
         self._step = step

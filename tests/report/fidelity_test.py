@@ -17,7 +17,7 @@ def page():
     return report_files.page()
 
 
-def test_sheet_shows_only_disagreement_and_tells_right_from_wrong(page):
+def test_only_disagreements_are_shown_with_right_and_wrong_marked(page):
     images = [element.get("alt") for element in parsed(page).iter("img")]
     assert [alt for alt in images if alt.startswith("example")] == ["example 13", "example 15"]
     cards = page[page.index('alt="example 13"') :].split("<figure>")
@@ -31,7 +31,7 @@ def test_sheet_shows_only_disagreement_and_tells_right_from_wrong(page):
     assert "2 of the 3 examples" in page
 
 
-def test_where_each_network_looks_is_beside_the_image(page):
+def test_saliency_maps_are_beside_the_image(page):
     for index, place in ((13, 1), (15, 2)):
         card = page[: page.index(f"<span>#{index}</span>")].split('class="maps"')[-1]
         assert re.findall(r'alt="([^"]+)"', card)[1:] == [f"saliency of {name}, {index}" for name in PREDICTIONS]
@@ -39,7 +39,7 @@ def test_where_each_network_looks_is_beside_the_image(page):
         assert [np.unique(image).tolist() for image in shown] == [[0], [place], [10 + place], [20 + place]]
 
 
-def test_pairs_have_a_table_that_says_what_its_columns_are(page):
+def test_pairs_have_a_table_with_the_meaning_of_its_columns(page):
     section = page[page.index("<h2>Fidelity") : page.index("<h2>Where")]
     tables = section[section.index("<tbody>") : section.index("</tbody>")]
     lines = [re.findall(r"<t[hd][^>]*>([^<]*)<", line) for line in tables.split("</tr>")[:-1]]

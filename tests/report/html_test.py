@@ -30,7 +30,7 @@ def test_page_has_every_network_and_number(page):
         assert wanted in text
 
 
-def test_page_asks_nobody_for_anything(page):
+def test_page_requests_nothing(page):
     assert not re.search(r"(src|href|action|data)\s*=\s*[\"']?\s*(https?:|//|file:)", page)
     assert not re.search(r"url\(\s*[\"']?(?!#|data:)", page)
     assert not re.search(r"<(script|link|iframe|object|embed)\b|@import", page)

@@ -19,8 +19,8 @@ def lines():
         yield {"stage": "distil", "step": step, "loss": 2.0} | own
         own = {f"{lane}/student/nll": values[row] for lane, values in enumerate(NLLS)}
         own |= {f"{lane}/student/accuracy": 0.5 + lane / 10 for lane in range(4)}
-        told = {"stage": "distil", "step": step, "split": "validation", "student/nll": 1.0, "student/accuracy": 0.65}
-        yield told | own
+        line = {"stage": "distil", "step": step, "split": "validation", "student/nll": 1.0, "student/accuracy": 0.65}
+        yield line | own
 
 
 def rows():
@@ -36,7 +36,7 @@ def section():
     return render(lanes.lanes(rows(), {"distil": list(lines()), "alone": [{"step": 1, "loss": 1.0}]}, CONFIG))
 
 
-def test_an_evaluation_is_told_by_groups_of_seeds(section):
+def test_an_evaluation_has_a_row_for_each_group_of_seeds(section):
     found = cells(section)
     assert ["network", "rate.init", "lanes", "accuracy"] in found
     assert ["student", "0.1", "2", "0.3000 ± 0.1414"] in found
@@ -75,12 +75,12 @@ def test_the_table_has_a_row_for_each_network():
     assert found == [{"network": "student", "parameters": 7, "flops": 70, "accuracy": "0.5000 ± 0.2944"}]
 
 
-def test_the_terminal_keeps_apart_what_differs_in_more_than_the_seed_and_tells_once_what_is_shared():
+def test_the_terminal_has_a_row_for_each_group_and_one_for_a_shared_network():
     shared = {"network": "teacher", "lane": None, "parameters": 9, "flops": 90, "accuracy": 0.75}
     found = lanes.summarize_lanes([shared, *rows()[:4]], {"distil": list(lines())}, CONFIG)
-    told = [(row["network"], row["accuracy"]) for row in found]
+    pairs = [(row["network"], row["accuracy"]) for row in found]
     groups = [("student (rate.init 0.1)", "0.3000 ± 0.1414"), ("student (rate.init 0.2)", "0.7000 ± 0.2828")]
-    assert told == [("teacher", "0.7500"), *groups]
+    assert pairs == [("teacher", "0.7500"), *groups]
     page = cells(render(lanes.lanes([shared, *rows()[:4]], {"distil": list(lines())}, CONFIG)))
     assert ["teacher", "", "1", "0.7500"] in page
 

@@ -17,8 +17,8 @@ def page():
 
 
 def test_summary_compares_the_best_student_with_the_reference(page):
-    said = "pupil reaches an accuracy of 0.8750 on 6 examples of the test split: 97.2% of the 0.9000 of teacher, "
-    assert said + "with 7.2% of its parameters and 4.9% of its FLOPs." in text_of(page)
+    sentence = "pupil reaches an accuracy of 0.8750 on 6 examples of the test split: 97.2% of the 0.9000 of teacher, "
+    assert sentence + "with 7.2% of its parameters and 4.9% of its FLOPs." in text_of(page)
 
 
 def test_best_students_leave_out_the_reference_and_columns_of_equals():
@@ -35,7 +35,7 @@ def test_scores_of_every_class_are_in_a_table(page):
     assert re.findall(r"<t[hd][^>]*>([^<]*)<", tables.split("</tr>")[1]) == ["bee", "2", *["0.2500"] * 9]
 
 
-def test_a_stage_without_evaluation_says_so(page):
+def test_a_stage_without_evaluation_has_a_note(page):
     assert page.count("This stage logged no validation accuracy.") == 1
 
 

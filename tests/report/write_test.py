@@ -25,19 +25,19 @@ def test_same_workdir_gives_the_same_page(page, tmp_path):
 
 
 @pytest.mark.parametrize("missing", [*[(name,) for name in FILES], FILES])
-def test_missing_parts_leave_a_sentence(tmp_path, missing):
+def test_missing_parts_leave_a_note(tmp_path, missing):
     workdir = fill(tmp_path / "run")
     for name in missing:
         (workdir / name).unlink()
     text = text_of(report.write_report(workdir).read_text())
-    said = {
+    notes = {
         "evaluation.json": "No two networks were compared",
         "predictions.npz": "no predictions of two networks",
         "metrics.jsonl": "there are no curves",
         "config.json": "config.json is missing",
         "environment.json": "environment.json is missing",
     }
-    for name, sentence in said.items():
+    for name, sentence in notes.items():
         assert (sentence in text) == (name in missing)
 
 
@@ -80,11 +80,11 @@ def test_a_foreign_file_is_a_mistake_of_the_user(tmp_path, name, content):
         report.write_report(workdir)
 
 
-def test_a_missing_workdir_is_told_without_a_traceback(tmp_path, capsys):
+def test_a_missing_workdir_is_an_error_without_a_traceback(tmp_path, capsys):
     assert report.main([str(tmp_path / "nowhere")]) == 2
-    told = capsys.readouterr().err
-    assert "results.json is missing" in told
-    assert "Traceback" not in told
+    printed = capsys.readouterr().err
+    assert "results.json is missing" in printed
+    assert "Traceback" not in printed
 
 
 @pytest.mark.slow

@@ -35,7 +35,7 @@ def test_nothing_is_compiled_after_the_first_of_each(mode, flags, devices, tmp_p
 
     def saved(*given):
         result = save(*given)
-        programs.append(compilation.so_far().programs)
+        programs.append(compilation.compilation_log().total.programs)
         return result
 
     def watched(*given, **options):
@@ -52,7 +52,7 @@ def test_nothing_is_compiled_after_the_first_of_each(mode, flags, devices, tmp_p
     monkeypatch.setattr(Checkpoints, "save", saved)
     monkeypatch.setattr(loop, "compile_steps", watched)
     monkeypatch.setattr(jax, "devices", lambda *_: all_devices[:devices])
-    compilation.so_far()
+    compilation.compilation_log()
     assert runs.launched(tmp_path, *flags, config=f"{SINGLE}:{mode}") == 0
     assert len(programs) == 3
     assert programs[0] > 0
@@ -61,30 +61,31 @@ def test_nothing_is_compiled_after_the_first_of_each(mode, flags, devices, tmp_p
     assert donated.count(False) <= 2
 
 
-def test_what_was_compiled_is_told():
-    before = compilation.so_far()
+def test_a_compilation_is_counted_and_described():
+    log = compilation.compilation_log()
+    before = log.total
     jax.jit(lambda x: x * 3.25)(jnp.ones(7))
-    made = compilation.so_far().since(before)
-    assert made.programs >= 1
-    assert made.seconds > 0
-    told = compilation.Compiled(5, 12.34, 3, 8.76).told()
-    assert told == "compilation 12.3 s, 5 programs; 3 from the cache, 8.8 s saved"
-    assert compilation.Compiled(5, 12.34).told() == "compilation 12.3 s, 5 programs"
+    difference = log.total - before
+    assert difference.programs >= 1
+    assert difference.seconds > 0
+    text = compilation.Compilation(5, 12.34, 3, 8.76).describe()
+    assert text == "compilation 12.3 s, 5 programs; 3 from the cache, 8.8 s saved"
+    assert compilation.Compilation(5, 12.34).describe() == "compilation 12.3 s, 5 programs"
 
 
 def test_another_machine_has_a_folder_of_its_own(tmp_path, monkeypatch):
     """A CPU's program may use instructions that another has not."""
-    own = compilation.folder_of("workdir", tmp_path)
+    own = compilation.locate_folder("workdir", tmp_path)
     assert own.parent == tmp_path / "compiled"
-    assert compilation.folder_of(str(tmp_path / "shared"), tmp_path).parent == tmp_path / "shared"
+    assert compilation.locate_folder(str(tmp_path / "shared"), tmp_path).parent == tmp_path / "shared"
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(77), raising=False)
-    assert compilation.folder_of("workdir", tmp_path) != own
+    assert compilation.locate_folder("workdir", tmp_path) != own
 
 
 def test_jaxs_own_setting_holds(tmp_path):
     """As here, where the tests share one."""
     told = jax.config.jax_compilation_cache_dir
-    compilation.keep("workdir", tmp_path)
+    compilation.compilation_log().use("workdir", tmp_path)
     assert jax.config.jax_compilation_cache_dir == told
     assert [*tmp_path.iterdir()] == []
 
@@ -95,7 +96,7 @@ def unset(monkeypatch):
     jax.config.update("jax_compilation_cache_dir", None)
     yield
     jax.config.update("jax_compilation_cache_dir", told)
-    compilation._OURS.clear()
+    compilation.compilation_log().folder = ""
     from jax.experimental.compilation_cache import compilation_cache
 
     compilation_cache.reset_cache()
@@ -103,24 +104,24 @@ def unset(monkeypatch):
 
 def test_a_folder_can_be_named_changed_and_switched_off(unset, tmp_path):
     for setting in (str(tmp_path / "a"), "workdir", "off", "workdir"):
-        compilation.keep(setting, tmp_path)
+        compilation.compilation_log().use(setting, tmp_path)
         folder = jax.config.jax_compilation_cache_dir
         jax.jit(lambda x, setting=setting: x + len(setting) + 0.125)(jnp.ones(5))
         if setting == "off":
             assert folder is None
         else:
-            assert list(compilation.folder_of(setting, tmp_path).glob("*-cache"))
+            assert list(compilation.locate_folder(setting, tmp_path).glob("*-cache"))
 
 
 def test_a_folder_without_a_name(tmp_path, capsys):
     assert runs.launched(tmp_path / "run", "--config.compilation_cache=", config=SINGLE) == 2
-    assert "compilation_cache='' names no folder" in capsys.readouterr().err
+    assert "compilation_cache must be 'workdir', 'off' or a folder, got ''" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_written(unset, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"compilation_cache='.*file' cannot|name another folder"):
-        compilation.keep(str(tmp_path / "file" / "x"), tmp_path)
+    with pytest.raises(UserError, match=r"a folder that can be written, got '.*file/x'(.|\n)*Name another folder"):
+        compilation.compilation_log().use(str(tmp_path / "file" / "x"), tmp_path)
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ LONG = "--config.steps=100", "--config.evaluate.every=20", "--config.log_every=5
 def ran(workdir, count, environment, *flags):
     """Runs the tiny config to its end in `count` processes."""
     words = [LOCAL, str(count), *command(workdir, STREAMED, *flags)]
-    folder = pathlib.Path(workdir).parent  # where local.sh writes what the others say
+    folder = pathlib.Path(workdir).parent  # where local.sh writes the output of the others
     return subprocess.run(words, env=environment, cwd=folder, check=True, capture_output=True, text=True).stdout
 
 
@@ -74,7 +74,7 @@ def test_a_checkpoint_of_two_processes_goes_on_with_another_number(then, tmp_pat
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "silent"])
 @pytest.mark.parametrize("index", [0, 1])
-def test_when_one_process_is_gone_the_other_says_so_and_ends(index, number, tmp_path, one_device):
+def test_when_one_process_is_gone_the_other_reports_it_and_ends(index, number, tmp_path, one_device):
     """A collective fails at once when a peer is killed, and never when it is silent: then the heartbeat ends it."""
     both = together(tmp_path / "run", 2, one_device, *LONG)
     try:
@@ -101,7 +101,7 @@ def joined(monkeypatch):
     monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
 
 
-def test_a_lost_process_is_told_in_words(joined, monkeypatch, capsys):
+def test_a_lost_process_is_reported_in_words(joined, monkeypatch, capsys):
     def fails(*_):
         try:
             raise jax.errors.JaxRuntimeError("UNKNOWN: Gloo all-reduce failed: Connection reset by peer\nmore")
@@ -112,7 +112,7 @@ def test_a_lost_process_is_told_in_words(joined, monkeypatch, capsys):
     assert launch.main(["launch", "--config", runs.TINY]) == distributed.LOST
     said = capsys.readouterr().err
     assert "process 0 of 1 stops: another process of the job is gone" in said
-    assert "The same command on every host goes on" in said
+    assert "The same command on every host continues" in said
     assert "Traceback" not in said
 
 
@@ -122,7 +122,7 @@ def test_another_error_in_one_of_several_processes_keeps_its_traceback(joined, m
     assert "ZeroDivisionError" in capsys.readouterr().err
 
 
-def test_one_that_cannot_even_say_what_ended_it_leaves_too(joined, monkeypatch):
+def test_a_process_that_cannot_even_print_its_error_leaves_too(joined, monkeypatch):
     """Its terminal is gone, for example; a traceback's usual way out waits for all processes."""
 
     def fails(_):
@@ -159,7 +159,10 @@ def test_leaving_does_not_wait_for_others_that_do_not_come(joined, monkeypatch):
     [
         (["--processes=2"], "--coordinator=HOST:PORT, --processes=N and --process=I (0 to N-1) go together"),
         (["--coordinator=a:1", "--processes=2", "--process=2"], "go together"),
-        (["--coordinator=a", "--processes=2", "--process=1"], "--coordinator=a names no port; write HOST:PORT"),
+        (
+            ["--coordinator=a", "--processes=2", "--process=1"],
+            "--coordinator must be HOST:PORT, got a, which names no port",
+        ),
         (["--coordinator=a:1", "--processes=2", "--process=1"], "the 2 processes did not come together at a:1"),
         (["--distributed"], "--distributed found no job in the environment"),
     ],
@@ -174,7 +177,7 @@ def test_joining_nobody(flags, message, tmp_path, capsys, monkeypatch):
     assert message in capsys.readouterr().err
 
 
-def test_waiting_for_the_others_is_told(tmp_path, capsys, monkeypatch):
+def test_waiting_for_the_others_is_printed(tmp_path, capsys, monkeypatch):
     def fails(*_, heartbeat_timeout_seconds):
         time.sleep(0.5)
         raise RuntimeError("enough")

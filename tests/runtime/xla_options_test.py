@@ -1,4 +1,4 @@
-"""What XLA is told of a program for a CPU, seen in what it makes of it."""
+"""XLA's options for a CPU, seen in the compiled program."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from jaxdistill.runtime import xla_options
 IMAGES = jax.ShapeDtypeStruct((64, 16, 16, 32), jnp.float32)
 KERNEL = jax.ShapeDtypeStruct((3, 3, 32, 32), jnp.float32)
 LIBRARY = "__ynn_fusion"
-old = pytest.mark.skipif(jax.__version_info__ >= (0, 11), reason="only up to jax 0.10 are they told apart")
+old = pytest.mark.skipif(jax.__version_info__ >= (0, 11), reason="only up to jax 0.10 do they differ")
 
 
 def convolution(x, w):
@@ -20,39 +20,39 @@ def channels(x):
     return x.sum((0, 1, 2))
 
 
-def made(function, *shapes):
+def compile_text(function, *shapes):
     return xla_options.jit(function).lower(*shapes).compile().as_text()
 
 
 @old
 def test_convolutions_are_xlas_own_and_reductions_the_librarys():
-    assert LIBRARY not in made(convolution, IMAGES, KERNEL)
-    assert LIBRARY in jax.jit(convolution).lower(IMAGES, KERNEL).compile().as_text()  # what XLA does by itself
-    assert LIBRARY in made(channels, IMAGES)
+    assert LIBRARY not in compile_text(convolution, IMAGES, KERNEL)
+    assert LIBRARY in jax.jit(convolution).lower(IMAGES, KERNEL).compile().as_text()  # the default of XLA
+    assert LIBRARY in compile_text(channels, IMAGES)
 
 
 @old
 def test_flags_of_the_user_hold(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", f"--{xla_options.FUSION}=individual_convolution")
-    assert LIBRARY in made(convolution, IMAGES, KERNEL)
+    assert LIBRARY in compile_text(convolution, IMAGES, KERNEL)
 
 
 @old
 def test_an_option_that_xla_does_not_have_is_not_given(monkeypatch):
-    monkeypatch.setattr(xla_options, "OURS", {"xla_cpu_no_such_option": "1"})
-    xla_options._known.cache_clear()
+    monkeypatch.setattr(xla_options, "OPTIONS", {"xla_cpu_no_such_option": "1"})
+    xla_options._are_supported.cache_clear()
     try:
-        assert LIBRARY in made(convolution, IMAGES, KERNEL)
+        assert LIBRARY in compile_text(convolution, IMAGES, KERNEL)
     finally:
-        xla_options._known.cache_clear()
+        xla_options._are_supported.cache_clear()
 
 
 @pytest.mark.parametrize(("backend", "version"), [("gpu", (0, 10, 2)), ("tpu", (0, 10, 2)), ("cpu", (0, 11, 0))])
-def test_others_are_told_nothing(backend, version):
-    assert xla_options.of(backend, version) is None
+def test_other_backends_and_versions_have_no_options(backend, version):
+    assert xla_options.select_options(backend, version) is None
 
 
-def test_it_takes_what_jit_takes():
+def test_arguments_of_jit_are_passed_on():
     double = xla_options.jit(lambda x: x * 2, donate_argnums=0)
     x = jnp.ones((4, 4))
     assert double(x).sum() == 32
