@@ -8,7 +8,7 @@ A whole training step is timed, from the indices of a batch to new weights: the 
 device and standardised, the teacher predicts, the student learns by 0.1 cross-entropy + 0.9 KD at T = 4 with SGD;
 float32, nothing augmented. Ours is the step of a config, dispatched and fed as in training; its cached form reads the
 outputs that the stage `cache` of the same config wrote. PyTorch's is the same in eager mode (in NCHW, the layout of
-the well-known code, and in channels_last) and compiled whole; torchdistill's is its own box and loop, whose loader
+most public code, and in channels_last) and compiled whole; torchdistill's is its own box and loop, whose loader
 collates float32 images from memory, one by one. Before anything is timed, all start from the same weights and must
 compute the same loss; ours and PyTorch's also after two more steps.
 
@@ -75,17 +75,21 @@ def make_peers(stage: Any, pair: Any, starts: Any, gpu: bool) -> tuple[dict[str,
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")  # TF32, the default of JAX
     theirs = importlib.import_module("residual_torch")
-    held = stage.loader().resident
-    data = {"image": np.asarray(held["image"]), "label": np.asarray(held["label"]), "classes": stage.dataset.classes}
+    arrays = stage.loader().resident
+    data = {
+        "image": np.asarray(arrays["image"]),
+        "label": np.asarray(arrays["label"]),
+        "classes": stage.dataset.classes,
+    }
     data |= {"mean": np.float32(stage.look.mean), "std": np.float32(stage.look.std)}
     starts = jax.tree.map(np.asarray, starts)
     forms = FORMS | (ON_GPU if gpu else {})
-    made = {n: theirs.TorchSteps(pair, starts, data, draw_indices(stage), form, RATE) for n, form in forms.items()}
+    peers = {n: theirs.TorchSteps(pair, starts, data, draw_indices(stage), form, RATE) for n, form in forms.items()}
     if importlib.util.find_spec(TORCHDISTILL) is None:
-        return made, [TORCHDISTILL]
+        return peers, [TORCHDISTILL]
     boxed = theirs.torchdistill_steps(pair, starts, data, stage.settings["batch"], RATE)
     boxed.losses = compute_first_loss(boxed, data, next(draw_indices(stage)))
-    return made | {TORCHDISTILL: boxed}, []
+    return peers | {TORCHDISTILL: boxed}, []
 
 
 def compute_first_loss(boxed: Any, data: Any, index: np.ndarray) -> np.ndarray:
@@ -101,16 +105,16 @@ def make_variants(
     given: Any, flags: list[str], live: Any, starts: Any, *, folder: pathlib.Path, dispatch: int
 ) -> dict[str, Any]:
     """Makes our steps: of the config, with a cached teacher, and of the settings of `--ours`."""
-    made = {OURS: our_steps.Steps.of_stage(live, starts, dispatch)}
+    variants = {OURS: our_steps.Steps.of_stage(live, starts, dispatch)}
     file = f"{CONFIG}:{given.pair}"
     if not given.live:
-        made[CACHED] = our_steps.Steps.of_stage(
+        variants[CACHED] = our_steps.Steps.of_stage(
             our_steps.build_cached(file, flags, starts, folder / "cache"), starts, dispatch
         )
     for name, *settings in given.ours:
-        other = our_steps.build_stage(file, "live", [*flags, *(f"--config.{word}" for word in settings)])
-        made[f"{OURS}, {name}"] = our_steps.Steps.of_stage(other, starts, dispatch)
-    return made
+        variant = our_steps.build_stage(file, "live", [*flags, *(f"--config.{word}" for word in settings)])
+        variants[f"{OURS}, {name}"] = our_steps.Steps.of_stage(variant, starts, dispatch)
+    return variants
 
 
 def measure(given: Any, batch: int, folder: pathlib.Path, peak: float) -> tuple[str, list[dict[str, Any]]]:
@@ -126,20 +130,20 @@ def measure(given: Any, batch: int, folder: pathlib.Path, peak: float) -> tuple[
     flops = ours[OURS].flops()
     theirs, missing = ({}, []) if given.alone else make_peers(live, pair, starts, gpu)
     every = theirs | ours
-    others = {f"{OURS}, {name}" for name, *_ in given.ours}  # which may compute in another precision
-    for name, one in every.items():
+    variants = {f"{OURS}, {name}" for name, *_ in given.ours}  # which may compute in another precision
+    for name, form in every.items():
         if name != TORCHDISTILL:
-            one.run(max(3, getattr(one, "dispatch", 1)))
-        if name not in others and "bfloat16" not in name:
-            our_steps.check(name, one.losses[:3], every[EAGER if theirs else OURS].losses[:3])
+            form.run(max(3, getattr(form, "dispatch", 1)))
+        if name not in variants and "bfloat16" not in name:
+            our_steps.check(name, form.losses[:3], every[EAGER if theirs else OURS].losses[:3])
     steps = given.steps or (64 if gpu else 4)
-    calls = {name: (lambda one=one: one.run(steps)) for name, one in every.items()}
+    calls = {name: (lambda form=form: form.run(steps)) for name, form in every.items()}
     seconds = timing.time_interleaved(calls, given.rounds)
     reference = EAGER if EAGER in calls else OURS
     rows = timing.compare(seconds, reference, steps * batch, steps * flops, peak)
     rows += [{"name": f"{name}: not installed, not measured"} for name in missing]
-    (depth, width), (own_depth, own_width) = pair
-    names = [f"ResNet-{d}{'' if w == 1 else f'x{w}'}" for d, w in ((depth, width), (own_depth, own_width))]
+    (depth, width), (student_depth, student_width) = pair
+    names = [f"ResNet-{d}{'' if w == 1 else f'x{w}'}" for d, w in ((depth, width), (student_depth, student_width))]
     title = f"KD step, {names[0]} -> {names[1]}, batch {batch}, {steps} steps a call, {flops / batch / 1e9:.3g} GFLOP"
     return f"{title} an image, medians of {given.rounds}", rows
 

@@ -62,27 +62,27 @@ NAMES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running
 
 def load(model: nn.Module, variables: Mapping[str, Any]) -> None:
     """Copies Linen variables, as nested dicts of numpy arrays, into a model with the same names; none may be left."""
-    found = {}
+    arrays = {}
 
-    def walk(tree, path):
+    def walk(tree: Mapping[str, Any], path: list[str]) -> None:
         for name, value in tree.items():
             if isinstance(value, Mapping):
                 walk(value, [*path, name])
                 continue
             turned = {4: (3, 2, 0, 1), 2: (1, 0)}.get(np.ndim(value))
             array = np.transpose(np.asarray(value), turned) if turned else np.asarray(value)
-            found[".".join([*path, NAMES[name]])] = torch.from_numpy(np.array(array))
+            arrays[".".join([*path, NAMES[name]])] = torch.from_numpy(np.array(array))
 
     for collection in variables.values():
         walk(collection, [])
     counters = {n: x for n, x in model.state_dict().items() if n.endswith("num_batches_tracked")}
-    model.load_state_dict(found | counters, strict=True)
+    model.load_state_dict(arrays | counters, strict=True)
 
 
 def kd_loss(student: torch.Tensor, teacher: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-    own, other = F.log_softmax(student / TEMPERATURE, 1), F.log_softmax(teacher / TEMPERATURE, 1)
-    apart = F.kl_div(own, other, reduction="batchmean", log_target=True) * TEMPERATURE**2
-    return TASK * F.cross_entropy(student, label) + KD * apart
+    left, right = F.log_softmax(student / TEMPERATURE, 1), F.log_softmax(teacher / TEMPERATURE, 1)
+    divergence = F.kl_div(left, right, reduction="batchmean", log_target=True) * TEMPERATURE**2
+    return TASK * F.cross_entropy(student, label) + KD * divergence
 
 
 class TorchSteps:
@@ -92,13 +92,13 @@ class TorchSteps:
         pair: (depth, width) of teacher and of student.
         starts: their Linen variables.
         data: `image` uint8 `[examples, 32, 32, 3]`, `label` `[examples]`, and the channels' `mean` and `std`.
-        feeds: yields the indices of the batches.
+        indices: yields the indices of the batches.
         form: "eager", "channels_last", "compiled" (channels_last), "graphs" (compiled, CUDA graphs), "bfloat16"
             (compiled under autocast).
     """
 
     def __init__(
-        self, pair: Any, starts: Mapping[str, Any], data: Mapping[str, Any], feeds: Any, form: str, rate: float
+        self, pair: Any, starts: Mapping[str, Any], data: Mapping[str, Any], indices: Any, form: str, rate: float
     ):
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         layout = torch.contiguous_format if form == "eager" else torch.channels_last
@@ -111,21 +111,21 @@ class TorchSteps:
         self.image, self.label = image.to(self.device), torch.from_numpy(data["label"]).long().to(self.device)
         mean, std = (torch.tensor(data[name], device=self.device).reshape(1, 3, 1, 1) for name in ("mean", "std"))
         self.optimizer = torch.optim.SGD(self.student.parameters(), rate, momentum=0.9, weight_decay=5e-4)
-        self._feeds, self.losses = feeds, np.zeros(0)
+        self._indices, self.losses = indices, np.zeros(0)
 
-        def loss(image, label):
+        def loss(image: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
             image = (image.float() / 255 - mean) / std
             with torch.autocast(self.device.type, torch.bfloat16, enabled=form == "bfloat16"):
                 with torch.no_grad():
-                    said = self.teacher(image)
-                own = self.student(image)
-            return kd_loss(own.float(), said.float(), label)
+                    teacher = self.teacher(image)
+                student = self.student(image)
+            return kd_loss(student.float(), teacher.float(), label)
 
         mode = {"compiled": "default", "bfloat16": "default", "graphs": "reduce-overhead"}.get(form)
         self._loss: Callable = torch.compile(loss, mode=mode) if mode else loss
 
     def step(self) -> torch.Tensor:
-        index = torch.from_numpy(next(self._feeds)).to(self.device)
+        index = torch.from_numpy(next(self._indices)).to(self.device)
         loss = self._loss(self.image[index], self.label[index])
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -45,7 +45,7 @@ def vary_teacher(folder: pathlib.Path, largest: int) -> dict[str, dict[float, An
     steps = [
         make_residual_steps(folder, "resnet20", largest // 4, f"networks.teacher.depth={depth}") for depth in depths
     ]
-    return {"measured": {one.flops() / (largest // 4) / 1e9: one for one in steps}}
+    return {"measured": {point.flops() / (largest // 4) / 1e9: point for point in steps}}
 
 
 def vary_teachers(folder: pathlib.Path, largest: int) -> dict[str, dict[float, Any]]:
@@ -74,8 +74,8 @@ WHAT: dict[str, tuple[Callable, str]] = {
 
 def measure(steps: Mapping[str, Mapping[float, Any]], rounds: int) -> list[dict[str, Any]]:
     """Times every point of every line; returns a row for each. FLOPs are those of the first line: one count for all."""
-    points = {(line, x): made for line, of_line in steps.items() for x, made in of_line.items()}
-    calls = {f"{line}, {x:g}": (lambda made=made: made.run(2)) for (line, x), made in points.items()}
+    points = {(line, x): point for line, of_line in steps.items() for x, point in of_line.items()}
+    calls = {f"{line}, {x:g}": (lambda point=point: point.run(2)) for (line, x), point in points.items()}
     seconds = timing.time_interleaved(calls, rounds)
     rows, plain = [], next(iter(steps.values()))
     for (line, x), taken in zip(points, seconds.values(), strict=True):

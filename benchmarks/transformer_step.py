@@ -63,9 +63,9 @@ class Texts:
             yield {"index": ((np.arange(self.batch) + step * self.batch) % self.examples).astype(np.int32)}
 
     @staticmethod
-    def make_batch(held: Mapping[str, Any], fed: Mapping[str, Any]) -> dict[str, Any]:
-        taken = {name: array[fed["index"]] for name, array in held.items()}
-        return taken | dict(fed) | {"mask": jnp.ones(fed["index"].shape, jnp.float32)}
+    def make_batch(resident: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
+        taken = {name: array[inputs["index"]] for name, array in resident.items()}
+        return taken | dict(inputs) | {"mask": jnp.ones(inputs["index"].shape, jnp.float32)}
 
 
 def make_module(given: Any, layers: int, **more: Any) -> Any:
@@ -118,31 +118,31 @@ def make_peers(given: Any, texts: Texts, starts: Any) -> tuple[dict[str, Any], l
         for layers, name in zip(given.layers, ("teacher", "student"), strict=True):
             leaves = jax.tree_util.tree_leaves_with_path(starts[name]["params"])
             params = {core.path_name(path): np.asarray(x) for path, x in leaves}
-            made = theirs.model(given.kind, shape | {"layers": layers}, params)
-            assert sum(x.numel() for x in made.parameters()) == sum(x.size for x in params.values())
-            yield made
+            model = theirs.model(given.kind, shape | {"layers": layers}, params)
+            assert sum(x.numel() for x in model.parameters()) == sum(x.size for x in params.values())
+            yield model
 
     def indices() -> Iterator[np.ndarray]:
         return (inputs["index"] for inputs in texts.step_inputs(0, 1_000_000))
 
     forms = {EAGER: "eager", COMPILED: "compiled"} | ({f"{COMPILED}, bfloat16": "bfloat16"} if given.bfloat16 else {})
     data = texts.resident
-    made = {n: theirs.TorchSteps(given.kind, *make_pair(), data, indices(), form) for n, form in forms.items()}
+    peers = {n: theirs.TorchSteps(given.kind, *make_pair(), data, indices(), form) for n, form in forms.items()}
     if given.kind == "encoder":
-        return made, []
+        return peers, []
     if importlib.util.find_spec("trl") is None:
-        return made, ["TRL"]
-    return made | {TRL: theirs.TrlSteps(*make_pair(), texts.resident, indices())}, []
+        return peers, ["TRL"]
+    return peers | {TRL: theirs.TrlSteps(*make_pair(), texts.resident, indices())}, []
 
 
 def make_variants(given: Any, texts: Texts, starts: Any) -> dict[str, Any]:
     """Makes our steps in their forms."""
-    made = {OURS: make_steps(given, texts, starts), f"{OURS}, scanned": make_steps(given, texts, starts, scan=True)}
+    variants = {OURS: make_steps(given, texts, starts), f"{OURS}, scanned": make_steps(given, texts, starts, scan=True)}
     if given.kind == "decoder":
-        made[f"{OURS}, scanned, {CHUNK} tokens at a time"] = make_steps(given, texts, starts, CHUNK, scan=True)
+        variants[f"{OURS}, scanned, {CHUNK} tokens at a time"] = make_steps(given, texts, starts, CHUNK, scan=True)
     if given.bfloat16:
-        made[f"{OURS}, scanned, bfloat16"] = make_steps(given, texts, starts, scan=True, dtype=jnp.bfloat16)
-    return made
+        variants[f"{OURS}, scanned, bfloat16"] = make_steps(given, texts, starts, scan=True, dtype=jnp.bfloat16)
+    return variants
 
 
 def measure(given: Any, peak: float) -> tuple[str, list[dict[str, Any]]]:
@@ -156,14 +156,14 @@ def measure(given: Any, peak: float) -> tuple[str, list[dict[str, Any]]]:
     flops = mine[OURS].flops()
     theirs, missing = ({}, []) if given.alone else make_peers(given, texts, starts)
     every = theirs | mine
-    for name, one in every.items():
-        one.run(max(3, given.dispatch))
+    for name, form in every.items():
+        form.run(max(3, given.dispatch))
         if "bfloat16" not in name:
             first = every[EAGER if theirs else OURS].losses
-            our_steps.check(name, one.losses[:3], first[:3])
+            our_steps.check(name, form.losses[:3], first[:3])
     steps = given.steps * given.dispatch
     seconds = timing.time_interleaved(
-        {name: (lambda one=one: one.run(steps)) for name, one in every.items()}, given.rounds
+        {name: (lambda form=form: form.run(steps)) for name, form in every.items()}, given.rounds
     )
     reference = EAGER if theirs else OURS
     rows = timing.compare(seconds, reference, steps * given.batch, steps * flops, peak, unit="texts")

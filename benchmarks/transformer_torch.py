@@ -59,13 +59,13 @@ def model(kind: str, shape: Mapping[str, Any], params: Mapping[str, np.ndarray])
     sizes |= {"max_position_embeddings": shape["length"], "attn_implementation": "sdpa", "use_cache": False}
     if kind == "encoder":
         none = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "num_labels": shape["classes"]}
-        made = BertForSequenceClassification(BertConfig(**sizes, **none))
+        model = BertForSequenceClassification(BertConfig(**sizes, **none))
     else:
-        made = LlamaForCausalLM(LlamaConfig(**sizes, rms_norm_eps=1e-5, tie_word_embeddings=False))
-    found = {_name(kind, path): torch.from_numpy(_turned(path, array)) for path, array in params.items()}
-    buffers = {name: x for name, x in made.state_dict().items() if name not in dict(made.named_parameters())}
-    made.load_state_dict(buffers | found, strict=True)
-    return made
+        model = LlamaForCausalLM(LlamaConfig(**sizes, rms_norm_eps=1e-5, tie_word_embeddings=False))
+    arrays = {_name(kind, path): torch.from_numpy(_transpose(path, array)) for path, array in params.items()}
+    buffers = {name: x for name, x in model.state_dict().items() if name not in dict(model.named_parameters())}
+    model.load_state_dict(buffers | arrays, strict=True)
+    return model
 
 
 def _name(kind: str, path: str) -> str:
@@ -74,7 +74,7 @@ def _name(kind: str, path: str) -> str:
     return re.sub("/(kernel|embedding|scale)$", "/weight", path).replace("/", ".")
 
 
-def _turned(path: str, array: np.ndarray) -> np.ndarray:
+def _transpose(path: str, array: np.ndarray) -> np.ndarray:
     if path.endswith("embedding"):
         return np.array(array)
     if path.endswith("kernel"):
@@ -83,17 +83,17 @@ def _turned(path: str, array: np.ndarray) -> np.ndarray:
     return np.array(array).reshape(-1)
 
 
-def text_kd(own: torch.Tensor, other: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-    own_log, other_log = F.log_softmax(own / TEMPERATURE, -1), F.log_softmax(other / TEMPERATURE, -1)
-    apart = F.kl_div(own_log, other_log, reduction="batchmean", log_target=True) * TEMPERATURE**2
-    return TASK * F.cross_entropy(own, label) + KD * apart
+def text_kd(student: torch.Tensor, teacher: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    student_log, teacher_log = F.log_softmax(student / TEMPERATURE, -1), F.log_softmax(teacher / TEMPERATURE, -1)
+    divergence = F.kl_div(student_log, teacher_log, reduction="batchmean", log_target=True) * TEMPERATURE**2
+    return TASK * F.cross_entropy(student, label) + KD * divergence
 
 
-def token_kl(own: torch.Tensor, other: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+def token_kl(student: torch.Tensor, teacher: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
     """The forward KL of next tokens, a mean over tokens, as TRL computes it for beta = 0."""
-    own_log, other_log = F.log_softmax(own[:, :-1], -1), F.log_softmax(other[:, :-1], -1)
-    apart = F.kl_div(own_log, other_log, reduction="none", log_target=True)
-    return apart.sum() / (apart.shape[0] * apart.shape[1])
+    student_log, teacher_log = F.log_softmax(student[:, :-1], -1), F.log_softmax(teacher[:, :-1], -1)
+    divergence = F.kl_div(student_log, teacher_log, reduction="none", log_target=True)
+    return divergence.sum() / (divergence.shape[0] * divergence.shape[1])
 
 
 class TorchSteps:
@@ -101,29 +101,29 @@ class TorchSteps:
 
     Args:
         form: "eager", "compiled", or "bfloat16" (compiled under autocast).
-        feeds: yields the indices of the batches.
+        indices: yields the indices of the batches.
     """
 
-    def __init__(self, kind: str, teacher: nn.Module, student: nn.Module, data: Any, feeds: Iterator, form: str):
+    def __init__(self, kind: str, teacher: nn.Module, student: nn.Module, data: Any, indices: Iterator, form: str):
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.teacher = teacher.to(self.device).eval().requires_grad_(False)
         self.student = student.to(self.device).train()
         self.tokens, self.label = (torch.from_numpy(data[n]).long().to(self.device) for n in ("tokens", "label"))
-        made = torch.optim.AdamW(student.parameters(), RATE, weight_decay=DECAY, fused=form != "eager" or None)
-        self.optimizer, self._feeds, self.losses = made, feeds, np.zeros(0)
+        optimizer = torch.optim.AdamW(student.parameters(), RATE, weight_decay=DECAY, fused=form != "eager" or None)
+        self.optimizer, self._indices, self.losses = optimizer, indices, np.zeros(0)
         compare = text_kd if kind == "encoder" else token_kl
 
-        def loss(tokens, label):
+        def loss(tokens: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=form == "bfloat16"):
                 with torch.no_grad():
-                    said = self.teacher(input_ids=tokens).logits
-                own = self.student(input_ids=tokens).logits
-            return compare(own.float(), said.float(), label)
+                    teacher = self.teacher(input_ids=tokens).logits
+                student = self.student(input_ids=tokens).logits
+            return compare(student.float(), teacher.float(), label)
 
         self._loss: Callable = loss if form == "eager" else torch.compile(loss)
 
     def step(self) -> torch.Tensor:
-        index = torch.from_numpy(next(self._feeds)).to(self.device)
+        index = torch.from_numpy(next(self._indices)).to(self.device)
         loss = self._loss(self.tokens[index], self.label[index])
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -142,8 +142,8 @@ class TrlSteps(TorchSteps):
     off, as in the others.
     """
 
-    def __init__(self, teacher: nn.Module, student: nn.Module, data: Any, feeds: Iterator):
-        super().__init__("decoder", teacher, student, data, feeds, "eager")
+    def __init__(self, teacher: nn.Module, student: nn.Module, data: Any, indices: Iterator):
+        super().__init__("decoder", teacher, student, data, indices, "eager")
         logging.getLogger("transformers").setLevel(logging.ERROR)
         from datasets import Dataset
         from tokenizers import Tokenizer, models
@@ -170,7 +170,7 @@ class TrlSteps(TorchSteps):
         self.trainer.current_gradient_accumulation_steps = 1  # which its loop would set
 
     def step(self) -> torch.Tensor:
-        tokens = self.tokens[torch.from_numpy(next(self._feeds)).to(self.device)]
+        tokens = self.tokens[torch.from_numpy(next(self._indices)).to(self.device)]
         inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), "labels": tokens}
         loss = self.trainer.training_step(self.student, inputs)
         self.optimizer.step()

@@ -50,7 +50,7 @@ call() {
 }
 
 # JAX takes the GPU of the process's number on its node, so each process must see all of them (no --gpus-per-task),
-# and a process alone on its node must be told of the others.
+# and a process alone on its node needs their numbers.
 if [ "${SLURM_NTASKS_PER_NODE:-4}" = 1 ] && [ "${SLURM_GPUS_ON_NODE:-0}" -gt 1 ]; then
   JAX_LOCAL_DEVICE_IDS=$(seq -s, 0 $((SLURM_GPUS_ON_NODE - 1)))
   export JAX_LOCAL_DEVICE_IDS

@@ -15,7 +15,7 @@
 #   --dry-run          prints every command and runs none
 #
 # run: creates the resource NAME if it is not there, waits for it, copies the committed code, installs it with
-# jax[tpu], mounts the bucket, starts COMMAND with --distributed on all workers and prints what they say, also to
+# jax[tpu], mounts the bucket, starts COMMAND with --distributed on all workers and prints their output, also to
 # NAME.log. After a preemption it deletes what is left, creates the resource again and starts the same command,
 # which goes on from its last checkpoint. Ends with status 1 or 2 where the command did: more tries change nothing.
 #
@@ -28,7 +28,7 @@ usage() {
 }
 
 name="" zone="" type="" runtime=v2-alpha-tpuv5-lite bucket="" spot="" retries=20 delete="" dry=""
-pause=${PAUSE:-30} # seconds between two looks
+pause=${PAUSE:-30} # seconds between two requests of the state
 [ $# -ge 2 ] || usage
 action=$1 name=$2
 shift 2
@@ -43,7 +43,7 @@ while [ $# -gt 0 ]; do
     --delete) delete=yes ;;
     --dry-run) dry=yes ;;
     --) shift && break ;;
-    *) echo "error: what is $1? see $0 --help" >&2 && exit 2 ;;
+    *) echo "error: unexpected argument $1; see $0 --help" >&2 && exit 2 ;;
   esac
   shift
 done
@@ -94,7 +94,7 @@ acquire() {
       SUSPENDED) remove ;; # preempted
       FAILED)
         echo "error: the request $name failed; gcloud compute tpus queued-resources describe $name --zone=$zone" \
-          "says why; $0 delete $name --zone=$zone, then ask again" >&2
+          "has the cause; $0 delete $name --zone=$zone, then start again" >&2
         exit 1
         ;;
       *) echo "$name: $now" && sleep "$pause" ;;
@@ -128,7 +128,7 @@ curl -fsS $list/doc/apt-key.gpg | sudo tee $key >/dev/null \
 train() {
   local words
   words=$(printf '%q ' "$@")
-  # One that a broken connection left running is asked to save and stop; it would hold the chips.
+  # One that a broken connection left running gets a signal to save and stop; it would hold the chips.
   on_all "pkill -TERM -f '[j]axdistill.launch' && sleep 60; true" &&
     on_all "export PATH=\$HOME/venv/bin:\$PATH; ${words}--distributed; s=\$?; echo \"status \$s of $name\"; exit \$s"
 }

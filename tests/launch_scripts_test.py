@@ -1,4 +1,4 @@
-"""The scripts of launch/: clean for shellcheck, and they start the commands that their heads and the README tell of."""
+"""The scripts of launch/: clean for shellcheck, and they start the commands of their heads and of the README."""
 
 import os
 import pathlib
@@ -19,8 +19,8 @@ COMMAND = ("python", "-m", "jaxdistill.launch", "--config", "configs/digits/kd.p
 POD = ("--zone=us-west4-a", "--type=v5litepod-16", "--bucket=data")
 
 
-def said(script, *words, **more):
-    """Runs a script; returns its status, the lines it prints and what it says to stderr."""
+def run_script(script, *words, **more):
+    """Runs a script; returns its status, its lines and its output on stderr."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SLURM_")} | more.pop("env", {})
     done = subprocess.run(
         ["bash", LAUNCH / script, *words], capture_output=True, text=True, env=environment, timeout=60, **more
@@ -43,14 +43,16 @@ def test_shellcheck_finds_nothing(path):
 
 
 def test_local_starts_each_process_with_its_number():
-    status, lines, _ = said("local.sh", "--dry-run", "2", "python", "-m", "jaxdistill.launch", env={"PORT": "4000"})
+    status, lines, _ = run_script(
+        "local.sh", "--dry-run", "2", "python", "-m", "jaxdistill.launch", env={"PORT": "4000"}
+    )
     joined = "python -m jaxdistill.launch --coordinator=localhost:4000 --processes=2"
     assert (status, lines) == (0, [f"{joined} --process=0", f"{joined} --process=1 >local-1.log"])
 
 
 @pytest.mark.parametrize("words", [(), ("0", "python"), ("two", "python"), ("--dry-run", "2")])
-def test_local_tells_its_usage(words):
-    status, _, message = said("local.sh", *words)
+def test_local_prints_its_usage(words):
+    status, _, message = run_script("local.sh", *words)
     assert status == 2
     assert message.startswith("usage: ")
 
@@ -58,17 +60,17 @@ def test_local_tells_its_usage(words):
 def test_the_first_process_that_fails_ends_the_others(tmp_path):
     """With its own status, not with that of the ones that were stopped."""
     script = 'case "$*" in *--process=1*) exit 7 ;; *) exec sleep 50 ;; esac'
-    assert said("local.sh", "3", "bash", "-c", script, "it", cwd=tmp_path)[0] == 7
+    assert run_script("local.sh", "3", "bash", "-c", script, "it", cwd=tmp_path)[0] == 7
 
 
 def test_slurm_prints_its_commands():
-    status, lines, _ = said("slurm.sh", "--dry-run", *COMMAND)
+    status, lines, _ = run_script("slurm.sh", "--dry-run", *COMMAND)
     words = "python -m jaxdistill.launch --config configs/digits/kd.py --workdir 'bucket/runs/a b'"
     assert status == 0
     assert lines == [f"srun --kill-on-bad-exit=1 {words} --distributed", "scontrol requeue JOB"]
 
 
-def test_slurm_asks_for_a_signal_that_jax_listens_to_and_for_a_requeue():
+def test_slurm_requests_a_signal_that_jax_handles_and_a_requeue():
     options = re.findall(r"^#SBATCH (\S+)$", (LAUNCH / "slurm.sh").read_text(), re.MULTILINE)
     assert {"--signal=TERM@180", "--requeue", "--open-mode=append"} <= {*options}
 
@@ -89,25 +91,27 @@ def stubs(folder, **scripts):
 def test_slurm_requeues_what_can_go_on(status, restarts, ends, requeued, tmp_path):
     env = stubs(tmp_path, srun=f"exit {status}", scontrol="")
     env |= {"SLURM_JOB_ID": "12", "SLURM_RESTART_COUNT": str(restarts)}
-    assert said("slurm.sh", *COMMAND, env=env)[0] == ends
+    assert run_script("slurm.sh", *COMMAND, env=env)[0] == ends
     assert ("scontrol requeue 12" in (tmp_path / "calls").read_text()) == requeued
 
 
 def test_slurm_gives_one_process_on_a_node_all_its_devices(tmp_path):
     env = stubs(tmp_path, srun='echo "devices $JAX_LOCAL_DEVICE_IDS"')
     env |= {"SLURM_JOB_ID": "12", "SLURM_NTASKS_PER_NODE": "1", "SLURM_GPUS_ON_NODE": "4"}
-    assert said("slurm.sh", *COMMAND, env=env)[1] == ["devices 0,1,2,3"]
+    assert run_script("slurm.sh", *COMMAND, env=env)[1] == ["devices 0,1,2,3"]
 
 
 @pytest.mark.parametrize(("words", "message"), [((), "usage: sbatch"), (COMMAND, "start it with sbatch")])
 def test_slurm_tells_how_it_is_started(words, message):
-    status, _, error = said("slurm.sh", *words)
+    status, _, error = run_script("slurm.sh", *words)
     assert status == 2
     assert message in error
 
 
 def test_tpu_pod_prints_its_commands(tmp_path):
-    status, lines, asked = said("tpu_pod.sh", "run", "pod", *POD, "--spot", "--delete", "--dry-run", "--", *COMMAND)
+    status, lines, requests = run_script(
+        "tpu_pod.sh", "run", "pod", *POD, "--spot", "--delete", "--dry-run", "--", *COMMAND
+    )
     assert status == 0
     queue, worker = "gcloud compute tpus queued-resources", "gcloud compute tpus tpu-vm"
     on_all = f"{worker} ssh pod --zone=us-west4-a --worker=all"
@@ -127,7 +131,7 @@ def test_tpu_pod_prints_its_commands(tmp_path):
     assert lines[0].endswith("--spot")
     assert "gcsfuse --implicit-dirs --rename-dir-limit=100000 data bucket" in lines[4]
     assert r"--workdir bucket/runs/a\ b --distributed;" in lines[6]
-    assert asked.count(f"{queue} describe pod") == 2
+    assert requests.count(f"{queue} describe pod") == 2
 
 
 GCLOUD = """
@@ -158,7 +162,7 @@ def test_tpu_pod_goes_on_until_the_command_is_done(states, ends, status, created
     (tmp_path / "ends").write_text("".join(f"{end}\n" for end in ends))
     env = stubs(tmp_path, gcloud=GCLOUD.format(folder=tmp_path), git="") | {"PAUSE": "0"}
     words = ("run", "pod", *POD, "--retries=3", "--", *COMMAND)
-    assert said("tpu_pod.sh", *words, env=env, cwd=tmp_path)[0] == status
+    assert run_script("tpu_pod.sh", *words, env=env, cwd=tmp_path)[0] == status
     calls = (tmp_path / "calls").read_text()
     found = calls.count("queued-resources create"), calls.count("queued-resources delete"), calls.count("distributed;")
     assert found == (created, deleted, len(ends))
@@ -171,12 +175,12 @@ def test_tpu_pod_goes_on_until_the_command_is_done(states, ends, status, created
         (("run", "pod", "--zone=z", "--dry-run", "--", "python"), "no --type"),
         (("run", "pod", *POD), "no command"),
         (("run", "pod", *POD, "--bucket=gs://data", "--", "python"), "is a URL"),
-        (("run", "pod", "--zon=z"), "what is --zon=z"),
+        (("run", "pod", "--zon=z"), "unexpected argument --zon=z"),
         (("--help",), "launch/tpu_pod.sh run NAME"),
     ],
 )
 def test_tpu_pod_tells_mistakes(words, message):
-    status, _, error = said("tpu_pod.sh", *words)
+    status, _, error = run_script("tpu_pod.sh", *words)
     assert status == 2
     assert message in error
 
@@ -312,22 +316,22 @@ def instructions():
 
 
 def test_dockerfile():
-    said = instructions()
-    assert [what for word, what in said if word == "USER"][-1] not in ("root", "0")
-    assert not any(":latest" in what for word, what in said if word == "FROM")
-    copied = [source for word, what in said if word == "COPY" for source in what.split()[:-1]]
+    lines = instructions()
+    assert [what for word, what in lines if word == "USER"][-1] not in ("root", "0")
+    assert not any(":latest" in what for word, what in lines if word == "FROM")
+    copied = [source for word, what in lines if word == "COPY" for source in what.split()[:-1]]
     kept = (LAUNCH / "Dockerfile.dockerignore").read_text()
     for source in copied:
         assert (ROOT / source).exists()
         assert f"!{source}\n" in kept
-    order = [what.split()[0] for word, what in said if word == "COPY"]
+    order = [what.split()[0] for word, what in lines if word == "COPY"]
     assert order.index("pyproject.toml") < order.index("jaxdistill")  # a change of the code installs no package anew
-    [start] = [what for word, what in said if word == "ENTRYPOINT"]
+    [start] = [what for word, what in lines if word == "ENTRYPOINT"]
     assert start == '["python", "-m", "jaxdistill.launch"]'
 
 
 @pytest.mark.parametrize("extra", ["cpu", "tpu", "cuda12", "cuda13"])
-def test_dockerfile_installs_what_the_package_needs_and_the_jax_asked_for(extra):
+def test_dockerfile_installs_what_the_package_needs_and_the_chosen_jax(extra):
     [code] = re.findall(r'python -c "(.*?)" >', " ".join(what for word, what in instructions() if word == "RUN"))
     code = code.replace("${JAX}", extra)
     needs = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout

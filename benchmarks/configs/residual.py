@@ -5,7 +5,7 @@
     :resnet32x4      ResNet-32x4 teaches ResNet-8x4
     :teachers4       four ResNet-20, an ensemble, teach ResNet-8; also 1 and 2
 
-`live` asks the teacher at every step, `cached` reads what it said before, which `cache` has written. The loss and the
+`live` runs the teacher at every step; `cached` reads its outputs, which `cache` has written. The loss and the
 optimizer are those of `configs/cifar100/kd.py`. Nothing is augmented: no peer augments on the device, and each is
 given the same batches.
 """
@@ -18,14 +18,14 @@ MODES = (*PAIRS, *TEACHERS)
 
 
 def get_config(mode: str = "resnet20") -> ConfigDict:
-    (depth, width), (own_depth, own_width) = PAIRS.get(mode, PAIRS["resnet20"])
+    (depth, width), (student_depth, student_width) = PAIRS.get(mode, PAIRS["resnet20"])
     c = ConfigDict()
     c.batch, c.steps = 64, 1_000_000
     c.data = dict(name="npz", path="", resident="yes")
     c.networks = dict(
         # The scripts give the weights themselves: the same to every peer.
         teacher=dict(source="frozen", model="cifar_resnet", depth=depth, width=width, weights="given"),
-        student=dict(source="trained", model="cifar_resnet", depth=own_depth, width=own_width),
+        student=dict(source="trained", model="cifar_resnet", depth=student_depth, width=student_width),
     )
     c.terms = dict(
         task=dict(method="cross_entropy", weight=0.1),

@@ -86,10 +86,10 @@ def make_transformer_form(kind: str) -> dict[str, Callable[[], Any]]:
     given = argparse.Namespace(**shape, hidden=1536, vocabulary=8192, dispatch=1)
     texts = transformer_step.Texts(4 * given.batch, given.batch, given.length, given.vocabulary)
     tokens = jnp.asarray(texts.resident["tokens"][:1])
-    made = {
+    modules = {
         n: transformer_step.make_module(given, k) for n, k in zip(("teacher", "student"), given.layers, strict=True)
     }
-    starts = {name: jax.jit(module.init)(jax.random.key(0), tokens) for name, module in made.items()}
+    starts = {name: jax.jit(module.init)(jax.random.key(0), tokens) for name, module in modules.items()}
     return {"live": lambda: transformer_step.make_steps(given, texts, starts)}
 
 
