@@ -1,5 +1,6 @@
 """Steps of this project as in `jaxdistill.train.loop`, for the scripts that time them."""
 
+import dataclasses
 import itertools
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,8 @@ from jaxdistill.build import resolve
 from jaxdistill.build.stage import Stage
 from jaxdistill.config import load
 from jaxdistill.data.output_cache import Cache
-from jaxdistill.stages import cache as caching
+from jaxdistill.stages import output_writer
+from jaxdistill.stages.cache import network_outputs
 from jaxdistill.stages.lanes import runs_of
 from jaxdistill.train import flops
 from jaxdistill.train import mesh as sharding
@@ -116,9 +118,10 @@ def build_stage(file: str, name: str, flags: Sequence[str], caches: Mapping[str,
 def build_cached(file: str, flags: Sequence[str], starts: Mapping[str, Any], folder: pathlib.Path) -> Stage:
     """Builds the stage `cached` of a config file, after its stage `cache` has written the teacher's outputs."""
     writer = build_stage(file, "cache", flags)
-    cache = caching.of_stage(writer, {"by": "a benchmark"}, folder)
+    header = dataclasses.replace(writer.kind.cache_header(writer), teacher={"by": "a benchmark"})
+    cache = Cache(folder / writer.name, header)
     teacher = {name: starts[name] for name in writer.networks if name in starts}
-    caching.fill(cache, lambda: caching.network(writer, teacher), lambda *_: None)
+    output_writer.fill(cache, lambda: network_outputs(writer, teacher), lambda *_: None)
     return build_stage(file, "cached", flags, {"teacher": cache})
 
 

@@ -11,8 +11,7 @@ from jaxdistill.build import networks
 from jaxdistill.config import defaults, registry
 from jaxdistill.metrics import METRICS, TOKEN_METRICS
 from jaxdistill.networks.ensemble import WEIGHTINGS
-from jaxdistill.pipeline import run
-from jaxdistill.stages import merge
+from jaxdistill.stages import merge_rules
 from jaxdistill.train import partitioning
 
 sys.path.insert(0, str(ROOT / "docs"))
@@ -48,7 +47,15 @@ def test_the_page_is_what_the_files_say():
 def test_the_page_of_configs_names_every_word():
     """Keys, sources, kinds of stages, metrics and rules: what can be said is on the page."""
     page = (ROOT / "docs" / "config.md").read_text()
-    words = {*networks.SOURCES, *run.KINDS, *METRICS, *TOKEN_METRICS, *merge.RULES, *WEIGHTINGS, *networks.HEADS}
+    words = {
+        *networks.SOURCES,
+        *registry.names("kind"),
+        *METRICS,
+        *TOKEN_METRICS,
+        *merge_rules.RULES,
+        *WEIGHTINGS,
+        *networks.HEADS,
+    }
     words |= {*networks.OF_A_NETWORK, *partitioning.SETS}
     sections = ("data", "evaluate", "cache", "classifier", "merge", "checkpoint")
     for key, value in defaults.DEFAULTS.items():

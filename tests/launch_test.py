@@ -140,7 +140,7 @@ MISTAKES = {
     "idle": ("c.networks.idle = dict(model='mlp')", "trains networks ['idle'], and no term teaches them"),
     "second view": (
         "c.networks.again = dict(source='shared', of='student'); c.terms.kd.teacher = 'again'",
-        "looks at 'image2', and there is ['image']",
+        "must be one of ['image'], got 'image2'",
     ),
     "empty ensemble": ("c.networks.both = dict(source='ensemble', of=())", "an ensemble is of several networks"),
     "of": ("c.networks.slow = dict(source='ema', of=('student',))", "is not the name of a network"),

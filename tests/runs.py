@@ -1,5 +1,6 @@
 """Runs of the launcher in this process, and what they left."""
 
+import dataclasses
 import json
 import pathlib
 import sys
@@ -37,6 +38,12 @@ def lines(workdir):
 
 def results(workdir):
     return json.loads((pathlib.Path(workdir) / "results.json").read_text())
+
+
+def with_evaluate(stage, **changes):
+    """Returns a stage with other settings of its evaluation."""
+    evaluate = dataclasses.replace(stage.settings.evaluate, **changes)
+    return dataclasses.replace(stage, settings=dataclasses.replace(stage.settings, evaluate=evaluate))
 
 
 LONG = "--config.steps=400", "--config.evaluate.every=40", "--config.log_every=10"

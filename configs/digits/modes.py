@@ -225,10 +225,10 @@ def classifiers(c):
     """Teachers of scikit-learn, by what they say once; and one of each kind on a third of the data, as an ensemble."""
     kinds = dict(svm="svm", forest="forest")
     for name, kind in kinds.items():
-        c.stages[name] = dict(kind="classifier", classifier=dict(name=kind), data=dict(labels=0, augment=()))
+        c.stages[name] = dict(kind="sklearn", classifier=dict(name=kind), data=dict(labels=0, augment=()))
     third = {
-        "third_forest": dict(kind="classifier", classifier=dict(name="forest")),
-        "third_svm": dict(kind="classifier", classifier=dict(name="svm")),
+        "third_forest": dict(kind="sklearn", classifier=dict(name="forest")),
+        "third_svm": dict(kind="sklearn", classifier=dict(name="svm")),
         "third_network": learns("third_network") | dict(steps=c.stages.teacher.steps),
     }
     for part, (name, stage) in enumerate(third.items()):

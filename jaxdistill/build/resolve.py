@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from jaxdistill.build import networks
+from jaxdistill.build import networks, validate
 from jaxdistill.build.stage import Stage
 from jaxdistill.config import load as configs
 from jaxdistill.config import registry, schema, sweep
@@ -22,7 +22,6 @@ from jaxdistill.errors import UserError
 from jaxdistill.modules.next_token import align_next_tokens
 from jaxdistill.networks import ImageSpec, Source
 from jaxdistill.runtime import compilation_cache
-from jaxdistill.stages import validate
 from jaxdistill.train import mesh as sharding
 from jaxdistill.train import optim
 
@@ -80,7 +79,7 @@ def stage(name: str, settings: Mapping[str, Any], *known: Any, started: Mapping[
     whole = dataclasses.replace(each[0].settings, sweep=settings["sweep"])
     built = dataclasses.replace(each[0], settings=whole, lanes=each, paired=tuple(paired))
     if swept:
-        validate.lanes(built)
+        validate.check_lanes(built)
     return built
 
 
@@ -120,28 +119,27 @@ def single(
     mesh = sharding.make_mesh(settings["mesh"])
     processes = jax.process_count()
     dataset = opened(settings["data"])
-    train = dataset.split("train")
-    if settings["kind"] != "evaluate":
-        train = training(settings["data"], dataset)
+    kind = registry.find("kind", settings["kind"])()
+    train = training(settings["data"], dataset) if kind.selects_examples else dataset.split("train")
     settings = settings_in_steps(settings, len(train) / settings["batch"], settings["batch"])
     settings = schema.parse(schema.StageSettings, settings, f"stages.{name}")
+    if kind.trains:
+        validate.check_length(name, settings.steps)
     sharding.check_batch(mesh, settings["batch"], settings["accumulate"], processes)
     compilation_cache.check_setting(settings["compilation_cache"])
     look, augmented, prepare = _seen(settings["data"], dataset)
-    named = settings["networks"] or settings["kind"] != "classifier"
     about = (dataset.classes, look, settings["data"]["name"], dataset.reads, dataset.vocabulary)
     known = networks.Data(*about, made_for or {}, caches or {})
-    made = networks.networks(settings["networks"], known) if named else {}
+    needs_networks = settings["networks"] or kind.needs_networks
+    made = networks.networks(settings["networks"], known) if needs_networks else {}
     if look is None and _predict_next_tokens(dataset, made):
         augmented, prepare = lambda seed: align_next_tokens, align_next_tokens
-    trains = settings["kind"] == "train"
-    specs = settings["terms"] if trains else {}
+    specs = settings["terms"] if kind.trains else {}
     terms = {n: networks.term(n, spec, settings["steps"], made) for n, spec in specs.items()}
-    if trains:
-        validate.training(name, settings, dataset, made, terms)
     rate = optim.schedule(settings["rate"], settings["steps"])
     built = Stage(
         name=name,
+        kind=kind,
         settings=settings,
         dataset=dataset,
         train=train,
@@ -156,7 +154,5 @@ def single(
         part=loader.Part(jax.process_index(), processes),
         caches=caches or {},
     )
-    if settings["kind"] == "components" and not built.fitted:
-        raise UserError(f"stage {name!r} fits nothing; it needs a network dict(source='head', head='pca', ...)")
-    validate.built(built)
+    kind.check(built)
     return built

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -22,12 +22,16 @@ from jaxdistill.modules.heads import PCA
 from jaxdistill.train.init import initial, shapes
 from jaxdistill.train.partitioning import Own, Placement, Rules
 
+if TYPE_CHECKING:
+    from jaxdistill.build.kind import Kind
+
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
     """A stage, built.
 
     Attributes:
+        kind: the kind of stage.
         settings: its config with durations in steps.
         train: what it trains on, of its main dataset and of those mixed in.
         look: what the images of its data are; `None` of texts.
@@ -38,6 +42,7 @@ class Stage:
     """
 
     name: str
+    kind: "Kind"
     settings: StageSettings
     dataset: Dataset
     train: Split
@@ -142,8 +147,7 @@ class Stage:
             return {}
         modules = {n: getattr(source, "leader", source) for n, source in self.networks.items()}
         own = {n: source.preprocess for n, source in modules.items() if hasattr(source, "preprocess")}
-        if self.settings["kind"] == "merge":
-            own |= {name: own.get(self._like(name)) for name in self.saved}
+        own |= {n: own.get(self.kind.template(self, n)) for n in self.saved if n not in self.networks}
         return {n: preprocess.wanted if preprocess else self.look for n, preprocess in own.items()}
 
     @property
@@ -158,12 +162,8 @@ class Stage:
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
-        """The `(network, reference)` that a final evaluation compares: all with `reference`, and `evaluate.pairs`."""
-        if self.settings["kind"] != "evaluate":
-            return []
-        towards = [(name, self.reference) for name in self.measured if self.reference not in ("", name)]
-        named = [tuple(pair.split(":", 1)) for pair in self.settings["evaluate"]["pairs"]]
-        return [*dict.fromkeys([*towards, *named])]
+        """The pairs `(network, reference)` that it compares, by its kind."""
+        return self.kind.pairs(self)
 
     @property
     def evaluation_batch(self) -> int:
@@ -177,33 +177,18 @@ class Stage:
 
     @property
     def saved(self) -> list[str]:
-        """The networks whose variables its checkpoints hold."""
-        if self.settings["kind"] == "components":
-            return self.fitted
-        if self.settings["kind"] in ("cache", "classifier"):
-            return []
-        if self.settings["kind"] == "merge":
-            return [self.settings["merge"]["into"]]
-        return [n for n, s in self.networks.items() if n in self.fresh and not s.frozen]
+        """The networks whose variables its checkpoints hold, by its kind."""
+        return self.kind.saved(self)
 
     @property
     def made(self) -> dict[str, Any]:
         """Shapes of the variables of the networks that its checkpoints hold, by name."""
-        return {n: self.fresh[self._like(n)] for n in self.saved}
-
-    def _like(self, name: str) -> str:
-        """The network of the cast that a saved one is shaped like: itself, or the first of those that it is made of."""
-        return self.settings["merge"]["networks"][0] if self.settings["kind"] == "merge" else name
+        return {n: self.fresh[self.kind.template(self, n)] for n in self.saved}
 
     @property
     def measured(self) -> list[str]:
-        """The networks that are evaluated: those named; else all of them, and in training those that learn."""
-        spec = self.settings["evaluate"]
-        if spec["split"] not in self.dataset.splits or self.settings["kind"] in ("merge", "cache", "classifier"):
-            return []
-        if spec["networks"] or self.settings["kind"] == "evaluate":
-            return list(spec["networks"] or self.networks)
-        return [n for n in self.saved if not isinstance(self.networks[n], networks.Head)] if spec["metrics"] else []
+        """The networks that it evaluates, by its kind."""
+        return self.kind.measured(self)
 
     @property
     def numbers(self) -> list[str]:

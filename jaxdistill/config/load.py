@@ -18,6 +18,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from jaxdistill.config import registry
 from jaxdistill.config.defaults import DEFAULTS, FREE, LEAST, MEMBER, NETWORK
 from jaxdistill.config.durations import CAST, bare, other_units
 from jaxdistill.config.sweep import OF_ALL
@@ -201,14 +202,13 @@ def stages(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     shared = {key: value for key, value in config.items() if key != "stages"}
     named = config.get("stages") or {"train": {}}
     written = {name: _inherit(name, shared, own) for name, own in named.items()}
-    for stage in written.values():
-        if stage.get("kind") == "classifier":  # it has no networks, whatever the top level names
-            stage["networks"] = {}
-            stage["evaluate"] |= {"networks": (), "reference": "", "pairs": ()}
     for name, stage in written.items():
         if "data" in stage:
             stage["data"] = stage["data"] | {"mix": _members(name, stage["data"]["mix"])}
         check_settings(name, stage)
+        if not registry.find("kind", stage.get("kind", "train")).needs_networks:
+            stage |= {"networks": {}}  # whatever the top level names
+            stage["evaluate"] |= {"networks": (), "reference": "", "pairs": ()}
     names = in_order("stage", {name: [other for _, other in needs(stage)] for name, stage in written.items()})
     return {name: written[name] for name in names}
 

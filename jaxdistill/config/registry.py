@@ -37,7 +37,7 @@ ROOMS = {
     "method": Room("jaxdistill.methods", base="jaxdistill.core:Method"),
     "model": Room("jaxdistill.models", base="flax.linen:Module"),
     "network": Room("jaxdistill.networks", base="jaxdistill.networks.source:Source"),
-    "kind": Room("jaxdistill.stages", base="jaxdistill.stages.kind:Kind"),
+    "kind": Room("jaxdistill.stages", base="jaxdistill.build.kind:Kind"),
     "task": Room("jaxdistill.tasks", base="jaxdistill.tasks.task:Task"),
     "dataset": Room("jaxdistill.data.datasets", entries="DATASETS"),
     "metric": Room("jaxdistill.metrics", entries="METRICS"),
@@ -94,7 +94,19 @@ def _member(room: str, name: str) -> type | None:
     module = importlib.import_module(f"{ROOMS[room].module}.{name}")
     plain = name.replace("_", "")
     classes = (value for value in vars(module).values() if getattr(value, "__module__", "") == module.__name__)
-    return next((value for value in classes if isinstance(value, type) and value.__name__.lower() == plain), None)
+    named = (value for value in classes if isinstance(value, type) and value.__name__.lower() == plain)
+    return next((value for value in named if _inherits(room, value)), None)
+
+
+def _inherits(room: str, member: type) -> bool:
+    """Whether a class of a file inherits the room's base; such files may also hold other classes."""
+    base = _base(room)
+    return getattr(base, "_is_protocol", False) or issubclass(member, base)
+
+
+def _base(room: str) -> type:
+    module, _, attribute = ROOMS[room].base.partition(":")
+    return getattr(importlib.import_module(module), attribute) if module else object
 
 
 def _import_member(room: str, name: str, path: str) -> Any:
@@ -116,13 +128,11 @@ def _import_member(room: str, name: str, path: str) -> Any:
 
 def _check_member(room: str, member: Any, name: str, path: str) -> None:
     """Raises `UserError` unless a user's member is of the room's type and its fields have types."""
-    base = ROOMS[room].base
-    if not base:
+    if not ROOMS[room].base:
         if not callable(member):
             raise UserError(f"{path} must be a function or a class, got {name!r}, which is {member!r}")
         return
-    module, _, attribute = base.partition(":")
-    required = getattr(importlib.import_module(module), attribute)
+    required = _base(room)
     if getattr(required, "_is_protocol", False):
         missing = [key for key in _protocol_members(required) if not hasattr(member, key)]
         holds, constraint = not missing, f"{article(room)} with {missing}"

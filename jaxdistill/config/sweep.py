@@ -15,6 +15,7 @@ import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from jaxdistill.config import registry
 from jaxdistill.errors import UserError, check_kind, check_names, unknown
 
 WHOLE = ("seed", "data.partition.part")
@@ -32,7 +33,8 @@ def lanes(stage: str, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     Raises:
         UserError: for lists of different lengths, and what lanes cannot differ in.
     """
-    if settings["kind"] == "evaluate":
+    kind = registry.find("kind", settings["kind"])
+    if kind.inherits_lanes:
         return []
     lists = dict(listed(settings["sweep"]))
     for name, values in lists.items():
@@ -45,7 +47,7 @@ def lanes(stage: str, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
         raise UserError(
             f"stage {stage!r}: sweep has lists of {lengths} values; all have one for each lane, or set sweep.grid=True"
         )
-    if lists and settings["kind"] != "train":
+    if lists and not kind.trains:
         raise UserError(
             f"stage {stage!r} of kind {settings['kind']!r} has a sweep; only training is done in lanes. Set its"
             " sweep={}, or name the sweep in the stages that train"
@@ -74,7 +76,7 @@ def in_step(stage: str, settings: Mapping[str, Any], lanes: int, started: Mappin
         UserError: where an evaluation reads networks of different numbers of lanes.
     """
     several = {name: count for name, count in started.items() if count}
-    if settings["kind"] == "evaluate" and several:
+    if registry.find("kind", settings["kind"]).inherits_lanes and several:
         if len({*several.values()}) > 1:
             raise UserError(
                 f"stage {stage!r} evaluates networks of {several} lanes, which are not in step; name one lane of each,"

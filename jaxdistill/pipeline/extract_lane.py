@@ -20,7 +20,7 @@ from jaxdistill.config import sweep
 from jaxdistill.errors import UserError
 from jaxdistill.pipeline import run
 from jaxdistill.runtime import files
-from jaxdistill.stages import cache, train
+from jaxdistill.stages import train
 from jaxdistill.stages.lanes import runs_of
 from jaxdistill.train import checkpoint, mesh
 from jaxdistill.train.metrics_log import CLOCKED, MetricsWriter
@@ -119,20 +119,20 @@ def split(config: ConfigDict, own: ConfigDict, lane: int, old: pathlib.Path, wor
     for name, stage in there.items():
         if not stage.lanes:
             _copy(stage, there, old, part)
-        elif stage.settings["kind"] == "train":
+        elif stage.kind.trains:
             _take_out(made[name], lane, old, part)
     part.rename(workdir)
 
 
 def _copy(stage: Stage, stages: Mapping[str, Stage], old: pathlib.Path, part: pathlib.Path) -> None:
     reads = {source for _, source in configs.needs(stage.settings)}
-    if stage.settings["kind"] in cache.KINDS and any(stages[source].lanes for source in reads):
+    if stage.kind.stores_outputs and any(stages[source].lanes for source in reads):
         return  # it says by whose weights it was made, of all lanes
     if (old / stage.name).is_dir():
         shutil.copytree(old / stage.name, part / stage.name)
     if (old / "tensorboard" / stage.name).is_dir():
         shutil.copytree(old / "tensorboard" / stage.name, part / "tensorboard" / stage.name)
-    for name in RESULTS if stage.settings["kind"] == "evaluate" else ():
+    for name in RESULTS if stage.kind.writes_results else ():
         if (old / name).is_file():
             shutil.copy2(old / name, part / name)
 

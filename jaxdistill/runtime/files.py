@@ -101,3 +101,12 @@ def diff_lines(expected: Mapping[str, Any], existing: Mapping[str, Any], limit: 
     lines = [f"{sign} {name}: {entries.get(name, '(nothing)')}" for sign, name, entries in pairs]
     left = len(changed) + len(extra) - len(names)
     return lines + ([f"and {left} more"] if left else [])
+
+
+def format_bytes(number: float) -> str:
+    """Returns a size such as "1.5 MiB"."""
+    for unit in ("B", "KiB", "MiB"):
+        if number < 1024:
+            return f"{number:.4g} {unit}"
+        number /= 1024
+    return f"{number:.4g} GiB"

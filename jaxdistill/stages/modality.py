@@ -10,9 +10,6 @@ from jaxdistill.core import Term, prediction_shape
 from jaxdistill.errors import UserError
 from jaxdistill.modules.logits_method import LogitsMethod
 
-OF_IMAGES = ("classifier", "components")
-"""Kinds of stages that look at images alone."""
-
 
 def check(stage: Stage) -> None:
     """Raises `UserError` for what cannot be done with the kind of data that a stage has."""
@@ -31,17 +28,10 @@ def check(stage: Stage) -> None:
 
 
 def _check_kind(stage: Stage) -> None:
-    kind, merge = stage.settings["kind"], stage.settings["merge"]
-    what = f"stage {stage.name!r} is of kind {kind!r}"
-    has = f"{stage.settings['data']['name']!r} has texts"
-    if kind in OF_IMAGES:
-        raise UserError(f"{what}, which is for images, and {has}")
-    if kind == "merge" and (
-        merge["rule"] == "fisher" or merge["align"] or (merge["rule"] == "soup" and stage.per_token)
-    ):
+    if stage.kind.images_only:
         raise UserError(
-            f"{what}, and its rule {merge['rule']!r}{' with align=True' * merge['align']} looks at images with labels,"
-            f" and {has}; take a rule that looks at weights alone, such as 'average'"
+            f"stage {stage.name!r} is of kind {stage.settings.kind!r}, which is for images, and"
+            f" {stage.settings.data.name!r} has texts"
         )
 
 

@@ -1,7 +1,7 @@
-"""A stage of kind "components": fits the principal components of what networks say on the training split.
+"""Stages of kind "pca": fit principal components of networks' taps on the training split.
 
 Two passes over the split, every example once and unaugmented: the mean, then the covariance about it, summed in
-float64 on the host; places of a map are samples like any other.
+float64 on the host; positions of a map are samples as examples are.
 """
 
 import pathlib
@@ -13,71 +13,108 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdistill import core
+from jaxdistill.build.kind import Kind
 from jaxdistill.build.stage import Stage
-from jaxdistill.core import State
+from jaxdistill.core import Batch, State, Variables
+from jaxdistill.errors import UserError
 from jaxdistill.networks import dependencies, run
+from jaxdistill.stages import start_weights
+from jaxdistill.stages.lanes import runs_of
 from jaxdistill.train import mesh
 from jaxdistill.train.checkpoint import Checkpoints
 
 
-def fit(stage: Stage, known: Mapping[str, Any], folder: pathlib.Path) -> dict[str, Any]:
-    """Fits every exit of the stage whose head is "components", and saves them as a checkpoint of step 1.
+class PCA(Kind):
+    """Fits the heads of principal components of a stage, in closed form."""
+
+    images_only = True
+
+    def saved(self, stage: Stage) -> list[str]:
+        return stage.fitted
+
+    def initialised(self, stage: Stage) -> list[str]:
+        return stage.fitted
+
+    def check(self, stage: Stage) -> None:
+        if not stage.fitted:
+            raise UserError(
+                f"stage {stage.name!r} fits nothing; it needs a network dict(source='head', head='pca', ...)"
+            )
+        super().check(stage)
+
+    def run(self, stage: Stage, workdir: pathlib.Path, log: Callable[[str], None], profile: int) -> dict[str, Any]:
+        variables, reports = start_weights.read_for_inference(runs_of(stage), workdir, log)
+        metadata = fit(stage, variables, workdir / stage.name) | reports
+        fractions = ", ".join(f"{name} {fraction:.1%}" for name, fraction in metadata["variance_kept"].items())
+        log(f"stage {stage.name}: fraction of the variance that is kept: {fractions}")
+        return metadata
+
+
+def fit(stage: Stage, variables: Mapping[str, Variables], folder: pathlib.Path) -> dict[str, Any]:
+    """Fits every head of principal components, and saves them as a checkpoint of step 1.
 
     Args:
-        known: the variables of the networks that have weights.
+        stage: the stage.
+        variables: those of the networks with weights.
         folder: the stage's own.
 
     Returns:
-        What is told in `done.json`, with the share of the variance that each keeps.
+        The metadata for `done.json`, with the fraction of the variance that each head keeps.
     """
-    fitted = stage.fitted
-    means = {n: total / count for n, (count, total) in _passes(stage, known, _sums).items()}
-    spreads = {n: total / count for n, (count, total) in _passes(stage, known, _squares, means).items()}
-    variables, kept = {}, {}
-    for name in fitted:
-        values, axes = np.linalg.eigh(spreads[name])
+    means = {n: total / count for n, (count, total) in _sum_over_split(stage, variables, _sums).items()}
+    products = _sum_over_split(stage, variables, _products, means)
+    heads, fractions = {}, {}
+    for name, (count, total) in products.items():
+        values, axes = np.linalg.eigh(total / count)
         axes = axes[:, ::-1][:, : stage.networks[name].head.components]
-        # An axis has no sign of its own: its largest entry is made positive, so that a run can be repeated.
+        # The sign of an axis is arbitrary: its largest entry is made positive, so that a run can be repeated.
         axes = axes * np.sign(axes[np.argmax(np.abs(axes), 0), np.arange(axes.shape[1])])
-        variables[name] = {"components": {"mean": jnp.float32(means[name]), "axes": jnp.float32(axes)}}
-        kept[name] = float(values[::-1][: axes.shape[1]].sum() / max(values.sum(), np.finfo(float).tiny))
-    state = State(jnp.int32(1), jax.random.key(stage.settings["seed"]), {}, variables, ())
+        heads[name] = {"components": {"mean": jnp.float32(means[name]), "axes": jnp.float32(axes)}}
+        fractions[name] = float(values[::-1][: axes.shape[1]].sum() / max(values.sum(), np.finfo(float).tiny))
+    state = State(jnp.int32(1), jax.random.key(stage.settings.seed), {}, heads, ())
     state = mesh.everywhere(stage.mesh, state)
     with Checkpoints(folder) as checkpoints:
-        checkpoints.save(1, state, {}, {"stage": stage.name, "networks": sorted(fitted)})
+        checkpoints.save(1, state, {}, {"stage": stage.name, "networks": sorted(heads)})
         checkpoints.wait()
-    return {"step": 1, "kept": "last", "variance_kept": kept}
+    return {"step": 1, "kept": "last", "variance_kept": fractions}
 
 
-def _sums(x, weight, mean):
+def _sums(x: jax.Array, weight: jax.Array, mean: jax.Array | None) -> jax.Array:
+    """`[rows, features]`, `[rows, 1]` -> `[features]`."""
     return jnp.sum(x * weight, 0)
 
 
-def _squares(x, weight, mean):
+def _products(x: jax.Array, weight: jax.Array, mean: jax.Array) -> jax.Array:
+    """`[rows, features]`, `[rows, 1]`, `[features]` -> `[features, features]`."""
     centred = (x - mean[None]) * weight
     return jnp.matmul(centred.T, x - mean[None], precision="highest")
 
 
-def _passes(stage: Stage, known: Mapping[str, Any], function: Callable, means: Mapping[str, Any] | None = None):
-    """Adds `function` of every fitted tap over the training split: `{name: (places that count, sum)}`."""
+def _sum_over_split(
+    stage: Stage,
+    variables: Mapping[str, Variables],
+    function: Callable[..., jax.Array],
+    means: Mapping[str, np.ndarray] | None = None,
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Adds `function` of every fitted tap over the training split: `{name: (number of rows that count, sum)}`."""
     taps = {name: (stage.networks[name].of, stage.networks[name].tap) for name in stage.fitted}
     networks = dependencies(stage.networks, [of for of, _ in taps.values()])
-    means = {name: jnp.float32(mean) for name, mean in (means or {}).items()}
+    float_means = {name: jnp.float32(mean) for name, mean in (means or {}).items()}
 
-    def add(known, batch):
+    def add(variables: Mapping[str, Variables], batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
         batch = stage.prepare(batch)
-        outputs, _ = run(networks, known, batch, None)
-        found = {}
+        outputs, _ = run(networks, variables, batch, None)
+        sums = {}
         for name, (of, tap) in taps.items():
             x = core.precise(outputs[of].tap(tap))
             weight = jnp.broadcast_to(batch["mask"].reshape(-1, *[1] * (x.ndim - 1)), (*x.shape[:-1], 1)).reshape(-1, 1)
-            found[name] = (jnp.sum(weight), function(x.reshape(-1, x.shape[-1]), weight, means.get(name)))
-        return found
+            sums[name] = (jnp.sum(weight), function(x.reshape(-1, x.shape[-1]), weight, float_means.get(name)))
+        return sums
 
     add = jax.jit(add, out_shardings=mesh.replicated(stage.mesh))
     total = None
     for batch in stage.once("train", stage.train):
-        found = jax.device_get(add(known, mesh.put(stage.mesh, batch)))
-        found = jax.tree.map(lambda x: np.asarray(x, np.float64), found)
-        total = found if total is None else jax.tree.map(np.add, total, found)
+        sums = jax.device_get(add(variables, mesh.put(stage.mesh, batch)))
+        sums = jax.tree.map(lambda x: np.asarray(x, np.float64), sums)
+        total = sums if total is None else jax.tree.map(np.add, total, sums)
     return total

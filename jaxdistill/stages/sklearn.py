@@ -1,28 +1,30 @@
-"""Stages of kind "classifier": teachers of scikit-learn, or any class with `fit` and `predict_proba`.
+"""Stages of kind "sklearn": teachers of scikit-learn, or any class with `fit` and `predict_proba`.
 
-It is fitted on what the stage sees of the training split (its part, its visible labels; unaugmented images as rows of
-numbers in [0, 1]) and asked about every example of all splits, in the views that `cache` and `data.augment` tell. What
-it says is kept as a cache, log-probabilities, which networks dict(source="cached") read; nothing else is, so there
-is nothing to unpickle. A cache that was cut off is gone on with after fitting anew, which `random_state`, the stage's
-seed, makes the same where scikit-learn promises that.
+The classifier is fitted on the examples of the stage's training split (its part, its visible labels; unaugmented images
+as rows of numbers in [0, 1]) and evaluated on every example of all splits, in the views of `cache` and `data.augment`.
+Its log-probabilities are stored as a cache, which networks dict(source="cached") read; nothing else is stored, so there
+is nothing to unpickle. An interrupted cache is resumed after refitting, which `random_state`, the stage's seed, makes
+the same if scikit-learn guarantees that.
 """
 
 import importlib
 import math
+import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdistill.build.kind import Kind
 from jaxdistill.build.stage import Stage
 from jaxdistill.core import UNLABELLED, Output
-from jaxdistill.data import augment, loader
-from jaxdistill.data.output_cache import Cache
+from jaxdistill.data import augment, loader, output_cache
+from jaxdistill.data.output_cache import Header
 from jaxdistill.errors import UserError, check_between, unknown
 from jaxdistill.runtime import files
-from jaxdistill.stages import cache as caching
+from jaxdistill.stages import output_writer
 
 NAMED = {
     "forest": "sklearn.ensemble.RandomForestClassifier",
@@ -34,124 +36,175 @@ NAMED = {
 """Short names. "svm" is `SVC` with scores made probabilities by `CalibratedClassifierCV`, as scikit-learn advises."""
 
 
-def make(stage: Stage) -> Any:
+class Classifier(Protocol):
+    """A classifier with the interface of scikit-learn."""
+
+    classes_: np.ndarray
+
+    def fit(self, rows: np.ndarray, labels: np.ndarray) -> Self: ...
+
+    def predict_proba(self, rows: np.ndarray) -> np.ndarray: ...
+
+
+class Sklearn(Kind):
+    """Fits a classifier and stores its log-probabilities."""
+
+    stores_outputs = True
+    needs_networks = False
+    keeps_checkpoints = False
+    images_only = True
+
+    def inputs(self, stage: Stage) -> list[tuple[str, bool, list[str]]]:
+        return [(role, True, [*stage.networks]) for role in self.cache_header(stage).splits]
+
+    def check(self, stage: Stage) -> None:
+        super().check(stage)
+        make_classifier(stage)
+
+    def cache_header(self, stage: Stage) -> Header:
+        return output_writer.make_header(stage, _output_shapes(stage), {})
+
+    def describe(self, stage: Stage) -> list[str]:
+        return [output_writer.describe(self.cache_header(stage))]
+
+    def is_done(self, stage: Stage, workdir: pathlib.Path) -> bool:
+        return super().is_done(stage, workdir) and output_writer.is_complete(open_cache(stage, workdir))
+
+    def run(self, stage: Stage, workdir: pathlib.Path, log: Callable[[str], None], profile: int) -> dict[str, Any]:
+        cache = open_cache(stage, workdir)
+        metadata = output_writer.fill(cache, lambda: class_outputs(stage, fit(stage, make_classifier(stage))), log)
+        role = stage.settings.evaluate.split
+        if role in cache.header.splits:
+            metadata |= {"accuracy": _accuracy(stage, cache, role), "split": role}
+            log(f"stage {stage.name}: accuracy {metadata['accuracy']:.4f} on the {role} split")
+        return metadata
+
+
+def open_cache(stage: Stage, workdir: pathlib.Path) -> output_cache.Cache:
+    """Returns the cache that a stage writes, with what determines its classifier."""
+    return output_writer.open_cache(stage, _output_shapes(stage), describe_teacher(stage), workdir)
+
+
+def _output_shapes(stage: Stage) -> Output:
+    return Output(jax.ShapeDtypeStruct((stage.settings.batch, stage.dataset.classes), jnp.float32))
+
+
+def make_classifier(stage: Stage) -> Classifier:
     """Returns the classifier, not fitted.
 
     Raises:
-        UserError: for a class or a setting that is not there, and a class that tells no probabilities.
+        UserError: for a class or a setting that does not exist, and a class without probabilities.
     """
-    spec = stage.settings["classifier"]
-    what, path = f"stage {stage.name!r}: classifier.name={spec['name']!r}", NAMED.get(spec["name"], spec["name"])
-    check_between(f"stage {stage.name!r}: classifier.floor", spec["floor"], 1e-30, 0.1)
+    spec = stage.settings.sklearn
+    key, path = f"stage {stage.name!r}: sklearn.name={spec.name!r}", NAMED.get(spec.name, spec.name)
+    check_between(f"stage {stage.name!r}: sklearn.min_probability", spec.min_probability, 1e-30, 0.1)
     module, _, name = path.rpartition(".")
     if not module:
-        raise unknown(f"classifier for stage {stage.name!r}", spec["name"], [*NAMED, "package.module.Class"])
+        raise unknown(f"classifier for stage {stage.name!r}", spec.name, [*NAMED, "package.module.Class"])
     try:
         member = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise UserError(f"{what}: {error}; take one of {sorted(NAMED)}, or the path of a class") from error
-    known = member._get_param_names() if hasattr(member, "_get_param_names") else None
-    for key in spec["settings"] if known is not None else ():
-        if key not in known:
-            raise unknown(f"setting of {path} for stage {stage.name!r}, classifier.settings", key, known)
-    seeded = {"random_state": stage.settings["seed"]} if known and "random_state" in known else {}
+        raise UserError(f"{key}: {error}; take one of {sorted(NAMED)}, or the path of a class") from error
+    options = member._get_param_names() if hasattr(member, "_get_param_names") else None
+    for setting in spec.settings if options is not None else ():
+        if setting not in options:
+            raise unknown(f"setting of {path} for stage {stage.name!r}, sklearn.settings", setting, options)
+    seeded = {"random_state": stage.settings.seed} if options and "random_state" in options else {}
     try:
-        made = member(**seeded | dict(spec["settings"]))
-        if spec["name"] == "svm":
+        classifier = member(**seeded | dict(spec.settings))
+        if spec.name == "svm":
             from sklearn.calibration import CalibratedClassifierCV
 
-            made = CalibratedClassifierCV(made, ensemble=False)
+            classifier = CalibratedClassifierCV(classifier, ensemble=False)
     except (TypeError, ValueError) as error:
-        raise UserError(f"{what} refuses {dict(spec['settings'])}: {error}") from error
-    if not hasattr(made, "fit") or not hasattr(made, "predict_proba"):
-        raise UserError(f"{what} has no fit or no predict_proba; a teacher tells probabilities, like {sorted(NAMED)}")
-    return made
+        raise UserError(f"{key} refuses {dict(spec.settings)}: {error}") from error
+    if not hasattr(classifier, "fit") or not hasattr(classifier, "predict_proba"):
+        raise UserError(
+            f"{key} must have fit and predict_proba, because a teacher gives probabilities; take one of {sorted(NAMED)}"
+        )
+    return classifier
 
 
-def told(stage: Stage) -> dict[str, Any]:
-    """What determines the answers, in plain words: the class, its settings, and what it is fitted on."""
+def describe_teacher(stage: Stage) -> dict[str, Any]:
+    """Returns what determines the outputs, in plain words: the class, its settings, and its training examples."""
     import sklearn
 
-    spec, split = stage.settings["classifier"], stage.train
+    spec, split = stage.settings.sklearn, stage.train
     labels = split.labels()
     index = split.index(np.arange(len(split)))
     digest = files.digest(np.ascontiguousarray(index).tobytes(), np.ascontiguousarray(labels).tobytes())
-    settings = {key: list(x) if isinstance(x, tuple) else x for key, x in spec["settings"].items()}
+    settings = {key: list(x) if isinstance(x, tuple) else x for key, x in spec.settings.items()}
     return {
-        "classifier": spec["name"],
+        "classifier": spec.name,
         "settings": settings,
-        "floor": spec["floor"],
-        "seed": stage.settings["seed"],
+        "min_probability": spec.min_probability,
+        "seed": stage.settings.seed,
         "fitted on": f"{int((labels != UNLABELLED).sum())} labels of {len(split)} examples, {digest}",
         "scikit-learn": sklearn.__version__,
     }
 
 
-def fitted(stage: Stage, classifier: Any) -> Any:
-    """Fits a classifier on the labelled examples that the stage sees.
+def fit(stage: Stage, classifier: Classifier) -> Classifier:
+    """Fits a classifier on the labelled examples of the stage's training split.
 
     Raises:
-        UserError: where it cannot be.
+        UserError: if no label is visible, or the classifier refuses the examples.
     """
     split = stage.train
-    known = np.flatnonzero(split.labels() != UNLABELLED)
-    if not len(known):
-        raise UserError(f"stage {stage.name!r}: no label is visible, so there is nothing to fit; see data.labels")
-    batch = split.take(known)
+    labelled = np.flatnonzero(split.labels() != UNLABELLED)
+    if not len(labelled):
+        raise UserError(
+            f"stage {stage.name!r}: no label is visible, so there is nothing to fit; see data.labels_per_class"
+        )
+    batch = split.take(labelled)
     try:
-        return classifier.fit(_rows(_unit(batch["image"])), batch["label"])
+        return classifier.fit(_flatten(_to_unit_range(batch["image"])), batch["label"])
     except ValueError as error:
-        name, why = stage.settings["classifier"]["name"], " ".join(str(error).split())[:300]
-        raise UserError(f"stage {stage.name!r}: classifier {name!r} cannot be fitted: {why}") from error
+        name, reason = stage.settings.sklearn.name, " ".join(str(error).split())[:300]
+        raise UserError(f"stage {stage.name!r}: classifier {name!r} cannot be fitted: {reason}") from error
 
 
-def _unit(images: np.ndarray) -> np.ndarray:
+def _to_unit_range(images: np.ndarray) -> np.ndarray:
     return images.astype(np.float32) / np.float32(255) if images.dtype == np.uint8 else images
 
 
-def _rows(images: np.ndarray) -> np.ndarray:
+def _flatten(images: np.ndarray) -> np.ndarray:
     return images.reshape(len(images), -1)
 
 
-def log_probabilities(classifier: Any, images: np.ndarray, classes: int, floor: float) -> np.ndarray:
-    """Returns float32 `[n, classes]`; a probability below `floor`, as of a class that was never seen, is `floor`."""
-    logs = np.full((len(images), classes), math.log(floor), np.float32)
-    said = classifier.predict_proba(_rows(images))
-    logs[:, np.asarray(classifier.classes_, int)] = np.log(np.maximum(said, floor))
+def log_probabilities(classifier: Classifier, images: np.ndarray, classes: int, min_probability: float) -> np.ndarray:
+    """Returns float32 `[n, classes]`; smaller probabilities, such as of a class without examples, are raised."""
+    logs = np.full((len(images), classes), math.log(min_probability), np.float32)
+    probabilities = classifier.predict_proba(_flatten(images))
+    logs[:, np.asarray(classifier.classes_, int)] = np.log(np.maximum(probabilities, min_probability))
     return logs
 
 
-def asker(stage: Stage, classifier: Any) -> caching.Ask:
-    """Asks a fitted classifier, in each process by itself."""
-    data, spec, classes = stage.settings["data"], stage.settings["cache"], stage.dataset.classes
+def class_outputs(stage: Stage, classifier: Classifier) -> output_writer.Predict:
+    """Returns the function of the stored outputs of a fitted classifier; each process computes all of them."""
+    data, spec, classes = stage.settings.data, stage.settings.cache, stage.dataset.classes
     channels, seed = stage.dataset.shape[-1], stage.data_seed
     unit = {"mean": (0.0,) * channels, "std": (1.0,) * channels}
-    change = jax.jit(lambda batch: augment.build(data["augment"], seed=seed, classes=classes, **unit)(batch)["image"])
-    floor = stage.settings["classifier"]["floor"]
+    augmented = jax.jit(lambda batch: augment.build(data.augment, seed=seed, classes=classes, **unit)(batch)["image"])
+    min_probability = stage.settings.sklearn.min_probability
 
-    def ask(role, index, view):
-        said = []
+    def predict(role: str, index: np.ndarray, view: np.ndarray) -> dict[str, np.ndarray]:
+        parts = []
         for start in range(0, len(index), stage.evaluation_batch):
             rows = slice(start, start + stage.evaluation_batch)
             batch = loader.rows(stage.whole(role), classes, index[rows], view[rows])
             batch |= {"mask": np.ones(len(batch["index"]), np.float32)}
             # As it was fitted: a tree may split at the very grey value that a pixel has, and XLA divides otherwise.
-            images = np.asarray(change(batch)) if role == "train" and data["augment"] else _unit(batch["image"])
-            logs = log_probabilities(classifier, images, classes, floor)
-            said.append(jax.device_get(caching.stored(Output(jnp.asarray(logs)), spec)))
-        return {name: np.concatenate([part[name] for part in said]) for name in said[0]}
+            is_augmented = role == "train" and data.augment
+            images = np.asarray(augmented(batch)) if is_augmented else _to_unit_range(batch["image"])
+            logs = log_probabilities(classifier, images, classes, min_probability)
+            parts.append(jax.device_get(output_writer.stored_arrays(Output(jnp.asarray(logs)), spec)))
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    return ask
-
-
-def run(stage: Stage, cache: Cache, say: Callable[[str], None]) -> dict[str, Any]:
-    """Fits the classifier of a stage and writes what it says; returns what is told in `done.json`."""
-    done = caching.fill(cache, lambda: asker(stage, fitted(stage, make(stage))), say)
-    role = stage.settings["evaluate"]["split"]
-    return done | ({"accuracy": _accuracy(stage, cache, role), "split": role} if role in cache.header.splits else {})
+    return predict
 
 
-def _accuracy(stage: Stage, cache: Cache, role: str) -> float:
-    said = cache.load_all(role)
-    best = said["logits"].astype(np.float32).argmax(-1) if "logits" in said else said["ids"][..., 0]
-    return float(np.mean(best[:, 0] == stage.dataset.split(role).labels()))
+def _accuracy(stage: Stage, cache: output_cache.Cache, role: str) -> float:
+    arrays = cache.load_all(role)
+    predictions = arrays["logits"].astype(np.float32).argmax(-1) if "logits" in arrays else arrays["ids"][..., 0]
+    return float(np.mean(predictions[:, 0] == stage.dataset.split(role).labels()))

@@ -1,16 +1,20 @@
 """Stages of kind "train": from the start, or the last checkpoint, to the end, with evaluations and checkpoints."""
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
 
+from jaxdistill import networks
+from jaxdistill.build import caches, validate
+from jaxdistill.build.kind import Kind
 from jaxdistill.build.stage import Stage
 from jaxdistill.core import State
 from jaxdistill.errors import TrainingFailed
-from jaxdistill.stages import precision_report
+from jaxdistill.stages import precision_report, start_weights, training_plan
 from jaxdistill.stages.lanes import runs_of
 from jaxdistill.stages.runs import Runs, Weights
 from jaxdistill.train import mesh
@@ -19,6 +23,46 @@ from jaxdistill.train.evaluate import Evaluation, Evaluator, Plan
 from jaxdistill.train.init import compiler_options
 from jaxdistill.train.loop import Intervals, Training, fit
 from jaxdistill.train.prefetch import PREFETCH
+
+
+class Train(Kind):
+    """Trains networks by terms."""
+
+    trains = True
+
+    def saved(self, stage: Stage) -> list[str]:
+        return [name for name, source in stage.networks.items() if name in stage.fresh and not source.frozen]
+
+    def initialised(self, stage: Stage) -> list[str]:
+        return [name for name in self.saved(stage) if name not in stage.fitted]
+
+    def measured(self, stage: Stage) -> list[str]:
+        evaluate = stage.settings.evaluate
+        if evaluate.split not in stage.dataset.splits:
+            return []
+        learning = [name for name in self.saved(stage) if not isinstance(stage.networks[name], networks.Head)]
+        return list(evaluate.networks) or (learning if evaluate.metrics else [])
+
+    def inputs(self, stage: Stage) -> list[tuple[str, bool, list[str]]]:
+        return [("train", True, [*stage.networks])]
+
+    def split(self, stage: Stage) -> tuple[str, int]:
+        return "train", len(stage.train)
+
+    def check(self, stage: Stage) -> None:
+        validate.check_training(stage)
+        super().check(stage)
+        caches.check_cycle(stage)
+
+    def describe_data(self, stage: Stage) -> list[str]:
+        return training_plan.describe_data(stage)
+
+    def describe(self, stage: Stage) -> list[str]:
+        return training_plan.describe(stage)
+
+    def run(self, stage: Stage, workdir: pathlib.Path, log: Callable[[str], None], profile: int) -> dict[str, Any]:
+        read = functools.partial(start_weights.read, runs_of(stage), workdir)
+        return run(stage, read, workdir, log, profile)
 
 
 def run(

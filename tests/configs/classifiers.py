@@ -25,8 +25,8 @@ def get_config(mode: str = "") -> ConfigDict:
 
     forest = dict(name="forest", settings=dict(n_estimators=20))
     c.stages = dict(
-        forest=dict(kind="classifier", classifier=forest, data=part(0, "class")),
-        logistic=dict(kind="classifier", classifier=dict(name="logistic"), data=part(1), cache=dict(what="topk", k=9)),
+        forest=dict(kind="sklearn", classifier=forest, data=part(0, "class")),
+        logistic=dict(kind="sklearn", classifier=dict(name="logistic"), data=part(1), cache=dict(what="topk", k=9)),
         network=dict(
             networks=dict(network=dict(source="trained", weights="")),
             terms=dict(task=dict(method="cross_entropy", student="network")),

@@ -14,5 +14,5 @@ def get_config(mode: str = "") -> ConfigDict:
     c.networks.reduced.weights = "stage:components"
     c.terms.hint = dict(method="fitnet", layers="pooled=reduced", teacher="reduced", weight=1.0)
     with c.unlocked():
-        c.stages.components = dict(kind="components", networks=dict(teacher={}, reduced=dict(weights="")))
+        c.stages.components = dict(kind="pca", networks=dict(teacher={}, reduced=dict(weights="")))
     return c

@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxdistill.config.schema import CacheConfig
 from jaxdistill.core import Output, TopK
 from jaxdistill.losses import divergence, topk
 from jaxdistill.networks import Cached
 from jaxdistill.networks.cached import uniform_tail
-from jaxdistill.stages import cache
+from jaxdistill.stages.output_writer import stored_arrays
 
 CLASSES = 7
 LOGITS = 3 * jax.random.normal(jax.random.key(0), (5, CLASSES))
@@ -18,7 +19,7 @@ LOGITS = 3 * jax.random.normal(jax.random.key(0), (5, CLASSES))
 def asked(what, k=3, tail="uniform", dtype="float32", taps=()):
     """What a cached network says that stored the logits, and a tap."""
     said = Output(LOGITS, {"pooled": LOGITS[:, :2]})
-    kept = cache.stored(said, {"what": what, "k": k, "taps": taps})
+    kept = stored_arrays(said, CacheConfig(store=what, k=k, taps=taps))
     batch = {f"cached/net/{n}": x if n == "ids" else x.astype(dtype) for n, x in kept.items()}
     batch |= {"cached/other/logits": jnp.zeros((5, 2)), "image": jnp.zeros((5, 1))}
     output, changed = Cached("net", CLASSES, tail)({}, batch, {}, None)

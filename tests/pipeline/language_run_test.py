@@ -16,6 +16,7 @@ from jaxdistill.config import load
 from jaxdistill.core import Unembedding
 from jaxdistill.data import texts
 from jaxdistill.pipeline import run as pipeline
+from jaxdistill.stages import start_weights
 from jaxdistill.stages.lanes import runs_of
 
 pytestmark = pytest.mark.slow
@@ -43,7 +44,7 @@ def params(run, stage):
 
 def test_numbers_are_those_of_every_next_byte_of_the_split(run, stages):
     stage = stages["evaluate"]
-    known, dataset = pipeline.starts(stage, run), texts.arithmetic(32)
+    known, dataset = start_weights.read(runs_of(stage), run), texts.arithmetic(32)
     tokens = dataset.split("test").take(np.arange(len(dataset.split("test"))))["tokens"]
     logs = {}
     for name, network in stage.networks.items():

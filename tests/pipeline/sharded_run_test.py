@@ -10,8 +10,8 @@ from jax.sharding import PartitionSpec as P
 
 import runs
 from jaxdistill import launch
-from jaxdistill.pipeline import plan, run
-from jaxdistill.stages import train
+from jaxdistill.pipeline import run
+from jaxdistill.stages import train, training_plan
 from jaxdistill.train import partitioning
 
 WIDE = "--config.networks.teacher.widths=(256,128)", "--config.networks.student.widths=(64,)"
@@ -35,8 +35,8 @@ def stage(*flags):
 @pytest.mark.parametrize("mesh", [pytest.param("data", marks=pytest.mark.slow), "fsdp", "mixed"])
 def test_the_plan_predicts_what_the_compiled_step_holds(mesh):
     built = stage(*WIDE, STREAMED, *MESHES[mesh])
-    predicted = plan.held(built)
-    compiled = plan.compile_step(built).memory_analysis()
+    predicted = training_plan.device_bytes(built)
+    compiled = training_plan.compile_step(built).memory_analysis()
     np.testing.assert_allclose(compiled.argument_size_in_bytes, sum(predicted.values()), rtol=0.02)
     # The state is donated: what comes out is where it was, but for the metrics.
     state = sum(predicted[name] for name in ("parameters", "other variables", "optimizer"))
@@ -47,11 +47,11 @@ def test_the_plan_predicts_what_the_compiled_step_holds(mesh):
 
 def test_the_plan_tells_what_is_large_and_whole():
     built = stage("--config.networks.teacher.widths=(1031,)", *MESHES["fsdp"][:2], "--config.sharding=fsdp:64")
-    assert plan.whole(built) == []
+    assert training_plan.large_replicated(built) == []
     built = stage(
         "--config.networks.teacher.widths=(4099,)", *MESHES["fsdp"], "--config.networks.teacher.sharding=whole"
     )
-    assert plan.whole(built) == ["frozen/teacher/params/dense1/kernel (64, 4099), 1.001 MiB"]
+    assert training_plan.large_replicated(built) == ["frozen/teacher/params/dense1/kernel (64, 4099), 1.001 MiB"]
 
 
 @pytest.mark.slow

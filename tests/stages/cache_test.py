@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 
 import runs
-from jaxdistill.build import weights
+from jaxdistill.build import caches, weights
 from jaxdistill.config import load
 from jaxdistill.data import loader
 from jaxdistill.data.output_cache import Cache, Header
 from jaxdistill.errors import UserError
 from jaxdistill.pipeline import plan
 from jaxdistill.pipeline import run as pipeline
-from jaxdistill.stages import cache as caching
+from jaxdistill.stages import start_weights, training_plan
+from jaxdistill.stages.lanes import runs_of
 
 CACHED = str(pathlib.Path(__file__).parents[1] / "configs" / "cached.py")
 
@@ -70,7 +71,7 @@ def test_training_by_a_cache_is_training_by_the_live_teacher(run):
 def test_what_is_cached_belongs_to_the_image_that_the_student_sees(run, stages):
     """Of every row of batches that span two passes, and both views: also where they are streamed."""
     live, stage = stages["live"], stages["read"]
-    known = pipeline.starts(live, run)
+    known = start_weights.read(runs_of(live), run)
     teacher = jax.jit(lambda known, batch: live.networks["teacher"](known["teacher"], live.augment(batch), {}, None)[0])
     more = {"seed": 0, "batch": 120, "classes": 10, "part": stage.part, "cycle": stage.cycle}
     resident = stage.loader()
@@ -125,7 +126,7 @@ def test_a_cache_is_mended_and_resumed_to_the_same_bytes(run, tmp_path, damage):
             path.unlink()
     said = ran(copy)
     there = 2 if damage == "cut off" else 4
-    assert f"stage half: {there} of 5 shards are there" in said
+    assert f"stage half: {there} of 5 shards exist" in said
     assert "stage cache: done before" in said
     assert content(copy / "half") == before
 
@@ -144,7 +145,7 @@ def test_the_plan_says_how_large_it_will_be(stages, tmp_path):
     lines = "\n".join(plan.describe(fresh["half"]))
     assert "train 1,077 x 2 + validation 360 x 1 + test 360 x 1 = 2,874 records of 68 B" in lines
     assert "190.9 KiB" in lines
-    plan.compile_step(fresh["read"])  # of a cache that is not written yet
+    training_plan.compile_step(fresh["read"])  # of a cache that is not written yet
 
 
 def prepared(workdir, **sections):
@@ -165,7 +166,7 @@ TOP = dict(source="cached", cache="stage:cache")
     [
         (dict(read=dict(data=dict(augment=("pad_crop:1",)))), r"- data.augment: \['pad_crop:1'\]\n  \+ data.augment"),
         (dict(read=dict(seed=3)), r"- seed: 3\n  \+ seed: 0"),
-        (dict(read=dict(data=dict(size=16))), "would not be asked about the images"),
+        (dict(read=dict(data=dict(size=16))), "has a cache for other images"),
         (  # evaluated on the training split, too
             dict(
                 read=dict(
@@ -175,7 +176,7 @@ TOP = dict(source="cached", cache="stage:cache")
                     evaluate=dict(split="train", metrics=("accuracy",)),
                 )
             ),
-            r"network 'said' would not be asked about the images(.|\n)*- seed: 3",
+            r"network 'said' has a cache for other images(.|\n)*- seed: 3",
         ),
         (
             dict(
@@ -184,15 +185,15 @@ TOP = dict(source="cached", cache="stage:cache")
                     cache=dict(network="sure"),
                 )
             ),
-            "'sure' says, which depends on labels",
+            "'sure', which depends on labels",
         ),
-        (dict(cache=dict(networks=dict(teacher=dict(input="image2")))), r"looks at 'image2', and there is \['image'\]"),
+        (dict(cache=dict(networks=dict(teacher=dict(input="image2")))), r"must be one of \['image'\], got 'image2'"),
         (dict(read=dict(networks=dict(teacher=TOP | dict(cache="stage:cache@0")))), "write 'stage:cache'"),
         (dict(read=dict(networks=dict(teacher=TOP | dict(teacher="stage:techer")))), "Did you mean 'teacher'"),
         (dict(read=dict(networks=dict(teacher=TOP | dict(teacher="runs/none")))), "no checkpoints in runs/none"),
         (dict(read=dict(data=dict(cycle=3))), "data.cycle=3, and network 'teacher' is cached in views=2"),
         (dict(cache=dict(cache=dict(views=1)), read=dict(data=dict(cycle=2))), "data.cycle=2, and network 'teacher'"),
-        (dict(cache=dict(cache=dict(splits=("train",)))), "asked about the validation split"),
+        (dict(cache=dict(cache=dict(splits=("train",)))), "needs outputs for the validation split"),
         (dict(cache=dict(cache=dict(splits=("trian",)))), "Did you mean 'train'"),
         (dict(cache=dict(cache=dict(network="techer"))), "Did you mean 'teacher'"),
         (dict(cache=dict(cache=dict(what="logit"))), "Did you mean 'logits'"),
@@ -210,7 +211,7 @@ TOP = dict(source="cached", cache="stage:cache")
                 cache=dict(cache=dict(what="topk", k=3)),
                 read=dict(networks=dict(teacher=TOP | dict(tail="bucket"))),
             ),
-            "term 'kd' compares logits, and network 'teacher' says its likeliest classes",
+            "term 'kd' compares logits, and network 'teacher' has its top-k classes alone",
         ),
         (
             dict(
@@ -220,7 +221,7 @@ TOP = dict(source="cached", cache="stage:cache")
                     terms=dict(kd=dict(method="top_k")),
                 ),
             ),
-            "says its likeliest classes and no logits, and is measured",
+            "has its top-k classes and no logits, and is measured",
         ),
         (
             dict(read=dict(networks=dict(teacher=dict(source="frozen", model="mlp", weights="stage:cache")))),
@@ -252,11 +253,11 @@ def test_a_bucket_is_for_the_method_that_takes_it(tmp_path):
 def test_a_cache_of_another_run_is_read_and_its_teacher_known(run, tmp_path):
     by = dict(source="cached", cache=str(run / "cache"), teacher=str(run / "teacher"))
     stage = prepared(tmp_path / "run", read=dict(networks=dict(teacher=by)))["read"]
-    caching.verify(stage, tmp_path / "run")
+    caches.verify(stage, tmp_path / "run")
     assert stage.loader().resident["cached/teacher/logits"].shape == (1077, 2, 10)
     other = by | dict(teacher=str(run / "live"))
     with pytest.raises(UserError, match=r"cached by another teacher"):
-        caching.verify(prepared(tmp_path / "run", read=dict(networks=dict(teacher=other)))["read"], tmp_path / "run")
+        caches.verify(prepared(tmp_path / "run", read=dict(networks=dict(teacher=other)))["read"], tmp_path / "run")
 
 
 def test_a_cache_by_a_teacher_that_was_trained_anew_is_refused(run, monkeypatch):
@@ -274,7 +275,7 @@ def test_a_damaged_cache_of_another_run_is_refused(run, tmp_path):
     by = dict(source="cached", cache=str(tmp_path / "cache"))
     stage = prepared(tmp_path / "run", read=dict(networks=dict(teacher=by)))["read"]
     with pytest.raises(UserError, match="is damaged; the command that made it mends it"):
-        caching.verify(stage, tmp_path / "run")
+        caches.verify(stage, tmp_path / "run")
     (tmp_path / "cache" / "done.json").unlink()
     with pytest.raises(UserError, match="is not finished"):
         prepared(tmp_path / "run", read=dict(networks=dict(teacher=by)))

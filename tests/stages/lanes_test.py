@@ -157,7 +157,7 @@ def test_a_grid_has_a_lane_for_each_combination():
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
-        ("--config.stages.distil.sweep.optimizer.weight_decay=(0.0, 0.1, 0.3)", "has 0, none, beside others"),
+        ("--config.stages.distil.sweep.optimizer.weight_decay=(0.0, 0.1, 0.3)", "mixes 0, which turns it off"),
         ("--config.stages.distil.sweep.rate.init_value=(0.1, -0.1, 0.1)", "it is finite and 0 or more"),
         (
             "--config.stages.distil.sweep.terms.kd.temperature=(1.0, 0.0, 2.0)",
@@ -185,7 +185,7 @@ def test_lanes_differ_in_fractions_alone():
     with pytest.raises(UserError, match="standardize"):
         run.prepare(whole, pathlib.Path())
     whole["stages"]["distil"]["sweep"] = {"optimizer": {"nesterov": (0, 1, 0)}}
-    with pytest.raises(UserError, match="sweep.optimizer.nesterov has the default False; lanes differ in fractions"):
+    with pytest.raises(UserError, match="nesterov must be a number with a fraction, its default is False"):
         run.prepare(whole, pathlib.Path())
     whole["stages"]["distil"]["sweep"] = {"terms": {"dk": {"temperature": (1.0, 2.0)}}}
     with pytest.raises(UserError, match=r"stage 'distil' has no 'terms.dk' to sweep in; name"):

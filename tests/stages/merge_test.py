@@ -19,6 +19,7 @@ from jaxdistill.pipeline import plan
 from jaxdistill.pipeline import run as pipeline
 from jaxdistill.runtime import files
 from jaxdistill.stages import merge as merging
+from jaxdistill.stages import merge_checks, merge_rules
 from jaxdistill.train import mesh
 from runs import launched
 
@@ -51,7 +52,7 @@ def network(mode, seed):
 
 def run(stage, known, folder):
     """Runs a stage; returns what it tells and the variables that it saved."""
-    told = merging.run(stage, jax.device_put(known, mesh.replicated(stage.mesh)), folder / "merge")
+    told = merging.merge(stage, jax.device_put(known, mesh.replicated(stage.mesh)), folder / "merge")
     whole = mesh.replicated(stage.mesh)
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), stage.made["merged"])
     return told, weights.read(weights.locate("stage:merge", "merged", folder), shapes)
@@ -83,7 +84,7 @@ def test_what_is_merged_is_the_average_of_the_aligned(pipeline_run):
     names = [name for name in one if name.startswith("params.teacher.")]
     assert {n for n in merged if n.startswith("params.")} == {n.replace("teacher", "merged") for n in names}
     trees = [_tree({n.removeprefix("params.teacher."): x[n] for n in names}) for x in (one, two)]
-    spec = merging._symmetry(stage)
+    spec = merge_checks.find_permutations(stage)
     first, second = weight_matching.match_all(trees, spec, jax.random.key(stage.settings["seed"]))
     for name in names:
         layer, kind = name.split(".")[-2:]
@@ -103,7 +104,7 @@ def test_the_plan_tells_it():
     assert plan.describe(built())[-1] == "  merge: average of one, two, aligned, as 'merged'"
 
 
-@pytest.mark.parametrize("rule", merging.RULES)
+@pytest.mark.parametrize("rule", merge_rules.RULES)
 def test_copies_of_one_network_merge_to_it_bit_for_bit(tmp_path, rule):
     base = {"base": "base"} if rule == "task_arithmetic" else {}
     names = ("one", "two", "three")
@@ -124,7 +125,7 @@ def test_a_base_is_what_task_vectors_are_about_and_what_is_aligned_to(tmp_path):
     whole = settings(rule="task_arithmetic", base="base", scale=0.5, align=True)
     whole["stages"]["merge"]["networks"]["base"] = dict(like="teacher", weights="stage:one")
     stage = resolve.stage("merge", load.stages(whole)["merge"])
-    base, spec = network("", 0), merging._symmetry(stage)
+    base, spec = network("", 0), merge_checks.find_permutations(stage)
     near = [jax.tree.map(lambda x, s=s: x + 0.01 * s * jnp.sign(x), base) for s in (1, 2)]
     moved = [
         weight_matching.apply_permutation(x, spec, weight_matching.random_permutation(x, spec, jax.random.key(i)))
@@ -171,7 +172,7 @@ def test_statistics_are_averaged_where_they_are_not_recomputed(tmp_path):
 def test_the_fisher_looks_at_so_many_examples_in_the_order_of_training():
     stage = built(rule="fisher", examples=70)
     variables = network("", 0)
-    found = merging._fisher_of(stage, jax.device_put(variables, mesh.replicated(stage.mesh)))
+    found = merge_rules.fisher_of(stage, jax.device_put(variables, mesh.replicated(stage.mesh)))
     batches = loader.Streamed(stage.train, stage.settings["seed"], 64, 10, stage.part)
     images = np.concatenate([stage.prepare(batches[i])["image"] for i in (0, 1)])[:70]
     module = stage.networks["one"].module
@@ -207,7 +208,7 @@ def test_the_fisher_looks_at_so_many_examples_in_the_order_of_training():
         (dict(rule="dare", base="tree"), "merge.base must be an existing name, got 'tree'. Did you mean 'three'"),
         (dict(rule="task_arithmetic"), "about their own mean is their average; name the network"),
         (dict(rule="ties"), "about their own mean is their average; name the network"),
-        (dict(density=0.0), "merge.density=0.0 makes no sense"),
+        (dict(density=0.0), "merge.density must be more than 0 and at most 1, got 0.0"),
         (dict(drop=1.0), r"merge.drop must be in \[0, 1\), got 1.0"),
         (dict(scale="1"), "merge.scale must be a float such as 1.0, got '1'"),
         (dict(examples=-1), "merge.examples must be at least 0 and finite, got -1"),

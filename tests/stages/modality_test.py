@@ -38,7 +38,7 @@ OF_TEXTS = [
         "model 'decoder' knows classes=10 tokens, and 'arithmetic' has 256; set classes",
     ),
     ({"networks__student__preprocess": dict(size=3)}, "preprocess is of images, and 'arithmetic' has texts"),
-    ({"networks__student__input": "image2"}, r"looks at 'image2', and there is \['tokens'\]; there is one view"),
+    ({"networks__student__input": "image2"}, r"must be one of \['tokens'\], got 'image2'; there is one view"),
     (
         {"terms__kd": dict(method="distilbert")},
         "term 'kd' must have labels, got data 'arithmetic' without any. Use labelled data",
@@ -116,8 +116,8 @@ def test_a_language_model_may_read_texts_that_have_labels(labelled, tmp_path):
 def test_stages_that_look_at_images_are_refused(labelled, tmp_path):
     made = load.read(f"{CONFIGS / 'language'}.py:classes").to_dict() | {"batch": 8}
     made["data"]["path"] = labelled["data__path"]
-    made["stages"] = {"fit": dict(kind="classifier", classifier=dict(name="forest"))}
-    with pytest.raises(UserError, match="stage 'fit' is of kind 'classifier', which is for images, and 'npz' has"):
+    made["stages"] = {"fit": dict(kind="sklearn", classifier=dict(name="forest"))}
+    with pytest.raises(UserError, match="stage 'fit' is of kind 'sklearn', which is for images, and 'npz' has"):
         run.prepare(made, tmp_path)
 
 
@@ -125,6 +125,6 @@ def test_a_cache_of_a_language_model_is_of_its_likeliest_tokens(tmp_path):
     made = load.read(f"{CONFIGS / 'language'}.py").to_dict()
     made["stages"]["ask"]["cache"]["what"] = "logits"
     with pytest.raises(
-        UserError, match="network 'teacher' says 256 logits of each token, too many .*; set cache.what='topk'"
+        UserError, match="network 'teacher' outputs 256 logits for each token, too many .*; set cache.store='topk'"
     ):
         run.prepare(made, tmp_path)

@@ -1,6 +1,5 @@
 """The results of an evaluation as files: one of random networks, for what they find is not the matter here."""
 
-import dataclasses
 import json
 
 import jax
@@ -20,8 +19,7 @@ def stage():
     config, _ = launch.parse(["launch", "--config", runs.TINY])
     stage = run.prepare(config.to_dict(), None)["evaluate"]
     metrics = ("accuracy", "agreement", "copied_errors", "cka", "per_class")
-    spec = stage.settings["evaluate"] | {"metrics": metrics, "saliency": True}
-    return dataclasses.replace(stage, settings=dict(stage.settings) | {"evaluate": spec})
+    return runs.with_evaluate(stage, metrics=metrics, saliency=True)
 
 
 @pytest.fixture(scope="module")

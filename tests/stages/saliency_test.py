@@ -99,10 +99,8 @@ def stage():
     stage = run.prepare(config.to_dict(), None)["evaluate"]
     more = {"cached": Told(lambda image: image[:, 0, :, 0] @ jnp.ones((8, 10)), differentiable=False), "far": Told(far)}
     more["both"] = Ensemble(("student", "cached"))
-    spec = stage.settings["evaluate"] | {"networks": ("teacher", "student", "slow", *more)}
-    return dataclasses.replace(
-        stage, networks=dict(stage.networks) | more, settings=dict(stage.settings) | {"evaluate": spec}
-    )
+    stage = dataclasses.replace(stage, networks=dict(stage.networks) | more)
+    return runs.with_evaluate(stage, networks=("teacher", "student", "slow", *more))
 
 
 def test_maps_are_of_the_examples_asked_for_and_means_over_a_sample(stage, monkeypatch):
@@ -131,10 +129,8 @@ def test_maps_are_of_the_examples_asked_for_and_means_over_a_sample(stage, monke
 
 
 def test_nobody_to_look_and_nothing_to_show(stage):
-    spec = stage.settings["evaluate"] | {"networks": ("cached", "far"), "reference": "cached", "pairs": ()}
-    blind = dataclasses.replace(stage, settings=dict(stage.settings) | {"evaluate": spec})
+    blind = runs.with_evaluate(stage, networks=("cached", "far"), reference="cached", pairs=())
     found = saliency.find(blind, {}, np.asarray([1, 2]))
     assert (found.maps, found.pairs, found.left_out) == ({}, {}, ["cached", "far"])
-    spec |= {"networks": ("student",), "reference": "student"}
-    seeing = dataclasses.replace(stage, settings=dict(stage.settings) | {"evaluate": spec})
+    seeing = runs.with_evaluate(blind, networks=("student",), reference="student")
     assert saliency.find(seeing, jax.jit(seeing.initial)()[1], np.zeros(0, int)).maps == {}

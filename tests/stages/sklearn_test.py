@@ -84,7 +84,7 @@ def test_a_second_run_skips_it_and_a_lost_shard_is_made_again(run, tmp_path):
     before = shard.read_bytes()
     shard.unlink()
     said = ran(copy)
-    assert "stage forest: 2 of 3 shards are there" in said
+    assert "stage forest: 2 of 3 shards exist" in said
     assert "stage logistic: done before" in said
     assert shard.read_bytes() == before
 
@@ -102,9 +102,9 @@ def stage(tmp_path, **own):
     [
         (dict(classifier=dict(name="forrest")), "Did you mean 'forest'"),
         (dict(classifier=dict(name="sklearn.ensemble.Forest")), "has no attribute 'Forest'"),
-        (dict(classifier=dict(name="sklearn.svm.LinearSVC")), "no fit or no predict_proba"),
+        (dict(classifier=dict(name="sklearn.svm.LinearSVC")), "must have fit and predict_proba"),
         (dict(classifier=dict(settings=dict(n_estimator=3))), "Did you mean 'n_estimators'"),
-        (dict(classifier=dict(floor=0.5)), r"floor must be in \[1e-30, 0.1\], got 0.5"),
+        (dict(classifier=dict(floor=0.5)), r"min_probability must be in \[1e-30, 0.1\], got 0.5"),
         (dict(cache=dict(taps=("pooled",))), "tap must be an existing name, got 'pooled'"),
         (dict(cache=dict(views=2)), "would all be the same"),
     ],
@@ -117,16 +117,16 @@ def test_mistakes_are_told_before_anything_runs(tmp_path, own, message):
 def test_what_cannot_be_fitted_is_told(tmp_path):
     data = dict(unlabelled=True)
     with pytest.raises(UserError, match="no label is visible"):
-        classifier.fitted(stage(tmp_path, data=data), None)
+        classifier.fit(stage(tmp_path, data=data), None)
     one = stage(tmp_path, data=dict(only=("3",)), classifier=dict(name="logistic"))
     with pytest.raises(UserError, match="'logistic' cannot be fitted"):
-        classifier.fitted(one, classifier.make(one))
+        classifier.fit(one, classifier.make_classifier(one))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*classifier.NAMED])
 def test_each_named_one_tells_probabilities(tmp_path, name):
-    made = classifier.make(stage(tmp_path, classifier=dict(name=name)))
+    made = classifier.make_classifier(stage(tmp_path, classifier=dict(name=name)))
     x, y = rows(datasets.digits().split("train"))
     few = np.flatnonzero(y < 4)[:120]
     if name == "boosting":
@@ -160,7 +160,7 @@ def test_it_is_asked_about_the_augmented_images(tmp_path):
             return 0.01 + 0.9 * x[:, 20:30]
 
     index, view = np.array([4, 4, 4, 7], np.int32), np.array([0, 1, 2, 2], np.int32)
-    said = classifier.asker(one, Sees())("train", index, view)["logits"]
+    said = classifier.class_outputs(one, Sees())("train", index, view)["logits"]
     raw = {
         "image": one.dataset.split("train").image[index],
         "label": np.zeros(4, np.int32),

@@ -1,0 +1,166 @@
+"""Caches that the networks of a stage read: their place, the images they are for, and their teacher."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from jaxdistill import networks
+from jaxdistill.build import weights
+from jaxdistill.build.stage import Stage
+from jaxdistill.data.output_cache import Cache, Header
+from jaxdistill.errors import UserError, check_kind
+from jaxdistill.runtime import files
+
+
+def find_caches(
+    name: str, settings: Mapping[str, Any], stages: Mapping[str, Stage], workdir: pathlib.Path
+) -> dict[str, Cache]:
+    """Returns the caches that the networks of a stage read, by network.
+
+    Args:
+        name: the stage.
+        settings: its settings.
+        stages: the stages before it; their caches may not be written yet.
+        workdir: the folder of the run.
+
+    Raises:
+        UserError: for a cache that does not exist.
+    """
+    caches = {}
+    for network, spec in settings["networks"].items():
+        if isinstance(spec, Mapping) and spec.get("source") == "cached" and "cache" in spec:
+            path = f"stage {name!r}: network {network!r}, cache"
+            check_kind(path, spec["cache"], "")
+            caches[network] = _find_cache(path, spec["cache"], stages, workdir)
+    return caches
+
+
+def _find_cache(path: str, cache: str, stages: Mapping[str, Stage], workdir: pathlib.Path) -> Cache:
+    if not cache.startswith("stage:"):
+        folder = pathlib.Path(cache).expanduser()
+        if cache and folder.is_dir() and not (folder / weights.DONE).exists():
+            raise UserError(f"{path}={cache!r} is not finished; give the command that makes it again, it goes on")
+        return Cache(folder, Header.read(folder))
+    if set(cache) & {"#", "@"}:
+        raise UserError(f"{path}={cache!r}: a cache is of one network; write {cache.split('#')[0].split('@')[0]!r}")
+    source = stages[cache.removeprefix("stage:")]
+    if not source.kind.stores_outputs:
+        raise UserError(
+            f"{path}={cache!r}: that stage is of kind {source.settings.kind!r}; caches are made by stages of kind"
+            " 'cache', 'sklearn' or another that stores outputs"
+        )
+    return Cache(workdir / source.name, source.kind.cache_header(source))
+
+
+def describe_examples(stage: Stage, role: str, augmented: bool = True) -> dict[str, Any]:
+    """Returns what determines the examples of a split that networks get, in plain words."""
+    data, split = stage.settings.data, stage.whole(role)
+    if stage.look is None:
+        return {f"{role} split": f"{len(split)} texts of {data.name}, {stage.content(role)}"}
+    description = {
+        f"{role} split": f"{len(split)} images of {data.name}, {stage.content(role)}",
+        "mean": [round(float(x), 6) for x in stage.look.mean],
+        "std": [round(float(x), 6) for x in stage.look.std],
+    }
+    if role == "train":
+        names = data.augment if augmented else ()
+        description |= {"data.augment": list(names), "seed": stage.data_seed if names else "any"}
+    return description
+
+
+def check(stage: Stage) -> None:
+    """Raises `UserError` if a stage would read outputs for other examples than it has, or forms that do not fit."""
+    _check_buckets(stage)
+    runs = stage.kind.inputs(stage)
+    if stage.measured:
+        compared = [stage.compared] * bool(stage.compared) + [name for pair in stage.pairs for name in pair]
+        evaluated = [*dict.fromkeys([*stage.measured, *compared])]
+        runs += [(stage.settings.evaluate.split, False, [*networks.dependencies(stage.networks, evaluated)])]
+    for name, cache in stage.caches.items():
+        for role, augmented, names in runs:
+            if name in names:
+                _check_examples(stage, name, cache, role, augmented)
+
+
+def check_cycle(stage: Stage) -> None:
+    """Raises `UserError` if a stage that trains would need more views than a cache has."""
+    data = stage.settings.data
+    for name, cache in stage.caches.items():
+        views = cache.header.splits.get("train", (0, 1))[1]
+        if data.augment and data.cycle > views:
+            raise UserError(
+                f"stage {stage.name!r}: data.cycle={data.cycle}, and network {name!r} is cached in views={views}; leave"
+                " it out, and the existing views come again"
+            )
+
+
+def _check_examples(stage: Stage, name: str, cache: Cache, role: str, augmented: bool) -> None:
+    network, header = f"stage {stage.name!r}: network {name!r}", cache.header
+    if role not in header.splits:
+        raise UserError(
+            f"{network} needs outputs for the {role} split, and {cache.folder} has {[*header.splits]}; add it to"
+            " cache.splits where the cache is made"
+        )
+    expected = describe_examples(stage, role, augmented)
+    lines = files.diff_lines(expected, {key: value for key, value in header.view.items() if key in expected})
+    if lines:
+        raise UserError(
+            f"{network} has a cache for other images than those of this stage in {cache.folder}; those here (-) and"
+            " those of the cache (+):\n  " + "\n  ".join(lines) + "\nMake both stages agree, or cache it anew for these"
+            " images, in another stage"
+        )
+
+
+def _check_buckets(stage: Stage) -> None:
+    """Checks that a top-k with a bucket goes to methods that take it: no other method, ensemble or metric does."""
+    buckets = [n for n, s in stage.networks.items() if isinstance(s, networks.Cached) and s.tail == "bucket"]
+    buckets = [n for n in buckets if "logits" not in stage.caches[n].header.arrays]
+    for key, term in stage.terms.items():
+        name = next((n for n in buckets if n in (term.student, term.teacher)), "")
+        if name and not getattr(term.method, "takes_top_k", False):
+            raise UserError(
+                f"stage {stage.name!r}: term {key!r} compares logits, and network {name!r} has its top-k classes alone;"
+                " set tail='uniform' for it, or take method 'top_k'"
+            )
+    if not buckets:
+        return
+    used = [member for source in stage.networks.values() for member in source.needs]
+    used += [*stage.measured, stage.compared, *(n for pair in stage.pairs for n in pair)] if stage.measured else []
+    for name in buckets:
+        if name in used:
+            raise UserError(
+                f"stage {stage.name!r}: network {name!r} has its top-k classes and no logits, and is measured or"
+                " part of another network; set tail='uniform' for that, or evaluate.reference to another network"
+            )
+
+
+def verify(stage: Stage, workdir: pathlib.Path) -> None:
+    """Checks, before a stage runs, that its caches are unchanged and were made by the expected teacher.
+
+    Raises:
+        UserError: for a cache that was changed, is damaged, or was made by another teacher.
+    """
+    for name, cache in stage.caches.items():
+        spec = stage.settings.networks[name]
+        header = Header.read(cache.folder)
+        Cache(cache.folder, dataclasses.replace(cache.header, teacher=header.teacher)).check()
+        network = f"stage {stage.name!r}: network {name!r}"
+        if not spec["cache"].startswith("stage:") and Cache(cache.folder, header).missing():
+            raise UserError(f"{network}: the cache {cache.folder} is damaged; the command that made it mends it")
+        if spec.get("teacher"):
+            _check_teacher(network, spec["teacher"], header, workdir)
+
+
+def _check_teacher(network: str, expected: str, header: Header, workdir: pathlib.Path) -> None:
+    cached = header.teacher.get("cached", "")
+    fingerprint = header.teacher.get(f"network {cached}", {}).get("weights")
+    if not fingerprint:
+        by = dict(header.teacher)
+        raise UserError(f"{network}: its cache is not of one network with weights, but of {by}; leave out teacher")
+    wanted = weights.fingerprint(weights.locate(expected, cached, workdir))
+    if wanted != fingerprint:
+        raise UserError(
+            f"{network} was cached by another teacher; the digest of the weights {expected!r} (-) and of the cache's"
+            f" (+):\n  - {wanted}\n  + {fingerprint}\nCache the teacher anew, or leave out teacher to take this one"
+        )

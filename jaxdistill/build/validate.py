@@ -1,0 +1,216 @@
+"""Cross-field validation of a stage, before compilation."""
+
+from jaxdistill import networks
+from jaxdistill.build import caches, evaluation
+from jaxdistill.build.stage import Stage
+from jaxdistill.config import registry, sweep
+from jaxdistill.data.build import shows_labels
+from jaxdistill.errors import UserError, check_names, unknown
+from jaxdistill.modules.logits_method import LogitsMethod
+from jaxdistill.stages import modality
+from jaxdistill.train import mesh, optim, partitioning
+from jaxdistill.train.metrics_log import RESERVED
+
+
+def check(stage: Stage) -> None:
+    """Checks what every kind of stage must fulfil.
+
+    Raises:
+        UserError: for settings that contradict each other, the data or the devices.
+    """
+    checks = (
+        _check_sharding_axes,
+        _check_named_networks,
+        _check_memories,
+        _check_derivatives,
+        _check_inputs,
+        modality.check,
+        _check_classes,
+        caches.check,
+        _check_evaluate,
+    )
+    for run_check in checks:
+        run_check(stage)
+
+
+def check_lanes(stage: Stage) -> None:
+    """Raises `UserError` if lanes cannot run side by side."""
+    lengths = [lane.settings.steps for lane in stage.lanes]
+    if len(set(lengths)) > 1:
+        raise UserError(
+            f"the lanes of stage {stage.name!r} would have {lengths} steps, because their parts of the data differ in"
+            " size; set steps instead of epochs"
+        )
+    for name, values in sweep.listed(stage.settings.sweep):
+        section, _, key = name.rpartition(".")
+        default = 0.0
+        if section.startswith("terms.") and section.count(".") == 1 and key != "weight":
+            default = registry.fields(type(stage.terms[section.split(".")[1]].method))[key]
+        elif section == "optimizer":
+            default = optim.fields(stage.settings.optimizer["name"]).get(key, 0.0)
+        if not isinstance(default, float):
+            raise UserError(
+                f"stage {stage.name!r}: sweep.{name} must be a number with a fraction, its default is {default!r};"
+                " lanes differ in such numbers"
+            )
+        zeros = sum(value == 0 for value in values)
+        if name in ("optimizer.weight_decay", "optimizer.clip") and 0 < zeros < len(values):
+            raise UserError(
+                f"stage {stage.name!r}: sweep.{name}={values} mixes 0, which turns it off, with other values; give"
+                " small numbers"
+            )
+
+
+def check_length(name: str, steps: int) -> None:
+    """Raises `UserError` if a stage that trains has no steps."""
+    if steps < 1:
+        raise UserError(f"stage {name!r} has no length; set steps, epochs or examples")
+
+
+def check_training(stage: Stage) -> None:
+    """Raises `UserError` if a stage cannot train: no term, or a term that does not fit."""
+    name, sources, terms = stage.name, stage.networks, stage.terms
+    if not terms:
+        raise UserError(
+            f"stage {name!r} has no terms, so nothing to learn; add terms.task=dict(method='cross_entropy')"
+        )
+    learning = [n for n, source in sources.items() if source.learns]
+    if not learning:
+        raise UserError(f"stage {name!r} trains no network; one of {list(sources)} needs source='trained'")
+    for key, term in terms.items():
+        if not set(networks.dependencies(sources, [term.student])) & set(learning):
+            raise UserError(f"term {key!r} teaches {term.student!r}, which does not learn; {learning} do")
+    taught = {name for term in terms.values() for name in networks.dependencies(sources, [term.student])}
+    idle = [name for name in learning if name not in taught]
+    if idle:
+        raise UserError(f"stage {name!r} trains networks {idle}, and no term teaches them; there are {list(terms)}")
+    for key in terms:
+        if key in sources or key in RESERVED or "/" in key:
+            raise UserError(f"a term cannot be named {key!r}; {[*sources, *RESERVED]} and names with '/' are taken")
+        _check_term(stage, key)
+
+
+def _check_term(stage: Stage, key: str) -> None:
+    method, data, accumulate = stage.terms[key].method, stage.settings.data, stage.settings.accumulate
+    has_labels = bool(stage.dataset.class_names)
+    if method.needs_whole_batch and accumulate > 1:
+        raise UserError(
+            f"term {key!r} compares the examples of a batch with each other, so"
+            f" accumulate={accumulate} would change its loss; set accumulate=1, or use more devices for"
+            " a larger batch"
+        )
+    has_next_tokens = not has_labels and stage.dataset.reads == "tokens"
+    if not method.needs_labels or (has_next_tokens and isinstance(method, LogitsMethod)):
+        return
+    if not has_labels:
+        raise UserError(
+            f"term {key!r} must have labels, got data {data.name!r} without any. Use labelled data, or leave the term"
+            " out of the stage."
+        )
+    if not shows_labels(data):
+        raise UserError(
+            f"term {key!r} learns from labels, and the training data of stage {stage.name!r} show none; leave the term"
+            " out of the stage, or let it see labels (data.unlabelled, data.weight, data.mix.NAME.labelled)"
+        )
+
+
+def _check_sharding_axes(stage: Stage) -> None:
+    """Checks sharding rules against the mesh, and that host memory exists for offloading."""
+    rules = [stage.placement.rules, *(own.rules for own in stage.placement.cast.values() if own.rules)]
+    for rule in rules:
+        partitioning.check_axes(stage.mesh, stage.settings.mesh, rule)
+    offloaded = [name for name, own in stage.placement.cast.items() if own.offload]
+    device = stage.mesh.local_devices[0]
+    kinds = sorted(memory.kind for memory in device.addressable_memories())
+    if offloaded and partitioning.HOST not in kinds:
+        raise UserError(
+            f"networks {offloaded} are to be offloaded, and these devices ({device.device_kind}) have"
+            f" no memory {partitioning.HOST!r}, only {kinds}; set offload=False, or split them with sharding=('fsdp',)"
+        )
+
+
+def _check_memories(stage: Stage) -> None:
+    """Checks that a memory with a row for each training example has the size of the training split."""
+    examples = len(stage.train.whole)
+    for name, term in stage.terms.items():
+        rows = getattr(term.method, "examples", examples)
+        if rows != examples:
+            raise UserError(
+                f"term {name!r} remembers examples={rows} by their index, and the training split has {examples}; set"
+                f" terms.{name}.examples={examples}"
+            )
+
+
+def _check_derivatives(stage: Stage) -> None:
+    """Checks that compared derivatives are taken along the same directions, in the same way."""
+    for name, term in stage.terms.items():
+        pair = [stage.networks[network] for network in (term.student, term.teacher) if network]
+        ways = [(p.mode, p.directions, p.step, p.seed) if isinstance(p, networks.Derivative) else None for p in pair]
+        if len(set(ways)) > 1:
+            raise UserError(
+                f"term {name!r}: {term.student!r} and {term.teacher!r} must be two derivatives that agree in mode,"
+                f" directions, step and seed; they have {ways}"
+            )
+
+
+def _check_inputs(stage: Stage) -> None:
+    trains = stage.kind.trains
+    # All other kinds show one view, the image itself.
+    reads = stage.dataset.reads
+    images = [name for name in stage.batch if name.startswith("image")] if trains else ["image"]
+    images = images if reads == "image" else [reads]
+    for name, source in stage.networks.items():
+        field = getattr(source, "input", reads)
+        if field not in images and not (isinstance(source, networks.Shared) and not trains):
+            remedy = "data.views=2 makes image2, 3 image3" if trains else "set its input='image' in this stage"
+            remedy = remedy if reads == "image" else "there is one view of a text"
+            raise UserError(
+                f"stage {stage.name!r}: the input of network {name!r} must be one of {images}, got {field!r}; {remedy}"
+            )
+
+
+def _check_classes(stage: Stage) -> None:
+    classes = {name: stage.classes_of(name) for name in stage.outputs}
+    for name, term in stage.terms.items():
+        if term.teacher and term.method.same_classes and classes[term.student] != classes[term.teacher]:
+            raise UserError(
+                f"term {name!r}: student {term.student!r} has {classes[term.student]} classes and teacher"
+                f" {term.teacher!r} {classes[term.teacher]}; this method compares their logits, so they must be the"
+                " same"
+            )
+        if not term.teacher and stage.ranks(term.student) == 1 and classes[term.student] != stage.dataset.classes:
+            raise UserError(
+                f"term {name!r}: network {term.student!r} has {classes[term.student]} classes, the data"
+                f" {stage.dataset.classes}; leave out `classes` and it is taken from the data"
+            )
+
+
+def _check_named_networks(stage: Stage) -> None:
+    """Checks the networks that `evaluate` names."""
+    evaluate, options = stage.settings.evaluate, [*stage.networks]
+    check_names("network in evaluate", evaluate.networks, options)
+    check_names("network in evaluate.reference", [evaluate.reference] if evaluate.reference else [], options)
+
+
+def _check_evaluate(stage: Stage) -> None:
+    evaluate, checkpoint, final = stage.settings.evaluate, stage.settings.checkpoint, stage.kind.writes_results
+    if final or evaluate.every:
+        stage.dataset.split(evaluate.split)
+    evaluation.check_classes(stage)
+    compared = dict.fromkeys([*stage.measured, *(name for pair in stage.pairs for name in pair)])
+    views = [name for name in compared if isinstance(stage.networks[name], networks.Shared | networks.Derivative)]
+    if views:
+        raise UserError(f"networks {views} compute on a second view of a training batch; evaluate the networks of it")
+    mesh.check_batch(stage.mesh, stage.evaluation_batch, 1, stage.part.of)
+    if not stage.kind.keeps_checkpoints:
+        return
+    if checkpoint.keep not in ("last", "best"):
+        raise unknown("way to keep a checkpoint", checkpoint.keep, ("last", "best"))
+    check_names(
+        "evaluated number for checkpoint.metric", [checkpoint.metric] if checkpoint.metric else [], stage.numbers
+    )
+    if checkpoint.keep == "best" and not final and not stage.numbers:
+        raise UserError(
+            f"stage {stage.name!r} is to keep the best checkpoint, and evaluates nothing; it needs evaluate.metrics,"
+            f" and a split of {sorted(stage.dataset.splits)} as evaluate.split, which is {evaluate.split!r}"
+        )

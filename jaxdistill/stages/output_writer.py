@@ -1,0 +1,157 @@
+"""Writing of output caches: the header from shapes, the stored form of an output, and the missing shards."""
+
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from jaxdistill import core
+from jaxdistill.build import caches
+from jaxdistill.build.stage import Stage
+from jaxdistill.config.schema import CacheConfig
+from jaxdistill.core import Output
+from jaxdistill.data import augment
+from jaxdistill.data.output_cache import DTYPES, Cache, Header
+from jaxdistill.errors import UserError, check_names, unknown
+from jaxdistill.losses import chunked, topk
+from jaxdistill.runtime import files
+
+CHUNK = 1 << 24
+"""Logits over a vocabulary that are in memory at once while their top-k is taken: 64 MiB."""
+
+Predict = Callable[[str, np.ndarray, np.ndarray], Mapping[str, np.ndarray]]
+"""`(role, index, view) -> {array: [n, ...]}`: the stored outputs for examples of a split in given views."""
+
+
+def make_header(stage: Stage, output: Output, teacher: Mapping[str, Any]) -> Header:
+    """Returns the header of the cache that a stage writes.
+
+    Args:
+        stage: the stage.
+        output: shapes of the output for a batch.
+        teacher: what determines the outputs, in plain words.
+
+    Raises:
+        UserError: for settings of `cache` that contradict the data, and outputs that cannot be cached.
+    """
+    spec, data = stage.settings.cache, stage.settings.data
+    mixing = [name for name in data.augment if name.partition(":")[0] in augment.MIXING]
+    if mixing:
+        raise UserError(
+            f"stage {stage.name!r} caches outputs for one image, and {mixing[0]!r} makes one of two, a function of"
+            " the batch; leave it out of data.augment, or teach by the network itself"
+        )
+    if spec.views > 1 and not data.augment:
+        raise UserError(
+            f"stage {stage.name!r}: cache.views={spec.views} of images without augmentation would all be the same;"
+            " set cache.views=1, or data.augment as the student has it"
+        )
+    roles = spec.splits or [*stage.dataset.splits]
+    check_names(f"split for stage {stage.name!r}, cache.splits", roles, stage.dataset.splits)
+    splits = {role: (len(stage.whole(role)), spec.views if role == "train" else 1) for role in roles}
+    arrays, classes = _array_shapes(stage, output)
+    view = {key: value for role in roles for key, value in caches.describe_examples(stage, role).items()}
+    return Header(arrays, classes, splits, spec.examples_per_shard, view, teacher)
+
+
+def _array_shapes(stage: Stage, output: Output) -> tuple[dict[str, tuple[tuple[int, ...], str]], int]:
+    """Returns the shape and dtype of each array of a record, and the number of classes."""
+    spec = stage.settings.cache
+    if spec.store not in ("logits", "topk"):
+        raise unknown(f"form for stage {stage.name!r}, cache.store", spec.store, ("logits", "topk"))
+    check_names(f"dtype for stage {stage.name!r}, cache.dtype", [spec.dtype], DTYPES)
+    if not core.lists_all_classes(output.logits):
+        raise UserError(
+            f"stage {stage.name!r}: network {spec.network!r} outputs {type(output.logits).__name__}, and a cache is"
+            " made of logits"
+        )
+    classes = core.num_classes(output.logits)
+    if len(core.prediction_shape(output.logits)) > 1 and spec.store == "logits":
+        raise UserError(
+            f"stage {stage.name!r}: network {spec.network!r} outputs {classes} logits for each token, too many for a"
+            " disk; set cache.store='topk', and teach by the method top_k with tail='bucket'"
+        )
+    shapes = jax.eval_shape(lambda output: stored_arrays(output, spec), output)
+    dtypes = {"ids": "uint16" if classes <= 1 << 16 else "int32"}
+    return {name: (tuple(x.shape[1:]), dtypes.get(name, spec.dtype)) for name, x in shapes.items()}, classes
+
+
+def stored_arrays(output: Output, spec: CacheConfig) -> dict[str, jax.Array]:
+    """Returns the arrays of a record, `[batch, ...]` each, by name."""
+    taps = {f"tap/{name}": output.tap(name) for name in spec.taps}
+    if spec.store == "logits":
+        return {"logits": output.logits} | taps
+    chunk = max(1, CHUNK // core.num_classes(output.logits))
+    top = chunked.compare(lambda logits, _: topk.of(logits, spec.k), output.logits, None, chunk=chunk)
+    return {"values": top.values, "ids": top.ids, "log_rest": top.log_rest} | taps
+
+
+def is_complete(cache: Cache) -> bool:
+    """Whether all shards of a cache exist.
+
+    Raises:
+        UserError: for a cache of another teacher, such as one that was trained anew since.
+    """
+    if (cache.folder / "cache.json").exists():
+        cache.check()
+        return not _missing_shards(cache)
+    return False
+
+
+def _missing_shards(cache: Cache) -> list[tuple[str, int]]:
+    """Returns the shards to write, as the first process finds them: all processes must compute the same ones."""
+    shards = [(role, number) for role in cache.header.splits for number in range(len(cache.header.shards(role)))]
+    missing = cache.missing() if jax.process_index() == 0 else []
+    mask = np.array([shard in missing for shard in shards])
+    if jax.process_count() > 1:
+        mask = multihost_utils.broadcast_one_to_all(mask)
+    return [shard for shard, is_missing in zip(shards, mask, strict=True) if is_missing]
+
+
+def fill(cache: Cache, make_predict: Callable[[], Predict], log: Callable[[str], None]) -> dict[str, Any]:
+    """Writes the missing shards of a cache.
+
+    Args:
+        cache: the cache.
+        make_predict: returns the function of the outputs; called only if a shard is missing.
+        log: prints a line.
+
+    Returns:
+        The metadata for `done.json`.
+    """
+    if (cache.folder / "cache.json").exists():
+        cache.check()
+    if jax.process_index() == 0:
+        cache.begin()
+    total, missing = sum(len(cache.header.shards(role)) for role in cache.header.splits), _missing_shards(cache)
+    if len(missing) < total:
+        log(f"stage {cache.folder.name}: {total - len(missing)} of {total} shards exist")
+    predict = make_predict() if missing else None
+    for role, number in missing:
+        examples, views = cache.header.shards(role)[number], cache.header.splits[role][1]
+        index = np.repeat(np.arange(examples.start, examples.stop, dtype=np.int32), views)
+        arrays = predict(role, index, np.tile(np.arange(views, dtype=np.int32), len(examples)))
+        if number % jax.process_count() == jax.process_index():
+            cache.write(role, number, arrays)
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(f"cache {cache.folder.name}")
+    header = cache.header.json()
+    sizes = {"fingerprint": header["fingerprint"], "records": cache.header.records, "bytes": cache.header.bytes}
+    return sizes | {"splits": header["splits"], "arrays": header["arrays"]}
+
+
+def open_cache(stage: Stage, output: Output, teacher: Mapping[str, Any], workdir: pathlib.Path) -> Cache:
+    """Returns the cache that a stage writes, with the teacher in its header."""
+    return Cache(workdir / stage.name, make_header(stage, output, teacher))
+
+
+def describe(header: Header) -> str:
+    """Returns the records and bytes of a cache, for `--plan`."""
+    splits = " + ".join(f"{role} {n:,} x {views}" for role, (n, views) in header.splits.items())
+    arrays = ", ".join(f"{name} {list(shape)} {dtype}" for name, (shape, dtype) in header.arrays.items())
+    size = header.record.itemsize
+    total = files.format_bytes(header.bytes)
+    return f"  cache: {splits} = {header.records:,} records of {size:,} B ({arrays}): {total}"

@@ -1,0 +1,46 @@
+"""Variables that the networks of a stage start from: of checkpoints, or those that a source comes with."""
+
+import pathlib
+from collections.abc import Callable, Collection
+from typing import Any
+
+from jaxdistill import core
+from jaxdistill.build import weights
+from jaxdistill.stages import precision_report
+from jaxdistill.stages.runs import Runs, Weights
+from jaxdistill.train import mesh
+
+
+def read(runs: Runs, workdir: pathlib.Path, names: Collection[str] | None = None) -> Weights:
+    """Reads the variables of networks that do not start at random, each to its place on the devices.
+
+    Args:
+        runs: those of the stage.
+        workdir: the folder of the run, for weights of its other stages.
+        names: the networks to read; all of the stage if `None`.
+
+    Returns:
+        The variables by network, `[lanes, ...]` for networks with weights for each lane.
+    """
+    stage = runs.stage
+    names = [*stage.networks] if names is None else names
+    state, frozen = stage.placed
+    placed = core.merge_variables(state.params, state.variables, frozen)
+    variables = {}
+    for name, spec in stage.settings.networks.items():
+        if name not in names or not spec.get("weights"):
+            continue
+        checkpoints = [weights.locate(spec["weights"], name, workdir, lane) for lane in runs.lanes_of(name)]
+        trees = weights.read_each(checkpoints, mesh.structs(stage.fresh[name], placed[name]))
+        variables[name] = runs.join(name, trees)
+    for name, source in stage.networks.items():
+        if source.given and name in names:
+            variables[name] = mesh.spread(dict(source.given), placed[name])
+    return variables
+
+
+def read_for_inference(runs: Runs, workdir: pathlib.Path, log: Callable[[str], None]) -> tuple[Weights, dict[str, Any]]:
+    """Reads the variables that networks are called with if nothing learns, and reports what lower precision costs."""
+    variables = read(runs, workdir)
+    report = precision_report.report(runs, variables, log)
+    return runs.for_inference(variables), report

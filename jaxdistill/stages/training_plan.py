@@ -1,0 +1,136 @@
+"""The plan of a training stage for `--plan`: steps, terms, FLOPs, memory of a device; the step is compiled."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from jaxdistill import core
+from jaxdistill.build.stage import Stage
+from jaxdistill.core import path_name
+from jaxdistill.data import loader
+from jaxdistill.data.build import described
+from jaxdistill.runtime import files
+from jaxdistill.stages.lanes import runs_of
+from jaxdistill.train import flops, mesh
+from jaxdistill.train.loop import compile_steps
+from jaxdistill.train.partitioning import LARGE
+
+OFFLOADED = "frozen, in the host's memory"
+"""The entry of `device_bytes` that counts memory of the host."""
+
+
+def describe_data(stage: Stage) -> list[str]:
+    """Returns the end of the line of the data, and lines about the steps and augmentation."""
+    settings, data = stage.settings, stage.settings.data
+    epochs = settings.steps * settings.batch / len(stage.train)
+    place = "resident on the device" if stage.resident else "streamed"
+    line = f", {place}" + (f", views come again after {stage.cycle}" if stage.cycle else "")
+    line += "".join(f", {words}" for words in described(data))
+    return [
+        line,
+        f"  {settings.steps:,} steps of {settings.batch} ({epochs:.4g} epochs)",
+        f"  augment: {', '.join(data.augment) or 'nothing'}; views {data.views}",
+    ]
+
+
+def describe(stage: Stage) -> list[str]:
+    """Returns lines about the lanes, the terms, and the cost of a step."""
+    state, _ = stage.shapes
+    lines = [*runs_of(stage).describe(), "  terms:"]
+    for name in stage.terms:
+        lines += _describe_term(stage, name)
+    program, shapes = step_program(stage)
+    computed = sum(flops.count(program, *shapes).values())
+    lines += [f"  a step: {computed:,} FLOPs of matrix products and convolutions"]
+    lines += _describe_memory(stage)
+    trained = sum(core.count(state.params[n]) for n, s in stage.networks.items() if n in state.params and s.learns)
+    lines += [f"  trained parameters: {trained:,} of networks, {core.count(state.params) - trained:,} of methods"]
+    return lines
+
+
+def _describe_term(stage: Stage, name: str) -> list[str]:
+    term, (state, _) = stage.terms[name], stage.shapes
+    teacher = f" <- {term.teacher}" if term.teacher else ""
+    weights = sorted({float(term.weight(0)), float(term.weight(stage.settings.steps))})
+    lines = [f"    {name}: {term.method!r}".split("(")[0] + f" {term.student}{teacher}, weight {weights}"]
+    variables = {"params": state.params.get(name, {}), **state.variables.get(name, {})}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
+        lines += [f"      {path_name(path)} {tuple(leaf.shape)} {leaf.dtype}"]
+    return lines
+
+
+def _describe_memory(stage: Stage) -> list[str]:
+    size = files.format_bytes
+    parts = {name: number for name, number in device_bytes(stage).items() if number}
+    offloaded = parts.pop(OFFLOADED, 0)
+    listed = ", ".join(f"{name} {size(number)}" for name, number in parts.items())
+    lines = [f"  mesh {dict(stage.mesh.shape)}: each device holds {size(sum(parts.values()))} ({listed})"]
+    lines[0] += f", and the host {size(offloaded)} for it" if offloaded else ""
+    lines += [f"  replicated on every device: {name}" for name in large_replicated(stage)]
+    memory = compile_step(stage).memory_analysis()
+    if memory:
+        results = memory.output_size_in_bytes - memory.alias_size_in_bytes
+        lines += [
+            f"  compiled step ({jax.default_backend()}): {size(memory.argument_size_in_bytes)} of arguments,"
+            f" {size(results)} of further results, {size(memory.temp_size_in_bytes)} of working memory"
+        ]
+    return lines
+
+
+def device_bytes(stage: Stage) -> dict[str, int]:
+    """Predicts the bytes that one device holds during training, by what they are for, from shapes and shardings."""
+    runs = runs_of(stage)
+    (state, frozen), (state_shardings, frozen_shardings) = runs.shapes(), runs.shardings()
+    offloaded = [name for name in frozen if stage.placement.cast[name].offload]
+    count = mesh.bytes_per_device
+    frozen_bytes = {name: count(frozen[name], frozen_shardings[name]) for name in frozen}
+    sizes = {
+        "parameters": count(state.params, state_shardings.params),
+        "other variables": count(state.variables, state_shardings.variables),
+        "optimizer": count(state.opt_state, state_shardings.opt_state),
+        "frozen": sum(size for name, size in frozen_bytes.items() if name not in offloaded),
+        OFFLOADED: sum(frozen_bytes[name] for name in offloaded),
+    }
+    for name, structs in zip(("data", "batch"), _step_inputs(stage), strict=True):
+        sizes[name] = count(structs, {key: x.sharding for key, x in structs.items()})
+    return sizes
+
+
+def large_replicated(stage: Stage) -> list[str]:
+    """Returns the large arrays that no sharding rule splits, with their size; none without rules."""
+    if not (stage.placement.rules.sets or stage.placement.rules.named) or stage.mesh.size == 1:
+        return []
+    (state, frozen), (state_shardings, frozen_shardings) = stage.shapes, stage.placed
+    trees = {"params": state.params, "frozen": frozen}, {"params": state_shardings.params, "frozen": frozen_shardings}
+    shapes, shardings = (jax.tree_util.tree_leaves_with_path(tree) for tree in trees)
+    return [
+        f"{path_name(path)} {tuple(x.shape)}, {files.format_bytes(x.size * x.dtype.itemsize)}"
+        for (path, x), (_, sharding) in zip(shapes, shardings, strict=True)
+        if x.size >= LARGE and sharding.is_fully_replicated
+    ]
+
+
+def _step_inputs(stage: Stage) -> tuple[dict[str, jax.ShapeDtypeStruct], dict[str, jax.ShapeDtypeStruct]]:
+    """Returns shapes of the data that stays on the device, and of the inputs of every step."""
+    leading = runs_of(stage).batch_axes
+    everywhere, rows = mesh.replicated(stage.mesh), mesh.over_rows(stage.mesh, len(leading))
+    data = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere) for name, x in stage.held.items()}
+    inputs = {name: x for name, x in stage.raw.items() if name not in data and name != "mask"}
+    return data, {n: jax.ShapeDtypeStruct((*leading, *x.shape), x.dtype, sharding=rows) for n, x in inputs.items()}
+
+
+def compile_step(stage: Stage) -> jax.stages.Compiled:
+    """Compiles one step from shapes alone."""
+    program, shapes = step_program(stage)
+    return program.lower(*shapes).compile()
+
+
+def step_program(stage: Stage) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """Returns one step as a program, not compiled, and the shapes of its arguments."""
+    make_batch = (loader.Resident if stage.resident else loader.Streamed).make_batch
+    runs = runs_of(stage)
+    shardings = runs.shardings()
+    state, frozen = mesh.structs(runs.shapes(), shardings)
+    program = compile_steps(runs.step(), make_batch, stage.mesh, shardings[0])
+    return program, (state, frozen, *_step_inputs(stage))
