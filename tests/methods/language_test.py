@@ -95,13 +95,6 @@ def test_ttm_takes_powers_of_the_teacher_alone():
     close(weighted, [[np.sum(P**0.5) * kl(powers, Q)]])
 
 
-def test_a_top_k_is_refused_by_methods_that_compare_all_classes():
-    logits, listed = jnp.zeros((3, 4, 5)), topk.of(jnp.zeros((3, 4, 5)), 2)
-    for pair in ((Output(logits), Output(listed)), (Output(listed), Output(logits))):
-        with pytest.raises(UserError, match="got the likeliest classes only .* take method 'top_k'"):
-            ForwardKL().apply({}, *pair, {"mask": jnp.ones(3)})
-
-
 def test_ttm_serves_images_too():
     said, batch = (Output(jnp.stack([STUDENT] * 2)), Output(jnp.stack([TEACHER] * 2))), {"mask": jnp.array([1.0, 0.0])}
     method = TTM(gamma=1.0)
