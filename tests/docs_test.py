@@ -1,4 +1,4 @@
-"""The page of methods is what the files say."""
+"""The pages of methods and of configs are up to date and complete."""
 
 import importlib
 import re
@@ -18,9 +18,9 @@ sys.path.insert(0, str(ROOT / "docs"))
 methods = importlib.import_module("methods")
 
 
-def test_a_docstring_is_taken_apart():
+def test_parts_of_a_docstring():
     text = "Title.\n\nAuthors,\nhttps://x.y\n\n    loss = a\n\n    a = b\n\nProse.\n\nMore.\n\nElsewhere: differ."
-    assert methods.parts(text) == {
+    assert methods.parse_docstring(text) == {
         "title": "Title.",
         "citation": "Authors,\nhttps://x.y",
         "formula": "loss = a\n\na = b",
@@ -29,19 +29,27 @@ def test_a_docstring_is_taken_apart():
     }
 
 
-def test_needs_are_read_off_the_class_and_what_it_creates():
-    assert methods.needs("cross_entropy") == ["labels"]
-    assert methods.needs("kd") == ["a teacher"]
-    assert methods.needs("fitnet") == ["a teacher", "taps `stage2`", "params of its own"]
-    assert methods.needs("dkd") == ["a teacher", "labels"]
+def test_needs_follow_from_the_class_and_its_variables():
+    assert methods.list_needs("cross_entropy") == ["labels"]
+    assert methods.list_needs("kd") == ["a teacher"]
+    assert methods.list_needs("fitnet") == ["a teacher", "taps `stage2`", "params"]
+    assert methods.list_needs("dkd") == ["a teacher", "labels"]
+
+
+def test_changed_missing_and_stale_pages_are_outdated(tmp_path, monkeypatch):
+    monkeypatch.setattr(methods, "ROOT", tmp_path)
+    monkeypatch.setattr(methods, "FOLDER", tmp_path)
+    for name in ("current", "changed", "stale"):
+        (tmp_path / f"{name}.md").write_text(name)
+    texts = {tmp_path / f"{name}.md": text for name, text in {"current": "current", "changed": "", "new": ""}.items()}
+    assert methods.outdated(texts) == ["changed.md", "new.md", "stale.md"]
 
 
 @pytest.mark.slow
-def test_the_page_is_what_the_files_say():
-    written, page = (ROOT / "docs" / "methods.md").read_text(), methods.page()
-    assert written == page, "run python docs/methods.py"
-    for name in registry.names("method"):
-        assert f"### `{name}`" in page
+def test_the_pages_of_methods_are_up_to_date():
+    texts = methods.pages()
+    assert methods.outdated(texts) == [], "run python docs/methods.py"
+    assert {path.stem for path in texts} == {"methods", *registry.names("method")}
 
 
 def test_the_page_of_configs_names_every_word():

@@ -45,7 +45,7 @@ class AB(Method):
     """`margin` is m; `layers` are taps before a ReLU, the deepest last; `adapter` adds the connector."""
 
     layers: str = "stage1/preact,stage2/preact,stage3/preact"
-    margin: float = 1.0
+    margin: Scalar = 1.0
     adapter: bool = True
     same_classes = False
 

@@ -39,7 +39,7 @@ def attention(
     return distance.normalize(activity.reshape(activity.shape[0], -1), eps=eps)
 
 
-def at(
+def attention_transfer(
     student: Float[Array, "batch _ _ _"], teacher: Float[Array, "batch _ _ _"], power: Scalar, squared: bool = True
 ) -> Float[Array, " batch"]:
     """Compares the attention maps of two feature maps.
@@ -59,7 +59,7 @@ class AT(Method):
     """`power` is the p of |F|^p; `squared=False` is the paper's norm."""
 
     layers: str = "stage1,stage2,stage3"
-    power: float = 2.0
+    power: Scalar = 2.0
     squared: bool = True
     same_classes = False
     zero_at_teacher = True
@@ -70,6 +70,7 @@ class AT(Method):
     @nn.compact
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, " batch"]:
         def loss(student_map: Array, teacher_map: Array, name: str) -> Array:
-            return at(adapters.to_grid(student_map), adapters.to_grid(teacher_map), self.power, self.squared)
+            sides = adapters.to_grid(student_map), adapters.to_grid(teacher_map)
+            return attention_transfer(*sides, self.power, self.squared)
 
         return layer_mapping.over(self, student, teacher, loss)

@@ -55,7 +55,9 @@ def cc(
     order: int,
 ) -> Float[Array, " batch"]:
     """Returns each example's part of the loss, which is the mean over the rows of the mask."""
-    student_kernel, teacher_kernel = (correlations(x, mask, kernel, gamma, order) for x in (student, teacher))
+    student_kernel, teacher_kernel = (
+        correlations(x, mask, kernel, gamma=gamma, order=order) for x in (student, teacher)
+    )
     return relation.share((student_kernel - teacher_kernel) ** 2, mask)
 
 
@@ -64,7 +66,7 @@ class CC(Method):
 
     layers: str = "pooled"
     kernel: str = "gaussian"
-    gamma: float = 0.4
+    gamma: Scalar = 0.4
     order: int = 2
     same_classes = False
     needs_whole_batch = True
@@ -79,6 +81,7 @@ class CC(Method):
     @nn.compact
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, " batch"]:
         def loss(student_features: Array, teacher_features: Array, name: str) -> Array:
-            return cc(student_features, teacher_features, batch["mask"], self.kernel, self.gamma, self.order)
+            settings = {"kernel": self.kernel, "gamma": self.gamma, "order": self.order}
+            return cc(student_features, teacher_features, batch["mask"], **settings)
 
         return layer_mapping.over(self, student, teacher, loss)

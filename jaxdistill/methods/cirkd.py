@@ -71,10 +71,10 @@ class CIRKD(Method):
     """`batch`, `pixel` and `region` are the parts' weights; `*_memory` slots of a class, `*_keys` drawn keys."""
 
     layers: str = "stage3"
-    temperature: float = 0.1
-    batch: float = 1.0
-    pixel: float = 0.1
-    region: float = 0.1
+    temperature: Scalar = 0.1
+    batch: Scalar = 1.0
+    pixel: Scalar = 0.1
+    region: Scalar = 0.1
     pixel_memory: int = 20000
     region_memory: int = 2000
     pixel_keys: int = 4096

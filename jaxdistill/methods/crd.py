@@ -67,8 +67,8 @@ class CRD(Method):
     layers: str = "pooled"
     width: int = 128
     negatives: int = 16_384
-    temperature: float = 0.07
-    momentum: float = 0.5
+    temperature: Scalar = 0.07
+    momentum: Scalar = 0.5
     examples: int = 50_000
     same_classes = False
     needs_whole_batch = True
@@ -111,7 +111,7 @@ class CRD(Method):
             stored.value = jnp.where(jnp.any(mask > 0), log_z, stored.value)
             for x, bank in zip(embedded, banks, strict=True):
                 x = jax.lax.stop_gradient(x)
-                bank.value = contrast.refresh(bank.value, x, index, mask, self.momentum)
+                bank.value = contrast.refresh(bank.value, x, index, mask, momentum=self.momentum)
         return sum(one_side(x, log_z[side], self.examples) for side, x in enumerate(sides))
 
     def draw_bank(self) -> Float[Array, "examples width"]:

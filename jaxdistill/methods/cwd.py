@@ -50,7 +50,7 @@ class CWD(Method):
     """`temperature` divides both; `layers` are "logits" or taps, or both: "logits,stage3"."""
 
     layers: str = "logits"
-    temperature: float = 4.0
+    temperature: Scalar = 4.0
     zero_at_teacher = True
 
     @property

@@ -19,7 +19,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxdistill.core import Batch, Method, Output
+from jaxdistill.core import Batch, Method, Output, Scalar
 from jaxdistill.errors import check_least, check_positive
 from jaxdistill.losses import chunked, divergence, token
 from jaxdistill.methods.kd import kd
@@ -47,10 +47,10 @@ class DistilBERT(Method):
     micro-batches.
     """
 
-    temperature: float = 2.0
-    soft_weight: float = 5.0
-    label_weight: float = 2.0
-    cosine_weight: float = 1.0
+    temperature: Scalar = 2.0
+    soft_weight: Scalar = 5.0
+    label_weight: Scalar = 2.0
+    cosine_weight: Scalar = 1.0
     restrict_to_masked: bool = False
     layers: str = "final"
     chunk: int = 0

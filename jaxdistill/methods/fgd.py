@@ -88,11 +88,11 @@ class FGD(Method):
     """`foreground`, `background`, `attention` and `relation` are weights; `temperature` is that of the attention."""
 
     layers: str = "stage1,stage2,stage3"
-    temperature: float = 0.5
-    foreground: float = 5e-5
-    background: float = 2.5e-5
-    attention: float = 5e-5
-    relation: float = 5e-7
+    temperature: Scalar = 0.5
+    foreground: Scalar = 5e-5
+    background: Scalar = 2.5e-5
+    attention: Scalar = 5e-5
+    relation: Scalar = 5e-7
     same_classes = False
     needs_labels = True
 

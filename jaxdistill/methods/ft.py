@@ -61,7 +61,7 @@ class FT(Method):
     """`power` is p; `norm` adds batch normalisation to the translator; `maps` is that of `ft`."""
 
     layers: str = "stage3=factor"
-    power: float = 1.0
+    power: Scalar = 1.0
     maps: int = 0
     norm: bool = False
     same_classes = False

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jaxdistill.core import Batch, Method, Output, precise
+from jaxdistill.core import Batch, Method, Output, Scalar, precise
 from jaxdistill.errors import check_least
 from jaxdistill.losses import distance, relation, spatial
 from jaxdistill.modules import layer_mapping
@@ -78,9 +78,9 @@ class IRG(Method):
     """`layers` are in their order; the weights are w_v, w_e and w_t."""
 
     layers: str = "stage1,stage2,stage3"
-    vertex_weight: float = 0.1
-    edge_weight: float = 5.0
-    transformation_weight: float = 5.0
+    vertex_weight: Scalar = 0.1
+    edge_weight: Scalar = 5.0
+    transformation_weight: Scalar = 5.0
     needs_whole_batch = True
     zero_at_teacher = True
 

@@ -7,9 +7,9 @@ Yang, Li, Shao, Shi, Yuan, Yuan, "Masked Generative Distillation", ECCV 2022, ht
 added over the pairs of layers: the teacher's full map is generated from the student's masked one. M is 0 or 1 at
 random, 0 with probability `ratio`, drawn anew for every example and step. A mask drops channels of all places
 (`masks="channel"`, the authors' classification release: ratio 0.15, alpha 7e-5, the defaults) or places of all channels
-("pixel", their releases for detection and segmentation: alpha 2e-5, ratio 0.65 and 0.75). Its domain is
-"classification" because of its defaults alone: for segmentation set the three. `align` is a 1 x 1 convolution, used if
-the widths differ. Both it and G learn with the student, whose map is resized to the teacher's.
+("pixel", their releases for detection and segmentation: alpha 2e-5, ratio 0.65 and 0.75). For segmentation set the
+three. `align` is a 1 x 1 convolution, used if the widths differ. Both it and G learn with the student, whose map is
+resized to the teacher's.
 
 Elsewhere: MMRazor agrees, with the generation in a connector; ModelOpt takes the mean over elements.
 """
@@ -56,8 +56,8 @@ class MGD(Method):
 
     layers: str = "stage3"
     masks: str = "channel"
-    ratio: float = 0.15
-    alpha: float = 7e-5
+    ratio: Scalar = 0.15
+    alpha: Scalar = 7e-5
     same_classes = False
 
     def check(self) -> None:

@@ -20,7 +20,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxdistill.core import Batch, Method, Output, precise
+from jaxdistill.core import Batch, Method, Output, Scalar, precise
 from jaxdistill.errors import check_least
 from jaxdistill.losses import attention, token
 from jaxdistill.modules import adapters, layer_mapping
@@ -30,8 +30,8 @@ class MobileBERT(Method):
     """`layers` pairs the blocks; the weights are those of feature maps and of attention."""
 
     layers: str = "uniform:block*"
-    feature_weight: float = 1.0
-    attention_weight: float = 1.0
+    feature_weight: Scalar = 1.0
+    attention_weight: Scalar = 1.0
     same_classes = False
     zero_at_teacher = True
 

@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxdistill.core import Batch, Method, Output
+from jaxdistill.core import Batch, Method, Output, Scalar
 from jaxdistill.errors import check_fraction
 from jaxdistill.losses import spatial
 from jaxdistill.modules import adapters, layer_mapping
@@ -76,7 +76,7 @@ class OFD(Method):
     """`momentum` is that of the teacher's running statistics; `layers` are taps before a ReLU, the deepest last."""
 
     layers: str = "stage1/preact,stage2/preact,stage3/preact"
-    momentum: float = 0.9
+    momentum: Scalar = 0.9
     same_classes = False
     needs_whole_batch = True
 

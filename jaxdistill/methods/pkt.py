@@ -52,7 +52,7 @@ class PKT(Method):
     """`eps` keeps the logarithm away from 0."""
 
     layers: str = "pooled"
-    eps: float = 1e-7
+    eps: Scalar = 1e-7
     same_classes = False
     needs_whole_batch = True
     zero_at_teacher = True

@@ -22,7 +22,7 @@ import flax.linen as nn
 import optax
 from jaxtyping import Array, Float
 
-from jaxdistill.core import Batch, Method, Output
+from jaxdistill.core import Batch, Method, Output, Scalar
 from jaxdistill.errors import UserError, check_least
 from jaxdistill.losses import relation
 from jaxdistill.modules import layer_mapping
@@ -53,8 +53,8 @@ class RKD(Method):
     """`distance_weight` and `angle_weight` are w_d and w_a; `squared` compares squared distances."""
 
     layers: str = "pooled"
-    distance_weight: float = 1.0
-    angle_weight: float = 2.0
+    distance_weight: Scalar = 1.0
+    angle_weight: Scalar = 2.0
     squared: bool = False
     same_classes = False
     needs_whole_batch = True

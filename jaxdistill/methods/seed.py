@@ -47,8 +47,8 @@ class SEED(Method):
 
     layers: str = "pooled"
     queue: int = 65_536
-    student_temperature: float = 0.2
-    teacher_temperature: float = 0.01
+    student_temperature: Scalar = 0.2
+    teacher_temperature: Scalar = 0.01
     same_classes = False
     needs_whole_batch = True  # a part of the batch would be compared with a queue updated by another part
 

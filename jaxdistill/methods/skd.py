@@ -22,7 +22,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxdistill.core import Batch, Method, Output, precise
+from jaxdistill.core import Batch, Method, Output, Scalar, precise
 from jaxdistill.errors import check_least
 from jaxdistill.losses import distance, divergence, regions, spatial
 from jaxdistill.modules import adapters, layer_mapping
@@ -65,8 +65,8 @@ class SKD(Method):
 
     layers: str = "stage3"
     granularity: int = 2
-    pixel: float = 1.0
-    pair: float = 1.0
+    pixel: Scalar = 1.0
+    pair: Scalar = 1.0
     zero_at_teacher = True
 
     def check(self) -> None:

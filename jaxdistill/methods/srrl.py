@@ -42,8 +42,8 @@ class SRRL(Method):
     """`alpha` weights the features, `beta` the logits; `layers` pairs the projected features with the teacher's."""
 
     layers: str = "pooled"
-    alpha: float = 1.0
-    beta: float = 1.0
+    alpha: Scalar = 1.0
+    beta: Scalar = 1.0
     zero_at_teacher = True
 
     def check(self) -> None:

@@ -47,7 +47,7 @@ class TinyBERT(Method):
     stage: str = "intermediate"
     layers: str = "uniform:block*"
     embeddings: str = "embed"
-    temperature: float = 1.0
+    temperature: Scalar = 1.0
     chunk: int = 0
 
     @property

@@ -65,8 +65,8 @@ class VID(Method):
     """`initial_variance` is the variances' initial value; `least_variance` is eps, their lower bound."""
 
     layers: str = "stage1,stage2,stage3"
-    initial_variance: float = 5.0
-    least_variance: float = 1e-5
+    initial_variance: Scalar = 5.0
+    least_variance: Scalar = 1e-5
     same_classes = False
 
     def check(self) -> None:

@@ -85,7 +85,7 @@ def signed(features, p):
 def attention(x, p=2, loss_weight=1.0):
     def one(student, teacher):
         if p % 2 == 0:
-            return jnp.mean(at.at(student, teacher, p))
+            return jnp.mean(at.attention_transfer(student, teacher, p))
         student, teacher = spatial.to_smaller(student, teacher)
         return jnp.mean((signed(student, p) - signed(teacher, p)) ** 2)
 
@@ -99,7 +99,7 @@ def attention_kdzoo(x, p):
 
 
 def attention_torchdistill(x, mode, weights=None):
-    found = [jnp.mean(at.at(*pair, 2.0, squared=mode == "code")) for pair in pairs(x)]
+    found = [jnp.mean(at.attention_transfer(*pair, 2.0, squared=mode == "code")) for pair in pairs(x)]
     return sum(weight * value for weight, value in zip(weights or [1] * len(found), found, strict=True))
 
 
