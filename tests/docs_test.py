@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT
 from jaxdistill.build import networks
 from jaxdistill.config import defaults, registry
-from jaxdistill.metrics import METRICS, TOKEN_METRICS
+from jaxdistill.metrics import METRICS
 from jaxdistill.networks.ensemble import WEIGHTINGS
 from jaxdistill.stages import merge_rules
 from jaxdistill.train import partitioning
@@ -59,7 +59,6 @@ def test_the_page_of_configs_names_every_word():
         *networks.SOURCES,
         *registry.names("kind"),
         *METRICS,
-        *TOKEN_METRICS,
         *merge_rules.RULES,
         *WEIGHTINGS,
         *networks.HEADS,

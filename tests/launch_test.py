@@ -77,7 +77,7 @@ MISTAKES = {
     ),
     "metric": (
         "c.evaluate.metrics = ('acuracy',)",
-        "metric must be an existing name, got 'acuracy'. Did you mean 'accuracy'",
+        "evaluate.metrics must be metrics of the task image_classification, got 'acuracy'. Did you mean 'accuracy'",
     ),
     "evaluated network": (
         "c.evaluate.networks = ('studnet',)",

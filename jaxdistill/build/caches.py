@@ -56,12 +56,13 @@ def _find_cache(path: str, cache: str, stages: Mapping[str, Stage], workdir: pat
 def describe_examples(stage: Stage, role: str, augmented: bool = True) -> dict[str, Any]:
     """Returns what determines the examples of a split that networks get, in plain words."""
     data, split = stage.settings.data, stage.whole(role)
-    if stage.look is None:
+    spec = stage.task.image_spec
+    if spec is None:
         return {f"{role} split": f"{len(split)} texts of {data.name}, {stage.content(role)}"}
     description = {
         f"{role} split": f"{len(split)} images of {data.name}, {stage.content(role)}",
-        "mean": [round(float(x), 6) for x in stage.look.mean],
-        "std": [round(float(x), 6) for x in stage.look.std],
+        "mean": [round(float(x), 6) for x in spec.mean],
+        "std": [round(float(x), 6) for x in spec.std],
     }
     if role == "train":
         names = data.augment if augmented else ()

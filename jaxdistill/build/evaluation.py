@@ -1,6 +1,5 @@
 """Comparisons that a stage evaluates: the pairs of networks, the metrics of fidelity, their conditions."""
 
-from jaxdistill import metrics
 from jaxdistill.build.stage import Stage
 from jaxdistill.errors import UserError, check_names
 from jaxdistill.train.evaluate import Metric
@@ -25,8 +24,7 @@ def check_references(stage: Stage) -> None:
             " evaluate.pairs to some ('network:reference', ...)"
         )
     if pairs and not fidelity and not stage.saliency:
-        table = metrics.TOKEN_METRICS if stage.per_token else metrics.METRICS
-        able = [name for name, metric in table.items() if metric.needs_reference]
+        able = [name for name in stage.task.metrics if stage.task.metric(name).needs_reference]
         raise UserError(f"evaluate.pairs compares nothing; name some of {able} in evaluate.metrics")
 
 

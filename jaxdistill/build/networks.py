@@ -17,6 +17,7 @@ from jaxdistill.networks.cached import TAILS
 from jaxdistill.networks.ensemble import WEIGHTINGS
 from jaxdistill.networks.preprocess import ImageSpec
 from jaxdistill.networks.trained import QUANTIZATIONS
+from jaxdistill.tasks import Task
 from jaxdistill.train import optim
 
 
@@ -28,8 +29,9 @@ class Data:
         classes: how many.
         look: shape and standardisation of its images; `None` of texts.
         name: of the set, as the config has it.
-        reads: what of a batch networks look at, "image" or "tokens".
-        vocabulary: of texts, how many tokens there are.
+        input: the field of a batch that networks take by default.
+        vocabulary: of texts, the number of tokens.
+        task: checks models; `None` for no check.
         made_for: the images that networks with weights were trained on, by name.
         caches: what cached networks read, by name.
     """
@@ -37,10 +39,25 @@ class Data:
     classes: int
     look: ImageSpec | None
     name: str = ""
-    reads: str = "image"
+    input: str = "image"
     vocabulary: int = 0
+    task: Task | None = None
     made_for: Mapping[str, ImageSpec] = dataclasses.field(default_factory=dict)
     caches: Mapping[str, Cache] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, task: Task, made_for: Mapping[str, ImageSpec], caches: Mapping[str, Cache]) -> "Data":
+        """Returns the data of a task."""
+        return cls(
+            classes=task.num_classes,
+            look=task.image_spec,
+            name=task.dataset.name,
+            input=task.inputs[0],
+            vocabulary=task.dataset.vocabulary,
+            task=task,
+            made_for=made_for,
+            caches=caches,
+        )
 
 
 def networks(specs: Mapping[str, Mapping[str, Any]], data: Data) -> dict[str, sources.Source]:
@@ -107,30 +124,17 @@ def _module(name: str, spec: dict[str, Any], data: Data):
     # The classes of a model of texts without a field `vocabulary` are the tokens.
     over_tokens = getattr(member, "inputs", ("image",))[0] == "tokens" and "vocabulary" not in registry.fields(member)
     wanted = spec.get("classes", 0) or (data.vocabulary if over_tokens else 0) or data.classes
+    if not wanted:
+        raise UserError(
+            f"networks.{name}.classes must be set, got 0. {data.name!r} has no labels whose classes could be counted."
+        )
     module = registry.make(
         "model", spec["model"], own, classes=wanted, dtype=registry.dtype(spec.get("dtype", "float32"))
     )
-    _check_reads(name, spec["model"], module, data)
-    return module, spec.get("input", data.reads), _preprocess(name, spec, data)
-
-
-def _check_reads(name: str, model: str, module: Any, data: Data) -> None:
-    """Raises `UserError` for a network of texts on images, the other way round, or of too small a vocabulary."""
-    kinds = {"image": "images", "tokens": "tokens"}
-    reads = getattr(module, "inputs", ("image",))[0]
-    if reads != data.reads:
-        models = {n: registry.find("model", n) for n in registry.names("model")}
-        able = [n for n, member in models.items() if getattr(member, "inputs", ("image",))[0] != reads]
-        raise UserError(
-            f"network {name!r}: model {model!r} reads {kinds[reads]}, and {data.name!r} has {kinds[data.reads]}; take"
-            f" one of the models {able}, or data of {kinds[reads]}"
-        )
-    key = "vocabulary" if hasattr(module, "vocabulary") else "classes"
-    if data.vocabulary and getattr(module, key) < data.vocabulary:
-        raise UserError(
-            f"network {name!r}: model {model!r} knows {key}={getattr(module, key)} tokens, and {data.name!r} has"
-            f" {data.vocabulary}; set {key}={data.vocabulary}"
-        )
+    if data.task:
+        models = {option: registry.find("model", option) for option in registry.names("model")}
+        data.task.check_model(name, spec["model"], module, models)
+    return module, spec.get("input", data.input), _preprocess(name, spec, data)
 
 
 def _preprocess(name: str, spec: Mapping[str, Any], data: Data):
@@ -196,7 +200,7 @@ def _function(name, spec, made, data):
             f" ({type(error).__name__}: {error}); it is 'package.module:factory', importable from here, and returns a"
             " function of images or an nnx.Module"
         ) from error
-    more = {"input": spec.get("input", data.reads), "preprocess": _preprocess(name, spec, data)}
+    more = {"input": spec.get("input", data.input), "preprocess": _preprocess(name, spec, data)}
     if any(member.__module__.startswith("flax.nnx") for member in type(function).__mro__):
         return sources.Function.of_nnx(function, **more)
     if not callable(function):

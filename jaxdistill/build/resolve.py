@@ -2,25 +2,23 @@
 and the statistics of the training split, and whatever can be wrong with a config is found here."""
 
 import dataclasses
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 
+from jaxdistill import tasks
 from jaxdistill.build import networks, validate
 from jaxdistill.build.stage import Stage
 from jaxdistill.config import load as configs
 from jaxdistill.config import registry, schema, sweep
 from jaxdistill.config.defaults import MEMBER, NETWORK
 from jaxdistill.config.durations import settings_in_steps
-from jaxdistill.data import augment, loader
-from jaxdistill.data.build import opened, standardisation, training
-from jaxdistill.data.dataset import Dataset
+from jaxdistill.data import loader
+from jaxdistill.data.build import opened, training
 from jaxdistill.data.output_cache import Cache
 from jaxdistill.errors import UserError
-from jaxdistill.modules.next_token import align_next_tokens
-from jaxdistill.networks import ImageSpec, Source
+from jaxdistill.networks import ImageSpec
 from jaxdistill.runtime import compilation_cache
 from jaxdistill.train import mesh as sharding
 from jaxdistill.train import optim
@@ -83,23 +81,6 @@ def stage(name: str, settings: Mapping[str, Any], *known: Any, started: Mapping[
     return built
 
 
-def _seen(data: Mapping[str, Any], dataset: Dataset) -> tuple[ImageSpec | None, Callable, Callable]:
-    """What the images of a stage are, its augmentation by seed, and what an evaluation does; texts stay as they are."""
-    if dataset.reads == "tokens":
-        return None, lambda seed: dict, dict
-    mean, std = standardisation(data)
-    augmented = functools.partial(
-        augment.build, data["augment"], classes=dataset.classes, mean=mean, std=std, views=data["views"]
-    )
-    return ImageSpec(tuple(dataset.shape), mean, std), augmented, augment.plain(mean, std)
-
-
-def _predict_next_tokens(dataset: Dataset, made: Mapping[str, Source]) -> bool:
-    """Returns whether networks of texts output the next tokens, and not one class of each text."""
-    modules = [source.module for source in made.values() if hasattr(source, "module")]
-    return not dataset.class_names or any(getattr(module, "predicts", "token") == "token" for module in modules)
-
-
 def single(
     name: str,
     settings: Mapping[str, Any],
@@ -127,13 +108,10 @@ def single(
         validate.check_length(name, settings.steps)
     sharding.check_batch(mesh, settings["batch"], settings["accumulate"], processes)
     compilation_cache.check_setting(settings["compilation_cache"])
-    look, augmented, prepare = _seen(settings["data"], dataset)
-    about = (dataset.classes, look, settings["data"]["name"], dataset.reads, dataset.vocabulary)
-    known = networks.Data(*about, made_for or {}, caches or {})
+    task = tasks.find(dataset, settings.task).make(dataset, settings.data)
+    known = networks.Data.of(task, made_for or {}, caches or {})
     needs_networks = settings["networks"] or kind.needs_networks
     made = networks.networks(settings["networks"], known) if needs_networks else {}
-    if look is None and _predict_next_tokens(dataset, made):
-        augmented, prepare = lambda seed: align_next_tokens, align_next_tokens
     specs = settings["terms"] if kind.trains else {}
     terms = {n: networks.term(n, spec, settings["steps"], made) for n, spec in specs.items()}
     rate = optim.schedule(settings["rate"], settings["steps"])
@@ -143,13 +121,11 @@ def single(
         settings=settings,
         dataset=dataset,
         train=train,
-        look=look,
+        task=task,
         networks=made,
         terms=terms,
         tx=optim.optimizer(settings["optimizer"], rate),
         rate=rate,
-        augmented=augmented,
-        prepare=prepare,
         mesh=mesh,
         part=loader.Part(jax.process_index(), processes),
         caches=caches or {},

@@ -11,14 +11,16 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from jaxdistill import core, metrics, networks
+from jaxdistill import core, networks
 from jaxdistill.config.schema import StageSettings
 from jaxdistill.core import Schedule, Term
 from jaxdistill.data import build, loader
 from jaxdistill.data.dataset import Dataset, Split
 from jaxdistill.data.output_cache import Answers, Cache, content
 from jaxdistill.errors import UserError
+from jaxdistill.metrics import Metric
 from jaxdistill.modules.heads import PCA
+from jaxdistill.tasks import Task
 from jaxdistill.train.init import initial, shapes
 from jaxdistill.train.partitioning import Own, Placement, Rules
 
@@ -34,8 +36,7 @@ class Stage:
         kind: the kind of stage.
         settings: its config with durations in steps.
         train: what it trains on, of its main dataset and of those mixed in.
-        look: what the images of its data are; `None` of texts.
-        augmented: `augmented(seed=...)` is the augmentation of a batch.
+        task: prepares batches, and determines labels and metrics.
         caches: what its cached networks read, by name.
         lanes: the single runs that it does side by side, this one the first of them; none where there is one run.
         paired: the networks that start each lane from that lane of the stage that made them.
@@ -46,13 +47,11 @@ class Stage:
     settings: StageSettings
     dataset: Dataset
     train: Split
-    look: networks.ImageSpec | None
+    task: Task
     networks: Mapping[str, networks.Source]
     terms: Mapping[str, Term]
     tx: optax.GradientTransformation
     rate: Schedule
-    augmented: Callable[..., Callable]
-    prepare: Callable
     mesh: Mesh
     part: loader.Part
     caches: Mapping[str, Cache] = dataclasses.field(default_factory=dict)
@@ -61,7 +60,13 @@ class Stage:
 
     @functools.cached_property
     def augment(self) -> Callable:
-        return self.augmented(seed=self.data_seed)
+        """The augmentation of a batch."""
+        return self.task.augment(seed=self.data_seed)
+
+    @property
+    def prepare(self) -> Callable:
+        """The preparation of a batch of an evaluation."""
+        return self.task.prepare
 
     @property
     def data_seed(self) -> int:
@@ -143,12 +148,13 @@ class Stage:
     @property
     def looks(self) -> dict[str, networks.ImageSpec]:
         """The images as each network that has a module sees them; nothing of texts."""
-        if self.look is None:
+        spec = self.task.image_spec
+        if spec is None:
             return {}
         modules = {n: getattr(source, "leader", source) for n, source in self.networks.items()}
         own = {n: source.preprocess for n, source in modules.items() if hasattr(source, "preprocess")}
         own |= {n: own.get(self.kind.template(self, n)) for n in self.saved if n not in self.networks}
-        return {n: preprocess.wanted if preprocess else self.look for n, preprocess in own.items()}
+        return {n: preprocess.wanted if preprocess else spec for n, preprocess in own.items()}
 
     @property
     def reference(self) -> str:
@@ -195,8 +201,7 @@ class Stage:
         """The numbers that an evaluation finds and a checkpoint can be best by, the student's first."""
         rows = sorted(self.measured, key=lambda name: name != "student")
         able = [n for n, m in self.metrics().items() if m.better and (self.reference or not m.needs_reference)]
-        # A language model is judged by its likelihoods, a classifier by what is named first.
-        able = sorted(able, key=lambda name: name != "nll") if self.per_token else able
+        able = sorted(able, key=lambda name: name not in self.task.preferred)
         return [f"{row}/{name}" for row in rows for name in able]
 
     def whole(self, role: str) -> Split:
@@ -262,12 +267,6 @@ class Stage:
         split = self.dataset.split(role) if part is None else part
         return loader.once(split, self.evaluation_batch, self.dataset.classes, self.part, self.answers(role))
 
-    @functools.cached_property
-    def per_token(self) -> bool:
-        """Whether the networks that it measures predict something for each token, and not for a whole example."""
-        names = self.measured or [*self.networks]
-        return self.dataset.reads == "tokens" and any(self.ranks(name) > 1 for name in names)
-
     def ranks(self, name: str) -> int:
         """The axes of a network's predictions: 1 for one of each example, 2 for one of each token."""
         return len(core.prediction_shape(self.outputs[name].logits))
@@ -279,8 +278,8 @@ class Stage:
     @property
     def saliency(self) -> bool:
         """Whether an evaluation looks where the networks look, which images alone can tell."""
-        return self.settings["evaluate"]["saliency"] and self.dataset.reads == "image"
+        return self.settings["evaluate"]["saliency"] and "saliency" in self.task.figures
 
-    def metrics(self) -> dict[str, Any]:
-        unit = ("bytes" if self.dataset.of_bytes else "tokens") if self.per_token else "examples"
-        return {name: metrics.find(name, unit) for name in self.settings["evaluate"]["metrics"]}
+    def metrics(self) -> dict[str, Metric]:
+        """The metrics of its evaluation by name."""
+        return {name: self.task.metric(name) for name in self.settings["evaluate"]["metrics"]}

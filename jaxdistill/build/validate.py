@@ -6,8 +6,7 @@ from jaxdistill.build.stage import Stage
 from jaxdistill.config import registry, sweep
 from jaxdistill.data.build import shows_labels
 from jaxdistill.errors import UserError, check_names, unknown
-from jaxdistill.modules.logits_method import LogitsMethod
-from jaxdistill.stages import modality
+from jaxdistill.tasks import StageParts
 from jaxdistill.train import mesh, optim, partitioning
 from jaxdistill.train.metrics_log import RESERVED
 
@@ -24,13 +23,36 @@ def check(stage: Stage) -> None:
         _check_memories,
         _check_derivatives,
         _check_inputs,
-        modality.check,
+        _check_task,
         _check_classes,
+        _check_measured_task,
         caches.check,
         _check_evaluate,
     )
     for run_check in checks:
         run_check(stage)
+
+
+def _check_task(stage: Stage) -> None:
+    """Checks that kind, networks and terms fit the task of the data."""
+    if stage.kind.images_only and "image" not in stage.task.fields:
+        raise UserError(
+            f"stage {stage.name!r} of kind {stage.settings.kind!r} must have images, got {stage.dataset.name!r} with"
+            f" {[*stage.task.fields]}. Leave it out."
+        )
+    stage.task.check(_parts(stage))
+
+
+def _check_measured_task(stage: Stage) -> None:
+    """Checks that the predictions that an evaluation measures and compares are the task's."""
+    compared = [stage.compared] if stage.measured and stage.compared else []
+    names = [*stage.measured, *compared, *(name for pair in stage.pairs for name in pair)]
+    stage.task.check_measured(names, _parts(stage))
+
+
+def _parts(stage: Stage) -> StageParts:
+    axes = {name: stage.ranks(name) for name in stage.networks}
+    return StageParts(networks=stage.networks, terms=stage.terms, prediction_axes=axes)
 
 
 def check_lanes(stage: Stage) -> None:
@@ -92,22 +114,20 @@ def check_training(stage: Stage) -> None:
 
 def _check_term(stage: Stage, key: str) -> None:
     method, data, accumulate = stage.terms[key].method, stage.settings.data, stage.settings.accumulate
-    has_labels = bool(stage.dataset.class_names)
     if method.needs_whole_batch and accumulate > 1:
         raise UserError(
             f"term {key!r} compares the examples of a batch with each other, so"
             f" accumulate={accumulate} would change its loss; set accumulate=1, or use more devices for"
             " a larger batch"
         )
-    has_next_tokens = not has_labels and stage.dataset.reads == "tokens"
-    if not method.needs_labels or (has_next_tokens and isinstance(method, LogitsMethod)):
+    if not method.needs_labels:
         return
-    if not has_labels:
+    if not stage.task.has_labels:
         raise UserError(
             f"term {key!r} must have labels, got data {data.name!r} without any. Use labelled data, or leave the term"
             " out of the stage."
         )
-    if not shows_labels(data):
+    if stage.task.reads_class_labels and not shows_labels(data):
         raise UserError(
             f"term {key!r} learns from labels, and the training data of stage {stage.name!r} show none; leave the term"
             " out of the stage, or let it see labels (data.unlabelled, data.weight, data.mix.NAME.labelled)"
@@ -156,16 +176,15 @@ def _check_derivatives(stage: Stage) -> None:
 def _check_inputs(stage: Stage) -> None:
     trains = stage.kind.trains
     # All other kinds show one view, the image itself.
-    reads = stage.dataset.reads
-    images = [name for name in stage.batch if name.startswith("image")] if trains else ["image"]
-    images = images if reads == "image" else [reads]
+    main = stage.task.inputs[0]
+    inputs = stage.task.views_of(main) if trains else [main]
     for name, source in stage.networks.items():
-        field = getattr(source, "input", reads)
-        if field not in images and not (isinstance(source, networks.Shared) and not trains):
-            remedy = "data.views=2 makes image2, 3 image3" if trains else "set its input='image' in this stage"
-            remedy = remedy if reads == "image" else "there is one view of a text"
+        field = getattr(source, "input", main)
+        if field not in inputs and not (isinstance(source, networks.Shared) and not trains):
+            remedy = "data.views=2 makes image2, 3 image3" if trains else f"Set its input={main!r} in this stage"
+            remedy = remedy if main == "image" else "A text has one view"
             raise UserError(
-                f"stage {stage.name!r}: the input of network {name!r} must be one of {images}, got {field!r}; {remedy}"
+                f"stage {stage.name!r}: the input of network {name!r} must be one of {inputs}, got {field!r}. {remedy}"
             )
 
 
@@ -178,10 +197,10 @@ def _check_classes(stage: Stage) -> None:
                 f" {term.teacher!r} {classes[term.teacher]}; this method compares their logits, so they must be the"
                 " same"
             )
-        if not term.teacher and stage.ranks(term.student) == 1 and classes[term.student] != stage.dataset.classes:
+        if not term.teacher and stage.ranks(term.student) == 1 and classes[term.student] != stage.task.num_classes:
             raise UserError(
                 f"term {name!r}: network {term.student!r} has {classes[term.student]} classes, the data"
-                f" {stage.dataset.classes}; leave out `classes` and it is taken from the data"
+                f" {stage.task.num_classes}; leave out `classes` and it is taken from the data"
             )
 
 

@@ -12,6 +12,7 @@ DEFAULTS: dict[str, Any] = {
     "terms": {},
     "optimizer": {"name": "sgd", "momentum": 0.9, "nesterov": True},
     "rate": 0.1,
+    "task": "",
     "data": {
         "name": "",
         "data_dir": "",

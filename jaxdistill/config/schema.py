@@ -226,6 +226,7 @@ class StageSettings(Section):
     terms: dict[str, Any] = option(dict, "terms of the loss by name")
     optimizer: dict[str, Any] = option(dict, "optimizer and its arguments")
     learning_rate: Any = option(0.1, "learning rate: a number or a schedule")
+    task: str = option("", "task, by name; it follows from the fields of the dataset if empty")
     data: DataConfig = option(DataConfig, "data")
     evaluate: EvaluateConfig = option(EvaluateConfig, "evaluation")
     cache: CacheConfig = option(CacheConfig, "stages of kind 'cache' and 'sklearn'")

@@ -38,7 +38,7 @@ OF_IMAGES = {"size": 0, "channels": 0, "mean": (), "std": (), "statistics": 0, "
 
 def _check_options(data: Mapping[str, Any], dataset: Dataset) -> None:
     """Raises `UserError` where images are asked for what only texts have, or the other way round."""
-    if dataset.reads == "image":
+    if "image" in dataset.fields:
         if data["length"]:
             raise UserError(f"data.length={data['length']} is of texts, and {data['name']!r} has images; leave it out")
         return
@@ -138,7 +138,8 @@ def _opened(key: str) -> Dataset:
     data = json.loads(key)
     names = {"name", "data_dir", "path", "size", "channels", "noise", "length"} & {*data}
     named = data["splits"] if any(data["splits"].values()) else None
-    dataset = datasets.load(**{name: data[name] for name in names}, splits=named)
+    loaded = datasets.load(**{name: data[name] for name in names}, splits=named)
+    dataset = dataclasses.replace(loaded, name=data["name"])
     train = dataset.split("train")
     if dataset.vocabulary or not is_resident(data, len(train) * dataset.example_bytes):
         return dataset
@@ -184,7 +185,7 @@ def _member(name: str, member: Mapping[str, Any], data: Mapping[str, Any], main:
 def _matching(what: str, member: Mapping[str, Any], data: Mapping[str, Any], main: Dataset) -> Split:
     # The shortest windows: a text is opened only to be refused.
     other = _opened(_key({**member, "resident": data["resident"], "statistics": 0, "length": 2}))
-    if other.reads != main.reads:
+    if "image" not in other.fields:
         raise UserError(f"{what} has texts and {data['name']!r} images; a batch is of one kind")
     if other.shape != main.shape:
         side, channels = main.shape[0], main.shape[-1]

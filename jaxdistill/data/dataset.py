@@ -7,6 +7,7 @@ there is none, as of texts whose next tokens are to be predicted.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from typing import Protocol
@@ -73,8 +74,9 @@ class Dataset:
     Attributes:
         class_names: of the labels; none where there are no labels, as of a text.
         shape: of an image, `(height, width, channels)`, or of a text, `(length,)`.
-        vocabulary: of texts, how many tokens there are; 0 of images.
+        vocabulary: of texts, the number of tokens; 0 of images.
         of_bytes: whether a token is a byte of a text.
+        name: as a config names it; "" if it has none.
     """
 
     splits: Mapping[str, Split]
@@ -82,16 +84,18 @@ class Dataset:
     shape: tuple[int, ...]
     vocabulary: int = 0
     of_bytes: bool = False
+    name: str = ""
 
     @property
     def classes(self) -> int:
-        """How many classes a network distinguishes: those of the labels, or without labels the next tokens."""
+        """Number of classes of the labels; of texts without labels, the number of tokens."""
         return len(self.class_names) or self.vocabulary
 
-    @property
-    def reads(self) -> str:
-        """What of a batch a network looks at: "image" or "tokens"."""
-        return "tokens" if self.vocabulary else "image"
+    @functools.cached_property
+    def fields(self) -> Mapping[str, tuple[tuple[int, ...], np.dtype]]:
+        """Shape and dtype of each field of an example."""
+        example = self.split("train").take(np.arange(1))
+        return {name: (array.shape[1:], array.dtype) for name, array in example.items()}
 
     @property
     def example_bytes(self) -> int:

@@ -124,3 +124,6 @@ def _u_centred(x: jax.Array, mask: jax.Array) -> jax.Array:
     rows = jnp.sum(gram, -1) / jnp.maximum(count - 2, 1)
     whole = jnp.sum(rows) / jnp.maximum(count - 1, 1)
     return jnp.where(there, gram - rows[:, None] - rows[None] + whole, 0.0)
+
+
+METRICS = {"cka": CKA()}

@@ -1,114 +1,108 @@
-"""How faithfully a network does what another, the reference, does, be it right or wrong.
-
-All take `output.logits` and `reference.logits`, `[batch, classes]` over the same classes, and `batch["mask"]`.
-"""
+"""Metrics of a network's fidelity to another, the reference, right or wrong."""
 
 import dataclasses
 
 import jax
 import jax.numpy as jnp
 
+from jaxdistill import core
+from jaxdistill.core import Batch, Output
 from jaxdistill.losses import divergence
-from jaxdistill.metrics.classification import ECE, bin_sums, labelled, ratio, total
+from jaxdistill.metrics.metric import Metric, Ratio, each_pair, labelled, predicted, total, valid
+
+
+class FidelityRatio(Ratio):
+    """A mean over predictions that compares two networks."""
+
+    needs_reference = True
+    same_classes = True
 
 
 @dataclasses.dataclass(frozen=True)
-class Agreement:
-    """The share of examples for which both networks' argmax is the same; it needs no labels.
+class Agreement(FidelityRatio):
+    """The fraction of predictions for which both networks' argmax is the same, right or wrong.
 
     The "average top-1 agreement" of Stanton et al., "Does Knowledge Distillation Really Work?", NeurIPS 2021
     (arXiv:2106.05945).
     """
 
-    better, needs_reference, needs_labels, same_classes = "max", True, False, True
+    needs_labels = False
 
-    def sums(self, output, batch, reference):
-        same = jnp.argmax(output.logits, -1) == jnp.argmax(reference.logits, -1)
-        return total(same, batch["mask"] > 0)
+    def sums(self, output: Output, batch: Batch, reference: Output) -> dict[str, jax.Array]:
+        def same(logits: jax.Array, others: jax.Array) -> jax.Array:
+            return jnp.argmax(logits, -1) == jnp.argmax(others, -1)
 
-    def finish(self, sums) -> float:
-        return float(ratio(sums["sum"], sums["count"]))
+        return total(each_pair(same, output, reference), valid(batch))
 
 
 @dataclasses.dataclass(frozen=True)
-class Overlap:
-    """The mean share of the reference's `k` likeliest classes that are also among the network's, in any order.
+class Overlap(FidelityRatio):
+    """The mean fraction of the reference's `k` likeliest classes that are also among the network's, in any order.
 
     With fewer than `k` classes, k is their number and the value 1. Among equal logits the lower class comes first,
     as in argmax.
     """
 
     k: int
-    better, needs_reference, needs_labels, same_classes = "max", True, False, True
+    needs_labels = False
 
-    def sums(self, output, batch, reference):
-        k = min(self.k, output.logits.shape[-1])
-        own, other = (jax.lax.top_k(said.logits, k)[1] for said in (output, reference))
-        return total(jnp.sum(own[:, :, None] == other[:, None, :], (1, 2)) / k, batch["mask"] > 0)
+    def sums(self, output: Output, batch: Batch, reference: Output) -> dict[str, jax.Array]:
+        k = min(self.k, core.num_classes(output.logits))
 
-    def finish(self, sums) -> float:
-        return float(ratio(sums["sum"], sums["count"]))
+        def overlap(*sides: jax.Array) -> jax.Array:
+            left, right = (jax.lax.top_k(logits, k)[1] for logits in sides)
+            return jnp.sum(left[..., :, None] == right[..., None, :], (-2, -1)) / k
+
+        return total(each_pair(overlap, output, reference), valid(batch))
 
 
 @dataclasses.dataclass(frozen=True)
-class KL:
+class KL(FidelityRatio):
     """The mean of KL(reference || network) in nats, at temperature 1.
 
     The "average predictive KL" of Stanton et al. 2021, as of `Agreement`.
     """
 
-    better, needs_reference, needs_labels, same_classes = "min", True, False, True
+    better = "min"
+    needs_labels = False
 
-    def sums(self, output, batch, reference):
-        return total(divergence.kl(reference.logits, output.logits), batch["mask"] > 0)
-
-    def finish(self, sums) -> float:
-        return float(ratio(sums["sum"], sums["count"]))
+    def sums(self, output: Output, batch: Batch, reference: Output) -> dict[str, jax.Array]:
+        return total(each_pair(lambda logits, others: divergence.kl(others, logits), output, reference), valid(batch))
 
 
 @dataclasses.dataclass(frozen=True)
-class ECEGap:
-    """The network's expected calibration error minus the reference's; below 0 it is the better calibrated one."""
+class CopiedErrors(FidelityRatio):
+    """Of the predictions that the reference gets wrong, the fraction for which the network has the same wrong class.
 
-    better, needs_reference, needs_labels, same_classes = "min", True, True, True
-
-    def sums(self, output, batch, reference):
-        return {"own": bin_sums(output, batch), "reference": bin_sums(reference, batch)}
-
-    def finish(self, sums) -> float:
-        return ECE().finish(sums["own"]) - ECE().finish(sums["reference"])
-
-
-@dataclasses.dataclass(frozen=True)
-class CopiedErrors:
-    """Of the examples that the reference gets wrong, the share that the network takes for the same wrong class.
-
-    Neither end is good: a faithful student copies errors, an accurate one does not. nan where the reference makes none.
+    Neither end is good: a faithful student copies errors, an accurate one does not. nan if the reference makes none.
     """
 
-    better, needs_reference, needs_labels, same_classes = None, True, True, True
+    better = None
 
-    def sums(self, output, batch, reference):
-        own, other = jnp.argmax(output.logits, -1), jnp.argmax(reference.logits, -1)
-        return total(own == other, labelled(batch) & (other != batch["label"]))
-
-    def finish(self, sums) -> float:
-        return float(ratio(sums["sum"], sums["count"]))
+    def sums(self, output: Output, batch: Batch, reference: Output) -> dict[str, jax.Array]:
+        left, right = predicted(output), predicted(reference)
+        return total(left == right, labelled(batch) & (right != batch["label"]))
 
 
 @dataclasses.dataclass(frozen=True)
-class AccuracyWhere:
-    """The network's accuracy on the examples that the reference gets right, or on those that it gets wrong.
+class AccuracyWhere(FidelityRatio):
+    """The network's accuracy on the predictions that the reference gets right, or on those that it gets wrong.
 
-    nan where there are none.
+    nan if there are none.
     """
 
     right: bool
-    better, needs_reference, needs_labels, same_classes = "max", True, True, True
 
-    def sums(self, output, batch, reference):
-        own, other = (jnp.argmax(said.logits, -1) == batch["label"] for said in (output, reference))
-        return total(own, labelled(batch) & (other == self.right))
+    def sums(self, output: Output, batch: Batch, reference: Output) -> dict[str, jax.Array]:
+        left, right = (predicted(side) == batch["label"] for side in (output, reference))
+        return total(left, labelled(batch) & (right == self.right))
 
-    def finish(self, sums) -> float:
-        return float(ratio(sums["sum"], sums["count"]))
+
+METRICS: dict[str, Metric] = {
+    "agreement": Agreement(),
+    "overlap5": Overlap(5),
+    "kl": KL(),
+    "copied_errors": CopiedErrors(),
+    "accuracy_where_right": AccuracyWhere(True),
+    "accuracy_where_wrong": AccuracyWhere(False),
+}

@@ -30,6 +30,7 @@ class Derivative(Source):
     directions: int = 1
     step: float = 1e-2
     seed: int = 0
+    needs_fields = ("image",)
 
     @property
     def needs(self):

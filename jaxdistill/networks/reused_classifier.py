@@ -31,6 +31,7 @@ class ReusedClassifier(Source):
     teacher_tap: str
     projector: Callable[[int], nn.Module]
     learns = True
+    needs_fields = ("image",)
 
     @property
     def needs(self):

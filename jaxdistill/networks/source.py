@@ -29,6 +29,7 @@ class Source:
         differentiable: whether its answers have a gradient by the images of the batch.
         given: the variables that it brings along, of those that need none from elsewhere.
         reads_labels: whether what it says depends on the batch's labels.
+        needs_fields: fields that an example must have for it.
     """
 
     learns = False
@@ -36,6 +37,7 @@ class Source:
     differentiable = True
     given = {}
     reads_labels = False
+    needs_fields = ()
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -24,11 +24,11 @@ def describe(stage: Stage) -> list[str]:
     """Returns the plan of one stage, a line each: data, networks, and the lines of its kind."""
     role, examples = stage.kind.split(stage)
     dataset, name = stage.dataset, stage.settings.data.name
-    unit = "classes" if dataset.class_names else "next tokens"
+    choices = f"{stage.task.num_classes} {stage.task.class_noun}"
     reading, *more = stage.kind.describe_data(stage)
     return [
         f"\nstage {stage.name} ({stage.settings.kind})",
-        f"  data: {name} {role}, {examples:,} examples of {dataset.shape}, {dataset.classes} {unit}{reading}",
+        f"  data: {name} {role}, {examples:,} examples of {dataset.shape}, {choices}{reading}",
         *more,
         "  networks:",
         *(line for network in stage.networks for line in _describe_network(stage, network)),

@@ -60,11 +60,10 @@ def _title(pair: Pair) -> str:
 
 def _explain_columns(names: Iterable[str], evaluation: Mapping[str, Any]) -> list[Block]:
     """Returns the meaning of each column, from the docstring of its metric."""
-    from jaxdistill.metrics import METRICS, TOKEN_METRICS
+    from jaxdistill.metrics import METRICS
 
-    metrics = TOKEN_METRICS if evaluation.get("unit") == "token" else METRICS
     saliency = evaluation.get("saliency") or {}
-    meanings = {name: (inspect.getdoc(metrics[name]) or "").partition("\n\n")[0] for name in names if name in metrics}
+    meanings = {name: (inspect.getdoc(METRICS[name]) or "").partition("\n\n")[0] for name in names if name in METRICS}
     if "saliency" in names:
         meanings["saliency"] = (
             "The rank correlation of the two networks' saliency maps: about 0 if they depend on unrelated pixels, 1 if"

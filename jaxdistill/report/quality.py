@@ -64,10 +64,9 @@ def _describe_setting(evaluation: Mapping[str, Any]) -> str:
 
 def find_best_students(rows: Rows, reference: str | None) -> set[tuple[str, str]]:
     """Returns the `(network, column)` of the best students; none in a column of equal values."""
-    from jaxdistill.metrics import METRICS, TOKEN_METRICS
+    from jaxdistill.metrics import METRICS
 
-    metrics = {**TOKEN_METRICS, **METRICS}
-    better = {"parameters": "min", "flops": "min"} | {name: metric.better for name, metric in metrics.items()}
+    better = {"parameters": "min", "flops": "min"} | {name: metric.better for name, metric in METRICS.items()}
     students = [row for row in rows if row["network"] != reference]
     best_students = set()
     for column in list_columns(rows)[1:]:

@@ -103,7 +103,7 @@ class Lanes:
                 networks |= self._precompute_shared(frozen, batch)
 
             def lane_step(lane: jax.Array, state: State, frozen: Weights, batch: Batch) -> Any:
-                augment = dict if self.share_batches else stage.augmented(seed=data_seeds[lane])
+                augment = dict if self.share_batches else stage.task.augment(seed=data_seeds[lane])
                 run_step = make_step(networks, self._terms(lane), self._optimizer(lane), augment, accumulate)
                 return run_step(state, frozen, batch)
 

@@ -69,7 +69,7 @@ def _check_base(stage: Stage) -> None:
 def check_networks(stage: Stage) -> None:
     """Raises `UserError` unless the networks are of one model, and can be aligned and recalibrated if they must."""
     spec = stage.settings.merge
-    if stage.dataset.reads != "image" and (RULES[spec.rule].takes_fisher or spec.align or _scores_tokens(stage)):
+    if "image" not in stage.task.fields and (RULES[spec.rule].takes_fisher or spec.align or _scores_tokens(stage)):
         aligned = " with align=True" if spec.align else ""
         raise UserError(
             f"stage {stage.name!r} is of kind 'merge', and its rule {spec.rule!r}{aligned} needs images with labels,"
@@ -96,7 +96,7 @@ def check_networks(stage: Stage) -> None:
 
 
 def _scores_tokens(stage: Stage) -> bool:
-    return RULES[stage.settings.merge.rule].scored and stage.per_token
+    return RULES[stage.settings.merge.rule].scored and not stage.task.reads_class_labels
 
 
 def find_permutations(stage: Stage) -> permutations.Spec:

@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdistill import metrics
 from jaxdistill.build.stage import Stage
 from jaxdistill.config.schema import MergeConfig
 from jaxdistill.core import Batch, Variables, split_params
@@ -112,7 +111,7 @@ def accuracy_on_split(stage: Stage) -> Callable[[Variables], float]:
     """Returns `variables -> accuracy` of the stage's first network on `merge.split`."""
     spec = stage.settings.merge
     name = spec.networks[0]
-    chosen = {"accuracy": metrics.find("accuracy")}
+    chosen = {"accuracy": stage.task.metric("accuracy")}
     plan = Plan(networks=stage.networks, names=[name], metrics=chosen, prepare=stage.prepare)
     evaluator = Evaluator(plan.step, stage.mesh)
 

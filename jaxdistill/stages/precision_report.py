@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 
-from jaxdistill import metrics
 from jaxdistill.core import lists_all_classes, prediction_shape
 from jaxdistill.stages.runs import Runs, Weights
 from jaxdistill.train.evaluate import Plan, evaluate
@@ -35,8 +34,10 @@ def report(runs: Runs, weights: Weights, say: Callable[[str], None]) -> dict[str
             (role for role in (stage.settings["evaluate"]["split"], "test") if role in stage.dataset.splits), ""
         )
         said = stage.outputs[name].logits
-        if not role or not lists_all_classes(said):
-            why = "the data have no split to measure it on" if not role else "it says its likeliest classes alone"
+        fits = len(prediction_shape(said)) == len(stage.task.axes)
+        if not role or not lists_all_classes(said) or not fits:
+            why = "its logits list the likeliest classes" if fits else f"it has no prediction per {stage.task.unit}"
+            why = why if role else "the data have no split to measure it on"
             say(f"stage {stage.name}: network {name!r} in {form}: its change is not measured; {why}")
             continue
         of = runs.first_metadata(name)
@@ -48,8 +49,7 @@ def report(runs: Runs, weights: Weights, say: Callable[[str], None]) -> dict[str
 def _measured(runs: Runs, name: str, variables: Any, role: str) -> dict[str, Any]:
     stage = runs.stage
     source = stage.networks[name]
-    unit = "tokens" if len(prediction_shape(stage.outputs[name].logits)) > 1 else "examples"
-    wanted = {key: metrics.find(key, unit) for key in ("accuracy", "agreement", "kl")}
+    wanted = {key: stage.task.metric(key) for key in ("accuracy", "agreement", "kl")}
     plan = Plan(
         networks={"reduced": source, "exact": source.exact},
         names=["reduced", "exact"],

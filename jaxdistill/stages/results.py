@@ -66,7 +66,7 @@ def write_results(workdir: pathlib.Path, runs: Runs, each: Sequence[Evaluation],
         "split": split,
         "examples": len(found.label),
         "classes": stage.dataset.class_names,
-        "unit": "token" if stage.per_token else "example",
+        "unit": stage.task.unit,
         "pairs": _compared(stage, found, looked),
     }
     if looked:
@@ -86,7 +86,7 @@ def write_results(workdir: pathlib.Path, runs: Runs, each: Sequence[Evaluation],
 
 def _sheet(stage: Stage, found: Evaluation) -> dict[str, np.ndarray]:
     """Returns the images on which networks disagree; texts are not shown."""
-    if stage.dataset.reads != "image":
+    if "disagreements" not in stage.task.figures:
         return {}
     index = found.index[disagreements(stage, found)]
     image = stage.dataset.split(stage.settings["evaluate"]["split"]).take(index)["image"]

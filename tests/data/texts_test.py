@@ -96,7 +96,7 @@ def written(folder, **changed):
 def test_npz_of_tokens(tmp_path):
     dataset = datasets.load("npz", path=written(tmp_path))
     assert (dataset.classes, dataset.class_names, dataset.shape) == (3, ("0", "1", "2"), (5,))
-    assert (dataset.vocabulary, dataset.of_bytes, dataset.reads) == (9, False, "tokens")
+    assert (dataset.vocabulary, dataset.of_bytes, next(iter(dataset.fields))) == (9, False, "tokens")
     batch, given = dataset.split("train").take(np.array([3, 1])), arrays()
     np.testing.assert_array_equal(batch["token_mask"], given["train_token_mask"][[3, 1]])
     np.testing.assert_array_equal(batch["tokens"], (given["train_tokens"] * given["train_token_mask"])[[3, 1]])

@@ -10,7 +10,7 @@ import pytest
 from jaxdistill import core, metrics
 from jaxdistill.metrics import cka
 
-METRIC = metrics.find("cka")
+METRIC = metrics.METRICS["cka"]
 
 
 def sums_of(own, other, mask=None):

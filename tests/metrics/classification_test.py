@@ -8,6 +8,7 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 
 from jaxdistill import core, metrics
+from jaxdistill.config import registry
 from jaxdistill.errors import UserError
 
 
@@ -19,12 +20,12 @@ def on_device(metric, output, batch):
 def sums_of(name, logits, label, mask=None):
     mask = np.ones(len(label)) if mask is None else mask
     batch = {"label": jnp.asarray(label, jnp.int32), "mask": jnp.asarray(mask, jnp.float32)}
-    sums = on_device(metrics.find(name), core.Output(jnp.asarray(logits, jnp.float32)), batch)
+    sums = on_device(metrics.METRICS[name], core.Output(jnp.asarray(logits, jnp.float32)), batch)
     return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), sums)
 
 
 def value(name, logits, label, mask=None):
-    return metrics.find(name).finish(sums_of(name, logits, label, mask))
+    return metrics.METRICS[name].finish(sums_of(name, logits, label, mask))
 
 
 def plain(result):
@@ -53,7 +54,7 @@ def random():
 
 def test_unknown_metric_names_the_nearest():
     with pytest.raises(UserError, match="Did you mean 'accuracy'"):
-        metrics.find("acuracy")
+        registry.find("metric", "acuracy")
 
 
 def test_accuracy_by_hand():
@@ -176,7 +177,7 @@ def test_padding_and_unlabelled_rows_do_not_count(name, random):
 def test_sums_of_batches_add_up(name, random):
     logits, label = random
     parts = [sums_of(name, logits[rows], label[rows]) for rows in (slice(0, 20), slice(20, 64))]
-    merged = metrics.find(name).finish(jax.tree.map(np.add, *parts))
+    merged = metrics.METRICS[name].finish(jax.tree.map(np.add, *parts))
     np.testing.assert_allclose(plain(merged), plain(value(name, logits, label)), rtol=1e-6)
 
 
@@ -184,7 +185,7 @@ def test_sums_of_batches_add_up(name, random):
 @pytest.mark.filterwarnings("error")
 def test_an_empty_split_is_nan_or_zeros(name):
     result = value(name, np.zeros((2, 7)), [0, 1], mask=np.zeros(2))
-    if metrics.find(name).better is None:
+    if metrics.METRICS[name].better is None:
         assert np.nansum(plain(result["count"] if name == "reliability" else result)) == 0
     else:
         assert np.isnan(result)

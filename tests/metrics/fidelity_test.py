@@ -13,13 +13,13 @@ def sums_of(name, student, teacher, label, mask=None):
     mask = np.ones(len(label)) if mask is None else mask
     batch = {"label": jnp.asarray(label, jnp.int32), "mask": jnp.asarray(mask, jnp.float32)}
     outputs = [core.Output(jnp.asarray(logits, jnp.float32)) for logits in (student, teacher)]
-    sums = jax.jit(metrics.find(name).sums)(outputs[0], batch, outputs[1])
+    sums = jax.jit(metrics.METRICS[name].sums)(outputs[0], batch, outputs[1])
     return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), sums)
 
 
 def value(name, student, teacher, label=None, mask=None):
     label = np.zeros(len(student)) if label is None else label
-    return metrics.find(name).finish(sums_of(name, student, teacher, label, mask))
+    return metrics.METRICS[name].finish(sums_of(name, student, teacher, label, mask))
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_kl_is_that_of_the_network_from_the_reference(random):
 
 def test_gap_in_calibration_is_the_difference_of_two_errors(random):
     student, teacher, label = random
-    ece = metrics.find("ece")
+    ece = metrics.METRICS["ece"]
 
     def alone(logits):
         batch = {"label": jnp.asarray(label, jnp.int32), "mask": jnp.ones(64)}
@@ -85,7 +85,7 @@ def test_a_reference_without_errors_leaves_nothing_to_copy():
 def test_padding_does_not_count_and_unlabelled_rows_only_without_labels(name, random):
     student, teacher, label = random
     junk = np.full((2, 7), np.nan)
-    hidden = 5 if metrics.find(name).needs_labels else 0
+    hidden = 5 if metrics.METRICS[name].needs_labels else 0
     padded = [np.concatenate([logits, junk, logits[:hidden]]) for logits in (student, teacher)]
     labels = np.concatenate([label, [0, 0], [core.UNLABELLED] * hidden])
     mask = np.concatenate([np.ones(64), np.zeros(2), np.ones(hidden)])
@@ -96,7 +96,7 @@ def test_padding_does_not_count_and_unlabelled_rows_only_without_labels(name, ra
 def test_sums_of_batches_add_up(name, random):
     student, teacher, label = random
     parts = [sums_of(name, student[rows], teacher[rows], label[rows]) for rows in (slice(0, 20), slice(20, 64))]
-    merged = metrics.find(name).finish(jax.tree.map(np.add, *parts))
+    merged = metrics.METRICS[name].finish(jax.tree.map(np.add, *parts))
     assert merged == pytest.approx(value(name, student, teacher, label), rel=1e-6)
 
 
@@ -109,5 +109,5 @@ def test_an_empty_split_is_nan(name):
 def test_what_compares_says_what_it_needs():
     for name, metric in metrics.METRICS.items():
         assert hasattr(metric, "same_classes") == metric.needs_reference, name
-    agreement = metrics.find("agreement")
+    agreement = metrics.METRICS["agreement"]
     assert (agreement.needs_reference, agreement.needs_labels, agreement.better) == (True, False, "max")

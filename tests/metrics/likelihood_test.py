@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from jaxdistill import core, metrics
-from jaxdistill.errors import UserError
-from jaxdistill.metrics import language
+from jaxdistill.data import texts
+from jaxdistill.metrics import metric
+from jaxdistill.tasks.language_model import LanguageModel
 
-NAMES = [*metrics.TOKEN_METRICS]
+NAMES = LanguageModel.metric_names
 ROWS, LENGTH, WIDTH, VOCABULARY = 3, 5, 4, 7
 
 
@@ -21,7 +22,8 @@ def batch(rows=ROWS):
     mask[0, 3:] = 0
     tokens = rng.integers(0, VOCABULARY, (rows, LENGTH))
     data = {"tokens": tokens, "token_mask": mask, "mask": np.arange(rows) < 2}
-    return {name: jnp.asarray(x, jnp.int32 if name == "tokens" else jnp.float32) for name, x in data.items()}
+    data = {name: jnp.asarray(x, jnp.int32 if name == "tokens" else jnp.float32) for name, x in data.items()}
+    return LanguageModel(texts.windows("text", {"train": b"a text"}, 3)).align(data)
 
 
 def said(seed, dtype=jnp.float32, dense=False):
@@ -32,7 +34,7 @@ def said(seed, dtype=jnp.float32, dense=False):
 
 
 def value(name, output, data, reference):
-    found = metrics.TOKEN_METRICS[name]
+    found = metrics.METRICS[name]
     sums = jax.jit(found.sums)(output, data, reference if found.needs_reference else None)
     return found.finish(jax.tree.map(lambda x: np.asarray(x, np.float64), sums))
 
@@ -57,7 +59,7 @@ def by_hand(name, output, data, reference):
 @pytest.mark.parametrize("chunk", [2, 1 << 24])
 @pytest.mark.parametrize("name", NAMES)
 def test_by_hand(name, chunk, monkeypatch):
-    monkeypatch.setattr(language, "CHUNK", chunk * VOCABULARY)
+    monkeypatch.setattr(metric, "CHUNK", chunk * VOCABULARY)
     sides = said(0), said(1)
     expected = by_hand(name, sides[0], batch(), sides[1])
     assert value(name, sides[0], batch(), sides[1]) == pytest.approx(expected, rel=1e-5)
@@ -67,7 +69,7 @@ def test_by_hand(name, chunk, monkeypatch):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_empty_split_is_nan(name):
-    data = batch() | {"mask": jnp.zeros(ROWS)}
+    data = batch() | {"valid": jnp.zeros((ROWS, LENGTH))}
     assert math.isnan(value(name, said(0), data, said(1)))
 
 
@@ -80,27 +82,8 @@ def arrays(jaxpr):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_logits_of_all_tokens_are_never_there(name, monkeypatch):
-    monkeypatch.setattr(language, "CHUNK", 4 * VOCABULARY)
+    monkeypatch.setattr(metric, "CHUNK", 4 * VOCABULARY)
     sides = said(0, jnp.bfloat16), said(1, jnp.bfloat16)
-    found = metrics.TOKEN_METRICS[name].sums
+    found = metrics.METRICS[name].sums
     made = list(arrays(jax.make_jaxpr(lambda *sides: found(sides[0], batch(), sides[1]))(*sides).jaxpr))
     assert max(math.prod(x.shape) for x in made if x.shape and x.shape[-1] == VOCABULARY) == 4 * VOCABULARY
-
-
-def test_a_name_means_what_is_predicted():
-    assert metrics.find("accuracy", "bytes") is metrics.TOKEN_METRICS["accuracy"]
-    assert metrics.find("accuracy") is metrics.METRICS["accuracy"]
-    with pytest.raises(
-        UserError,
-        match="metric of next bytes must be an existing name, got 'bits_per_token'. Did you mean 'bits_per_byte'",
-    ):
-        metrics.find("bits_per_token", "bytes")
-    with pytest.raises(
-        UserError,
-        match="metric of next tokens must be an existing name, got 'bits_per_byte'. Did you mean 'bits_per_token'",
-    ):
-        metrics.find("bits_per_byte", "tokens")
-    with pytest.raises(UserError, match="metric of next tokens must be an existing name, got 'confusion'"):
-        metrics.find("confusion", "tokens")
-    with pytest.raises(UserError, match="metric 'perplexity' is of tokens, and the networks say one class of each"):
-        metrics.find("perplexity")

@@ -1,4 +1,4 @@
-"""Texts and images are not taken for each other: what does not fit is told before anything is compiled."""
+"""Checks of networks, methods and metrics against the task, before anything is compiled."""
 
 import pathlib
 
@@ -31,24 +31,28 @@ def built(folder, file, mode="", **changed):
 OF_TEXTS = [
     (
         {"networks__student": dict(source="trained", model="mlp")},
-        r"model 'mlp' reads images, and 'arithmetic' has tokens; take one of the models \['decoder', 'encoder'\]",
+        r"student.model must take 'tokens', .*, got 'mlp', .* models \['decoder', 'encoder'\]",
     ),
     (
         {"networks__student__classes": 10},
-        "model 'decoder' knows classes=10 tokens, and 'arithmetic' has 256; set classes",
+        r"student.classes must be at least 256, the tokens of 'arithmetic', got 10 .* Set classes=256",
     ),
     ({"networks__student__preprocess": dict(size=3)}, "preprocess is of images, and 'arithmetic' has texts"),
-    ({"networks__student__input": "image2"}, r"must be one of \['tokens'\], got 'image2'; there is one view"),
+    ({"networks__student__input": "image2"}, r"must be one of \['tokens'\], got 'image2'. A text has one view"),
     (
         {"terms__kd": dict(method="distilbert")},
-        "term 'kd' must have labels, got data 'arithmetic' without any. Use labelled data",
+        "term 'kd' must have labels, got 'arithmetic' without any but next tokens, .*. Use labelled data",
+    ),
+    (
+        {"networks__student__input": "image2"},
+        r"input of network 'student' must be one of \['tokens'\], got 'image2'. A text has one view",
     ),
     (
         {"networks__student": dict(source="trained", model="encoder", predicts="token", vocabulary=256, layers=1)},
-        "CrossEntropy learns the next token, but network 'student', Encoder, attends to it. Use a decoder",
+        "network 'student' must not depend on later tokens, got 'student', .* Take a decoder",
     ),
-    ({"terms__kd": dict(method="sobolev")}, "term 'kd': tap must be an existing name, got 'derivative'"),
-    ({"evaluate__metrics": ("ece",)}, "metric of next bytes must be an existing name, got 'ece'. There are"),
+    ({"terms__kd": dict(method="sobolev")}, "'derivative'. There are .*'final'"),
+    ({"evaluate__metrics": ("ece",)}, "metrics must be metrics of the task language_model, got 'ece'. There are"),
     ({"data__labels": 3}, "data.labels goes by labels, and the training split has examples without"),
 ]
 
@@ -59,9 +63,17 @@ def test_on_texts(tmp_path, changed, message):
         built(tmp_path, "language", **changed)
 
 
+@pytest.mark.parametrize("term", [dict(method="kd"), dict(method="cross_entropy", teacher="")], ids=str)
+def test_methods_of_logits_fit_next_tokens(term, tmp_path):
+    assert built(tmp_path, "language", terms__kd=term)["live"].task.name == "language_model"
+
+
 OF_IMAGES = [
-    ({"networks__student": DECODER}, r"model 'decoder' reads tokens, and 'digits' has images; take one of .*'vit'"),
-    ({"evaluate__metrics": ("perplexity",)}, "metric 'perplexity' is of tokens"),
+    (
+        {"networks__student": DECODER},
+        r"must take 'image', the input of 'digits', got 'decoder', which takes 'tokens'. Use one of .*'vit'",
+    ),
+    ({"evaluate__metrics": ("perplexity",)}, "must be metrics of the task image_classification, got 'perplexity'"),
     ({"data__length": 8}, "data.length=8 is of texts, and 'digits' has images"),
     ({"data__mix": {"a": dict(name="arithmetic")}}, "data.mix.a has texts and 'digits' images; a batch is of one kind"),
 ]
@@ -85,10 +97,10 @@ def test_classes_and_next_tokens_are_two_things(labelled, tmp_path):
     assert {*built(tmp_path, "language", ":classes", **labelled)} == {"teacher", "distil"}
     built(tmp_path, "language", ":classes", **labelled, terms__kd=dict(method="forward_kl"))
     with pytest.raises(
-        UserError, match="model 'encoder' knows vocabulary=10 tokens, and 'npz' has 11; set vocabulary=11"
+        UserError, match=r"student.vocabulary must be at least 11, the tokens of 'npz', got 10 \(model 'encoder'\)"
     ):
         built(tmp_path, "language", ":classes", **labelled, networks__student__vocabulary=10)
-    with pytest.raises(UserError, match="metric 'bits_per_token' is of tokens, and the networks say one class"):
+    with pytest.raises(UserError, match="must be metrics of the task text_classification, got 'bits_per_token'"):
         built(tmp_path, "language", ":classes", **labelled, evaluate__metrics=("bits_per_token",))
 
 
@@ -96,20 +108,19 @@ def test_a_language_model_may_read_texts_that_have_labels(labelled, tmp_path):
     made = load.read(f"{CONFIGS / 'language'}.py:classes").to_dict() | {"batch": 8}
     made["data"]["path"], made["networks"] = labelled["data__path"], {"student": DECODER}
     made["terms"] = {"task": dict(method="cross_entropy")}
-    made["stages"] = {"train": {}}
+    made["stages"], made["task"] = {"train": {}}, "language_model"
     made["evaluate"] |= dict(metrics=("accuracy", "bits_per_token"))
     stage = run.prepare(made, tmp_path)["train"]
-    assert (stage.classes_of("student"), stage.dataset.classes, stage.per_token) == (11, 2, True)
+    assert (stage.classes_of("student"), stage.task.num_classes, len(stage.dataset.class_names)) == (11, 11, 2)
+    assert (stage.task.name, stage.task.unit) == ("language_model", "token")
     made["networks"]["both"] = dict(source="head", of="student", tap="final")
     made["evaluate"] |= dict(networks=("student", "both"))
     made["terms"]["exit"] = dict(method="cross_entropy", student="both")
-    with pytest.raises(UserError, match=r"one label for each prediction, got labels \[8, 6\] and predictions \[8\]"):
+    with pytest.raises(UserError, match="term 'exit' .*: network 'both' must output one prediction per token"):
         run.prepare(made, tmp_path)
-    made["terms"]["exit"] = dict(method="kd", student="both", teacher="other")
-    made["terms"]["back"] = dict(method="kd", student="other", teacher="both")
-    made["networks"]["other"] = dict(made["networks"]["both"])
-    made["evaluate"] |= dict(networks=("student", "both"))
-    with pytest.raises(UserError, match=r"evaluates \['both'\], which say a class of each text, beside \['student'\]"):
+    del made["terms"]["exit"]
+    made["networks"]["both"]["frozen"] = True
+    with pytest.raises(UserError, match="evaluate: network 'both' must output one .* networks of one kind"):
         run.prepare(made, tmp_path)
 
 
@@ -117,7 +128,7 @@ def test_stages_that_look_at_images_are_refused(labelled, tmp_path):
     made = load.read(f"{CONFIGS / 'language'}.py:classes").to_dict() | {"batch": 8}
     made["data"]["path"] = labelled["data__path"]
     made["stages"] = {"fit": dict(kind="sklearn", classifier=dict(name="forest"))}
-    with pytest.raises(UserError, match="stage 'fit' is of kind 'sklearn', which is for images, and 'npz' has"):
+    with pytest.raises(UserError, match="stage 'fit' of kind 'sklearn' must have images, got 'npz'"):
         run.prepare(made, tmp_path)
 
 

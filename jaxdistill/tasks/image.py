@@ -1,0 +1,62 @@
+"""Tasks whose examples are images: standardisation and augmentation."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from jaxdistill.config.schema import DataConfig
+from jaxdistill.core import Batch
+from jaxdistill.data import augment, loader
+from jaxdistill.data.build import standardisation
+from jaxdistill.data.dataset import Dataset
+from jaxdistill.networks import ImageSpec
+from jaxdistill.tasks.task import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageTask(Task):
+    """A task on images, which are standardised by channel.
+
+    Attributes:
+        mean: by channel, of images in [0, 1]; measured on the training split if empty.
+        std: the same.
+        augmentations: names in order, as `"pad_crop:4"`.
+        views: number of augmented views of each example.
+    """
+
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    augmentations: tuple[str, ...] = ()
+    views: int = 1
+
+    inputs: ClassVar[tuple[str, ...]] = ("image",)
+    figures: ClassVar[tuple[str, ...]] = ("disagreements", "saliency")
+
+    def __post_init__(self) -> None:
+        if not self.mean:
+            mean, std = loader.statistics(self.dataset.split("train"))
+            object.__setattr__(self, "mean", mean)
+            object.__setattr__(self, "std", std)
+
+    @classmethod
+    def make(cls, dataset: Dataset, data: DataConfig) -> "ImageTask":
+        mean, std = standardisation(data)
+        made = cls(dataset, mean, std, tuple(data.augment), data.views)
+        made.check_dataset()
+        return made
+
+    @property
+    def image_spec(self) -> ImageSpec:
+        return ImageSpec(tuple(self.dataset.shape), self.mean, self.std)
+
+    def views_of(self, field: str) -> list[str]:
+        return [field, *(f"{field}{view}" for view in range(2, self.views + 1))]
+
+    def prepare(self, batch: Batch) -> Batch:
+        return self.align(augment.plain(self.mean, self.std)(batch))
+
+    def augment(self, *, seed: Any) -> Callable[[Batch], Batch]:
+        change = augment.build(
+            self.augmentations, seed=seed, classes=self.num_classes, mean=self.mean, std=self.std, views=self.views
+        )
+        return lambda batch: self.align(change(batch))

@@ -1,0 +1,235 @@
+"""The protocol of a task."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from jaxdistill.config import registry
+from jaxdistill.config.schema import DataConfig
+from jaxdistill.core import Batch, Term
+from jaxdistill.data.dataset import Dataset
+from jaxdistill.errors import UserError, unknown
+from jaxdistill.metrics import Metric
+from jaxdistill.networks import ImageSpec, Source
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """A field of an example.
+
+    Attributes:
+        axes: names of its axes.
+        integer: whether its numbers must be integers.
+        required: whether every dataset of the task must have it.
+    """
+
+    axes: tuple[str, ...] = ()
+    integer: bool = True
+    required: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class StageParts:
+    """Parts of a stage that a task checks.
+
+    Attributes:
+        networks: by name.
+        terms: by name.
+        prediction_axes: number of axes of each network's predictions, by name.
+    """
+
+    networks: Mapping[str, Source]
+    terms: Mapping[str, Term]
+    prediction_axes: Mapping[str, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A task on a dataset; a subclass defines the class attributes and what differs.
+
+    Class attributes:
+        fields: fields of an example, by name.
+        inputs: fields that a model may take as inputs, the main one first.
+        axes: axes of the predictions, the batch's first: `("example",)` for one prediction per example.
+        metric_names: metrics that fit.
+        preferred: metrics that select a checkpoint before those named first in `evaluate.metrics`.
+        figures: sections of the report that show examples: "disagreements", "saliency".
+        reads_class_labels: whether labels are the field `label`, which `data` can hide.
+        class_noun: what a prediction chooses among, in the plural.
+        remedy: advice for a network with other predictions.
+    """
+
+    dataset: Dataset
+
+    fields: ClassVar[Mapping[str, Field]] = {}
+    inputs: ClassVar[tuple[str, ...]] = ()
+    axes: ClassVar[tuple[str, ...]] = ("example",)
+    metric_names: ClassVar[tuple[str, ...]] = ()
+    preferred: ClassVar[tuple[str, ...]] = ()
+    figures: ClassVar[tuple[str, ...]] = ()
+    reads_class_labels: ClassVar[bool] = True
+    class_noun: ClassVar[str] = "classes"
+    remedy: ClassVar[str] = "Use another network, or set task to that of its predictions."
+
+    @classmethod
+    def is_default_for(cls, dataset: Dataset) -> bool:
+        """Returns whether the task follows from a dataset's fields."""
+        return False
+
+    @classmethod
+    def make(cls, dataset: Dataset, data: DataConfig) -> "Task":
+        """Returns the task of a stage.
+
+        Args:
+            dataset: opened.
+            data: settings of augmentation and standardisation.
+
+        Raises:
+            UserError: for a dataset that lacks a field.
+        """
+        made = cls(dataset)
+        made.check_dataset()
+        return made
+
+    @property
+    def name(self) -> str:
+        """The name that a config gives it: that of its file."""
+        return type(self).__module__.rpartition(".")[2]
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes of a prediction; 0 if the dataset does not determine it."""
+        return len(self.dataset.class_names)
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether the dataset has the labels of this task."""
+        return bool(self.dataset.class_names)
+
+    @property
+    def unit(self) -> str:
+        """Name of what has one prediction: "example" or "token"."""
+        return self.axes[-1]
+
+    @property
+    def image_spec(self) -> ImageSpec | None:
+        """Shape and standardisation of the images; `None` without images."""
+        return None
+
+    def views_of(self, field: str) -> list[str]:
+        """Returns the names of the augmented views of a field in a training batch."""
+        return [field]
+
+    def align(self, batch: Batch) -> Batch:
+        """Returns the batch with `label` and `valid`, `[*n]` as the predictions are.
+
+        `label` is `UNLABELLED` (or a distribution that is 0 everywhere) for an unknown one. `valid` is float32, 1 for
+        predictions that exist and count, whether their label is known or not. By default an example has one
+        prediction.
+        """
+        return {**batch, "valid": batch["mask"]}
+
+    def prepare(self, batch: Batch) -> Batch:
+        """Returns a raw batch as networks take it in an evaluation, aligned."""
+        return self.align(batch)
+
+    def augment(self, *, seed: Any) -> Callable[[Batch], Batch]:
+        """Returns the function from a raw batch to an augmented and aligned one.
+
+        Args:
+            seed: of the augmentation, an int or a traced scalar.
+        """
+        return self.prepare
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the metrics that fit the dataset."""
+        return self.metric_names
+
+    def metric(self, name: str) -> Metric:
+        """Returns a metric by its name, or by `"package.module:Name"`.
+
+        Raises:
+            UserError: for one that does not fit the task.
+        """
+        if ":" not in name and name not in self.metrics:
+            raise unknown("evaluate.metrics", name, self.metrics, f"metrics of the task {self.name}")
+        member = registry.find("metric", name, "evaluate.metrics")
+        return member() if isinstance(member, type) else member
+
+    def check_dataset(self) -> None:
+        """Raises `UserError` for a dataset that lacks a field, or has one of another shape or dtype."""
+        name, present = self.dataset.name, self.dataset.fields
+        for field, spec in self.fields.items():
+            if field not in present:
+                if spec.required:
+                    raise UserError(
+                        f"task {self.name!r} must have a dataset with the field {field!r}, got {name!r} with"
+                        f" {[*present]}. Take another dataset or task."
+                    )
+                continue
+            shape, dtype = present[field]
+            if len(shape) != len(spec.axes) or (spec.integer and not np.issubdtype(dtype, np.integer)):
+                kind = "integers" if spec.integer else "numbers"
+                raise UserError(
+                    f"field {field!r} of {name!r} must be {kind} {list(spec.axes)}, got {dtype} {list(shape)}. Take"
+                    " another task or mend the dataset."
+                )
+
+    def check_model(self, network: str, model: str, module: Any, models: Mapping[str, type]) -> None:
+        """Raises `UserError` for a network whose inputs are no fields of the dataset.
+
+        Args:
+            network: its name.
+            model: name of its model.
+            module: the model.
+            models: all models by name.
+        """
+        taken = _main_input(module)
+        if taken not in self.inputs:
+            fitting = [name for name, member in models.items() if _main_input(member) in self.inputs]
+            raise UserError(
+                f"networks.{network}.model must take {self.inputs[0]!r}, the input of {self.dataset.name!r}, got"
+                f" {model!r}, which takes {taken!r}. Use one of the models {fitting}, or another dataset."
+            )
+
+    def check(self, parts: StageParts) -> None:
+        """Raises `UserError` for networks and methods that do not fit the task."""
+        for name, source in parts.networks.items():
+            missing = [field for field in source.needs_fields if field not in self.fields]
+            if missing:
+                raise UserError(
+                    f"network {name!r} ({type(source).__name__.lower()}) must have examples with {missing}, got"
+                    f" {self.dataset.name!r} with {[*self.fields]}. Leave it out."
+                )
+
+    def check_measured(self, names: Iterable[str], parts: StageParts) -> None:
+        """Raises `UserError` for networks whose predictions cannot be measured.
+
+        Args:
+            names: networks that are evaluated, or that others are compared with.
+            parts: of the stage.
+        """
+        for network in dict.fromkeys(names):
+            self.check_predictions(f"evaluate: network {network!r}", network, parts)
+
+    def check_predictions(self, what: str, network: str, parts: StageParts) -> None:
+        """Raises `UserError` for a network with other predictions than the task's.
+
+        Args:
+            what: begins the message.
+            network: its name.
+            parts: of the stage.
+        """
+        axes = parts.prediction_axes[network]
+        if axes != len(self.axes):
+            raise UserError(
+                f"{what} must output one prediction per {self.unit} (task {self.name!r}), got predictions with {axes}"
+                f" axes. {self.remedy}"
+            )
+
+
+def _main_input(model: Any) -> str:
+    return getattr(model, "inputs", ("image",))[0]

@@ -1,0 +1,47 @@
+"""Tasks whose examples are texts, as tokens."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from jaxdistill.core import Term
+from jaxdistill.errors import UserError
+from jaxdistill.modules.logits_method import LogitsMethod
+from jaxdistill.tasks.task import Field, StageParts, Task
+
+TEXT_FIELDS = {
+    "tokens": Field(("length",)),
+    "token_mask": Field(("length",), required=False),
+    "segment": Field(("length",), required=False),
+    "label": Field(),
+}
+"""`token_mask` is above 0 for tokens and 0 for padding; `segment` is the part, or the document, that a token is of."""
+
+
+class TextTask(Task):
+    """A task on tokens, which are neither standardised nor augmented."""
+
+    fields: ClassVar[Mapping[str, Field]] = TEXT_FIELDS
+    inputs: ClassVar[tuple[str, ...]] = ("tokens", "token_mask", "segment")
+
+    def check_model(self, network: str, model: str, module: Any, models: Mapping[str, type]) -> None:
+        super().check_model(network, model, module, models)
+        key, vocabulary = "vocabulary" if hasattr(module, "vocabulary") else "classes", self.dataset.vocabulary
+        if getattr(module, key) < vocabulary:
+            raise UserError(
+                f"networks.{network}.{key} must be at least {vocabulary}, the tokens of {self.dataset.name!r}, got"
+                f" {getattr(module, key)} (model {model!r}). Set {key}={vocabulary}."
+            )
+
+    def check(self, parts: StageParts) -> None:
+        super().check(parts)
+        for name, term in parts.terms.items():
+            for network in filter(None, (term.student, term.teacher)):
+                if compares_logits(term):
+                    self.check_predictions(
+                        f"term {name!r} ({type(term.method).__name__}): network {network!r}", network, parts
+                    )
+
+
+def compares_logits(term: Term) -> bool:
+    """Returns whether the method of a term has one value per prediction."""
+    return isinstance(term.method, LogitsMethod)

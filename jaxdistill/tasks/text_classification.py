@@ -1,0 +1,18 @@
+"""Text classification: one class per text."""
+
+from typing import ClassVar
+
+from jaxdistill.data.dataset import Dataset
+from jaxdistill.tasks.image_classification import CLASSIFICATION_METRICS
+from jaxdistill.tasks.text import TextTask
+
+
+class TextClassification(TextTask):
+    """Fields `tokens`, `token_mask` and `segment`, `[length]` each, and `label`."""
+
+    metric_names: ClassVar = CLASSIFICATION_METRICS
+    remedy: ClassVar = "Use a network with one prediction per text, or set task='language_model'."
+
+    @classmethod
+    def is_default_for(cls, dataset: Dataset) -> bool:
+        return "tokens" in dataset.fields and "targets" not in dataset.fields and bool(dataset.class_names)
