@@ -25,7 +25,7 @@ ALLOWED = {
     "networks": {"compress", "config", "core", "modules"},
     "tasks": {"config", "core", "data", "metrics", "modules", "networks"},
     "train": {"core", "networks", "runtime"},
-    "config": set(),
+    "config": {"runtime"},
     "build": {"config", "core", "data", "metrics", "modules", "networks", "runtime", "stages", "tasks", "train"},
     "stages": {
         "build",

@@ -8,6 +8,8 @@ from typing import Any
 from jaxdistill import networks
 from jaxdistill.build import weights
 from jaxdistill.build.stage import Stage
+from jaxdistill.config import references
+from jaxdistill.config.references import WeightsRef
 from jaxdistill.data.output_cache import Cache, Header
 from jaxdistill.errors import UserError, check_kind
 from jaxdistill.runtime import files
@@ -27,30 +29,42 @@ def find_caches(
     Raises:
         UserError: for a cache that does not exist.
     """
-    caches = {}
     for network, spec in settings["networks"].items():
         if isinstance(spec, Mapping) and spec.get("source") == "cached" and "cache" in spec:
             path = f"stage {name!r}: network {network!r}, cache"
             check_kind(path, spec["cache"], "")
-            caches[network] = _find_cache(path, spec["cache"], stages, workdir)
-    return caches
+            if not spec["cache"]:
+                raise UserError(f"{path} must be 'stage:NAME' or a folder, got ''")
+    return {
+        network: _find_cache(f"stage {name!r}: network {network!r}, cache", refs["cache"], stages, workdir)
+        for network, refs in references.parse_networks(settings["networks"]).items()
+        if "cache" in refs
+    }
 
 
-def _find_cache(path: str, cache: str, stages: Mapping[str, Stage], workdir: pathlib.Path) -> Cache:
-    if not cache.startswith("stage:"):
-        folder = pathlib.Path(cache).expanduser()
-        if cache and folder.is_dir() and not (folder / weights.DONE).exists():
-            raise UserError(f"{path}={cache!r} is not finished; give the command that makes it again, it goes on")
-        return Cache(folder, Header.read(folder))
-    if set(cache) & {"#", "@"}:
-        raise UserError(f"{path}={cache!r}: a cache is of one network; write {cache.split('#')[0].split('@')[0]!r}")
-    source = stages[cache.removeprefix("stage:")]
+def _find_cache(path: str, ref: WeightsRef, stages: Mapping[str, Stage], workdir: pathlib.Path) -> Cache:
+    if ref.folder is not None:
+        if ref.folder.is_dir() and not (ref.folder / weights.DONE).exists():
+            raise UserError(f"{path}='{ref}' is not finished; give the command that makes it again, it goes on")
+        return Cache(ref.folder, Header.read(ref.folder))
+    if ref.network or ref.lane is not None:
+        stage = WeightsRef(stage=ref.stage)
+        raise UserError(f"{path}='{ref}': a cache is of one network; write '{stage}'")
+    source = stages[ref.stage]
     if not source.kind.stores_outputs:
         raise UserError(
-            f"{path}={cache!r}: that stage is of kind {source.settings.kind!r}; caches are made by stages of kind"
+            f"{path}='{ref}': that stage is of kind {source.settings.kind!r}; caches are made by stages of kind"
             " 'cache', 'sklearn' or another that stores outputs"
         )
     return Cache(workdir / source.name, source.kind.cache_header(source))
+
+
+def check_teachers(stage: Stage, workdir: pathlib.Path) -> None:
+    """Raises `UserError` if a cached network expects a teacher whose weights do not exist."""
+    for name in stage.caches:
+        teacher = stage.references[name].get("teacher")
+        if teacher is not None and teacher.folder is not None:
+            weights.find_checkpoint(teacher, name, workdir)
 
 
 def describe_examples(stage: Stage, role: str, augmented: bool = True) -> dict[str, Any]:
@@ -143,25 +157,25 @@ def verify(stage: Stage, workdir: pathlib.Path) -> None:
         UserError: for a cache that was changed, is damaged, or was made by another teacher.
     """
     for name, cache in stage.caches.items():
-        spec = stage.settings.networks[name]
+        refs = stage.references[name]
         header = Header.read(cache.folder)
         Cache(cache.folder, dataclasses.replace(cache.header, teacher=header.teacher)).check()
         network = f"stage {stage.name!r}: network {name!r}"
-        if not spec["cache"].startswith("stage:") and Cache(cache.folder, header).missing():
+        if refs["cache"].folder is not None and Cache(cache.folder, header).missing():
             raise UserError(f"{network}: the cache {cache.folder} is damaged; the command that made it mends it")
-        if spec.get("teacher"):
-            _check_teacher(network, spec["teacher"], header, workdir)
+        if "teacher" in refs:
+            _check_teacher(network, refs["teacher"], header, workdir)
 
 
-def _check_teacher(network: str, expected: str, header: Header, workdir: pathlib.Path) -> None:
+def _check_teacher(network: str, expected: WeightsRef, header: Header, workdir: pathlib.Path) -> None:
     cached = header.teacher.get("cached", "")
     fingerprint = header.teacher.get(f"network {cached}", {}).get("weights")
     if not fingerprint:
         by = dict(header.teacher)
         raise UserError(f"{network}: its cache is not of one network with weights, but of {by}; leave out teacher")
-    wanted = weights.fingerprint(weights.locate(expected, cached, workdir))
+    wanted = weights.fingerprint(weights.find_checkpoint(expected, cached, workdir))
     if wanted != fingerprint:
         raise UserError(
-            f"{network} was cached by another teacher; the digest of the weights {expected!r} (-) and of the cache's"
+            f"{network} was cached by another teacher; the digest of the weights '{expected}' (-) and of the cache's"
             f" (+):\n  - {wanted}\n  + {fingerprint}\nCache the teacher anew, or leave out teacher to take this one"
         )

@@ -9,6 +9,7 @@ import jax
 
 from jaxdistill import tasks
 from jaxdistill.build import networks, validate
+from jaxdistill.build.origins import Origin
 from jaxdistill.build.stage import Stage
 from jaxdistill.config import load as configs
 from jaxdistill.config import registry, schema, sweep
@@ -65,36 +66,51 @@ def _add(entry, known: Mapping[str, Any]) -> None:
                 _add(entry[name], value)
 
 
-def stage(name: str, settings: Mapping[str, Any], *known: Any, started: Mapping[str, int] | None = None) -> Stage:
-    """Builds one stage, with its lanes where it has some; the arguments are those of `single` and `sweep.in_step`."""
+def stage(
+    name: str,
+    settings: Mapping[str, Any],
+    origins: Mapping[str, Origin] | None = None,
+    caches: Mapping[str, Cache] | None = None,
+) -> Stage:
+    """Builds a stage, with its lanes if it has some.
+
+    Args:
+        name: of the stage.
+        settings: its own, inherited ones written out.
+        origins: the origins of the networks that start from weights.
+        caches: the caches that networks read, which need not be written yet.
+
+    Raises:
+        UserError: for names that do not exist, and settings that contradict each other.
+    """
+    origins, caches = origins or {}, caches or {}
+    specs = {network: origin.image_spec for network, origin in origins.items() if origin.image_spec}
     swept = sweep.lanes(name, settings)
-    lanes, paired = sweep.in_step(name, settings, len(swept), started or {})
-    if not lanes:
-        return single(name, settings, *known)
+    trained_in = {network: origin.lanes for network, origin in origins.items() if origin.ref.lane is None}
+    count, per_lane = sweep.in_step(name, settings, len(swept), trained_in)
+    if not count:
+        return _single(name, settings, specs, caches)
     for lane in swept:
         configs.check_settings(name, lane)
-    each = tuple(single(name, lane, *known) for lane in swept) or (single(name, settings, *known),) * lanes
-    whole = dataclasses.replace(each[0].settings, sweep=settings["sweep"])
-    built = dataclasses.replace(each[0], settings=whole, lanes=each, paired=tuple(paired))
+    lanes = tuple(_single(name, lane, specs, caches) for lane in swept)
+    lanes = lanes or (_single(name, settings, specs, caches),) * count
+    all_settings = dataclasses.replace(lanes[0].settings, sweep=settings["sweep"])
+    built = dataclasses.replace(lanes[0], settings=all_settings, lanes=lanes, paired=tuple(per_lane))
     if swept:
         validate.check_lanes(built)
     return built
 
 
-def single(
-    name: str,
-    settings: Mapping[str, Any],
-    made_for: Mapping[str, ImageSpec] | None = None,
-    caches: Mapping[str, Cache] | None = None,
+def _single(
+    name: str, settings: Mapping[str, Any], image_specs: Mapping[str, ImageSpec], caches: Mapping[str, Cache]
 ) -> Stage:
-    """Builds one stage without lanes.
+    """Builds a stage without lanes.
 
     Args:
-        made_for: the images that networks with weights were trained on, by name.
-        caches: what cached networks read, by name; it need not be written yet.
-
-    Raises:
-        UserError: for anything named that is not there and anything set that makes no sense.
+        name: of the stage.
+        settings: its own.
+        image_specs: the images that networks with weights were trained on.
+        caches: the caches that networks read.
     """
     settings = dict(settings)
     mesh = sharding.make_mesh(settings["mesh"])
@@ -109,7 +125,7 @@ def single(
     sharding.check_batch(mesh, settings["batch"], settings["accumulate"], processes)
     compilation_cache.check_setting(settings["compilation_cache"])
     task = tasks.find(dataset, settings.task).make(dataset, settings.data)
-    known = networks.Data.of(task, made_for or {}, caches or {})
+    known = networks.Data.of(task, image_specs, caches)
     needs_networks = settings["networks"] or kind.needs_networks
     made = networks.networks(settings["networks"], known) if needs_networks else {}
     specs = settings["terms"] if kind.trains else {}
@@ -128,7 +144,7 @@ def single(
         rate=rate,
         mesh=mesh,
         part=loader.Part(jax.process_index(), processes),
-        caches=caches or {},
+        caches=caches,
     )
     kind.check(built)
     return built

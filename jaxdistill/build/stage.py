@@ -12,6 +12,8 @@ import optax
 from jax.sharding import Mesh
 
 from jaxdistill import core, networks
+from jaxdistill.config import references
+from jaxdistill.config.references import WeightsRef
 from jaxdistill.config.schema import StageSettings
 from jaxdistill.core import Schedule, Term
 from jaxdistill.data import build, loader
@@ -57,6 +59,11 @@ class Stage:
     caches: Mapping[str, Cache] = dataclasses.field(default_factory=dict)
     lanes: tuple["Stage", ...] = ()
     paired: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def references(self) -> dict[str, dict[str, WeightsRef]]:
+        """The weights and caches that its networks name: `{network: {key: reference}}`."""
+        return references.parse_networks(self.settings.networks)
 
     @functools.cached_property
     def augment(self) -> Callable:

@@ -12,7 +12,6 @@ import fnmatch
 import importlib.util
 import json
 import pathlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +20,7 @@ from ml_collections import ConfigDict
 from jaxdistill.config import registry
 from jaxdistill.config.defaults import DEFAULTS, FREE, LEAST, MEMBER, NETWORK
 from jaxdistill.config.durations import CAST, bare, other_units
+from jaxdistill.config.references import stages_read
 from jaxdistill.config.sweep import OF_ALL
 from jaxdistill.config.toposort import in_order
 from jaxdistill.errors import UserError, check_kind, check_least, unknown
@@ -209,7 +209,7 @@ def stages(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         if not registry.find("kind", stage.get("kind", "train")).needs_networks:
             stage |= {"networks": {}}  # whatever the top level names
             stage["evaluate"] |= {"networks": (), "reference": "", "pairs": ()}
-    names = in_order("stage", {name: [other for _, other in needs(stage)] for name, stage in written.items()})
+    names = in_order("stage", {name: stages_read(stage["networks"]) for name, stage in written.items()})
     return {name: written[name] for name in names}
 
 
@@ -289,17 +289,6 @@ def _overlay(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any
             result.pop(bare(key), None)
         result = {k: v for k, v in result.items() if k == key or bare(k) != key}
     return result
-
-
-def needs(stage: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The `(network, stage)` pairs of a stage's networks whose weights, or answers, another stage makes."""
-    found = []
-    for name, network in stage["networks"].items():
-        for key in ("weights", "cache", *(["teacher"] if network.get("source") == "cached" else [])):
-            place = network.get(key) or ""
-            if isinstance(place, str) and place.startswith("stage:"):
-                found.append((name, re.split("[#@]", place.removeprefix("stage:"))[0]))
-    return found
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

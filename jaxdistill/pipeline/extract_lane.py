@@ -4,10 +4,11 @@ What a swept stage has (checkpoints, lines of `metrics.jsonl`) becomes the lane'
 what was evaluated in lanes, and cached of them, is made again. Networks that read another lane read it where it is.
 """
 
+import dataclasses
 import json
 import pathlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
@@ -16,7 +17,8 @@ from ml_collections import ConfigDict
 from jaxdistill.build import weights
 from jaxdistill.build.stage import Stage
 from jaxdistill.config import load as configs
-from jaxdistill.config import sweep
+from jaxdistill.config import references, sweep
+from jaxdistill.config.references import WeightsRef
 from jaxdistill.errors import UserError
 from jaxdistill.pipeline import run
 from jaxdistill.runtime import files
@@ -55,10 +57,10 @@ def single(config: ConfigDict, lane: int, old: pathlib.Path) -> ConfigDict:
         for key, value in each[lane].items():
             _set(own, name, key, value)
     for name, settings in stages.items():
-        for network, spec in settings["networks"].items():
-            start = _start(spec.get("weights") or "", network, lane, swept, old)
-            if start:
-                _set(own, name, f"networks.{network}.weights", start)
+        for network, refs in references.parse_networks(settings["networks"]).items():
+            if "weights" in refs:
+                ref = _reference_in_lane(refs["weights"], network, lane, swept, old)
+                _set(own, name, f"networks.{network}.weights", str(ref))
     for section in [own, *own.stages.values()]:
         if "sweep" in section:
             with section.unlocked():
@@ -75,16 +77,19 @@ def _set(config: ConfigDict, stage: str, name: str, value: Any) -> None:
         config[keys[-1]] = value
 
 
-def _start(start: str, network: str, lane: int, swept: Mapping[str, Any], old: pathlib.Path) -> str:
-    """What weights that are a lane's are called in the run of that lane; "" where they are called as they were."""
-    place, wanted, named = weights.parse(start)
-    if not start.startswith("stage:"):
-        there = weights.lanes_in(weights.locate(start, network, old, lane=0)) if start and named is None else 0
-        return f"{place}#{wanted}@{lane}" if there else ""
-    source = place.removeprefix("stage:")
-    if source not in swept or named is None:
-        return ""
-    return f"{place}{'#' if wanted else ''}{wanted}" if named == lane else f"{old / source}#{wanted}@{named}"
+def _reference_in_lane(
+    ref: WeightsRef, network: str, lane: int, swept: Collection[str], old: pathlib.Path
+) -> WeightsRef:
+    """Returns the reference in the run of one lane: weights of that lane are the stage's own, of others in `old`."""
+    if ref.folder is not None:
+        if ref.lane is None and weights.find_checkpoint(ref, network, old, lane=0).lanes:
+            return dataclasses.replace(ref, lane=lane)
+        return ref
+    if ref.stage not in swept or ref.lane is None:
+        return ref
+    if ref.lane == lane:
+        return dataclasses.replace(ref, lane=None)
+    return WeightsRef(folder=old / ref.stage, network=ref.network, lane=ref.lane)
 
 
 def split(config: ConfigDict, own: ConfigDict, lane: int, old: pathlib.Path, workdir: pathlib.Path) -> None:
@@ -125,9 +130,9 @@ def split(config: ConfigDict, own: ConfigDict, lane: int, old: pathlib.Path, wor
 
 
 def _copy(stage: Stage, stages: Mapping[str, Stage], old: pathlib.Path, part: pathlib.Path) -> None:
-    reads = {source for _, source in configs.needs(stage.settings)}
-    if stage.kind.stores_outputs and any(stages[source].lanes for source in reads):
-        return  # it says by whose weights it was made, of all lanes
+    read = references.stages_read(stage.settings.networks)
+    if stage.kind.stores_outputs and any(stages[source].lanes for source in read):
+        return  # its header has the digests of the weights of all lanes
     if (old / stage.name).is_dir():
         shutil.copytree(old / stage.name, part / stage.name)
     if (old / "tensorboard" / stage.name).is_dir():

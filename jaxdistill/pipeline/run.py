@@ -11,11 +11,10 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
-from jaxdistill.build import caches, resolve, weights
+from jaxdistill.build import caches, origins, resolve, weights
 from jaxdistill.build.stage import Stage
 from jaxdistill.config import load as configs
-from jaxdistill.errors import UserError, unknown
-from jaxdistill.networks import ImageSpec
+from jaxdistill.errors import UserError
 from jaxdistill.runtime import files
 from jaxdistill.runtime.compilation_cache import compilation_log
 from jaxdistill.runtime.workdir import claim_workdir
@@ -30,17 +29,11 @@ def prepare(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, Stage
     """
     stages: dict[str, Stage] = {}
     for name, settings in configs.stages(config).items():
+        network_origins = origins.find_origins(settings, stages, workdir)
         found = caches.find_caches(name, settings, stages, workdir)
-        started = _started(stages, settings, workdir)
-        stages[name] = resolve.stage(name, settings, _made_for(stages, settings, workdir), found, started=started)
-    for stage in stages.values():
-        for name, spec in stage.settings.networks.items():
-            if name in _networks_without_start(stage) and not spec.get("weights"):
-                raise UserError(f"stage {stage.name!r} does not train network {name!r}; set its weights, 'stage:NAME'")
-            if spec.get("weights"):
-                _check_start(stages, stage, name, spec, workdir)
-            if name in stage.caches and spec.get("teacher") and not spec["teacher"].startswith("stage:"):
-                weights.locate(spec["teacher"], name, workdir)
+        stages[name] = resolve.stage(name, settings, network_origins, found)
+        origins.check(stages[name], network_origins)
+        caches.check_teachers(stages[name], workdir)
     _check_sharding(stages)
     writing = [name for name, stage in stages.items() if stage.kind.writes_results]
     if len(writing) > 1:
@@ -48,52 +41,8 @@ def prepare(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, Stage
     return stages
 
 
-def _made_for(stages: Mapping[str, Stage], settings: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, ImageSpec]:
-    """The images that the networks of a stage were trained on, of those that start from weights."""
-    found = {}
-    for name, spec in settings["networks"].items():
-        start = spec.get("weights") or ""
-        if not isinstance(start, str) or not start:
-            continue
-        if start.startswith("stage:"):
-            source, wanted = _wanted(stages, start, name)
-            look = stages[source].looks.get(wanted)
-        else:
-            look = weights.look(weights.locate(start, name, workdir, lane=0))
-        found |= {name: look} if look else {}
-    return found
-
-
-def _started(stages: Mapping[str, Stage], settings: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, int]:
-    """In how many lanes the weights come that networks of a stage start from, of those that name no lane."""
-    found = {}
-    for name, spec in settings["networks"].items():
-        start = spec.get("weights") or ""
-        if not isinstance(start, str) or not start or weights.parse(start)[2] is not None:
-            continue
-        if start.startswith("stage:"):
-            found[name] = len(stages[_wanted(stages, start, name)[0]].lanes)
-        else:
-            found[name] = weights.lanes_in(weights.locate(start, name, workdir, lane=0))
-    return found
-
-
-def _wanted(stages: Mapping[str, Stage], start: str, name: str) -> tuple[str, str]:
-    """The stage and the network in it that `stage:NAME#NETWORK` means for the network `name`."""
-    place, wanted, _ = weights.parse(start)
-    source = place.removeprefix("stage:")
-    saved = stages[source].saved
-    return source, wanted or (name if name in saved or len(saved) != 1 else saved[0])
-
-
-def _networks_without_start(stage: Stage) -> list[str]:
-    """Returns the networks with variables that the stage neither initialises nor gets from their source."""
-    made = stage.kind.initialised(stage)
-    return [name for name in stage.fresh if name not in made and not stage.networks[name].given]
-
-
 def _check_sharding(stages: Mapping[str, Stage]) -> None:
-    """A rule may place nothing in one stage, but must in another."""
+    """Raises `UserError` for a sharding rule that matches no array of any stage."""
     used, unused = set(), {}
     for stage in stages.values():
         _ = stage.placed  # raises for a dimension that does not divide
@@ -103,24 +52,6 @@ def _check_sharding(stages: Mapping[str, Stage]) -> None:
         if (who, what) not in used:
             own = stage.placement.cast[who].rules if who else stage.placement.rules
             raise partitioning.nowhere(who, what, spec, own, {"frozen": stage.shapes[1], **vars(stage.shapes[0])})
-
-
-def _check_start(stages, stage, name, spec, workdir):
-    shapes = stage.fresh.get(name)
-    if shapes is None:
-        raise UserError(f"stage {stage.name!r}: network {name!r} has no variables of its own; leave out its weights")
-    if not spec["weights"].startswith("stage:"):
-        lane = 0 if name in stage.paired else None
-        weights.check(weights.locate(spec["weights"], name, workdir, lane), shapes)
-        return
-    source, wanted = _wanted(stages, spec["weights"], name)
-    made = stages[source].made
-    if wanted not in stages[source].saved:
-        raise unknown(f"trained network in stage {source!r}", wanted, stages[source].saved)
-    lane = 0 if name in stage.paired else weights.parse(spec["weights"])[2]
-    there = len(stages[source].lanes)
-    weights.check_lane(f"stage {stage.name!r}: {spec['weights']} for network {name!r}", lane, there)
-    weights.check_same(f"stage {stage.name!r}: {spec['weights']} for network {name!r}", made[wanted], shapes)
 
 
 def run(config: Mapping[str, Any], workdir: pathlib.Path, log: Callable[[str], None] = print, profile: int = 0) -> None:

@@ -11,6 +11,9 @@ from jaxdistill.errors import UserError
 PART = ".part"
 """The suffix of a file that is still being written; a process that was killed may leave it behind."""
 
+CHECKPOINTS = "checkpoints"
+"""The folder of a stage's checkpoints, in the folder of the stage."""
+
 ANOTHER_WORKDIR = "Name another workdir with --workdir."
 
 

@@ -95,8 +95,8 @@ def describe_teacher(stage: Stage, workdir: pathlib.Path) -> dict[str, Any]:
     description: dict[str, Any] = {"cached": name}
     for member, source in networks.dependencies(stage.networks, [name]).items():
         spec = dict(stage.settings.networks[member])
-        if spec.get("weights"):
-            spec["weights"] = weights.fingerprint(weights.locate(spec["weights"], member, workdir))
+        if ref := stage.references[member].get("weights"):
+            spec["weights"] = weights.fingerprint(weights.find_checkpoint(ref, member, workdir))
         if member in stage.caches:
             spec["cache"] = Header.read(stage.caches[member].folder).json()["fingerprint"]
         if source.given:

@@ -80,7 +80,7 @@ def check_networks(stage: Stage) -> None:
         source = stage.networks[name]
         if not isinstance(source, networks.Trained):
             raise UserError(f"stage {stage.name!r}: network {name!r} has no weights of its own that could be merged")
-        weights.check_same(
+        weights.check_same_shapes(
             f"stage {stage.name!r}: {name!r}, to be merged with {first!r},", stage.fresh[name], stage.fresh[first]
         )
         models = [(repr(stage.networks[n].module), stage.looks[n]) for n in (first, name)]

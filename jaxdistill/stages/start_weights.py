@@ -27,12 +27,12 @@ def read(runs: Runs, workdir: pathlib.Path, names: Collection[str] | None = None
     state, frozen = stage.placed
     placed = core.merge_variables(state.params, state.variables, frozen)
     variables = {}
-    for name, spec in stage.settings.networks.items():
-        if name not in names or not spec.get("weights"):
-            continue
-        checkpoints = [weights.locate(spec["weights"], name, workdir, lane) for lane in runs.lanes_of(name)]
-        trees = weights.read_each(checkpoints, mesh.structs(stage.fresh[name], placed[name]))
-        variables[name] = runs.join(name, trees)
+    for name, refs in stage.references.items():
+        if name in names and "weights" in refs:
+            lanes = runs.lanes_of(name)
+            checkpoints = [weights.find_checkpoint(refs["weights"], name, workdir, lane) for lane in lanes]
+            trees = weights.read_all(checkpoints, mesh.structs(stage.fresh[name], placed[name]))
+            variables[name] = runs.join(name, trees)
     for name, source in stage.networks.items():
         if source.given and name in names:
             variables[name] = mesh.spread(dict(source.given), placed[name])

@@ -23,7 +23,7 @@ from jaxdistill.core import path_name
 from jaxdistill.errors import UserError
 from jaxdistill.runtime import files
 
-FOLDER = "checkpoints"
+FOLDER = files.CHECKPOINTS
 CHUNK_BYTES = 2**24
 """Bytes of the pieces in which an array is stored. A reader of a part of an array reads whole pieces; Orbax by default
 stores one piece per device, all of which every process of another mesh would read."""

@@ -13,7 +13,7 @@ import runs
 from jaxdistill import launch
 from jaxdistill.build import resolve, weights
 from jaxdistill.config import load as configs
-from jaxdistill.config import sweep
+from jaxdistill.config import references, sweep
 from jaxdistill.errors import UserError
 from jaxdistill.pipeline import run
 from jaxdistill.stages.lanes import runs_of
@@ -105,7 +105,10 @@ def test_mistakes_are_told(tmp_path, capsys, flag, message):
 
 
 def test_what_cannot_be_swept_is_told():
-    with pytest.raises(UserError, match=r"no setting of stage 's' that can be swept: 'data.partition.parts'; did you"):
+    with pytest.raises(
+        UserError,
+        match=r"setting of stage 's' that can be swept: must be an existing name, got 'data.partition.parts'. Did you",
+    ):
         sweep.lanes("s", {"kind": "train", "sweep": {"data": {"partition": {"parts": (0, 1)}}}})
     with pytest.raises(UserError, match="only training is done in lanes"):
         sweep.lanes("s", {"kind": "merge", "sweep": {"seed": (0, 1)}})
@@ -245,11 +248,11 @@ def test_lanes_of_one_checkpoint_are_read_at_once(whole, monkeypatch):
     stage = run.prepare(configs.read(PARTS).to_dict(), whole)["teachers"]
     own = stage.fresh["teacher"]
     shapes = mesh.structs(own, jax.tree.map(lambda _: mesh.replicated(stage.mesh), own))
-    places = [weights.locate("stage:teachers", "teacher", whole, lane) for lane in (2, 0, 1)]
+    places = [weights.find_checkpoint(references.parse("stage:teachers"), "teacher", whole, lane) for lane in (2, 0, 1)]
     wanted = [jax.tree.leaves(weights.read(place, shapes)) for place in places]
     read, asked = checkpoint.read, []
     monkeypatch.setattr(checkpoint, "read", lambda *given: asked.append(given) or read(*given))
-    found = [jax.tree.leaves(one) for one in weights.read_each(places, shapes)]
+    found = [jax.tree.leaves(one) for one in weights.read_all(places, shapes)]
     assert len(asked) == 1
     assert not np.array_equal(found[0][0], found[1][0])
     for one, other in zip(found, wanted, strict=True):

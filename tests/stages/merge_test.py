@@ -11,6 +11,7 @@ import pytest
 import runs
 from jaxdistill.build import resolve, weights
 from jaxdistill.config import load
+from jaxdistill.config.references import WeightsRef
 from jaxdistill.data import loader
 from jaxdistill.errors import UserError
 from jaxdistill.merging import weight_matching
@@ -55,7 +56,7 @@ def run(stage, known, folder):
     told = merging.merge(stage, jax.device_put(known, mesh.replicated(stage.mesh)), folder / "merge")
     whole = mesh.replicated(stage.mesh)
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), stage.made["merged"])
-    return told, weights.read(weights.locate("stage:merge", "merged", folder), shapes)
+    return told, weights.read(weights.find_checkpoint(WeightsRef(stage="merge"), "merged", folder), shapes)
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +175,8 @@ def test_the_fisher_looks_at_so_many_examples_in_the_order_of_training():
     variables = network("", 0)
     found = merge_rules.fisher_of(stage, jax.device_put(variables, mesh.replicated(stage.mesh)))
     batches = loader.Streamed(stage.train, stage.settings["seed"], 64, 10, stage.part)
-    images = np.concatenate([stage.prepare(batches[i])["image"] for i in (0, 1)])[:70]
+    mask = {"mask": np.ones(64, np.float32)}
+    images = np.concatenate([stage.prepare(batches[i] | mask)["image"] for i in (0, 1)])[:70]
     module = stage.networks["one"].module
     batch = {"image": images, "mask": np.ones(70, np.float32), "index": np.arange(70)}
 

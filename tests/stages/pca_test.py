@@ -9,6 +9,7 @@ from sklearn.decomposition import PCA
 import runs
 from jaxdistill.build import resolve, weights
 from jaxdistill.config import load
+from jaxdistill.config.references import WeightsRef
 from jaxdistill.data import loader
 from jaxdistill.runtime import files
 from runs import launched
@@ -26,7 +27,7 @@ def run(tmp_path_factory):
 def taps(run):
     """The teacher's pooled features of the training split."""
     stage = resolve.stage("distil", load.stages(load.read(REDUCED).to_dict())["distil"])
-    place = weights.locate("stage:teacher", "teacher", run)
+    place = weights.find_checkpoint(WeightsRef(stage="teacher"), "teacher", run)
     known = {"teacher": weights.read(place, _placed(stage, stage.fresh["teacher"]))}
     found = []
     for batch in loader.once(stage.dataset.split("train"), 64, 10, stage.part):

@@ -243,7 +243,7 @@ def test_a_network_starts_from_a_checkpoint_of_another_mesh(trained, saved):
     own = {"params": start[0].params["student"], **start[0].variables["student"]}
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), own)
     placed = partitioning.shardings(mesh, shapes, [("Conv_0/kernel", (None, None, None, "tensor"))])
-    place = weights.Place(folder / checkpoint.FOLDER, 2, "student")
+    place = weights.CheckpointRef(folder / checkpoint.FOLDER, 2, "student")
     found = weights.read(place, sharding.structs(shapes, placed))
     kernel = found["params"]["Conv_0"]["kernel"]
     np.testing.assert_array_equal(kernel, state.params["student"]["Conv_0"]["kernel"])

@@ -1,0 +1,120 @@
+"""Origins of the weights that networks start from: a stage of the run that is built, or an existing checkpoint."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from jaxdistill.build import weights
+from jaxdistill.build.stage import Stage
+from jaxdistill.build.weights import CheckpointRef
+from jaxdistill.config import references
+from jaxdistill.config.references import WeightsRef
+from jaxdistill.errors import UserError, unknown
+from jaxdistill.networks import ImageSpec
+
+
+class Origin(Protocol):
+    """The origin of the weights of one network.
+
+    Attributes:
+        ref: the reference in the config.
+    """
+
+    ref: WeightsRef
+
+    @property
+    def image_spec(self) -> ImageSpec | None:
+        """The images that the weights were trained on; `None` if that is not stored, or of texts."""
+
+    @property
+    def lanes(self) -> int:
+        """The number of lanes in which they were trained; 0 for none."""
+
+    def check(self, path: str, shapes: Mapping[str, Any], lane: int | None) -> None:
+        """Raises `UserError` unless the weights have these shapes and lane."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StageOrigin:
+    """A network of a stage of this run, which may not have run yet."""
+
+    ref: WeightsRef
+    stage: Stage
+    network: str
+
+    @property
+    def image_spec(self) -> ImageSpec | None:
+        return self.stage.looks.get(self.network)
+
+    @property
+    def lanes(self) -> int:
+        return len(self.stage.lanes)
+
+    def check(self, path: str, shapes: Mapping[str, Any], lane: int | None) -> None:
+        saved = self.stage.saved
+        if self.network not in saved:
+            raise unknown(f"trained network in stage {self.ref.stage!r}", self.network, saved)
+        weights.check_lane(path, self.ref.lane if lane is None else lane, self.lanes)
+        weights.check_same_shapes(path, self.stage.made[self.network], shapes)
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointOrigin:
+    """A network of an existing checkpoint; of several lanes, the first stands for all."""
+
+    ref: WeightsRef
+    checkpoint: CheckpointRef
+
+    @property
+    def image_spec(self) -> ImageSpec | None:
+        return self.checkpoint.image_spec
+
+    @property
+    def lanes(self) -> int:
+        return self.checkpoint.lanes
+
+    def check(self, path: str, shapes: Mapping[str, Any], lane: int | None) -> None:
+        weights.check_lane(path, self.ref.lane if lane is None else lane, self.lanes)
+        weights.check(self.checkpoint, shapes)
+
+
+def find_origins(settings: Mapping[str, Any], stages: Mapping[str, Stage], workdir: pathlib.Path) -> dict[str, Origin]:
+    """Returns the origins of the networks of a stage that start from weights.
+
+    Args:
+        settings: of the stage.
+        stages: the stages before it.
+        workdir: the folder of the run.
+
+    Raises:
+        UserError: for weights that do not exist.
+    """
+    origins: dict[str, Origin] = {}
+    for name, refs in references.parse_networks(settings["networks"]).items():
+        ref = refs.get("weights")
+        if ref is None:
+            continue
+        if ref.stage:
+            saved = stages[ref.stage].saved
+            only = saved[0] if len(saved) == 1 else name
+            origins[name] = StageOrigin(ref, stages[ref.stage], ref.network or (name if name in saved else only))
+        else:
+            origins[name] = CheckpointOrigin(ref, weights.find_checkpoint(ref, name, workdir, lane=0))
+    return origins
+
+
+def check(stage: Stage, origins: Mapping[str, Origin]) -> None:
+    """Raises `UserError` unless each network of a stage finds the weights that it must start from."""
+    initialised = stage.kind.initialised(stage)
+    for name in stage.settings.networks:
+        shapes = stage.fresh.get(name)
+        if name in origins:
+            if shapes is None:
+                raise UserError(
+                    f"stage {stage.name!r}: network {name!r} has no variables of its own; leave out its weights"
+                )
+            path = f"stage {stage.name!r}: {origins[name].ref} for network {name!r}"
+            origins[name].check(path, shapes, 0 if name in stage.paired else None)
+        elif shapes is not None and name not in initialised and not stage.networks[name].given:
+            raise UserError(f"stage {stage.name!r} does not train network {name!r}; set its weights, 'stage:NAME'")

@@ -1,0 +1,79 @@
+"""References of a config to weights and caches: `stage:NAME#NETWORK@LANE`, or a folder."""
+
+import dataclasses
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from jaxdistill.runtime.files import CHECKPOINTS
+
+STAGE = "stage:"
+KEYS = ("weights", "cache", "teacher")
+"""Keys of a network that hold a reference; `teacher` is one for cached networks alone."""
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightsRef:
+    """The weights of a network, or a cache of its outputs, that another stage or run has made.
+
+    `"stage:distil"` is that stage of this run, and in it the network of the same name; `"stage:distil#student"` names
+    the network; `"stage:parts#teacher@2"` is that of lane 2 of a stage that trained several, and without the number
+    each lane's, if the stage that reads it has as many. `"runs/other/teacher"` is the folder of a finished stage, and
+    `"runs/other/teacher/checkpoints/1200"` one checkpoint in it.
+
+    Attributes:
+        stage: the name of a stage of this run; "" for a folder.
+        folder: the folder of a stage of another run; `None` for a stage of this run.
+        step: the step of a checkpoint in the folder; `None` for the one that the stage selected.
+        network: the name of the network there; "" if it is the same, or the only one.
+        lane: the number of a lane; `None` for all, or none.
+    """
+
+    stage: str = ""
+    folder: pathlib.Path | None = None
+    step: int | None = None
+    network: str = ""
+    lane: int | None = None
+
+    def __str__(self) -> str:
+        step = "" if self.step is None else f"/{CHECKPOINTS}/{self.step}"
+        lane_of_folder = self.folder is not None and self.lane is not None
+        network = f"#{self.network}" if self.network or lane_of_folder else ""
+        lane = "" if self.lane is None else f"@{self.lane}"
+        return f"{STAGE + self.stage if self.stage else self.folder}{step}{network}{lane}"
+
+
+def parse(text: str) -> WeightsRef:
+    """Parses a reference as a config has it."""
+    place, _, network = text.partition("#")
+    lane = None
+    # A folder may be called anything, so that only a network or a stage is followed by a lane.
+    named = network or (place if place.startswith(STAGE) else "")
+    if match := re.fullmatch(r"(.*)@(\d+)", named):
+        lane = int(match[2])
+        place, network = (place, match[1]) if network else (match[1], "")
+    if place.startswith(STAGE):
+        return WeightsRef(stage=place.removeprefix(STAGE), network=network, lane=lane)
+    folder = pathlib.Path(place).expanduser()
+    step = None
+    if folder.parent.name == CHECKPOINTS and folder.name.isdigit():
+        folder, step = folder.parents[1], int(folder.name)
+    return WeightsRef(folder=folder, step=step, network=network, lane=lane)
+
+
+def parse_networks(networks: Mapping[str, Any]) -> dict[str, dict[str, WeightsRef]]:
+    """Returns the references of the networks of a stage: `{network: {key: reference}}`, without those that are ""."""
+    return {name: _parse_network(spec) for name, spec in networks.items() if isinstance(spec, Mapping)}
+
+
+def _parse_network(spec: Mapping[str, Any]) -> dict[str, WeightsRef]:
+    keys = KEYS if spec.get("source") == "cached" else KEYS[:1]
+    texts = {key: spec.get(key) for key in keys}
+    return {key: parse(text) for key, text in texts.items() if text and isinstance(text, str)}
+
+
+def stages_read(networks: Mapping[str, Any]) -> list[str]:
+    """Returns the stages of this run that the networks of a stage read."""
+    parsed = parse_networks(networks).values()
+    return [ref.stage for refs in parsed for ref in refs.values() if ref.stage]
