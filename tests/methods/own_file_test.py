@@ -111,8 +111,13 @@ def test_the_worked_example_of_contributing_keeps_the_promises_and_trains(added,
         if name.startswith("test_") and list(inspect.signature(test).parameters) == ["name"] and test not in of_some
     ]
     assert len(promises) > 10
+    skipped = []
     for promise in promises:
-        promise("cosine_hint")
+        try:
+            promise("cosine_hint")
+        except pytest.skip.Exception:  # it would skip the rest of this test
+            skipped.append(promise.__name__)
+    assert len(skipped) <= 1, skipped
     assert launched(tmp_path / "run", config=config) == 0
     arrays = runs.weights(tmp_path / "run", "distil", 12)
     assert arrays["params.hint.pooled.kernel"].shape == (8, 24)
