@@ -27,7 +27,7 @@ from jaxdistill.models.cifar_resnet import CifarResNet
 from jaxdistill.models.mlp import MLP
 from jaxdistill.networks import Cached
 from jaxdistill.runtime import allocator, xla_options
-from jaxdistill.train.init import compiler_options, initial
+from jaxdistill.train.init import compiler_options, init_state
 
 Arrays = Mapping[str, jax.Array]
 
@@ -77,7 +77,7 @@ def make_call(teacher: Any, student: Any, data: Arrays, *, batch: int, steps: in
     shapes = jax.eval_shape(gather, data, index[0])
 
     def init() -> tuple[Any, Any]:
-        state, frozen = initial(networks, terms, tx, shapes, jax.random.key(0), {})
+        state, frozen = init_state(networks, terms, tx, shapes, key=jax.random.key(0))
         return state, {name: networks[name].reduce(variables, shapes) for name, variables in frozen.items()}
 
     state, frozen = jax.jit(init, compiler_options=compiler_options())()

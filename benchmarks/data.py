@@ -33,7 +33,7 @@ from jaxdistill.models.cifar_resnet import CifarResNet
 from jaxdistill.networks import Frozen, Trained
 from jaxdistill.runtime import allocator
 from jaxdistill.train import mesh
-from jaxdistill.train.init import compiler_options, initial
+from jaxdistill.train.init import compiler_options, init_state
 from jaxdistill.train.loop import compile_steps
 from jaxdistill.train.prefetch import PREFETCH, Prefetcher
 from jaxdistill.train.step import make_step
@@ -73,7 +73,7 @@ class Trainer:
 
         shapes = jax.eval_shape(lambda *given: augment(reader.make_batch(*given)), self.held, inputs)
         init = jax.jit(
-            lambda key: initial(networks, terms, tx, shapes, key, {}),
+            lambda key: init_state(networks, terms, tx, shapes, key=key),
             out_shardings=replicated,
             compiler_options=compiler_options(),
         )

@@ -30,7 +30,7 @@ from jaxdistill.models.mlp import MLP
 from jaxdistill.networks import Frozen, Trained
 from jaxdistill.runtime import allocator
 from jaxdistill.train import mesh as sharding
-from jaxdistill.train.init import compiler_options, initial
+from jaxdistill.train.init import compiler_options, init_state
 from jaxdistill.train.loop import compile_steps
 from jaxdistill.train.step import make_step
 
@@ -59,7 +59,7 @@ def measure(
     first = next(resident.step_inputs(0, 1))
     shapes = jax.eval_shape(lambda *given: augment(resident.make_batch(*given)), arrays, first)
     init = jax.jit(
-        lambda key: initial(networks, terms, tx, shapes, key, {}),
+        lambda key: init_state(networks, terms, tx, shapes, key=key),
         out_shardings=replicated,
         compiler_options=compiler_options(),
     )

@@ -41,7 +41,7 @@ from jaxdistill.methods.kd import KD
 from jaxdistill.models.decoder import Decoder
 from jaxdistill.models.encoder import Encoder
 from jaxdistill.runtime import allocator
-from jaxdistill.train.init import initial
+from jaxdistill.train.init import init_state
 
 CLASSES, CHUNK, RATE, DECAY = 4, 512, 1e-4, 0.01
 OURS, EAGER, COMPILED, TRL = "jaxdistill", "PyTorch eager", "PyTorch compiled", "TRL GKDTrainer"
@@ -90,7 +90,7 @@ def make_steps(given: Any, texts: Texts, starts: Any, chunk: int = 0, **more: An
     batch = jax.eval_shape(lambda: texts.make_batch(texts.resident, next(texts.step_inputs(0, 1))))
     if more.get("scan"):
         starts = {name: {"params": stack_layers(tree["params"])} for name, tree in starts.items()}
-    state, frozen = jax.jit(lambda: initial(networks, terms, tx, batch, jax.random.key(0), starts))()
+    state, frozen = jax.jit(lambda: init_state(networks, terms, tx, batch, key=jax.random.key(0), weights=starts))()
     return our_steps.Steps(make_step(networks, terms, tx), state, frozen, texts, dispatch=given.dispatch)
 
 

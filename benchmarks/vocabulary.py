@@ -27,7 +27,7 @@ from jaxdistill.methods.forward_kl import ForwardKL
 from jaxdistill.models.decoder import Decoder
 from jaxdistill.modules.next_token import align_next_tokens
 from jaxdistill.runtime import allocator
-from jaxdistill.train.init import compiler_options, initial
+from jaxdistill.train.init import compiler_options, init_state
 
 LLAMA = {"positions": "rotary", "norm": "rms", "activation": "swiglu", "bias": False, "heads": 4}
 
@@ -50,7 +50,7 @@ def compile_step(vocabulary: int, chunk: int, given: argparse.Namespace) -> tupl
     tx = optax.sgd(1e-2)
     shapes = jax.eval_shape(lambda: batch)
     start = jax.jit(
-        lambda: initial(networks, terms, tx, shapes, jax.random.key(0), {}), compiler_options=compiler_options()
+        lambda: init_state(networks, terms, tx, shapes, key=jax.random.key(0)), compiler_options=compiler_options()
     )
     state, frozen = start()
     compiled = jax.jit(make_step(networks, terms, tx), donate_argnums=0).lower(state, frozen, batch).compile()

@@ -106,16 +106,16 @@ MISTAKES = {
     "mesh": ("c.mesh = dict(data=3)", "does not fit 8 devices"),
     "sharding's set": (
         "c.sharding = ('fdsp',)",
-        "set of sharding rules in sharding must be an existing name, got 'fdsp'. Did you mean 'fsdp'",
+        "sharding must be a set of sharding rules, got 'fdsp'. Did you mean 'fsdp'",
     ),
-    "sharding's axis": ("c.sharding = ('fsdp',)", "mesh's axis 'fsdp', which has one device; set mesh.fsdp"),
+    "sharding's axis": ("c.sharding = ('fsdp',)", "mesh's axis 'fsdp', which has one device. Set mesh.fsdp"),
     "sharding that splits nothing": (
         "c.sharding = ('fsdp',); c.mesh = dict(data=4, fsdp=2)",
-        "sharding='fsdp' splits no array: there is none of 65,536 numbers or more",
+        "sharding='fsdp' splits no array: none of 65,536 numbers or more",
     ),
     "network's sharding": (
         "c.networks.teacher.sharding = (('^params/student', ('fsdp',)),)",
-        "('fsdp',) of network 'teacher' matches no array of 1 dimensions; names look like",
+        "('fsdp',) of network 'teacher' matches no array of 1 dimensions; examples of names",
     ),
     "network's sharding's kind": ("c.networks.teacher.sharding = 'fsdp'", "sharding must be a tuple, got 'fsdp' (str)"),
     "offload": ("c.networks.student.offload = True", "'student' learns, and only one with source='frozen'"),

@@ -65,11 +65,10 @@ def shapes(batch):
 
 def start(networks, terms, tx, data, seed=0, starts=None):
     """Initialises state and frozen variables; frozen networks start at random where `starts` has none."""
-    from jaxdistill.train.init import initial
+    from jaxdistill.train.init import init_state
 
-    return jax.jit(lambda key, starts: initial(networks, terms, tx, shapes(data), key, starts))(
-        jax.random.key(seed), starts or {}
-    )
+    init = jax.jit(lambda key, weights: init_state(networks, terms, tx, shapes(data), key=key, weights=weights))
+    return init(jax.random.key(seed), starts or {})
 
 
 def same(left, right):

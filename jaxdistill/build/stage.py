@@ -23,8 +23,8 @@ from jaxdistill.errors import UserError
 from jaxdistill.metrics import Metric
 from jaxdistill.modules.heads import PCA
 from jaxdistill.tasks import Task
-from jaxdistill.train.init import initial, shapes
-from jaxdistill.train.partitioning import Own, Placement, Rules
+from jaxdistill.train.init import init_shapes, init_state
+from jaxdistill.train.partitioning import NetworkRules, Partition, Partitioner, Rules
 
 if TYPE_CHECKING:
     from jaxdistill.build.kind import Kind
@@ -103,30 +103,35 @@ class Stage:
     def initial(self, starts=None, seed=None):
         """The first state and frozen variables, from the networks' starts (`train.init`)."""
         key = jax.random.key(self.settings["seed"] if seed is None else seed)
-        return initial(self.networks, self.terms, self.tx, self.batch, key, starts or {})
+        return init_state(self.networks, self.terms, self.tx, self.batch, key=key, weights=starts or {})
 
     @functools.cached_property
     def shapes(self):
         """Shapes of the first state and of the frozen variables."""
-        return shapes(self.networks, self.terms, self.tx, self.batch)[:2]
+        return init_shapes(self.networks, self.terms, self.tx, self.batch)[:2]
 
     @functools.cached_property
-    def placement(self) -> Placement:
+    def placement(self) -> Partitioner:
         """Where arrays go, by the rules of the stage and of its networks."""
         cast = {}
         for name, source in self.networks.items():
             spec = self.settings["networks"].get(name, {})
-            own = Rules.of(spec["sharding"], f"networks.{name}.sharding") if spec.get("sharding") else None
+            own = Rules.parse(spec["sharding"], f"networks.{name}.sharding") if spec.get("sharding") else None
             axes = tuple(getattr(getattr(source, "module", None), "axes", ()))
             follows = source.of if isinstance(source, networks.Ema | networks.Delayed) else ""
-            cast[name] = Own(own, axes, follows, getattr(source, "offload", False))
-        return Placement(self.mesh, Rules.of(self.settings["sharding"]), cast)
+            cast[name] = NetworkRules(own, axes, follows, getattr(source, "offload", False))
+        return Partitioner(self.mesh, Rules.parse(self.settings["sharding"]), cast)
 
     @functools.cached_property
     def placed(self):
         """The shardings of `shapes`."""
+        return self.partitions[0].shardings, self.partitions[1].shardings["frozen"]
+
+    @functools.cached_property
+    def partitions(self) -> tuple[Partition, Partition]:
+        """The partitions of `shapes`: of the state and of `{"frozen": ...}`."""
         state, frozen = self.shapes
-        return self.placement(state), self.placement({"frozen": frozen})["frozen"]
+        return self.placement.partition(state), self.placement.partition({"frozen": frozen})
 
     @functools.cached_property
     def called(self):
@@ -147,7 +152,7 @@ class Stage:
     def outputs(self) -> Mapping[str, Any]:
         """Shapes of what each network says about a batch."""
         try:
-            return shapes(self.networks, {}, self.tx, self.batch)[2]
+            return init_shapes(self.networks, {}, self.tx, self.batch)[2]
         except (TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
             what = str(error).partition("\n")[0]
             raise UserError(f"stage {self.name!r}: its networks cannot be run on its data: {what}") from error

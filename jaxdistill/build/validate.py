@@ -136,10 +136,10 @@ def _check_term(stage: Stage, key: str) -> None:
 
 def _check_sharding_axes(stage: Stage) -> None:
     """Checks sharding rules against the mesh, and that host memory exists for offloading."""
-    rules = [stage.placement.rules, *(own.rules for own in stage.placement.cast.values() if own.rules)]
+    rules = stage.placement.all_rules().values()
     for rule in rules:
         partitioning.check_axes(stage.mesh, stage.settings.mesh, rule)
-    offloaded = [name for name, own in stage.placement.cast.items() if own.offload]
+    offloaded = [name for name, own in stage.placement.networks.items() if own.offload]
     device = stage.mesh.local_devices[0]
     kinds = sorted(memory.kind for memory in device.addressable_memories())
     if offloaded and partitioning.HOST not in kinds:

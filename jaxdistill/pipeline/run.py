@@ -43,15 +43,15 @@ def prepare(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, Stage
 
 def _check_sharding(stages: Mapping[str, Stage]) -> None:
     """Raises `UserError` for a sharding rule that matches no array of any stage."""
-    used, unused = set(), {}
-    for stage in stages.values():
-        _ = stage.placed  # raises for a dimension that does not divide
-        used |= stage.placement.used
-        unused |= {(who, what): (stage, spec) for who, what, spec in stage.placement.unused()}
-    for (who, what), (stage, spec) in unused.items():
-        if (who, what) not in used:
-            own = stage.placement.cast[who].rules if who else stage.placement.rules
-            raise partitioning.nowhere(who, what, spec, own, {"frozen": stage.shapes[1], **vars(stage.shapes[0])})
+    matched = {match for stage in stages.values() for partition in stage.partitions for match in partition.matched}
+    unmatched = {
+        (network, rule): (stage, spec)
+        for stage in stages.values()
+        for network, rule, spec in stage.placement.unmatched(matched)
+    }
+    for (network, rule), (stage, spec) in unmatched.items():
+        rules, tree = stage.placement.all_rules()[network], {"frozen": stage.shapes[1], **vars(stage.shapes[0])}
+        raise partitioning.unmatched_rule(network, rule, spec, rules=rules, tree=tree)
 
 
 def run(config: Mapping[str, Any], workdir: pathlib.Path, log: Callable[[str], None] = print, profile: int = 0) -> None:

@@ -43,7 +43,7 @@ def check_settings(stage: Stage) -> None:
         raise UserError(f"{path}: merge.density must be more than 0 and at most 1, got {spec.density}")
     if RULES[spec.rule].scored:
         stage.dataset.split(spec.split)
-    offloaded = [name for name, own in stage.placement.cast.items() if own.offload]
+    offloaded = [name for name, own in stage.placement.networks.items() if own.offload]
     if offloaded:
         raise UserError(f"{path} merges the weights of {offloaded}; set offload=False for them in this stage")
 

@@ -109,7 +109,7 @@ class Single:
         return self.stage.shapes[0], self.stage.called
 
     def shardings(self) -> tuple[Any, Any]:
-        return self.stage.placed[0], self.stage.placement({"frozen": self.stage.called})["frozen"]
+        return self.stage.placed[0], self.stage.placement.partition({"frozen": self.stage.called}).shardings["frozen"]
 
     def init(self, weights: Weights) -> State:
         return self.stage.initial(weights)[0]

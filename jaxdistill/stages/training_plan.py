@@ -82,7 +82,7 @@ def device_bytes(stage: Stage) -> dict[str, int]:
     """Predicts the bytes that one device holds during training, by what they are for, from shapes and shardings."""
     runs = runs_of(stage)
     (state, frozen), (state_shardings, frozen_shardings) = runs.shapes(), runs.shardings()
-    offloaded = [name for name in frozen if stage.placement.cast[name].offload]
+    offloaded = [name for name in frozen if stage.placement.networks[name].offload]
     count = mesh.bytes_per_device
     frozen_bytes = {name: count(frozen[name], frozen_shardings[name]) for name in frozen}
     sizes = {

@@ -1,7 +1,6 @@
-"""The start of a run: every network and method initialised by one compiled program, born where it will live."""
+"""Initial states: every network and method initialised by one compiled program, on its devices."""
 
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -9,106 +8,156 @@ import jax.numpy as jnp
 import optax
 
 from jaxdistill import core
-from jaxdistill.core import State, Term, Variables
+from jaxdistill.core import Batch, Output, State, Term, Variables
 from jaxdistill.errors import UserError
 from jaxdistill.networks import Source, variables_of
 
+Shapes = Mapping[str, jax.ShapeDtypeStruct]
 
-def initial(
+
+def init_state(
     networks: Mapping[str, Source],
     terms: Mapping[str, Term],
     tx: optax.GradientTransformation,
-    batch: Mapping[str, jax.ShapeDtypeStruct],
+    batch: Batch | Shapes,
+    *,
     key: jax.Array,
-    starts: Mapping[str, Variables],
-) -> tuple[State, Mapping[str, Variables]]:
+    weights: Mapping[str, Variables] | None = None,
+) -> tuple[State, dict[str, Variables]]:
     """Returns the first state and the frozen variables; pure, for `jit` and `eval_shape`.
 
     Args:
-        batch: shapes of an augmented batch; methods read the shapes of their adapters off what the networks
-            say about it.
-        starts: `{network: variables}` of those that do not start at random.
+        networks: by name, each after those it needs.
+        terms: by name.
+        tx: the optimizer.
+        batch: an augmented batch, arrays or shapes; methods read the shapes of their adapters off the networks'
+            outputs for it.
+        key: of the initial values, and of the run's own randomness.
+        weights: `{network: variables}` of those that do not start at random.
     """
-    return _met(networks, terms, tx, batch, key, starts, _init, _say)[:2]
+    return _init(networks, terms, tx, batch, key=key, weights=weights or {})[:2]
 
 
-def shapes(
+def init_shapes(
     networks: Mapping[str, Source],
     terms: Mapping[str, Term],
     tx: optax.GradientTransformation,
-    batch: Mapping[str, jax.ShapeDtypeStruct],
-) -> tuple[State, Mapping[str, Variables], Mapping[str, Any]]:
-    """Returns the shapes of what `initial` returns, and of what each network says of the batch, by name.
+    batch: Batch | Shapes,
+) -> tuple[State, dict[str, Variables], dict[str, Output]]:
+    """Returns the shapes of what `init_state` returns, and of each network's output for the batch, by name.
 
-    A network that was traced for such a batch before, in another stage or lane, is not traced again: that is what
-    a pipeline of many stages would wait for before its first step.
+    A network that was traced before for such a batch, in another stage or lane, is not traced again: tracing takes most
+    of the time that a pipeline of many stages needs before its first step.
     """
     key = jax.random.key(0)
-    return jax.eval_shape(lambda: _met(networks, terms, tx, batch, key, {}, _once(_init), _once(_say)))
+    return jax.eval_shape(lambda: _init(networks, terms, tx, batch, key=key, weights={}, reuse_traces=True))
 
 
-def _init(network: Source, *given) -> Variables:
-    return network.init(*given)
-
-
-def _say(network: Source, *given) -> tuple[Any, Variables]:
-    return network(*given)
-
-
-@functools.cache
-def _once(method: Callable) -> Callable:
-    """Keeps the traces of a function of a network, for those that can be compared with each other."""
-    kept = jax.jit(method, static_argnums=0)
-
-    def call(network, *given):
-        try:
-            hash(network)
-        except TypeError:
-            return method(network, *given)
-        return kept(network, *given)
-
-    return call
-
-
-def _met(networks, terms, tx, batch, key, starts, init: Callable, say: Callable):
-    """The first state, the frozen variables, and what each network says of zeros."""
+def _init(
+    networks: Mapping[str, Source],
+    terms: Mapping[str, Term],
+    tx: optax.GradientTransformation,
+    batch: Batch | Shapes,
+    *,
+    key: jax.Array,
+    weights: Mapping[str, Variables],
+    reuse_traces: bool = False,
+) -> tuple[State, dict[str, Variables], dict[str, Output]]:
+    """Returns the first state, the frozen variables, and each network's output for zeros."""
     zeros = {name: jnp.zeros(x.shape, x.dtype) for name, x in batch.items()}
     keys = core.fold_in(key, ["run", *networks, *terms])
-    known, outputs = {}, {}
-    params, variables, frozen = {}, {}, {}
-
-    def place(name, parts):
-        # Copies: what a step may donate must be nobody else's, neither the caller's nor the EMA's leader's.
-        own = [*jax.tree.map(jnp.copy, parts[:2]), parts[2]]
-        for whole, part in zip((params, variables, frozen), own, strict=True):
-            if part:
-                whole[name] = part
-
+    outputs, variables, parts = {}, {}, {}
     for name, network in networks.items():
-        before = {other: outputs[other] for other in network.needs}
-        theirs = {other: known[other] for other in network.needs}
-        known[name] = starts.get(name) or init(network, keys[name], zeros, before, theirs)
-        place(name, network.place(known[name]))
-        outputs[name], _ = say(network, variables_of(name, network, known), zeros, before, keys[name])
+        variables[name], outputs[name] = init_network(
+            name,
+            network,
+            variables,
+            outputs,
+            batch=zeros,
+            key=keys[name],
+            weights=weights.get(name),
+            reuse_traces=reuse_traces,
+        )
+        parts[name] = network.place(variables[name])
     for name, term in terms.items():
-        streams = {"params": keys[name], "method": jax.random.fold_in(keys[name], 1)}
-        own = _started(name, term, streams, outputs[term.student], outputs.get(term.teacher), zeros)
-        own_params, rest = core.split_params(own)
-        place(name, (own_params, rest, {}))
-    return State(jnp.int32(0), keys["run"], params, variables, tx.init(params)), frozen, outputs
+        params, rest = core.split_params(_init_method(name, term, outputs, batch=zeros, key=keys[name]))
+        parts[name] = params, rest, {}
+    params, changing, frozen = ({n: part[i] for n, part in parts.items() if part[i]} for i in range(3))
+    # Copies: arrays that a step may donate must not be the caller's, nor those that an average of weights starts from.
+    params, changing = jax.tree.map(jnp.copy, (params, changing))
+    return State(jnp.int32(0), keys["run"], params, changing, tx.init(params)), frozen, outputs
 
 
-def _started(name, term, streams, student, teacher, batch) -> Variables:
-    """Initialises a method; what it cannot compare is a mistake of the config, found from shapes alone."""
+def init_network(
+    name: str,
+    network: Source,
+    variables: Mapping[str, Variables],
+    outputs: Mapping[str, Output],
+    *,
+    batch: Batch,
+    key: jax.Array,
+    weights: Variables | None = None,
+    reuse_traces: bool = False,
+) -> tuple[Variables, Output]:
+    """Returns a network's variables, and its output for a batch.
+
+    Args:
+        name: the network's.
+        network: a source of outputs.
+        variables, outputs: of the networks before it, by name.
+        batch: the batch.
+        key: of the initial values.
+        weights: its variables if it does not start at random.
+        reuse_traces: whether an equal network's trace for such a batch serves again.
+    """
+    init, call = _init_source, _call_source
+    if reuse_traces and _is_hashable(network):
+        init, call = _init_source_traced, _call_source_traced
+    needed = {need: outputs[need] for need in network.needs}
+    if not weights:
+        of_needed = {need: variables[need] for need in network.needs}
+        weights = init(network, key=key, batch=batch, outputs=needed, variables=of_needed)
+    own = variables_of(name, network, {**variables, name: weights})
+    return weights, call(network, key=key, batch=batch, outputs=needed, variables=own)
+
+
+def _init_source(
+    network: Source, *, key: jax.Array, batch: Batch, outputs: Mapping[str, Output], variables: Mapping[str, Variables]
+) -> Variables:
+    return network.init(key, batch, outputs, variables)
+
+
+def _call_source(
+    network: Source, *, key: jax.Array, batch: Batch, outputs: Mapping[str, Output], variables: Variables
+) -> Output:
+    return network(variables, batch, outputs, key)[0]
+
+
+# `jit` keeps the traces of networks that are equal, not only of those that are the same object.
+_init_source_traced = jax.jit(_init_source, static_argnames="network")
+_call_source_traced = jax.jit(_call_source, static_argnames="network")
+
+
+def _is_hashable(network: Source) -> bool:
     try:
-        return term.method.init(streams, student, teacher, batch)
+        hash(network)
+    except TypeError:
+        return False
+    return True
+
+
+def _init_method(name: str, term: Term, outputs: Mapping[str, Output], *, batch: Batch, key: jax.Array) -> Variables:
+    """Initialises a method; outputs that it cannot compare are a mistake of the config, found from shapes alone."""
+    streams = {"params": key, "method": jax.random.fold_in(key, 1)}
+    try:
+        return term.method.init(streams, outputs[term.student], outputs.get(term.teacher), batch)
     except UserError as error:
         raise UserError(f"term {name!r}: {error}") from error
     except (TypeError, ValueError, KeyError, IndexError, ZeroDivisionError) as error:
-        said = str(error).strip().partition("\n")[0]
+        reason = str(error).strip().partition("\n")[0]
         raise UserError(
             f"term {name!r}: method {type(term.method).__name__} cannot compare the outputs of {term.student!r} and"
-            f" {term.teacher!r} ({type(error).__name__}: {said}). Use a method for such predictions, or other layers."
+            f" {term.teacher!r} ({type(error).__name__}: {reason}). Use a method for such predictions, or other layers."
         ) from error
 
 

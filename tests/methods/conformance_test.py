@@ -17,7 +17,7 @@ from jaxdistill import core, networks
 from jaxdistill.config import registry
 from jaxdistill.core import Term
 from jaxdistill.errors import UserError
-from jaxdistill.train.init import initial
+from jaxdistill.train.init import init_state
 from jaxdistill.train.step import accumulated, make_loss
 from toy_outputs import ROWS
 
@@ -236,7 +236,7 @@ def stepped(name, accumulate):
     data = toy_outputs.with_mask(batch(name), jnp.array([1.0, 0, 1, 0, 1, 1])) | {"row": jnp.arange(ROWS)}
     tx = optax.sgd(0.1)
     shapes = jax.eval_shape(lambda: data)
-    state, frozen = jax.jit(lambda key: initial(cast, terms, tx, shapes, key, {}))(jax.random.key(0))
+    state, frozen = jax.jit(lambda key: init_state(cast, terms, tx, shapes, key=key))(jax.random.key(0))
     gradients = accumulated(jax.grad(make_loss(cast, terms), has_aux=True), terms, accumulate)
     keys = core.fold_in(jax.random.key(1), [*cast, *terms])
     grads, (metrics, _) = jax.jit(gradients)(state, frozen, data, keys)

@@ -244,10 +244,10 @@ def test_sharded_blocks_equal_unsharded_ones(scan):
     model = Decoder(VOCABULARY + 1, layers=2, width=8, heads=4, key_heads=2, dense=True, scan=scan, **LLAMA)
     variables = drawn(model, TOKENS)
     mesh = sharding.make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
-    placed = partitioning.Placement(
-        mesh, partitioning.Rules.of(["tensor", "fsdp:17"]), {"net": partitioning.Own(axes=model.axes)}
-    )({"params": {"net": variables["params"]}})
-    placed = {"params": placed["params"]["net"]}
+    placed = partitioning.Partitioner(
+        mesh, partitioning.Rules.parse(["tensor", "fsdp:17"]), {"net": partitioning.NetworkRules(axes=model.axes)}
+    ).partition({"params": {"net": variables["params"]}})
+    placed = {"params": placed.shardings["params"]["net"]}
     whole = sum(x.nbytes for x in jax.tree.leaves(variables))
     norms = 5 * 8 * 4
     assert sharding.bytes_per_device(variables, placed) == (whole - norms) // 4 + norms

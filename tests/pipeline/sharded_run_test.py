@@ -49,7 +49,7 @@ def test_the_plan_tells_what_is_large_and_whole():
     built = stage("--config.networks.teacher.widths=(1031,)", *MESHES["fsdp"][:2], "--config.sharding=fsdp:64")
     assert training_plan.large_replicated(built) == []
     built = stage(
-        "--config.networks.teacher.widths=(4099,)", *MESHES["fsdp"], "--config.networks.teacher.sharding=whole"
+        "--config.networks.teacher.widths=(4099,)", *MESHES["fsdp"], "--config.networks.teacher.sharding=replicated"
     )
     assert training_plan.large_replicated(built) == ["frozen/teacher/params/dense1/kernel (64, 4099), 1.001 MiB"]
 
@@ -59,11 +59,11 @@ def test_a_teacher_in_the_hosts_memory_says_the_same(tmp_path, monkeypatch):
     """Every process has its part of it there; it is brought to the device in the step, and in an evaluation."""
     seen, fit = {}, train.fit
 
-    def watched(job, state, frozen, *more):
+    def watched(job, state, frozen, **more):
         seen.update(frozen)
-        state = fit(job, state, frozen, *more)
+        state = fit(job, state, frozen, **more)
         # What the steps give back is where it was planned to be, nothing of it whole where it was split.
-        seen["stays"] = jax.tree.all(jax.tree.map(lambda x, where: x.sharding == where, state, job.placed))
+        seen["stays"] = jax.tree.all(jax.tree.map(lambda x, where: x.sharding == where, state, job.shardings))
         return state
 
     monkeypatch.setattr(train, "fit", watched)

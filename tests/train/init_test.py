@@ -35,13 +35,13 @@ TERMS = {"task": Term(CrossEntropy(), teacher=None), "kd": Term(KD())}
 
 
 def shapes(rows):
-    return init.shapes(cast(), TERMS, optax.adam(1e-3), toys.shapes(toys.batch(rows)))
+    return init.init_shapes(cast(), TERMS, optax.adam(1e-3), toys.shapes(toys.batch(rows)))
 
 
 def test_shapes_are_those_of_the_start():
     state, frozen, outputs = shapes(6)
     key, batch = jax.random.key(0), toys.shapes(toys.batch(6))
-    expected = jax.eval_shape(lambda: init.initial(cast(), TERMS, optax.adam(1e-3), batch, key, {}))
+    expected = jax.eval_shape(lambda: init.init_state(cast(), TERMS, optax.adam(1e-3), batch, key=key))
     assert jax.tree.structure((state, frozen)) == jax.tree.structure(expected)
     assert jax.tree.leaves((state, frozen)) == jax.tree.leaves(expected)
     assert isinstance(outputs["slow"], Output)

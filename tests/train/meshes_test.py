@@ -25,7 +25,7 @@ from jaxdistill.networks import Ema, Frozen, Trained
 from jaxdistill.train import checkpoint, partitioning
 from jaxdistill.train import mesh as sharding
 from jaxdistill.train.checkpoint import Checkpoints
-from jaxdistill.train.init import compiler_options, initial
+from jaxdistill.train.init import compiler_options, init_state
 from jaxdistill.train.step import make_step
 
 WORDS, ROWS = 16, 16
@@ -124,26 +124,27 @@ def trained(request):
     tx = optax.sgd(0.1, momentum=0.9)
 
     def init():
-        return initial(case.networks, case.terms, tx, toys.shapes(case.batch), jax.random.key(0), {})
+        return init_state(case.networks, case.terms, tx, case.batch, key=jax.random.key(0))
 
     state, frozen = jax.jit(init, compiler_options=compiler_options())()
     # Teachers as they are drawn say much the same of everything.
     start = state, jax.tree.map(lambda x: 5 * x if x.ndim > 1 else x, frozen)
     one = sharding.make_mesh({}, jax.devices()[:1])
-    return case, tx, start, train(case, tx, start, one, partitioning.Placement(one, partitioning.Rules()))
+    return case, tx, start, train(case, tx, start, one, partitioning.Partitioner(one, partitioning.Rules()))
 
 
 def own(source):
     module = getattr(source, "module", None)
-    return partitioning.Own(axes=getattr(module, "axes", ()), leader=getattr(source, "of", ""))
+    return partitioning.NetworkRules(axes=getattr(module, "axes", ()), leader=getattr(source, "of", ""))
 
 
-def train(case, tx, start, mesh, place, steps=4):
+def train(case, tx, start, mesh, partitioner, steps=4):
     """Trains; returns the losses, the state, its planned shardings and those of the gradients, by name."""
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), start)
-    placed = place(shapes[0]), place({"frozen": shapes[1]})["frozen"]
+    state_partition, frozen_partition = (partitioner.partition(x) for x in (shapes[0], {"frozen": shapes[1]}))
+    placed = state_partition.shardings, frozen_partition.shardings["frozen"]
     host = jax.tree.map(np.array, (start[0].replace(key=jax.random.key_data(start[0].key)), start[1]))
-    keys = place({"key": host[0].key})["key"]
+    keys = partitioner.partition({"key": host[0].key}).shardings["key"]
     state, frozen = jax.device_put(host, (placed[0].replace(key=keys), placed[1]))
     state = state.replace(key=jax.random.wrap_key_data(state.key))
     seen = {}
@@ -171,11 +172,13 @@ def test_one_device_equals_many(mesh, trained):
     case, tx, start, (expected, alone, _, _) = trained
     sizes, entries = MESHES[mesh]
     many = sharding.make_mesh(sizes)
-    place = partitioning.Placement(
-        many, partitioning.Rules.of(entries), {name: own(n) for name, n in case.networks.items()}
+    partitioner = partitioning.Partitioner(
+        many, partitioning.Rules.parse(entries), {name: own(n) for name, n in case.networks.items()}
     )
-    losses, state, planned, seen = train(case, tx, start, many, place)
-    assert not list(place.unused())
+    losses, state, planned, seen = train(case, tx, start, many, partitioner)
+    shapes = jax.eval_shape(lambda: start)
+    matched = [partitioner.partition(tree).matched for tree in (shapes[0], {"frozen": shapes[1]})]
+    assert not list(partitioner.unmatched(matched[0] | matched[1]))
     np.testing.assert_allclose(losses, expected, rtol=2e-5, atol=1e-6)
     near = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)  # noqa: E731
     jax.tree.map(near, jax.device_get(state.params), jax.device_get(alone.params))
@@ -198,7 +201,7 @@ def saved(trained, tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved")
     case, tx, start, _ = trained
     eight = sharding.make_mesh({"fsdp": 8})
-    place = partitioning.Placement(eight, partitioning.Rules.of(["fsdp:16"]))
+    place = partitioning.Partitioner(eight, partitioning.Rules.parse(["fsdp:16"]))
     losses, state, *_ = train(case, tx, start, eight, place, steps=2)
     with Checkpoints(folder) as kept:
         kept.save(2, state, {}, {"networks": ["student", "slow"]})
@@ -228,7 +231,7 @@ def test_a_checkpoint_goes_on_with_another_mesh_and_number_of_devices(sizes, ent
     with Checkpoints(folder) as kept:
         back = kept.restore(2, structs(start, mesh, *entries))
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b), *map(checkpoint.flatten, (back, state)))
-    place = partitioning.Placement(mesh, partitioning.Rules.of(entries))
+    place = partitioning.Partitioner(mesh, partitioning.Rules.parse(entries))
     more, state, *_ = train(case, tx, (back, start[1]), mesh, place, steps=2)
     np.testing.assert_allclose(losses + more, expected, rtol=2e-5, atol=1e-6)
     near = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)  # noqa: E731
@@ -255,8 +258,8 @@ def test_a_network_can_live_in_the_hosts_memory():
     net, images = toys.Net(), toys.batch(8)
     mesh = sharding.make_mesh({"fsdp": 8})
     variables = net.init(jax.random.key(0), images["image"])
-    place = partitioning.Placement(mesh, partitioning.Rules(), {"teacher": partitioning.Own(offload=True)})
-    away = jax.device_put(variables, place({"frozen": {"teacher": variables}})["frozen"]["teacher"])
+    place = partitioning.Partitioner(mesh, partitioning.Rules(), {"teacher": partitioning.NetworkRules(offload=True)})
+    away = jax.device_put(variables, place.partition({"frozen": {"teacher": variables}}).shardings["frozen"]["teacher"])
     expected, _ = Frozen(net)(variables, images, {}, None)
     said, _ = jax.jit(lambda known, batch: Frozen(net, offload=True)(known, batch, {}, None))(away, images)
     np.testing.assert_allclose(said.logits, expected.logits, rtol=1e-5, atol=1e-6)

@@ -14,7 +14,8 @@ from jaxdistill.models import transformer
 from jaxdistill.networks import Ema, Frozen, Trained
 from jaxdistill.train import mesh as sharding
 from jaxdistill.train import partitioning
-from jaxdistill.train.init import initial
+from jaxdistill.train.init import init_state
+from jaxdistill.train.partitioning import NetworkRules, Partitioner, Rules
 
 TREE = {"student": {"Conv_0": {"kernel": jnp.zeros((3, 3, 4, 8)), "bias": jnp.zeros(8)}}}
 
@@ -31,9 +32,9 @@ def test_rules():
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        (("Dense", ("fsdp",)), "matches no array of 1 dimensions; names look like"),
+        (("Dense", ("fsdp",)), "matches no array of 1 dimensions; examples of names"),
         (("kernel", ("fsdp",)), "matches no array of 1 dimensions"),
-        (("kernel", (None, None, None, "model")), "mesh axis must be an existing name, got 'model'"),
+        (("kernel", (None, None, None, "model")), "sharding must be a mesh axis, got 'model'"),
         (
             ("kernel", ("fsdp", None, None, None)),
             r"\(3, 3, 4, 8\) cannot be split over 'fsdp': 3 is not a multiple of 8",
@@ -48,18 +49,18 @@ def test_bad_rules(rule, message):
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        ("fdsp", r"set of sharding rules in sharding must be an existing name, got 'fdsp'. Did you mean 'fsdp'"),
-        ("tensor:4", "'tensor:4' is not understood"),
+        ("fdsp", "sharding must be a set of sharding rules, got 'fdsp'. Did you mean 'fsdp'"),
+        ("tensor:4", "sharding must have a number in the form 'fsdp:65536', got 'tensor:4'"),
         ("fsdp:0", "the number of 'fsdp:0' must be at least 1 and finite, got 0"),
-        (("kernel",), "is not \\(regex, spec\\)"),
-        (("kernel", "fsdp"), "is not \\(regex, spec\\)"),
-        (("(", (None,)), "not a regular expression"),
+        (("kernel",), r"must have rules \(regex, spec\) such as"),
+        (("kernel", "fsdp"), r"must have rules \(regex, spec\) such as"),
+        (("(", (None,)), "must have a regular expression in a rule, got"),
         (("kernel", ("fsdp", "fsdp")), "two dimensions over one axis"),
     ],
 )
 def test_what_is_no_rule(rule, message):
     with pytest.raises(UserError, match=message):
-        partitioning.Rules.of([rule])
+        Rules.parse([rule])
 
 
 @pytest.fixture(scope="module")
@@ -72,25 +73,27 @@ def shapes():
     }
     terms = {"task": Term(CrossEntropy(), teacher=None), "hint": Term(toys.Hint())}
     tx, batch = optax.sgd(0.1, momentum=0.9), toys.shapes(toys.batch(8))
-    return jax.eval_shape(lambda: initial(networks, terms, tx, batch, jax.random.key(0), {}))
+    return jax.eval_shape(lambda: init_state(networks, terms, tx, batch, key=jax.random.key(0)))
 
 
 def placed(shapes, *entries, **cast):
     """The specs of every array that is split, by name, on two by two by two devices."""
     mesh = sharding.make_mesh({"data": 2, "fsdp": 2, "tensor": 2})
     own = {
-        "student": partitioning.Own(axes=()),
-        "teacher": partitioning.Own(axes=()),
-        "slow": partitioning.Own(axes=(), leader="student"),
+        "student": NetworkRules(axes=()),
+        "teacher": NetworkRules(axes=()),
+        "slow": NetworkRules(axes=(), leader="student"),
     }
-    place = partitioning.Placement(mesh, partitioning.Rules.of(entries), own | cast)
+    partitioner = Partitioner(mesh, Rules.parse(entries), own | cast)
     state, frozen = shapes
-    found = {}
+    found, matched = {}, set()
     for tree in (state, {"frozen": frozen}):
-        for path, where in jax.tree_util.tree_leaves_with_path(place(tree)):
+        partition = partitioner.partition(tree)
+        matched |= partition.matched
+        for path, where in jax.tree_util.tree_leaves_with_path(partition.shardings):
             if any(where.spec):
                 found[partitioning.path_name(path)] = where
-    assert not list(place.unused())
+    assert not list(partitioner.unmatched(matched))
     return found
 
 
@@ -107,20 +110,19 @@ def test_a_rule_addresses_one_network_or_one_role(shapes):
 
 
 def test_networks_have_rules_of_their_own(shapes):
-    own = partitioning.Own(partitioning.Rules.of(["tensor"]), axes=())
+    own = NetworkRules(Rules.parse(["tensor"]), axes=())
     found = placed(shapes, "fsdp:1", teacher=own)
     teachers = {name: where.spec for name, where in found.items() if "teacher" in name}
     assert teachers == {f"frozen/teacher/params/{CONV}": P(None, None, None, "tensor")}  # 3 classes cannot be halved
     assert found[f"params/student/{CONV}"].spec == P(None, None, None, "fsdp")
     assert not any(
-        "teacher" in name
-        for name in placed(shapes, "fsdp:1", teacher=partitioning.Own(partitioning.Rules.of(["whole"])))
+        "teacher" in name for name in placed(shapes, "fsdp:1", teacher=NetworkRules(Rules.parse(["replicated"])))
     )
 
 
 def test_moments_of_a_network_with_rules_of_its_own_are_not_the_stages(shapes):
-    whole = partitioning.Own(partitioning.Rules.of(["whole"]), axes=())
-    found = placed(shapes, ("Conv_0/kernel$", (None, None, None, "fsdp")), student=whole)
+    replicated = NetworkRules(Rules.parse(["replicated"]), axes=())
+    found = placed(shapes, ("Conv_0/kernel$", (None, None, None, "fsdp")), student=replicated)
     assert [name for name in found if "/student/" in name] == []
     assert f"frozen/teacher/params/{CONV}" in found
 
@@ -144,7 +146,7 @@ def test_tensor_and_fsdp_split_one_array_twice():
         lambda size: jax.ShapeDtypeStruct(size, jnp.float32), tree, is_leaf=lambda x: isinstance(x, tuple)
     )
     state = State(None, None, {"student": shape(width)}, {}, ())
-    found = placed((state, {}), "fsdp:1", "tensor", student=partitioning.Own(axes=transformer.AXES))
+    found = placed((state, {}), "fsdp:1", "tensor", student=NetworkRules(axes=transformer.AXES))
     assert {name.removeprefix("params/student/"): where.spec for name, where in found.items()} == {
         "embed/embedding": P("tensor", "fsdp"),
         "block0/attention/query/kernel": P("fsdp", "tensor", None),
@@ -160,8 +162,8 @@ def test_only_what_is_frozen_is_in_the_hosts_memory(shapes):
     found = placed(
         shapes,
         "fsdp:72",
-        teacher=partitioning.Own(axes=(), offload=True),
-        student=partitioning.Own(axes=(), offload=True),
+        teacher=NetworkRules(axes=(), offload=True),
+        student=NetworkRules(axes=(), offload=True),
     )
     kinds = {name: where.memory_kind for name, where in found.items()}
     assert {name for name, kind in kinds.items() if kind == partitioning.HOST} == {f"frozen/teacher/params/{CONV}"}
@@ -170,7 +172,7 @@ def test_only_what_is_frozen_is_in_the_hosts_memory(shapes):
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ("fsdp:1000000", r"sharding='fsdp' splits no array: there is none of 1,000,000 numbers or more"),
+        ("fsdp:1000000", "sharding='fsdp' splits no array: none of 1,000,000 numbers or more"),
         ("tensor", "sharding='tensor' splits no array"),
     ],
 )
@@ -182,8 +184,6 @@ def test_a_set_that_splits_nothing(entry, message):
 def test_one_device_is_not_asked_to_split():
     one = sharding.make_mesh({}, jax.devices()[:1])
     assert partitioning.shardings(one, TREE, ["fsdp", "tensor"])["student"]["Conv_0"]["kernel"].spec == P(*[None] * 4)
-    partitioning.check_axes(one, {"data": -1, "fsdp": 1}, partitioning.Rules.of(["fsdp"]))
-    with pytest.raises(UserError, match="'fsdp', which has one device; set mesh.fsdp"):
-        partitioning.check_axes(
-            sharding.make_mesh({"data": 8}), {"data": -1, "fsdp": 1}, partitioning.Rules.of(["fsdp"])
-        )
+    partitioning.check_axes(one, {"data": -1, "fsdp": 1}, Rules.parse(["fsdp"]))
+    with pytest.raises(UserError, match="'fsdp', which has one device. Set mesh.fsdp"):
+        partitioning.check_axes(sharding.make_mesh({"data": 8}), {"data": -1, "fsdp": 1}, Rules.parse(["fsdp"]))

@@ -16,7 +16,7 @@ from jaxdistill.methods.kd import KD
 from jaxdistill.methods.weak_to_strong import WeakToStrong
 from jaxdistill.modules.heads import Linear
 from jaxdistill.networks import Delayed, Ema, Ensemble, Frozen, Function, Head, Shared, Trained, dependencies, in_order
-from jaxdistill.train.init import initial
+from jaxdistill.train.init import init_state
 from jaxdistill.train.step import make_loss, make_step
 
 TASK = Term(CrossEntropy(), teacher=None)
@@ -206,7 +206,7 @@ def test_ema_starts_as_a_copy_that_can_be_donated():
     tx, batch = optax.sgd(0.5), toys.batch()
     given = toys.Net(width=5).init(jax.random.key(3), batch["image"])
     key = jax.random.key(0)
-    state, frozen = initial(networks, {"task": TASK}, tx, toys.shapes(batch), key, {"student": given})
+    state, frozen = init_state(networks, {"task": TASK}, tx, batch, key=key, weights={"student": given})
     assert toys.same(state.params["student"], given["params"])
     step = jax.jit(make_step(networks, {"task": TASK}, tx), donate_argnums=0)
     state, _ = step(state, frozen, batch)
