@@ -31,12 +31,15 @@ def test_the_rows_have_gains_and_an_order():
     def row(name, accuracy):
         return {"network": name, "parameters": 7, "accuracy": accuracy, "nll": 1.0, "ece": 0.5, "agreement": 0.25}
 
-    runs = [[row("teacher", 0.99), row("alone", 0.9), row("dkd", 0.8 + s), row("kd", 0.95 + s)] for s in (0.0, 0.01)]
+    runs = [
+        [row("teacher", 0.99), row("alone", 0.9), row("dkd", 0.8 + s), row("sp", 0.97), row("kd", 0.95 + s)]
+        for s in (0.0, 0.01)
+    ]
     rows = zoo.make_rows(runs)
-    assert [row["name"] for row in rows] == ["teacher", "alone", "kd", "dkd"]
+    assert [row["name"] for row in rows] == ["teacher", "alone", "kd", "sp", "dkd"]
     lines = zoo.results.render_table(rows, {"columns": zoo.COLUMNS, "gains": ["gain"]}).splitlines()[2:]
     assert "0.9550 ± 0.0071 | +0.0550 ± 0.0050 |" in lines[2]
     assert lines[1].startswith("| `alone` | 0.9000 ± 0.0000 |  |")
     assert lines[2].endswith("| all images |")
-    assert "worse" in lines[3]
-    assert lines[3].endswith("| 100 labelled images |")
+    assert "worse" in lines[4]
+    assert lines[4].endswith("| 100 labelled images |")

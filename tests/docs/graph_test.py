@@ -30,6 +30,7 @@ def test_every_network_and_term_has_a_box_and_its_arrows():
     terms |= {"kd": {"method": "kd", "weight": 1.0}, "mutual": {"method": "kd", "weight": 2.0, "teacher": "peer"}}
     svg = graph.draw_graph(networks, terms, "three")
     assert {"student", "peer", "teacher", "ensemble", "kd, weight 2", "cross_entropy, weight 0.25"} <= set(texts(svg))
+    assert graph.draw_graph(networks, terms | {"kd": terms["kd"] | {"student": "peer"}}, "three") != svg
     assert texts(svg).count("labels") == 1  # of the only term without a teacher
 
 
