@@ -78,7 +78,7 @@ def make_call(teacher: Any, student: Any, data: Arrays, *, batch: int, steps: in
 
     def init() -> tuple[Any, Any]:
         state, frozen = init_state(networks, terms, tx, shapes, key=jax.random.key(0))
-        return state, {name: networks[name].reduce(variables, shapes) for name, variables in frozen.items()}
+        return state, {name: networks[name].for_inference(variables, shapes) for name, variables in frozen.items()}
 
     state, frozen = jax.jit(init, compiler_options=compiler_options())()
     step = xla_options.jit(

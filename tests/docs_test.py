@@ -7,10 +7,11 @@ import sys
 import pytest
 
 from conftest import ROOT
-from jaxdistill.build import networks
 from jaxdistill.config import defaults, registry
 from jaxdistill.metrics import METRICS
-from jaxdistill.networks.ensemble import WEIGHTINGS
+from jaxdistill.modules.heads import HEADS
+from jaxdistill.networks.model import ModelSettings
+from jaxdistill.networks.weightings import WEIGHTINGS
 from jaxdistill.stages import merge_rules
 from jaxdistill.train import partitioning
 
@@ -56,14 +57,14 @@ def test_the_page_of_configs_names_every_word():
     """Keys, sources, kinds of stages, metrics and rules: what can be said is on the page."""
     page = (ROOT / "docs" / "config.md").read_text()
     words = {
-        *networks.SOURCES,
+        *registry.names("network"),
         *registry.names("kind"),
         *METRICS,
         *merge_rules.RULES,
         *WEIGHTINGS,
-        *networks.HEADS,
+        *HEADS,
     }
-    words |= {*networks.OF_A_NETWORK, *partitioning.SETS}
+    words |= {*ModelSettings.__dataclass_fields__, *partitioning.SETS}
     sections = ("data", "evaluate", "cache", "classifier", "merge", "checkpoint")
     for key, value in defaults.DEFAULTS.items():
         words |= {key} | (set(value) if key in sections else set())

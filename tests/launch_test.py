@@ -27,13 +27,16 @@ MISTAKES = {
     "dtype": ("c.networks.student.dtype = 'float16'", "dtype must be an existing name, got 'float16'"),
     "source": (
         "c.networks.student.source = 'trianed'",
-        "source for network 'student' must be an existing name, got 'trianed'. Did you mean 'trained'",
+        "networks.student.source must be a network, got 'trianed'. Did you mean 'trained'",
     ),
     "no networks": (
         "c.networks = dict()",
         "network at the top level for stage 'evaluate' to copy must be an existing name, got 'student'",
     ),
-    "frozen without weights": ("c.networks.teacher.weights = ''", "'teacher' is frozen and has no weights"),
+    "frozen without weights": (
+        "c.networks.teacher.weights = ''",
+        "networks.teacher.weights must be set for a frozen network",
+    ),
     "method": ("c.terms.kd.method = 'kdd'", "method must be a method, got 'kdd'. Did you mean 'kd'"),
     "method field": (
         "c.terms.kd.tempreature = 3.0",
@@ -56,7 +59,7 @@ MISTAKES = {
     ),
     "term's name": ("c.terms.loss = dict(method='kd')", "a term cannot be named 'loss'"),
     "ema's network": ("c.networks.slow.of = 'studnet'", "got 'studnet'. Did you mean 'student'"),
-    "ema's decay": ("c.networks.slow.decay = 1.5", "decay=1.5 makes no sense"),
+    "ema's decay": ("c.networks.slow.decay = 1.5", "networks.slow.decay must be in [0, 1], got 1.5"),
     "tap": (
         "c.networks.early = dict(source='head', of='student', tap='hiden1'); c.terms.kd.student = 'early'",
         "tap must be an existing name, got 'hiden1'. Did you mean 'hidden1'? There are ['hidden1', 'pooled']",
@@ -118,7 +121,10 @@ MISTAKES = {
         "('fsdp',) of network 'teacher' matches no array of 1 dimensions; examples of names",
     ),
     "network's sharding's kind": ("c.networks.teacher.sharding = 'fsdp'", "sharding must be a tuple, got 'fsdp' (str)"),
-    "offload": ("c.networks.student.offload = True", "'student' learns, and only one with source='frozen'"),
+    "offload": (
+        "c.networks.student.offload = True",
+        "networks.student.offload must be False for a network that learns, got True. Only one with source='frozen'",
+    ),
     "devices": ("c.mesh = dict(data=4, fsdp=4)", "does not fit 8 devices"),
     "sharding": ("c.sharding = (('Conv', ('fsdp',)),)", "matches no array"),
     "length": ("c.steps = 0", "stage 'teacher' has no length"),
@@ -142,8 +148,11 @@ MISTAKES = {
         "c.networks.again = dict(source='shared', of='student'); c.terms.kd.teacher = 'again'",
         "must be one of ['image'], got 'image2'",
     ),
-    "empty ensemble": ("c.networks.both = dict(source='ensemble', of=())", "an ensemble is of several networks"),
-    "of": ("c.networks.slow = dict(source='ema', of=('student',))", "is not the name of a network"),
+    "empty ensemble": (
+        "c.networks.both = dict(source='ensemble', of=())",
+        "networks.both.of must be a tuple of networks",
+    ),
+    "of": ("c.networks.slow = dict(source='ema', of=('student',))", "networks.slow.of must be the name of a network"),
     "widths": ("c.networks.student.widths = (0,)", "widths=(0,) makes no sense"),
     "widths' kind": ("c.networks.student.widths = (8.5,)", "widths=(8.5,) makes no sense"),
     "stem": (
@@ -159,7 +168,7 @@ MISTAKES = {
         "dropout must be in [0, 1), got -0.1",
     ),
     "weights' kind": ("c.networks.student.weights = 3", "weights must be a str, got 3 (int)"),
-    "measured without weights": ("c.stages.evaluate.networks.student.weights = ''", "'student'"),
+    "measured without weights": ("c.stages.evaluate.networks.student.weights = ''", "networks.student.weights must"),
     "reference": (
         "c.stages.evaluate.networks = dict(student=dict(source='frozen', weights='stage:distil'));"
         "c.stages.evaluate.evaluate.networks = ('student',); c.stages.evaluate.evaluate.pairs = ()",

@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from jaxdistill import networks
+from jaxdistill import core, networks
 from jaxdistill.build import weights
 from jaxdistill.build.stage import Stage
 from jaxdistill.config import references
@@ -129,8 +129,7 @@ def _check_examples(stage: Stage, name: str, cache: Cache, role: str, augmented:
 
 def _check_buckets(stage: Stage) -> None:
     """Checks that a top-k with a bucket goes to methods that take it: no other method, ensemble or metric does."""
-    buckets = [n for n, s in stage.networks.items() if isinstance(s, networks.Cached) and s.tail == "bucket"]
-    buckets = [n for n in buckets if "logits" not in stage.caches[n].header.arrays]
+    buckets = [name for name in stage.caches if not core.lists_all_classes(stage.outputs[name].logits)]
     for key, term in stage.terms.items():
         name = next((n for n in buckets if n in (term.student, term.teacher)), "")
         if name and not getattr(term.method, "takes_top_k", False):

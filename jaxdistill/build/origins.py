@@ -11,7 +11,7 @@ from jaxdistill.build.weights import CheckpointRef
 from jaxdistill.config import references
 from jaxdistill.config.references import WeightsRef
 from jaxdistill.errors import UserError, unknown
-from jaxdistill.networks import ImageSpec
+from jaxdistill.networks import ImageSpec, brought_variables
 
 
 class Origin(Protocol):
@@ -116,5 +116,5 @@ def check(stage: Stage, origins: Mapping[str, Origin]) -> None:
                 )
             path = f"stage {stage.name!r}: {origins[name].ref} for network {name!r}"
             origins[name].check(path, shapes, 0 if name in stage.paired else None)
-        elif shapes is not None and name not in initialised and not stage.networks[name].given:
+        elif shapes is not None and name not in initialised and not brought_variables(stage.networks[name]):
             raise UserError(f"stage {stage.name!r} does not train network {name!r}; set its weights, 'stage:NAME'")

@@ -8,9 +8,11 @@ from typing import Any
 import jax
 
 from jaxdistill import tasks
-from jaxdistill.build import networks, validate
+from jaxdistill.build import validate
+from jaxdistill.build.networks import build_networks, make_context
 from jaxdistill.build.origins import Origin
 from jaxdistill.build.stage import Stage
+from jaxdistill.build.terms import build_term
 from jaxdistill.config import load as configs
 from jaxdistill.config import registry, schema, sweep
 from jaxdistill.config.defaults import MEMBER, NETWORK
@@ -125,11 +127,11 @@ def _single(
     sharding.check_batch(mesh, settings["batch"], settings["accumulate"], processes)
     compilation_cache.check_setting(settings["compilation_cache"])
     task = tasks.find(dataset, settings.task).make(dataset, settings.data)
-    known = networks.Data.of(task, image_specs, caches)
+    context = make_context(task, image_specs, caches)
     needs_networks = settings["networks"] or kind.needs_networks
-    made = networks.networks(settings["networks"], known) if needs_networks else {}
+    made = build_networks(settings["networks"], context) if needs_networks else {}
     specs = settings["terms"] if kind.trains else {}
-    terms = {n: networks.term(n, spec, settings["steps"], made) for n, spec in specs.items()}
+    terms = {n: build_term(n, spec, settings["steps"], made) for n, spec in specs.items()}
     rate = optim.schedule(settings["rate"], settings["steps"])
     built = Stage(
         name=name,

@@ -21,7 +21,6 @@ from jaxdistill.data.dataset import Dataset, Split
 from jaxdistill.data.output_cache import Answers, Cache, content
 from jaxdistill.errors import UserError
 from jaxdistill.metrics import Metric
-from jaxdistill.modules.heads import PCA
 from jaxdistill.tasks import Task
 from jaxdistill.train.init import init_shapes, init_state
 from jaxdistill.train.partitioning import NetworkRules, Partition, Partitioner, Rules
@@ -118,7 +117,7 @@ class Stage:
             spec = self.settings["networks"].get(name, {})
             own = Rules.parse(spec["sharding"], f"networks.{name}.sharding") if spec.get("sharding") else None
             axes = tuple(getattr(getattr(source, "module", None), "axes", ()))
-            follows = source.of if isinstance(source, networks.Ema | networks.Delayed) else ""
+            follows = source.of if isinstance(source, networks.Follows) else ""
             cast[name] = NetworkRules(own, axes, follows, getattr(source, "offload", False))
         return Partitioner(self.mesh, Rules.parse(self.settings["sharding"]), cast)
 
@@ -135,11 +134,12 @@ class Stage:
 
     @functools.cached_property
     def called(self):
-        """Shapes of the variables that its frozen networks are called with (`Source.reduce`)."""
-        return {
-            name: jax.eval_shape(lambda own, source=self.networks[name]: source.reduce(own, self.batch), own)
-            for name, own in self.shapes[1].items()
-        }
+        """Shapes of the variables that its frozen networks are called with (`for_inference`)."""
+
+        def convert(name: str, variables: core.Variables) -> core.Variables:
+            return jax.eval_shape(lambda x: networks.for_inference(self.networks[name], x, self.batch), variables)
+
+        return {name: convert(name, variables) for name, variables in self.shapes[1].items()}
 
     @functools.cached_property
     def fresh(self) -> dict[str, Any]:
@@ -163,8 +163,7 @@ class Stage:
         spec = self.task.image_spec
         if spec is None:
             return {}
-        modules = {n: getattr(source, "leader", source) for n, source in self.networks.items()}
-        own = {n: source.preprocess for n, source in modules.items() if hasattr(source, "preprocess")}
+        own = {n: source.preprocess for n, source in self.networks.items() if hasattr(source, "preprocess")}
         own |= {n: own.get(self.kind.template(self, n)) for n in self.saved if n not in self.networks}
         return {n: preprocess.wanted if preprocess else spec for n, preprocess in own.items()}
 
@@ -190,8 +189,7 @@ class Stage:
     @property
     def fitted(self) -> list[str]:
         """The networks that a stage of kind "components" fits."""
-        heads = {n: getattr(source, "head", None) for n, source in self.networks.items()}
-        return [n for n, head in heads.items() if isinstance(head, PCA)]
+        return [name for name, source in self.networks.items() if source.fitted]
 
     @property
     def saved(self) -> list[str]:

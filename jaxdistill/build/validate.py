@@ -21,7 +21,7 @@ def check(stage: Stage) -> None:
         _check_sharding_axes,
         _check_named_networks,
         _check_memories,
-        _check_derivatives,
+        _check_pairings,
         _check_inputs,
         _check_task,
         _check_classes,
@@ -161,15 +161,15 @@ def _check_memories(stage: Stage) -> None:
             )
 
 
-def _check_derivatives(stage: Stage) -> None:
-    """Checks that compared derivatives are taken along the same directions, in the same way."""
+def _check_pairings(stage: Stage) -> None:
+    """Checks that compared networks agree in the settings that their sources name."""
     for name, term in stage.terms.items():
         pair = [stage.networks[network] for network in (term.student, term.teacher) if network]
-        ways = [(p.mode, p.directions, p.step, p.seed) if isinstance(p, networks.Derivative) else None for p in pair]
-        if len(set(ways)) > 1:
+        settings = [network.pairing for network in pair]
+        if any(other != settings[0] for other in settings):
             raise UserError(
-                f"term {name!r}: {term.student!r} and {term.teacher!r} must be two derivatives that agree in mode,"
-                f" directions, step and seed; they have {ways}"
+                f"terms.{name}: student and teacher must agree in {[*(settings[0] or settings[1])]}, got"
+                f" {term.student!r} with {settings[0]} and {term.teacher!r} with {settings[1]}"
             )
 
 
@@ -180,7 +180,7 @@ def _check_inputs(stage: Stage) -> None:
     inputs = stage.task.views_of(main) if trains else [main]
     for name, source in stage.networks.items():
         field = getattr(source, "input", main)
-        if field not in inputs and not (isinstance(source, networks.Shared) and not trains):
+        if field not in inputs and (trains or source.evaluable):
             remedy = "data.views=2 makes image2, 3 image3" if trains else f"Set its input={main!r} in this stage"
             remedy = remedy if main == "image" else "A text has one view"
             raise UserError(
@@ -217,7 +217,7 @@ def _check_evaluate(stage: Stage) -> None:
         stage.dataset.split(evaluate.split)
     evaluation.check_classes(stage)
     compared = dict.fromkeys([*stage.measured, *(name for pair in stage.pairs for name in pair)])
-    views = [name for name in compared if isinstance(stage.networks[name], networks.Shared | networks.Derivative)]
+    views = [name for name in compared if not stage.networks[name].evaluable]
     if views:
         raise UserError(f"networks {views} compute on a second view of a training batch; evaluate the networks of it")
     mesh.check_batch(stage.mesh, stage.evaluation_batch, 1, stage.part.of)

@@ -37,6 +37,8 @@ ROOMS = {
     "method": Room("jaxdistill.methods", base="jaxdistill.core:Method"),
     "model": Room("jaxdistill.models", base="flax.linen:Module"),
     "network": Room("jaxdistill.networks", base="jaxdistill.networks.source:Source"),
+    "head": Room("jaxdistill.modules.heads", base="jaxdistill.modules.heads:TapHead", entries="HEADS"),
+    "weighting": Room("jaxdistill.networks.weightings", entries="WEIGHTINGS"),
     "kind": Room("jaxdistill.stages", base="jaxdistill.build.kind:Kind"),
     "task": Room("jaxdistill.tasks", base="jaxdistill.tasks.task:Task"),
     "dataset": Room("jaxdistill.data.datasets", entries="DATASETS"),
@@ -101,7 +103,7 @@ def _member(room: str, name: str) -> type | None:
 def _inherits(room: str, member: type) -> bool:
     """Whether a class of a file inherits the room's base; such files may also hold other classes."""
     base = _base(room)
-    return getattr(base, "_is_protocol", False) or issubclass(member, base)
+    return getattr(base, "_is_protocol", False) or (issubclass(member, base) and member is not base)
 
 
 def _base(room: str) -> type:

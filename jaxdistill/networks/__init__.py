@@ -1,28 +1,46 @@
-"""Where outputs come from: each mode of distillation is a choice among these sources."""
+"""Sources of outputs: each mode of distillation is a choice among these."""
 
 from jaxdistill.networks.cached import Cached
+from jaxdistill.networks.context import Context
+from jaxdistill.networks.delayed import Delayed
 from jaxdistill.networks.derivative import Derivative
-from jaxdistill.networks.ema import Delayed, Ema
+from jaxdistill.networks.ema import Ema
 from jaxdistill.networks.ensemble import Ensemble
+from jaxdistill.networks.frozen import Frozen
 from jaxdistill.networks.function import Function
+from jaxdistill.networks.graph import (
+    Precomputed,
+    brought_variables,
+    dependencies,
+    for_inference,
+    in_order,
+    run,
+    variables_of,
+)
 from jaxdistill.networks.head import Head
-from jaxdistill.networks.precomputed import Precomputed
+from jaxdistill.networks.options import NetworkRef, required
 from jaxdistill.networks.preprocess import ImageSpec, Preprocess, preprocess
 from jaxdistill.networks.reused_classifier import ReusedClassifier
 from jaxdistill.networks.shared import Shared
-from jaxdistill.networks.source import Outputs, Source, dependencies, in_order, run, variables_of
-from jaxdistill.networks.trained import Frozen, Trained
+from jaxdistill.networks.source import Borrows, BringsVariables, Follows, ForInference, Outputs, Source
+from jaxdistill.networks.trained import Trained
 
 __all__ = [
+    "Borrows",
+    "BringsVariables",
     "Cached",
+    "Context",
     "Delayed",
     "Derivative",
     "Ema",
     "Ensemble",
+    "Follows",
+    "ForInference",
     "Frozen",
     "Function",
     "Head",
     "ImageSpec",
+    "NetworkRef",
     "Outputs",
     "Precomputed",
     "Preprocess",
@@ -30,9 +48,12 @@ __all__ = [
     "Shared",
     "Source",
     "Trained",
+    "brought_variables",
     "dependencies",
+    "for_inference",
     "in_order",
     "preprocess",
+    "required",
     "run",
     "variables_of",
 ]

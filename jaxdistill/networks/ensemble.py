@@ -1,91 +1,85 @@
-"""Several networks that speak as one."""
+"""An average of the outputs of several networks."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
 
-from jaxdistill.core import UNLABELLED, Batch, Output
-from jaxdistill.errors import UserError
-from jaxdistill.networks.source import Source
+from jaxdistill.config import registry
+from jaxdistill.config.schema import option
+from jaxdistill.core import Batch, Output, Variables
+from jaxdistill.errors import UserError, check_names
+from jaxdistill.networks import weightings
+from jaxdistill.networks.options import NetworkRef, required
+from jaxdistill.networks.source import Outputs, Source
 
-WEIGHTINGS = ("", "confidence", "entropy", "agreement")
+AVERAGES = ("probabilities", "logits")
 
 
 @dataclasses.dataclass(frozen=True)
 class Ensemble(Source):
-    """The average of several networks, over "logits" or "probabilities", the same for all examples or each its own.
+    """The average of several networks, over "logits" or "probabilities".
 
-    With `K` members, log-probabilities `l_k`, and `s` the softmax over members, the weights of an example are
-
-        weighting = ""            `weights`, made to sum to 1; equal where there are none
-        weighting = "confidence"  (1 - s_k(-l_k[label])) / (K - 1)          those that find the label likely
-        weighting = "entropy"     s_k(-H(p_k))                              those that are sure of anything
-        weighting = "agreement"   s_k(-KL(mean_j p_j || p_k))               those that say what all say
-
-    times `weights`. The first is equation 3 of Zhang, Chen & Wang, "Confidence-Aware Multi-Teacher Knowledge
-    Distillation", ICASSP 2022, https://arxiv.org/abs/2201.00007; an example whose label is hidden weighs all alike
-    there, and so does every one in inference, which must not see labels. The others are our choices: papers that
-    weigh by entropy or agreement differ in form.
-
-    No gradient flows through the weights; it does through what the members say. Its taps are its members', named
-    `member/tap`.
+    The weights of an example are those of `weighting` times `member_weights`, made to sum to 1: "equal", "confidence",
+    "entropy" or "agreement" (`networks.weightings`). In inference, which must not see labels, a weighting that reads
+    them is "equal". No gradient flows through the weights; it does through the members' logits. Taps are those of
+    the members, named `member/tap`.
     """
 
-    of: tuple[str, ...]
-    average: str = "probabilities"
-    weighting: str = ""
-    weights: tuple[float, ...] = ()
+    of: tuple[NetworkRef, ...] = required("members")
+    average: str = option("probabilities", "quantity that is averaged: 'probabilities' or 'logits'")
+    weighting: str = option("equal", "weights by example: 'equal', 'confidence', 'entropy' or 'agreement'")
+    member_weights: tuple[float, ...] = option((), "fixed weights of the members; equal if empty")
 
-    @property
-    def needs(self):
-        return tuple(self.of)
-
-    @property
-    def reads_labels(self):
-        return self.weighting == "confidence"
-
-    def __call__(self, variables, batch, outputs, key):
-        said = [outputs[name].logits for name in self.of]
-        shapes = {name: getattr(logits, "shape", None) for name, logits in zip(self.of, said, strict=True)}
-        if None in shapes.values() or len(set(shapes.values())) > 1:
+    def check(self) -> None:
+        check_names("average", [self.average], AVERAGES)
+        registry.find("weighting", self.weighting, "weighting")
+        weights = self.member_weights
+        if weights and not (len(weights) == len(self.of) and min(weights) >= 0 and 0 < sum(weights) < math.inf):
             raise UserError(
-                f"an ensemble averages dense logits over the same classes; its members say {shapes}. Those over a"
-                " vocabulary are computed with dense=True in the member's entry"
+                f"member_weights must be {len(self.of)} numbers of at least 0, not all 0, got {self.member_weights}"
             )
-        logits = jnp.stack(said)
-        logs = jax.nn.log_softmax(logits)
-        weighting = "" if key is None and self.reads_labels else self.weighting
-        shares = jax.lax.stop_gradient(self._shares(logs, batch, weighting))[..., None]
+
+    @property
+    def reads_labels(self) -> bool:
+        return weightings.reads_labels(registry.find("weighting", self.weighting))
+
+    def __call__(
+        self, variables: Variables, batch: Batch, outputs: Outputs, key: jax.Array | None
+    ) -> tuple[Output, Variables]:
+        logits = self._stack(outputs)
+        log_probs = jax.nn.log_softmax(logits)
+        weights = jax.lax.stop_gradient(self._weights(log_probs, batch, key is not None))[..., None]
         if self.average == "probabilities":
-            logits = jax.nn.logsumexp(logs, 0, b=shares)
+            logits = jax.nn.logsumexp(log_probs, 0, b=weights)
         else:
-            logits = jnp.sum(shares * logits, 0)
+            logits = jnp.sum(weights * logits, 0)
         taps = {f"{name}/{tap}": value for name in self.of for tap, value in outputs[name].taps.items()}
         return Output(logits, taps), {}
 
-    def _shares(self, logs: jax.Array, batch: Batch, weighting: str) -> jax.Array:
-        """Each member's share of each prediction, `[members, *n]`, from log-probabilities `[members, *n, classes]`."""
-        fixed = jnp.asarray(self.weights or (1.0,) * len(self.of), logs.dtype).reshape(-1, *[1] * (logs.ndim - 2))
-        shares = fixed * self._own(logs, batch, weighting)
-        total = jnp.sum(shares, 0, keepdims=True)
-        # Where those that count are all without confidence, the fixed weights alone are left.
-        return jnp.where(total > 0, shares / jnp.where(total > 0, total, 1.0), fixed / jnp.sum(fixed, 0, keepdims=True))
+    def _stack(self, outputs: Outputs) -> jax.Array:
+        """Returns the members' logits, `[members, *n, classes]`."""
+        members = {name: outputs[name].logits for name in self.of}
+        shapes = {name: getattr(logits, "shape", None) for name, logits in members.items()}
+        if None in shapes.values() or len(set(shapes.values())) > 1:
+            raise UserError(
+                f"members of an ensemble must output dense logits over the same classes, got {shapes}. Set dense=True"
+                " in the entry of a member over a vocabulary"
+            )
+        return jnp.stack([*members.values()])
 
-    def _own(self, logs: jax.Array, batch: Batch, weighting: str) -> jax.Array:
-        members = logs.shape[0]
-        if weighting == "confidence":
-            label = batch["label"]
-            if jnp.issubdtype(label.dtype, jnp.floating):  # mixed labels: the cross-entropy with the mixture
-                surprise, known = -jnp.sum(label[None] * logs, -1), jnp.sum(label, -1) > 0
-            else:
-                one = jnp.broadcast_to(jnp.maximum(label, 0)[None, ..., None], (*logs.shape[:-1], 1))
-                surprise, known = -jnp.take_along_axis(logs, one, -1)[..., 0], label != UNLABELLED
-            confident = (1 - jax.nn.softmax(surprise, 0)) / max(members - 1, 1)
-            return jnp.where(known[None] & (members > 1), confident, 1.0 / members)
-        if weighting == "entropy":
-            return jax.nn.softmax(jnp.sum(jnp.exp(logs) * logs, -1), 0)
-        if weighting == "agreement":
-            mean = jax.nn.logsumexp(logs, 0, keepdims=True) - jnp.log(members)
-            return jax.nn.softmax(-jnp.sum(jnp.exp(mean) * (mean - logs), -1), 0)
-        return jnp.ones(logs.shape[:-1], logs.dtype)
+    def _weights(self, log_probs: jax.Array, batch: Batch, trains: bool) -> jax.Array:
+        """Returns weights that sum to 1, `[members, *n]`, from log-probabilities `[members, *n, classes]`."""
+        fixed = jnp.asarray(self.member_weights or (1.0,) * len(self.of), log_probs.dtype)
+        fixed = fixed.reshape(-1, *[1] * (log_probs.ndim - 2))
+        weighting = registry.find("weighting", self.weighting)
+        if not weightings.reads_labels(weighting):
+            weights = weighting(log_probs)
+        else:
+            weights = weighting(log_probs, label=batch["label"]) if trains else weightings.equal(log_probs)
+        weights = fixed * weights
+        total = jnp.sum(weights, 0, keepdims=True)
+        # If no member with a fixed weight has any confidence, the fixed weights alone count.
+        uncertain = fixed / jnp.sum(fixed, 0, keepdims=True)
+        return jnp.where(total > 0, weights / jnp.where(total > 0, total, 1.0), uncertain)

@@ -3,86 +3,139 @@
 In a config, `dict(source="function", factory="package.module:name", settings=dict(...))` calls that factory once, with
 `settings` as keywords. It returns either
 
-- a pure JAX function of the images `[batch, height, width, channels]`, standardised as the network's `preprocess` says
+- a pure JAX function of the images `[batch, height, width, channels]`, standardised as the network's `preprocess` sets
   and otherwise as the data, or of tokens int32 `[batch, length]`; or
 - a `flax.nnx.Module`, called likewise in its evaluation mode, whose state is then an argument of the compiled step and
   not a constant in it.
 
-What is called returns logits `[batch, classes]` (of tokens also `[batch, length, vocabulary]`), or `(logits, {name:
-tap})`, or an `Output`. In a program, `Function(function)` and `Function.of_nnx(module)` are the same.
+Either returns logits `[batch, classes]` (of tokens also `[batch, length, vocabulary]`), or `(logits, {name: tap})`, or
+an `Output`. In a program, `Function(function)` and `Function.of_nnx(module)` are the same.
 """
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 
-from jaxdistill import core
-from jaxdistill.core import Output, Variables
+from jaxdistill.config.schema import option
+from jaxdistill.core import Batch, Output, Variables
 from jaxdistill.errors import UserError
-from jaxdistill.networks.source import Source
+from jaxdistill.networks.context import Context
+from jaxdistill.networks.model import PreprocessSettings, build_preprocess
+from jaxdistill.networks.options import check_keys, parse_options, required
+from jaxdistill.networks.source import Outputs, Parts, Source
+
+
+@dataclasses.dataclass(frozen=True)
+class FunctionSettings:
+    """Config keys that make the function."""
+
+    factory: str = required("'package.module:name' of a function that returns the function or the `nnx.Module`")
+    settings: dict[str, Any] = option(dict, "keywords of the factory")
+    preprocess: PreprocessSettings = option(PreprocessSettings, "images that the function expects")
 
 
 @dataclasses.dataclass(frozen=True)
 class Function(Source):
-    """A frozen network that is any function `(images) -> logits`, or with `given`, `(state, images) -> logits`.
+    """A frozen network that is any function `(images) -> logits`, or with `variables`, `(variables, images) -> logits`.
 
     Attributes:
         function: pure; it may be traced by `jit`.
-        given: the state that it is called with, a pytree of arrays; never changed, never saved.
-        input: which images of the batch.
-        preprocess: what is done to them first.
+        variables: a pytree of arrays that it is called with; never changed, never saved.
+        input: the field of the batch that it is called with.
+        preprocess: applied to images before the function.
     """
 
     function: Callable[..., Any]
-    given: Variables = dataclasses.field(default_factory=dict)
-    input: str = "image"
+    variables: Variables = dataclasses.field(default_factory=dict)
+    input: str = option("image", "field of the batch that it is called with; that of the data unless set")
     preprocess: Callable[[jax.Array], jax.Array] | None = None
     frozen = True
+    settings = FunctionSettings
 
     @classmethod
-    def of_nnx(cls, module: Any, **more: Any) -> "Function":
-        """Wraps a `flax.nnx.Module`; its variables are read now, in evaluation mode."""
+    def build(cls, name: str, options: Mapping[str, Any], context: Context) -> Self:
+        path = f"networks.{name}"
+        check_keys(options, cls.option_fields(), f"source {cls.__name__}", path)
+        settings = FunctionSettings(**parse_options(FunctionSettings, options, path))
+        values = parse_options(cls, {"input": context.input} | dict(options), path)
+        values["preprocess"] = build_preprocess(name, settings.preprocess, context)
+        function = _call_factory(settings, path)
+        if any(member.__module__.startswith("flax.nnx") for member in type(function).__mro__):
+            return cls.of_nnx(function, **values)
+        if not callable(function):
+            raise UserError(
+                f"{path}.factory must return a function or an nnx.Module, got {function!r} from {settings.factory!r}"
+            )
+        return cls(function, **values)
+
+    @classmethod
+    def of_nnx(cls, module: Any, **fields: Any) -> Self:
+        """Wraps a `flax.nnx.Module`; its variables are read now, in evaluation mode.
+
+        Args:
+            module: an `nnx.Module`.
+            fields: of the source, such as `input`.
+        """
         from flax import nnx
 
         module.eval()
         structure, params, rest = nnx.split(module, nnx.Param, ...)
 
-        def call(variables, x):
+        def call(variables: Variables, x: jax.Array) -> Any:
             return nnx.merge(structure, variables["params"], variables["rest"])(x)
 
-        return cls(call, {"params": params, "rest": rest}, **more)
+        return cls(call, {"params": params, "rest": rest}, **fields)
 
-    def init(self, key, batch, outputs, known):
-        return dict(self.given)
+    def init(self, key: jax.Array, batch: Batch, outputs: Outputs, variables: Mapping[str, Variables]) -> Variables:
+        return dict(self.variables)
 
-    def place(self, variables):
+    def partition(self, variables: Variables) -> Parts:
         return {}, {}, variables
 
-    def __call__(self, variables, batch, outputs, key):
+    def __call__(
+        self, variables: Variables, batch: Batch, outputs: Outputs, key: jax.Array | None
+    ) -> tuple[Output, Variables]:
         x = batch[self.input] if self.preprocess is None else self.preprocess(batch[self.input])
         try:
-            said = self.function(variables, x) if self.given else self.function(x)
+            value = self.function(variables, x) if self.variables else self.function(x)
         except UserError:
             raise
-        except Exception as error:  # another's code may raise anything
-            raise UserError(f"the function of a network fails on images {x.shape}: {error!r}") from error
-        if not isinstance(said, Output):
-            said = Output(*said) if isinstance(said, tuple) and len(said) == 2 else Output(said)
-        logits = said.logits
-        lengths = (2, 3) if jnp.issubdtype(x.dtype, jnp.integer) else (2,)
-        whole = getattr(logits, "shape", ())[:1] == x.shape[:1] and len(logits.shape) in lengths
-        if not whole or not _is_float(logits):
-            what = f"{logits.dtype} {logits.shape}" if hasattr(logits, "shape") else repr(logits)
-            raise UserError(
-                f"the function of a network returns {what} for images {x.shape}; it returns logits, floats"
-                " [batch, classes], or (logits, {name: tap}), or an Output"
-            )
-        floats = jax.tree.map(lambda x: core.precise(x) if jnp.issubdtype(x.dtype, jnp.floating) else x, said)
-        return floats, {}
+        except Exception as error:  # a user's function may raise anything
+            raise UserError(f"the function of a network must accept images {x.shape}, got {error!r}") from error
+        return _as_output(value, x), {}
 
 
-def _is_float(x: jax.Array) -> bool:
-    return jnp.issubdtype(x.dtype, jnp.floating)
+def _call_factory(settings: FunctionSettings, path: str) -> Any:
+    module, _, attribute = settings.factory.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)(**settings.settings)
+    except Exception as error:  # a user's factory may raise anything
+        raise UserError(
+            f"{path}.factory must be 'package.module:factory', importable from here, that returns a function of images"
+            f" or an nnx.Module, got {settings.factory!r} with {dict(settings.settings)}"
+            f" ({type(error).__name__}: {error})"
+        ) from error
+
+
+def _as_output(value: Any, x: jax.Array) -> Output:
+    """Returns the value of a function for `x` as an `Output` in float32.
+
+    Raises:
+        UserError: if it is neither logits, nor `(logits, {name: tap})`, nor an `Output`.
+    """
+    if not isinstance(value, Output):
+        value = Output(*value) if isinstance(value, tuple) and len(value) == 2 else Output(value)
+    logits = value.logits
+    ranks = (2, 3) if jnp.issubdtype(x.dtype, jnp.integer) else (2,)
+    fits = getattr(logits, "shape", ())[:1] == x.shape[:1] and len(logits.shape) in ranks
+    if fits and jnp.issubdtype(logits.dtype, jnp.floating):
+        return value.in_float32()
+    shown = f"{logits.dtype} {logits.shape}" if hasattr(logits, "shape") else repr(logits)
+    raise UserError(
+        "the function of a network must return logits, floats [batch, classes], or (logits, {name: tap}), or an Output,"
+        f" got {shown} for images {x.shape}"
+    )

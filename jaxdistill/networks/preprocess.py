@@ -1,4 +1,4 @@
-"""What a network does to images before it looks at them, where they are not those that it was made for."""
+"""Preprocessing of images for networks that expect others than those of the data."""
 
 import dataclasses
 
@@ -12,7 +12,7 @@ from jaxdistill.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class ImageSpec:
-    """The images that a network was made for: their `shape`, and per channel what they are standardised by."""
+    """The images that a network expects: their `shape`, and mean and standard deviation by channel."""
 
     shape: tuple[int, int, int]
     mean: tuple[float, ...]
@@ -21,24 +21,28 @@ class ImageSpec:
 
 @dataclasses.dataclass(frozen=True)
 class Preprocess:
-    """Makes images that are standardised and shaped as `there` those that a network expects, `wanted`.
+    """Converts images of one specification to another.
 
     The standardisation is undone, images are resized (bilinear, antialiased), grey ones are repeated over three
-    channels and coloured ones made grey by their luminance, and then standardised as wanted. Differentiable.
+    channels and coloured ones made grey by their luminance, and then standardised anew. Differentiable.
+
+    Attributes:
+        data: the images that it is called with.
+        wanted: the images that it returns.
     """
 
-    there: ImageSpec
+    data: ImageSpec
     wanted: ImageSpec
 
-    def __post_init__(self):
-        channels = self.there.shape[-1], self.wanted.shape[-1]
+    def __post_init__(self) -> None:
+        channels = self.data.shape[-1], self.wanted.shape[-1]
         if channels[0] != channels[1] and sorted(channels) != [1, 3]:
-            raise UserError(f"images of {channels[0]} channels cannot be made images of {channels[1]}; 1 and 3 can")
+            raise UserError(f"channels must be 1 or 3 to be converted, got {channels[0]} to {channels[1]}")
 
     def __call__(self, images: jax.Array) -> jax.Array:
-        """Returns `[batch, *wanted.shape]` from `[batch, *there.shape]`, float32."""
-        x = images * _row(self.there.std) + _row(self.there.mean)
-        if self.there.shape[:2] != self.wanted.shape[:2]:
+        """Returns `[batch, *wanted.shape]` from `[batch, *data.shape]`, float32."""
+        x = images * _row(self.data.std) + _row(self.data.mean)
+        if self.data.shape[:2] != self.wanted.shape[:2]:
             x = jax.image.resize(x, (x.shape[0], *self.wanted.shape[:2], x.shape[-1]), "bilinear", antialias=True)
         if x.shape[-1] == 3 and self.wanted.shape[-1] == 1:
             x = jnp.sum(x * _row(LUMINANCE), -1, keepdims=True)
@@ -46,13 +50,13 @@ class Preprocess:
         return (x - _row(self.wanted.mean)) / _row(self.wanted.std)
 
 
-def preprocess(there: ImageSpec, wanted: ImageSpec) -> Preprocess | None:
-    """Returns what makes images as wanted of those that are there; `None` where they are the same."""
-    same = there.shape == wanted.shape and all(
-        len(ours) == len(theirs) and np.allclose(ours, theirs, rtol=1e-6, atol=0)
-        for ours, theirs in ((there.mean, wanted.mean), (there.std, wanted.std))
+def preprocess(data: ImageSpec, wanted: ImageSpec) -> Preprocess | None:
+    """Returns the conversion of images to other ones; `None` if they are the same."""
+    same = data.shape == wanted.shape and all(
+        len(left) == len(right) and np.allclose(left, right, rtol=1e-6, atol=0)
+        for left, right in ((data.mean, wanted.mean), (data.std, wanted.std))
     )
-    return None if same else Preprocess(there, wanted)
+    return None if same else Preprocess(data, wanted)
 
 
 def _row(numbers: tuple[float, ...]) -> np.ndarray:

@@ -1,71 +1,81 @@
-"""A student read by its teacher's classifier."""
+"""A student whose features are classified by its teacher's classifier."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jaxdistill import core
-from jaxdistill.core import Output
+from jaxdistill.config.schema import option
+from jaxdistill.core import Batch, Output, Variables
 from jaxdistill.errors import UserError
 from jaxdistill.modules import adapters
-from jaxdistill.networks.source import Source, apply_module
+from jaxdistill.modules.heads import Projector
+from jaxdistill.networks.options import NetworkRef, required
+from jaxdistill.networks.source import Outputs, Parts, Source, apply_module
 
 
 @dataclasses.dataclass(frozen=True)
 class ReusedClassifier(Source):
-    """A student read by its teacher's classifier: a projector on a tap, then the head that the teacher has.
+    """A student whose features are classified by its teacher: a projector on a tap, then the teacher's head.
 
     Chen et al., "Knowledge Distillation with the Reused Teacher Classifier", CVPR 2022,
-    https://arxiv.org/abs/2203.14001. `projector` makes a module from the channels of the teacher's tap; it maps the
-    student's tap to the size of the teacher's. The head is the layer `head` of the teacher, as every model here has
-    one on what it has pooled; no gradient moves it. Taps: `projected`, of the shape of the teacher's tap, and
-    `pooled`.
+    https://arxiv.org/abs/2203.14001. The student's tap is mapped to the size of the teacher's. The head is the layer
+    `head` of the teacher, which every model here has on its pooled features; no gradient moves it. Taps: `projected`,
+    of the shape of the teacher's tap, and `pooled`.
+
+    Attributes:
+        projector: makes a module from the channels of the teacher's tap.
     """
 
-    of: str
-    tap: str
-    teacher: str
-    teacher_tap: str
-    projector: Callable[[int], nn.Module]
+    of: NetworkRef = required("student")
+    tap: str = option("stage3", "tap of the student")
+    teacher: NetworkRef = option("teacher", "network whose classifier is reused")
+    teacher_tap: str = option("", "tap of the teacher; `tap` if empty")
+    projector: Callable[[int], nn.Module] = Projector
     learns = True
     needs_fields = ("image",)
 
-    @property
-    def needs(self):
-        return (self.of, self.teacher)
+    def __post_init__(self) -> None:
+        if not self.teacher_tap:
+            object.__setattr__(self, "teacher_tap", self.tap)
 
     @property
-    def borrows(self):
+    def borrows(self) -> str:
         return self.teacher
 
-    def init(self, key, batch, outputs, known):
+    def init(self, key: jax.Array, batch: Batch, outputs: Outputs, variables: Mapping[str, Variables]) -> Variables:
         module, x = self._projector(outputs)
         return module.init(key, x, train=False)
 
-    def place(self, variables):
+    def partition(self, variables: Variables) -> Parts:
         params, rest = core.split_params(variables)
         return params, rest, {}
 
-    def _projector(self, outputs):
+    def _projector(self, outputs: Outputs) -> tuple[nn.Module, jax.Array]:
+        """Returns the projector and its input, the student's tap in the size of the teacher's."""
         target = outputs[self.teacher].tap(self.teacher_tap)
         x = outputs[self.of].tap(self.tap)
         if x.ndim != target.ndim:
             raise UserError(
-                f"tap {self.tap!r} of {self.of!r} is {list(x.shape)} and {self.teacher_tap!r} of {self.teacher!r}"
-                f" {list(target.shape)}; name two maps or two pooled taps"
+                f"taps of a reused classifier must be two maps or two pooled taps, got {self.tap!r} of {self.of!r},"
+                f" {list(x.shape)}, and {self.teacher_tap!r} of {self.teacher!r}, {list(target.shape)}"
             )
         return self.projector(target.shape[-1]), adapters.fit(x, target.shape[1:3]) if x.ndim == 4 else x
 
-    def __call__(self, variables, batch, outputs, key):
+    def __call__(
+        self, variables: Variables, batch: Batch, outputs: Outputs, key: jax.Array | None
+    ) -> tuple[Output, Variables]:
         head = variables["borrowed"].get("params", {}).get("head")
         if head is None or "kernel" not in head:
-            raise UserError(f"network {self.teacher!r} has no layer named 'head', whose classifier could be reused")
+            raise UserError(
+                f"the teacher of a reused classifier must have a layer 'head' with a kernel, got {self.teacher!r}"
+            )
         module, x = self._projector(outputs)
-        own = {name: tree for name, tree in variables.items() if name != "borrowed"}
-        projected, changed = apply_module(module, own, x, key)
+        trainable = {name: tree for name, tree in variables.items() if name != "borrowed"}
+        projected, changed = apply_module(module, trainable, x, key)
         projected = core.precise(projected)
         pooled = jnp.mean(projected, axis=tuple(range(1, projected.ndim - 1)))
         head = jax.lax.stop_gradient(head)

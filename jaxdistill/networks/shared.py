@@ -1,30 +1,31 @@
-"""Another network once more."""
+"""A network on a second view, with shared weights."""
 
 import dataclasses
 
-from jaxdistill.networks.source import Source
-from jaxdistill.networks.trained import Trained
+import jax
+
+from jaxdistill.config.schema import option
+from jaxdistill.core import Batch, Output, Variables
+from jaxdistill.networks.source import Outputs
+from jaxdistill.networks.trained import RunsModuleOf
 
 
 @dataclasses.dataclass(frozen=True)
-class Shared(Source):
-    """Another network once more, on another input (a second view): the same weights, the same mode.
+class Shared(RunsModuleOf):
+    """Another network on another input, such as a second view: the same weights, the same mode.
 
     Its batch statistics are computed but not kept: the first pass alone moves the running averages.
     """
 
-    leader: Trained
-    of: str
-    input: str = "image2"
+    input: str = option("image2", "field of the batch that it reads")
+    evaluable = False
 
     @property
-    def needs(self):
-        return (self.of,)
-
-    @property
-    def reads(self):
+    def borrows(self) -> str:
         return self.of
 
-    def __call__(self, variables, batch, outputs, key):
-        output, _ = dataclasses.replace(self.leader, input=self.input)(variables, batch, outputs, key)
-        return output, {}
+    def __call__(
+        self, variables: Variables, batch: Batch, outputs: Outputs, key: jax.Array | None
+    ) -> tuple[Output, Variables]:
+        network = dataclasses.replace(self.network, input=self.input)
+        return network(variables["borrowed"], batch, outputs, key)[0], {}

@@ -1,79 +1,173 @@
-"""What a network is to the step, and how several are run.
+"""The interface of a source: a network, or anything else that returns an `Output` for a batch.
 
-A source is called as `source(variables, batch, outputs, key) -> (Output, changed)`, where `variables` are its
-own, `outputs` holds what the networks before it said, and `changed` are the collections it has updated.
-`key=None` asks for inference: statistics fixed, no dropout, nothing changed. Outputs are float32, whatever
-dtype the network computes in, so that every loss and metric is; but for logits that are not computed yet.
+A source is called as `source(variables, batch, outputs, key) -> (Output, changed)`: `variables` are its own,
+`outputs` are those of the networks before it, and `changed` holds the collections that it has updated. `key=None` is
+inference: fixed statistics, no dropout, nothing changed. Outputs are in float32, whatever dtype a network computes
+in; logits that are not computed yet (`core.Unembedding`) stay as they are.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping
-from typing import Any
+import functools
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import flax.linen as nn
 import jax
 
-from jaxdistill.config import toposort
 from jaxdistill.core import Batch, Output, Variables
+from jaxdistill.networks.context import Context
+from jaxdistill.networks.options import check_keys, option_fields, parse_options, reference_fields
 
 Outputs = Mapping[str, Output]
+Parts = tuple[Any, Variables, Variables]
+"""(params for the optimizer, variables that the step changes, frozen variables)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """What the step asks of a source; the defaults are those of one that owns nothing and learns nothing.
+    """Base class of sources, one file each; the fields with a meaning are the config keys.
+
+    Every source has four hooks: `needs`, `init`, `partition` and `__call__`. What only some have is a protocol below.
 
     Class attributes:
         learns: whether it has params that the optimizer moves.
-        frozen: whether its variables are read from elsewhere, never changed and never saved.
-        differentiable: whether its answers have a gradient by the images of the batch.
-        given: the variables that it brings along, of those that need none from elsewhere.
-        reads_labels: whether what it says depends on the batch's labels.
+        frozen: whether its variables come from elsewhere, never change and are never saved.
+        differentiable: whether its output has a gradient by the input.
+        reads_labels: whether its output depends on the labels of the batch.
+        evaluable: whether it can be evaluated; not if it is a second pass over a training batch.
+        evaluated_by_default: whether a stage that trains evaluates it, unless it is named.
+        needs_weights: whether it is useless without weights from elsewhere.
         needs_fields: fields that an example must have for it.
+        fitted: whether a stage of kind "pca" fits it.
+        settings: a dataclass of further config keys, which are not fields.
     """
 
     learns = False
     frozen = False
     differentiable = True
-    given = {}
     reads_labels = False
-    needs_fields = ()
+    evaluable = True
+    evaluated_by_default = True
+    needs_weights = False
+    needs_fields: ClassVar[tuple[str, ...]] = ()
+    fitted = False
+    settings: ClassVar[type | None] = None
+
+    @classmethod
+    def option_fields(cls) -> dict[str, dataclasses.Field]:
+        """Returns the fields that are config keys, by name; those of a model are not among them."""
+        return option_fields(cls, *([cls.settings] if cls.settings else []))
+
+    @classmethod
+    def build(cls, name: str, options: Mapping[str, Any], context: Context) -> Self:
+        """Makes the source from a config.
+
+        Args:
+            name: of the network.
+            options: its raw entry, without `source`, `weights` and `sharding`.
+            context: the data of the stage.
+
+        Raises:
+            UserError: for an unknown or missing key, or a value that is out of bounds.
+        """
+        check_keys(options, cls.option_fields(), f"source {cls.__name__}", f"networks.{name}")
+        return cls(**parse_options(cls, options, f"networks.{name}"))
+
+    def check(self) -> None:
+        """Checks the fields, before anything is compiled.
+
+        Raises:
+            UserError: for a field with a value that it cannot have.
+        """
+
+    def bind(self, networks: Mapping[str, "Source"]) -> "Source":
+        """Returns the source with the networks that it needs beyond their outputs; `networks` precede it."""
+        return self
+
+    @property
+    def pairing(self) -> Mapping[str, Any]:
+        """Settings in which a student and a teacher must agree, if they are compared."""
+        return {}
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The networks that must run before this one."""
-        return ()
+        """The networks that run before this one: those that its fields of type `NetworkRef` name."""
+        names: list[str] = []
+        for field, is_tuple in _reference_fields(type(self)).items():
+            names += getattr(self, field) if is_tuple else [getattr(self, field)]
+        return tuple(names)
 
-    @property
-    def reads(self) -> str | None:
-        """The network whose variables this one uses; `None` for its own."""
-        return None
+    def init(self, key: jax.Array, batch: Batch, outputs: Outputs, variables: Mapping[str, Variables]) -> Variables:
+        """Returns fresh variables.
 
-    @property
-    def borrows(self) -> str | None:
-        """The network whose variables this one uses beside its own, as the collection `borrowed`."""
-        return None
-
-    def init(self, key: jax.Array, batch: Batch, outputs: Outputs, known: Mapping[str, Variables]) -> Variables:
-        """Returns fresh variables for inputs shaped like `batch`; `known` holds those of the networks before."""
+        Args:
+            key: for random numbers.
+            batch: zeros of the shapes of a batch.
+            outputs: of the networks that it needs.
+            variables: of the networks that it needs, by name.
+        """
         return {}
 
-    def reduce(self, variables: Variables, batch: Batch) -> Variables:
-        """Returns the variables that it is called with, made once of those it was given; `batch` may be shapes."""
-        return variables
-
-    def place(self, variables: Variables) -> tuple[Any, Variables, Variables]:
-        """Splits variables into (params for the optimizer, variables the step changes, frozen ones)."""
+    def partition(self, variables: Variables) -> Parts:
+        """Splits variables into params for the optimizer, variables that the step changes, and frozen ones."""
         return {}, {}, {}
-
-    def follow(self, own: Variables, known: Mapping[str, Variables], updates: jax.Array) -> Variables:
-        """Returns this network's non-trained variables after optimizer update number `updates`."""
-        return own
 
     def __call__(
         self, variables: Variables, batch: Batch, outputs: Outputs, key: jax.Array | None
     ) -> tuple[Output, Variables]:
+        """Returns the output for a batch, and the collections of variables that were updated."""
         raise NotImplementedError
+
+
+_reference_fields = functools.cache(reference_fields)
+
+
+@runtime_checkable
+class Follows(Protocol):
+    """A source whose variables follow those of the network `of` after each optimizer update."""
+
+    of: str
+
+    def follow(self, variables: Variables, base: Variables, updates: jax.Array) -> Variables:
+        """Returns the new variables after optimizer update number `updates`; `base` are those of the network `of`."""
+        ...
+
+
+@runtime_checkable
+class Borrows(Protocol):
+    """A source that is called with the variables of another network besides its own, as `variables["borrowed"]`."""
+
+    @property
+    def borrows(self) -> str:
+        """The name of that network."""
+        ...
+
+
+@runtime_checkable
+class BringsVariables(Protocol):
+    """A source whose variables are its own field `variables`, so that it needs none from elsewhere."""
+
+    variables: Variables
+
+
+@runtime_checkable
+class ForInference(Protocol):
+    """A frozen source that converts its variables once, before the first step.
+
+    Attributes:
+        is_reduced_precision: whether it then computes below float32.
+        full_precision: the same source in float32, without conversion.
+    """
+
+    @property
+    def is_reduced_precision(self) -> bool: ...
+
+    @property
+    def full_precision(self) -> Source: ...
+
+    def for_inference(self, variables: Variables, batch: Batch) -> Variables:
+        """Returns the variables that it is called with; `batch` may be shapes."""
+        ...
 
 
 def apply(
@@ -92,38 +186,3 @@ def apply_module(
         return module.apply(variables, x, train=False, **inputs), {}
     mutable = [name for name in variables if name != "params"]
     return module.apply(variables, x, train=True, rngs={"dropout": key}, mutable=mutable, **inputs)
-
-
-def in_order(networks: Mapping[str, Source]) -> dict[str, Source]:
-    """Sorts networks so that each runs after those it needs."""
-    names = toposort.in_order("network", {name: network.needs for name, network in networks.items()})
-    return {name: networks[name] for name in names}
-
-
-def dependencies(networks: Mapping[str, Source], names: Iterable[str]) -> dict[str, Source]:
-    """Returns the networks of those names and all that they need, in order."""
-    wanted = list(names)
-    for name in wanted:
-        wanted += [need for need in networks[name].needs if need not in wanted]
-    return in_order({name: network for name, network in networks.items() if name in wanted})
-
-
-def run(
-    networks: Mapping[str, Source], known: Mapping[str, Variables], batch: Batch, keys: Mapping[str, jax.Array] | None
-) -> tuple[dict[str, Output], dict[str, Variables]]:
-    """Runs networks in order; `keys=None` for inference.
-
-    Returns:
-        What each said and what each changed, by name.
-    """
-    outputs, changed = {}, {}
-    for name, network in networks.items():
-        variables = variables_of(name, network, known)
-        outputs[name], changed[name] = network(variables, batch, outputs, keys[name] if keys else None)
-    return outputs, changed
-
-
-def variables_of(name: str, network: Source, known: Mapping[str, Variables]) -> Variables:
-    """What a network is called with: its own variables, or those it reads, and those it borrows beside."""
-    own = known.get(network.reads or name, {})
-    return dict(own) | {"borrowed": known[network.borrows]} if network.borrows else own

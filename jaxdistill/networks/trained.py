@@ -1,16 +1,20 @@
-"""Networks with weights of their own: those that learn, and those that only speak."""
+"""A network that is trained, and the base class of those that run its module."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, Self
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from jaxdistill import core
-from jaxdistill.compress import fold_batchnorm, layer_graph
-from jaxdistill.compress import quantize as narrow
-from jaxdistill.networks.source import Source, apply
+from jaxdistill.config.schema import option
+from jaxdistill.core import Batch, Output, Variables
+from jaxdistill.errors import UserError
+from jaxdistill.networks.context import Context
+from jaxdistill.networks.model import ModelSettings, build_module, build_preprocess, inputs_of
+from jaxdistill.networks.options import NetworkRef, parse_options, required
+from jaxdistill.networks.source import Outputs, Parts, Source, apply
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,105 +22,94 @@ class Trained(Source):
     """A network that learns: its params are the optimizer's, its batch statistics are state.
 
     Attributes:
-        input: the field of the batch that the module is applied to; "" for the first of `module.inputs`, or images. The
-            module's other inputs go with it if the batch has them: `teacher_token_mask` with `teacher_tokens`.
+        module: a Linen module that returns an `Output`.
+        input: the field of the batch that the module is applied to; the first of `module.inputs`, or images, if empty.
+            The other inputs of the module go with it if the batch has them: `teacher_token_mask` with `teacher_tokens`.
+        preprocess: applied to images before the module.
     """
 
     module: nn.Module
-    input: str = ""
+    input: str = option("", "field of the batch that the network reads; the first that fits the model if empty")
     preprocess: Callable[[jax.Array], jax.Array] | None = None
     learns = True
+    settings = ModelSettings
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.input:
-            object.__setattr__(self, "input", self.first_input)
+            object.__setattr__(self, "input", inputs_of(self.module)[0])
 
-    @property
-    def first_input(self) -> str:
-        return getattr(self.module, "inputs", ("image",))[0]
+    @classmethod
+    def build(cls, name: str, options: Mapping[str, Any], context: Context) -> Self:
+        path = f"networks.{name}"
+        settings = ModelSettings(**parse_options(ModelSettings, options, path))
+        keys = cls.option_fields()
+        fields = {key: value for key, value in options.items() if key not in keys}
+        module = build_module(name, settings, fields, context)
+        values = parse_options(cls, {"input": context.input} | dict(options), path)
+        values |= {key: value for key, value in vars(settings).items() if key in cls.__dataclass_fields__}
+        values["preprocess"] = build_preprocess(name, settings.preprocess, context)
+        if not cls.frozen and settings.offload:
+            raise UserError(
+                f"{path}.offload must be False for a network that learns, got True. Only one with source='frozen' can"
+                f" be offloaded to the host's memory; set {path}.offload=False in this stage"
+            )
+        return cls(module, **values)
 
-    def look(self, batch):
-        """The images, or tokens, as the module sees them."""
+    def main_input(self, batch: Batch) -> jax.Array:
+        """Returns the images or tokens that the module is applied to, preprocessed."""
         return batch[self.input] if self.preprocess is None else self.preprocess(batch[self.input])
 
-    def beside(self, batch) -> dict[str, jax.Array]:
-        """The module's other inputs, by the names of its arguments."""
-        first, *others = getattr(self.module, "inputs", ("image",))
+    def other_inputs(self, batch: Batch) -> dict[str, jax.Array]:
+        """Returns the other inputs of the module that the batch has, by the names of its arguments."""
+        first, *names = inputs_of(self.module)
         prefix = self.input.removesuffix(first)
-        return {name: batch[prefix + name] for name in others if prefix + name in batch}
+        return {name: batch[prefix + name] for name in names if prefix + name in batch}
 
-    def init(self, key, batch, outputs, known):
-        return self.module.init(key, self.look(batch), train=False, **self.beside(batch))
+    def init(self, key: jax.Array, batch: Batch, outputs: Outputs, variables: Mapping[str, Variables]) -> Variables:
+        return self.module.init(key, self.main_input(batch), train=False, **self.other_inputs(batch))
 
-    def place(self, variables):
+    def partition(self, variables: Variables) -> Parts:
         params, rest = core.split_params(variables)
         return params, rest, {}
 
-    def __call__(self, variables, batch, outputs, key):
-        return apply(self.module, variables, self.look(batch), key, **self.beside(batch))
-
-
-QUANTIZATIONS = ("", "int8")
+    def __call__(
+        self, variables: Variables, batch: Batch, outputs: Outputs, key: jax.Array | None
+    ) -> tuple[Output, Variables]:
+        return apply(self.module, variables, self.main_input(batch), key, **self.other_inputs(batch))
 
 
 @dataclasses.dataclass(frozen=True)
-class Frozen(Trained):
-    """A network that only speaks: always in inference mode, never in the state, never in a checkpoint.
-
-    It speaks from the variables that it was given as well as from what `reduce` makes of them: call that once, before
-    the first step, as the stages of a config do (`lanes.reduced`).
+class RunsModuleOf(Source):
+    """Base class of sources that run the module of another network, `base`; `in_order` sets it.
 
     Attributes:
-        offload: whether its weights live in the host's memory, and are brought to the device in every step. They must
-            be put there (`memory_kind="pinned_host"`), and the call be compiled.
-        fold: whether BatchNorms are folded into the convolutions that feed them (`compress.fold`).
-        quantize: "int8" for weights and activations of 8 bits (`compress.narrow`), "" for neither. A module that
-            computes in bfloat16 has its kernels stored in it.
+        of: the name of the network.
+        base: the network itself; unset until `bind`.
     """
 
-    offload: bool = False
-    fold: bool = False
-    quantize: str = ""
-    learns = False
-    frozen = True
+    of: NetworkRef = required("network whose module it runs")
+    base: Trained | None = dataclasses.field(default=None, repr=False, kw_only=True)
 
     @property
-    def is_narrow(self) -> bool:
-        """Whether it speaks with fewer bits than float32, and so not quite as it was trained."""
-        return bool(self.quantize) or self._halved
+    def network(self) -> Trained:
+        """The network whose module this source runs.
+
+        Raises:
+            UserError: if the source is not bound.
+        """
+        if self.base is None:
+            raise UserError(f"of must be bound to a network, got {self.of!r} alone. Call networks.in_order first")
+        return self.base
 
     @property
-    def _halved(self) -> bool:
-        return getattr(self.module, "dtype", None) == jnp.bfloat16
+    def preprocess(self) -> Callable[[jax.Array], jax.Array] | None:
+        """The preprocessing of that network's images."""
+        return self.network.preprocess
 
-    @property
-    def exact(self) -> "Frozen":
-        """The same network in float32, not reduced."""
-        module = self.module.clone(dtype=jnp.float32) if self._halved else self.module
-        return dataclasses.replace(self, module=module, fold=False, quantize="")
-
-    def reduce(self, variables, batch):
-        if not (self.fold or self.is_narrow):
-            return variables
-        if self.offload:
-            variables = jax.device_put(variables, jax.memory.Space.Device)
-
-        def say(variables):
-            zeros = {name: jnp.zeros(x.shape, x.dtype) for name, x in batch.items()}
-            return self(variables, zeros, {}, None)[0]
-
-        layers = layer_graph.trace(say, variables)
-        if self.fold:
-            variables = fold_batchnorm.fold(variables, layers)
-        if self.quantize:
-            return narrow.int8(variables, layers)
-        return narrow.bfloat16(variables, layers) if self._halved else variables
-
-    def place(self, variables):
-        return {}, {}, variables
-
-    def __call__(self, variables, batch, outputs, key):
-        if self.offload:
-            variables = jax.device_put(variables, jax.memory.Space.Device)
-        with nn.intercept_methods(fold_batchnorm.folded), nn.intercept_methods(narrow.quantized):
-            return apply(self.module, variables, self.look(batch), None, **self.beside(batch))
+    def bind(self, networks: Mapping[str, Source]) -> Source:
+        if self.base is not None:
+            return self
+        base = networks[self.of]
+        if not isinstance(base, Trained):
+            raise UserError(f"of must be a network with weights of its own, got {self.of!r}")
+        return dataclasses.replace(self, base=base)

@@ -99,8 +99,9 @@ def describe_teacher(stage: Stage, workdir: pathlib.Path) -> dict[str, Any]:
             spec["weights"] = weights.fingerprint(weights.find_checkpoint(ref, member, workdir))
         if member in stage.caches:
             spec["cache"] = Header.read(stage.caches[member].folder).json()["fingerprint"]
-        if source.given:
-            spec["state"] = files.digest(*(np.asarray(x).tobytes() for x in jax.tree.leaves(flatten(source.given))))
+        state = networks.brought_variables(source)
+        if state:
+            spec["state"] = files.digest(*(np.asarray(x).tobytes() for x in jax.tree.leaves(flatten(state))))
         description[f"network {member}"] = spec
     return description
 

@@ -107,7 +107,7 @@ def find_permutations(stage: Stage) -> permutations.Spec:
     """
     name = stage.settings.merge.networks[0]
     source = stage.networks[name]
-    images = jax.eval_shape(source.look, stage.batch)
+    images = jax.eval_shape(source.main_input, stage.batch)
     try:
         return permutations.permutations(
             lambda v, x: source.module.apply(v, x, train=False).logits, stage.fresh[name], images

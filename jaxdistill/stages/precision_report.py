@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from jaxdistill.core import lists_all_classes, prediction_shape
+from jaxdistill.networks import ForInference
 from jaxdistill.stages.runs import Runs, Weights
 from jaxdistill.train.evaluate import Plan, evaluate
 
@@ -27,7 +28,7 @@ def report(runs: Runs, weights: Weights, say: Callable[[str], None]) -> dict[str
     """
     stage, first, found = runs.stage, runs.first(weights), {}
     for name, source in stage.networks.items():
-        if not getattr(source, "is_narrow", False) or name not in first:
+        if not (isinstance(source, ForInference) and source.is_reduced_precision) or name not in first:
             continue
         form = source.quantize or "bfloat16"
         role = next(
@@ -51,13 +52,13 @@ def _measured(runs: Runs, name: str, variables: Any, role: str) -> dict[str, Any
     source = stage.networks[name]
     wanted = {key: stage.task.metric(key) for key in ("accuracy", "agreement", "kl")}
     plan = Plan(
-        networks={"reduced": source, "exact": source.exact},
+        networks={"reduced": source, "exact": source.full_precision},
         names=["reduced", "exact"],
         metrics=wanted,
         prepare=stage.prepare,
         reference="exact",
     )
-    reduced = jax.jit(lambda own: source.reduce(own, stage.batch))(variables)
+    reduced = jax.jit(lambda own: source.for_inference(own, stage.batch))(variables)
     known = {"reduced": reduced, "exact": variables}
     batches = itertools.islice(stage.once(role), -(-EXAMPLES // stage.evaluation_batch))
     seen = evaluate(plan, stage.mesh, ({}, {}, known), batches)

@@ -37,7 +37,7 @@ def find_momenta(stage: Stage) -> dict[str, float]:
         return call(*args, **kwargs)
 
     with nn.intercept_methods(record):
-        images = jax.eval_shape(source.look, stage.batch)
+        images = jax.eval_shape(source.main_input, stage.batch)
         jax.eval_shape(lambda v, x: source.module.apply(v, x, train=False), shapes, images)
     leaves = jax.tree_util.tree_leaves_with_path(shapes.get("batch_stats", {}))
     moving = {path for path, momentum in momenta.items() if momentum < 1}

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import jax
 from jax.sharding import NamedSharding
 
+from jaxdistill import networks
 from jaxdistill.build.stage import Stage
 from jaxdistill.core import Schedule, State, Variables
 from jaxdistill.train.evaluate import Measurement
@@ -163,7 +164,7 @@ class Single:
 
 def reduce(stage: Stage, name: str, variables: Variables) -> Variables:
     """Returns the variables of one run that a frozen network is called with."""
-    return stage.networks[name].reduce(variables, stage.batch)
+    return networks.for_inference(stage.networks[name], variables, stage.batch)
 
 
 def for_inference(runs: Runs, weights: Weights, reduce_one: Callable[[str, Variables], Variables]) -> Weights:

@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Callable, Collection
 from typing import Any
 
-from jaxdistill import core
+from jaxdistill import core, networks
 from jaxdistill.build import weights
 from jaxdistill.stages import precision_report
 from jaxdistill.stages.runs import Runs, Weights
@@ -34,8 +34,9 @@ def read(runs: Runs, workdir: pathlib.Path, names: Collection[str] | None = None
             trees = weights.read_all(checkpoints, mesh.structs(stage.fresh[name], placed[name]))
             variables[name] = runs.join(name, trees)
     for name, source in stage.networks.items():
-        if source.given and name in names:
-            variables[name] = mesh.spread(dict(source.given), placed[name])
+        brought = networks.brought_variables(source)
+        if brought and name in names:
+            variables[name] = mesh.spread(dict(brought), placed[name])
     return variables
 
 

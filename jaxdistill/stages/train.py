@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 
-from jaxdistill import networks
 from jaxdistill.build import caches, validate
 from jaxdistill.build.kind import Kind
 from jaxdistill.build.stage import Stage
@@ -40,7 +39,7 @@ class Train(Kind):
         evaluate = stage.settings.evaluate
         if evaluate.split not in stage.dataset.splits:
             return []
-        learning = [name for name in self.saved(stage) if not isinstance(stage.networks[name], networks.Head)]
+        learning = [name for name in self.saved(stage) if stage.networks[name].evaluated_by_default]
         return list(evaluate.networks) or (learning if evaluate.metrics else [])
 
     def inputs(self, stage: Stage) -> list[tuple[str, bool, list[str]]]:
@@ -137,7 +136,7 @@ def _frozen(runs: Runs, weights: Weights, say: Callable[[str], None]) -> tuple[W
     """Returns the frozen variables that the step takes, and what reducing them costs in accuracy."""
     report = precision_report.report(runs, weights, say)
     sources = runs.stage.networks
-    return {name: sources[name].place(x)[2] for name, x in runs.for_inference(weights).items()}, report
+    return {name: sources[name].partition(x)[2] for name, x in runs.for_inference(weights).items()}, report
 
 
 def best_by(stage: Stage) -> str:

@@ -10,7 +10,7 @@ import optax
 from jaxdistill import core
 from jaxdistill.core import Batch, Output, State, Term, Variables
 from jaxdistill.errors import UserError
-from jaxdistill.networks import Source, variables_of
+from jaxdistill.networks import Source, in_order, variables_of
 
 Shapes = Mapping[str, jax.ShapeDtypeStruct]
 
@@ -64,6 +64,7 @@ def _init(
     reuse_traces: bool = False,
 ) -> tuple[State, dict[str, Variables], dict[str, Output]]:
     """Returns the first state, the frozen variables, and each network's output for zeros."""
+    networks = in_order(networks)
     zeros = {name: jnp.zeros(x.shape, x.dtype) for name, x in batch.items()}
     keys = core.fold_in(key, ["run", *networks, *terms])
     outputs, variables, parts = {}, {}, {}
@@ -78,7 +79,7 @@ def _init(
             weights=weights.get(name),
             reuse_traces=reuse_traces,
         )
-        parts[name] = network.place(variables[name])
+        parts[name] = network.partition(variables[name])
     for name, term in terms.items():
         params, rest = core.split_params(_init_method(name, term, outputs, batch=zeros, key=keys[name]))
         parts[name] = params, rest, {}

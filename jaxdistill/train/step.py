@@ -13,7 +13,7 @@ import optax
 
 from jaxdistill import core
 from jaxdistill.core import Batch, State, Term
-from jaxdistill.networks import Source, run
+from jaxdistill.networks import Follows, Source, in_order, run
 
 Step = Callable[..., tuple[State, dict[str, jax.Array]]]
 
@@ -28,7 +28,7 @@ def make_step(
     """Returns `step(state, frozen, batch) -> (state, metrics)`, pure, ready for `jit`.
 
     Args:
-        networks: name -> source, each after those it needs (`networks.in_order`).
+        networks: name -> source.
         terms: name -> summand of the loss.
         tx: the optimizer.
         augment: batch -> batch, on the device; the networks see one and the same result. Its randomness is a
@@ -39,6 +39,7 @@ def make_step(
     `grad_norm`, and `weight_norm` after the update. `frozen` is `{name: {collection: tree}}`, never changed,
     never differentiated.
     """
+    networks = in_order(networks)
     gradients = accumulated(jax.grad(make_loss(networks, terms), has_aux=True), terms, accumulate)
 
     def step(state, frozen, batch):
@@ -48,9 +49,9 @@ def make_step(
         params = optax.apply_updates(state.params, updates)
         known = core.merge_variables(params, variables, frozen)
         variables |= {
-            name: network.follow(variables[name], known, state.step + 1)
+            name: network.follow(variables[name], known[network.of], state.step + 1)
             for name, network in networks.items()
-            if name in variables
+            if isinstance(network, Follows)
         }
         metrics |= {"grad_norm": optax.tree.norm(grads), "weight_norm": optax.tree.norm(params)}
         return state.replace(step=state.step + 1, params=params, variables=variables, opt_state=opt_state), metrics

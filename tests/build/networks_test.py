@@ -8,11 +8,12 @@ import pytest
 
 import runs
 import toys
-from jaxdistill.build import networks
+from jaxdistill.build.networks import build_networks
+from jaxdistill.build.terms import build_term
 from jaxdistill.errors import UserError
 from jaxdistill.methods.kd import kd
-from jaxdistill.modules.heads import PCA, Linear, Paraphraser
-from jaxdistill.networks import Derivative, Frozen, Head, ImageSpec, ReusedClassifier, Trained
+from jaxdistill.modules.heads import PCA, Identity, Linear, Paraphraser
+from jaxdistill.networks import Context, Derivative, Frozen, Head, ImageSpec, ReusedClassifier, Trained
 from jaxdistill.train.step import make_step
 from runs import launched
 
@@ -21,18 +22,18 @@ NETWORKS = {"teacher": Frozen(toys.Net()), "student": Trained(toys.Net())}
 
 
 def made(**entries):
-    return networks.networks(SPECS | entries, networks.Data(3, ImageSpec((8, 8, 1), (0.5,), (0.25,))))
+    return build_networks(SPECS | entries, Context(3, ImageSpec((8, 8, 1), (0.5,), (0.25,))))
 
 
 def test_a_field_may_change_from_step_to_step():
     spec = dict(method="kd", temperature=dict(start=1.0, to=4.0, over=10))
-    term = networks.term("kd", spec, 20, NETWORKS)
+    term = build_term("kd", spec, 20, NETWORKS)
     assert [float(term.at(step).temperature) for step in (0, 5, 10, 20)] == [1.0, 2.5, 4.0, 4.0]
 
 
 def test_the_step_uses_the_field_of_its_own_number():
     spec = dict(method="kd", temperature=dict(start=1.0, to=4.0, over=2))
-    terms = {"kd": networks.term("kd", spec, 4, NETWORKS)}
+    terms = {"kd": build_term("kd", spec, 4, NETWORKS)}
     data, tx = toys.batch(), optax.sgd(0.0)
     state, frozen = toys.start(NETWORKS, terms, tx, data)
     said = [toys.Net().apply(v, data["image"]) for v in ({"params": state.params["student"]}, frozen["teacher"])]
@@ -54,7 +55,7 @@ def test_the_step_uses_the_field_of_its_own_number():
 )
 def test_a_schedule_of_a_field_is_checked_wherever_it_changes(temperature, message):
     with pytest.raises(UserError, match=message):
-        networks.term("kd", dict(method="kd", temperature=temperature), 20, NETWORKS)
+        build_term("kd", dict(method="kd", temperature=temperature), 20, NETWORKS)
 
 
 def test_a_flag_puts_a_number_where_a_schedule_of_a_field_stands(tmp_path, capsys):
@@ -102,12 +103,12 @@ def get_config(mode=''):
             "c.networks.a = dict(source='derivative', of='student', directions=2)\n"
             "    c.networks.b = dict(source='derivative', of='teacher', directions=3)\n"
             "    c.terms.slope = dict(method='sobolev', student='a', teacher='b')",
-            "term 'slope': 'a' and 'b' must be two probes that agree",
+            "terms.slope: student and teacher must agree in ['mode', 'directions', 'step', 'seed'], got 'a' with",
         ),
         (
             "c.networks.a = dict(source='derivative', of='student')\n"
             "    c.terms.slope = dict(method='sobolev', student='a', teacher='teacher')",
-            "term 'slope': 'a' and 'teacher' must be two probes that agree",
+            "terms.slope: student and teacher must agree in ['mode', 'directions', 'step', 'seed'], got 'a' with",
         ),
         (
             "c.networks.a = dict(source='derivative', of='student', mode='vjp')\n"
@@ -138,7 +139,7 @@ def test_heads_of_an_exit():
     assert found["e"] == Head("teacher", "stage3", Paraphraser(0.25, False), False)
     assert found["a"] == Head("teacher", "pooled", Linear(3), False)
     assert found["b"] == Head("teacher", "pooled", PCA(4), True)
-    assert found["c"].head is None
+    assert found["c"].head == Identity()
     assert found["d"].frozen
 
 
@@ -147,7 +148,7 @@ def test_probe_and_reuse():
         slope=dict(source="derivative", of="student", mode="difference", directions=3, step=0.1),
         reader=dict(source="reused_classifier", of="student", tap="pooled"),
     )
-    assert found["slope"] == Derivative(found["student"], "student", "difference", 3, 0.1)
+    assert found["slope"] == Derivative("student", "difference", 3, 0.1, base=found["student"])
     reader = found["reader"]
     assert isinstance(reader, ReusedClassifier)
     assert (reader.of, reader.teacher, reader.teacher_tap) == ("student", "teacher", "pooled")
@@ -160,7 +161,7 @@ def test_probe_and_reuse():
         (dict(source="head", of="teacher", tap="pooled", head="linaer"), "Did you mean 'linear'"),
         (
             dict(source="head", of="teacher", tap="pooled", components=4),
-            "network 'x' with head 'linear': key must be an existing name, got 'components'",
+            "networks.x.components must be a key of head 'linear', got 'components'",
         ),
         (
             dict(source="head", of="teacher", tap="pooled", head="pca", components=0),
@@ -168,40 +169,46 @@ def test_probe_and_reuse():
         ),
         (
             dict(source="head", of="teacher", tap="pooled", frozen="yes"),
-            "frozen must be a bool such as True, got 'yes'",
+            "networks.x.frozen must be",
         ),
         (
             dict(source="head", of="teacher", tap="stage3", head="paraphraser", fraction=0.0),
-            "fraction=0.0 makes no sense",
+            "networks.x.fraction must be greater than 0",
         ),
         (dict(source="derivative", of="student", mode="diference"), "Did you mean 'difference'"),
         (dict(source="derivative", of="student", directions=0), "directions must be at least 1 and finite, got 0"),
-        (dict(source="derivative", of="student", step=0.0), "step=0.0 makes no sense"),
+        (dict(source="derivative", of="student", step=0.0), "networks.x.step must be greater than 0"),
         (dict(source="reused_classifier", of="student", teacher="techer"), "Did you mean 'teacher'"),
         (dict(source="ensemble", of=("student", "teacher"), weighting="confidance"), "Did you mean 'confidence'"),
-        (dict(source="ensemble", of=("student", "teacher"), member_weights=(1.0,)), "give 2 of 0 or more"),
+        (dict(source="ensemble", of=("student", "teacher"), member_weights=(1.0,)), "must be 2 numbers of at least 0"),
         (dict(source="ensemble", of=("student", "teacher"), member_weights=(0.0, 0.0)), "not all 0"),
         (
             dict(source="ensemble", of=("student", "teacher"), member_weights=("a", "b")),
-            "member_weights must be a float such as 1.0, got 'a'",
+            r"networks.x.member_weights\[0\] must be",
         ),
         (
             dict(source="ensemble", of=("student", "teacher"), member_weights=0.5),
             "member_weights must be a tuple, got 0.5",
         ),
-        (dict(source="ensemble", of=("student", "teacher"), member_weights=(float("nan"), 1.0)), "give 2 of 0 or more"),
+        (
+            dict(source="ensemble", of=("student", "teacher"), member_weights=(float("nan"), 1.0)),
+            "must be 2 numbers of at least 0",
+        ),
         (dict(source="delayed", of="student", every=0), "every must be at least 1 and finite, got 0"),
         (dict(source="trained", model="mlp", preprocess=dict(mean=0.5)), "preprocess.mean must be a tuple, got 0.5"),
         (
             dict(source="trained", model="mlp", preprocess=dict(std=("a",))),
-            "preprocess.std must be a float such as 0.5, got 'a'",
+            r"networks.x.preprocess.std\[0\] must be",
         ),
         (
             dict(source="trained", model="mlp", preprocess=dict(size=-4)),
             "preprocess.size must be at least 0 and finite, got -4",
         ),
-        (dict(source="trained", model="mlp", preprocess=dict(mean=(float("nan"),))), "give 1 numbers each"),
-        (dict(source="function", factory="json:nothing"), "gives no teacher"),
+        (
+            dict(source="trained", model="mlp", preprocess=dict(mean=(float("nan"),))),
+            "must have mean and std of 1 numbers",
+        ),
+        (dict(source="function", factory="json:nothing"), "networks.x.factory must be"),
     ],
 )
 def test_entries_that_make_no_sense(entry, message):

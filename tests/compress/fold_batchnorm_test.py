@@ -54,7 +54,7 @@ def test_a_folded_network_says_the_same_in_every_tap(name):
     module, (folded, norms) = MODELS[name]
     x = jax.random.normal(jax.random.key(1), (2, 8, 8, 3))
     variables, source = alive(module, x), Frozen(module, fold=True)
-    reduced = source.reduce(variables, {"image": x})
+    reduced = source.for_inference(variables, {"image": x})
     shifts = [p for p, _ in jax.tree_util.tree_leaves_with_path(reduced["params"]) if p[-1].key == fold_batchnorm.SHIFT]
     kept = len(jax.tree.leaves(reduced.get("batch_stats", {}))) // 2
     assert (len(shifts), len(shifts) + kept) == (folded, norms)
@@ -123,13 +123,13 @@ def test_biases_and_missing_scales_are_folded_too():
 def test_bfloat16_kernels_are_stored_as_they_are_used():
     module, x = CifarResNet(10, depth=8, dtype=jnp.bfloat16), jax.random.normal(jax.random.key(1), (2, 8, 8, 3))
     variables, source = alive(module, x), Frozen(module)
-    reduced = source.reduce(variables, {"image": x})
+    reduced = source.for_inference(variables, {"image": x})
     kinds = {p[-2].key: leaf.dtype for p, leaf in jax.tree_util.tree_leaves_with_path(reduced["params"])}
     assert kinds["conv1"] == jnp.bfloat16
     assert kinds["head"] == jnp.float32
     whole, less = said(source, variables, x), said(source, reduced, x)
     jax.tree.map(np.testing.assert_array_equal, whole, less)
-    assert source.exact.module.dtype == jnp.float32
+    assert source.full_precision.module.dtype == jnp.float32
 
 
 def test_the_narrow_forms_say_nearly_the_same():
@@ -138,6 +138,6 @@ def test_the_narrow_forms_say_nearly_the_same():
     variables = alive(module, x)
     exact = said(Frozen(module), variables, x).logits
     for source in (Frozen(module, fold=True, quantize="int8"), Frozen(Bottlenecked(jnp.bfloat16), fold=True)):
-        found = said(source, source.reduce(variables, {"image": x}), x).logits
+        found = said(source, source.for_inference(variables, {"image": x}), x).logits
         error = float(jnp.linalg.norm(found - exact) / jnp.linalg.norm(exact))
         assert 1e-5 < error < 0.05

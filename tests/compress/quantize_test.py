@@ -100,7 +100,7 @@ def test_a_transformer_looped_or_scanned(scan):
 def test_its_weights_take_a_quarter_of_the_bytes():
     module, x = Alone(nn.Conv(64, (3, 3), use_bias=False)), jnp.ones((1, 4, 4, 64))
     source = Frozen(module, quantize="int8")
-    assert source.is_narrow
+    assert source.is_reduced_precision
     variables, less = reduced(module, x)
     size = [sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) for tree in (variables, less)]
     assert size[1] < 0.26 * size[0]

@@ -9,7 +9,7 @@ from jaxdistill.config.schema import CacheConfig
 from jaxdistill.core import Output, TopK
 from jaxdistill.losses import divergence, topk
 from jaxdistill.networks import Cached
-from jaxdistill.networks.cached import uniform_tail
+from jaxdistill.networks.cached import with_uniform_tail
 from jaxdistill.stages.output_writer import stored_arrays
 
 CLASSES = 7
@@ -65,5 +65,5 @@ def test_spread_shares_what_is_left_evenly():
 
 def test_a_tail_of_no_probability_has_finite_gradients():
     said = TopK(jnp.zeros((1, 1)), jnp.zeros((1, 1), jnp.int32), jnp.full((1,), -200.0), CLASSES)
-    grad = jax.grad(lambda s: jnp.sum(divergence.kl(uniform_tail(said), s)))(jnp.ones((1, CLASSES)))
+    grad = jax.grad(lambda s: jnp.sum(divergence.kl(with_uniform_tail(said), s)))(jnp.ones((1, CLASSES)))
     assert jnp.isfinite(grad).all()

@@ -8,14 +8,14 @@ import optax
 import toys
 from jaxdistill.core import Term
 from jaxdistill.methods.cross_entropy import CrossEntropy
-from jaxdistill.networks import Delayed, Trained
+from jaxdistill.networks import Delayed, Trained, in_order
 from jaxdistill.train.step import make_step
 
 NET = toys.Net(norm=True)
 
 
 def test_a_delayed_copy_is_renewed_every_so_many_updates():
-    networks = {"student": Trained(NET), "old": Delayed(Trained(NET), of="student", every=3)}
+    networks = {"student": Trained(NET), "old": Delayed(of="student", every=3)}
     batch, tx = toys.batch(), optax.sgd(0.3)
     state, frozen = toys.start(networks, {}, tx, batch)
     step = jax.jit(make_step(networks, {"task": Term(CrossEntropy(), teacher=None)}, tx))
@@ -31,7 +31,7 @@ def test_a_delayed_copy_is_renewed_every_so_many_updates():
 
 
 def test_a_copy_speaks_in_inference_mode():
-    old = Delayed(Trained(NET), of="student")
+    old = in_order({"student": Trained(NET), "old": Delayed(of="student")})["old"]
     batch = toys.batch()
     variables = NET.init(jax.random.key(0), batch["image"], train=False)
     said, changed = old(variables, batch, {}, jax.random.key(1))

@@ -32,8 +32,8 @@ def softmax(a, b):
 
 
 def test_weights_of_members():
-    np.testing.assert_allclose(said(weights=(3.0, 1.0)), mixed([0.75, 0.75]), rtol=1e-6)
-    np.testing.assert_allclose(said(weights=(0.0, 2.0)), B, rtol=1e-6)
+    np.testing.assert_allclose(said(member_weights=(3.0, 1.0)), mixed([0.75, 0.75]), rtol=1e-6)
+    np.testing.assert_allclose(said(member_weights=(0.0, 2.0)), B, rtol=1e-6)
 
 
 def test_confidence_is_in_the_label():
@@ -56,7 +56,7 @@ def test_entropy_and_agreement():
 
 
 def test_a_weighed_average_of_logits():
-    got = said(average="logits", weights=(3.0, 1.0))
+    got = said(average="logits", member_weights=(3.0, 1.0))
     expected = A**0.75 * B**0.25
     np.testing.assert_allclose(got, expected / expected.sum(-1, keepdims=True), rtol=1e-6)
 
@@ -71,19 +71,19 @@ def test_members_learn_through_what_they_say_and_not_through_their_weight(weight
 
     z = SAID["a"].logits
     share = float((said(weighting=weighting)[0, 0] - B[0, 0]) / (A[0, 0] - B[0, 0]))
-    fixed = jax.grad(loss)(z, weights=(share, 1 - share))
+    fixed = jax.grad(loss)(z, member_weights=(share, 1 - share))
     np.testing.assert_allclose(jax.grad(loss)(z, weighting=weighting)[0], fixed[0], rtol=1e-4, atol=1e-6)
 
 
 def test_members_of_other_classes_are_refused():
     outputs = SAID | {"b": Output(jnp.zeros((2, 3)))}
-    with pytest.raises(UserError, match=r"same classes; its members say \{'a': \(2, 2\), 'b': \(2, 3\)\}"):
+    with pytest.raises(UserError, match=r"same classes, got \{'a': \(2, 2\), 'b': \(2, 3\)\}"):
         Ensemble(("a", "b"))({}, BATCH, outputs, None)
 
 
 def test_huge_logits_are_finite():
     outputs = {"a": Output(jnp.array([[1e4, -1e4]])), "b": Output(jnp.array([[-1e4, 1e4]]))}
-    for weighting in ("", "confidence", "entropy", "agreement"):
+    for weighting in ("equal", "confidence", "entropy", "agreement"):
         got = Ensemble(("a", "b"), weighting=weighting)({}, {"label": jnp.array([0])}, outputs, KEY)[0].logits
         assert np.isfinite(got).all(), weighting
 
@@ -98,5 +98,5 @@ def test_inference_sees_no_label():
 def test_members_without_any_confidence_leave_the_fixed_weights():
     outputs = {"a": Output(jnp.array([[-1e4, 1e4]])), "b": Output(jnp.array([[1e4, -1e4]]))}
     batch = {"label": jnp.array([0])}  # the only member that counts is surely wrong
-    got = Ensemble(("a", "b"), weighting="confidence", weights=(1.0, 0.0))({}, batch, outputs, KEY)[0].logits
+    got = Ensemble(("a", "b"), weighting="confidence", member_weights=(1.0, 0.0))({}, batch, outputs, KEY)[0].logits
     np.testing.assert_allclose(jax.nn.softmax(got), [[0.0, 1.0]])

@@ -135,12 +135,16 @@ def test_a_config_names_a_factory(mine, tmp_path, name, settings, parameters):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        ("nowhere:at_all", "gives no teacher (ModuleNotFoundError"),
-        ("mine_of_a_user:broken", "gives no teacher (RuntimeError: no weights here); it is 'package.module:factory'"),
-        ("mine_of_a_user:number", "returns 3, which is no function and no nnx.Module"),
-        ("mine_of_a_user:nothing", "returns None for images"),
-        ("mine_of_a_user:whole", "returns int32"),
-        ("mine_of_a_user:failing", "fails on images"),
+        ("nowhere:at_all", "got 'nowhere:at_all' with {} (ModuleNotFoundError"),
+        (
+            "mine_of_a_user:broken",
+            "factory must be 'package.module:factory', importable from here, that returns a function of images or an"
+            " nnx.Module, got 'mine_of_a_user:broken' with {} (RuntimeError: no weights here)",
+        ),
+        ("mine_of_a_user:number", "must return a function or an nnx.Module, got 3 from"),
+        ("mine_of_a_user:nothing", "got None for images"),
+        ("mine_of_a_user:whole", "got int32"),
+        ("mine_of_a_user:failing", "must accept images"),
     ],
 )
 def test_what_is_no_teacher_is_told(mine, tmp_path, capsys, make, message):

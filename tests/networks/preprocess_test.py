@@ -28,7 +28,7 @@ def test_size_and_channels():
     np.testing.assert_allclose(got[0, 2, 1], [0.5 / 0.5, 0.4 / 0.4, 0.3 / 0.2], rtol=1e-5)
     back = Preprocess(COLOUR, GREY)(jnp.zeros((1, 4, 4, 3)))  # each channel at its mean
     np.testing.assert_allclose(back, (0.299 * 0.1 + 0.587 * 0.2 + 0.114 * 0.3 - 0.5) / 0.25, rtol=1e-5)
-    with pytest.raises(UserError, match="images of 1 channels cannot be made images of 2"):
+    with pytest.raises(UserError, match="channels must be 1 or 3 to be converted, got 1 to 2"):
         Preprocess(GREY, ImageSpec((8, 8, 2), (0, 0), (1, 1)))
 
 
@@ -95,9 +95,9 @@ def test_a_network_looks_at_what_it_was_trained_on(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("dict(sise=6)", "key of preprocess"),
-        ("dict(channels=3)", "preprocess.channels=3 needs mean and std"),
-        ("dict(mean=(0.5, 0.5))", "give 1 numbers each"),
+        ("dict(sise=6)", "preprocess.sise"),
+        ("dict(channels=3)", "preprocess.channels must come with mean and std of as many numbers, got 3"),
+        ("dict(mean=(0.5, 0.5))", "preprocess must have mean and std of 1 numbers, std above 0, got (0.5, 0.5)"),
         ("dict(std=(0.0,))", "std above 0"),
     ],
 )

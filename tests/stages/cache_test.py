@@ -205,7 +205,7 @@ TOP = dict(source="cached", cache="stage:cache")
         (dict(read=dict(networks=dict(teacher=TOP | dict(cache="stage:teacher")))), "kind 'train'; caches are made by"),
         (dict(read=dict(networks=dict(teacher=TOP | dict(cache="nowhere")))), "no cache in nowhere"),
         (dict(read=dict(networks=dict(teacher=TOP | dict(tail="even")))), "'even'"),
-        (dict(read=dict(networks=dict(teacher=dict(source="cached")))), r"needs \['cache'\]"),
+        (dict(read=dict(networks=dict(teacher=dict(source="cached")))), r"networks.teacher.cache must be set"),
         (
             dict(
                 cache=dict(cache=dict(what="topk", k=3)),

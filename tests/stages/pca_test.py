@@ -77,10 +77,10 @@ def test_a_second_run_skips_it(run, capsys):
     ("flags", "message"),
     [
         (["--config.networks.reduced.weights="], "does not train network 'reduced'; set its weights"),
-        (["--config.networks.reduced.components=99"], "components=99 makes no sense; the tap is 24 wide"),
+        (["--config.networks.reduced.components=99"], "components must be at most the width of the tap, 24, got 99"),
         (["--config.networks.reduced.tap=poled"], "tap must be an existing name, got 'poled'. Did you mean 'pooled'"),
-        (["--config.stages.components.networks.teacher.weights="], "no weights, so it would speak at random"),
-        (["--config.networks.reduced.head=none"], "key must be an existing name, got 'components'"),
+        (["--config.stages.components.networks.teacher.weights="], "networks.teacher.weights must be set"),
+        (["--config.networks.reduced.head=none"], "components must be a key of head 'none', got 'components'"),
     ],
 )
 def test_mistakes_are_told_before_anything_runs(tmp_path, capsys, flags, message):

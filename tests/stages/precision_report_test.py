@@ -3,11 +3,11 @@ import json
 import pytest
 
 import runs
-from jaxdistill.build import networks
+from jaxdistill.build.networks import build_networks
 from jaxdistill.config import load as configs
 from jaxdistill.errors import UserError
 from jaxdistill.models.mlp import MLP
-from jaxdistill.networks import Frozen
+from jaxdistill.networks import Context, Frozen, ImageSpec
 from jaxdistill.pipeline import run
 from jaxdistill.stages import precision_report
 
@@ -31,13 +31,13 @@ def test_a_run_with_a_teacher_in_int8_tells_what_that_costs(tmp_path, capsys):
 
 
 def test_folding_is_the_default_of_a_frozen_network_and_of_no_other():
-    data = networks.Data(3, networks.ImageSpec((4, 4, 1), (0.0,), (1.0,)))
+    data = Context(3, ImageSpec((4, 4, 1), (0.0,), (1.0,)))
     specs = {
         "teacher": {"source": "frozen", "model": "mlp", "weights": "stage:x"},
         "exact": {"source": "frozen", "model": "mlp", "weights": "stage:x", "fold": False},
         "student": {"source": "trained", "model": "mlp", "quantize": "int8"},
     }
-    made = networks.networks(specs, data)
+    made = build_networks(specs, data)
     assert (made["teacher"].fold, made["exact"].fold) == (True, False)
     assert not isinstance(made["student"], Frozen)
     assert not Frozen(MLP(3)).fold
@@ -45,30 +45,30 @@ def test_folding_is_the_default_of_a_frozen_network_and_of_no_other():
 
 @pytest.mark.parametrize(("key", "value", "word"), [("quantize", "int9", "int8"), ("fold", "yes", "fold")])
 def test_what_makes_no_sense_is_told(key, value, word):
-    data = networks.Data(3, networks.ImageSpec((4, 4, 1), (0.0,), (1.0,)))
+    data = Context(3, ImageSpec((4, 4, 1), (0.0,), (1.0,)))
     with pytest.raises(UserError, match=word):
-        networks.networks({"t": {"source": "frozen", "model": "mlp", "weights": "stage:x", key: value}}, data)
+        build_networks({"t": {"source": "frozen", "model": "mlp", "weights": "stage:x", key: value}}, data)
 
 
 def test_an_average_of_a_frozen_network_is_refused():
-    data = networks.Data(3, networks.ImageSpec((4, 4, 1), (0.0,), (1.0,)))
+    data = Context(3, ImageSpec((4, 4, 1), (0.0,), (1.0,)))
     specs = {
         "teacher": {"source": "frozen", "model": "mlp", "weights": "stage:x"},
         "slow": {"source": "ema", "of": "teacher"},
     }
     with pytest.raises(UserError, match="never moves"):
-        networks.networks(specs, data)
+        build_networks(specs, data)
 
 
 @pytest.mark.parametrize("narrow", [{"quantize": "int8"}, {"dtype": "bfloat16"}])
 def test_differences_of_what_is_rounded_are_refused(narrow):
-    data = networks.Data(3, networks.ImageSpec((4, 4, 1), (0.0,), (1.0,)))
+    data = Context(3, ImageSpec((4, 4, 1), (0.0,), (1.0,)))
     teacher = {"source": "frozen", "model": "mlp", "weights": "stage:x"}
     slope = {"source": "derivative", "of": "teacher", "mode": "difference"}
-    assert "slope" in networks.networks({"teacher": teacher, "slope": slope}, data)
-    assert "slope" in networks.networks({"teacher": teacher | narrow, "slope": slope | {"mode": "jvp"}}, data)
-    with pytest.raises(UserError, match="those of its rounding; take mode='jvp'"):
-        networks.networks({"teacher": teacher | narrow, "slope": slope}, data)
+    assert "slope" in build_networks({"teacher": teacher, "slope": slope}, data)
+    assert "slope" in build_networks({"teacher": teacher | narrow, "slope": slope | {"mode": "jvp"}}, data)
+    with pytest.raises(UserError, match="rounding noise. Take mode='jvp'"):
+        build_networks({"teacher": teacher | narrow, "slope": slope}, data)
 
 
 @pytest.mark.slow

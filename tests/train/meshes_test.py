@@ -55,7 +55,7 @@ def conv():
         {
             "teacher": Frozen(toys.Net(width=16, norm=True)),
             "student": student,
-            "slow": Ema(student, of="student", decay=0.5),
+            "slow": Ema(of="student", decay=0.5),
         },
         {"task": Term(CrossEntropy(), teacher=None), "kd": Term(KD()), "slow_kd": Term(KD(), teacher="slow")},
         toys.batch(ROWS),

@@ -69,7 +69,7 @@ def shapes():
     networks = {
         "teacher": Frozen(toys.Net(width=16)),
         "student": Trained(toys.Net(width=8, norm=True)),
-        "slow": Ema(Trained(toys.Net(width=8, norm=True)), of="student"),
+        "slow": Ema(of="student"),
     }
     terms = {"task": Term(CrossEntropy(), teacher=None), "hint": Term(toys.Hint())}
     tx, batch = optax.sgd(0.1, momentum=0.9), toys.shapes(toys.batch(8))

@@ -41,7 +41,7 @@ MODES = {
         },
     ),
     "mean teacher": (
-        {"student": Trained(NET), "teacher": Ema(Trained(NET), of="student")},
+        {"student": Trained(NET), "teacher": Ema(of="student")},
         {"task": TASK, "kd": Term(KD())},
     ),
     "exits": (
@@ -49,7 +49,7 @@ MODES = {
         {"task": TASK, "kd": Term(KD(), student="exit", teacher="student")},
     ),
     "two views": (
-        {"student": Trained(NET), "again": Shared(Trained(NET), of="student", input="image2")},
+        {"student": Trained(NET), "again": Shared(of="student", input="image2")},
         {"task": TASK, "consistency": Term(KD(), student="student", teacher="again")},
     ),
     "hint": (
@@ -70,8 +70,8 @@ MODES = {
         {
             "student": Trained(NET),
             "peer": Trained(LARGE),
-            "old_student": Delayed(Trained(NET), of="student", every=3),
-            "old_peer": Delayed(Trained(LARGE), of="peer", every=3),
+            "old_student": Delayed(of="student", every=3),
+            "old_peer": Delayed(of="peer", every=3),
         },
         {
             "task": TASK,
@@ -185,7 +185,7 @@ def test_statistics_of_students_are_state():
 
 def test_ema_by_hand():
     """d = min(decay, 1 - 1/(n+1)): after one update half of each, after three with decay 0.6 the last at 0.6."""
-    networks = {"student": Trained(toys.Net()), "teacher": Ema(Trained(toys.Net()), "student", decay=0.6)}
+    networks = {"student": Trained(toys.Net()), "teacher": Ema("student", decay=0.6)}
     tx, batch = optax.sgd(0.5), toys.batch()
     terms = {"task": TASK}
     state, frozen = toys.start(networks, terms, tx, batch)
@@ -202,7 +202,7 @@ def test_ema_by_hand():
 
 
 def test_ema_starts_as_a_copy_that_can_be_donated():
-    networks = {"student": Trained(toys.Net()), "teacher": Ema(Trained(toys.Net()), "student")}
+    networks = {"student": Trained(toys.Net()), "teacher": Ema("student")}
     tx, batch = optax.sgd(0.5), toys.batch()
     given = toys.Net(width=5).init(jax.random.key(3), batch["image"])
     key = jax.random.key(0)
@@ -241,7 +241,7 @@ def test_accumulation_equals_the_large_batch(parts):
         {
             "teacher": Frozen(LARGE),
             "student": Trained(net),
-            "slow": Ema(Trained(net), of="student"),
+            "slow": Ema(of="student"),
         }
     )
     terms = {"task": Term(CrossEntropy(0.1), teacher=None), "kd": Term(KD()), "hint": Term(toys.Hint())}

@@ -1,0 +1,87 @@
+"""A network whose weights come from elsewhere and never change."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxdistill.compress import fold_batchnorm, layer_graph, quantize
+from jaxdistill.core import Batch, Output, Variables
+from jaxdistill.errors import unknown
+from jaxdistill.networks.source import Outputs, Parts, apply
+from jaxdistill.networks.trained import Trained
+
+QUANTIZATIONS = ("", "int8")
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen(Trained):
+    """A network in inference mode, which is neither in the state nor in a checkpoint.
+
+    It can be called with its variables, and with those from `for_inference`: convert them once, before the first step,
+    as the stages of a config do.
+
+    Attributes:
+        offload: whether its weights are held in the host's memory, and are brought to the device in every step. They
+            must be put there (`memory_kind="pinned_host"`), and the call be compiled.
+        fold: whether `for_inference` folds BatchNorms into the convolutions that feed them (`compress.fold_batchnorm`).
+        quantize: "int8" for weights and activations of 8 bits (`compress.quantize`), or "". A module that computes in
+            bfloat16 has its kernels stored in it.
+    """
+
+    offload: bool = False
+    fold: bool = False
+    quantize: str = ""
+    learns = False
+    frozen = True
+    needs_weights = True
+
+    def check(self) -> None:
+        if self.quantize not in QUANTIZATIONS:
+            raise unknown("quantize", self.quantize, QUANTIZATIONS)
+
+    @property
+    def is_reduced_precision(self) -> bool:
+        """Whether it computes below float32, and so not quite as it was trained."""
+        return bool(self.quantize) or self._is_bfloat16
+
+    @property
+    def _is_bfloat16(self) -> bool:
+        return getattr(self.module, "dtype", None) == jnp.bfloat16
+
+    @property
+    def full_precision(self) -> "Frozen":
+        """The same network in float32, without conversion."""
+        module = self.module.clone(dtype=jnp.float32) if self._is_bfloat16 else self.module
+        return dataclasses.replace(self, module=module, fold=False, quantize="")
+
+    def for_inference(self, variables: Variables, batch: Batch) -> Variables:
+        """Returns the variables folded and quantized; `batch` may be shapes."""
+        if not (self.fold or self.is_reduced_precision):
+            return variables
+        if self.offload:
+            variables = jax.device_put(variables, jax.memory.Space.Device)
+
+        def predict(variables: Variables) -> Output:
+            zeros = {name: jnp.zeros(x.shape, x.dtype) for name, x in batch.items()}
+            return self(variables, zeros, {}, None)[0]
+
+        layers = layer_graph.trace(predict, variables)
+        if self.fold:
+            variables = fold_batchnorm.fold(variables, layers)
+        if self.quantize:
+            return quantize.int8(variables, layers)
+        return quantize.bfloat16(variables, layers) if self._is_bfloat16 else variables
+
+    def partition(self, variables: Variables) -> Parts:
+        return {}, {}, variables
+
+    def __call__(
+        self, variables: Variables, batch: Batch, outputs: Outputs, key: jax.Array | None
+    ) -> tuple[Output, Variables]:
+        if self.offload:
+            variables = jax.device_put(variables, jax.memory.Space.Device)
+        # The names of the parameters decide whether a layer computes as folded or quantized.
+        with nn.intercept_methods(fold_batchnorm.folded), nn.intercept_methods(quantize.quantized):
+            return apply(self.module, variables, self.main_input(batch), None, **self.other_inputs(batch))

@@ -1,0 +1,88 @@
+"""The graph of the networks of a stage: their order, their bindings, and one run through them."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+
+import jax
+
+from jaxdistill.config import toposort
+from jaxdistill.core import Batch, Output, Variables
+from jaxdistill.errors import UserError
+from jaxdistill.networks.source import Borrows, BringsVariables, ForInference, Outputs, Source
+
+
+@dataclasses.dataclass(frozen=True)
+class Precomputed(Source):
+    """A source that returns a precomputed output for any batch, such as that of a teacher that lanes share."""
+
+    output: Output
+
+    def __call__(
+        self, variables: Variables, batch: Batch, outputs: Outputs, key: jax.Array | None
+    ) -> tuple[Output, Variables]:
+        return self.output, {}
+
+
+def in_order(networks: Mapping[str, Source]) -> dict[str, Source]:
+    """Sorts networks so that each runs after those it needs, and binds each to them.
+
+    Raises:
+        UserError: for a name that does not exist, a circle, and a network that another cannot be bound to.
+    """
+    names = toposort.in_order("network", {name: network.needs for name, network in networks.items()})
+    bound: dict[str, Source] = {}
+    for name in names:
+        try:
+            bound[name] = networks[name].bind(bound)
+        except UserError as error:
+            raise UserError(f"networks.{name}.{error}") from error
+    return bound
+
+
+def dependencies(networks: Mapping[str, Source], names: Iterable[str]) -> dict[str, Source]:
+    """Returns the networks of those names and all that they need, in order."""
+    wanted = list(names)
+    for name in wanted:
+        wanted += [need for need in networks[name].needs if need not in wanted]
+    return in_order({name: network for name, network in networks.items() if name in wanted})
+
+
+def run(
+    networks: Mapping[str, Source],
+    variables: Mapping[str, Variables],
+    batch: Batch,
+    keys: Mapping[str, jax.Array] | None,
+) -> tuple[dict[str, Output], dict[str, Variables]]:
+    """Runs networks that are in order.
+
+    Args:
+        networks: from `in_order`.
+        variables: of the networks, by name.
+        batch: arrays by field.
+        keys: for random numbers, by name; `None` for inference.
+
+    Returns:
+        The output of each network, and its updated collections of variables, by name.
+    """
+    outputs: dict[str, Output] = {}
+    changed: dict[str, Variables] = {}
+    for name, network in networks.items():
+        inputs = variables_of(name, network, variables)
+        outputs[name], changed[name] = network(inputs, batch, outputs, keys[name] if keys else None)
+    return outputs, changed
+
+
+def for_inference(network: Source, variables: Variables, batch: Batch) -> Variables:
+    """Returns the variables that a frozen network is called with; `batch` may be shapes."""
+    return network.for_inference(variables, batch) if isinstance(network, ForInference) else variables
+
+
+def brought_variables(network: Source) -> Variables:
+    """Returns the variables that a network brings, so that it needs none from elsewhere; often none."""
+    return network.variables if isinstance(network, BringsVariables) else {}
+
+
+def variables_of(name: str, network: Source, variables: Mapping[str, Variables]) -> Variables:
+    """Returns the variables that a network is called with: its own, and `borrowed` ones of another network."""
+    own = variables.get(name, {})
+    return {**own, "borrowed": variables[network.borrows]} if isinstance(network, Borrows) else own
