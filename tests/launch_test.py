@@ -153,8 +153,11 @@ MISTAKES = {
         "networks.both.of must be a tuple of networks",
     ),
     "of": ("c.networks.slow = dict(source='ema', of=('student',))", "networks.slow.of must be the name of a network"),
-    "widths": ("c.networks.student.widths = (0,)", "widths=(0,) makes no sense"),
-    "widths' kind": ("c.networks.student.widths = (8.5,)", "widths=(8.5,) makes no sense"),
+    "widths": ("c.networks.student.widths = (0,)", "widths must be whole numbers of 1 or more, or (), got (0,)"),
+    "widths' kind": (
+        "c.networks.student.widths = (8.5,)",
+        "widths must be whole numbers of 1 or more, or (), got (8.5",
+    ),
     "stem": (
         "c.networks.student = dict(model='cifar_resnet', depth=8, stem=-3)",
         "stem must be at least 0 and finite, got -3",
