@@ -28,7 +28,7 @@ def drawn(model, *inputs, spread=0.4):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def say(model, variables, tokens, **more):
+def apply(model, variables, tokens, **more):
     """Applies a model, compiled whole: op by op takes longer."""
     return model.apply(variables, tokens, **more)
 

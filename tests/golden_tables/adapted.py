@@ -44,14 +44,14 @@ def ofd_mmrazor(x, loss_weight, mul_factor):
 
 
 def ofd_mdistiller(x, kernel_size, mode, bn_eps):
-    found, students = {"loss": jnp.zeros(())}, numbered(x, "student")
+    actual, students = {"loss": jnp.zeros(())}, numbered(x, "student")
     for index, student in enumerate(students):
         margin = margin_of(x[f"teacher_bn_bias_{index}"], jnp.abs(x[f"teacher_bn_scale_{index}"]))
         student = connected(x, f"connector{index}", student, mode, kernel_size)
         teacher = spatial.average_pool(x[f"teacher_{index}"], student.shape[1:3])
-        found["loss"] += jnp.mean(ofd(student, teacher, margin)) / 2 ** (len(students) - index - 1)
-        found[f"margin_{index}"] = margin
-    return found
+        actual["loss"] += jnp.mean(ofd(student, teacher, margin)) / 2 ** (len(students) - index - 1)
+        actual[f"margin_{index}"] = margin
+    return actual
 
 
 def ofd_kdzoo(x, mode, bn_eps):
@@ -69,13 +69,13 @@ def hcl_mdistiller(x):
 
 def hcl_torchdistill(x, reduction, output_sizes):
     reduce = {"mean": jnp.mean, "sum": jnp.sum}[reduction]
-    found = levels(x["student_0"], x["teacher_0"], output_sizes)
-    return sum(weight * reduce(squares) for weight, squares in found)
+    actual = levels(x["student_0"], x["teacher_0"], output_sizes)
+    return sum(weight * reduce(squares) for weight, squares in actual)
 
 
 def reviewkd(x, in_channels, out_channels, mid_channel, shapes, out_shapes, mode, bn_eps):
     students, teachers = numbered(x, "student"), numbered(x, "teacher")
-    found, deeper = {"loss": jnp.zeros(())}, None
+    actual, deeper = {"loss": jnp.zeros(())}, None
     for index in reversed(range(len(students))):
         student, teacher, name = students[index], teachers[index], f"abf{index}"
         params = {f"conv{part}": convolution(x, f"{name}.conv{part}") for part in (1, 2)}
@@ -84,9 +84,9 @@ def reviewkd(x, in_channels, out_channels, mid_channel, shapes, out_shapes, mode
         variables = {"params": params, "batch_stats": {"norm1": first, "norm2": second}}
         module, mask = Fusion(mid_channel, teacher.shape[-1], teacher.shape[1:3]), jnp.ones(len(student))
         (fused, deeper), _ = module.apply(variables, student, deeper, mask, mode == "train", mutable=["batch_stats"])
-        found["loss"] += jnp.mean(hcl(fused, teacher))
-        found[f"fused_{index}"] = fused
-    return found
+        actual["loss"] += jnp.mean(hcl(fused, teacher))
+        actual[f"fused_{index}"] = fused
+    return actual
 
 
 def mgd_from(x, alpha, keep):

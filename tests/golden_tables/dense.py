@@ -27,7 +27,7 @@ def torchdistiller_spatial(x, temperature):
 
 
 def torchdistiller_means(x, temperature):
-    """The mean squared difference of what both say on average, which has no temperature."""
+    """The mean squared difference of the mean outputs, without a temperature."""
     return jnp.mean(fitnet(*(spatial.average_pool(x[f"{side}_0"], (1, 1)) for side in ("student", "teacher"))))
 
 

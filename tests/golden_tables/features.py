@@ -94,13 +94,13 @@ def attention(x, p=2, loss_weight=1.0):
 
 def attention_kdzoo(x, p):
     """1e-6 is added to the norm of the sum over channels, which is the mean's times their number."""
-    own, other = (at.attention(y, p, 1e-6 / y.shape[-1]) for y in (x["student_0"], x["teacher_0"]))
-    return jnp.mean((own - other) ** 2)
+    left, right = (at.attention(y, p, 1e-6 / y.shape[-1]) for y in (x["student_0"], x["teacher_0"]))
+    return jnp.mean((left - right) ** 2)
 
 
 def attention_torchdistill(x, mode, weights=None):
-    found = [jnp.mean(at.attention_transfer(*pair, 2.0, squared=mode == "code")) for pair in pairs(x)]
-    return sum(weight * value for weight, value in zip(weights or [1] * len(found), found, strict=True))
+    actual = [jnp.mean(at.attention_transfer(*pair, 2.0, squared=mode == "code")) for pair in pairs(x)]
+    return sum(weight * value for weight, value in zip(weights or [1] * len(actual), actual, strict=True))
 
 
 def flows(x):
@@ -112,8 +112,8 @@ def flows(x):
 def flows_torchdistill(x, weights=None):
     maps, total = list(zip(*pairs(x), strict=True)), 0.0
     for index, weight in enumerate(weights or [1] * (len(maps[0]) - 1)):
-        own, other = (fsp.flow(side[index], side[index + 1], "max") for side in maps)
-        norms = distance.norm(own - other, axis=1)
+        left, right = (fsp.flow(side[index], side[index + 1], "max") for side in maps)
+        norms = distance.norm(left - right, axis=1)
         total = total + weight * jnp.sum(norms) / norms.shape[0]
     return total
 
@@ -155,8 +155,8 @@ def factors_trained(x, k, paraphraser_bn, translator_bn, p1, p2, leaky_slope, bn
         variables["params"][f"encoder_conv{i}"] = convolution(x, f"paraphraser.conv{i}")
         params[f"f_conv{i}"] = convolution(x, f"translator.conv{i}")
         if paraphraser_bn:
-            own, kept = normalisation(x, f"paraphraser.bn{i}")
-            variables["params"][f"encoder_norm{i}"], variables["batch_stats"][f"encoder_norm{i}"] = own, kept
+            left, stored = normalisation(x, f"paraphraser.bn{i}")
+            variables["params"][f"encoder_norm{i}"], variables["batch_stats"][f"encoder_norm{i}"] = left, stored
         if translator_bn:
             params[f"f_norm{i}"], stats[f"f_norm{i}"] = normalisation(x, f"translator.bn{i}")
     factor = head.apply(variables, teacher).tap("factor")
@@ -164,14 +164,14 @@ def factors_trained(x, k, paraphraser_bn, translator_bn, p1, p2, leaky_slope, bn
     def translate(student):
         return ft.translate(student, factor.shape[-1], "f", jnp.ones(student.shape[0]), translator_bn)
 
-    own = applied(translate, params, stats, student)
-    loss = factors_repdistiller({"student_0": own, "teacher_0": factor}, p1, p2)
-    return {"loss": loss, "factor_student": own, "factor_teacher": factor}
+    left = applied(translate, params, stats, student)
+    loss = factors_repdistiller({"student_0": left, "teacher_0": factor}, p1, p2)
+    return {"loss": loss, "factor_student": left, "factor_teacher": factor}
 
 
 def boundaries(x, margin):
-    found = [jnp.mean(ab.ab(*pair, margin)) for pair in pairs(x)]
-    return added([weight * value for weight, value in zip(ab.layer_weights(len(found)), found, strict=True)])
+    actual = [jnp.mean(ab.ab(*pair, margin)) for pair in pairs(x)]
+    return added([weight * value for weight, value in zip(ab.layer_weights(len(actual)), actual, strict=True)])
 
 
 def boundaries_mmrazor(x, margin, loss_weight=1.0):
@@ -183,9 +183,9 @@ def boundaries_kdzoo(x, margin):
 
 
 def boundaries_torchdistill(x, margin, reduction, weights=None):
-    found = [jnp.mean(ab.ab(*pair, margin)) for pair in pairs(x)]
+    actual = [jnp.mean(ab.ab(*pair, margin)) for pair in pairs(x)]
     factor = 1 if reduction == "mean" else x["student_0"].shape[0]
-    return factor * sum(weight * value for weight, value in zip(weights or [1] * len(found), found, strict=True))
+    return factor * sum(weight * value for weight, value in zip(weights or [1] * len(actual), actual, strict=True))
 
 
 def information(x, mid_channels, init_pred_var, eps):

@@ -20,8 +20,8 @@ def everybody(x):
 
 def similarity(x):
     layers, mask = pairs(x)
-    found = [jnp.mean(sp.sp(*pair, mask)) for pair in layers]
-    return {"loss": sum(found[1:], found[0])} | {f"loss_{i}": value for i, value in enumerate(found)}
+    actual = [jnp.mean(sp.sp(*pair, mask)) for pair in layers]
+    return {"loss": sum(actual[1:], actual[0])} | {f"loss_{i}": value for i, value in enumerate(actual)}
 
 
 def similarity_torchdistill(x, reduction):
@@ -32,8 +32,8 @@ def similarity_torchdistill(x, reduction):
         products = relation.gram(relation.rows(y, mask))
         return products / jnp.maximum(jnp.sum(jnp.abs(products), 1, keepdims=True), 1e-12)
 
-    found = [jnp.sum(relation.share((matrix(own) - matrix(other)) ** 2, mask)) for own, other in layers]
-    return sum(found) * (1 / mask.size if reduction == "batchmean" else mask.size)
+    actual = [jnp.sum(relation.share((matrix(left) - matrix(right)) ** 2, mask)) for left, right in layers]
+    return sum(actual) * (1 / mask.size if reduction == "batchmean" else mask.size)
 
 
 def congruence(x, gamma, max_p):
@@ -43,8 +43,8 @@ def congruence(x, gamma, max_p):
 def congruence_torchdistill(x, kernel, reduction, gamma=0.4, max_p=2):
     """The norm of the difference, over B^2, of kernels of embeddings that are not normalised."""
     student, teacher, mask = everybody(x)
-    own, other = (cc.correlations(y, mask, kernel, gamma, max_p, normalize=False) for y in (student, teacher))
-    return distance.norm(own - other, axis=(0, 1)) / (mask.size**2 if reduction == "batchmean" else 1)
+    left, right = (cc.correlations(y, mask, kernel, gamma, max_p, normalize=False) for y in (student, teacher))
+    return distance.norm(left - right, axis=(0, 1)) / (mask.size**2 if reduction == "batchmean" else 1)
 
 
 def neighbours(x):
@@ -54,9 +54,9 @@ def neighbours(x):
 
 
 def neighbours_embedded(x, dim):
-    def embedded(who, name):
+    def embedded(side_name, name):
         params = {part: x[f"{name}.{part}"] for part in ("kernel", "bias")}
-        return nn.Dense(dim).apply({"params": params}, x[who])
+        return nn.Dense(dim).apply({"params": params}, x[side_name])
 
     return neighbours({"student": embedded("student", "embed_s"), "teacher": embedded("teacher", "embed_t")})
 
@@ -79,28 +79,28 @@ def transfer(x, eps=1e-7):
 def singular(space):
     def function(x, k):
         layers, _ = pairs(x)
-        found = {"loss": jnp.mean(kdsvd.kdsvd(*zip(*layers, strict=True), k, space))}
+        actual = {"loss": jnp.mean(kdsvd.kdsvd(*zip(*layers, strict=True), k, space))}
         for index, maps in enumerate(layers):
             values = kdsvd.directions(*(kdsvd.matrix(y, space) for y in maps), k)[2]
-            found[f"teacher_singular_{index}"] = values
-        return found
+            actual[f"teacher_singular_{index}"] = values
+        return actual
 
     return function
 
 
 def contrastive(x, feat_dim, nce_k, n_data, nce_t, nce_m, Z_v1, Z_v2):
     mask = jnp.ones(x["index"].shape[0])
-    found, banks = {}, (x["memory_v1"], x["memory_v2"])
-    for side, (who, given) in enumerate((("student", Z_v1), ("teacher", Z_v2))):
-        params = {part: x[f"embed_{who[0]}.{part}"] for part in ("kernel", "bias")}
-        features = distance.normalize(nn.Dense(feat_dim).apply({"params": params}, x[who]))
+    actual, banks = {}, (x["memory_v1"], x["memory_v2"])
+    for side, (side_name, given) in enumerate((("student", Z_v1), ("teacher", Z_v2))):
+        params = {part: x[f"embed_{side_name[0]}.{part}"] for part in ("kernel", "bias")}
+        features = distance.normalize(nn.Dense(feat_dim).apply({"params": params}, x[side_name]))
         scores = crd.scores(features, banks[1 - side], x["contrast_index"], nce_t)
         assert scores.shape[1] == 1 + nce_k
         log_z = jnp.log(given) if given > 0 else crd.log_normalizer(scores, mask, n_data)
-        found[f"loss_{who}"] = jnp.mean(crd.one_side(scores, log_z, n_data, eps=1e-7))
-        found[f"Z_v{side + 1}"] = jnp.exp(log_z)
-        found[f"memory_v{side + 1}_after"] = contrast.refresh(banks[side], features, x["index"], mask, nce_m)
-    return found | {"loss": found["loss_student"] + found["loss_teacher"]}
+        actual[f"loss_{side_name}"] = jnp.mean(crd.one_side(scores, log_z, n_data, eps=1e-7))
+        actual[f"Z_v{side + 1}"] = jnp.exp(log_z)
+        actual[f"memory_v{side + 1}_after"] = contrast.refresh(banks[side], features, x["index"], mask, nce_m)
+    return actual | {"loss": actual["loss_student"] + actual["loss_teacher"]}
 
 
 OF_NEIGHBOURS = "another statistic, which depends on the order of the batch"

@@ -30,8 +30,8 @@ def each(loss):
     """The mean over tokens of a loss of states."""
 
     def function(x):
-        own, target = x["student_hidden"], x["teacher_hidden"]
-        return over(loss(own, target), tokens(x, own))
+        left, target = x["student_hidden"], x["teacher_hidden"]
+        return over(loss(left, target), tokens(x, left))
 
     return function
 
@@ -39,20 +39,20 @@ def each(loss):
 def distilbert(x, mlm, temperature, restrict_ce_to_mask, alpha_ce, alpha_mlm, alpha_clm, alpha_mse, alpha_cos):
     """The method itself, and two terms of the code that the paper does not use: next tokens and squared logits."""
     method = DistilBERT(temperature, alpha_ce, alpha_mlm, alpha_cos, restrict_ce_to_mask)
-    there, labels = tokens(x, x["student_hidden"]), x["labels"]
-    said = [Output(x[f"{who}_logits"], {"final": x[f"{who}_hidden"]}) for who in ("student", "teacher")]
-    logits, target = (output.logits for output in said)
-    masked = (labels >= 0).astype(there.dtype)
-    chosen = masked if restrict_ce_to_mask else there
+    is_token, labels = tokens(x, x["student_hidden"]), x["labels"]
+    result = [Output(x[f"{side}_logits"], {"final": x[f"{side}_hidden"]}) for side in ("student", "teacher")]
+    logits, target = (output.logits for output in result)
+    masked = (labels >= 0).astype(is_token.dtype)
+    chosen = masked if restrict_ce_to_mask else is_token
     following = over(cross_entropy(logits[:, :-1], labels[:, 1:], 0.0), masked[:, 1:]) if alpha_clm else 0.0
     square = over(jnp.sum((logits - target) ** 2, -1), chosen) if alpha_mse else 0.0
-    batch = {"token_mask": there, "mask": jnp.ones(len(there)), "label": labels}
-    values = method.apply({}, *said, batch)
+    batch = {"token_mask": is_token, "mask": jnp.ones(len(is_token)), "label": labels}
+    values = method.apply({}, *result, batch)
     return {
-        "loss": over(values, there) + alpha_clm * following + alpha_mse * square,
+        "loss": over(values, is_token) + alpha_clm * following + alpha_mse * square,
         "ce_term": over(kd(logits, target, temperature), chosen),
         "mlm_term": over(cross_entropy(logits, labels, 0.0), masked),
-        "cos_term": over(token.cosine(x["student_hidden"], x["teacher_hidden"]), there),
+        "cos_term": over(token.cosine(x["student_hidden"], x["teacher_hidden"]), is_token),
     }
 
 
@@ -70,19 +70,19 @@ def pkd_textbrewer(x):
 def tinybert(x, pred_distill):
     """The method itself, on taps; scores of -100 and less, which there stand for padding, are 0."""
     assert not pred_distill
-    said = {}
-    for who in ("student", "teacher"):
+    result = {}
+    for side in ("student", "teacher"):
         taps = {}
-        for name in (name for name in x if name.startswith(f"{who}_")):
-            kind, number = name.removeprefix(f"{who}_").split("_")
+        for name in (name for name in x if name.startswith(f"{side}_")):
+            kind, number = name.removeprefix(f"{side}_").split("_")
             if kind == "attention":
                 taps[f"block{number}/scores"] = jnp.where(x[name] <= -100, 0.0, x[name])
             else:
                 taps["embed" if number == "0" else f"block{int(number) - 1}"] = x[name]
-        said[who] = taps
+        result[side] = taps
     params = {"fit": {part: x[f"fit.{part}"] for part in ("kernel", "bias")}} if "fit.kernel" in x else {}
     batch = {"token_mask": jnp.ones(x["student_hidden_0"].shape[:2])}
-    values = TinyBERT().apply({"params": params}, *(Output(None, said[who]) for who in said), batch)
+    values = TinyBERT().apply({"params": params}, *(Output(None, result[side]) for side in result), batch)
     return jnp.mean(values)
 
 
@@ -95,12 +95,12 @@ def tinybert_prediction(x, pred_distill, temperature):
 
 def bloomberg(x, relations, relation_heads):
     """Their vectors are joined already: one head, which is split."""
-    there = tokens(x, x["student_query"])
+    is_token = tokens(x, x["student_query"])
     vector = dict(enumerate(("query", "key", "value"), 1))
     total = 0.0
     for *pair, weight in relations:
-        own, other = (tuple(x[f"{who}_{vector[i]}"][:, :, None] for i in pair) for who in ("student", "teacher"))
-        total += weight * jnp.mean(relation_kl(own, other, there, relation_heads))
+        left, right = (tuple(x[f"{side}_{vector[i]}"][:, :, None] for i in pair) for side in ("student", "teacher"))
+        total += weight * jnp.mean(relation_kl(left, right, is_token, relation_heads))
     return total
 
 
@@ -108,11 +108,11 @@ def attention_mse(heads):
     """The mean over all pairs of tokens; without a mask all scores of -0.001 and less are taken for padding."""
 
     def function(x):
-        own, target = heads(x["student_attention"]), heads(x["teacher_attention"])
-        there = tokens(x, own)
+        left, target = heads(x["student_attention"]), heads(x["teacher_attention"])
+        is_token = tokens(x, left)
         floor = -float("inf") if "mask" in x else -1e-3
-        rows = attention.squared(own, target, there, floor)
-        return over(token.mean(rows, there), jnp.sum(there, -1) ** 2)
+        rows = attention.squared(left, target, is_token, floor)
+        return over(token.mean(rows, is_token), jnp.sum(is_token, -1) ** 2)
 
     return function
 
@@ -121,11 +121,11 @@ def attention_ce(heads):
     """The cross-entropy of rows whose target lost entries after the softmax: padding takes part of both."""
 
     def function(x):
-        own, target = heads(x["student_attention"]), heads(x["teacher_attention"])
-        there = tokens(x, own)
-        kept = there[:, None, None, :] if "mask" in x else jnp.where(target <= -1e-3, 0.0, 1.0)
-        rows = divergence.cross_entropy(kept * jax.nn.softmax(target), own)
-        return over(jnp.mean(rows, 1), there)
+        left, target = heads(x["student_attention"]), heads(x["teacher_attention"])
+        is_token = tokens(x, left)
+        stored = is_token[:, None, None, :] if "mask" in x else jnp.where(target <= -1e-3, 0.0, 1.0)
+        rows = divergence.cross_entropy(stored * jax.nn.softmax(target), left)
+        return over(jnp.mean(rows, 1), is_token)
 
     return function
 
@@ -134,10 +134,10 @@ def gram(loss, by_pairs):
     """Token Grams are averaged over all pairs of tokens, so that long examples weigh more."""
 
     def function(x):
-        own, other = ([x[f"{who}_hidden_{i}"] for i in (1, 2)] for who in ("student", "teacher"))
-        there = tokens(x, own[0])
-        values = loss(own, other, there)
-        return over(values, jnp.sum(there, -1) ** 2) if by_pairs else jnp.mean(values)
+        left, right = ([x[f"{side}_hidden_{i}"] for i in (1, 2)] for side in ("student", "teacher"))
+        is_token = tokens(x, left[0])
+        values = loss(left, right, is_token)
+        return over(values, jnp.sum(is_token, -1) ** 2) if by_pairs else jnp.mean(values)
 
     return function
 
@@ -147,18 +147,18 @@ def distillkit(distance):
 
     def function(x, layer_mapping, project):
         taps = {
-            who: {f"block{name.rsplit('_', 1)[1]}": x[name] for name in x if name.startswith(f"{who}_hidden")}
-            for who in ("student", "teacher")
+            side: {f"block{name.rsplit('_', 1)[1]}": x[name] for name in x if name.startswith(f"{side}_hidden")}
+            for side in ("student", "teacher")
         }
-        named = [(f"block{own}", f"block{other}") for own, other in layer_mapping]
+        named = [(f"block{left}", f"block{right}") for left, right in layer_mapping]
         params = {}
-        for i, (own, other) in enumerate(named if project else []):
+        for i, (left, right) in enumerate(named if project else []):
             kernel = x[f"projection{i}.kernel"]
             bias = x.get(f"projection{i}.bias", jnp.zeros(kernel.shape[1], kernel.dtype))
-            params[own if own == other else f"{own}_{other}"] = {"kernel": kernel, "bias": bias}
+            params[left if left == right else f"{left}_{right}"] = {"kernel": kernel, "bias": bias}
         method = HiddenState(distance=distance, layers=",".join("=".join(pair) for pair in named))
-        said = (Output(None, taps[who]) for who in ("student", "teacher"))
-        values = method.apply({"params": params}, *said, {}) / len(named)
+        result = (Output(None, taps[side]) for side in ("student", "teacher"))
+        values = method.apply({"params": params}, *result, {}) / len(named)
         return over(values, tokens(x, x["student_hidden_0"]))
 
     return function
@@ -174,8 +174,8 @@ def windows(x, shape):
 
 
 def tunix(x, alpha):
-    own = x["student_attention"]
-    feature = jnp.mean(1 - distance.cosine(own, windows(x["teacher_attention"], own.shape)))
+    left = x["student_attention"]
+    feature = jnp.mean(1 - distance.cosine(left, windows(x["teacher_attention"], left.shape)))
     task = jnp.mean(cross_entropy(x["student_logits"], x["labels_onehot"], 0.0))
     return alpha * feature + (1 - alpha) * task
 

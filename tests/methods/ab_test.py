@@ -27,19 +27,19 @@ def test_values_sum_over_elements_per_example():
 
 def test_layer_weights_double_towards_the_last_layer():
     np.testing.assert_allclose(layer_weights(3), [0.003 / 4, 0.003 / 2, 0.003])
-    own = Output(None, {"a": jnp.zeros((1, 4)), "b": jnp.zeros((1, 2))})
-    other = Output(None, {"a": jnp.ones((1, 4)), "b": jnp.ones((1, 2))})
-    value = AB(layers="a,b", adapter=False).apply({}, own, other, BATCH)
+    left = Output(None, {"a": jnp.zeros((1, 4)), "b": jnp.zeros((1, 2))})
+    right = Output(None, {"a": jnp.ones((1, 4)), "b": jnp.ones((1, 2))})
+    value = AB(layers="a,b", adapter=False).apply({}, left, right, BATCH)
     np.testing.assert_allclose(value, [0.003 * (4 / 2 + 2)], rtol=1e-6)
 
 
 def test_the_connector_is_a_convolution_and_batch_normalisation():
-    own, other = Output(None, {"a": jnp.ones((1, 4, 4, 3))}), Output(None, {"a": jnp.ones((1, 4, 4, 5))})
-    params = AB(layers="a").init(jax.random.key(0), own, other, BATCH)["params"]
+    left, right = Output(None, {"a": jnp.ones((1, 4, 4, 3))}), Output(None, {"a": jnp.ones((1, 4, 4, 5))})
+    params = AB(layers="a").init(jax.random.key(0), left, right, BATCH)["params"]
     assert params["connector0"]["kernel"].shape == (1, 1, 3, 5)
     assert params["connector0_norm"]["scale"].shape == (5,)
     with pytest.raises(UserError, match="adapter=True"):
-        AB(layers="a", adapter=False).init(jax.random.key(0), own, other, BATCH)
+        AB(layers="a", adapter=False).init(jax.random.key(0), left, right, BATCH)
 
 
 def test_only_the_connector_needs_the_whole_batch():

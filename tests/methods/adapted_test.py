@@ -21,7 +21,7 @@ BATCH = toy_outputs.batch("images")
 KEYS = {"params": jax.random.key(0), "method": jax.random.key(1)}
 
 
-def said(seed, wide=False):
+def result(seed, wide=False):
     return toy_outputs.output("images", seed, wide=wide)
 
 
@@ -37,33 +37,33 @@ def test_ofd_by_hand():
 
 
 def test_margin_by_hand_and_by_sampling():
-    found = margin_of(jnp.array([0.0, 4.0, -2.0, 2.0]), jnp.array([1.0, 1.0, 0.0, 0.0]))
-    np.testing.assert_allclose(found, [-np.sqrt(2 / np.pi), -3.0, -2.0, 0.0], rtol=1e-6)
+    actual = margin_of(jnp.array([0.0, 4.0, -2.0, 2.0]), jnp.array([1.0, 1.0, 0.0, 0.0]))
+    np.testing.assert_allclose(actual, [-np.sqrt(2 / np.pi), -3.0, -2.0, 0.0], rtol=1e-6)
     drawn = np.random.default_rng(0).normal(0.7, 1.3, 1_000_000)
     np.testing.assert_allclose(margin_of(jnp.array([0.7]), jnp.array([1.3])), [drawn[drawn < 0].mean()], rtol=5e-3)
 
 
 def test_ofd_layer_weights_double_towards_the_last_layer():
-    method, teacher = OFD(), said(1)
-    variables = method.init(KEYS, said(0), teacher, BATCH)
+    method, teacher = OFD(), result(1)
+    variables = method.init(KEYS, result(0), teacher, BATCH)
     silent = variables | {"params": jax.tree.map(jnp.zeros_like, variables["params"])}
-    value, _ = method.apply(silent, said(0), teacher, BATCH, mutable=["memory", "batch_stats"])
+    value, _ = method.apply(silent, result(0), teacher, BATCH, mutable=["memory", "batch_stats"])
     expected = 0
     for weight, name in zip([0.25, 0.5, 1], method.layers.split(","), strict=True):
-        other = teacher.tap(name)
-        margin = margin_of(jnp.mean(other, (0, 1, 2)), jnp.std(other, (0, 1, 2)))
-        expected += SCALE * weight * ofd(jnp.zeros_like(other), other, margin)
+        right = teacher.tap(name)
+        margin = margin_of(jnp.mean(right, (0, 1, 2)), jnp.std(right, (0, 1, 2)))
+        expected += SCALE * weight * ofd(jnp.zeros_like(right), right, margin)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
 
 
 def test_ofd_remembers_the_teachers_statistics():
     method, mask = OFD(layers="stage1/preact"), BATCH | {"mask": jnp.array([1.0, 1, 1, 1, 0, 0])}
-    variables = method.init(KEYS, said(0), said(1), BATCH)
+    variables = method.init(KEYS, result(0), result(1), BATCH)
     assert variables["memory"]["batches0"] == 0
     for seed, data in ((1, BATCH), (2, mask), (3, BATCH | {"mask": jnp.zeros(6)})):
-        _, changed = method.apply(variables, said(0), said(seed), data, mutable=["memory", "batch_stats"])
+        _, changed = method.apply(variables, result(0), result(seed), data, mutable=["memory", "batch_stats"])
         variables = variables | changed
-    first, second = said(1).tap("stage1/preact"), said(2).tap("stage1/preact")[:4]
+    first, second = result(1).tap("stage1/preact"), result(2).tap("stage1/preact")[:4]
     for name, statistic in (("mean0", jnp.mean), ("variance0", jnp.var)):
         expected = (statistic(first, (0, 1, 2)) + statistic(second, (0, 1, 2))) / 2
         np.testing.assert_allclose(variables["memory"][name], expected, rtol=1e-5, atol=1e-6)
@@ -78,7 +78,7 @@ def test_hcl_by_hand():
 
 def test_reviewkd_fuses_deep_stages_into_shallow_ones():
     method = ReviewKD(layers="stage1,stage3", width=3)
-    variables = method.init(KEYS, said(0), said(1), BATCH)
+    variables = method.init(KEYS, result(0), result(1), BATCH)
     assert variables["params"]["fusion0"]["conv1"]["kernel"].shape == (1, 1, 4, 3)
     assert "attention" in variables["params"]["fusion0"]
     assert "attention" not in variables["params"]["fusion1"]
@@ -89,13 +89,13 @@ def test_reviewkd_fuses_deep_stages_into_shallow_ones():
 
     def shallow(deep):
         """The deep stage's own comparison is with a constant, and the mixture is half and half."""
-        own, silent = (
-            taps(stage1=said(0).tap("stage1"), stage3=deep),
+        left, silent = (
+            taps(stage1=result(0).tap("stage1"), stage3=deep),
             jax.tree_util.tree_map_with_path(silence, variables),
         )
-        return jnp.sum(method.apply(silent, own, said(1), BATCH, mutable=["batch_stats"])[0])
+        return jnp.sum(method.apply(silent, left, result(1), BATCH, mutable=["batch_stats"])[0])
 
-    assert jnp.any(jax.grad(shallow)(said(0).tap("stage3")) != 0)
+    assert jnp.any(jax.grad(shallow)(result(0).tap("stage3")) != 0)
 
 
 def test_semckd_by_hand():
@@ -107,18 +107,18 @@ def test_semckd_by_hand():
 
 
 def test_semckd_compares_all_layers_of_both_sides():
-    made = SemCKD(layers="stage2=stage1,stage2=stage3", width=2).init(KEYS, said(0), said(1), BATCH)["params"]
+    made = SemCKD(layers="stage2=stage1,stage2=stage3", width=2).init(KEYS, result(0), result(1), BATCH)["params"]
     names = {name.partition("_conv")[0] for name in made if "conv" in name}
     assert names == {"regressor0_0", "regressor0_1"}
     assert made["regressor0_1_conv0"]["kernel"].shape == (1, 1, 6, 16)
 
 
 def test_simkd_is_the_mean_squared_difference():
-    own, other = jnp.ones((2, 4, 4, 3)), jnp.zeros((2, 2, 2, 3))
-    value, variables = SimKD(layers="x").init_with_output(KEYS, taps(x=own), taps(x=3 * other - 1), {})
+    left, right = jnp.ones((2, 4, 4, 3)), jnp.zeros((2, 2, 2, 3))
+    value, variables = SimKD(layers="x").init_with_output(KEYS, taps(x=left), taps(x=3 * right - 1), {})
     np.testing.assert_allclose(value, [4, 4])
     assert not variables
-    assert SimKD(layers="x").init(KEYS, taps(x=own), taps(x=jnp.zeros((2, 4, 4, 5))), {})["params"]
+    assert SimKD(layers="x").init(KEYS, taps(x=left), taps(x=jnp.zeros((2, 4, 4, 5))), {})["params"]
 
 
 def test_projector_keeps_the_size_and_has_a_bottleneck():
@@ -141,7 +141,7 @@ def test_srrl_by_hand():
 
 def test_srrl_refuses_several_pairs():
     with pytest.raises(UserError, match="must name one pair, .*got 2"):
-        SRRL(layers="pooled,stage3").init(KEYS, said(0), said(1), BATCH)
+        SRRL(layers="pooled,stage3").init(KEYS, result(0), result(1), BATCH)
 
 
 def test_mgd_without_a_mask_generates_from_the_full_map():
@@ -150,11 +150,11 @@ def test_mgd_without_a_mask_generates_from_the_full_map():
         *jax.random.normal(jax.random.key(0), (2, 6, 3, 3, 4)),
     )
     variables = method.init(KEYS, taps(x=student), taps(x=teacher), BATCH)
-    found = method.apply(variables, taps(x=student), taps(x=teacher), BATCH, rngs={"method": jax.random.key(2)})
+    actual = method.apply(variables, taps(x=student), taps(x=teacher), BATCH, rngs={"method": jax.random.key(2)})
     params = {"params": variables["params"]["x"]}
     generated = Generation(4).apply(params, student, jnp.ones((6, 1, 1, 4)))
-    np.testing.assert_allclose(found, mgd(generated, teacher, 0.5), rtol=1e-6)
-    np.testing.assert_allclose(found, 0.5 * jnp.sum((generated - teacher) ** 2, (1, 2, 3)), rtol=1e-6)
+    np.testing.assert_allclose(actual, mgd(generated, teacher, 0.5), rtol=1e-6)
+    np.testing.assert_allclose(actual, 0.5 * jnp.sum((generated - teacher) ** 2, (1, 2, 3)), rtol=1e-6)
 
 
 @pytest.mark.parametrize(("masks", "axes"), [("channel", (1, 2)), ("pixel", (3,))])
@@ -166,11 +166,11 @@ def test_mgd_drops_channels_or_pixels(masks, axes):
     def total(x):
         return jnp.sum(method.apply(variables, taps(x=x), taps(x=teacher), BATCH, rngs={"method": jax.random.key(2)}))
 
-    kept = jax.grad(total)(student) != 0
-    np.testing.assert_array_equal(jnp.all(kept, axes), jnp.any(kept, axes))
-    share = jnp.mean(kept, (1, 2, 3))
+    stored = jax.grad(total)(student) != 0
+    np.testing.assert_array_equal(jnp.all(stored, axes), jnp.any(stored, axes))
+    share = jnp.mean(stored, (1, 2, 3))
     assert 0.35 < jnp.mean(share) < 0.65
-    assert not (kept[0] == kept[1]).all()
+    assert not (stored[0] == stored[1]).all()
 
 
 REFUSED = [OFD(momentum=1.0), OFD(layers="mean:stage*"), ReviewKD(width=0), ReviewKD(layers="learned:stage*")]
@@ -185,4 +185,4 @@ def test_invalid_fields_are_refused(method):
 
 def test_mgd_refuses_vectors():
     with pytest.raises(UserError, match="has no places to compare"):
-        MGD(layers="pooled").init(KEYS, said(0), said(1), BATCH)
+        MGD(layers="pooled").init(KEYS, result(0), result(1), BATCH)

@@ -115,8 +115,8 @@ def test_skd_parts_have_their_weights():
         jax.random.normal(jax.random.key(1), (2, 1, 4, 4, 3)),
     )
     student, teacher = (Output(a, {"a": b}) for a, b in zip(logits, tap, strict=True))
-    found = SKD(layers="a", granularity=1, pixel=2.0, pair=3.0).apply({}, student, teacher, {})
-    np.testing.assert_allclose(found, 2 * pixel_wise(*logits) + 3 * pair_wise(*tap), rtol=1e-5)
+    actual = SKD(layers="a", granularity=1, pixel=2.0, pair=3.0).apply({}, student, teacher, {})
+    np.testing.assert_allclose(actual, 2 * pixel_wise(*logits) + 3 * pair_wise(*tap), rtol=1e-5)
 
 
 def test_ifvd_by_hand():
@@ -185,10 +185,10 @@ def test_fgd_parts_have_their_weights(part):
     batch = {"label": jnp.arange(16).reshape(1, 4, 4) % 4 - 1}
     arguments = Output(jnp.zeros((1, 4, 4, 3)), {"a": x}), Output(x, {"a": y}), batch
     method = FGD(layers="a", **dict.fromkeys(("foreground", "background", "attention", "relation"), 0.0) | {part: 2.0})
-    found, _ = method.init_with_output(jax.random.key(0), *arguments)
+    actual, _ = method.init_with_output(jax.random.key(0), *arguments)
     weights = place_weights(batch["label"], 3, float(part == "foreground"), float(part == "background"))
     expected = {"attention": attention_difference(x, y, 0.5), "relation": jnp.sum((x - y) ** 2, (1, 2, 3))}
-    np.testing.assert_allclose(found, 2 * expected.get(part, focal(x, y, weights, 0.5)), rtol=1e-5)
+    np.testing.assert_allclose(actual, 2 * expected.get(part, focal(x, y, weights, 0.5)), rtol=1e-5)
 
 
 def test_cirkd_batch_relation_by_hand():
@@ -204,12 +204,12 @@ def test_cirkd_batch_relation_by_hand():
 
 
 def test_cirkd_memory_relation_by_hand():
-    keys, there = jnp.array([[1.0, 0], [0, 1], [-1, 0]]), jnp.array([True, True, False])
+    keys, is_token = jnp.array([[1.0, 0], [0, 1], [-1, 0]]), jnp.array([True, True, False])
     student, teacher = jnp.array([[[0.0, 1]]]), jnp.array([[[1.0, 0]]])
     share = np.exp(1) / (1 + np.exp(1))
     expected = share * np.log(share / (1 - share)) + (1 - share) * np.log((1 - share) / share)
-    np.testing.assert_allclose(memory_relation(student, teacher, keys, there, 1.0), [[expected]], rtol=1e-5)
-    np.testing.assert_array_equal(memory_relation(student, teacher, keys, there & False, 1.0), [[0]])
+    np.testing.assert_allclose(memory_relation(student, teacher, keys, is_token, 1.0), [[expected]], rtol=1e-5)
+    np.testing.assert_array_equal(memory_relation(student, teacher, keys, is_token & False, 1.0), [[0]])
 
 
 def cirkd(**fields):
@@ -222,9 +222,9 @@ def cirkd(**fields):
     variables = method.init({"params": jax.random.key(1), "method": jax.random.key(2)}, *arguments)
 
     def step(variables, tap=None):
-        said = arguments if tap is None else [x.replace(taps={"a": tap}) for x in arguments[:2]] + [batch]
+        result = arguments if tap is None else [x.replace(taps={"a": tap}) for x in arguments[:2]] + [batch]
         rngs = {"method": jax.random.key(3)}
-        value, changed = method.apply(variables, *said, rngs=rngs, mutable=["memory", "batch_stats"])
+        value, changed = method.apply(variables, *result, rngs=rngs, mutable=["memory", "batch_stats"])
         return value, variables | changed
 
     return step, variables, teacher, label
@@ -240,9 +240,9 @@ def test_cirkd_remembers_regions_and_pixels_of_their_class():
     mean = jnp.mean(unit[0][label[0] == 0], 0)
     np.testing.assert_allclose(memory["a_region_queue"][0, 0], mean / jnp.linalg.norm(mean), rtol=1e-5)
     for kind, count in ((0, 3), (1, 2)):
-        own = unit[:2][label[:2] == kind]
+        left = unit[:2][label[:2] == kind]
         for item in memory["a_pixel_queue"][kind, :count]:
-            assert jnp.min(jnp.linalg.norm(own - item[None], axis=-1)) < 1e-5
+            assert jnp.min(jnp.linalg.norm(left - item[None], axis=-1)) < 1e-5
 
 
 def test_cirkd_compares_only_with_earlier_batches():
@@ -261,9 +261,9 @@ def test_cirkd_averages_over_labelled_pixels():
     step, variables, *_ = cirkd(batch=0.0, pixel=0.0, region=1.0)
     _, variables = step(variables)
     value, _ = step(variables, jnp.ones((3, 2, 2, 4)))
-    kept, pushed = (variables["memory"][f"a_region_{name}"] for name in ("queue", "pushed"))
-    keys, there = kept.reshape(-1, 4), (jnp.arange(3)[None] < pushed[:, None]).reshape(-1)
-    one = memory_relation(jnp.zeros((1, 1, 4)), jnp.full((1, 1, 4), 0.5), keys, there, 0.1)[0, 0]
+    stored, pushed = (variables["memory"][f"a_region_{name}"] for name in ("queue", "pushed"))
+    keys, is_token = stored.reshape(-1, 4), (jnp.arange(3)[None] < pushed[:, None]).reshape(-1)
+    one = memory_relation(jnp.zeros((1, 1, 4)), jnp.full((1, 1, 4), 0.5), keys, is_token, 0.1)[0, 0]
     assert one > 0
     # A constant map has no variance: batch normalisation leaves 0 of the student's.
     np.testing.assert_allclose(value[:2], [one * 2 * 3 / 7, one * 2 * 4 / 7], rtol=1e-4)

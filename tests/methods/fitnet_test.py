@@ -30,31 +30,31 @@ def test_by_hand():
     [(8, 4, (3, 3)), (4, 8, (4, 4)), (7, 5, (3, 3)), (16, 4, (13, 13)), (5, 5, (1, 1)), (3, 8, (1, 1))],
 )
 def test_the_regressor_follows_from_the_sizes(student, teacher, kernel):
-    own, other = of(stage2=noise(2, student, student, 3)), of(stage2=noise(2, teacher, teacher, 6, seed=1))
-    value, variables = FitNet().init_with_output(jax.random.key(0), own, other, BATCH)
+    left, right = of(stage2=noise(2, student, student, 3)), of(stage2=noise(2, teacher, teacher, 6, seed=1))
+    value, variables = FitNet().init_with_output(jax.random.key(0), left, right, BATCH)
     assert value.shape == (2,)
     assert variables["params"]["stage2"]["kernel"].shape == (*kernel, 3, 6)
 
 
 def test_vectors_and_tokens_use_a_dense_layer():
-    own, other = of(pooled=noise(2, 3), block0=noise(2, 7, 3)), of(pooled=noise(2, 5), block0=noise(2, 7, 4))
-    params = FitNet(layers="pooled,block0").init(jax.random.key(0), own, other, BATCH)["params"]
+    left, right = of(pooled=noise(2, 3), block0=noise(2, 7, 3)), of(pooled=noise(2, 5), block0=noise(2, 7, 4))
+    params = FitNet(layers="pooled,block0").init(jax.random.key(0), left, right, BATCH)["params"]
     assert params["pooled"]["kernel"].shape == (3, 5)
     assert params["block0"]["kernel"].shape == (3, 4)
 
 
 def test_without_an_adapter_it_is_the_error_of_a_reconstruction():
-    own, other = of(reconstruction=noise(2, 2, 2, 3)), of(stage3=noise(2, 2, 2, 3, seed=1))
+    left, right = of(reconstruction=noise(2, 2, 2, 3)), of(stage3=noise(2, 2, 2, 3, seed=1))
     method = FitNet(layers="reconstruction=stage3", adapter=False)
-    value, variables = method.init_with_output(jax.random.key(0), own, other, BATCH)
+    value, variables = method.init_with_output(jax.random.key(0), left, right, BATCH)
     assert not variables
-    difference = own.tap("reconstruction") - other.tap("stage3")
+    difference = left.tap("reconstruction") - right.tap("stage3")
     np.testing.assert_allclose(value, jnp.mean(difference**2, (1, 2, 3)), rtol=1e-6)
 
 
 def test_relu_makes_the_hint_nonnegative():
-    own, zero = of(stage2=noise(2, 4, 4, 3)), of(stage2=jnp.zeros((2, 4, 4, 3)))
-    plain, cut = (FitNet(relu=relu).init_with_output(jax.random.key(0), own, zero, BATCH)[0] for relu in (False, True))
+    left, zero = of(stage2=noise(2, 4, 4, 3)), of(stage2=jnp.zeros((2, 4, 4, 3)))
+    plain, cut = (FitNet(relu=relu).init_with_output(jax.random.key(0), left, zero, BATCH)[0] for relu in (False, True))
     assert (cut < plain).all()
 
 

@@ -14,7 +14,7 @@ def line(*values):
     return jnp.array(values).reshape(1, 1, len(values), 1)
 
 
-def said(*widths, seed=0):
+def result(*widths, seed=0):
     keys = jax.random.split(jax.random.key(seed), len(widths))
     return Output(None, {f"stage{i}": jax.random.normal(keys[i], (2, 4, 4, width)) for i, width in enumerate(widths)})
 
@@ -44,8 +44,8 @@ def test_the_larger_of_two_layers_is_pooled():
 
 def test_only_layers_of_different_widths_are_widened():
     method = FSP(layers="stage0,stage1,stage2")
-    assert not method.init(jax.random.key(0), said(2, 3, 4), said(2, 3, 4), {})
-    params = method.init(jax.random.key(0), said(2, 3, 4), said(2, 6, 4), {})["params"]
+    assert not method.init(jax.random.key(0), result(2, 3, 4), result(2, 3, 4), {})
+    params = method.init(jax.random.key(0), result(2, 3, 4), result(2, 6, 4), {})["params"]
     assert {name: param["kernel"].shape for name, param in params.items()} == {"layer1": (1, 1, 3, 6)}
 
 
@@ -65,4 +65,4 @@ def test_invalid_fields_are_refused(fields, message):
 
 def test_one_layer_is_refused():
     with pytest.raises(UserError, match="must name two pairs"):
-        FSP(layers="stage0").init(jax.random.key(0), said(2), said(2), {})
+        FSP(layers="stage0").init(jax.random.key(0), result(2), result(2), {})

@@ -43,8 +43,8 @@ def test_the_larger_factor_is_averaged_to_the_smaller():
 
 
 def test_translator_outputs_the_channels_of_the_factor():
-    own, factor = Output(None, {"stage3": noise(2, 4, 4, 6)}), Output(None, {"factor": noise(2, 2, 2, 5, seed=1)})
-    params = FT().init(jax.random.key(0), own, factor, BATCH)["params"]
+    left, factor = Output(None, {"stage3": noise(2, 4, 4, 6)}), Output(None, {"factor": noise(2, 2, 2, 5, seed=1)})
+    params = FT().init(jax.random.key(0), left, factor, BATCH)["params"]
     shapes = {name: param["kernel"].shape for name, param in params.items()}
     expected = {"conv0": (3, 3, 6, 6), "conv1": (3, 3, 6, 5), "conv2": (3, 3, 5, 5)}
     assert shapes == {f"stage3_factor_{name}": shape for name, shape in expected.items()}
@@ -63,10 +63,10 @@ def test_a_power_below_one_is_refused_and_normalisation_needs_the_batch():
 @pytest.mark.parametrize(("share", "channels"), [(0.5, 3), (1.5, 9), (0.01, 1)])
 def test_the_paraphraser_narrows_and_reconstructs(share, channels):
     x = noise(2, 4, 4, 6)
-    found, _ = Paraphraser(share).init_with_output(jax.random.key(0), x)
-    assert found.tap("factor").shape == (2, 4, 4, channels)
-    assert found.tap("reconstruction").shape == x.shape
-    np.testing.assert_allclose(found.logits, jnp.mean(found.tap("factor"), (1, 2)))
+    actual, _ = Paraphraser(share).init_with_output(jax.random.key(0), x)
+    assert actual.tap("factor").shape == (2, 4, 4, channels)
+    assert actual.tap("reconstruction").shape == x.shape
+    np.testing.assert_allclose(actual.logits, jnp.mean(actual.tap("factor"), (1, 2)))
 
 
 def test_the_paraphraser_learns_from_its_own_reconstruction():

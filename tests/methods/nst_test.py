@@ -26,9 +26,9 @@ def test_by_hand():
 @given(st.integers(0, 1000), st.sampled_from([(1, 3, 2), (4, 2, 5)]), st.booleans())
 def test_both_formulas_agree(seed, shape, silent):
     """Also with a channel that is 0 everywhere, and never below 0."""
-    places, own, other = shape
-    student = jax.random.normal(jax.random.key(seed), (2, 1, places, own))
-    teacher = jax.random.normal(jax.random.key(seed + 1), (2, 1, places, other))
+    places, left_side, right_side = shape
+    student = jax.random.normal(jax.random.key(seed), (2, 1, places, left_side))
+    teacher = jax.random.normal(jax.random.key(seed + 1), (2, 1, places, right_side))
     student = nst._normalize_channels(student.at[..., 0].multiply(1.0 - silent))
     teacher = nst._normalize_channels(teacher)
     value = nst.over_places(student, teacher)

@@ -27,8 +27,8 @@ def all_of(x):
 
 def test_sp_by_hand():
     """Rows (1, 0) and (0, 1) against (r, r) twice: (1 - r)^2 + r^2 each, over B^2."""
-    found = sp.sp(7 * APART, ALIKE, all_of(ALIKE))
-    np.testing.assert_allclose(jnp.mean(found), 2 * ((1 - ROOT) ** 2 + ROOT**2) / 4, rtol=1e-6)
+    actual = sp.sp(7 * APART, ALIKE, all_of(ALIKE))
+    np.testing.assert_allclose(jnp.mean(actual), 2 * ((1 - ROOT) ** 2 + ROOT**2) / 4, rtol=1e-6)
 
 
 def test_cc_by_hand():
@@ -59,8 +59,8 @@ def test_rkd_adds_its_terms_with_their_weights():
     student, teacher = Output(LINE, {"pooled": LINE}), Output(LINE, {"pooled": CORNER})
     batch = {"mask": all_of(LINE)}
     near, angle = rkd.distance(LINE, CORNER, batch["mask"]), rkd.angle(LINE, CORNER, batch["mask"])
-    found = rkd.RKD(distance_weight=3.0, angle_weight=5.0).apply({}, student, teacher, batch)
-    np.testing.assert_allclose(found, 3 * near + 5 * angle, rtol=1e-6)
+    actual = rkd.RKD(distance_weight=3.0, angle_weight=5.0).apply({}, student, teacher, batch)
+    np.testing.assert_allclose(actual, 3 * near + 5 * angle, rtol=1e-6)
     squared = rkd.RKD(angle_weight=0.0, squared=True).apply({}, student, teacher, batch)
     np.testing.assert_allclose(squared, rkd.distance(LINE, CORNER, batch["mask"], True), rtol=1e-6)
 
@@ -96,8 +96,8 @@ def test_irg_by_hand():
 
 def test_irg_averages_the_channels_of_the_wider_layer():
     wide, narrow = jnp.array([[1.0, 3.0, 5.0, 5.0], [0, 0, 0, 0]]), jnp.array([[0.0, 0.0], [1.0, 0.0]])
-    found = irg.transformation(narrow, wide, jnp.ones(2))
-    np.testing.assert_allclose(found, [1, 1 / (2**2 + 5**2)], rtol=1e-6)
+    actual = irg.transformation(narrow, wide, jnp.ones(2))
+    np.testing.assert_allclose(actual, [1, 1 / (2**2 + 5**2)], rtol=1e-6)
 
 
 def test_irg_averages_over_layers_and_places():
@@ -166,8 +166,8 @@ def test_singular_vectors_and_their_derivative(shape):
 
         values, _ = kdsvd.right_vectors(x, 2)
         np.testing.assert_allclose(values, np.linalg.svd(np.asarray(x))[1][:, :2], rtol=1e-6)
-        found, derivative = jax.jvp(lambda x: outer(kdsvd.right_vectors(x, 2)[1]), (x,), (move,))
-        np.testing.assert_allclose(found, exact(x), atol=1e-8)
+        actual, derivative = jax.jvp(lambda x: outer(kdsvd.right_vectors(x, 2)[1]), (x,), (move,))
+        np.testing.assert_allclose(actual, exact(x), atol=1e-8)
         step = 1e-6
         np.testing.assert_allclose(
             derivative, (exact(x + step * move) - exact(x - step * move)) / (2 * step), atol=1e-3
@@ -177,10 +177,10 @@ def test_singular_vectors_and_their_derivative(shape):
 def test_kdsvd_scales_by_the_teachers_singular_values():
     """3 and 4, whose norm is 5, for the teacher's second and first channel; the student's order is the other."""
     student, teacher = (kdsvd.matrix(jnp.diag(jnp.array(x))[None, None], "channels") for x in ([7.0, 1.0], [3.0, 4.0]))
-    own, other, values = kdsvd.directions(student, teacher, 2)
+    left_side, right_side, values = kdsvd.directions(student, teacher, 2)
     np.testing.assert_allclose(values, [[0.8, 0.6]], rtol=1e-5)
-    np.testing.assert_allclose(other, [[[0, 0.6], [0.8, 0]]], atol=1e-6)
-    np.testing.assert_allclose(own, other, atol=1e-6)
+    np.testing.assert_allclose(right_side, [[[0, 0.6], [0.8, 0]]], atol=1e-6)
+    np.testing.assert_allclose(left_side, right_side, atol=1e-6)
 
 
 def test_kdsvd_does_not_depend_on_the_signs_of_vectors():

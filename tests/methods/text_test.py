@@ -44,14 +44,14 @@ def loss(method, student, teacher, batch=BATCH):
 @pytest.mark.parametrize("method", VARIANTS, ids=lambda method: type(method).__name__)
 def test_other_settings_learn_and_ignore_padded_tokens(method):
     method.check()
-    there = BATCH["token_mask"] > 0
+    is_token = BATCH["token_mask"] > 0
 
     def spoil(path, x):
         if x.ndim < 3:
             return x
-        keep = there.reshape(*there.shape, *[1] * (x.ndim - 2))
+        keep = is_token.reshape(*is_token.shape, *[1] * (x.ndim - 2))
         if "scores" in str(path):
-            keep = there[:, None, :, None] & there[:, None, None, :]
+            keep = is_token[:, None, :, None] & is_token[:, None, None, :]
         return jnp.where(keep, x, 7.0)
 
     spoiled = jax.tree_util.tree_map_with_path(spoil, (STUDENT, TEACHER))
@@ -66,12 +66,12 @@ def test_distilbert_averages_each_term_over_its_own_tokens():
     logits = [np.asarray(x.logits) for x in (STUDENT, TEACHER)]
     log_q, log_p = (np.asarray(jax.nn.log_softmax(x / 2)) for x in logits)
     kl = 4 * (np.exp(log_p) * (log_p - log_q)).sum(-1)
-    label, there = np.asarray(BATCH["label"]), np.asarray(BATCH["token_mask"]) > 0
+    label, is_token = np.asarray(BATCH["label"]), np.asarray(BATCH["token_mask"]) > 0
     hard = -np.take_along_axis(np.asarray(jax.nn.log_softmax(logits[0])), label[..., None], -1)[..., 0][label >= 0]
-    own, target = (np.asarray(x.tap("final")) for x in (STUDENT, TEACHER))
-    cosine = (own * target).sum(-1) / np.linalg.norm(own, axis=-1) / np.linalg.norm(target, axis=-1)
-    rest = 2 * hard.mean() + (1 - cosine[there]).mean()
-    np.testing.assert_allclose(loss(DistilBERT(), STUDENT, TEACHER), 5 * kl[there].mean() + rest, rtol=1e-5)
+    left, target = (np.asarray(x.tap("final")) for x in (STUDENT, TEACHER))
+    cosine = (left * target).sum(-1) / np.linalg.norm(left, axis=-1) / np.linalg.norm(target, axis=-1)
+    rest = 2 * hard.mean() + (1 - cosine[is_token]).mean()
+    np.testing.assert_allclose(loss(DistilBERT(), STUDENT, TEACHER), 5 * kl[is_token].mean() + rest, rtol=1e-5)
     restricted = loss(DistilBERT(restrict_to_masked=True), STUDENT, TEACHER)
     np.testing.assert_allclose(restricted, 5 * kl[label >= 0].mean() + rest, rtol=1e-5)
 
@@ -99,12 +99,12 @@ def test_patient_kd_by_hand():
 def test_patient_kd_uses_the_first_token_of_all_layers_but_the_last():
     taps = {f"block{i}": jax.random.normal(jax.random.key(i), (2, 3, 4)) for i in range(4)}
     method, student = PatientKD(), Output(None, {"block0": taps["block0"], "block1": taps["block2"]})
-    found = method.apply({}, student, Output(None, taps), BATCH)
-    np.testing.assert_allclose(found, patient_kd(taps["block0"][:, 0], taps["block1"][:, 0]), rtol=1e-6)
+    actual = method.apply({}, student, Output(None, taps), BATCH)
+    np.testing.assert_allclose(actual, patient_kd(taps["block0"][:, 0], taps["block1"][:, 0]), rtol=1e-6)
 
 
 def one_text(seed, width, blocks=1, heads=2):
-    """What a network says of one text of three tokens, the last of them padding."""
+    """An output for one text of three tokens, the last of them padding."""
     keys = iter(jax.random.split(jax.random.key(seed), 9 * blocks))
     taps = {"embed": jax.random.normal(next(keys), (1, 3, width))}
     for block in range(blocks):
@@ -131,8 +131,8 @@ def test_tinybert_by_hand():
     pairs = ("embed", "embed"), ("block0", "block1")
     expected = sum(np.mean(np.square(student.tap(a) - teacher.tap(b))[:, :2]) for a, b in pairs)
     scores = np.square(student.tap("block0/scores") - teacher.tap("block1/scores"))
-    found = TinyBERT().apply({}, student, teacher, TEXT)
-    np.testing.assert_allclose(found, [expected + scores[:, :, :2, :2].mean()], rtol=1e-5)
+    actual = TinyBERT().apply({}, student, teacher, TEXT)
+    np.testing.assert_allclose(actual, [expected + scores[:, :, :2, :2].mean()], rtol=1e-5)
 
 
 def test_tinybert_has_one_map_for_embeddings_and_all_layers():
@@ -160,8 +160,8 @@ def test_tinybert_predictions_of_texts_and_of_tokens():
 def test_minilm_by_hand_on_the_last_layers():
     student, teacher = one_text(0, 4, blocks=2), one_text(1, 8, blocks=3)
     relations = []
-    for said, block in ((student, 1), (teacher, 2)):
-        value = np.asarray(said.tap(f"block{block}/value"))
+    for result, block in ((student, 1), (teacher, 2)):
+        value = np.asarray(result.tap(f"block{block}/value"))
         relations.append(np.einsum("bihd,bjhd->bhij", value, value) / np.sqrt(value.shape[-1]))
     expected = kl_rows(student.tap("block1/scores"), teacher.tap("block2/scores")) + kl_rows(*relations)
     np.testing.assert_allclose(MiniLM().apply({}, student, teacher, TEXT), [expected], rtol=1e-4)
@@ -169,22 +169,22 @@ def test_minilm_by_hand_on_the_last_layers():
 
 def test_minilmv2_takes_different_widths_and_heads():
     student, teacher = one_text(0, 4, heads=2), one_text(1, 12, heads=3)
-    found = MiniLMv2(relation_heads=4).apply({}, student, teacher, TEXT)
+    actual = MiniLMv2(relation_heads=4).apply({}, student, teacher, TEXT)
     expected = 0
     for part in ("query", "key", "value"):
         vectors = [np.asarray(x.tap(f"block0/{part}")).reshape(1, 3, 4, -1) for x in (student, teacher)]
         expected += kl_rows(*(np.einsum("bihd,bjhd->bhij", x, x) / np.sqrt(x.shape[-1]) for x in vectors))
-    np.testing.assert_allclose(found, [expected], rtol=1e-4)
+    np.testing.assert_allclose(actual, [expected], rtol=1e-4)
     with pytest.raises(UserError, match="3 relation heads do not divide a width of 4"):
         MiniLMv2().apply({}, student, teacher, TEXT)  # the teacher's 3
 
 
 def test_minilmv2_value_relations_are_those_of_minilm():
     student, teacher = one_text(0, 4), one_text(1, 8)
-    own, other = student.tap("block0/value"), teacher.tap("block0/value")
-    relations = (attention.relation(x, x) for x in (own, other))
+    left, right = student.tap("block0/value"), teacher.tap("block0/value")
+    relations = (attention.relation(x, x) for x in (left, right))
     expected = token.mean(attention.kl(*relations, THERE), THERE)
-    np.testing.assert_allclose(relation_kl((own, own), (other, other), THERE, 2), expected, rtol=1e-6)
+    np.testing.assert_allclose(relation_kl((left, left), (right, right), THERE, 2), expected, rtol=1e-6)
     assert jnp.isfinite(MiniLMv2("query-key").apply({}, student, teacher, TEXT)).all()
 
 
@@ -198,37 +198,37 @@ def test_mobilebert_by_hand():
 
 
 def test_grams_by_hand():
-    student, teacher, there = jnp.array([[[1.0, 2.0], [3.0, 0.0], [9.0, 9.0]]]), jnp.zeros((1, 3, 2)), THERE
+    student, teacher, is_token = jnp.array([[[1.0, 2.0], [3.0, 0.0], [9.0, 9.0]]]), jnp.zeros((1, 3, 2)), THERE
     features = np.array([[10.0, 2.0], [2.0, 4.0]]) / 2
     tokens = np.array([[5.0, 3.0], [3.0, 9.0]]) / 2
     for gram, expected in ((hidden_gram, features), (token_gram, tokens)):
-        found = gram((student, student), (teacher, teacher), there)
-        np.testing.assert_allclose(found, [np.mean(expected**2)], rtol=1e-6)
+        actual = gram((student, student), (teacher, teacher), is_token)
+        np.testing.assert_allclose(actual, [np.mean(expected**2)], rtol=1e-6)
 
 
 @pytest.mark.parametrize("gram", [hidden_gram, token_gram])
 def test_grams_of_an_empty_text(gram):
-    own, other = jax.random.normal(jax.random.key(0), (2, 1, 3, 2))
-    found = jax.value_and_grad(lambda x: gram((x, x), (other, other), jnp.zeros((1, 3))).sum())(own)
-    assert all((x == 0).all() for x in found)
+    left, right = jax.random.normal(jax.random.key(0), (2, 1, 3, 2))
+    actual = jax.value_and_grad(lambda x: gram((x, x), (right, right), jnp.zeros((1, 3))).sum())(left)
+    assert all((x == 0).all() for x in actual)
 
 
 def test_hidden_grams_are_of_neighbours():
     student, teacher = one_text(0, 4, blocks=3), one_text(1, 4, blocks=3)
-    own, other = ([x.tap(f"block{i}") for i in range(3)] for x in (student, teacher))
-    expected = sum(hidden_gram(own[i : i + 2], other[i : i + 2], THERE) for i in (0, 1))
+    left, right = ([x.tap(f"block{i}") for i in range(3)] for x in (student, teacher))
+    expected = sum(hidden_gram(left[i : i + 2], right[i : i + 2], THERE) for i in (0, 1))
     np.testing.assert_allclose(TextGram().apply({}, student, teacher, TEXT), expected, rtol=1e-6)
-    expected = sum(token_gram((x, x), (y, y), THERE) for x, y in zip(own, other, strict=True))
+    expected = sum(token_gram((x, x), (y, y), THERE) for x, y in zip(left, right, strict=True))
     np.testing.assert_allclose(TextGram("token").apply({}, student, teacher, TEXT), expected, rtol=1e-6)
 
 
 def test_hidden_states_of_a_language_model_without_padding():
     batch = {"tokens": jnp.zeros((1, 3), int), "mask": jnp.ones(1)}
-    own, other = (np.asarray(one_text(seed, 4).tap("block0")) for seed in (0, 1))
-    cosine = (own * other).sum(-1) / np.linalg.norm(own, axis=-1) / np.linalg.norm(other, axis=-1)
-    for distance, expected in (("mse", np.square(own - other).mean()), ("cosine", (1 - cosine).mean())):
-        found = loss(HiddenState(distance), one_text(0, 4), one_text(1, 4), batch)
-        np.testing.assert_allclose(found, expected, rtol=1e-6)
+    left, right = (np.asarray(one_text(seed, 4).tap("block0")) for seed in (0, 1))
+    cosine = (left * right).sum(-1) / np.linalg.norm(left, axis=-1) / np.linalg.norm(right, axis=-1)
+    for distance, expected in (("mse", np.square(left - right).mean()), ("cosine", (1 - cosine).mean())):
+        actual = loss(HiddenState(distance), one_text(0, 4), one_text(1, 4), batch)
+        np.testing.assert_allclose(actual, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("method", [TinyBERT(), MiniLM(), MobileBERT()], ids=lambda method: type(method).__name__)

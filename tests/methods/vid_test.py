@@ -10,7 +10,7 @@ from jaxdistill.errors import UserError
 from jaxdistill.methods.vid import VID, inverse_softplus, variance_of, vid
 
 
-def said(x):
+def result(x):
     return Output(None, {"a": x})
 
 
@@ -32,30 +32,30 @@ def test_inverse_softplus_inverts_softplus(value):
 
 def test_variances_start_at_the_field_and_stay_above_the_least():
     method = VID(layers="a", initial_variance=2.0, least_variance=0.5)
-    params = method.init(jax.random.key(0), said(noise(2, 4, 4, 3)), said(noise(2, 2, 2, 5)), {})["params"]
+    params = method.init(jax.random.key(0), result(noise(2, 4, 4, 3)), result(noise(2, 2, 2, 5)), {})["params"]
     np.testing.assert_allclose(variance_of(params["a_variance"], 0.5, 4), jnp.full((1, 1, 1, 5), 2.0), rtol=1e-5)
     np.testing.assert_allclose(variance_of(jnp.full(5, -200.0), 0.5, 1), jnp.full(5, 0.5))
 
 
 def test_variances_learn():
     """A library's optimiser never meets them."""
-    own, other, method = said(noise(2, 2, 2, 3)), said(noise(2, 2, 2, 5, seed=1)), VID(layers="a")
-    params = method.init(jax.random.key(0), own, other, {})["params"]
-    grads = jax.grad(lambda params: jnp.mean(method.apply({"params": params}, own, other, {})))(params)
+    left, right, method = result(noise(2, 2, 2, 3)), result(noise(2, 2, 2, 5, seed=1)), VID(layers="a")
+    params = method.init(jax.random.key(0), left, right, {})["params"]
+    grads = jax.grad(lambda params: jnp.mean(method.apply({"params": params}, left, right, {})))(params)
     assert set(grads) == {"a_variance", "a_conv0", "a_conv1", "a_conv2"}
     assert all(jnp.any(grad != 0) for grad in jax.tree.leaves(grads))
 
 
 def test_vectors_and_tokens_are_compared_place_by_place():
-    for own, other in (
+    for left, right in (
         (noise(2, 3), noise(2, 5)),
         (noise(2, 16, 3), noise(2, 2, 2, 5)),
         (noise(2, 7, 3), noise(2, 7, 5)),
     ):
-        value, _ = VID(layers="a").init_with_output(jax.random.key(0), said(own), said(other), {})
+        value, _ = VID(layers="a").init_with_output(jax.random.key(0), result(left), result(right), {})
         assert value.shape == (2,)
     with pytest.raises(UserError, match="places must match"):
-        VID(layers="a").init(jax.random.key(0), said(noise(2, 7, 3)), said(noise(2, 8, 5)), {})
+        VID(layers="a").init(jax.random.key(0), result(noise(2, 7, 3)), result(noise(2, 8, 5)), {})
 
 
 @pytest.mark.parametrize("fields", [{"least_variance": 0.0}, {"initial_variance": 1e-6}])

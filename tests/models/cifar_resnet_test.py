@@ -9,8 +9,8 @@ from jaxdistill.models.cifar_resnet import CifarResNet
 
 def shapes(**fields):
     x = jnp.zeros((2, 32, 32, 3))
-    said, variables = jax.eval_shape(CifarResNet(**fields).init_with_output, jax.random.key(0), x)
-    return {name: tap.shape for name, tap in said.taps.items()}, core.count(variables["params"])
+    result, variables = jax.eval_shape(CifarResNet(**fields).init_with_output, jax.random.key(0), x)
+    return {name: tap.shape for name, tap in result.taps.items()}, core.count(variables["params"])
 
 
 # By hand, in weights and (scale, bias): stem 3*9*16 + 32; stages 16, 32, 64 of n blocks; head 64*100 + 100.

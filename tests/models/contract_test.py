@@ -57,25 +57,25 @@ def test_class_is_named_as_its_file(name):
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_output_is_finite_float32_and_logits_are_the_head_of_pooled(name):
-    said = output(name)
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(said))
-    assert said.logits.dtype == jnp.float32
-    assert said.logits.shape == (4, 3)
+    result = output(name)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result))
+    assert result.logits.dtype == jnp.float32
+    assert result.logits.shape == (4, 3)
     head = initialised(name)["params"]["head"]
-    expected = np.asarray(said.tap("pooled")) @ np.asarray(head["kernel"]) + np.asarray(head["bias"])
-    np.testing.assert_allclose(said.logits, expected, rtol=1e-4)
+    expected = np.asarray(result.tap("pooled")) @ np.asarray(head["kernel"]) + np.asarray(head["bias"])
+    np.testing.assert_allclose(result.logits, expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_bfloat16_computes_in_it_and_keeps_variables_in_float32(name):
     model = SMALL[name].clone(dtype=jnp.bfloat16)
-    said, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), INPUTS[name])
+    result, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), INPUTS[name])
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
-    exact = {tap for tap in said.taps if tap == "pooled" or tap.endswith("/scores")}
-    assert {said.taps[tap].dtype for tap in exact} == {jnp.dtype("float32")}
-    assert {said.taps[tap].dtype for tap in said.taps.keys() - exact} == {jnp.dtype("bfloat16")}
+    exact = {tap for tap in result.taps if tap == "pooled" or tap.endswith("/scores")}
+    assert {result.taps[tap].dtype for tap in exact} == {jnp.dtype("float32")}
+    assert {result.taps[tap].dtype for tap in result.taps.keys() - exact} == {jnp.dtype("bfloat16")}
     if name in CLASSIFIERS:
-        assert said.logits.dtype == jnp.float32
+        assert result.logits.dtype == jnp.float32
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONAL)

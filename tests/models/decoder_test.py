@@ -18,7 +18,7 @@ from jaxdistill.models.decoder import Decoder
 from jaxdistill.modules.next_token import align_next_tokens
 from jaxdistill.networks import Frozen, Trained
 from jaxdistill.train.step import make_step
-from toy_texts import LENGTH, LLAMA, SMALL, TOKENS, VOCABULARY, drawn, say, shapes
+from toy_texts import LENGTH, LLAMA, SMALL, TOKENS, VOCABULARY, apply, drawn, shapes
 
 LLAMA_3 = {"key_heads": 8, "rotary_base": 500_000.0}
 STYLES = {"gpt2": {}, "llama": LLAMA | {"key_heads": 2}}
@@ -66,10 +66,10 @@ def test_taps():
 @pytest.mark.parametrize("style", STYLES)
 def test_a_later_token_changes_no_earlier_logit(style):
     model, variables = small(style)
-    other = TOKENS.at[:, 3].set((TOKENS[:, 3] + 1) % VOCABULARY)
-    expected, said = (np.asarray(say(model, variables, tokens).logits) for tokens in (TOKENS, other))
-    np.testing.assert_array_equal(said[:, :3], expected[:, :3])
-    assert np.all(np.any(said[:, 3:] != expected[:, 3:], -1))
+    right = TOKENS.at[:, 3].set((TOKENS[:, 3] + 1) % VOCABULARY)
+    expected, result = (np.asarray(apply(model, variables, tokens).logits) for tokens in (TOKENS, right))
+    np.testing.assert_array_equal(result[:, :3], expected[:, :3])
+    assert np.all(np.any(result[:, 3:] != expected[:, 3:], -1))
 
 
 @pytest.mark.parametrize("left", [0, 2])
@@ -77,13 +77,16 @@ def test_a_later_token_changes_no_earlier_logit(style):
 def test_padding_on_either_side_changes_nothing(style, left):
     """Whatever stands there, which may be no token; and positions count tokens."""
     model, variables = small(style)
-    there = slice(left, left + 4)
-    mask = jnp.zeros(TOKENS.shape).at[:, there].set(1)
+    is_token = slice(left, left + 4)
+    mask = jnp.zeros(TOKENS.shape).at[:, is_token].set(1)
     padded = jnp.where(mask > 0, jnp.roll(TOKENS, left, 1), 999)
-    said, expected = say(model, variables, padded, token_mask=mask), say(model, variables, TOKENS[:, :4])
-    close(np.asarray(said.logits)[:, there], expected.logits)
-    close(said.tap("pooled"), expected.tap("pooled"))
-    assert np.isfinite(said.logits).all()
+    result, expected = (
+        apply(model, variables, padded, token_mask=mask),
+        apply(model, variables, TOKENS[:, :4]),
+    )
+    close(np.asarray(result.logits)[:, is_token], expected.logits)
+    close(result.tap("pooled"), expected.tap("pooled"))
+    assert np.isfinite(result.logits).all()
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -91,21 +94,21 @@ def test_both_kinds_of_positions_distinguish_orders(style):
     """In one layer, the last token sees a set of others but for their positions."""
     model, variables = small(style)
     model, swapped = model.clone(layers=1), TOKENS[:, jnp.array([1, 0, 2, 3, 4, 5])]
-    expected, said = (say(model, variables, tokens).logits[:, -1] for tokens in (TOKENS, swapped))
-    assert jnp.any(abs(said - expected) > 1e-3)
+    expected, result = (apply(model, variables, tokens).logits[:, -1] for tokens in (TOKENS, swapped))
+    assert jnp.any(abs(result - expected) > 1e-3)
 
 
 @pytest.mark.parametrize("style", STYLES)
 def test_logits_are_the_head_of_the_final_state(style):
     model, variables = small(style)
     params = jax.tree.map(np.asarray, variables["params"])
-    said = say(model.clone(dense=False), variables, TOKENS)
+    result = apply(model.clone(dense=False), variables, TOKENS)
     kernel = params["embed"]["embedding"].T if style == "gpt2" else params["head"]["kernel"]
-    assert isinstance(said.logits, Unembedding)
-    np.testing.assert_array_equal(said.logits.hidden, said.tap("final"))
-    np.testing.assert_array_equal(said.logits.kernel, kernel)
-    dense = say(model, variables, TOKENS)
-    close(dense.logits, np.asarray(said.tap("final")) @ kernel)
+    assert isinstance(result.logits, Unembedding)
+    np.testing.assert_array_equal(result.logits.hidden, result.tap("final"))
+    np.testing.assert_array_equal(result.logits.kernel, kernel)
+    dense = apply(model, variables, TOKENS)
+    close(dense.logits, np.asarray(result.tap("final")) @ kernel)
     np.testing.assert_array_equal(dense.tap("pooled"), dense.tap("final")[:, -1])
     assert ("head" in params) == (style == "llama")
 
@@ -121,14 +124,14 @@ def test_invalid_fields_are_refused():
 
 def test_a_token_outside_the_vocabulary_is_nan():
     model, variables = small("gpt2")
-    assert jnp.isnan(say(model, variables, TOKENS.at[0, 0].set(VOCABULARY)).logits[0]).all()
+    assert jnp.isnan(apply(model, variables, TOKENS.at[0, 0].set(VOCABULARY)).logits[0]).all()
 
 
 def taught(chunk, dense=False):
     """A stage of distillation: a Llama with a vocabulary of 97 learns from a wider one and from the text."""
-    own = Decoder(97, **SMALL, **LLAMA, dense=dense)
-    theirs = own.clone(width=16, heads=2, dense=dense)
-    networks = {"teacher": Frozen(theirs, input="tokens"), "student": Trained(own, input="tokens")}
+    left_side = Decoder(97, **SMALL, **LLAMA, dense=dense)
+    right_side = left_side.clone(width=16, heads=2, dense=dense)
+    networks = {"teacher": Frozen(right_side, input="tokens"), "student": Trained(left_side, input="tokens")}
     terms = {
         "task": Term(CrossEntropy(chunk=chunk), teacher=None),
         "kd": Term(ForwardKL(temperature=2.0, chunk=chunk)),
@@ -136,9 +139,9 @@ def taught(chunk, dense=False):
     tx = optax.adam(3e-2)
     data = {"tokens": TOKENS, "token_mask": jnp.ones(TOKENS.shape).at[0, 4:].set(0)}
     data |= {"mask": jnp.ones(4), "index": jnp.arange(4)}
-    params = {"student": drawn(own, TOKENS, spread=0.2)["params"]}
+    params = {"student": drawn(left_side, TOKENS, spread=0.2)["params"]}
     state = core.State(jnp.int32(0), jax.random.key(0), params, {}, tx.init(params))
-    frozen = {"teacher": drawn(theirs, TOKENS, spread=0.2)}
+    frozen = {"teacher": drawn(right_side, TOKENS, spread=0.2)}
     return make_step(networks, terms, tx), state, frozen, align_next_tokens(data)
 
 
@@ -152,8 +155,8 @@ def shapes_in(jaxpr):
 def test_a_distillation_step_never_holds_the_logits_of_all_tokens():
     def largest(chunk):
         step, state, frozen, data = taught(chunk)
-        found = shapes_in(jax.make_jaxpr(step)(state, frozen, data).jaxpr)
-        return max(int(np.prod(shape[:-1])) for shape in found if shape and shape[-1] == 97)
+        actual = shapes_in(jax.make_jaxpr(step)(state, frozen, data).jaxpr)
+        return max(int(np.prod(shape[:-1])) for shape in actual if shape and shape[-1] == 97)
 
     assert largest(chunk=0) == 4 * LENGTH
     assert largest(chunk=3) == max(3, 16)  # a chunk; the kernels are 8 and 16 wide
@@ -179,8 +182,8 @@ def test_gradients_reach_every_parameter_and_are_finite():
     batch = align_next_tokens({"tokens": TOKENS, "mask": jnp.ones(4)})
 
     def loss(params):
-        said = model.apply({"params": params}, TOKENS)
-        values = CrossEntropy().apply({}, Output(said.logits), None, batch)
+        result = model.apply({"params": params}, TOKENS)
+        values = CrossEntropy().apply({}, Output(result.logits), None, batch)
         return core.mean(values, jnp.ones(4))
 
     grads = jax.jit(jax.grad(loss))(variables["params"])

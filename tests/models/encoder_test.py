@@ -13,7 +13,7 @@ from jaxdistill.config import registry
 from jaxdistill.core import Unembedding
 from jaxdistill.errors import UserError
 from jaxdistill.models.encoder import Encoder
-from toy_texts import LENGTH, SMALL, TOKENS, VOCABULARY, drawn, say, shapes
+from toy_texts import LENGTH, SMALL, TOKENS, VOCABULARY, apply, drawn, shapes
 
 HERE = SMALL | {"vocabulary": VOCABULARY}
 ROBERTA = {"vocabulary": 50_265, "length": 514, "first": 2, "segments": 1, "epsilon": 1e-5}
@@ -40,8 +40,8 @@ def close(got, expected):
     ],
 )
 def test_parameters_as_published_without_the_classifier(fields, published):
-    found = shapes(Encoder(2, scan=True, **fields), TOKENS)
-    assert core.count(found) - core.count(found["head"]) == published
+    actual = shapes(Encoder(2, scan=True, **fields), TOKENS)
+    assert core.count(actual) - core.count(actual["head"]) == published
 
 
 def test_parameters_of_the_masked_language_model_as_published():
@@ -60,19 +60,19 @@ def test_taps():
 
 def test_contents_of_padding_change_nothing():
     model, variables = small("class")
-    said = say(model, variables, jnp.where(MASK > 0, TOKENS, -7), token_mask=MASK)
+    result = apply(model, variables, jnp.where(MASK > 0, TOKENS, -7), token_mask=MASK)
     for row, length in ((0, 3), (1, 6)):
-        alone = say(model, variables, TOKENS[row : row + 1, :length])
-        close(np.asarray(said.logits)[row : row + 1], alone.logits)
-        close(np.asarray(said.tap("final"))[row, :length], alone.tap("final")[0])
-        assert np.all(np.asarray(said.tap("block1/attention"))[row, :, :, length:] == 0)
+        alone = apply(model, variables, TOKENS[row : row + 1, :length])
+        close(np.asarray(result.logits)[row : row + 1], alone.logits)
+        close(np.asarray(result.tap("final"))[row, :length], alone.tap("final")[0])
+        assert np.all(np.asarray(result.tap("block1/attention"))[row, :, :, length:] == 0)
 
 
 def test_every_token_depends_on_all_others_and_their_order():
     model, variables = small("class")
-    expected = np.asarray(say(model, variables, TOKENS).logits)
-    for other in (TOKENS.at[:, -1].set((TOKENS[:, -1] + 1) % VOCABULARY), TOKENS[:, jnp.array([0, 2, 1, 3, 4, 5])]):
-        assert np.any(abs(np.asarray(say(model, variables, other).logits) - expected) > 1e-3)
+    expected = np.asarray(apply(model, variables, TOKENS).logits)
+    for right in (TOKENS.at[:, -1].set((TOKENS[:, -1] + 1) % VOCABULARY), TOKENS[:, jnp.array([0, 2, 1, 3, 4, 5])]):
+        assert np.any(abs(np.asarray(apply(model, variables, right).logits) - expected) > 1e-3)
 
 
 def test_positions_and_segments_are_rows_of_their_tables():
@@ -84,15 +84,15 @@ def test_positions_and_segments_are_rows_of_their_tables():
     rows = rows + params["segments"]["embedding"][segment]
     sign = np.sign(rows - rows.mean(-1, keepdims=True))
     expected = sign * params["embed_norm"]["scale"] + params["embed_norm"]["bias"]
-    close(say(model, variables, TOKENS, segment=segment).tap("embed"), expected)
-    none = say(model, variables, TOKENS, segment=np.zeros_like(segment)).tap("embed")
-    np.testing.assert_array_equal(say(model, variables, TOKENS).tap("embed"), none)
+    close(apply(model, variables, TOKENS, segment=segment).tap("embed"), expected)
+    none = apply(model, variables, TOKENS, segment=np.zeros_like(segment)).tap("embed")
+    np.testing.assert_array_equal(apply(model, variables, TOKENS).tap("embed"), none)
 
 
 def test_blocks_end_in_their_norm():
     model, variables = small("class")
     norm, final = jax.tree.map(
-        np.asarray, (variables["params"]["block1"]["norm2"], say(model, variables, TOKENS).tap("final"))
+        np.asarray, (variables["params"]["block1"]["norm2"], apply(model, variables, TOKENS).tap("final"))
     )
     normed = (final - norm["bias"]) / norm["scale"]
     close(normed.mean(-1), np.zeros(TOKENS.shape))
@@ -101,31 +101,31 @@ def test_blocks_end_in_their_norm():
 
 def test_the_class_is_predicted_from_the_first_token():
     model, variables = small("class")
-    params, said = jax.tree.map(np.asarray, (variables["params"], say(model, variables, TOKENS)))
-    pooled = np.tanh(said.tap("final")[:, 0] @ params["pooler"]["kernel"] + params["pooler"]["bias"])
-    close(said.tap("pooled"), pooled)
-    close(said.logits, pooled @ params["head"]["kernel"] + params["head"]["bias"])
+    params, result = jax.tree.map(np.asarray, (variables["params"], apply(model, variables, TOKENS)))
+    pooled = np.tanh(result.tap("final")[:, 0] @ params["pooler"]["kernel"] + params["pooler"]["bias"])
+    close(result.tap("pooled"), pooled)
+    close(result.logits, pooled @ params["head"]["kernel"] + params["head"]["bias"])
 
 
 def test_tokens_are_predicted_by_the_embedding():
     model, variables = small("token")
-    params, said = jax.tree.map(np.asarray, (variables["params"], say(model, variables, TOKENS)))
-    assert isinstance(said.logits, Unembedding)
-    np.testing.assert_array_equal(said.logits.kernel, params["embed"]["embedding"].T)
-    np.testing.assert_array_equal(said.logits.bias, params["head"]["bias"])
-    np.testing.assert_array_equal(said.tap("pooled"), said.tap("final")[:, 0])
-    x = said.tap("final") @ params["head_dense"]["kernel"] + params["head_dense"]["bias"]
+    params, result = jax.tree.map(np.asarray, (variables["params"], apply(model, variables, TOKENS)))
+    assert isinstance(result.logits, Unembedding)
+    np.testing.assert_array_equal(result.logits.kernel, params["embed"]["embedding"].T)
+    np.testing.assert_array_equal(result.logits.bias, params["head"]["bias"])
+    np.testing.assert_array_equal(result.tap("pooled"), result.tap("final")[:, 0])
+    x = result.tap("final") @ params["head_dense"]["kernel"] + params["head_dense"]["bias"]
     x = x / 2 * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
     x = (x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True)
-    close(said.logits.hidden, x * params["head_norm"]["scale"] + params["head_norm"]["bias"])
-    dense = say(model.clone(dense=True), variables, TOKENS).logits
-    close(dense, said.logits.hidden @ said.logits.kernel + said.logits.bias)
+    close(result.logits.hidden, x * params["head_norm"]["scale"] + params["head_norm"]["bias"])
+    dense = apply(model.clone(dense=True), variables, TOKENS).logits
+    close(dense, result.logits.hidden @ result.logits.kernel + result.logits.bias)
 
 
 @functools.cache
 def spoken(layers, width):
     model = small("token")[0].clone(layers=layers, width=width)
-    return say(model, drawn(model, TOKENS), TOKENS, token_mask=MASK)
+    return apply(model, drawn(model, TOKENS), TOKENS, token_mask=MASK)
 
 
 @pytest.mark.parametrize("method", ["tinybert", "minilmv2", "distilbert"])
@@ -133,10 +133,10 @@ def test_methods_of_text_read_its_taps(method):
     """A student of two layers and a teacher of four that are twice as wide."""
     batch = {"tokens": TOKENS, "token_mask": MASK, "mask": jnp.ones(4), "label": jnp.where(TOKENS < 5, TOKENS, -1)}
     module = registry.find("method", method)()
-    found, _ = jax.jit(module.init_with_output)(jax.random.key(0), spoken(2, 8), spoken(4, 16), batch)
-    counted = found if found.ndim == 1 else found[MASK > 0]
+    actual, _ = jax.jit(module.init_with_output)(jax.random.key(0), spoken(2, 8), spoken(4, 16), batch)
+    counted = actual if actual.ndim == 1 else actual[MASK > 0]
     assert jnp.isfinite(counted).all()
-    assert jnp.all(jnp.sum(jnp.abs(found.reshape(4, -1)), 1) > 0)
+    assert jnp.all(jnp.sum(jnp.abs(actual.reshape(4, -1)), 1) > 0)
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ def gradient(module, x):
     """The jitted gradient of the sum of squared logits in training, with the new statistics."""
 
     def loss(params, stats):
-        said, changed = module.apply({"params": params, "batch_stats": stats}, x, train=True, mutable=["batch_stats"])
-        return jnp.sum(said.logits**2), changed
+        result, changed = module.apply({"params": params, "batch_stats": stats}, x, train=True, mutable=["batch_stats"])
+        return jnp.sum(result.logits**2), changed
 
     return jax.jit(jax.grad(loss, has_aux=True))
 
@@ -34,9 +34,9 @@ def test_gradients_statistics_and_names_are_the_same(name):
         module = make(remat)
         shapes = jax.eval_shape(lambda module=module: module.init(jax.random.key(0), x))
         assert jax.tree.map(jnp.shape, shapes) == jax.tree.map(jnp.shape, variables)
-        found = gradient(module, x)(variables["params"], variables["batch_stats"])
-        for one, other in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
-            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * float(jnp.abs(one).max()) + 1e-12)
+        actual = gradient(module, x)(variables["params"], variables["batch_stats"])
+        for one, right in zip(jax.tree.leaves(expected), jax.tree.leaves(actual), strict=True):
+            np.testing.assert_allclose(one, right, rtol=1e-4, atol=1e-5 * float(jnp.abs(one).max()) + 1e-12)
 
 
 def computed(remat):

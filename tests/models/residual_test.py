@@ -10,19 +10,19 @@ def test_strided_convolution_pads_as_torch():
     image, kernel = np.arange(16.0).reshape(4, 4), np.arange(1.0, 10.0).reshape(3, 3)
     layer = residual.conv(1, 3, stride=2, dtype=jnp.float32, name="conv")
     params = {"kernel": jnp.asarray(kernel[:, :, None, None], jnp.float32)}
-    said = layer.apply({"params": params}, jnp.asarray(image[None, :, :, None], jnp.float32))
+    result = layer.apply({"params": params}, jnp.asarray(image[None, :, :, None], jnp.float32))
     # torch.nn.Conv2d(1, 1, 3, stride=2, padding=1): one zero on each side, a window at every other place.
     padded = np.pad(image, 1)
     expected = [[np.sum(padded[i : i + 3, j : j + 3] * kernel) for j in (0, 2)] for i in (0, 2)]
     assert expected[0][0] == 0 * 5 + 1 * 6 + 4 * 8 + 5 * 9
-    np.testing.assert_array_equal(said[0, :, :, 0], expected)
+    np.testing.assert_array_equal(result[0, :, :, 0], expected)
 
 
 def test_pointwise_convolution_with_stride_takes_the_first_of_each_pair():
     layer = residual.conv(1, 1, stride=2, dtype=jnp.float32, name="conv")
     image = jnp.arange(16.0).reshape(1, 4, 4, 1)
-    said = layer.apply({"params": {"kernel": jnp.ones((1, 1, 1, 1))}}, image)
-    np.testing.assert_array_equal(said[0, :, :, 0], [[0, 2], [8, 10]])
+    result = layer.apply({"params": {"kernel": jnp.ones((1, 1, 1, 1))}}, image)
+    np.testing.assert_array_equal(result[0, :, :, 0], [[0, 2], [8, 10]])
 
 
 def test_convolution_starts_with_kaiming_fan_out():
@@ -43,12 +43,12 @@ def test_norm_by_hand():
         "params": {"scale": jnp.ones(1), "bias": jnp.zeros(1)},
         "batch_stats": {"mean": jnp.zeros(1), "var": jnp.ones(1)},
     }
-    said = residual.norm(False, dtype=jnp.float32, name="norm").apply(variables, x)
-    np.testing.assert_allclose(said.ravel(), np.array([1.001, 0.999]) / np.sqrt(1 + 1e-5), rtol=1e-6)
+    result = residual.norm(False, dtype=jnp.float32, name="norm").apply(variables, x)
+    np.testing.assert_allclose(result.ravel(), np.array([1.001, 0.999]) / np.sqrt(1 + 1e-5), rtol=1e-6)
 
     layer = residual.norm(True, dtype=jnp.float32, name="norm")
-    said, changed = layer.apply(variables, x - 1, mutable=["batch_stats"])
-    np.testing.assert_allclose(said.ravel(), np.array([1e-3, -1e-3]) / np.sqrt(1e-6 + 1e-5), rtol=1e-3)
+    result, changed = layer.apply(variables, x - 1, mutable=["batch_stats"])
+    np.testing.assert_allclose(result.ravel(), np.array([1e-3, -1e-3]) / np.sqrt(1e-6 + 1e-5), rtol=1e-3)
     _, changed = layer.apply(variables, x, mutable=["batch_stats"])
     np.testing.assert_allclose(changed["batch_stats"]["mean"], [0.1], rtol=1e-6)
     np.testing.assert_allclose(changed["batch_stats"]["var"], [0.9], rtol=1e-6)
@@ -80,15 +80,15 @@ def test_block_with_a_zero_branch_is_its_shortcut(block, last):
 
 
 def test_stride_alone_adds_a_projection():
-    said, variables = jax.eval_shape(
+    result, variables = jax.eval_shape(
         residual.BasicBlock(8, stride=2).init_with_output, jax.random.key(0), jnp.zeros((1, 4, 4, 8))
     )
-    assert said.shape == (1, 2, 2, 8)
+    assert result.shape == (1, 2, 2, 8)
     assert variables["params"]["shortcut_conv"]["kernel"].shape == (1, 1, 8, 8)
 
 
 def test_pool_is_a_float32_mean_over_space():
     x = jnp.asarray([256.0, 1.0, 1.0, 1.0], jnp.bfloat16).reshape(1, 2, 2, 1)
-    said = residual.pool(x)
-    assert said.dtype == jnp.float32
-    np.testing.assert_array_equal(said, [[64.75]])  # bfloat16 has 64.5 and 65
+    result = residual.pool(x)
+    assert result.dtype == jnp.float32
+    np.testing.assert_array_equal(result, [[64.75]])  # bfloat16 has 64.5 and 65

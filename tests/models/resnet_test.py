@@ -9,8 +9,8 @@ from jaxdistill.models.resnet import ResNet
 
 def shapes(depth):
     x = jnp.zeros((2, 224, 224, 3))
-    said, variables = jax.eval_shape(ResNet(depth=depth).init_with_output, jax.random.key(0), x)
-    return {name: tap.shape for name, tap in said.taps.items()}, core.count(variables["params"])
+    result, variables = jax.eval_shape(ResNet(depth=depth).init_with_output, jax.random.key(0), x)
+    return {name: tap.shape for name, tap in result.taps.items()}, core.count(variables["params"])
 
 
 # https://pytorch.org/vision/stable/models.html

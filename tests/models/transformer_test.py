@@ -15,7 +15,7 @@ from jaxdistill.models.decoder import Decoder
 from jaxdistill.models.transformer import MASKED_SCORE, Attention, Block, FeedForward, Style
 from jaxdistill.train import mesh as sharding
 from jaxdistill.train import partitioning
-from toy_texts import LLAMA, SMALL, TOKENS, VOCABULARY, drawn, say, scanned, shapes
+from toy_texts import LLAMA, SMALL, TOKENS, VOCABULARY, apply, drawn, scanned, shapes
 
 X = jax.random.normal(jax.random.key(0), (2, 3, 8))
 EVERY, FIRST = transformer.attention_mask(3, None, causal=False), jnp.arange(3)[None]
@@ -57,7 +57,7 @@ def test_attention_is_recomputed_from_its_taps():
     style = Style(layers=1, width=8, heads=4)
     module, mask = Attention(style), transformer.attention_mask(3, jnp.array([[1, 1, 0], [1, 1, 1]]), causal=True)
     variables = drawn(module, X, mask, FIRST)
-    said, taps = jax.jit(module.apply)(variables, X, mask, FIRST)
+    result, taps = jax.jit(module.apply)(variables, X, mask, FIRST)
     products = np.einsum("bihd,bjhd->bhij", taps["query"], taps["key"]) / np.sqrt(2)
     scores = np.where(np.broadcast_to(mask, products.shape), products, MASKED_SCORE)
     close(taps["scores"], scores)
@@ -65,7 +65,7 @@ def test_attention_is_recomputed_from_its_taps():
     close(taps["attention"], shares / shares.sum(-1, keepdims=True))
     mixed = np.einsum("bhij,bjhd->bihd", taps["attention"], taps["value"])
     out = variables["params"]["out"]
-    close(said, np.einsum("bihd,hdw->biw", mixed, out["kernel"]) + np.asarray(out["bias"]), atol=1e-5)
+    close(result, np.einsum("bihd,hdw->biw", mixed, out["kernel"]) + np.asarray(out["bias"]), atol=1e-5)
 
 
 @pytest.mark.parametrize("rotary", [0.0, 10.0])
@@ -77,9 +77,9 @@ def test_grouped_queries_are_all_heads_with_keys_and_values_repeated(rotary):
     for name in ("key", "value"):  # [width, heads, head width] and [heads, head width]
         params[name] = {part: jnp.repeat(x, 2, axis=x.ndim - 2) for part, x in params[name].items()}
     apply = jax.jit(whole.apply)
-    said, taps = jax.jit(grouped.apply)(variables, X, EVERY, FIRST)
+    result, taps = jax.jit(grouped.apply)(variables, X, EVERY, FIRST)
     expected, wanted = apply({"params": params}, X, EVERY, FIRST)
-    close(said, expected)
+    close(result, expected)
     close(taps["scores"], wanted["scores"])
     assert taps["key"].shape == taps["value"].shape == (2, 3, 2, 2)
     same = drawn(whole, X, EVERY, FIRST)
@@ -120,11 +120,11 @@ def test_norms_precede_or_follow_the_sums(norm_first):
         params[part][last] = jax.tree.map(jnp.zeros_like, params[part][last])
     for norm in ("norm1", "norm2"):
         params[norm] = {"scale": jnp.ones(8), "bias": jnp.zeros(8)}
-    said, taps = jax.jit(block.apply)({"params": params}, X, EVERY, FIRST)
+    result, taps = jax.jit(block.apply)({"params": params}, X, EVERY, FIRST)
     x = np.asarray(X)
     normed = (x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True)
-    close(said, x if norm_first else normed, rtol=1e-4, atol=1e-4)
-    np.testing.assert_array_equal(taps[""], said)
+    close(result, x if norm_first else normed, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(taps[""], result)
     query = params["attention"]["query"]
     read = np.einsum("biw,whd->bihd", normed if norm_first else x, query["kernel"]) + np.asarray(query["bias"])
     close(taps["query"], read, rtol=1e-4, atol=1e-4)
@@ -157,19 +157,19 @@ def learned(scan, remat):
 
     @functools.partial(jax.grad, has_aux=True)
     def loss(params):
-        said = model.apply({"params": params}, TOKENS)
-        return jnp.mean(jax.nn.logsumexp(said.logits, -1)), said
+        result = model.apply({"params": params}, TOKENS)
+        return jnp.mean(jax.nn.logsumexp(result.logits, -1)), result
 
-    grads, said = jax.jit(loss)(params)
-    return said, grads if scan else scanned(grads, 2)
+    grads, result = jax.jit(loss)(params)
+    return result, grads if scan else scanned(grads, 2)
 
 
 @pytest.mark.parametrize(("scan", "remat"), [(True, ""), (False, "block"), (True, "products")])
 def test_scanned_and_rematerialised_layers_equal_looped_ones(scan, remat):
-    expected, found = learned(False, ""), learned(scan, remat)
-    assert expected[0].taps.keys() == found[0].taps.keys()
-    assert {"block1", "block1/query", "block1/key", "block1/value", "block1/scores"} < found[0].taps.keys()
-    jax.tree.map(functools.partial(close, rtol=1e-4), expected, found)
+    expected, actual = learned(False, ""), learned(scan, remat)
+    assert expected[0].taps.keys() == actual[0].taps.keys()
+    assert {"block1", "block1/query", "block1/key", "block1/value", "block1/scores"} < actual[0].taps.keys()
+    jax.tree.map(functools.partial(close, rtol=1e-4), expected, actual)
 
 
 def test_rematerialised_layers_and_unused_scanned_taps_need_less_memory():
@@ -192,12 +192,15 @@ def test_rematerialised_layers_and_unused_scanned_taps_need_less_memory():
 def test_bfloat16_is_close_and_scores_are_float32():
     model = Decoder(VOCABULARY, **SMALL, **LLAMA, dense=True)
     variables = drawn(model, TOKENS, spread=0.2)
-    expected, said = say(model, variables, TOKENS), say(model.clone(dtype=jnp.bfloat16), variables, TOKENS)
-    exact = {name for name, tap in said.taps.items() if tap.dtype == jnp.float32}
+    expected, result = (
+        apply(model, variables, TOKENS),
+        apply(model.clone(dtype=jnp.bfloat16), variables, TOKENS),
+    )
+    exact = {name for name, tap in result.taps.items() if tap.dtype == jnp.float32}
     assert exact == {"pooled", "block0/scores", "block1/scores"}
-    assert {tap.dtype for name, tap in said.taps.items() if name not in exact} == {jnp.dtype("bfloat16")}
-    assert said.logits.dtype == jnp.float32
-    close(said.logits, expected.logits, rtol=0.05, atol=0.05)
+    assert {tap.dtype for name, tap in result.taps.items() if name not in exact} == {jnp.dtype("bfloat16")}
+    assert result.logits.dtype == jnp.float32
+    close(result.logits, expected.logits, rtol=0.05, atol=0.05)
 
 
 def _biases_alone(path, x):
@@ -216,15 +219,15 @@ def test_dropout_acts_in_training_only_and_differs_by_layer():
         taps = model.apply(variables, TOKENS, train=True, rngs={"dropout": key}).taps
         return taps["block1"] - taps["block0"], taps["block0"]
 
-    first, again, other = (added(jax.random.key(key)) for key in (0, 0, 1))
+    first, again, right = (added(jax.random.key(key)) for key in (0, 0, 1))
     np.testing.assert_array_equal(first[0], again[0])
-    assert jnp.any(first[0] != other[0])
+    assert jnp.any(first[0] != right[0])
     # 0, 2 from either part, or 4 from both; the residual stream that enters the first layer is dropped out 1.
     assert set(np.unique(np.round(first[0], 3))) == {0.0, 2.0, 4.0}
     entered = first[1] - first[0]
     assert not set(np.unique(np.round(entered, 3))) <= {0.0, 2.0}, "both layers dropped the same"
-    said = say(model, variables, TOKENS).taps  # would ask for a dropout key if it dropped
-    close(said["block1"] - said["block0"], jnp.full(first[0].shape, 2.0))
+    result = apply(model, variables, TOKENS).taps  # raises without a dropout key if it drops
+    close(result["block1"] - result["block0"], jnp.full(first[0].shape, 2.0))
 
 
 def test_weights_into_the_residual_stream_start_smaller():
@@ -253,4 +256,4 @@ def test_sharded_blocks_equal_unsharded_ones(scan):
     assert sharding.bytes_per_device(variables, placed) == (whole - norms) // 4 + norms
 
     spread = jax.jit(model.apply, in_shardings=(placed, sharding.over_rows(mesh)))(variables, TOKENS)
-    close(spread.logits, say(model, variables, TOKENS).logits, rtol=1e-4, atol=1e-5)
+    close(spread.logits, apply(model, variables, TOKENS).logits, rtol=1e-4, atol=1e-5)

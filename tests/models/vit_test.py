@@ -8,7 +8,7 @@ import pytest
 from jaxdistill import core
 from jaxdistill.errors import UserError
 from jaxdistill.models.vit import ViT
-from toy_texts import SMALL, drawn, say, shapes
+from toy_texts import SMALL, apply, drawn, shapes
 
 IMAGES = jax.random.normal(jax.random.key(1), (2, 8, 12, 3))
 
@@ -44,14 +44,14 @@ def test_patches_are_a_convolution_after_the_class_token():
     params = variables["params"]
     kernel = params["patches"]["kernel"].reshape(4, 4, 3, 8)
     numbers = ("NHWC", "HWIO", "NHWC")
-    found = jax.lax.conv_general_dilated(IMAGES, kernel, (4, 4), "VALID", dimension_numbers=numbers)
-    found = found.reshape(2, 6, 8) + params["patches"]["bias"].reshape(1, 1, 8) + params["positions"][:, 1:]
-    said = say(model, variables, IMAGES)
-    np.testing.assert_allclose(said.tap("embed")[:, 1:], found, rtol=1e-4, atol=1e-5)
+    actual = jax.lax.conv_general_dilated(IMAGES, kernel, (4, 4), "VALID", dimension_numbers=numbers)
+    actual = actual.reshape(2, 6, 8) + params["patches"]["bias"].reshape(1, 1, 8) + params["positions"][:, 1:]
+    result = apply(model, variables, IMAGES)
+    np.testing.assert_allclose(result.tap("embed")[:, 1:], actual, rtol=1e-4, atol=1e-5)
     token = params["class_token"] + params["positions"][:, :1]
-    np.testing.assert_array_equal(said.tap("embed")[:, :1], jnp.broadcast_to(token, (2, 1, 8)))
-    np.testing.assert_array_equal(said.tap("pooled"), said.tap("final")[:, 0])
-    assert jnp.all(said.tap("block0/attention") > 0)
+    np.testing.assert_array_equal(result.tap("embed")[:, :1], jnp.broadcast_to(token, (2, 1, 8)))
+    np.testing.assert_array_equal(result.tap("pooled"), result.tap("final")[:, 0])
+    assert jnp.all(result.tap("block0/attention") > 0)
 
 
 def test_images_not_divisible_by_the_patch_are_refused():

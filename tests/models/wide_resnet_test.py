@@ -10,8 +10,8 @@ from jaxdistill.models.wide_resnet import PreactivationBlock, WideResNet
 
 def shapes(**fields):
     x = jnp.zeros((2, 32, 32, 3))
-    said, variables = jax.eval_shape(WideResNet(**fields).init_with_output, jax.random.key(0), x)
-    return {name: tap.shape for name, tap in said.taps.items()}, core.count(variables["params"])
+    result, variables = jax.eval_shape(WideResNet(**fields).init_with_output, jax.random.key(0), x)
+    return {name: tap.shape for name, tap in result.taps.items()}, core.count(variables["params"])
 
 
 @pytest.mark.parametrize(
@@ -43,23 +43,23 @@ def silent(channels, x):
 def test_equal_shapes_use_the_input_as_shortcut():
     x = jax.random.normal(jax.random.key(1), (1, 4, 4, 8))
     block, variables = silent(8, x)
-    said, preact = block.apply(variables, x)
-    np.testing.assert_array_equal(said, x)
+    result, preact = block.apply(variables, x)
+    np.testing.assert_array_equal(result, x)
     np.testing.assert_allclose(preact, x / np.sqrt(1 + 1e-5) - 1, rtol=1e-5, atol=1e-6)
 
 
 def test_different_shapes_project_the_activated_input():
     x = jax.random.normal(jax.random.key(1), (1, 4, 4, 8))
     block, variables = silent(6, x)
-    said, preact = block.apply(variables, x)
+    result, preact = block.apply(variables, x)
     kernel = np.asarray(variables["params"]["shortcut_conv"]["kernel"])[0, 0]
-    np.testing.assert_allclose(said, np.maximum(preact, 0) @ kernel, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(result, np.maximum(preact, 0) @ kernel, rtol=1e-4, atol=1e-5)
 
 
 def test_stage_preacts_are_the_stages_after_the_next_norm():
     model, x = WideResNet(10, depth=10, width=1), jax.random.normal(jax.random.key(1), (2, 8, 8, 3))
     variables = model.init(jax.random.key(0), x)
-    # Each normalisation gets a shift of its own, so that a tap tells by which it was made.
+    # Each normalisation gets a shift of its own, which identifies its taps.
     follows = {"stage1": ("stage2_block0", "norm1"), "stage2": ("stage3_block0", "norm1"), "stage3": ("final_norm",)}
     for shift, path in enumerate(follows.values(), start=1):
         layer = variables["params"]
@@ -78,16 +78,16 @@ def test_dropout_acts_in_training_only_between_the_convolutions():
     block = PreactivationBlock(8, dropout=0.5)
     variables = block.init(jax.random.key(0), x)
 
-    def said(key):
+    def result(key):
         return block.apply(variables, x, train=True, rngs={"dropout": jax.random.key(key)}, mutable=["batch_stats"])[0][
             0
         ]
 
-    assert jnp.any(said(0) != said(1))
-    np.testing.assert_array_equal(said(0), said(0))
-    block.apply(variables, x, train=False)  # would ask for a dropout key if it dropped
+    assert jnp.any(result(0) != result(1))
+    np.testing.assert_array_equal(result(0), result(0))
+    block.apply(variables, x, train=False)  # raises without a dropout key if it drops
     variables["params"]["conv2"]["kernel"] *= 0
-    np.testing.assert_array_equal(said(0), x)
+    np.testing.assert_array_equal(result(0), x)
 
 
 @pytest.mark.parametrize(("depth", "near"), [(17, "16 or 22"), (20, "16 or 22"), (4, "10")])

@@ -30,7 +30,7 @@ def test_first_of_the_inputs_of_a_module_is_the_default_input():
 def test_a_mask_goes_with_its_tokens():
     batch = {"tokens": toy_texts.TOKENS, "token_mask": MASK}
     masked, whole = say(Trained(DECODER), batch), say(Trained(DECODER), {"tokens": toy_texts.TOKENS})
-    expected = toy_texts.say(DECODER, VARIABLES, toy_texts.TOKENS, token_mask=MASK)
+    expected = toy_texts.apply(DECODER, VARIABLES, toy_texts.TOKENS, token_mask=MASK)
     np.testing.assert_array_equal(masked.logits.hidden, expected.logits.hidden)
     assert np.any(masked.logits.hidden[0, 2:] != whole.logits.hidden[0, 2:])
     np.testing.assert_array_equal(masked.logits.hidden[1:], whole.logits.hidden[1:])
