@@ -147,7 +147,7 @@ def factors_repdistiller(x, p1, p2):
 def factors_trained(x, k, paraphraser_bn, translator_bn, p1, p2, leaky_slope, bn_eps):
     """Our translator and our paraphraser with the case's kernels, compared as RepDistiller does."""
     student, teacher = x["student_0"], x["teacher_0"]
-    head = heads.Paraphraser(share=k, norm=paraphraser_bn)
+    head = heads.Paraphraser(fraction=k, norm=paraphraser_bn)
     shapes = jax.eval_shape(head.init, jax.random.key(0), teacher)
     variables = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), shapes)
     params, stats = {}, {}
@@ -155,8 +155,9 @@ def factors_trained(x, k, paraphraser_bn, translator_bn, p1, p2, leaky_slope, bn
         variables["params"][f"encoder_conv{i}"] = convolution(x, f"paraphraser.conv{i}")
         params[f"f_conv{i}"] = convolution(x, f"translator.conv{i}")
         if paraphraser_bn:
-            left, stored = normalisation(x, f"paraphraser.bn{i}")
-            variables["params"][f"encoder_norm{i}"], variables["batch_stats"][f"encoder_norm{i}"] = left, stored
+            learned, statistics = normalisation(x, f"paraphraser.bn{i}")
+            variables["params"][f"encoder_norm{i}"] = learned
+            variables["batch_stats"][f"encoder_norm{i}"] = statistics
         if translator_bn:
             params[f"f_norm{i}"], stats[f"f_norm{i}"] = normalisation(x, f"translator.bn{i}")
     factor = head.apply(variables, teacher).tap("factor")
@@ -164,9 +165,9 @@ def factors_trained(x, k, paraphraser_bn, translator_bn, p1, p2, leaky_slope, bn
     def translate(student):
         return ft.translate(student, factor.shape[-1], "f", jnp.ones(student.shape[0]), translator_bn)
 
-    left = applied(translate, params, stats, student)
-    loss = factors_repdistiller({"student_0": left, "teacher_0": factor}, p1, p2)
-    return {"loss": loss, "factor_student": left, "factor_teacher": factor}
+    translated = applied(translate, params, stats, student)
+    loss = factors_repdistiller({"student_0": translated, "teacher_0": factor}, p1, p2)
+    return {"loss": loss, "factor_student": translated, "factor_teacher": factor}
 
 
 def boundaries(x, margin):
