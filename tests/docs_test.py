@@ -12,7 +12,6 @@ from jaxdistill.metrics import METRICS
 from jaxdistill.modules.heads import HEADS
 from jaxdistill.networks.model import ModelSettings
 from jaxdistill.networks.weightings import WEIGHTINGS
-from jaxdistill.stages import merge_rules
 from jaxdistill.train import partitioning
 
 sys.path.insert(0, str(ROOT / "docs"))
@@ -60,7 +59,7 @@ def test_the_page_of_configs_names_every_word():
         *registry.names("network"),
         *registry.names("kind"),
         *METRICS,
-        *merge_rules.RULES,
+        *registry.names("merge_rule"),
         *WEIGHTINGS,
         *HEADS,
     }

@@ -1,7 +1,7 @@
-"""Permutes the units of one network so that they stand where another has those most like them.
+"""Weight matching: the order of one network's units in which its weights are nearest to another's.
 
-Independently trained networks that compute the same need not have their units in the same order, and their average is
-then no network at all. `symmetry.permutations` says which orders are free.
+Independently trained networks that compute the same function need not have their units in the same order, and their
+average is then of no use. `permutations.permutations` finds the orders that are free.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,18 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdistill.core import Variables, path_name, split_params
-from jaxdistill.merging import rules
+from jaxdistill.merging import rules, trees
 from jaxdistill.merging.permutations import Spec
 
 Permutation = Mapping[str, np.ndarray]
-"""permutation -> `[units]`: which unit of the old order stands at each place of the new."""
+"""permutation -> `[units]`: the unit of the old order at each position of the new one."""
 
 
 def apply_permutation(variables: Variables, spec: Spec, permutation: Permutation) -> Variables:
-    """Reorders the units of a network, in all collections alike; what it computes stays the same."""
+    """Reorders the units of a network, in all collections alike; its function stays the same."""
     moves = _moves(spec)
 
-    def move(path, x):
+    def move(path: tuple[Any, ...], x: jax.Array) -> jax.Array:
         for axis, name in moves.get(path_name(path), {}).items():
             x = jnp.take(x, jnp.asarray(permutation[name]), axis)
         return x
@@ -38,8 +38,8 @@ def random_permutation(variables: Variables, spec: Spec, key: jax.Array) -> Perm
     return {name: np.asarray(jax.random.permutation(k, sizes[name])) for name, k in zip(spec, keys, strict=True)}
 
 
-def match(reference: Variables, other: Variables, spec: Spec, key: jax.Array, passes: int = 100) -> Permutation:
-    """Finds the order of `other`'s units in which its params are nearest to `reference`'s.
+def match(reference: Variables, network: Variables, spec: Spec, key: jax.Array, passes: int = 100) -> Permutation:
+    """Finds the order of a network's units in which its params are nearest to `reference`'s.
 
     Ainsworth et al., "Git Re-Basin: Merging Models modulo Permutation Symmetries", ICLR 2023,
     https://arxiv.org/abs/2209.04836, section 3.2 and algorithm 1: the sum of inner products of the params is
@@ -50,70 +50,71 @@ def match(reference: Variables, other: Variables, spec: Spec, key: jax.Array, pa
     permutation of distinct units exactly, in every network tried (up to CifarResNet-56).
 
     Args:
-        reference, other: variables of the same shapes, with the collection "params"; they are brought to the host.
+        reference, network: variables of the same shapes, with the collection "params"; they are copied to the host.
+        spec: the free permutations.
         key: of the order of the descent.
-        passes: at most so many times over all permutations.
+        passes: largest number of passes over all permutations.
     """
-    pair = _Pair(_arrays({"params": reference["params"]}), _arrays({"params": other["params"]}), spec)
-    found, names = {name: np.arange(size) for name, size in pair.sizes.items()}, list(pair.sizes)
+    pair = _Pair(_arrays({"params": reference["params"]}), _arrays({"params": network["params"]}), spec)
+    permutation, names = {name: np.arange(size) for name, size in pair.sizes.items()}, list(pair.sizes)
     for number in range(passes):
-        better = False
-        for place in np.asarray(jax.random.permutation(jax.random.fold_in(key, number), len(names))):
-            name = names[place]
-            total, rows = pair.gains(name, found), np.arange(pair.sizes[name])
-            order = _assigned(total)
-            gain = total[rows, order].sum() - total[rows, found[name]].sum()
-            if gain > 1e-9 * np.abs(total).max() * len(total):
-                found[name], better = order, True
-        if not better:
+        has_changed = False
+        for position in np.asarray(jax.random.permutation(jax.random.fold_in(key, number), len(names))):
+            name = names[position]
+            gains, rows = pair.gains(name, permutation), np.arange(pair.sizes[name])
+            order = _assign(gains)
+            gain = gains[rows, order].sum() - gains[rows, permutation[name]].sum()
+            if gain > 1e-9 * np.abs(gains).max() * len(gains):
+                permutation[name], has_changed = order, True
+        if not has_changed:
             break
-    return found
+    return permutation
 
 
 def match_all(networks: Sequence[Variables], spec: Spec, key: jax.Array, rounds: int = 10) -> list[Variables]:
-    """Aligns several networks with each other: first all to the first, then each to the mean of the others.
+    """Aligns networks with each other: first all to the first, then each to the mean of the others.
 
     Ainsworth et al., algorithm 3 ("MergeMany"), which has no first step. It ends when a round moves
     nothing; of two networks only the second is moved.
     """
     aligned = [networks[0]]
-    for place, other in enumerate(networks[1:]):
-        permutation = match(networks[0], other, spec, jax.random.fold_in(key, place))
-        aligned.append(apply_permutation(other, spec, permutation))
+    for position, network in enumerate(networks[1:]):
+        permutation = match(networks[0], network, spec, jax.random.fold_in(key, position))
+        aligned.append(apply_permutation(network, spec, permutation))
     for number in range(rounds if len(networks) > 2 else 0):
-        moved = False
-        own = jax.random.fold_in(key, len(networks) + number)
-        for place in np.asarray(jax.random.permutation(own, len(networks))):
-            others = rules.average([x["params"] for i, x in enumerate(aligned) if i != place])
-            permutation = match({"params": others}, aligned[place], spec, jax.random.fold_in(own, place))
+        has_changed = False
+        round_key = jax.random.fold_in(key, len(networks) + number)
+        for position in np.asarray(jax.random.permutation(round_key, len(networks))):
+            mean = rules.average([x["params"] for i, x in enumerate(aligned) if i != position])
+            permutation = match({"params": mean}, aligned[position], spec, jax.random.fold_in(round_key, position))
             if any((order != np.arange(len(order))).any() for order in permutation.values()):
-                aligned[place], moved = apply_permutation(aligned[place], spec, permutation), True
-        if not moved:
+                aligned[position], has_changed = apply_permutation(aligned[position], spec, permutation), True
+        if not has_changed:
             break
     return aligned
 
 
 def distance(left: Variables, right: Variables) -> float:
-    """The L2 distance between the params of two networks."""
-    return float(rules.distance(split_params(left)[0], split_params(right)[0]))
+    """Returns the L2 distance between the params of two networks."""
+    return float(trees.distance(split_params(left)[0], split_params(right)[0]))
 
 
 class _Pair:
-    """Two networks' params by name, and what one permutation is worth given others."""
+    """The params of two networks by name, and the gain of one permutation given the others."""
 
-    def __init__(self, ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray], spec: Spec):
-        self.ours, self.theirs, self.moves = ours, theirs, _moves(spec)
-        self.sizes = _sizes(ours, spec)
-        self.axes = {name: [pair for pair in axes if pair[0] in ours] for name, axes in spec.items()}
+    def __init__(self, left: Mapping[str, np.ndarray], right: Mapping[str, np.ndarray], spec: Spec) -> None:
+        self.left, self.right, self.moves = left, right, _moves(spec)
+        self.sizes = _sizes(left, spec)
+        self.axes = {name: [pair for pair in axes if pair[0] in left] for name, axes in spec.items()}
 
-    def gains(self, name: str, order: Permutation) -> np.ndarray:
-        """What it is worth to put their unit j in our place i, `[units, units]`, the others being in that order."""
+    def gains(self, name: str, permutation: Permutation) -> np.ndarray:
+        """Returns the gain of unit j of the right network at position i, `[units, units]`, given the other orders."""
         total = np.zeros((self.sizes[name], self.sizes[name]))
         for path, axis in self.axes[name]:
-            theirs = self.theirs[path]
-            for at, other in self.moves[path].items():
-                theirs = theirs if at == axis else np.take(theirs, order[other], at)
-            total += _rows(self.ours[path], axis) @ _rows(theirs, axis).T
+            right = self.right[path]
+            for moved_axis, mover in self.moves[path].items():
+                right = right if moved_axis == axis else np.take(right, permutation[mover], moved_axis)
+            total += _rows(self.left[path], axis) @ _rows(right, axis).T
         return total
 
 
@@ -121,10 +122,11 @@ def _rows(x: np.ndarray, axis: int) -> np.ndarray:
     return np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1)
 
 
-def _assigned(total: np.ndarray) -> np.ndarray:
+def _assign(gains: np.ndarray) -> np.ndarray:
+    """Returns the unit of each position in the assignment of the largest total gain."""
     from scipy.optimize import linear_sum_assignment
 
-    return linear_sum_assignment(total, maximize=True)[1]
+    return linear_sum_assignment(gains, maximize=True)[1]
 
 
 def _moves(spec: Spec) -> dict[str, dict[int, str]]:

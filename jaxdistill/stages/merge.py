@@ -12,6 +12,7 @@ The result is the network `into` of the stage's checkpoint: `weights="stage:merg
 """
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -24,9 +25,9 @@ from jaxdistill.build.kind import Kind
 from jaxdistill.build.stage import Stage
 from jaxdistill.core import State, Variables, split_params
 from jaxdistill.merging import permutations, rules, weight_matching
-from jaxdistill.stages import merge_checks, merge_rules, recalibration, start_weights
+from jaxdistill.stages import merge_checks, merge_data, recalibration, start_weights
 from jaxdistill.stages.lanes import runs_of
-from jaxdistill.stages.merge_rules import jit_replicated
+from jaxdistill.stages.merge_data import jit_replicated
 from jaxdistill.train.checkpoint import Checkpoints
 
 
@@ -73,7 +74,7 @@ def merge(stage: Stage, variables: Mapping[str, Variables], folder: pathlib.Path
     inputs = {name: variables[name] for name in (*spec.networks, *([spec.base] if spec.base else []))}
     inputs = jit_replicated(stage)(inputs)
     metadata = {"rule": spec.rule, "networks": list(spec.networks), "into": spec.into}
-    if merge_rules.RULES[spec.rule].takes_base:
+    if "base" in merge_checks.rule_parameters(stage):
         metadata["base"] = spec.base or "the mean of the networks"
     if spec.align:
         inputs, metadata["distance"] = _align(stage, inputs)
@@ -128,18 +129,20 @@ def _combine(stage: Stage, inputs: Mapping[str, Variables]) -> tuple[Variables, 
     recalibrated = spec.recalibrate and "batch_stats" in networks[0]
     finish = recalibration.make_recalibrate(stage) if recalibrated else lambda variables: variables
     metadata: dict[str, Any] = {"recalibrated": bool(recalibrated)}
-    rule = merge_rules.RULES[spec.rule]
-    if rule.scored:
-        accuracy = merge_rules.accuracy_on_split(stage)
-        soup = rules.greedy_soup(networks, lambda variables: accuracy(finish(variables)))
-        alone = dict(zip(spec.networks, soup.alone, strict=True))
-        metadata |= {"kept_by_soup": [spec.networks[i] for i in soup.kept], "split": spec.split}
+    rule, parameters = merge_checks.find_rule(stage), merge_checks.rule_parameters(stage)
+    if "score" in parameters:
+        accuracy = merge_data.accuracy_on_split(stage)
+        soup = rule(networks, score=lambda variables: accuracy(finish(variables)))
+        alone = dict(zip(spec.networks, soup.member_scores, strict=True))
+        metadata |= {"kept_by_soup": [spec.networks[i] for i in soup.members], "split": spec.split}
         return finish(soup.tree), metadata | {"accuracy": soup.score, "accuracy_alone": alone}
     base = inputs[spec.base]["params"] if spec.base else None
-    fishers = [merge_rules.fisher_of(stage, variables) for variables in networks] if rule.takes_fisher else None
+    fishers = [merge_data.fisher_of(stage, variables) for variables in networks] if "fishers" in parameters else None
 
     def combine(networks: list[Variables], base: Any, fishers: Any) -> Variables:
-        merge_params = rule.make(merge_rules.Inputs(spec, base, jax.random.key(stage.settings.seed), fishers))
-        return rules.with_statistics(merge_params, networks, spec.weights)
+        numbers = {"weights": spec.weights, "density": spec.density, "drop": spec.drop, "scale": spec.scale}
+        arguments = numbers | {"base": base, "fishers": fishers, "key": jax.random.key(stage.settings.seed)}
+        chosen = {name: arguments[name] for name in parameters}
+        return rules.with_statistics(functools.partial(rule, **chosen), networks, spec.weights)
 
     return finish(jit_replicated(stage, combine)(networks, base, fishers)), metadata

@@ -8,10 +8,28 @@ import numpy as np
 from jaxdistill import networks
 from jaxdistill.build import weights
 from jaxdistill.build.stage import Stage
-from jaxdistill.errors import UserError, check_fraction, check_names, unknown
+from jaxdistill.config import registry
+from jaxdistill.errors import UserError, check_fraction, check_names
 from jaxdistill.merging import permutations, rules
 from jaxdistill.stages import recalibration
-from jaxdistill.stages.merge_rules import RULES
+
+
+def find_rule(stage: Stage) -> rules.Rule:
+    """Returns the rule that a stage names.
+
+    Raises:
+        UserError: if there is none of that name.
+    """
+    return registry.find("merge_rule", stage.settings.merge.rule, f"stages.{stage.name}.merge.rule")
+
+
+def rule_parameters(stage: Stage) -> list[str]:
+    """Returns the parameters of the rule that a stage names (`rules.PARAMETERS`)."""
+    return rules.parameters_of(find_rule(stage))
+
+
+def _rules_with(parameter: str) -> tuple[str, ...]:
+    return tuple(name for name, rule in rules.RULES.items() if parameter in rules.parameters_of(rule))
 
 
 def check_settings(stage: Stage) -> None:
@@ -21,16 +39,15 @@ def check_settings(stage: Stage) -> None:
     check_names(f"network for {path}, merge.networks", names, stage.networks)
     if len(set(names)) < 2 or len(set(names)) < len(names):
         raise UserError(f"{path} merges {names}; merge.networks are two or more different ones of {[*stage.networks]}")
-    if spec.rule not in RULES:
-        raise unknown(f"rule for {path}, merge.rule", spec.rule, RULES)
+    parameters = rule_parameters(stage)
     if not spec.into.replace("-", "_").isidentifier() or spec.into in stage.networks:
         raise UserError(
             f"{path}: merge.into={spec.into!r} is the name of the new network, a word such as 'merged', and none of"
             f" {[*stage.networks]}"
         )
     _check_base(stage)
-    if spec.weights and not RULES[spec.rule].takes_weights:
-        able = tuple(name for name, rule in RULES.items() if rule.takes_weights)
+    if spec.weights and "weights" not in parameters:
+        able = _rules_with("weights")
         raise UserError(f"{path}: rule {spec.rule!r} takes no merge.weights; leave them out, or take one of {able}")
     try:
         rules.average([{"x": np.zeros(1, np.float32)}] * len(names), spec.weights)
@@ -41,7 +58,7 @@ def check_settings(stage: Stage) -> None:
         raise UserError(f"{path}: merge.scale must be finite, got {spec.scale}")
     if not 0 < spec.density <= 1:
         raise UserError(f"{path}: merge.density must be more than 0 and at most 1, got {spec.density}")
-    if RULES[spec.rule].scored:
+    if "score" in parameters:
         stage.dataset.split(spec.split)
     offloaded = [name for name, own in stage.placement.networks.items() if own.offload]
     if offloaded:
@@ -58,8 +75,8 @@ def _check_base(stage: Stage) -> None:
                 " network that they were fine-tuned from as merge.base, or set merge.rule='average'"
             )
         return
-    if not RULES[rule].takes_base:
-        able = tuple(name for name, each in RULES.items() if each.takes_base)
+    if "base" not in rule_parameters(stage):
+        able = _rules_with("base")
         raise UserError(f"{path}: rule {rule!r} takes no merge.base; leave it out, or take one of {able}")
     check_names(f"network for {path}, merge.base", [base], stage.networks)
     if base in names:
@@ -69,7 +86,9 @@ def _check_base(stage: Stage) -> None:
 def check_networks(stage: Stage) -> None:
     """Raises `UserError` unless the networks are of one model, and can be aligned and recalibrated if they must."""
     spec = stage.settings.merge
-    if "image" not in stage.task.fields and (RULES[spec.rule].takes_fisher or spec.align or _scores_tokens(stage)):
+    if "image" not in stage.task.fields and (
+        "fishers" in rule_parameters(stage) or spec.align or _scores_tokens(stage)
+    ):
         aligned = " with align=True" if spec.align else ""
         raise UserError(
             f"stage {stage.name!r} is of kind 'merge', and its rule {spec.rule!r}{aligned} needs images with labels,"
@@ -96,7 +115,7 @@ def check_networks(stage: Stage) -> None:
 
 
 def _scores_tokens(stage: Stage) -> bool:
-    return RULES[stage.settings.merge.rule].scored and not stage.task.reads_class_labels
+    return "score" in rule_parameters(stage) and not stage.task.reads_class_labels
 
 
 def find_permutations(stage: Stage) -> permutations.Spec:

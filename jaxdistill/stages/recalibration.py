@@ -17,7 +17,7 @@ from jaxdistill import networks
 from jaxdistill.build.stage import Stage
 from jaxdistill.core import Batch, Variables
 from jaxdistill.errors import UserError
-from jaxdistill.stages.merge_rules import jit_replicated, plain_batches
+from jaxdistill.stages.merge_data import jit_replicated, plain_batches
 from jaxdistill.train import mesh
 
 

@@ -10,6 +10,7 @@ import pytest
 from jaxdistill.errors import UserError
 from jaxdistill.merging import rules
 from jaxdistill.merging.fisher import diagonal_fisher
+from jaxdistill.merging.trees import distance
 from jaxdistill.models import mlp
 
 
@@ -30,14 +31,6 @@ def network(seed):
     }
 
 
-def dare(rule):
-    def merged(trees):
-        base = rules.average(trees)
-        return rule(rules.drop_and_rescale(trees, jax.random.key(3), base, drop=0.7), base)
-
-    return merged
-
-
 FISHERS = [
     jax.tree.map(lambda x, s=s: jax.random.uniform(jax.random.key(s), x.shape), network(0)["params"]) for s in (4, 5, 6)
 ]
@@ -51,8 +44,8 @@ RULES = {
     "task arithmetic": rules.task_arithmetic,
     "task arithmetic, scaled": functools.partial(rules.task_arithmetic, scale=2.4),
     "ties": rules.ties,
-    "dare": dare(rules.task_arithmetic),
-    "dare and ties": dare(rules.ties),
+    "dare": functools.partial(rules.dare, key=jax.random.key(3), drop=0.7),
+    "dare and ties": functools.partial(rules.dare_ties, key=jax.random.key(3), drop=0.7),
 }
 
 
@@ -69,7 +62,7 @@ def test_other_networks_count_and_dtypes_stay(rule):
     trees = [jax.tree.map(lambda x: x.astype(jnp.bfloat16), network(seed)["params"]) for seed in (1, 2, 3)]
     merged = rule(trees)
     assert {x.dtype for x in jax.tree.leaves(merged)} == {jnp.dtype(jnp.bfloat16)}
-    assert float(rules.distance(merged, trees[0])) > 0.1
+    assert float(distance(merged, trees[0])) > 0.1
 
 
 @pytest.mark.parametrize("rule", [rules.ties, rules.task_arithmetic])
@@ -97,17 +90,17 @@ def test_a_soup_keeps_what_does_not_make_it_worse():
     trees = [tree(0, 0, 1), tree(0, 0, 4), tree(0, 0, 9), tree(0, 0, 5)]
     # Alone they score -4, -1, -4, 0: 5 is first; 4 makes it worse; 1 too; 9 too.
     soup = rules.greedy_soup(trees, lambda t: -abs(float(t["b"][0]) - 5))
-    assert (soup.kept, soup.score, soup.alone) == ((3,), 0.0, (-4.0, -1.0, -4.0, 0.0))
+    assert (soup.members, soup.score, soup.member_scores) == ((3,), 0.0, (-4.0, -1.0, -4.0, 0.0))
     # 4 is the best, then 9 makes 6.5, no better; then 1 makes 2.5, no worse than 4 is about 3.25.
     soup = rules.greedy_soup(trees[:3], lambda t: -abs(float(t["b"][0]) - 3.25))
-    assert (soup.kept, soup.score) == ((1, 0), -0.75)
+    assert (soup.members, soup.score) == ((1, 0), -0.75)
     np.testing.assert_allclose(numbers(soup.tree), [0, 0, 2.5])
 
 
 def test_a_soup_without_a_number_is_never_kept():
     trees = [tree(0, 0, 1), tree(0, 0, 2)]
     soup = rules.greedy_soup(trees, lambda t: float("nan") if float(t["b"][0]) != 2 else 0.5)
-    assert soup.kept == (1,)
+    assert soup.members == (1,)
 
 
 def test_fisher_weights_by_hand():
@@ -180,13 +173,16 @@ def test_what_dare_drops_is_made_up_for():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: rules.average([]), "nothing to merge"),
+        (lambda: rules.average([]), "trees must be one or more"),
         (lambda: rules.average([tree(1, 2)] * 2, (1,)), "a number of 0 or more for each"),
         (lambda: rules.average([tree(1, 2)] * 2, (0, 0)), "not all 0"),
-        (lambda: rules.average([tree(1, 2), tree(1, 2, 3)]), "tree 1 is not shaped as tree 0.*a/kernel"),
-        (lambda: rules.average([tree(1, 2), {"a": jnp.ones(1)}]), "tree 1 is not shaped as tree 0.*a/kernel"),
-        (lambda: rules.average([{"n": jnp.int32([1])}] * 2), "n is int32; only floating-point"),
-        (lambda: rules.ties([tree(1, 2)] * 2, density=0.0), "density=0.0 makes no sense"),
+        (lambda: rules.average([tree(1, 2), tree(1, 2, 3)]), "tree 1 must have the shapes of tree 0.*a/kernel"),
+        (lambda: rules.average([tree(1, 2), {"a": jnp.ones(1)}]), "tree 1 must have the shapes of tree 0.*a/kernel"),
+        (
+            lambda: rules.average([{"n": jnp.int32([1])}] * 2),
+            "n must be of floating-point numbers to be merged, got int32",
+        ),
+        (lambda: rules.ties([tree(1, 2)] * 2, density=0.0), r"density must be in \(0, 1\], .*got 0.0"),
         (
             lambda: rules.drop_and_rescale([tree(1, 2)], jax.random.key(0), tree(1, 2), 1.0),
             r"drop must be in \[0, 1\), got 1.0",
@@ -238,7 +234,7 @@ def test_drawn_classes_come_near_the_exact_expectation(classifier):
 
 def test_a_fisher_needs_a_key_for_draws_and_whole_parts(classifier):
     apply, params, batch = classifier
-    with pytest.raises(UserError, match="need a key"):
+    with pytest.raises(UserError, match="key must be set for samples=1"):
         diagonal_fisher(apply, params, [batch], samples=1)
-    with pytest.raises(UserError, match="a batch of 8 cannot be divided into parts of rows=3"):
+    with pytest.raises(UserError, match="rows must divide the batch of 8 examples, got 3"):
         diagonal_fisher(apply, params, [batch], rows=3)

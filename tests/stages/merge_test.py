@@ -14,13 +14,13 @@ from jaxdistill.config import load
 from jaxdistill.config.references import WeightsRef
 from jaxdistill.data import loader
 from jaxdistill.errors import UserError
-from jaxdistill.merging import weight_matching
+from jaxdistill.merging import rules, weight_matching
 from jaxdistill.merging.fisher import diagonal_fisher
 from jaxdistill.pipeline import plan
 from jaxdistill.pipeline import run as pipeline
 from jaxdistill.runtime import files
 from jaxdistill.stages import merge as merging
-from jaxdistill.stages import merge_checks, merge_rules
+from jaxdistill.stages import merge_checks, merge_data
 from jaxdistill.train import mesh
 from runs import launched
 
@@ -105,7 +105,7 @@ def test_the_plan_tells_it():
     assert plan.describe(built())[-1] == "  merge: average of one, two, aligned, as 'merged'"
 
 
-@pytest.mark.parametrize("rule", merge_rules.RULES)
+@pytest.mark.parametrize("rule", rules.RULES)
 def test_copies_of_one_network_merge_to_it_bit_for_bit(tmp_path, rule):
     base = {"base": "base"} if rule == "task_arithmetic" else {}
     names = ("one", "two", "three")
@@ -173,7 +173,7 @@ def test_statistics_are_averaged_where_they_are_not_recomputed(tmp_path):
 def test_the_fisher_looks_at_so_many_examples_in_the_order_of_training():
     stage = built(rule="fisher", examples=70)
     variables = network("", 0)
-    found = merge_rules.fisher_of(stage, jax.device_put(variables, mesh.replicated(stage.mesh)))
+    found = merge_data.fisher_of(stage, jax.device_put(variables, mesh.replicated(stage.mesh)))
     batches = loader.Streamed(stage.train, stage.settings["seed"], 64, 10, stage.part)
     mask = {"mask": np.ones(64, np.float32)}
     images = np.concatenate([stage.prepare(batches[i] | mask)["image"] for i in (0, 1)])[:70]
@@ -198,7 +198,7 @@ def test_the_fisher_looks_at_so_many_examples_in_the_order_of_training():
         ),
         (
             dict(rule="averge"),
-            "rule for stage 'merge', merge.rule must be an existing name, got 'averge'. Did you mean 'average'",
+            "stages.merge.merge.rule must be a merge_rule, got 'averge'. Did you mean 'average'",
         ),
         (dict(into="a#b"), "merge.into='a#b' is the name of the new network"),
         (dict(into="one"), "merge.into='one' is the name of the new network.*none of"),
@@ -217,7 +217,10 @@ def test_the_fisher_looks_at_so_many_examples_in_the_order_of_training():
         (dict(rule="soup", split="held"), "held"),
         (dict(networks=("one", "wide")), "'wide', to be merged with 'one'.*\n  - params/dense1"),
         (dict(networks=("one", "both")), "network 'both' has no weights of its own"),
-        (dict(networks=("linear", "linear2"), align=True), "merge.align=True: no units of this network"),
+        (
+            dict(networks=("linear", "linear2"), align=True),
+            "merge.align=True: a network to align must have units whose order is free",
+        ),
     ],
 )
 def test_mistakes_are_told_before_anything_runs(tmp_path, merge, message):

@@ -1,19 +1,15 @@
-"""Rules of merging by the names of a config, with what each takes, and the numbers that some need of the data."""
+"""Numbers that rules of merging need of the data: the accuracy on a split, and Fisher information."""
 
-import dataclasses
-import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
 from jaxdistill.build.stage import Stage
-from jaxdistill.config.schema import MergeConfig
 from jaxdistill.core import Batch, Variables, split_params
 from jaxdistill.data import loader
-from jaxdistill.merging import rules
 from jaxdistill.merging.fisher import diagonal_fisher
 from jaxdistill.train import mesh
 from jaxdistill.train.evaluate import Evaluator, Plan
@@ -23,88 +19,6 @@ EXACT = 100
 
 Params = Any
 """A tree of parameters."""
-
-MergeParams = Callable[[Sequence[Params]], Params]
-
-
-@dataclasses.dataclass(frozen=True)
-class Inputs:
-    """What rules are made from.
-
-    Attributes:
-        spec: the settings of the stage.
-        base: params of the network that task vectors start from; `None` for the mean of the networks.
-        key: the key of random numbers.
-        fishers: the diagonal Fisher information of each network, for the rule that takes it.
-    """
-
-    spec: MergeConfig
-    base: Params | None
-    key: jax.Array
-    fishers: Sequence[Params] | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Rule:
-    """A rule of merging.
-
-    Attributes:
-        make: inputs -> the function of the networks' params; `None` for a rule that is scored on data.
-        takes_weights: whether `merge.weights` applies.
-        takes_base: whether `merge.base` applies.
-        takes_fisher: whether it needs Fisher information.
-    """
-
-    make: Callable[[Inputs], MergeParams] | None
-    takes_weights: bool = False
-    takes_base: bool = False
-    takes_fisher: bool = False
-
-    @property
-    def scored(self) -> bool:
-        """Whether merged networks are scored by their accuracy on a split."""
-        return self.make is None
-
-
-def _average(inputs: Inputs) -> MergeParams:
-    return functools.partial(rules.average, weights=inputs.spec.weights)
-
-
-def _slerp(inputs: Inputs) -> MergeParams:
-    return functools.partial(rules.slerp, weights=inputs.spec.weights)
-
-
-def _fisher(inputs: Inputs) -> MergeParams:
-    return lambda trees: rules.fisher_weighted(trees, inputs.fishers, inputs.spec.weights)
-
-
-def _task_arithmetic(inputs: Inputs) -> MergeParams:
-    return functools.partial(rules.task_arithmetic, base=inputs.base, scale=inputs.spec.scale)
-
-
-def _ties(inputs: Inputs) -> MergeParams:
-    return functools.partial(rules.ties, base=inputs.base, density=inputs.spec.density, scale=inputs.spec.scale)
-
-
-def _dare(inputs: Inputs, make: Callable[[Inputs], MergeParams]) -> MergeParams:
-    def merge(trees: Sequence[Params]) -> Params:
-        base = rules.average(trees) if inputs.base is None else inputs.base
-        merge_kept = make(dataclasses.replace(inputs, base=base))
-        return merge_kept(rules.drop_and_rescale(trees, inputs.key, base, inputs.spec.drop))
-
-    return merge
-
-
-RULES = {
-    "average": Rule(_average, takes_weights=True),
-    "soup": Rule(None),
-    "fisher": Rule(_fisher, takes_weights=True, takes_fisher=True),
-    "slerp": Rule(_slerp, takes_weights=True),
-    "task_arithmetic": Rule(_task_arithmetic, takes_base=True),
-    "ties": Rule(_ties, takes_base=True),
-    "dare": Rule(functools.partial(_dare, make=_task_arithmetic), takes_base=True),
-    "dare_ties": Rule(functools.partial(_dare, make=_ties), takes_base=True),
-}
 
 
 def accuracy_on_split(stage: Stage) -> Callable[[Variables], float]:
