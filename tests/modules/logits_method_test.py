@@ -71,7 +71,8 @@ def on_valid_rows(name, task):
     """The value of the valid predictions alone, in one list, and the student's gradient, `[n, classes]`."""
     method, batch = registry.find("method", name)(), TASKS[task]()
     logits = [core.dense(side) for side in sides(batch["label"].shape)]
-    counts = np.asarray(method.valid(batch) > 0)
+    counts = np.asarray(batch.get("valid", batch["mask"])) > 0
+    counts = counts & np.asarray(batch["label"] >= 0) if method.needs_labels else counts
     rows = [jnp.asarray(np.asarray(x)[counts]) for x in logits]
     flat = {"label": jnp.asarray(np.asarray(batch["label"])[counts]), "mask": jnp.ones(counts.sum())}
     variables = method.init(jax.random.key(0), *map(Output, rows), flat)
