@@ -290,7 +290,7 @@ class Term:
     weight: Schedule = lambda step: 1.0
     schedules: Mapping[str, Schedule] = dataclasses.field(default_factory=dict)
 
-    def at(self, step: jax.Array | int) -> Method:
+    def method_at(self, step: jax.Array | int) -> Method:
         """Returns the method with its fields as scheduled at an optimizer step."""
         return self.method.clone(**{name: schedule(step) for name, schedule in self.schedules.items()})
 
@@ -327,9 +327,9 @@ def mean(values: jax.Array, mask: jax.Array, fraction: jax.Array | float = 1.0) 
         must be finite, since 0 times infinity is not 0.
     """
     mask = jnp.broadcast_to(mask.reshape(mask.shape + (1,) * (values.ndim - mask.ndim)), values.shape)
-    kept = jnp.where(mask > 0, values.astype(jnp.float32), 0.0)
+    counted = jnp.where(mask > 0, values.astype(jnp.float32), 0.0)
     weights = mask.astype(jnp.float32)
-    return fraction * jnp.sum(kept * weights) / jnp.maximum(jnp.sum(weights), 1.0)
+    return fraction * jnp.sum(counted * weights) / jnp.maximum(jnp.sum(weights), 1.0)
 
 
 def precise(x: jax.Array) -> jax.Array:

@@ -11,6 +11,16 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import jax
 import pytest
+from jaxtyping import install_import_hook
+
+CHECKED = ["jaxdistill.losses", "jaxdistill.modules", "jaxdistill.methods"]
+"""Rooms whose annotated shapes are checked at every call while tests run, and never otherwise.
+
+The types of `core` are pytrees, whose fields also hold shapes, specs and numbers of them.
+"""
+
+# Before any of them is imported.
+install_import_hook(CHECKED, "shape_checks.check")
 
 ROOT = pathlib.Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"

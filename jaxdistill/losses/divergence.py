@@ -1,16 +1,21 @@
-"""Divergences between the distributions that logits stand for, in nats and in log-space."""
+"""Divergences between the distributions of logits, in nats and in log-space."""
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
 
 from jaxdistill.core import precise
 
 
-def log_probabilities(logits: jax.Array, where: jax.Array | None = None) -> jax.Array:
-    """Log-softmax over the last axis in at least float32: `[*n, classes] -> [*n, classes]`.
+def log_probabilities(
+    logits: Float[Array, "*n classes"], where: Bool[Array, "*n classes"] | None = None
+) -> Float[Array, "*n classes"]:
+    """Returns the log-softmax over the classes, in at least float32.
 
-    `where`, bool `[*n, classes]`, restricts it to some classes. The others' are 0 and have no gradient: a sum of
-    differences of two of these goes over the kept classes alone.
+    Args:
+        logits: of any float dtype.
+        where: restricts the distributions to some classes. The others are 0 and have no gradient, so that a sum of
+            differences of two of these goes over the chosen classes alone.
     """
     logits = precise(logits)
     if where is None:
@@ -18,60 +23,58 @@ def log_probabilities(logits: jax.Array, where: jax.Array | None = None) -> jax.
     return jnp.where(where, logits - jax.nn.logsumexp(logits, -1, where=where, keepdims=True), 0.0)
 
 
-def cross_entropy(target: jax.Array, logits: jax.Array) -> jax.Array:
-    """- sum_k target_k log softmax(logits)_k.
+def cross_entropy(target: Float[Array, "*n classes"], logits: Float[Array, "*n classes"]) -> Float[Array, "*n"]:
+    """Returns - sum_k target_k log softmax(logits)_k in nats.
 
-    Args:
-        target: `[*n, classes]`, probabilities.
-        logits: `[*n, classes]`.
-
-    Returns:
-        `[*n]`, nats. A class of target 0 adds nothing, however unlikely the logits find it.
+    A class of target 0 adds nothing, however unlikely it is by the logits.
     """
     return -jnp.sum(target * log_probabilities(logits), -1)
 
 
-def soft_cross_entropy(teacher: jax.Array, student: jax.Array, where: jax.Array | None = None) -> jax.Array:
-    """- sum_k p_k log q_k of softmax(teacher) and softmax(student): their KL and the teacher's entropy.
+def soft_cross_entropy(
+    teacher: Float[Array, "*n classes"],
+    student: Float[Array, "*n classes"],
+    where: Bool[Array, "*n classes"] | None = None,
+) -> Float[Array, "*n"]:
+    """Returns - sum_k p_k log q_k of softmax(teacher) and softmax(student), their KL plus the teacher's entropy.
 
     Args:
-        teacher: `[*n, classes]`, logits.
-        student: `[*n, classes]`, logits.
-        where: bool `[*n, classes]`, the classes that the distributions are over, or all.
-
-    Returns:
-        `[*n]`, nats.
+        teacher: logits.
+        student: logits.
+        where: the classes of the distributions, or all.
     """
     return -jnp.sum(jnp.exp(log_probabilities(teacher, where)) * log_probabilities(student, where), -1)
 
 
-def kl(teacher: jax.Array, student: jax.Array, where: jax.Array | None = None) -> jax.Array:
-    """KL(softmax(teacher) || softmax(student)).
+def kl(
+    teacher: Float[Array, "*n classes"],
+    student: Float[Array, "*n classes"],
+    where: Bool[Array, "*n classes"] | None = None,
+) -> Float[Array, "*n"]:
+    """Returns KL(softmax(teacher) || softmax(student)) in nats.
+
+    It is finite with finite gradients for any finite logits: no exponential is followed by a logarithm.
 
     Args:
-        teacher: `[*n, classes]`, logits.
-        student: `[*n, classes]`, logits.
-        where: bool `[*n, classes]`, the classes that the distributions are over, or all.
-
-    Returns:
-        `[*n]`, nats; finite with finite gradients for any finite logits: nothing is exponentiated that is
-        then logged.
+        teacher: logits.
+        student: logits.
+        where: the classes of the distributions, or all.
     """
     log_p, log_q = log_probabilities(teacher, where), log_probabilities(student, where)
     return jnp.sum(jnp.exp(log_p) * (log_p - log_q), -1)
 
 
-def total_variation(teacher: jax.Array, student: jax.Array) -> jax.Array:
-    """1/2 sum_k |softmax(teacher)_k - softmax(student)_k|: `[*n, classes]` logits to `[*n]`, 0 to 1."""
+def total_variation(teacher: Float[Array, "*n classes"], student: Float[Array, "*n classes"]) -> Float[Array, "*n"]:
+    """Returns 1/2 sum_k |softmax(teacher)_k - softmax(student)_k|, 0 to 1."""
     return jnp.sum(jnp.abs(jax.nn.softmax(precise(teacher)) - jax.nn.softmax(precise(student))), -1) / 2
 
 
-def binary_kl(teacher: jax.Array, student: jax.Array) -> jax.Array:
-    """KL between the coins that sigmoid(teacher) and sigmoid(student) weigh, one for each logit: `[*n]` to `[*n]`."""
+def binary_kl(teacher: Float[Array, "*n"], student: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """Returns the KL between the Bernoulli distributions of sigmoid(teacher) and sigmoid(student), one per logit."""
     teacher, student = precise(teacher), precise(student)
 
-    def side(sign):
+    def one_outcome(sign: int) -> Float[Array, "*n"]:
         log_p, log_q = jax.nn.log_sigmoid(sign * teacher), jax.nn.log_sigmoid(sign * student)
         return jnp.exp(log_p) * (log_p - log_q)
 
-    return side(1) + side(-1)
+    return one_outcome(1) + one_outcome(-1)

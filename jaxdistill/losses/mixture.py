@@ -1,4 +1,4 @@
-"""Divergences from mixtures of two distributions, exact and finite for any share of either, 0 and 1 among them.
+"""Divergences from mixtures of two distributions, exact and finite for any fraction of either, including 0 and 1.
 
 With m = (1 - s) p + s q, u = log q - log p and w = s (e^u - 1), so that log(m / p) = log(1 + w),
 
@@ -10,77 +10,84 @@ difference of almost equal logarithms would be divided by almost nothing.
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
+from jaxdistill.core import Scalar
 from jaxdistill.losses.divergence import log_probabilities
 
 LARGEST = 80.0
-"""Of u: e^80 is finite in float32, and a class so much less likely in p than in q adds q - p whatever s is."""
+"""Bound of u: e^80 is finite in float32, and a class so much less likely in p than in q adds q - p whatever s is."""
 
 SMALL = 0.02
 """Below it 1 - log(1 + w) / w is its series, which is exact to 1e-15 there."""
 
 
-def kl(left: jax.Array, right: jax.Array, share: jax.Array | float) -> jax.Array:
-    """KL(p || (1 - share) p + share q): at share 1 the KL of p and q, at share 0 nothing.
+def kl(left: Float[Array, "*n classes"], right: Float[Array, "*n classes"], fraction: Scalar) -> Float[Array, "*n"]:
+    """Returns KL(p || (1 - fraction) p + fraction q): the KL of p and q at fraction 1, and 0 at fraction 0.
 
     Args:
-        left: logits of p, `[*n, classes]`.
-        right: logits of q, the same.
-        share: between 0 and 1; may be traced.
+        left: logits of p.
+        right: logits of q.
+        fraction: between 0 and 1; may be traced.
 
     Returns:
-        `[*n]`, nats, at most -log(1 - share).
+        Nats, at most -log(1 - fraction).
     """
-    return share * kl_per_share(left, right, share)
+    return fraction * kl_per_fraction(left, right, fraction)
 
 
-def kl_per_share(left: jax.Array, right: jax.Array, share: jax.Array | float) -> jax.Array:
-    """KL(p || (1 - share) p + share q) / share: continuous, at share 0 it is its limit 0."""
-    return _per_share(log_probabilities(left), log_probabilities(right), share)
+def kl_per_fraction(
+    left: Float[Array, "*n classes"], right: Float[Array, "*n classes"], fraction: Scalar
+) -> Float[Array, "*n"]:
+    """Returns `kl` / fraction, which is continuous; at fraction 0 it is its limit 0."""
+    return _per_fraction(log_probabilities(left), log_probabilities(right), fraction)
 
 
 def jensen_shannon(
-    teacher: jax.Array, student: jax.Array, beta: jax.Array | float, normalize: bool = False
-) -> jax.Array:
-    """beta KL(P || M) + (1 - beta) KL(Q || M), M = beta P + (1 - beta) Q.
+    teacher: Float[Array, "*n classes"], student: Float[Array, "*n classes"], beta: Scalar, normalize: bool = False
+) -> Float[Array, "*n"]:
+    """Returns beta KL(P || M) + (1 - beta) KL(Q || M), M = beta P + (1 - beta) Q.
 
     Args:
-        teacher: logits of P, `[*n, classes]`.
-        student: logits of Q, the same.
+        teacher: logits of P.
+        student: logits of Q.
         beta: between 0 and 1; may be traced.
         normalize: whether to divide by beta (1 - beta), which makes the limits KL(P || Q) at beta 0 and KL(Q || P) at
             beta 1; they are 0 otherwise.
 
     Returns:
-        `[*n]`, nats; at most log 2 at beta 1/2 where it is not normalised.
+        Nats; at most log 2 at beta 1/2 if it is not normalised.
     """
     log_p, log_q = log_probabilities(teacher), log_probabilities(student)
-    value = _per_share(log_p, log_q, 1 - beta) + _per_share(log_q, log_p, beta)
+    value = _per_fraction(log_p, log_q, 1 - beta) + _per_fraction(log_q, log_p, beta)
     return value if normalize else beta * (1 - beta) * value
 
 
-@jax.checkpoint  # its backward pass keeps two arrays of classes, and not twenty
-def _per_share(log_p: jax.Array, log_q: jax.Array, share: jax.Array | float) -> jax.Array:
-    share = jnp.asarray(share, log_p.dtype)
+@jax.checkpoint  # its backward pass keeps two arrays of classes instead of twenty
+def _per_fraction(
+    log_p: Float[Array, "*n classes"], log_q: Float[Array, "*n classes"], fraction: Scalar
+) -> Float[Array, "*n"]:
+    fraction = jnp.asarray(fraction, log_p.dtype)
     p, q, u = jnp.exp(log_p), jnp.exp(log_q), log_q - log_p
-    w = share * jnp.expm1(jnp.minimum(u, LARGEST))
-    # Where the mixture keeps less than half of p, 1 + w may round to 0: there log(m / p) is taken in log-space.
-    far = w < -0.5
-    log_ratio = _log_mixture(jnp.where(far, u, 0.0), jnp.where(far, share, 1.0))
-    away = (q - p) - p * log_ratio / jnp.where(far, share, 1.0)
-    return jnp.sum(jnp.where(far, away, (q - p) * _lack(jnp.where(far, 0.0, w))), -1)
+    w = fraction * jnp.expm1(jnp.minimum(u, LARGEST))
+    # If the mixture keeps less than half of p, 1 + w may round to 0: there log(m / p) is computed in log-space.
+    is_far = w < -0.5
+    log_ratio = _log_mixture(jnp.where(is_far, u, 0.0), jnp.where(is_far, fraction, 1.0))
+    far = (q - p) - p * log_ratio / jnp.where(is_far, fraction, 1.0)
+    near = (q - p) * _ratio_deficit(jnp.where(is_far, 0.0, w))
+    return jnp.sum(jnp.where(is_far, far, near), -1)
 
 
-def _log_mixture(u: jax.Array, share: jax.Array) -> jax.Array:
-    """log(1 - share + share e^u), for shares above 0."""
-    return jnp.logaddexp(jnp.log1p(-share), jnp.log(share) + u)
+def _log_mixture(u: Float[Array, "*n"], fraction: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """Returns log(1 - fraction + fraction e^u), for fractions above 0."""
+    return jnp.logaddexp(jnp.log1p(-fraction), jnp.log(fraction) + u)
 
 
-def _lack(w: jax.Array) -> jax.Array:
-    """1 - log(1 + w) / w: what the ratio lacks to 1; 0 at 0, where it grows as w / 2."""
-    small = jnp.abs(w) < SMALL
-    near, rest = jnp.where(small, w, 0.0), jnp.where(small, 1.0, w)
+def _ratio_deficit(w: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """Returns 1 - log(1 + w) / w; 0 at 0, where it grows as w / 2."""
+    is_small = jnp.abs(w) < SMALL
+    small, large = jnp.where(is_small, w, 0.0), jnp.where(is_small, 1.0, w)
     series = jnp.zeros_like(w)
     for power in range(9, 0, -1):  # w/2 - w^2/3 + w^3/4 - ...
-        series = near * (1 / (power + 1) - series)
-    return jnp.where(small, series, 1 - jnp.log1p(rest) / rest)
+        series = small * (1 / (power + 1) - series)
+    return jnp.where(is_small, series, 1 - jnp.log1p(large) / large)

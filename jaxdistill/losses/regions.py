@@ -1,15 +1,15 @@
-"""Features of the pixels of one class, taken together."""
+"""Features of the pixels of each class, averaged."""
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from jaxdistill.core import UNLABELLED, Batch
 from jaxdistill.losses import spatial
 
 
-def members(label: jax.Array, classes: int) -> jax.Array:
-    """Writes class indices `[..., height, width]` as 0 or 1, `[..., height, width, classes]`; -1 is of no class."""
+def one_hot(label: Int[Array, "... height width"], classes: int) -> Float[Array, "... height width classes"]:
+    """Writes class indices as 0 or 1 for each class; -1 is of no class."""
     return jax.nn.one_hot(label, classes)
 
 
@@ -32,15 +32,17 @@ def valid_pixels(batch: Batch, size: tuple[int, int]) -> Float[Array, "batch hei
     return spatial.resize(valid, size, "nearest") if valid is not None and valid.ndim == 3 else None
 
 
-def class_means(x: jax.Array, inside: jax.Array) -> tuple[jax.Array, jax.Array]:
+def class_means(
+    x: Float[Array, "batch height width channels"], inside: Shaped[Array, "batch height width classes"]
+) -> tuple[Float[Array, "batch classes channels"], Float[Array, "batch classes"]]:
     """Averages the features of each class within each image.
 
     Args:
-        x: `[batch, height, width, channels]`.
-        inside: `[batch, height, width, classes]`, as `members` has it.
+        x: a map.
+        inside: `one_hot` of its labels.
 
     Returns:
-        `[batch, classes, channels]`, 0 for classes that are not there, and the numbers of pixels `[batch, classes]`.
+        Means, 0 for absent classes, and numbers of pixels.
     """
     inside = inside.astype(x.dtype)
     count = jnp.sum(inside, (1, 2))

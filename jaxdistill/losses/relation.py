@@ -1,57 +1,62 @@
-"""How the examples of a batch lie to each other: Gram matrices, distances, angles and alignment of kernels.
+"""Relations between the examples of a batch: Gram matrices, distances, angles and alignment of kernels.
 
-Functions take `[batch, ...]` and the examples' mask. Rows that do not count are 0 before anything is compared, so that
-they may hold anything, and what is compared with them is left out of every sum.
+Functions take `[batch, ...]` and the examples' mask. Masked rows are set to 0 before anything is compared, so that they
+may hold anything, and pairs with them are left out of every sum.
 """
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Shaped
 
 from jaxdistill.losses import distance
 
 
-def rows(x: jax.Array, mask: jax.Array) -> jax.Array:
-    """Flattens `[batch, ...]` to `[batch, features]`; rows that do not count are 0, with zero gradient."""
+def rows(x: Float[Array, " batch *shape"], mask: Shaped[Array, " batch"]) -> Float[Array, "batch features"]:
+    """Flattens all axes but the first; masked rows are 0, with zero gradient."""
     return jnp.where(mask[:, None] > 0, x.reshape(x.shape[0], -1), 0.0)
 
 
-def gram(x: jax.Array) -> jax.Array:
-    """Inner products of every two rows: `[batch, features]` to `[batch, batch]`."""
+def gram(x: Float[Array, "batch features"]) -> Float[Array, "batch batch"]:
+    """Returns the inner products of every two rows."""
     return jnp.matmul(x, x.T, precision="highest")
 
 
-def share(entries: jax.Array, mask: jax.Array) -> jax.Array:
-    """Each row's part of a mean over pairs, triples, ... of the rows that count.
+def row_means(entries: Float[Array, " batch *others"], mask: Shaped[Array, " batch"]) -> Float[Array, " batch"]:
+    """Returns each row's part of a mean over pairs, triples, ... of the rows that count.
 
     Args:
-        entries: `[batch, batch, ...]`, every axis over the batch.
+        entries: every axis over the batch.
+        mask: above 0 for rows that count.
 
     Returns:
-        `[batch]`; its mean over the rows that count is the mean over their B^2, B^3, ... tuples.
+        Numbers whose mean over the rows that count is the mean over their B^2, B^3, ... tuples.
     """
     count = jnp.maximum(jnp.sum(mask > 0), 1).astype(entries.dtype)
     while entries.ndim > 1:
-        there = (mask > 0).reshape((1,) * (entries.ndim - 1) + (-1,))
-        entries = jnp.sum(jnp.where(there, entries, 0.0), -1) / count
+        counts = (mask > 0).reshape((1,) * (entries.ndim - 1) + (-1,))
+        entries = jnp.sum(jnp.where(counts, entries, 0.0), -1) / count
     return entries
 
 
-def differences(x: jax.Array) -> jax.Array:
-    """`x_j - x_i` for every i and j: `[batch, features]` to `[batch, batch, features]`.
+def differences(x: Float[Array, "batch features"]) -> Float[Array, "batch batch features"]:
+    """Returns `x_j - x_i` for every i and j.
 
-    A Gram matrix would do with less memory, but its rounding is that of the squared norms: near ones would be lost.
+    A Gram matrix would need less memory, but its rounding is that of the squared norms: small ones would be lost.
     """
     return x[None] - x[:, None]
 
 
-def distances(x: jax.Array, mask: jax.Array, squared: bool = False) -> jax.Array:
-    """Distances of every two rows over the mean of those that are greater than 0.
+def distances(
+    x: Float[Array, "batch features"], mask: Shaped[Array, " batch"], squared: bool = False
+) -> Float[Array, "batch batch"]:
+    """Returns the distances of every two rows over the mean of those that are greater than 0.
 
     Args:
-        x: `[batch, features]`, of `rows`.
+        x: of `rows`.
+        mask: above 0 for rows that count.
+        squared: whether distances are squared.
 
     Returns:
-        `[batch, batch]`, 0 where all rows that count are the same.
+        0 everywhere if all rows that count are equal.
     """
     between = differences(x)
     size = jnp.sum(between**2, -1) if squared else distance.norm(between)
@@ -60,28 +65,31 @@ def distances(x: jax.Array, mask: jax.Array, squared: bool = False) -> jax.Array
     return jnp.where(mean > 0, size / jnp.where(mean > 0, mean, 1.0), 0.0)
 
 
-def angles(x: jax.Array) -> jax.Array:
-    """Cosines of the angles at i between j and k: `[batch, features]` to `[batch, batch, batch]`, 0 for equal rows."""
+def angles(x: Float[Array, "batch features"]) -> Float[Array, "batch batch batch"]:
+    """Returns the cosines of the angles at i between j and k, 0 for equal rows."""
     direction = distance.normalize(differences(x))
     return jnp.einsum("ijd,ikd->ijk", direction, direction, precision="highest")
 
 
-def cka(left: jax.Array, right: jax.Array, mask: jax.Array) -> jax.Array:
-    """Linear centred kernel alignment, <K, L> / (||K|| ||L||) of the Gram matrices K, L of centred features.
+def cka(
+    left: Float[Array, " batch *left"], right: Float[Array, " batch *right"], mask: Shaped[Array, " batch"]
+) -> Float[Array, " batch"]:
+    """Returns the linear centred kernel alignment, <K, L> / (||K|| ||L||) of the Gram matrices of centred features.
 
     Args:
-        left: `[batch, ...]`.
-        right: `[batch, ...]`, of any other size.
+        left: features.
+        right: features of any size.
+        mask: above 0 for rows that count.
 
     Returns:
-        `[batch]`; the mean over the rows that count is the alignment, from 0 to 1; 0 where one side is constant.
+        Numbers whose mean over the rows that count is the alignment, from 0 to 1; 0 if one side is constant.
     """
     left, right = (_centred_kernel(x, mask) for x in (left, right))
-    return share(left * right, mask) * jnp.maximum(jnp.sum(mask > 0), 1).astype(left.dtype) ** 2
+    return row_means(left * right, mask) * jnp.maximum(jnp.sum(mask > 0), 1).astype(left.dtype) ** 2
 
 
-def _centred_kernel(x: jax.Array, mask: jax.Array) -> jax.Array:
-    """Of norm 1, or 0."""
+def _centred_kernel(x: Float[Array, " batch *shape"], mask: Shaped[Array, " batch"]) -> Float[Array, "batch batch"]:
+    """Returns a kernel of norm 1, or 0."""
     x = rows(x, mask)
     mean = jnp.sum(x, 0, keepdims=True) / jnp.maximum(jnp.sum(mask > 0), 1).astype(x.dtype)
     return distance.normalize(gram(rows(x - mean, mask)), axis=(0, 1))

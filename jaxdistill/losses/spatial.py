@@ -1,21 +1,28 @@
-"""Feature maps brought to the same size."""
+"""Pooling and resizing of feature maps to a common size."""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Shaped
+
+Size = tuple[int, int]
 
 
 def _windows(length: int, wanted: int) -> np.ndarray:
-    """`[length, wanted]`: output i of n averages what lies in [floor(i L / n), ceil((i + 1) L / n))."""
-    place, out = np.arange(length)[:, None], np.arange(wanted)[None]
-    inside = (place >= out * length // wanted) & (place < -((out + 1) * length // -wanted))
+    """Returns `[length, wanted]`: output i of n averages positions in [floor(i L / n), ceil((i + 1) L / n))."""
+    position, out = np.arange(length)[:, None], np.arange(wanted)[None]
+    inside = (position >= out * length // wanted) & (position < -((out + 1) * length // -wanted))
     return inside / inside.sum(0)
 
 
-def average_pool(x: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """Adaptive average pooling: `[batch, height, width, channels]` to `[batch, *size, channels]`.
+def average_pool(
+    x: Float[Array, "batch height width channels"], size: Size
+) -> Float[Array, "batch new_height new_width channels"]:
+    """Returns the adaptive average pooling to a size, PyTorch's `adaptive_avg_pool2d`.
 
-    Two small matrix products, one for each axis, for any pair of sizes; PyTorch's `adaptive_avg_pool2d`.
+    It is two small matrix products, one for each axis, for any pair of sizes.
     """
     if x.shape[1:3] == tuple(size):
         return x
@@ -23,8 +30,10 @@ def average_pool(x: jax.Array, size: tuple[int, int]) -> jax.Array:
     return jnp.einsum("bhwc,hi,wj->bijc", x, rows, columns, precision="highest")
 
 
-def max_pool(x: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """Adaptive max pooling, over the windows of `average_pool`: to `[batch, *size, channels]`."""
+def max_pool(
+    x: Float[Array, "batch height width channels"], size: Size
+) -> Float[Array, "batch new_height new_width channels"]:
+    """Returns the adaptive max pooling over the windows of `average_pool`."""
     for axis, wanted in zip((1, 2), size, strict=True):
         length = x.shape[axis]
         if length % wanted == 0:
@@ -36,14 +45,20 @@ def max_pool(x: jax.Array, size: tuple[int, int]) -> jax.Array:
     return x
 
 
-def to_smaller(left: jax.Array, right: jax.Array, pool=average_pool) -> tuple[jax.Array, jax.Array]:
-    """Pools the larger of two maps, axis by axis, to the size of the smaller; by averages unless told."""
+def to_smaller(
+    left: Float[Array, "batch left_height left_width left_channels"],
+    right: Float[Array, "batch right_height right_width right_channels"],
+    pool: Callable[[Array, Size], Array] = average_pool,
+) -> tuple[Float[Array, "batch height width left_channels"], Float[Array, "batch height width right_channels"]]:
+    """Pools the larger of two maps, axis by axis, to the size of the smaller."""
     size = tuple(min(a, b) for a, b in zip(left.shape[1:3], right.shape[1:3], strict=True))
     return pool(left, size), pool(right, size)
 
 
-def resize(x: jax.Array, size: tuple[int, int], method: str = "bilinear") -> jax.Array:
-    """Interpolates to `size` with half-pixel centres and no antialiasing, as PyTorch does; "nearest" as its `floor`."""
+def resize(
+    x: Shaped[Array, "batch height width *channels"], size: Size, method: str = "bilinear"
+) -> Shaped[Array, "batch new_height new_width *channels"]:
+    """Interpolates to a size with half-pixel centres and no antialiasing, as PyTorch; "nearest" as its `floor`."""
     if x.shape[1:3] == tuple(size):
         return x
     if method == "nearest":

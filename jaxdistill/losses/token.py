@@ -1,33 +1,38 @@
-"""Which tokens of a text count, and losses with one value for each of them."""
+"""Masks of tokens, and losses with one value for each token."""
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Shaped
 
 from jaxdistill.core import Batch
 from jaxdistill.losses import distance
 
 
-def there(batch: Batch) -> jax.Array:
-    """Returns where a position holds a token and not padding, bool `[batch, length]`; everywhere without a mask."""
+def token_positions(batch: Batch) -> Bool[Array, "batch length"]:
+    """Returns the positions that hold a token and not padding; all of them without a `token_mask`."""
     return batch["token_mask"] > 0 if "token_mask" in batch else jnp.ones(batch["tokens"].shape, bool)
 
 
-def counted(batch: Batch) -> jax.Array:
-    """Returns the mask of the tokens of the examples that count, float32 `[batch, length]`."""
-    return there(batch) * batch["mask"].astype(jnp.float32)[:, None]
+def valid_tokens(batch: Batch) -> Float[Array, "batch length"]:
+    """Returns the mask of the tokens of real examples."""
+    return token_positions(batch) * batch["mask"].astype(jnp.float32)[:, None]
 
 
-def mean(values: jax.Array, there: jax.Array) -> jax.Array:
-    """Averages `[batch, length]` over the tokens of each example: `[batch]`, 0 for one without tokens."""
-    there = there > 0
-    return jnp.sum(jnp.where(there, values, 0.0), -1) / jnp.maximum(jnp.sum(there, -1), 1).astype(values.dtype)
+def mean(values: Float[Array, "batch length"], is_token: Shaped[Array, "batch length"]) -> Float[Array, " batch"]:
+    """Averages over the tokens of each example, 0 for one without tokens."""
+    is_token = is_token > 0
+    count = jnp.maximum(jnp.sum(is_token, -1), 1).astype(values.dtype)
+    return jnp.sum(jnp.where(is_token, values, 0.0), -1) / count
 
 
-def squared(student: jax.Array, teacher: jax.Array) -> jax.Array:
-    """The mean squared difference of each token's state: `[batch, length, width]` to `[batch, length]`."""
+def squared(
+    student: Float[Array, "batch length width"], teacher: Float[Array, "batch length width"]
+) -> Float[Array, "batch length"]:
+    """Returns the mean squared difference of each token's state."""
     return jnp.mean((student - teacher) ** 2, -1)
 
 
-def cosine(student: jax.Array, teacher: jax.Array) -> jax.Array:
-    """1 - cosine of each token's states: `[batch, length, width]` to `[batch, length]`, 1 for a state that is 0."""
+def cosine(
+    student: Float[Array, "batch length width"], teacher: Float[Array, "batch length width"]
+) -> Float[Array, "batch length"]:
+    """Returns 1 - cosine of each token's states, 1 for a state that is 0."""
     return 1 - distance.cosine(student, teacher)

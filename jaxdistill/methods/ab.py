@@ -59,7 +59,7 @@ class AB(Method):
 
     @nn.compact
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, " batch"]:
-        taps = layer_mapping.taps(self.layers, student, teacher)
+        taps = layer_mapping.paired_taps(self.layers, student, teacher)
         total = jnp.zeros(())
         pairs = enumerate(zip(layer_weights(len(taps)), taps, strict=True))
         for index, (weight, (student_map, teacher_map)) in pairs:

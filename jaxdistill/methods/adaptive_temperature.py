@@ -44,9 +44,9 @@ def temperatures(
     weight: Float[Array, " n"], mask: Num[Array, " n"], temperature: Scalar, beta: Scalar
 ) -> Float[Array, " n"]:
     """Returns T_i, without a gradient; the mean of the weights is over those that `mask` keeps."""
-    kept = jnp.where(mask > 0, weight, 0.0)
-    mean = jnp.sum(kept) / jnp.maximum(jnp.sum(mask > 0), 1).astype(kept.dtype)
-    return jax.lax.stop_gradient(temperature + beta * (mean - kept))
+    counted = jnp.where(mask > 0, weight, 0.0)
+    mean = jnp.sum(counted) / jnp.maximum(jnp.sum(mask > 0), 1).astype(counted.dtype)
+    return jax.lax.stop_gradient(temperature + beta * (mean - counted))
 
 
 class AdaptiveTemperature(LogitsMethod):

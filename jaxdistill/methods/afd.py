@@ -69,7 +69,7 @@ class AFD(Method):
 
     @nn.compact
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, " batch"]:
-        sides = layer_mapping.sides(self.layers, student, teacher)
+        sides = layer_mapping.side_taps(self.layers, student, teacher)
         student_maps, teacher_maps = ([adapters.to_grid(x) for x in side] for side in sides)
         return afd(student_maps, teacher_maps, self.attention(student_maps, teacher_maps, batch["mask"]))
 

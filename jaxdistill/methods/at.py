@@ -73,4 +73,4 @@ class AT(Method):
             sides = adapters.to_grid(student_map), adapters.to_grid(teacher_map)
             return attention_transfer(*sides, self.power, self.squared)
 
-        return layer_mapping.over(self, student, teacher, loss)
+        return layer_mapping.sum_over_pairs(self, student, teacher, loss)

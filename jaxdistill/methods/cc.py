@@ -58,7 +58,7 @@ def cc(
     student_kernel, teacher_kernel = (
         correlations(x, mask, kernel, gamma=gamma, order=order) for x in (student, teacher)
     )
-    return relation.share((student_kernel - teacher_kernel) ** 2, mask)
+    return relation.row_means((student_kernel - teacher_kernel) ** 2, mask)
 
 
 class CC(Method):
@@ -84,4 +84,4 @@ class CC(Method):
             settings = {"kernel": self.kernel, "gamma": self.gamma, "order": self.order}
             return cc(student_features, teacher_features, batch["mask"], **settings)
 
-        return layer_mapping.over(self, student, teacher, loss)
+        return layer_mapping.sum_over_pairs(self, student, teacher, loss)

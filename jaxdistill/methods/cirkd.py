@@ -97,7 +97,7 @@ class CIRKD(Method):
             student_map, teacher_map = spatial.to_smaller(adapters.to_grid(student_map), adapters.to_grid(teacher_map))
             label = regions.pixel_labels(batch, student_map.shape[1:3])
             label = jnp.where(batch["mask"][:, None, None] > 0, label, -1)
-            inside = regions.members(label, student.logits.shape[-1]).astype(teacher_map.dtype)
+            inside = regions.one_hot(label, student.logits.shape[-1]).astype(teacher_map.dtype)
             unit, target = (distance.normalize(x) for x in (student_map, teacher_map))
             value = self.batch * batch_relation(_flat(unit), _flat(target), batch["mask"], self.temperature)
             projected = _flat(self._project(student_map, teacher_map.shape[-1], batch["mask"], name))
@@ -112,7 +112,7 @@ class CIRKD(Method):
                 value += getattr(self, part) * scale * jnp.sum(jnp.where(labelled, values, 0.0), 1)
             return value
 
-        return layer_mapping.over(self, student, teacher, loss)
+        return layer_mapping.sum_over_pairs(self, student, teacher, loss)
 
     def _project(self, x: Array, channels: int, mask: Float[Array, " batch"], name: str) -> Array:
         x = adapters.conv(channels, 1, name=f"{name}_conv0", bias=False)(x)

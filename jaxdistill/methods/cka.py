@@ -41,4 +41,4 @@ class CKA(Method):
 
     @nn.compact
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, " batch"]:
-        return layer_mapping.over(self, student, teacher, lambda s, t, name: cka(s, t, batch["mask"]))
+        return layer_mapping.sum_over_pairs(self, student, teacher, lambda s, t, name: cka(s, t, batch["mask"]))

@@ -25,7 +25,7 @@ def class_wise_top_k(
     student: Float[Array, "*n classes"], teacher: Float[Array, "*n classes"], k: int, temperature: Scalar
 ) -> Float[Array, "*n"]:
     """Returns nats."""
-    listed = topk.of(precise(teacher) / temperature, k)
+    listed = topk.from_logits(precise(teacher) / temperature, k)
     return temperature**2 * topk.kl(listed, precise(student) / temperature)
 
 

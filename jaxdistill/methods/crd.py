@@ -81,7 +81,9 @@ class CRD(Method):
 
     @nn.compact
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, " batch"]:
-        return layer_mapping.over(self, student, teacher, lambda s, t, name: self.compare_pair(s, t, name, batch))
+        return layer_mapping.sum_over_pairs(
+            self, student, teacher, lambda s, t, name: self.compare_pair(s, t, name, batch)
+        )
 
     def compare_pair(
         self,
@@ -100,7 +102,7 @@ class CRD(Method):
         stored = self.variable("memory", f"{name}_log_normalizer", lambda: jnp.full(2, -jnp.inf))
 
         keys = core.example_keys(self.make_rng("method"), batch)
-        drawn = contrast.others(keys, index, self.negatives, self.examples)
+        drawn = contrast.draw_others(keys, index, self.negatives, self.examples)
         columns = jnp.concatenate([index[:, None], drawn], 1)
         sides = [
             scores(x, bank.value, columns, self.temperature) for x, bank in zip(embedded, banks[::-1], strict=True)

@@ -29,12 +29,12 @@ SHAPES = ("cosine", "linear")
 
 
 @jax.custom_vjp
-def reverse(x: jax.Array, strength: Scalar) -> jax.Array:
+def reverse(x: Scalar, strength: Scalar) -> Scalar:
     """Returns `x`; its gradient is multiplied by `-strength`."""
     return x
 
 
-def _forward(x: jax.Array, strength: Scalar) -> tuple[jax.Array, Scalar]:
+def _forward(x: Scalar, strength: Scalar) -> tuple[Scalar, Scalar]:
     return x, strength
 
 

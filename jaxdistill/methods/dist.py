@@ -16,7 +16,7 @@ that (`clamp`), which matters where a row is nearly one-hot. The authors' segmen
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Num
+from jaxtyping import Array, Float, Num, Shaped
 
 from jaxdistill.core import Batch, Output, Scalar, precise
 from jaxdistill.errors import check_least, check_positive
@@ -27,7 +27,7 @@ from jaxdistill.modules.logits_method import LogitsMethod
 def pearson(
     left: Float[Array, "*shape"],
     right: Float[Array, "*shape"],
-    weight: Num[Array, "..."],
+    weight: Shaped[Array, "..."],
     *,
     axis: int,
     eps: float,

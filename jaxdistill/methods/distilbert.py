@@ -71,7 +71,7 @@ class DistilBERT(Method):
         check_least("chunk", self.chunk, 0)
 
     def valid(self, batch: Batch) -> Float[Array, "batch length"]:
-        return token.counted(batch)
+        return token.valid_tokens(batch)
 
     @nn.compact
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, "batch length"]:
@@ -84,10 +84,10 @@ class DistilBERT(Method):
             return kd(student_logits, teacher_logits, self.temperature)
 
         soft = chunked.compare(soft_loss, student.logits, teacher.logits, chunk=self.chunk)
-        values = self.cosine_weight * layer_mapping.over(self, student, teacher, cosine)
+        values = self.cosine_weight * layer_mapping.sum_over_pairs(self, student, teacher, cosine)
         if not self.needs_labels:
             return values + self.soft_weight * soft
-        valid = token.counted(batch).astype(values.dtype)
+        valid = token.valid_tokens(batch).astype(values.dtype)
         masked = subset_factors(valid * (batch["label"] >= 0), valid)
         soft = masked * soft if self.restrict_to_masked else soft
         hard = masked * chunked.compare(label_loss, student.logits, None, batch["label"], chunk=self.chunk)

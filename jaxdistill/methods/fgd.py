@@ -65,7 +65,7 @@ def place_weights(
     label: Int[Array, "batch height width"], classes: int, foreground: Scalar, background: Scalar
 ) -> Float[Array, "batch height width"]:
     """Returns a_i, times the weight of the foreground or the background; 0 without a label."""
-    inside = regions.members(label, classes)
+    inside = regions.one_hot(label, classes)
     count = jnp.einsum("bhwk,bk->bhw", inside, jnp.sum(inside, (1, 2)), precision="highest")
     return jnp.where(label > 0, foreground, background) * (label >= 0) / jnp.maximum(count, 1)
 
@@ -105,7 +105,7 @@ class FGD(Method):
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, " batch"]:
         def loss(student_map: Array, teacher_map: Array, name: str) -> Array:
             student_map, teacher_map = adapters.to_grid(student_map), adapters.to_grid(teacher_map)
-            student_map = adapters.fit(student_map, teacher_map.shape[1:3])
+            student_map = adapters.resize(student_map, teacher_map.shape[1:3])
             if student_map.shape != teacher_map.shape:
                 student_map = adapters.match(student_map, teacher_map, name)
             label = regions.pixel_labels(batch, teacher_map.shape[1:3])
@@ -115,4 +115,4 @@ class FGD(Method):
             value += self.attention * attention_difference(student_map, teacher_map, self.temperature)
             return value + self.relation * jnp.sum(context**2, (1, 2, 3))
 
-        return layer_mapping.over(self, student, teacher, loss)
+        return layer_mapping.sum_over_pairs(self, student, teacher, loss)

@@ -108,4 +108,4 @@ class FitNet(Method):
                 )
             return fitnet(student_map, teacher_map)
 
-        return layer_mapping.over(self, student, teacher, loss)
+        return layer_mapping.sum_over_pairs(self, student, teacher, loss)

@@ -65,7 +65,7 @@ class FSP(Method):
 
     @nn.compact
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, " batch"]:
-        taps = layer_mapping.taps(self.layers, student, teacher)
+        taps = layer_mapping.paired_taps(self.layers, student, teacher)
         if len(taps) < 2:
             raise UserError(
                 f"layers must name two pairs or more, got {self.layers!r}, which is one; a flow is between layers,"

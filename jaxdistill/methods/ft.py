@@ -82,4 +82,4 @@ class FT(Method):
             factor = translate(student_map, channels, name=name, mask=mask, norm=self.norm)
             return ft(factor, teacher_map, self.power, self.maps)
 
-        return layer_mapping.over(self, student, teacher, loss)
+        return layer_mapping.sum_over_pairs(self, student, teacher, loss)

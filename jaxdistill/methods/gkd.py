@@ -49,7 +49,7 @@ class GKD(TemperedLogitsMethod):
         check_between("beta", self.beta, 0, 1)
 
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, "*n"]:
-        def loss(student, teacher):
+        def loss(student: Array, teacher: Array) -> Array:
             return gkd(student, teacher, self.beta, self.temperature, normalize_beta=self.normalize_beta)
 
         return self.compare(loss, student, teacher)

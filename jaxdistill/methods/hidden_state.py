@@ -38,7 +38,7 @@ class HiddenState(Method):
             raise unknown("distance", self.distance, DISTANCES, "a distance")
 
     def valid(self, batch: Batch) -> Float[Array, "batch length"]:
-        return token.counted(batch)
+        return token.valid_tokens(batch)
 
     @nn.compact
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, "batch length"]:
@@ -47,4 +47,4 @@ class HiddenState(Method):
                 student_states = adapters.match(student_states, teacher_states, name)
             return DISTANCES[self.distance](student_states, teacher_states)
 
-        return layer_mapping.over(self, student, teacher, loss)
+        return layer_mapping.sum_over_pairs(self, student, teacher, loss)

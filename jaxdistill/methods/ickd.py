@@ -54,4 +54,4 @@ class ICKD(Method):
                 student_map = adapters.norm(student_map, batch["mask"], name=f"{name}_norm")
             return ickd(student_map, teacher_map)
 
-        return layer_mapping.over(self, student, teacher, loss)
+        return layer_mapping.sum_over_pairs(self, student, teacher, loss)

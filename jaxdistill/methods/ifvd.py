@@ -45,7 +45,7 @@ def ifvd(
     classes: int,
 ) -> Float[Array, " batch"]:
     """Returns the mean squared difference of the variations over labelled pixels."""
-    inside = regions.members(label, classes)
+    inside = regions.one_hot(label, classes)
     squares = (variation(student, inside) - variation(teacher, inside)) ** 2
     return jnp.sum(squares, (1, 2)) / jnp.maximum(jnp.sum(label >= 0, (1, 2)), 1)
 
@@ -69,4 +69,4 @@ class IFVD(Method):
             label = regions.pixel_labels(batch, student_map.shape[1:3])
             return ifvd(student_map, teacher_map, label, student.logits.shape[-1])
 
-        return layer_mapping.over(self, student, teacher, loss)
+        return layer_mapping.sum_over_pairs(self, student, teacher, loss)

@@ -60,7 +60,7 @@ def edge_loss(
 ) -> Float[Array, " batch"]:
     """Compares the edges of each layer, of any widths; the mean over layers."""
     values = [
-        relation.share((edges(s, mask) - edges(t, mask)) ** 2, mask) for s, t in zip(student, teacher, strict=True)
+        relation.row_means((edges(s, mask) - edges(t, mask)) ** 2, mask) for s, t in zip(student, teacher, strict=True)
     ]
     return sum(values[1:], values[0]) / len(values)
 
@@ -91,7 +91,7 @@ class IRG(Method):
 
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, " batch"]:
         mask = batch["mask"]
-        taps = layer_mapping.taps(self.layers, student, teacher)
+        taps = layer_mapping.paired_taps(self.layers, student, teacher)
         student_vectors, teacher_vectors = ([vectors(x, mask) for x in side] for side in zip(*taps, strict=True))
         vertices = distance.mean_squared(precise(student.logits), precise(teacher.logits))
         values = self.vertex_weight * vertices

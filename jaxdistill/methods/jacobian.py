@@ -41,4 +41,4 @@ class Jacobian(Method):
 
     @nn.compact
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, " batch"]:
-        return layer_mapping.over(self, student, teacher, lambda s, t, name: jacobian(s, t))
+        return layer_mapping.sum_over_pairs(self, student, teacher, lambda s, t, name: jacobian(s, t))

@@ -42,7 +42,7 @@ class KD(LogitsMethod):
         check_positive("temperature", self.temperature)
 
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, "*n"]:
-        def loss(student, teacher):
+        def loss(student: Array, teacher: Array) -> Array:
             if self.standardize:
                 student, teacher = standardize(student), standardize(teacher)
             return kd(student, teacher, self.temperature)

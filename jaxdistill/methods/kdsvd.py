@@ -137,7 +137,7 @@ class KDSVD(Method):
 
     @nn.compact
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, " batch"]:
-        taps = layer_mapping.taps(self.layers, student, teacher)
+        taps = layer_mapping.paired_taps(self.layers, student, teacher)
         if len(taps) < 2:
             raise UserError(f"layers must name two pairs or more, like 'stage1,stage2', got one pair, {self.layers!r}")
         student_maps, teacher_maps = ([adapters.to_grid(x) for x in side] for side in zip(*taps, strict=True))
@@ -145,5 +145,5 @@ class KDSVD(Method):
             if self.space == "channels" and s.shape[3] != t.shape[3]:
                 student_maps[index] = adapters.conv(t.shape[3], 1, name=f"layer{index}")(s)
             if self.space == "width" and s.shape[2] != t.shape[2]:
-                student_maps[index] = adapters.fit(s, t.shape[1:3])
+                student_maps[index] = adapters.resize(s, t.shape[1:3])
         return kdsvd(student_maps, teacher_maps, self.vectors, self.space)

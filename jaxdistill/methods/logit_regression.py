@@ -46,7 +46,7 @@ class LogitRegression(LogitsMethod):
         check_positive("temperature", self.temperature)
 
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, "*n"]:
-        def loss(student, teacher):
+        def loss(student: Array, teacher: Array) -> Array:
             if self.centred:
                 student, teacher = centre(student), centre(teacher)
             return logit_regression(student, teacher, self.temperature)

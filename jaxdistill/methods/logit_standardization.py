@@ -44,7 +44,7 @@ class LogitStandardization(LogitsMethod):
         check_positive("temperature", self.temperature)
 
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, "*n"]:
-        def loss(student, teacher):
+        def loss(student: Array, teacher: Array) -> Array:
             student, teacher = (standardize(logits) / self.temperature for logits in (student, teacher))
             return self.temperature**2 * divergence.kl(teacher, student)
 

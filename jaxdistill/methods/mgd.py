@@ -70,7 +70,7 @@ class MGD(Method):
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, " batch"]:
         def loss(student_map: Array, teacher_map: Array, name: str) -> Array:
             student_map, teacher_map = adapters.to_grid(student_map), adapters.to_grid(teacher_map)
-            student_map = adapters.fit(student_map, teacher_map.shape[1:3])
+            student_map = adapters.resize(student_map, teacher_map.shape[1:3])
             _, height, width, channels = teacher_map.shape
             shape = (1, 1, channels) if self.masks == "channel" else (height, width, 1)
             keys = core.example_keys(self.make_rng("method"), batch)
@@ -78,4 +78,4 @@ class MGD(Method):
             keep = (draws >= self.ratio).astype(teacher_map.dtype)
             return mgd(Generation(channels, name=name)(student_map, keep), teacher_map, self.alpha)
 
-        return layer_mapping.over(self, student, teacher, loss)
+        return layer_mapping.sum_over_pairs(self, student, teacher, loss)

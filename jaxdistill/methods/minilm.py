@@ -45,7 +45,7 @@ class MiniLM(Method):
         check_one_pair(self.layers)
 
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, " batch"]:
-        is_token = token.there(batch)
+        is_token = token.token_positions(batch)
         sides = list(zip((student, teacher), last_pair(self.layers, student, teacher), strict=True))
         scores = [precise(output.tap(f"{block}/scores")) for output, block in sides]
         values = [precise(output.tap(f"{block}/value")) for output, block in sides]

@@ -39,7 +39,7 @@ def relation_kl(
         is_token: above 0 for tokens.
         heads: number of relation heads.
     """
-    relations = [attention.relation(*(attention.split(x, heads) for x in pair)) for pair in (student, teacher)]
+    relations = [attention.relation(*(attention.split_heads(x, heads) for x in pair)) for pair in (student, teacher)]
     return token.mean(attention.kl(*relations, is_token), is_token)
 
 
@@ -70,7 +70,7 @@ class MiniLMv2(Method):
 
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, " batch"]:
         student_block, teacher_block = last_pair(self.layers, student, teacher)
-        is_token = token.there(batch)
+        is_token = token.token_positions(batch)
         heads = self.relation_heads or teacher.tap(f"{teacher_block}/query").shape[2]
         total = jnp.zeros(())
         for pair in self._pairs():

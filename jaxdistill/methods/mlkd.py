@@ -98,8 +98,8 @@ class MLKD(LogitsMethod):
         classes = least_confident(jnp.sum(p, 0), jnp.ones_like(p[0]), self.share)
         scaled = [standardize(logits) for logits in pair] if self.standardize else pair
 
-        def at(temperature):
+        def of_temperature(temperature: float) -> Array:
             values = kd(*scaled, temperature) + batch_relation(*pair, mask, temperature)
             return rows * values + jnp.mean(classes * class_relation(*pair, mask, temperature))
 
-        return sum(at(temperature) for temperature in self.temperatures).reshape(shape)
+        return sum(of_temperature(temperature) for temperature in self.temperatures).reshape(shape)

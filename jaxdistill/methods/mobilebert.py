@@ -42,7 +42,7 @@ class MobileBERT(Method):
 
     @nn.compact
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, " batch"]:
-        is_token = token.there(batch)
+        is_token = token.token_positions(batch)
         total = jnp.zeros(())
         for student_block, teacher_block in layer_mapping.pairs(self.layers, student.taps, teacher.taps):
             sides = (student, student_block), (teacher, teacher_block)

@@ -69,4 +69,4 @@ class NST(Method):
         def loss(student_map: Array, teacher_map: Array, name: str) -> Array:
             return nst(adapters.to_grid(student_map), adapters.to_grid(teacher_map))
 
-        return layer_mapping.over(self, student, teacher, loss)
+        return layer_mapping.sum_over_pairs(self, student, teacher, loss)

@@ -86,7 +86,7 @@ class OFD(Method):
 
     @nn.compact
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, " batch"]:
-        taps = layer_mapping.taps(self.layers, student, teacher)
+        taps = layer_mapping.paired_taps(self.layers, student, teacher)
         total = jnp.zeros(())
         for index, pair in enumerate(taps):
             student_map, teacher_map = (adapters.to_grid(x) for x in pair)

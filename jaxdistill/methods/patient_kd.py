@@ -47,4 +47,4 @@ class PatientKD(Method):
                 student_state = adapters.match(student_state, teacher_state, name)
             return patient_kd(student_state, teacher_state)
 
-        return layer_mapping.over(self, student, teacher, loss)
+        return layer_mapping.sum_over_pairs(self, student, teacher, loss)

@@ -56,9 +56,9 @@ class PearsonKD(Method):
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, " batch"]:
         def loss(student_map: Array, teacher_map: Array, name: str) -> Array:
             student_map, teacher_map = adapters.to_grid(student_map), adapters.to_grid(teacher_map)
-            student_map = adapters.fit(student_map, teacher_map.shape[1:3])
+            student_map = adapters.resize(student_map, teacher_map.shape[1:3])
             if student_map.shape != teacher_map.shape:
                 student_map = adapters.match(student_map, teacher_map, name)
             return pearson_kd(student_map, teacher_map, batch["mask"])
 
-        return layer_mapping.over(self, student, teacher, loss)
+        return layer_mapping.sum_over_pairs(self, student, teacher, loss)

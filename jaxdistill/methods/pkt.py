@@ -45,7 +45,7 @@ def pkt(
     `eps` is added to norms and probabilities.
     """
     q, p = neighbours(student, mask, eps), neighbours(teacher, mask, eps)
-    return relation.share(p * jnp.log((p + eps) / (q + eps)), mask)
+    return relation.row_means(p * jnp.log((p + eps) / (q + eps)), mask)
 
 
 class PKT(Method):
@@ -63,4 +63,6 @@ class PKT(Method):
 
     @nn.compact
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, " batch"]:
-        return layer_mapping.over(self, student, teacher, lambda s, t, name: pkt(s, t, batch["mask"], self.eps))
+        return layer_mapping.sum_over_pairs(
+            self, student, teacher, lambda s, t, name: pkt(s, t, batch["mask"], self.eps)
+        )

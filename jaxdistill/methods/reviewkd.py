@@ -98,7 +98,7 @@ class ReviewKD(Method):
 
     @nn.compact
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, " batch"]:
-        taps = [(_to_map(s), _to_map(t)) for s, t in layer_mapping.taps(self.layers, student, teacher)]
+        taps = [(_to_map(s), _to_map(t)) for s, t in layer_mapping.paired_taps(self.layers, student, teacher)]
         width = min(self.width, taps[-1][0].shape[-1])
         total, deeper = jnp.zeros(()), None
         for index, (student_map, teacher_map) in reversed([*enumerate(taps)]):

@@ -36,7 +36,7 @@ def distance(
 ) -> Float[Array, " batch"]:
     """Returns each example's part of the distance term, which is the mean over the rows of the mask."""
     d_s, d_t = (relation.distances(relation.rows(x, mask), mask, squared) for x in (student, teacher))
-    return relation.share(optax.losses.huber_loss(d_s, d_t), mask)
+    return relation.row_means(optax.losses.huber_loss(d_s, d_t), mask)
 
 
 def angle(
@@ -46,7 +46,7 @@ def angle(
 ) -> Float[Array, " batch"]:
     """Returns each example's part of the angle term, which is the mean over the rows of the mask."""
     a_s, a_t = (relation.angles(relation.rows(x, mask)) for x in (student, teacher))
-    return relation.share(optax.losses.huber_loss(a_s, a_t), mask)
+    return relation.row_means(optax.losses.huber_loss(a_s, a_t), mask)
 
 
 class RKD(Method):
@@ -75,4 +75,4 @@ class RKD(Method):
             distances = self.distance_weight * distance(*sides, batch["mask"], self.squared)
             return distances + self.angle_weight * angle(*sides, batch["mask"])
 
-        return layer_mapping.over(self, student, teacher, loss)
+        return layer_mapping.sum_over_pairs(self, student, teacher, loss)

@@ -59,7 +59,7 @@ class SEED(Method):
 
     @nn.compact
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, " batch"]:
-        return layer_mapping.over(
+        return layer_mapping.sum_over_pairs(
             self, student, teacher, lambda s, t, name: self.compare_pair(s, t, name, batch["mask"])
         )
 

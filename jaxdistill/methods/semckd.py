@@ -52,7 +52,7 @@ class SemCKD(Method):
 
     @nn.compact
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, " batch"]:
-        sides = layer_mapping.sides(self.layers, student, teacher)
+        sides = layer_mapping.side_taps(self.layers, student, teacher)
         student_maps, teacher_maps = ([adapters.to_grid(x) for x in side] for side in sides)
         query = jnp.stack([self._embed(x, f"query{index}") for index, x in enumerate(student_maps)], 1)
         key = jnp.stack([self._embed(x, f"key{index}") for index, x in enumerate(teacher_maps)], 1)

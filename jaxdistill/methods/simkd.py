@@ -43,4 +43,4 @@ class SimKD(Method):
                 student_map = adapters.match(student_map, teacher_map, name)
             return simkd(student_map, teacher_map)
 
-        return layer_mapping.over(self, student, teacher, loss)
+        return layer_mapping.sum_over_pairs(self, student, teacher, loss)

@@ -81,6 +81,6 @@ class SKD(Method):
             return pair_wise(*(nodes(x, self.granularity) for x in sides))
 
         target = precise(teacher.logits)
-        logits = adapters.fit(precise(student.logits), target.shape[1:3])
+        logits = adapters.resize(precise(student.logits), target.shape[1:3])
         pixels = pixel_wise(logits, target, regions.valid_pixels(batch, target.shape[1:3]))
-        return self.pixel * pixels + self.pair * layer_mapping.over(self, student, teacher, loss)
+        return self.pixel * pixels + self.pair * layer_mapping.sum_over_pairs(self, student, teacher, loss)

@@ -41,7 +41,7 @@ class SkewKL(TemperedLogitsMethod):
         check_fraction("share", self.share)
 
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, "*n"]:
-        def loss(student, teacher):
+        def loss(student: Array, teacher: Array) -> Array:
             pair = (teacher, student) if self.reverse else (student, teacher)
             return skew_kl(*pair, self.share, self.temperature)
 

@@ -46,4 +46,4 @@ class Sobolev(Method):
 
     @nn.compact
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, " batch"]:
-        return layer_mapping.over(self, student, teacher, lambda s, t, name: sobolev(s, t))
+        return layer_mapping.sum_over_pairs(self, student, teacher, lambda s, t, name: sobolev(s, t))

@@ -32,7 +32,7 @@ def sp(
     mask: Float[Array, " batch"],
 ) -> Float[Array, " batch"]:
     """Returns each example's part of the loss, which is the mean over the rows of the mask."""
-    return relation.share((similarities(student, mask) - similarities(teacher, mask)) ** 2, mask)
+    return relation.row_means((similarities(student, mask) - similarities(teacher, mask)) ** 2, mask)
 
 
 class SP(Method):
@@ -45,4 +45,4 @@ class SP(Method):
 
     @nn.compact
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, " batch"]:
-        return layer_mapping.over(self, student, teacher, lambda s, t, name: sp(s, t, batch["mask"]))
+        return layer_mapping.sum_over_pairs(self, student, teacher, lambda s, t, name: sp(s, t, batch["mask"]))

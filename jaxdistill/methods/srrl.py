@@ -52,7 +52,7 @@ class SRRL(Method):
 
     @nn.compact
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, " batch"]:
-        pairs = layer_mapping.taps(self.layers, student, teacher)
+        pairs = layer_mapping.paired_taps(self.layers, student, teacher)
         if len(pairs) != 1:
             raise UserError(f"layers must name one pair, the classifier's inputs, got {len(pairs)}: {self.layers!r}")
         features, target = pairs[0]

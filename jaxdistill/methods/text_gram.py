@@ -70,7 +70,7 @@ class TextGram(Method):
 
     @nn.compact
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, " batch"]:
-        is_token, taps = token.there(batch), layer_mapping.taps(self.layers, student, teacher)
+        is_token, taps = token.token_positions(batch), layer_mapping.paired_taps(self.layers, student, teacher)
         if self.gram == "token":
             return sum(token_gram((s, s), (t, t), is_token) for s, t in taps)
         states = [

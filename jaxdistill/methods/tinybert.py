@@ -67,7 +67,7 @@ class TinyBERT(Method):
 
     @nn.compact
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, " batch"]:
-        is_token = token.there(batch)
+        is_token = token.token_positions(batch)
         if self.stage == "prediction":
 
             def loss(student_logits: Array, teacher_logits: Array) -> Array:

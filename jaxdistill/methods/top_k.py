@@ -29,7 +29,7 @@ def top_k(
     student: Float[Array, "*n classes"], teacher: Float[Array, "*n classes"] | core.TopK, k: int
 ) -> Float[Array, "*n"]:
     """Returns nats; `k` is used for dense teachers."""
-    return topk.kl(topk.of(teacher, k) if core.lists_all_classes(teacher) else teacher, student)
+    return topk.kl(topk.from_logits(teacher, k) if core.lists_all_classes(teacher) else teacher, student)
 
 
 class TopK(LogitsMethod):

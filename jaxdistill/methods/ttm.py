@@ -45,7 +45,7 @@ class TTM(LogitsMethod):
             raise UserError(f"gamma must be in (0, 1], got {self.gamma}.")
 
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, "*n"]:
-        def loss(student, teacher):
+        def loss(student: Array, teacher: Array) -> Array:
             value = ttm(student, teacher, self.gamma)
             return power_sum(teacher, self.gamma) * value if self.weighted else value
 

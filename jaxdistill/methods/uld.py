@@ -39,7 +39,7 @@ def sorted_distance(left: Float[Array, "*n left"], right: Float[Array, "*n right
     """Returns the L1 distance of the sorted numbers; the shorter side is filled with zeros."""
     longest = max(left.shape[-1], right.shape[-1])
 
-    def ranked(x):
+    def ranked(x: Array) -> Array:
         fill = [(0, 0)] * (x.ndim - 1) + [(0, longest - x.shape[-1])]
         return jnp.pad(jnp.sort(x, -1, descending=True), fill)
 
@@ -90,7 +90,7 @@ class ULD(TemperedLogitsMethod):
             paired = jnp.take_along_axis(rows, position[:, :, None], 1)
             teacher = teacher.replace(logits=core.with_rows(teacher.logits, paired))
 
-        def loss(student, teacher):
+        def loss(student: Array, teacher: Array) -> Array:
             return uld(precise(student) / self.temperature, precise(teacher) / self.temperature)
 
         return self.compare(loss, student, teacher)

@@ -90,4 +90,4 @@ class VID(Method):
             variance = variance_of(raw, self.least_variance, x.ndim)
             return vid(predict(x, channels, channels, name), target, variance)
 
-        return layer_mapping.over(self, student, teacher, loss)
+        return layer_mapping.sum_over_pairs(self, student, teacher, loss)

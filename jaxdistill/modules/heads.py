@@ -6,8 +6,8 @@ The members of `HEADS` are found by name; a head of one's own is a subclass of `
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from jaxdistill.core import Output
 from jaxdistill.errors import UserError, check_least, check_positive
@@ -42,7 +42,7 @@ class Identity(TapHead):
 
     learns = False
 
-    def __call__(self, x: jax.Array, train: bool = False) -> Output:
+    def __call__(self, x: Float[Array, " batch *positions width"], train: bool = False) -> Output:
         return Output(x)
 
 
@@ -53,7 +53,7 @@ class Linear(TapHead):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False) -> Output:
+    def __call__(self, x: Float[Array, " batch *positions width"], train: bool = False) -> Output:
         pooled = jnp.mean(x, axis=tuple(range(1, x.ndim - 1)))
         return Output(nn.Dense(self.classes, dtype=self.dtype, name="classifier")(pooled), {"pooled": pooled})
 
@@ -78,7 +78,7 @@ class PCA(TapHead):
         check_least("components", self.components, 1)
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False) -> Output:
+    def __call__(self, x: Float[Array, " batch *positions width"], train: bool = False) -> Output:
         width = x.shape[-1]
         if self.components > width:
             raise UserError(f"components must be at most the width of the tap, {width}, got {self.components}")
@@ -107,7 +107,7 @@ class Paraphraser(TapHead):
         check_positive("fraction", self.fraction)
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False) -> Output:
+    def __call__(self, x: Float[Array, " batch *positions width"], train: bool = False) -> Output:
         width = x.shape[-1]
         channels = max(1, round(self.fraction * width))
         to_factor, to_input = (width, channels, channels), (channels, width, width)
@@ -132,7 +132,9 @@ class Projector(nn.Module):
     factor: int = 2
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, " batch *positions width"], train: bool = False
+    ) -> Float[Array, " batch *positions out"]:
         middle = max(1, self.channels // self.factor)
         y = x[:, None, None] if x.ndim == 2 else x
         for index, (width, size) in enumerate([(middle, 1), (middle, 3), (self.channels, 1)]):

@@ -1,10 +1,10 @@
-"""Which of the student's layers meets which of the teacher's: the field `layers` of every method of features.
+"""Pairs of the student's layers and the teacher's: the field `layers` of every method of features.
 
-    "stage1,stage2=stage3"   these: the student's tap, and the teacher's where that has another name
+    "stage1,stage2=stage3"   a list: the student's tap, and the teacher's if it has another name
     "uniform:block*"         student layer i of n from teacher layer (i + 1) N / n - 1 of N (TinyBERT)
-    "skip:block*"            the same but for the last pair, which the logits teach (Patient KD, "skip")
+    "skip:block*"            the same without the last pair, which the logits teach (Patient KD, "skip")
     "last:block*"            the student's n from the teacher's last n
-    "learned:block*"         every pair, weighed by a learned softmax over the teacher's layers
+    "learned:block*"         every pair, weighted by a learned softmax over the teacher's layers
     "mean:block*"            one pair: the means of all layers of each ("simple" distillation)
 
 Layers that are averaged have one shape: blocks of a transformer, or of a stage, "mean:stage3/block*".
@@ -17,100 +17,112 @@ from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from jaxdistill.core import Method, Output, precise
 from jaxdistill.errors import UserError, unknown
 
 RULES = ("uniform", "skip", "last", "learned", "mean")
+Taps = Mapping[str, Float[Array, "..."]]
 
 
-def pairs(layers: str, student: Mapping[str, jax.Array], teacher: Mapping[str, jax.Array]) -> list[tuple[str, str]]:
-    """Names the pairs of taps, (student's, teacher's), that a rule or a list stands for.
+def pairs(layers: str, student: Taps, teacher: Taps) -> list[tuple[str, str]]:
+    """Returns the names of the paired taps, (student's, teacher's), by a rule or a list.
 
     Raises:
-        UserError: for a rule or a tap that is not there, and for a student with more layers than its teacher.
+        UserError: for an unknown rule or tap, and for a student with more layers than its teacher.
     """
     rule, colon, pattern = layers.partition(":")
     if not colon:
         named = [pair.strip().partition("=") for pair in layers.split(",") if pair.strip()]
         if not named:
-            raise UserError(f"layers={layers!r} names none; give names of taps, 'stage1,stage2=stage3', or a rule")
-        return [(own, theirs or own) for own, _, theirs in named]
+            raise UserError(f"layers must name taps, such as 'stage1,stage2=stage3', or a rule, got {layers!r}")
+        return [(of_student, of_teacher or of_student) for of_student, _, of_teacher in named]
     if rule not in RULES:
         raise unknown("rule of layers", rule, RULES)
-    own, theirs = _numbered(pattern, student), _numbered(pattern, teacher)
+    of_student, of_teacher = _numbered(pattern, student), _numbered(pattern, teacher)
     if rule in ("learned", "mean"):
-        return [(mine, other) for mine in own for other in theirs]
-    if len(own) > len(theirs):
+        return [(left, right) for left in of_student for right in of_teacher]
+    if len(of_student) > len(of_teacher):
         raise UserError(
-            f"layers={layers!r} finds {len(own)} of the student's and {len(theirs)} of the teacher's; name the pairs,"
-            f" like '{own[0]}={theirs[0]}'"
+            f"layers={layers!r} must match at most as many layers of the student as of the teacher, got"
+            f" {len(of_student)} and {len(of_teacher)}. Name the pairs, such as '{of_student[0]}={of_teacher[0]}'."
         )
     if rule == "last":
-        return list(zip(own, theirs[-len(own) :], strict=True))
-    uniform = [(name, theirs[(i + 1) * len(theirs) // len(own) - 1]) for i, name in enumerate(own)]
+        return list(zip(of_student, of_teacher[-len(of_student) :], strict=True))
+    count, total = len(of_student), len(of_teacher)
+    uniform = [(name, of_teacher[(i + 1) * total // count - 1]) for i, name in enumerate(of_student)]
     return uniform[:-1] if rule == "skip" and len(uniform) > 1 else uniform
 
 
-def _numbered(pattern: str, taps: Mapping[str, jax.Array]) -> list[str]:
+def _numbered(pattern: str, taps: Taps) -> list[str]:
     before, star, after = pattern.partition("*")
     shape = re.compile(re.escape(before) + r"(\d+)" + re.escape(after)) if star else None
-    found = {name: shape.fullmatch(name) for name in taps} if shape else {}
-    names = sorted((name for name, match in found.items() if match), key=lambda name: int(found[name][1]))
+    matches = {name: shape.fullmatch(name) for name in taps} if shape else {}
+    names = sorted((name for name, match in matches.items() if match), key=lambda name: int(matches[name][1]))
     if not names:
-        raise UserError(f"no taps like {pattern!r}, with a number in the place of '*'; there are {sorted(taps)}")
+        raise UserError(
+            f"layers must match taps with a number instead of '*', got {pattern!r}. There are {sorted(taps)}"
+        )
     return names
 
 
 def check_paired(layers: str) -> None:
     """Raises `UserError` for a rule that does not pair each layer of the student with one of the teacher's."""
     if layers.partition(":")[0] in ("learned", "mean"):
-        raise UserError(f"layers={layers!r} pairs no layer with one other; name the pairs, or use {list(RULES[:3])}")
+        raise UserError(f"layers must pair single layers, by names or by {list(RULES[:3])}, got {layers!r}")
 
 
-def taps(layers: str, student: Output, teacher: Output) -> list[tuple[jax.Array, jax.Array]]:
-    """Returns the pairs of taps themselves, for methods that look at several at once."""
+def paired_taps(layers: str, student: Output, teacher: Output) -> list[tuple[Float[Array, "..."], Float[Array, "..."]]]:
+    """Returns the pairs of taps themselves, for methods that compare several together."""
     return [(precise(student.tap(a)), precise(teacher.tap(b))) for a, b in pairs(layers, student.taps, teacher.taps)]
 
 
-def sides(layers: str, student: Output, teacher: Output) -> tuple[list[jax.Array], list[jax.Array]]:
-    """Returns the layers of each side, once each, for methods in which all of them meet."""
-    names = zip(*pairs(layers, student.taps, teacher.taps), strict=True)
-    own, theirs = ([*dict.fromkeys(side)] for side in names)
-    return [precise(student.tap(name)) for name in own], [precise(teacher.tap(name)) for name in theirs]
+def side_taps(
+    layers: str, student: Output, teacher: Output
+) -> tuple[list[Float[Array, "..."]], list[Float[Array, "..."]]]:
+    """Returns the layers of each side, once each, for methods that compare all with all."""
+    sides = zip(*pairs(layers, student.taps, teacher.taps), strict=True)
+    of_student, of_teacher = ([*dict.fromkeys(side)] for side in sides)
+    return [precise(student.tap(name)) for name in of_student], [precise(teacher.tap(name)) for name in of_teacher]
 
 
-def over(
-    method: Method, student: Output, teacher: Output, loss: Callable[[jax.Array, jax.Array, str], jax.Array]
-) -> jax.Array:
-    """Adds `loss(student tap, teacher tap, name)` over the pairs that `method.layers` stands for.
+def sum_over_pairs(
+    method: Method,
+    student: Output,
+    teacher: Output,
+    loss: Callable[[jax.Array, jax.Array, str], jax.Array],
+) -> Float[Array, "*n"]:
+    """Adds `loss(student tap, teacher tap, name)` over the pairs of `method.layers`.
 
     Args:
-        method: in its compact call; its own params, where the rule is "learned", are named `layers`.
-        loss: returns `[*n]`; `name` is one that the pair's adapter can have.
+        method: in its compact call; with the rule "learned" it gets params `layers`.
+        student: with the taps.
+        teacher: with the taps.
+        loss: returns `[*n]`; `name` is usable for the pair's adapter.
     """
     layers = method.layers
-    found = pairs(layers, student.taps, teacher.taps)
+    named = pairs(layers, student.taps, teacher.taps)
     if layers.startswith("mean:"):
-        own, theirs = sides(layers, student, teacher)
-        return loss(_mean(own, layers), _mean(theirs, layers), "mean")
-    total = [loss(precise(student.tap(a)), precise(teacher.tap(b)), _name(a, b)) for a, b in found]
+        of_student, of_teacher = side_taps(layers, student, teacher)
+        return loss(_mean(of_student, layers), _mean(of_teacher, layers), "mean")
+    values = [loss(precise(student.tap(a)), precise(teacher.tap(b)), _name(a, b)) for a, b in named]
     if not layers.startswith("learned:"):
-        return sum(total[1:], total[0])
-    own = len({a for a, _ in found})
-    weights = jax.nn.softmax(method.param("layers", jax.nn.initializers.zeros, (own, len(found) // own)))
-    return sum(weight * value for weight, value in zip(weights.reshape(-1), total, strict=True))
+        return sum(values[1:], values[0])
+    rows = len({a for a, _ in named})
+    weights = jax.nn.softmax(method.param("layers", jax.nn.initializers.zeros, (rows, len(named) // rows)))
+    return sum(weight * value for weight, value in zip(weights.reshape(-1), values, strict=True))
 
 
-def _mean(maps: list[jax.Array], layers: str) -> jax.Array:
+def _mean(maps: list[Float[Array, "..."]], layers: str) -> Float[Array, "..."]:
     shapes = [x.shape for x in maps]
     if len(set(shapes)) > 1:
         raise UserError(
-            f"layers={layers!r} averages layers of one shape, like the blocks of a stage ('mean:stage3/block*'); these"
-            f" are {shapes}"
+            f"layers={layers!r} must match layers of one shape, like the blocks of a stage ('mean:stage3/block*'), got"
+            f" {shapes}"
         )
     return jnp.mean(jnp.stack(maps), 0)
 
 
-def _name(own: str, theirs: str) -> str:
-    return (own if own == theirs else f"{own}_{theirs}").replace("/", "_")
+def _name(of_student: str, of_teacher: str) -> str:
+    return (of_student if of_student == of_teacher else f"{of_student}_{of_teacher}").replace("/", "_")

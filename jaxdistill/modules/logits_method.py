@@ -70,8 +70,8 @@ class LogitsMethod(Method):
             UserError: for a `TopK` that the method cannot use.
         """
         self._check_forms(student, teacher)
-        other = None if teacher is None else teacher.logits
-        return chunked.compare(loss, student.logits, other, *arrays, chunk=self.chunk)
+        teacher_logits = None if teacher is None else teacher.logits
+        return chunked.compare(loss, student.logits, teacher_logits, *arrays, chunk=self.chunk)
 
     def flatten(
         self, student: Output, teacher: Output, batch: Batch

@@ -85,7 +85,7 @@ def stored_arrays(output: Output, spec: CacheConfig) -> dict[str, jax.Array]:
     if spec.store == "logits":
         return {"logits": output.logits} | taps
     chunk = max(1, CHUNK // core.num_classes(output.logits))
-    top = chunked.compare(lambda logits, _: topk.of(logits, spec.k), output.logits, None, chunk=chunk)
+    top = chunked.compare(lambda logits, _: topk.from_logits(logits, spec.k), output.logits, None, chunk=chunk)
     return {"values": top.values, "ids": top.ids, "log_rest": top.log_rest} | taps
 
 

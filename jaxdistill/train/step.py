@@ -71,7 +71,7 @@ def make_loss(networks: Mapping[str, Source], terms: Mapping[str, Term]) -> Call
         outputs, changed = run(networks, known, batch, keys)
         metrics, loss = {}, jnp.float32(0)
         for name, term in terms.items():
-            values, changed[name] = term.at(now).apply(
+            values, changed[name] = term.method_at(now).apply(
                 known.get(name, {}),
                 outputs[term.student],
                 jax.lax.stop_gradient(outputs.get(term.teacher)),

@@ -28,7 +28,7 @@ def made(**entries):
 def test_a_field_may_change_from_step_to_step():
     spec = dict(method="kd", temperature=dict(start=1.0, to=4.0, over=10))
     term = build_term("kd", spec, 20, NETWORKS)
-    assert [float(term.at(step).temperature) for step in (0, 5, 10, 20)] == [1.0, 2.5, 4.0, 4.0]
+    assert [float(term.method_at(step).temperature) for step in (0, 5, 10, 20)] == [1.0, 2.5, 4.0, 4.0]
 
 
 def test_the_step_uses_the_field_of_its_own_number():
@@ -84,7 +84,7 @@ def get_config(mode=''):
     [
         (
             "c.terms.hint = dict(method='cirkd', layers='pooled')",
-            "term 'hint': [64, 8] has no places to compare",
+            "term 'hint': layers must be maps or tokens, got [64, 8]",
         ),
         (
             "c.terms.hint = dict(method='tinybert')",
@@ -94,7 +94,7 @@ def get_config(mode=''):
             "c.terms.hint = dict(method='fitnet', layers='stage2')",
             "term 'hint': tap must be an existing name, got 'stage2'",
         ),
-        ("c.terms.hint = dict(method='fitnet', layers=',')", "term 'hint': layers=',' names none"),
+        ("c.terms.hint = dict(method='fitnet', layers=',')", "term 'hint': layers must name taps"),
         (
             "c.terms.hint = dict(method='crd')",
             "remembers examples=50000 by their index, and the training split has 1077",

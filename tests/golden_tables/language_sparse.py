@@ -40,9 +40,9 @@ def trl_iw_opd(x, beta, temperature, reduction, top_k, add_tail):
         inside = (jnp.where(member, logits, topk.NOWHERE) for logits in (student, teacher))
         values = divergence(*inside, beta)
     elif beta == 0:
-        values = topk.kl(topk.at(teacher, ids[0]), student)
+        values = topk.kl(topk.from_ids(teacher, ids[0]), student)
     elif beta == 1:
-        values = topk.kl(topk.at(student, ids[1]), teacher)
+        values = topk.kl(topk.from_ids(student, ids[1]), teacher)
     else:
         values = mixture.jensen_shannon(bucketed(teacher, member), bucketed(student, member), beta)
     return reduced(values, x, reduction)
@@ -56,7 +56,7 @@ def trl_sdpo(x, beta, top_k, add_tail):
     ids = jax.lax.top_k(student, top_k)[1]
     if not add_tail:
         return renormalised(x, ids, beta)
-    return topk.jensen_shannon(topk.at(teacher, ids), student, beta, normalize=beta in (0, 1))
+    return topk.jensen_shannon(topk.from_ids(teacher, ids), student, beta, normalize=beta in (0, 1))
 
 
 def sparse(loss):

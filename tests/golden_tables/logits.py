@@ -133,7 +133,7 @@ def hard_minus_clipped_entropy(student, teacher, ls):
 
 def agree(student, teacher, k):
     """How many of the student's k likeliest classes are the teacher's likeliest."""
-    same = topk.of(student, k).ids == topk.of(teacher, 1).ids
+    same = topk.from_logits(student, k).ids == topk.from_logits(teacher, 1).ids
     return jnp.sum(same, -1).astype(student.dtype)
 
 
@@ -286,7 +286,7 @@ def tunix(x, temperature, alpha, distill_top_k):
     student, teacher, labels = x["student_logits"], x["teacher_logits"], x["labels_onehot"]
     where = None
     if distill_top_k:
-        ids = topk.of(teacher, distill_top_k).ids
+        ids = topk.from_logits(teacher, distill_top_k).ids
         where = jnp.put_along_axis(jnp.zeros(teacher.shape, bool), ids, True, -1, inplace=False)
     kl = jnp.mean(divergence.kl(teacher / temperature, student / temperature, where))
     hard, other = (jnp.mean(cross_entropy(z, labels, 0.0)) for z in (student, teacher))

@@ -32,7 +32,7 @@ def similarity_torchdistill(x, reduction):
         products = relation.gram(relation.rows(y, mask))
         return products / jnp.maximum(jnp.sum(jnp.abs(products), 1, keepdims=True), 1e-12)
 
-    actual = [jnp.sum(relation.share((matrix(left) - matrix(right)) ** 2, mask)) for left, right in layers]
+    actual = [jnp.sum(relation.row_means((matrix(left) - matrix(right)) ** 2, mask)) for left, right in layers]
     return sum(actual) * (1 / mask.size if reduction == "batchmean" else mask.size)
 
 
@@ -99,7 +99,7 @@ def contrastive(x, feat_dim, nce_k, n_data, nce_t, nce_m, Z_v1, Z_v2):
         log_z = jnp.log(given) if given > 0 else crd.log_normalizer(scores, mask, n_data)
         actual[f"loss_{side_name}"] = jnp.mean(crd.one_side(scores, log_z, n_data, eps=1e-7))
         actual[f"Z_v{side + 1}"] = jnp.exp(log_z)
-        actual[f"memory_v{side + 1}_after"] = contrast.refresh(banks[side], features, x["index"], mask, nce_m)
+        actual[f"memory_v{side + 1}_after"] = contrast.refresh(banks[side], features, x["index"], mask, momentum=nce_m)
     return actual | {"loss": actual["loss_student"] + actual["loss_teacher"]}
 
 

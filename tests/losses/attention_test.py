@@ -93,12 +93,12 @@ def test_infinite_scores_of_padded_keys_and_an_empty_text(loss):
 
 def test_heads_are_split_anew_in_order():
     x = jnp.arange(6.0).reshape(1, 1, 2, 3)
-    np.testing.assert_array_equal(attention.split(x, 3)[0, 0], [[0, 1], [2, 3], [4, 5]])
-    with pytest.raises(UserError, match="4 relation heads do not divide a width of 6"):
-        attention.split(x, 4)
+    np.testing.assert_array_equal(attention.split_heads(x, 3)[0, 0], [[0, 1], [2, 3], [4, 5]])
+    with pytest.raises(UserError, match="relation heads must divide the width 6, got 4"):
+        attention.split_heads(x, 4)
 
 
 @pytest.mark.parametrize("loss", [attention.kl, attention.squared])
 def test_other_numbers_of_heads_are_refused(loss):
-    with pytest.raises(UserError, match=r"2 heads and the teacher's 4.*minilmv2"):
+    with pytest.raises(UserError, match=r"number of heads 4, got 2.*minilmv2"):
         loss(jnp.zeros((1, 2, 3, 3)), jnp.zeros((1, 4, 3, 3)), jnp.ones((1, 3)))

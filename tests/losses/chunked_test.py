@@ -197,7 +197,7 @@ def test_what_else_a_loss_needs_comes_in_the_same_order():
         picked = jnp.take_along_axis(own, label[..., None], -1)[..., 0]
         return picked if other is None else picked + topk.kl(other, own)
 
-    for said in (topk.of(teacher, 4), None):
+    for said in (topk.from_logits(teacher, 4), None):
         assert isinstance(said, TopK) or said is None
         expected = loss(student, said, label)
         np.testing.assert_allclose(chunked.compare(loss, student, said, label, chunk=4), expected, rtol=1e-6)

@@ -34,7 +34,7 @@ def test_similarities_with_rows_that_are_not_there_are_not_numbers():
 def test_others_are_all_but_oneself_and_equally_often():
     index = jnp.array([0, 2, 3])
     keys = jax.random.split(jax.random.key(0), 3)
-    found = contrast.others(keys, index, 4000, 4)
+    found = contrast.draw_others(keys, index, 4000, 4)
     for own, drawn in zip(index, found, strict=True):
         counts = np.bincount(drawn, minlength=4)
         assert counts[own] == 0
@@ -45,9 +45,9 @@ def test_others_are_all_but_oneself_and_equally_often():
 def test_refresh_moves_the_rows_that_count():
     bank = jnp.array([[1.0, 0], [3, 0], [0, 1]])
     features, index = jnp.array([[0.0, 1.0], [7.0, 7.0]]), jnp.array([0, 1])
-    found = contrast.refresh(bank, features, index, jnp.array([1.0, 0]), 0.5)
+    found = contrast.refresh(bank, features, index, jnp.array([1.0, 0]), momentum=0.5)
     np.testing.assert_allclose(found, [[0.5**0.5, 0.5**0.5], [3, 0], [0, 1]], rtol=1e-6)
-    kept = contrast.refresh(bank, features, index, jnp.array([1.0, 0]), 0.9)
+    kept = contrast.refresh(bank, features, index, jnp.array([1.0, 0]), momentum=0.9)
     np.testing.assert_allclose(kept[0], np.array([9, 1]) / 82**0.5, rtol=1e-6)
 
 
@@ -58,11 +58,11 @@ def test_refresh_takes_the_mean_of_an_example_that_is_there_twice():
     expected = np.array([0.75, 0.25]) / (0.75**2 + 0.25**2) ** 0.5
     for order in ([0, 1, 2], [1, 2, 0]):
         order = jnp.array(order)
-        found = contrast.refresh(bank, features[order], index, mask[order], 0.5)
+        found = contrast.refresh(bank, features[order], index, mask[order], momentum=0.5)
         np.testing.assert_allclose(found, [[0, 1], expected], rtol=1e-6)
 
 
 def test_refresh_writes_nothing_beyond_the_bank():
     bank = jnp.array([[1.0, 0], [0, 1]])
-    found = contrast.refresh(bank, jnp.ones((1, 2)), jnp.array([2]), jnp.ones(1), 0.5)
+    found = contrast.refresh(bank, jnp.ones((1, 2)), jnp.array([2]), jnp.ones(1), momentum=0.5)
     np.testing.assert_array_equal(found, bank)

@@ -73,15 +73,15 @@ def test_decoupled_parts_add_up_to_kd(x):
 def test_top_k_is_at_most_kl_and_all_classes_are_all_of_it(x, k):
     teacher, student = map(jnp.asarray, x)
     whole = divergence.kl(teacher, student)
-    assert (topk.kl(topk.of(teacher, k), student) <= whole + 1e-4).all()
-    np.testing.assert_allclose(topk.kl(topk.of(teacher, CLASSES), student), whole, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(topk.kl(topk.of(teacher, k), teacher), 0, atol=1e-5)
+    assert (topk.kl(topk.from_logits(teacher, k), student) <= whole + 1e-4).all()
+    np.testing.assert_allclose(topk.kl(topk.from_logits(teacher, CLASSES), student), whole, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(topk.kl(topk.from_logits(teacher, k), teacher), 0, atol=1e-5)
 
 
 @checked
 @given(logits, st.integers(1, CLASSES))
 def test_top_k_says_a_whole_distribution(x, k):
-    said = topk.of(jnp.asarray(x), k)
+    said = topk.from_logits(jnp.asarray(x), k)
     np.testing.assert_allclose(jnp.sum(jnp.exp(said.values), -1) + jnp.exp(said.log_rest), 1, rtol=1e-5)
 
 

@@ -30,7 +30,7 @@ def kl(p, q):
 def test_kl_to_a_mixture_by_hand(share):
     expected = kl(P, (1 - share) * P + share * Q)
     np.testing.assert_allclose(mixture.kl(jnp.log(P), jnp.log(Q), share), expected, rtol=2e-6)
-    np.testing.assert_allclose(mixture.kl_per_share(jnp.log(P), jnp.log(Q), share), expected / share, rtol=2e-6)
+    np.testing.assert_allclose(mixture.kl_per_fraction(jnp.log(P), jnp.log(Q), share), expected / share, rtol=2e-6)
 
 
 @pytest.mark.parametrize("beta", [0.1, 0.5, 0.9])
@@ -136,7 +136,7 @@ def test_finite_with_finite_gradients_at_any_gap(gap, share, dtype):
 def test_a_small_share_is_not_lost():
     """KL(P || M) / s is s / 2 chi^2 to first order, far below what differences of float32 logarithms could tell."""
     chi = np.sum((Q - P) ** 2 / P)
-    np.testing.assert_allclose(mixture.kl_per_share(jnp.log(P), jnp.log(Q), 1e-9), 1e-9 / 2 * chi, rtol=1e-5)
+    np.testing.assert_allclose(mixture.kl_per_fraction(jnp.log(P), jnp.log(Q), 1e-9), 1e-9 / 2 * chi, rtol=1e-5)
 
 
 @pytest.mark.slow

@@ -35,8 +35,8 @@ def test_share_is_a_part_of_the_mean_over_tuples_that_count():
     kept = [0, 2]
     for x in (entries, entries[0]):
         expected = np.mean(np.asarray(x)[np.ix_(*[kept] * x.ndim)])
-        np.testing.assert_allclose(loss(relation.share(x, mask), mask), expected, rtol=1e-6)
-    np.testing.assert_array_equal(relation.share(entries[0], jnp.zeros(3)), [0, 0, 0])
+        np.testing.assert_allclose(loss(relation.row_means(x, mask), mask), expected, rtol=1e-6)
+    np.testing.assert_array_equal(relation.row_means(entries[0], jnp.zeros(3)), [0, 0, 0])
 
 
 def test_distances_by_hand():

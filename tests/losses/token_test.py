@@ -10,9 +10,9 @@ from jaxdistill.losses import token
 def test_tokens_of_examples_that_count():
     batch = {"tokens": jnp.zeros((2, 3), int), "token_mask": jnp.array([[1, 1, 0], [1, 0, 0]])}
     batch["mask"] = jnp.array([1.0, 0.0])
-    np.testing.assert_array_equal(token.counted(batch), [[1, 1, 0], [0, 0, 0]])
+    np.testing.assert_array_equal(token.valid_tokens(batch), [[1, 1, 0], [0, 0, 0]])
     batch.pop("token_mask")
-    np.testing.assert_array_equal(token.counted(batch), [[1, 1, 1], [0, 0, 0]])
+    np.testing.assert_array_equal(token.valid_tokens(batch), [[1, 1, 1], [0, 0, 0]])
 
 
 def test_mean_over_the_tokens_of_each_example():

@@ -179,10 +179,10 @@ REFUSED += [SemCKD(width=0), SRRL(alpha=-1.0), SRRL(beta=-1.0), MGD(ratio=1.0), 
 
 @pytest.mark.parametrize("method", REFUSED)
 def test_invalid_fields_are_refused(method):
-    with pytest.raises(UserError, match="makes no sense|must be|pairs no layer|Did you mean"):
+    with pytest.raises(UserError, match="must|Did you mean"):
         method.check()
 
 
 def test_mgd_refuses_vectors():
-    with pytest.raises(UserError, match="has no places to compare"):
+    with pytest.raises(UserError, match="layers must be maps or tokens"):
         MGD(layers="pooled").init(KEYS, result(0), result(1), BATCH)

@@ -50,7 +50,7 @@ def test_tokens_are_a_map_and_vectors_are_not():
     assert AT("block0=stage1").apply(
         {}, Output(None, {"block0": tokens}), Output(None, {"stage1": grid}), {}
     ).shape == (2,)
-    with pytest.raises(UserError, match="places"):
+    with pytest.raises(UserError, match="maps or tokens"):
         AT("pooled").apply({}, Output(None, {"pooled": tokens[:, 0]}), Output(None, {"pooled": tokens[:, 0]}), {})
 
 

@@ -254,7 +254,7 @@ def test_no_gradient_reaches_the_teacher(name):
 @pytest.mark.parametrize("name", METHODS)
 def test_layers_weighed_by_a_learned_softmax_are_refused_in_words_or_learn(name):
     method = make(name)
-    if "layer_mapping.over(" not in inspect.getsource(type(method)):
+    if "layer_mapping.sum_over_pairs(" not in inspect.getsource(type(method)):
         pytest.skip(f"{name} has no pairs of layers to weigh")
     family = "block*" if task_of(name) in ("texts", "next_tokens") else "stage*"
     method = method.clone(layers=f"learned:{family}")

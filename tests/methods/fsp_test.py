@@ -53,8 +53,8 @@ def test_only_layers_of_different_widths_are_widened():
     ("fields", "message"),
     [
         ({"pooling": "maximum"}, "Did you mean 'max'"),
-        ({"layers": "learned:stage*"}, "pairs"),
-        ({"layers": "mean:stage*"}, "pairs"),
+        ({"layers": "learned:stage*"}, "pair single layers"),
+        ({"layers": "mean:stage*"}, "pair single layers"),
     ],
 )
 def test_invalid_fields_are_refused(fields, message):

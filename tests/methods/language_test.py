@@ -147,14 +147,14 @@ def test_top_k_takes_what_a_cache_says():
     dense = TopK(k=3).apply({}, Output(student), Output(teacher), TEXT)
     assert (dense < divergence.kl(teacher, student)).all()
     for method in (TopK(k=5), TopK(k=5, chunk=3)):
-        close(method.apply({}, Output(student), Output(topk.of(teacher, 3)), TEXT), dense)
+        close(method.apply({}, Output(student), Output(topk.from_logits(teacher, 3)), TEXT), dense)
 
 
 def test_jensen_shannon_of_a_top_k():
     p, q, m = np.array([0.5, 0.5]), np.array([0.25, 0.75]), np.array([0.375, 0.625])
-    value = topk.jensen_shannon(topk.of(TEACHER, 1), STUDENT, 0.5)
+    value = topk.jensen_shannon(topk.from_logits(TEACHER, 1), STUDENT, 0.5)
     close(value, 0.5 * kl(p, m) + 0.5 * kl(q, m))
-    close(topk.jensen_shannon(topk.of(TEACHER, 3), STUDENT, 0.5), gkd(STUDENT, TEACHER, 0.5, 1.0))
+    close(topk.jensen_shannon(topk.from_logits(TEACHER, 3), STUDENT, 0.5), gkd(STUDENT, TEACHER, 0.5, 1.0))
 
 
 def test_uld_sorts_and_fills_with_zeros():

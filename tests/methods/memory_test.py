@@ -58,7 +58,7 @@ def test_crd_by_hand():
 
 def test_crd_compares_with_the_other_bank_before_its_update(monkeypatch):
     drawn = jnp.arange(24).reshape(4, 6) % 10
-    monkeypatch.setattr(contrast, "others", lambda keys, index, count, examples: drawn)
+    monkeypatch.setattr(contrast, "draw_others", lambda keys, index, count, examples: drawn)
     variables = started(SMALL)
     columns, expected = jnp.concatenate([INDEX[:, None], drawn], 1), 0
     for features, right in zip(embedded(variables), SIDES[::-1], strict=True):

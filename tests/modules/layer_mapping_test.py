@@ -50,7 +50,7 @@ class Squares(Method):
 
     @nn.compact
     def __call__(self, student, teacher, batch):
-        return layer_mapping.over(self, student, teacher, lambda s, t, name: jnp.mean((s - t) ** 2, -1))
+        return layer_mapping.sum_over_pairs(self, student, teacher, lambda s, t, name: jnp.mean((s - t) ** 2, -1))
 
 
 def value(rule, own, theirs, params=None):
@@ -73,7 +73,7 @@ def test_mean_of_layers_is_one_pair():
 
 def test_mean_of_layers_of_different_shapes_is_refused():
     taps = blocks(2) | {"block1": jnp.zeros((2, 4))}
-    with pytest.raises(UserError, match="averages layers of one shape"):
+    with pytest.raises(UserError, match="must match layers of one shape"):
         value("mean:block*", taps, blocks(2))
 
 
@@ -89,7 +89,7 @@ def test_learned_weights_start_equal_and_are_a_softmax_over_the_teachers():
     ("rule", "message"),
     [
         ("unifrom:block*", "Did you mean 'uniform'"),
-        ("uniform:stage*", "no taps like 'stage"),
+        ("uniform:stage*", "layers must match taps with a number instead of '\\*', got 'stage"),
         ("uniform:block", "with a number in the place"),
         ("uniform:block*", "name the pairs, like 'block0=block0'"),
     ],

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtyping import TypeCheckError
 
 from jaxdistill import core
 from jaxdistill.config import registry
@@ -14,7 +15,7 @@ from jaxdistill.errors import UserError
 from jaxdistill.methods.cross_entropy import CrossEntropy
 from jaxdistill.methods.dist import DIST
 from jaxdistill.methods.forward_kl import ForwardKL
-from jaxdistill.methods.kd import KD
+from jaxdistill.methods.kd import KD, kd
 from jaxdistill.modules.logits_method import LogitsMethod, has_label
 from jaxdistill.modules.next_token import align_next_tokens
 
@@ -129,3 +130,12 @@ def test_chunk_is_checked():
         KD(chunk=-1).check()
     with pytest.raises(UserError, match="chunk must be 0, got 4: DIST compares predictions with each other"):
         DIST(chunk=4).check()
+
+
+def test_shapes_are_checked_while_tests_run():
+    """Logits of one class too many, and values of another shape than the predictions."""
+    logits, wide = jnp.zeros((2, 3)), jnp.zeros((2, 4))
+    with pytest.raises(TypeCheckError, match="parameter 'teacher'"):
+        kd(wide, logits, 1.0)
+    with pytest.raises(TypeCheckError, match="the return value"):
+        KD().compare(lambda student, teacher: student.astype(int), Output(logits), Output(logits))

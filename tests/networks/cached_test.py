@@ -41,7 +41,7 @@ def test_a_bucket_is_exact():
     output = asked("topk", tail="bucket")
     assert isinstance(output.logits, TopK)
     assert output.logits.ids.dtype == jnp.int32
-    for ours, theirs in zip(jax.tree.leaves(output.logits), jax.tree.leaves(topk.of(LOGITS, 3)), strict=True):
+    for ours, theirs in zip(jax.tree.leaves(output.logits), jax.tree.leaves(topk.from_logits(LOGITS, 3)), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
