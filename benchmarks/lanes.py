@@ -10,6 +10,7 @@ ratio below the number of lanes saves time over separate runs, start-up and comp
 """
 
 import argparse
+import dataclasses
 import statistics
 import time
 from typing import Any
@@ -65,10 +66,10 @@ class Steps:
 def build(case: str, count: int, form: str = "") -> Stage:
     """Builds a stage in `count` lanes of seeds; one is the ordinary run."""
     file, name, data = CASES[case]
-    settings = configs.stages(configs.read(file).to_dict())[name]
-    settings["data"] |= data
+    settings = configs.load(file)[name]
+    settings = dataclasses.replace(settings, data=dataclasses.replace(settings.data, **data))
     if count > 1:
-        settings["sweep"] = {"seed": tuple(range(count)), "form": form}
+        settings = dataclasses.replace(settings, sweep={"seed": tuple(range(count)), "form": form})
     return resolve.stage(name, settings)
 
 

@@ -12,7 +12,6 @@ import numpy as np
 from jaxdistill import launch
 from jaxdistill.build import resolve
 from jaxdistill.build.stage import Stage
-from jaxdistill.config import load
 from jaxdistill.data.output_cache import Cache
 from jaxdistill.stages import output_writer
 from jaxdistill.stages.cache import network_outputs
@@ -111,7 +110,7 @@ def write_images(folder: pathlib.Path, examples: int, size: int = 32) -> pathlib
 
 def build_stage(file: str, name: str, flags: Sequence[str], caches: Mapping[str, Cache] | None = None) -> Stage:
     """Builds a stage of a config file with flags as on the command line."""
-    settings = load.stages(launch.parse(["launch", "--config", file, *flags])[0].to_dict())
+    settings = launch.parse(["launch", "--config", file, *flags])[0]
     return resolve.stage(name, settings[name], {}, caches or {})
 
 

@@ -122,7 +122,7 @@ def measure(given: Any, batch: int, folder: pathlib.Path, peak: float) -> tuple[
     gpu = jax.default_backend() == "gpu"
     examples = 8192 if gpu else max(512, 2 * batch)
     flags = [f"--config.data.path={our_steps.write_images(folder, examples)}", f"--config.batch={batch}"]
-    flags += [f"--config.rate={RATE}"]
+    flags += [f"--config.learning_rate={RATE}"]
     live = our_steps.build_stage(f"{CONFIG}:{given.pair}", "live", flags)
     starts, pair = draw_weights(live), residual.PAIRS[given.pair]
     dispatch = given.dispatch or (32 if gpu else 1)

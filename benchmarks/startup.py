@@ -95,7 +95,7 @@ def child(began: float, argv: list[str]) -> None:
         return first_step
 
     train.run, train.fit, loop.compile_steps = first_stage, timed_fit, compile_first
-    pipeline.run(config.to_dict(), pathlib.Path(values["workdir"].value))
+    pipeline.run(config, pathlib.Path(values["workdir"].value))
 
 
 def start(words: list[str], workdir: pathlib.Path) -> dict[str, float]:

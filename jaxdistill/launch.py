@@ -24,7 +24,9 @@ from collections.abc import Sequence
 
 from absl import flags, logging
 
-from jaxdistill.errors import Interrupted, TrainingFailed, UserError, unknown
+from jaxdistill.config import load
+from jaxdistill.config.schema import StageSettings
+from jaxdistill.errors import Interrupted, TrainingFailed, UserError
 from jaxdistill.runtime import allocator, distributed, event_loops
 
 PROFILED = 5
@@ -59,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _main(argv: list[str]) -> None:
-    config, values = parse(argv)
+    stages, values = parse(argv)
     workdir = _folder(values["workdir"].value)
     distributed.join(values)
     if values["devices"].value:
@@ -70,14 +72,13 @@ def _main(argv: list[str]) -> None:
     from jaxdistill.pipeline import run as pipeline
     from jaxdistill.report import write as report
 
-    config = _lane(config, values, workdir)
-    plain = config.to_dict()
+    stages = _lane(stages, values, workdir)
     if values["plan"].value:
-        plan.show(plain, workdir or pathlib.Path())
+        plan.show(stages, workdir or pathlib.Path())
         return
     if workdir is None:
         raise UserError("no --workdir; name a folder for what the run writes, --workdir runs/NAME")
-    pipeline.run(plain, workdir, profile=values["profile"].value)
+    pipeline.run(stages, workdir, profile=values["profile"].value)
     if jax.process_index() == 0:
         if (workdir / "results.json").exists():  # a config may train and leave the evaluating to another
             report.write_report(workdir)
@@ -97,18 +98,20 @@ def _imagine(devices: int, plan: bool) -> None:
     jax.config.update("jax_num_cpu_devices", devices)
 
 
-def _lane(config, values, workdir: pathlib.Path | None):
-    """The config of the lane that is asked for, and its workdir, made of that of all lanes."""
+def _lane(
+    stages: dict[str, StageSettings], values: flags.FlagValues, workdir: pathlib.Path | None
+) -> dict[str, StageSettings]:
+    """Returns the settings of the lane of `--lane`, and makes its workdir from that of all lanes."""
     lane, old = values["lane"].value, _folder(values["from"].value)
     if lane is None and old is None:
-        return config
+        return stages
     if lane is None or old is None:
         raise UserError("--lane and --from belong together: --lane=3 --from=runs/SWEPT --workdir=runs/NEW")
     from jaxdistill.pipeline import extract_lane
 
-    own = extract_lane.single(config, lane, old)
+    own = extract_lane.single(stages, lane, old)
     if workdir is not None and not values["plan"].value:
-        extract_lane.split(config, own, lane, old, workdir)
+        extract_lane.split(stages, own, lane, old, workdir)
     return own
 
 
@@ -140,54 +143,43 @@ def _tell(workdir: pathlib.Path) -> None:
         print(f"{folder}  checkpoints")
 
 
-def parse(argv: list[str]):
+def parse(argv: list[str]) -> tuple[dict[str, StageSettings], flags.FlagValues]:
     """Reads the command line.
 
     Returns:
-        The config with its overrides, locked, and the other flags.
+        The settings of every stage, and the flags other than those of the config.
 
     Raises:
-        UserError: for anything on it that cannot be used.
+        UserError: for mistakes in the config and the flags.
     """
-    from jaxdistill.build import resolve
-    from jaxdistill.config import load as configs
-
-    file, rest = _config_file(argv)
-    config = configs.read(file)
-    overrides = [word for word in rest if word.startswith("--config.")]
-    choices = [word for word in overrides if _keys(word)[-1] in ("model", "method", "name")]
-    _override(config, choices)  # first, for they decide which other keys there are
-    resolve.complete(config)
-    others = [word for word in overrides if word not in choices]
-    _override(config, [word for word in others if _keys(word)[0] != "stages"])  # before a stage inherits it
-    _override(config, [word for word in others if _keys(word)[0] == "stages"])
+    file, words = _take_config(argv)
+    overrides = [word for word in words if word.startswith("--config.")]
+    stages = load.load(file, overrides)
     values = flags.FlagValues()
-    flags.DEFINE_string("workdir", "", "where everything is written", flag_values=values)
+    flags.DEFINE_string("workdir", "", "folder of the run", flag_values=values)
     flags.DEFINE_bool("plan", False, "print what would be done", flag_values=values)
-    flags.DEFINE_integer("profile", 0, "how many early steps are recorded", lower_bound=0, flag_values=values)
-    flags.DEFINE_integer("devices", 0, "plan for so many devices", flag_values=values)
-    flags.DEFINE_integer("lane", None, "the run of this lane alone", flag_values=values)
+    flags.DEFINE_integer("profile", 0, "number of early steps to record", lower_bound=0, flag_values=values)
+    flags.DEFINE_integer("devices", 0, "number of devices to plan for", flag_values=values)
+    flags.DEFINE_integer("lane", None, "lane to run alone", flag_values=values)
     flags.DEFINE_string("from", "", "the workdir of all lanes", flag_values=values)
-    flags.DEFINE_bool(
-        "distributed", False, "join the other processes that the environment tells of", flag_values=values
-    )
+    flags.DEFINE_bool("distributed", False, "join the other processes of the environment", flag_values=values)
     flags.DEFINE_string("coordinator", "", "host:port of process 0", flag_values=values)
-    flags.DEFINE_integer("processes", 0, "how many processes there are", flag_values=values)
-    flags.DEFINE_integer("process", -1, "which of them this is", flag_values=values)
-    others = [argv[0], *(word for word in rest if not word.startswith("--config."))]
+    flags.DEFINE_integer("processes", 0, "number of processes", flag_values=values)
+    flags.DEFINE_integer("process", -1, "index of this process", flag_values=values)
+    others = [argv[0], *(word for word in words if word not in overrides)]
     others = [f"--profile={PROFILED}" if word == "--profile" else word for word in others]
     try:
-        left = values(others)
+        positional = values(others)[1:]
     except (flags.Error, ValueError) as error:
         raise UserError(f"{error}. See python -m jaxdistill.launch --help") from error
-    if len(left) > 1:
-        raise UserError(f"what is {left[1]!r}? every argument is a flag, as in --config.batch=64")
+    if positional:
+        raise UserError(f"every argument must be a flag such as --config.batch=64, got {positional[0]!r}")
     logging.set_verbosity(logging.ERROR)
-    return config, values
+    return stages, values
 
 
-def _config_file(argv: list[str]) -> tuple[str, list[str]]:
-    """Takes `--config FILE` out of the words, and joins `--config.key value` into one."""
+def _take_config(argv: list[str]) -> tuple[str, list[str]]:
+    """Returns the file of `--config`, and the other words, of which `--config.key value` is joined into one."""
     file, rest, words = "", [], iter(argv[1:])
     for word in words:
         if word == "--config" or word.startswith("--config="):
@@ -204,44 +196,6 @@ def _config_file(argv: list[str]) -> tuple[str, list[str]]:
     if not file:
         raise UserError("no --config; name a config file, as in --config configs/digits/kd.py")
     return file, rest
-
-
-def _keys(word: str) -> list[str]:
-    return word.removeprefix("--config.").partition("=")[0].split(".")
-
-
-def _override(config, words: Sequence[str]) -> None:
-    from ml_collections import config_flags
-
-    from jaxdistill.config import load as configs
-
-    left = []
-    for word in words:
-        section, keys = config, _keys(word)
-        configs.open_stage(config, keys)
-        configs.open_units(config, keys)
-        configs.open_sweep(config, keys)
-        if configs.set_number(config, keys, word.partition("=")[2]):
-            continue
-        left.append(word)
-        for depth, key in enumerate(keys):
-            if not hasattr(section, "keys") or key not in section:
-                options = list(section.keys()) if hasattr(section, "keys") else []
-                raise unknown("config key", *_full(keys[:depth], key, options))
-            section = section[key]
-        if hasattr(section, "keys"):
-            raise UserError(f"{word.partition('=')[0]} is a section; set one of its keys: {list(section.keys())}")
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=["launch", *left])
-    try:
-        values(["launch", *left])
-    except (flags.Error, ValueError, TypeError) as error:
-        raise UserError(str(error)) from error
-
-
-def _full(before: Sequence[str], key: str, options: Sequence[str]) -> tuple[str, list[str]]:
-    prefix = "".join(f"{part}." for part in before)
-    return prefix + key, [prefix + option for option in options]
 
 
 def run() -> None:

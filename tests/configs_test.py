@@ -27,7 +27,7 @@ def at_root(monkeypatch):
 
 def stand_in(folder, file):
     """Flags that put random images of the right shape, or sums, in the place of what must be prepared first."""
-    name = configs.read(file).data.name
+    name = configs.read(file)["data"]["name"]
     if name == "tiny_shakespeare":
         return ["--config.data.name=arithmetic"]
     if name not in SHAPES:
@@ -41,7 +41,7 @@ def stand_in(folder, file):
     path = folder / "random.npz"
     np.savez(path, **arrays)
     splits = [f"--config.data.splits.{role}=" for role in ("train", "validation", "test")]
-    few = ["--config.data.subset.count=100"] if configs.read(file).data.subset["count"] else []
+    few = ["--config.data.subset.count=100"] if configs.read(file)["data"].get("subset", {}).get("count") else []
     return ["--config.data.name=npz", f"--config.data.path={path}", *splits, *few]
 
 
@@ -56,7 +56,7 @@ def test_docstring(file):
 @pytest.mark.parametrize("file", FILES)
 def test_builds(file, tmp_path):
     config, _ = launch.parse(["launch", "--config", file, *stand_in(tmp_path, file)])
-    stages = run.prepare(config.to_dict(), tmp_path)
+    stages = run.prepare(config, tmp_path)
     assert any(stage.settings["kind"] == "evaluate" for stage in stages.values())
 
 
@@ -112,8 +112,8 @@ def test_the_tables_of_modes_have_every_network():
     sys.path.insert(0, str(ROOT / "benchmarks"))
     tables = importlib.import_module("mode_tables").TABLES
     networks = {name for table in tables.values() for name in table if not name.startswith("cross_")}
-    stages = configs.read("configs/digits/modes.py:all").stages
-    assert networks - {"mnist"} == set(stages.evaluate.evaluate.networks)
+    stages = configs.read("configs/digits/modes.py:all")["stages"]
+    assert networks - {"mnist"} == set(stages["evaluate"]["evaluate"]["networks"])
     page = (ROOT / "docs" / "modes.md").read_text()
     sections = re.findall(r"^## (.+)\n\n(.+(?:\n.+)*)\n\n<!-- table: modes.json, (.+) -->$", page, re.MULTILINE)
     assert [title for title, _, _ in sections] == [table for _, _, table in sections] == list(tables)

@@ -1,5 +1,6 @@
 """The pages of methods and of configs are up to date and complete."""
 
+import dataclasses
 import importlib
 import re
 import sys
@@ -7,7 +8,7 @@ import sys
 import pytest
 
 from conftest import ROOT
-from jaxdistill.config import defaults, registry
+from jaxdistill.config import registry, schema
 from jaxdistill.metrics import METRICS
 from jaxdistill.modules.heads import HEADS
 from jaxdistill.networks.model import ModelSettings
@@ -64,10 +65,8 @@ def test_the_page_of_configs_names_every_word():
         *HEADS,
     }
     words |= {*ModelSettings.__dataclass_fields__, *partitioning.SETS}
-    sections = ("data", "evaluate", "cache", "classifier", "merge", "checkpoint")
-    for key, value in defaults.DEFAULTS.items():
-        words |= {key} | (set(value) if key in sections else set())
-    for key in ("partition", "subset", "noise", "splits"):
-        words |= set(defaults.DEFAULTS["data"][key])
+    sections = (schema.StageSettings, schema.DataConfig, schema.EvaluateConfig, schema.CacheConfig, schema.MergeConfig)
+    sections += (schema.SklearnConfig, schema.CheckpointConfig, schema.PartitionConfig, schema.SubsetConfig)
+    words |= {field.name for section in sections for field in dataclasses.fields(section)}
     told = set(re.findall(r"\w+", page))
     assert words - told - {""} == set()

@@ -14,11 +14,11 @@ MISTAKES = {
     "model": ("c.networks.student.model = 'mpl'", "model must be a model, got 'mpl'. Did you mean 'mlp'"),
     "model field": (
         "c.networks.student.width = 3",
-        "model 'mlp': key must be an existing name, got 'width'. Did you mean 'widths'",
+        "networks.student.width must be a key of model 'mlp', got 'width'. Did you mean 'widths'",
     ),
     "model field's kind": (
         "c.networks.student = dict(model='mlp', widths='wide')",
-        "widths must be a tuple such as (512, 512), got 'wide' (str)",
+        "networks.student.widths must be a tuple of whole numbers, got 'wide'",
     ),
     "depth": (
         "c.networks.student = dict(model='cifar_resnet', depth=9)",
@@ -31,7 +31,7 @@ MISTAKES = {
     ),
     "no networks": (
         "c.networks = dict()",
-        "network at the top level for stage 'evaluate' to copy must be an existing name, got 'student'",
+        "stages.evaluate.networks.slow.like must be an entry of the top level, got 'student'",
     ),
     "frozen without weights": (
         "c.networks.teacher.weights = ''",
@@ -40,7 +40,7 @@ MISTAKES = {
     "method": ("c.terms.kd.method = 'kdd'", "method must be a method, got 'kdd'. Did you mean 'kd'"),
     "method field": (
         "c.terms.kd.tempreature = 3.0",
-        "method 'kd': key must be an existing name, got 'tempreature'. Did you mean 'temperature'",
+        "terms.kd.tempreature must be a key of method 'kd', got 'tempreature'. Did you mean 'temperature'",
     ),
     "temperature": (
         "c.terms.kd.temperature = 0.0",
@@ -48,10 +48,10 @@ MISTAKES = {
     ),
     "temperature's kind": (
         "c.terms.kd = dict(method='kd', temperature='hot')",
-        "temperature must be a float such as 4.0, got 'hot' (str)",
+        "terms.kd.temperature must be a number, got 'hot'",
     ),
-    "weight": ("c.terms.task.weight = -1.0", "term 'task': weight=-1.0 makes no sense"),
-    "weight nan": ("c.terms.task.weight = float('nan')", "weight=nan makes no sense"),
+    "weight": ("c.terms.task.weight = -1.0", "terms.task.weight must be at least 0 and finite, got -1.0"),
+    "weight nan": ("c.terms.task.weight = float('nan')", "terms.task.weight must be at least 0 and finite, got nan"),
     "smoothing": ("c.terms.task.label_smoothing = 1.5", "label_smoothing must be in [0, 1), got 1.5"),
     "term's network": (
         "c.terms.kd.teacher = 'techer'",
@@ -69,14 +69,14 @@ MISTAKES = {
         "in a circle",
     ),
     "classes": ("c.networks.student.classes = 7", "student 'student' has 7 classes and teacher 'teacher' 10"),
-    "optimizer": ("c.optimizer.name = 'adm'", "optimizer must be an existing name, got 'adm'. Did you mean 'adam'"),
+    "optimizer": ("c.optimizer.name = 'adm'", "optimizer.name must be an optimizer, got 'adm'. Did you mean 'adam'"),
     "optimizer's field": (
         "c.optimizer.momentun = 0.9",
-        "argument of optimizer adam must be an existing name, got 'momentun'",
+        "optimizer.momentun must be a key of optimizer 'adam', got 'momentun'",
     ),
     "schedule": (
-        "c.rate.name = 'cosine'",
-        "schedule must be an existing name, got 'cosine'. Did you mean 'cosine_decay'",
+        "c.learning_rate.name = 'cosine'",
+        "learning_rate.name must be a schedule, got 'cosine'. Did you mean 'cosine_decay'",
     ),
     "metric": (
         "c.evaluate.metrics = ('acuracy',)",
@@ -87,7 +87,7 @@ MISTAKES = {
         "network in evaluate must be an existing name, got 'studnet'",
     ),
     "best by": (
-        "c.stages.distil.checkpoint.by = 'student/acuracy'",
+        "c.stages.distil.checkpoint.metric = 'student/acuracy'",
         "got 'student/acuracy'. Did you mean 'student/accuracy'",
     ),
     "augmentation": (
@@ -101,7 +101,7 @@ MISTAKES = {
         "c.evaluate.split = 'valid'; c.evaluate.every = 4",
         "split must be an existing name, got 'valid'. Did you mean 'validation'",
     ),
-    "labels": ("c.data.labels = -3", "data.labels must be at least 0 and finite, got -3"),
+    "labels": ("c.data.labels_per_class = -3", "data.labels_per_class must be at least 0 and finite, got -3"),
     "resident": ("c.data.resident = 'maybe'", "data.resident must be an existing name, got 'maybe'"),
     "batch": ("c.batch = 12", "a batch of 12 cannot be divided by"),
     "no batch": ("c.batch = 0", "batch must be at least 1 and finite, got 0"),
@@ -120,7 +120,10 @@ MISTAKES = {
         "c.networks.teacher.sharding = (('^params/student', ('fsdp',)),)",
         "('fsdp',) of network 'teacher' matches no array of 1 dimensions; examples of names",
     ),
-    "network's sharding's kind": ("c.networks.teacher.sharding = 'fsdp'", "sharding must be a tuple, got 'fsdp' (str)"),
+    "network's sharding's kind": (
+        "c.networks.teacher.sharding = 'fsdp'",
+        "networks.teacher.sharding must be a tuple of values, got 'fsdp'",
+    ),
     "offload": (
         "c.networks.student.offload = True",
         "networks.student.offload must be False for a network that learns, got True. Only one with source='frozen'",
@@ -156,7 +159,7 @@ MISTAKES = {
     "widths": ("c.networks.student.widths = (0,)", "widths must be whole numbers of 1 or more, or (), got (0,)"),
     "widths' kind": (
         "c.networks.student.widths = (8.5,)",
-        "widths must be whole numbers of 1 or more, or (), got (8.5",
+        "networks.student.widths[0] must be a whole number, got 8.5",
     ),
     "stem": (
         "c.networks.student = dict(model='cifar_resnet', depth=8, stem=-3)",
@@ -170,7 +173,7 @@ MISTAKES = {
         "c.networks.student = dict(model='wide_resnet', depth=10, width=1, dropout=-0.1)",
         "dropout must be in [0, 1), got -0.1",
     ),
-    "weights' kind": ("c.networks.student.weights = 3", "weights must be a str, got 3 (int)"),
+    "weights' kind": ("c.networks.student.weights = 3", "networks.student.weights must be a text, got 3"),
     "measured without weights": ("c.stages.evaluate.networks.student.weights = ''", "networks.student.weights must"),
     "reference": (
         "c.stages.evaluate.networks = dict(student=dict(source='frozen', weights='stage:distil'));"
@@ -188,19 +191,22 @@ MISTAKES = {
         "c.stages.evaluate.networks.slow.classes = 7",
         "compare 'slow' of 7 classes with 'teacher' of 10",
     ),
-    "best by a table": ("c.stages.distil.checkpoint.by = 'student/confusion'", "'student/confusion'"),
-    "best of nothing": ("c.evaluate.metrics = (); c.stages.distil.checkpoint.by = ''", "evaluates nothing"),
+    "best by a table": ("c.stages.distil.checkpoint.metric = 'student/confusion'", "'student/confusion'"),
+    "best of nothing": ("c.evaluate.metrics = (); c.stages.distil.checkpoint.metric = ''", "evaluates nothing"),
     "seed": ("c.seed = -1", "seed must be at least 0 and finite, got -1"),
-    "seed's kind": ("c.seed = 'x'", "seed must be an int such as 0, got 'x' (str)"),
-    "dispatch": ("c.dispatch = -1", "dispatch must be at least 0 and finite, got -1"),
+    "seed's kind": ("c.seed = 'x'", "seed must be a whole number, got 'x'"),
+    "dispatch": ("c.steps_per_call = -1", "steps_per_call must be at least 0 and finite, got -1"),
     "peak": ("c.peak_flops = float('nan')", "peak_flops must be at least 0 and finite, got nan"),
-    "latest": ("c.checkpoint = dict(latest=0)", "checkpoint.latest must be at least 1 and finite, got 0"),
-    "epochs": ("c.epochs = '3'", "epochs must be a float such as 0.0, got '3' (str)"),
-    "views": ("c.data.views = '2'", "views must be an int such as 1, got '2' (str)"),
-    "rate": ("c.stages.distil.rate = -0.5", "rate=-0.5 makes no sense"),
-    "rate's kind": ("c.rate = dict(name='cosine_decay', init_value='fast')", "makes no sense"),
-    "clip": ("c.optimizer = dict(name='sgd', clip='x')", "clip must be a float such as 0.0, got 'x' (str)"),
-    "mesh's kind": ("c.mesh = dict(data='all')", "mesh.data must be an int such as -1, got 'all' (str)"),
+    "latest": ("c.checkpoint = dict(max_to_keep=0)", "checkpoint.max_to_keep must be at least 1 and finite, got 0"),
+    "epochs": ("c.epochs = '3'", "epochs must be a number, got '3'"),
+    "views": ("c.data.views = '2'", "data.views must be a whole number, got '2'"),
+    "rate": ("c.stages.distil.learning_rate = -0.5", "learning_rate must be at least 0 and finite, got -0.5"),
+    "rate's kind": (
+        "c.learning_rate = dict(name='cosine_decay', init_value='fast')",
+        "learning_rate must be a schedule, got {'name': 'cosine_decay', 'init_value': 'fast'}",
+    ),
+    "clip": ("c.optimizer = dict(name='sgd', clip='x')", "optimizer.clip must be a number, got 'x'"),
+    "mesh's kind": ("c.mesh = dict(data='all')", "mesh.data must be a whole number, got 'all'"),
     "sharding's kind": ("c.sharding = ('kernel',)", "sharding"),
     "splits of digits": ("c.data.splits = dict(train='train[:100]')", "leave them out"),
     "dropout": ("c.networks.student.dropout = 1.5", "dropout must be in [0, 1), got 1.5"),

@@ -24,7 +24,7 @@ ALLOWED = {
     "compress": {"core"},
     "networks": {"compress", "config", "core", "modules"},
     "tasks": {"config", "core", "data", "metrics", "modules", "networks"},
-    "train": {"core", "networks", "runtime"},
+    "train": {"config", "core", "networks", "runtime"},
     "config": {"runtime"},
     "build": {"config", "core", "data", "metrics", "modules", "networks", "runtime", "stages", "tasks", "train"},
     "stages": {
@@ -44,7 +44,7 @@ ALLOWED = {
     "pipeline": {"build", "config", "core", "data", "metrics", "networks", "runtime", "stages", "train"},
     "report": {"config", "metrics", "runtime", "train"},
     "runtime": set(),
-    "launch": {"build", "config", "pipeline", "report", "runtime"},
+    "launch": {"config", "pipeline", "report", "runtime"},
     "__init__": {"core", "networks", "train"},
 }
 """room -> the rooms it may import."""

@@ -32,7 +32,7 @@ def get_config(mode: str = "resnet20") -> ConfigDict:
         kd=dict(method="kd", temperature=4.0, weight=0.9),
     )
     c.optimizer = dict(name="sgd", momentum=0.9, nesterov=False, weight_decay=5e-4)
-    c.rate = 0.01
+    c.learning_rate = 0.01
     c.evaluate = dict(metrics=())
     c.cache = dict(dtype="float32", splits=("train",))
     c.stages = dict(

@@ -69,7 +69,11 @@ def compile_with(steps: Any, options: dict[str, Any]) -> Any:
 
 def make_residual_forms(pair: str, folder: pathlib.Path) -> dict[str, Callable[[], Any]]:
     """Returns functions that make the steps of residual networks, by form."""
-    flags = [f"--config.data.path={our_steps.write_images(folder, 512)}", "--config.batch=64", "--config.rate=0.01"]
+    flags = [
+        f"--config.data.path={our_steps.write_images(folder, 512)}",
+        "--config.batch=64",
+        "--config.learning_rate=0.01",
+    ]
     file = f"{residual_step.CONFIG}:{pair}"
     live = our_steps.build_stage(file, "live", flags)
     starts = residual_step.draw_weights(live)

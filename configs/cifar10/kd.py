@@ -34,7 +34,7 @@ def get_config(mode: str = "") -> ConfigDict:
         kd=dict(method="kd", temperature=4.0, weight=0.9),
     )
     c.optimizer = dict(name="sgd", momentum=0.9, nesterov=True, weight_decay=5e-4)
-    c.rate = dict(name="cosine_decay", init_value=0.1)
+    c.learning_rate = dict(name="cosine_decay", init_value=0.1)
     c.evaluate = dict(every_epochs=1, metrics=("accuracy", "nll"))
     c.stages = dict(
         teacher=dict(

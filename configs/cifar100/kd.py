@@ -31,7 +31,7 @@ def get_config(mode: str = "") -> ConfigDict:
         kd=dict(method="kd", temperature=4.0, weight=0.9),
     )
     c.optimizer = dict(name="sgd", momentum=0.9, nesterov=False, weight_decay=5e-4)
-    c.rate = dict(start=0.05, times=0.1, at_epochs=(150, 180, 210))
+    c.learning_rate = dict(start=0.05, times=0.1, at_epochs=(150, 180, 210))
     c.log_every = 100
     c.evaluate = dict(every_epochs=10, split="test", metrics=("accuracy", "top5", "nll"))
     c.stages = dict(

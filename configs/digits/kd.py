@@ -22,7 +22,7 @@ MODES = ("", "smoke")
 def get_config(mode: str = "") -> ConfigDict:
     c = ConfigDict()
     c.batch, c.steps = 128, 1500
-    c.data = dict(name="digits", augment=("pad_crop:1", "rotate:10"), labels=10)
+    c.data = dict(name="digits", augment=("pad_crop:1", "rotate:10"), labels_per_class=10)
     c.networks = dict(
         teacher=dict(source="frozen", model="cifar_resnet", depth=8, width=1, weights="stage:teacher"),
         student=dict(source="trained", model="mlp", widths=(64,)),
@@ -32,13 +32,13 @@ def get_config(mode: str = "") -> ConfigDict:
         kd=dict(method="kd", temperature=4.0, weight=1.0),
     )
     c.optimizer = dict(name="adamw", weight_decay=1e-4)
-    c.rate = dict(name="cosine_decay", init_value=3e-3)
+    c.learning_rate = dict(name="cosine_decay", init_value=3e-3)
     c.evaluate = dict(every=100, metrics=("accuracy", "nll"))
     c.stages = dict(
         teacher=dict(
             networks=dict(teacher=dict(source="trained", weights="")),
             terms=dict(task=dict(student="teacher")),
-            data=dict(labels=0),
+            data=dict(labels_per_class=0),
             steps=400,
         ),
         alone=dict(networks=dict(student={}), terms=dict(task={})),
@@ -47,7 +47,7 @@ def get_config(mode: str = "") -> ConfigDict:
             networks=dict(student=dict(weights="stage:distil")),
             terms=dict(task={}),
             steps=200,
-            rate=1e-4,
+            learning_rate=1e-4,
             evaluate=dict(every=25),
             checkpoint=dict(keep="best"),
         ),

@@ -60,7 +60,7 @@ def ensemble(c):
     c.networks.mean = dict(source="ensemble", of=three)
     c.networks.sure = dict(source="ensemble", of=three, weighting="confidence")
     for name in ("second", "third"):
-        c.stages[name] = learns(name) | dict(data=dict(labels=0), steps=c.stages.teacher.steps)
+        c.stages[name] = learns(name) | dict(data=dict(labels_per_class=0), steps=c.stages.teacher.steps)
     c.stages.ensemble = distils("mean", *three)
     c.stages.ensemble_confidence = distils("sure", *three)
     each = {f"kd_{name}": KD | dict(teacher=name, weight=1 / 3) for name in three}
@@ -153,7 +153,7 @@ def together(c):
             kd={},
             back=KD | dict(student="teacher", teacher="student", weight=0.1),
         ),
-        data=dict(labels=0),
+        data=dict(labels_per_class=0),
         steps=c.stages.teacher.steps,
     )
     return dict(together=of("together"), together_teacher=of("together", "teacher"))
@@ -163,7 +163,7 @@ def reverse(c):
     """A small teacher that saw ten labels of each class, for a larger student that sees none."""
     c.networks.large = dict(source="trained", **RESNET)
     c.networks.weak = dict(source="frozen", weights="stage:alone#student", **MLP)
-    surer = dict(to=0.5, over_share=0.2)
+    surer = dict(to=0.5, over_fraction=0.2)
     methods = dict(reverse=KD, weak_to_strong=dict(method="weak_to_strong", confidence=surer))
     c.stages.large_alone = learns("large") | dict(steps=c.stages.teacher.steps)
     for name, method in methods.items():
@@ -181,7 +181,7 @@ def partitions(c):
     `own` start each from a seed of its own; the others from one network that has seen ten labels of each class.
     """
     c.networks.expert = dict(source="frozen", weights="stage:whole", **WIDE)
-    parts, labels, steps = (0, 1, 2, 3), dict(labels=0), c.stages.teacher.steps
+    parts, labels, steps = (0, 1, 2, 3), dict(labels_per_class=0), c.stages.teacher.steps
     c.stages.whole = learns("expert") | dict(data=labels, steps=steps)
     c.stages.start = learns("expert") | dict(steps=steps)
     c.stages.expert_student = distils("expert")
@@ -225,14 +225,14 @@ def classifiers(c):
     """Teachers of scikit-learn, by what they say once; and one of each kind on a third of the data, as an ensemble."""
     kinds = dict(svm="svm", forest="forest")
     for name, kind in kinds.items():
-        c.stages[name] = dict(kind="sklearn", classifier=dict(name=kind), data=dict(labels=0, augment=()))
+        c.stages[name] = dict(kind="sklearn", sklearn=dict(name=kind), data=dict(labels_per_class=0, augment=()))
     third = {
-        "third_forest": dict(kind="sklearn", classifier=dict(name="forest")),
-        "third_svm": dict(kind="sklearn", classifier=dict(name="svm")),
+        "third_forest": dict(kind="sklearn", sklearn=dict(name="forest")),
+        "third_svm": dict(kind="sklearn", sklearn=dict(name="svm")),
         "third_network": learns("third_network") | dict(steps=c.stages.teacher.steps),
     }
     for part, (name, stage) in enumerate(third.items()):
-        c.stages[name] = stage | dict(data=dict(labels=0, augment=(), partition=dict(of=3, part=part)))
+        c.stages[name] = stage | dict(data=dict(labels_per_class=0, augment=(), partition=dict(of=3, part=part)))
     for name in (*kinds, "third_forest", "third_svm"):
         c.networks[name] = dict(source="cached", cache=f"stage:{name}")
     c.networks.third_network = dict(source="frozen", weights="stage:third_network", **MLP)
@@ -260,14 +260,14 @@ def cached(c):
 def other_data(c):
     """Label-free, on images that are not the teacher's: noise, shuffled pixels, and three of the ten classes."""
     free = dict(networks=dict(teacher={}, student={}), terms=dict(kd={}))
-    plain = dict(labels=0, unlabelled=True)
+    plain = dict(labels_per_class=0, unlabelled=True)
     kinds = dict(noise="uniform", shuffled="shuffled")
     c.stages.label_free = free | dict(data=plain)
     for name, kind in kinds.items():
         c.stages[name] = free | dict(
             data=dict(weight=0.0, mix={name: dict(name="noise", noise=dict(kind=kind))}, **plain)
         )
-    c.stages.three_classes = free | dict(data=dict(only=(0, 1, 2), **plain))
+    c.stages.three_classes = free | dict(data=dict(classes=(0, 1, 2), **plain))
     return {name: of(name) for name in ("label_free", *kinds, "three_classes")}
 
 
@@ -276,7 +276,7 @@ def mnist(c):
     c.stages.mnist = dict(
         networks=dict(teacher={}, student={}),
         terms=dict(kd={}),
-        data=dict(labels=0, unlabelled=True, weight=0.0, mix=dict(mnist=dict(name="mnist", size=8))),
+        data=dict(labels_per_class=0, unlabelled=True, weight=0.0, mix=dict(mnist=dict(name="mnist", size=8))),
     )
     return dict(mnist=of("mnist"))
 
@@ -306,16 +306,16 @@ def get_config(mode: str = "") -> ConfigDict:
     name, _, smoke = ("-smoke" if mode == "smoke" else mode).partition("-")
     c = ConfigDict()
     c.batch, c.steps = 128, 1000
-    c.data = dict(name="digits", augment=("pad_crop:1", "rotate:10"), labels=10)
+    c.data = dict(name="digits", augment=("pad_crop:1", "rotate:10"), labels_per_class=10)
     c.networks = dict(
         teacher=dict(source="frozen", weights="stage:teacher", **RESNET),
         student=dict(source="trained", **MLP),
     )
     c.terms = dict(task=TASK, kd=KD)
     c.optimizer = dict(name="adamw", weight_decay=1e-4)
-    c.rate = dict(name="cosine_decay", init_value=3e-3)
+    c.learning_rate = dict(name="cosine_decay", init_value=3e-3)
     c.evaluate = dict(metrics=())
-    c.stages = dict(teacher=learns("teacher") | dict(data=dict(labels=0), steps=4 if smoke else 400))
+    c.stages = dict(teacher=learns("teacher") | dict(data=dict(labels_per_class=0), steps=4 if smoke else 400))
     rows = dict(teacher={}) | alone(c)
     for add in NAMES[name]:
         rows |= add(c)

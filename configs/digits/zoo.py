@@ -75,7 +75,7 @@ MODES = ("", "all", "smoke", *RECIPES)
 def get_config(mode: str = "") -> ConfigDict:
     c = ConfigDict()
     c.batch, c.steps = 128, 200
-    c.data = dict(name="digits", augment=("pad_crop:1", "rotate:10"), labels=10)
+    c.data = dict(name="digits", augment=("pad_crop:1", "rotate:10"), labels_per_class=10)
     c.networks = dict(
         teacher=dict(source="frozen", model="cifar_resnet", depth=8, width=2, weights="stage:teacher"),
         student=dict(source="trained", model="cifar_resnet", depth=8, width=1),
@@ -87,13 +87,13 @@ def get_config(mode: str = "") -> ConfigDict:
     )
     c.terms = dict(task=dict(method="cross_entropy"))
     c.optimizer = dict(name="adamw", weight_decay=1e-4, clip=5.0)
-    c.rate = dict(name="cosine_decay", init_value=3e-3)
+    c.learning_rate = dict(name="cosine_decay", init_value=3e-3)
     c.evaluate = dict(metrics=("accuracy", "nll"))
     c.stages = dict(
         teacher=dict(
             networks=dict(teacher=dict(source="trained", weights="")),
             terms=dict(task=dict(student="teacher")),
-            data=dict(labels=0),
+            data=dict(labels_per_class=0),
         ),
         alone=dict(networks=dict(student={}), terms=dict(task={})),
     )

@@ -30,7 +30,7 @@ def get_config(mode: str = "") -> ConfigDict:
         kd=dict(method="kd", temperature=4.0, weight=1.0),
     )
     c.optimizer = dict(name="adamw", weight_decay=1e-4)
-    c.rate = dict(name="cosine_decay", init_value=3e-3)
+    c.learning_rate = dict(name="cosine_decay", init_value=3e-3)
     c.evaluate = dict(metrics=())
     free = dict(networks=dict(teacher={}, student={}), terms=dict(kd={}))
     digits = dict(digits=dict(name="digits", size=14))

@@ -29,7 +29,7 @@ def get_config(mode: str = "") -> ConfigDict:
         kd=dict(method="kd", temperature=20.0, weight=0.9),
     )
     c.optimizer = dict(name="adam")
-    c.rate = dict(name="cosine_decay", init_value=1e-3)
+    c.learning_rate = dict(name="cosine_decay", init_value=1e-3)
     c.log_every = 100
     c.evaluate = dict(every_epochs=5, metrics=("accuracy", "nll"))
     c.stages = dict(

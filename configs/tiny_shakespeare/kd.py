@@ -40,7 +40,9 @@ def get_config(mode: str = "") -> ConfigDict:
         kd=dict(method="forward_kl", temperature=1.0, weight=0.5),
     )
     c.optimizer = dict(name="adamw", weight_decay=0.1, b2=0.95, decay_on="kernel|embedding", clip=1.0)
-    c.rate = dict(name="warmup_cosine_decay", init_value=0.0, peak_value=3e-3, end_value=3e-4, warmup_steps=100)
+    c.learning_rate = dict(
+        name="warmup_cosine_decay", init_value=0.0, peak_value=3e-3, end_value=3e-4, warmup_steps=100
+    )
     c.evaluate = dict(every=250, metrics=("nll", "accuracy"))
     c.stages = dict(
         teacher=dict(
@@ -65,6 +67,6 @@ def get_config(mode: str = "") -> ConfigDict:
     )
     if mode == "smoke":
         c.batch, c.steps = 16, 4
-        c.rate.warmup_steps = 1
+        c.learning_rate.warmup_steps = 1
         c.data = dict(name="arithmetic", length=32)
     return c

@@ -1,19 +1,16 @@
 """Networks of a stage from its config."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import flax.linen as nn
 
 from jaxdistill.config import registry, toposort
+from jaxdistill.config.members import NetworkConfig
 from jaxdistill.data.output_cache import Cache
-from jaxdistill.errors import UserError, check_kind
+from jaxdistill.errors import UserError
 from jaxdistill.networks import Context, ImageSpec, Source, in_order
 from jaxdistill.networks.options import references
 from jaxdistill.tasks import Task
-
-ENTRY_KEYS = ("source", "weights", "sharding")
-"""Keys of an entry that do not belong to its source."""
 
 
 def make_context(task: Task, trained_on: Mapping[str, ImageSpec], caches: Mapping[str, Cache]) -> Context:
@@ -42,24 +39,23 @@ def make_context(task: Task, trained_on: Mapping[str, ImageSpec], caches: Mappin
     )
 
 
-def build_networks(entries: Mapping[str, Mapping[str, Any]], context: Context) -> dict[str, Source]:
+def build_networks(configs: Mapping[str, NetworkConfig], context: Context) -> dict[str, Source]:
     """Makes the sources of a stage, each after those it needs.
 
     Args:
-        entries: raw entries of the config, by name.
+        configs: settings by name.
         context: the data of the stage.
 
     Raises:
-        UserError: for a source, a model or a key that does not exist, and a value that is out of bounds.
+        UserError: for a network that does not exist, and a value that a source refuses.
     """
-    if not entries:
+    if not configs:
         raise UserError("networks must have an entry. Add networks.student=dict(source='trained', model=...)")
-    kinds = {name: _find_source(name, entry) for name, entry in entries.items()}
-    options = {name: {k: v for k, v in entry.items() if k not in ENTRY_KEYS} for name, entry in entries.items()}
-    needs = {name: references(kinds[name], options[name], f"networks.{name}") for name in entries}
+    kinds = {name: _find_source(name, config) for name, config in configs.items()}
+    needs = {name: references(kinds[name], config.options, f"networks.{name}") for name, config in configs.items()}
     built = {}
     for name in toposort.in_order("network", needs):
-        built[name] = kinds[name].build(name, options[name], context)
+        built[name] = kinds[name].build(name, configs[name].options, context)
         try:
             built[name].check()
         except UserError as error:
@@ -67,18 +63,12 @@ def build_networks(entries: Mapping[str, Mapping[str, Any]], context: Context) -
     return in_order(built)
 
 
-def _find_source(name: str, entry: Mapping[str, Any]) -> type[Source]:
-    """Returns the class of an entry's source, after a check of the keys that every entry has."""
-    path = f"networks.{name}"
-    check_kind(path, entry, {})
-    weights = entry.get("weights", "")
-    if weights is not None:
-        check_kind(f"{path}.weights", weights, "")
-    check_kind(f"{path}.sharding", entry.get("sharding", ()), ())
-    kind = registry.find("network", entry.get("source", "trained"), f"{path}.source")
-    if kind.needs_weights and not weights:
+def _find_source(name: str, config: NetworkConfig) -> type[Source]:
+    """Returns the class of a source, after a check that it has weights if it needs them."""
+    kind = registry.find("network", config.source, f"networks.{name}.source")
+    if kind.needs_weights and not config.weights:
         raise UserError(
-            f"{path}.weights must be set for a frozen network, whose outputs would be random. Set weights='stage:NAME',"
-            " or the folder of a stage of another run"
+            f"networks.{name}.weights must be set for a frozen network, whose outputs would be random. Set"
+            " weights='stage:NAME', or the folder of a stage of another run"
         )
     return kind

@@ -3,7 +3,6 @@ and the statistics of the training split, and whatever can be wrong with a confi
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 
@@ -13,64 +12,21 @@ from jaxdistill.build.networks import build_networks, make_context
 from jaxdistill.build.origins import Origin
 from jaxdistill.build.stage import Stage
 from jaxdistill.build.terms import build_term
-from jaxdistill.config import load as configs
-from jaxdistill.config import registry, schema, sweep
-from jaxdistill.config.defaults import MEMBER, NETWORK
-from jaxdistill.config.durations import settings_in_steps
+from jaxdistill.config import registry, sweep
+from jaxdistill.config.durations import in_steps
+from jaxdistill.config.schema import StageSettings
 from jaxdistill.data import loader
 from jaxdistill.data.build import opened, training
 from jaxdistill.data.output_cache import Cache
-from jaxdistill.errors import UserError
 from jaxdistill.networks import ImageSpec
 from jaxdistill.runtime import compilation_cache
 from jaxdistill.train import mesh as sharding
 from jaxdistill.train import optim
 
 
-def complete(config) -> None:
-    """Adds to a locked ConfigDict the fields of the methods, models, optimizers and sets it names, for flags to set.
-
-    In a stage only where it names another than it inherits: what it inherits must not be overwritten by defaults.
-    """
-    for section in [config, *config.stages.values()]:
-        for key, kind in (("networks", "model"), ("terms", "method")):
-            for name, entry in section.get(key, {}).items():
-                if not hasattr(entry, "items"):
-                    raise UserError(f"{key} are named sections like {key}.student=dict({kind}=...); got {entry!r}")
-                above = {} if section is config else config[key].get(entry.get("like", name), {})
-                if kind in entry and (section is config or configs.replaces(entry, above)):
-                    member = registry.find(kind, entry[kind])
-                    _add(entry, registry.fields(member) | _settings(kind, member))
-        if not hasattr(section.get("data", {}).get("mix", {}), "items"):
-            raise UserError(f"data.mix={section.data.mix!r} is no section, like dict(noise=dict(name='noise'))")
-        for name, entry in section.get("data", {}).get("mix", {}).items():
-            if hasattr(entry, "items") and (section is config or name not in config.data.mix):
-                _add(entry, MEMBER)
-        if "optimizer" in section:
-            if not hasattr(section.optimizer, "items"):
-                raise UserError(f"optimizer={section.optimizer!r} is no section, like dict(name='sgd', momentum=0.9)")
-            _add(section.optimizer, optim.fields(section.optimizer.get("name")))
-
-
-def _settings(kind: str, member: type) -> dict[str, Any]:
-    """What an entry says beside the fields of its model or method."""
-    if kind == "model":
-        return dict(NETWORK)
-    return {"student": "student", "teacher": "teacher" if member.needs_teacher else "", "weight": 1.0}
-
-
-def _add(entry, known: Mapping[str, Any]) -> None:
-    with entry.unlocked():
-        for name, value in known.items():
-            if name not in entry and value is not None:
-                entry[name] = value
-            elif isinstance(value, Mapping) and hasattr(entry[name], "items"):
-                _add(entry[name], value)
-
-
 def stage(
     name: str,
-    settings: Mapping[str, Any],
+    settings: StageSettings,
     origins: Mapping[str, Origin] | None = None,
     caches: Mapping[str, Cache] | None = None,
 ) -> Stage:
@@ -92,11 +48,9 @@ def stage(
     count, per_lane = sweep.in_step(name, settings, len(swept), trained_in)
     if not count:
         return _single(name, settings, specs, caches)
-    for lane in swept:
-        configs.check_settings(name, lane)
     lanes = tuple(_single(name, lane, specs, caches) for lane in swept)
     lanes = lanes or (_single(name, settings, specs, caches),) * count
-    all_settings = dataclasses.replace(lanes[0].settings, sweep=settings["sweep"])
+    all_settings = dataclasses.replace(lanes[0].settings, sweep=settings.sweep)
     built = dataclasses.replace(lanes[0], settings=all_settings, lanes=lanes, paired=tuple(per_lane))
     if swept:
         validate.check_lanes(built)
@@ -104,7 +58,7 @@ def stage(
 
 
 def _single(
-    name: str, settings: Mapping[str, Any], image_specs: Mapping[str, ImageSpec], caches: Mapping[str, Cache]
+    name: str, settings: StageSettings, image_specs: Mapping[str, ImageSpec], caches: Mapping[str, Cache]
 ) -> Stage:
     """Builds a stage without lanes.
 
@@ -114,25 +68,23 @@ def _single(
         image_specs: the images that networks with weights were trained on.
         caches: the caches that networks read.
     """
-    settings = dict(settings)
-    mesh = sharding.make_mesh(settings["mesh"])
+    mesh = sharding.make_mesh(settings.mesh)
     processes = jax.process_count()
-    dataset = opened(settings["data"])
-    kind = registry.find("kind", settings["kind"])()
-    train = training(settings["data"], dataset) if kind.selects_examples else dataset.split("train")
-    settings = settings_in_steps(settings, len(train) / settings["batch"], settings["batch"])
-    settings = schema.parse(schema.StageSettings, settings, f"stages.{name}")
+    dataset = opened(settings.data)
+    kind = registry.find("kind", settings.kind)()
+    train = training(settings.data, dataset) if kind.selects_examples else dataset.split("train")
+    settings = in_steps(settings, len(train) / settings.batch, settings.batch)
     if kind.trains:
         validate.check_length(name, settings.steps)
-    sharding.check_batch(mesh, settings["batch"], settings["accumulate"], processes)
-    compilation_cache.check_setting(settings["compilation_cache"])
+    sharding.check_batch(mesh, settings.batch, settings.accumulate, processes)
+    compilation_cache.check_setting(settings.compilation_cache)
     task = tasks.find(dataset, settings.task).make(dataset, settings.data)
     context = make_context(task, image_specs, caches)
-    needs_networks = settings["networks"] or kind.needs_networks
-    made = build_networks(settings["networks"], context) if needs_networks else {}
-    specs = settings["terms"] if kind.trains else {}
-    terms = {n: build_term(n, spec, settings["steps"], made) for n, spec in specs.items()}
-    rate = optim.schedule(settings["rate"], settings["steps"])
+    needs_networks = settings.networks or kind.needs_networks
+    made = build_networks(settings.networks, context) if needs_networks else {}
+    specs = settings.terms if kind.trains else {}
+    terms = {n: build_term(n, spec, settings.steps, made) for n, spec in specs.items()}
+    rate = optim.schedule(settings.learning_rate, settings.steps)
     built = Stage(
         name=name,
         kind=kind,
@@ -142,7 +94,7 @@ def _single(
         task=task,
         networks=made,
         terms=terms,
-        tx=optim.optimizer(settings["optimizer"], rate),
+        tx=optim.optimizer(settings.optimizer, rate),
         rate=rate,
         mesh=mesh,
         part=loader.Part(jax.process_index(), processes),

@@ -7,7 +7,7 @@ from jaxdistill.config import registry, sweep
 from jaxdistill.data.build import shows_labels
 from jaxdistill.errors import UserError, check_names, unknown
 from jaxdistill.tasks import StageParts
-from jaxdistill.train import mesh, optim, partitioning
+from jaxdistill.train import mesh, partitioning
 from jaxdistill.train.metrics_log import RESERVED
 
 
@@ -69,7 +69,7 @@ def check_lanes(stage: Stage) -> None:
         if section.startswith("terms.") and section.count(".") == 1 and key != "weight":
             default = registry.fields(type(stage.terms[section.split(".")[1]].method))[key]
         elif section == "optimizer":
-            default = optim.fields(stage.settings.optimizer["name"]).get(key, 0.0)
+            default = ({"clip": 0.0, "weight_decay": 0.0} | stage.settings.optimizer.arguments)[key]
         if not isinstance(default, float):
             raise UserError(
                 f"stage {stage.name!r}: sweep.{name} must be a number with a fraction, its default is {default!r};"

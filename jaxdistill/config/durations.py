@@ -1,67 +1,38 @@
-"""Durations of a config: steps, epochs, examples or a share of the run, made optimizer steps in one place."""
+"""Durations of a config: steps, epochs, examples or a fraction of the run, made optimizer steps in one place."""
 
+import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from jaxdistill.errors import UserError, check_between, check_kind
+Steps = Annotated[int, "optimizer steps"]
+"""Type of a field whose key takes units: `every`, `every_epochs`, `every_examples` or `every_fraction`."""
 
-UNITS = ("epochs", "examples", "share")
+UNITS = ("epochs", "examples", "fraction")
 BARE = {"at", "over", "until", "every", "", "log_every"}
-"""Durations whose name in steps has no suffix: `at_epochs` means `at`, but `warmup_epochs` `warmup_steps`."""
-
-CAST = ("networks", "terms")
-PLAIN = ("data", "merge", "cache", "classifier")
-"""Sections in which nothing is a duration: `examples` are examples there."""
+"""Durations whose name in steps has no suffix: `at_epochs` means `at`, but `warmup_epochs` means `warmup_steps`."""
 
 
-def settings_in_steps(settings: Mapping[str, Any], steps_per_epoch: float, batch: int) -> dict[str, Any]:
-    """Rewrites every duration of a stage's settings in steps: `warmup_epochs=5` as `warmup_steps=...`.
+@dataclasses.dataclass(frozen=True)
+class Duration:
+    """A number of epochs, of examples, or a fraction of the run."""
 
-    Raises:
-        UserError: where two units tell the same, and for a share of the run that is none.
-    """
-    units = {"epochs": steps_per_epoch, "examples": 1 / batch}
-    length = {key: settings[key] for key in ("steps", "epochs", "examples") if key in settings}
-    units["share"] = in_steps(length, units).get("steps", 0)
-    return in_steps(settings, units)
+    number: float
+    unit: str
 
+    def __bool__(self) -> bool:
+        return bool(self.number)
 
-def in_steps(section: Any, units: Mapping[str, float]) -> Any:
-    """Rewrites the durations of a tree of settings; `units` are in steps."""
-    if not isinstance(section, Mapping):
-        return section
-    result, given = {}, {}
-    for key, value in section.items():
-        stem = bare(key)
-        if value and isinstance(value, (int, float, tuple, list)) and given.setdefault(stem, key) != key:
-            raise UserError(f"{given[stem]} and {key} say the same thing; set one of them, the other to 0")
-        if stem == key:
-            result.setdefault(key, value if key in (*CAST, *PLAIN) else in_steps(value, units))
-        elif value or stem not in section:
-            result[stem] = _times(key, value, units)
-    # What a term sets may be a schedule; other keys are its method's, and a network's are its model's.
-    if isinstance(result.get("terms"), Mapping):
-        result["terms"] = {
-            name: {key: in_steps(value, units) for key, value in entry.items()} if isinstance(entry, Mapping) else entry
-            for name, entry in result["terms"].items()
-        }
-    return result
-
-
-def _times(key: str, value: Any, units: Mapping[str, float]) -> Any:
-    unit = key.rpartition("_")[2]
-    several = hasattr(value, "__len__")
-    if unit == "share":
-        for share in value if several else [value]:
-            check_kind(key, share, 0.0)
-            check_between(key, share, 0, 1)
-    return tuple(round(v * units[unit]) for v in value) if several else round(value * units[unit])
+    def key(self, name: str) -> str:
+        """Returns the key that sets this duration for the field `name`."""
+        if name == "steps":
+            return self.unit
+        return f"{name.removesuffix('_steps')}_{self.unit}"
 
 
 def bare(key: str) -> str:
-    """The name of a duration in steps: `every` for `every_epochs`, `steps` for `epochs`; else the key itself."""
+    """Returns the name of a duration in steps: `every` for `every_epochs`, `steps` for `epochs`; else the key."""
     for unit in UNITS:
-        if key == unit and unit != "share":
+        if key == unit and unit != "fraction":
             return "steps"
         if key.endswith(f"_{unit}"):
             stem = key.removesuffix(f"_{unit}")
@@ -69,6 +40,30 @@ def bare(key: str) -> str:
     return key
 
 
-def other_units(key: str, section: Mapping[str, Any]) -> list[str]:
-    """The keys of a section that tell the same duration as `key` in another unit."""
-    return [other for other in section if other != key and bare(other) == bare(key)]
+def in_steps(settings: Any, steps_per_epoch: float, batch: int) -> Any:
+    """Returns settings of a stage whose durations are all in optimizer steps.
+
+    Args:
+        settings: of a stage, parsed.
+        steps_per_epoch: steps of one pass over the training split, which need not be whole.
+        batch: examples of a step.
+    """
+    units = {"epochs": steps_per_epoch, "examples": 1 / batch}
+    return _replace_durations(settings, units | {"fraction": _in_steps(getattr(settings, "steps", 0), units)})
+
+
+def _in_steps(duration: int | Duration, units: Mapping[str, float]) -> int:
+    return round(duration.number * units[duration.unit]) if isinstance(duration, Duration) else duration
+
+
+def _replace_durations(value: Any, units: Mapping[str, float]) -> Any:
+    if isinstance(value, Duration):
+        return _in_steps(value, units)
+    if isinstance(value, tuple):
+        return tuple(_replace_durations(each, units) for each in value)
+    if isinstance(value, dict):
+        return {key: _replace_durations(each, units) for key, each in value.items()}
+    if dataclasses.is_dataclass(value):
+        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return dataclasses.replace(value, **_replace_durations(fields, units))
+    return value

@@ -10,6 +10,7 @@ import functools
 import importlib
 import pkgutil
 import sys
+import typing
 from collections.abc import Mapping
 from typing import Any
 
@@ -159,6 +160,16 @@ def fields(member: type) -> dict[str, Any]:
     """Returns the fields of a Linen module that a config may set, with their defaults; `None` for none."""
     settable = [f for f in dataclasses.fields(member) if f.name not in ("parent", "name", "classes", "dtype")]
     return {f.name: None if f.default is dataclasses.MISSING else f.default for f in settable}
+
+
+@functools.cache
+def hints(member: type) -> dict[str, Any]:
+    """Returns the types of the fields of a Linen module that a config may set; `Any` for those it cannot resolve."""
+    try:
+        resolved = typing.get_type_hints(member)
+    except NameError:  # names that are imported for a type checker alone
+        resolved = {}
+    return {name: resolved.get(name, Any) for name in fields(member)}
 
 
 def make(kind: str, name: str, arguments: Mapping[str, Any], **given: Any):

@@ -1,78 +1,11 @@
 """Settings of a stage as frozen dataclasses: each field has a default, a bound and one line of meaning."""
 
 import dataclasses
-import types
-import typing
-from collections.abc import Iterator, Mapping
 from typing import Any
 
-from jaxdistill.errors import UserError, check_names, unknown
-
-
-def option(
-    default: Any,
-    meaning: str,
-    *,
-    least: float | None = None,
-    below: float | None = None,
-    choices: tuple[str, ...] = (),
-    free: bool = False,
-) -> Any:
-    """Declares a field of a section.
-
-    Args:
-        default: a value, or the class of a section.
-        meaning: one line for `docs/config.md`.
-        least: the smallest value, inclusive.
-        below: the upper bound, exclusive.
-        choices: the values of a name.
-        free: whether a run may resume with another value, because results do not depend on it.
-    """
-    metadata = {"meaning": meaning, "least": least, "below": below, "choices": choices, "free": free}
-    if isinstance(default, type):
-        return dataclasses.field(default_factory=default, metadata=metadata)
-    return dataclasses.field(default=default, metadata=metadata)
-
-
-class Section(Mapping):
-    """A section of a config. TRANSITION: it is read as a mapping with the old keys until all readers use attributes."""
-
-    def __getitem__(self, key: str) -> Any:
-        new = RENAMED.get((type(self).__name__, key), key)
-        if new not in {f.name for f in dataclasses.fields(self)}:
-            raise KeyError(key)
-        return getattr(self, new)
-
-    def __iter__(self) -> Iterator[str]:
-        back = {new: old for (owner, old), new in RENAMED.items() if owner == type(self).__name__}
-        return iter([back.get(f.name, f.name) for f in dataclasses.fields(self)])
-
-    def __len__(self) -> int:
-        return len(dataclasses.fields(self))
-
-    def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
-        return dict(self) | dict(other)
-
-    __hash__ = object.__hash__
-
-
-RENAMED = {  # TRANSITION
-    ("StageSettings", "rate"): "learning_rate",
-    ("StageSettings", "dispatch"): "steps_per_call",
-    ("StageSettings", "classifier"): "sklearn",
-    ("DataConfig", "threads"): "num_threads",
-    ("DataConfig", "ahead"): "prefetch",
-    ("DataConfig", "labels"): "labels_per_class",
-    ("DataConfig", "only"): "classes",
-    ("DataConfig", "hide"): "hide_labels_of",
-    ("SubsetConfig", "share"): "fraction",
-    ("MemberConfig", "labels"): "labelled",
-    ("CacheConfig", "what"): "store",
-    ("CacheConfig", "shard"): "examples_per_shard",
-    ("CheckpointConfig", "by"): "metric",
-    ("CheckpointConfig", "latest"): "max_to_keep",
-    ("SklearnConfig", "floor"): "min_probability",
-}
+from jaxdistill.config.durations import Steps
+from jaxdistill.config.members import NetworkConfig, OptimizerConfig, ScheduleConfig, TermConfig, default_optimizer
+from jaxdistill.config.parse import Section, hints_of, new_name, option
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -153,7 +86,7 @@ class DataConfig(Section):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class EvaluateConfig(Section):
-    every: int = option(0, "steps between evaluations; 0 for the end alone", least=0)
+    every: Steps = option(0, "steps between evaluations; 0 for the end alone", least=0)
     split: str = option("validation", "split to evaluate on")
     networks: tuple[str, ...] = option((), "networks to evaluate; all that fit if empty")
     reference: str = option("", "network that fidelity is measured against; the teacher if empty")
@@ -200,7 +133,7 @@ class MergeConfig(Section):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class CheckpointConfig(Section):
-    every: int = option(0, "steps between checkpoints; 0 for the end alone", least=0)
+    every: Steps = option(0, "steps between checkpoints; 0 for the end alone", least=0)
     max_to_keep: int = option(2, "number of latest checkpoints to keep", least=1, free=True)
     keep: str = option("last", "the checkpoint a stage selects", choices=("last", "best"))
     metric: str = option("", "NETWORK/METRIC of the best checkpoint; the first evaluated if empty")
@@ -219,13 +152,13 @@ class StageSettings(Section):
 
     kind: str = option("train", "kind of stage")
     seed: int = option(0, "seed of initialisation, dropout and methods, and of the data", least=0, below=2**32)
-    steps: int = option(0, "optimizer steps", least=0)
+    steps: Steps = option(0, "optimizer steps", least=0)
     batch: int = option(128, "examples of a step over all devices", least=1)
     accumulate: int = option(1, "micro-batches of a step", least=1)
-    networks: dict[str, Any] = option(dict, "networks by name")
-    terms: dict[str, Any] = option(dict, "terms of the loss by name")
-    optimizer: dict[str, Any] = option(dict, "optimizer and its arguments")
-    learning_rate: Any = option(0.1, "learning rate: a number or a schedule")
+    networks: dict[str, NetworkConfig] = option(dict, "networks by name")
+    terms: dict[str, TermConfig] = option(dict, "terms of the loss by name")
+    optimizer: OptimizerConfig = option(default_optimizer, "optimizer and its arguments")
+    learning_rate: ScheduleConfig = option(ScheduleConfig(0.1), "learning rate")
     task: str = option("", "task, by name; it follows from the fields of the dataset if empty")
     data: DataConfig = option(DataConfig, "data")
     evaluate: EvaluateConfig = option(EvaluateConfig, "evaluation")
@@ -233,7 +166,7 @@ class StageSettings(Section):
     sklearn: SklearnConfig = option(SklearnConfig, "stages of kind 'sklearn'")
     merge: MergeConfig = option(MergeConfig, "stages of kind 'merge'")
     checkpoint: CheckpointConfig = option(CheckpointConfig, "checkpoints")
-    log_every: int = option(50, "steps between lines of the log", least=0, free=True)
+    log_every: Steps = option(50, "steps between lines of the log", least=0, free=True)
     steps_per_call: int = option(0, "steps of one dispatch; 0 for automatic", least=0, free=True)
     compilation_cache: str = option("workdir", "folder of compiled programs", free=True)
     peak_flops: float = option(0.0, "peak FLOP/s of a device, for utilisation", least=0, free=True)
@@ -242,58 +175,7 @@ class StageSettings(Section):
     sweep: dict[str, Any] = option(dict, "lists of values, one for each lane")
 
 
-def parse(kind: Any, raw: Any, path: str) -> Any:
-    """Returns `raw` as a value of type `kind`.
-
-    Raises:
-        UserError: names `path`, the constraint and the value.
-    """
-    if dataclasses.is_dataclass(kind):
-        return parse_section(kind, raw, path)
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is dict:
-        check(isinstance(raw, Mapping), path, "a section", raw)
-        return {name: parse(arguments[1], value, f"{path}.{name}") for name, value in raw.items()}
-    if origin is tuple:
-        check(isinstance(raw, tuple | list), path, "a tuple", raw)
-        return tuple(parse(arguments[0], value, f"{path}[{i}]") for i, value in enumerate(raw))
-    if origin in (typing.Union, types.UnionType):
-        if type(raw) in arguments:
-            return raw
-        return parse(next(a for a in arguments if a is not type(None)), raw, path)
-    if kind is Any:
-        return raw
-    if kind is float and type(raw) is int:
-        raw = float(raw)
-    check(type(raw) is kind, path, f"of type {kind.__name__}", raw)
-    return raw
-
-
-def parse_section(kind: type, raw: Mapping[str, Any], path: str) -> Any:
-    """Returns a section from its keys; an unknown key is answered with the nearest name."""
-    check(isinstance(raw, Mapping), path, "a section", raw)
-    fields, hints = {f.name: f for f in dataclasses.fields(kind)}, typing.get_type_hints(kind)
-    raw = {RENAMED.get((kind.__name__, key), key): value for key, value in raw.items()}  # TRANSITION
-    for key in raw:
-        if key not in fields:
-            raise unknown("config key", f"{path}.{key}".strip("."), [f"{path}.{name}".strip(".") for name in fields])
-    values = {name: parse(hints[name], value, f"{path}.{name}".strip(".")) for name, value in raw.items()}
-    for name, value in values.items():
-        _check_bounds(f"{path}.{name}".strip("."), value, fields[name].metadata)
-    return kind(**values)
-
-
-def _check_bounds(path: str, value: Any, bounds: Mapping[str, Any]) -> None:
-    least, below, choices = (bounds.get(key) for key in ("least", "below", "choices"))
-    if least is not None:
-        check(least <= value < float("inf"), path, f"at least {least} and finite", value)
-    if below is not None:
-        check(value < below, path, f"less than {below}", value)
-    if choices:
-        check_names(path, [value], choices)
-
-
-def check(holds: bool, path: str, constraint: str, value: Any) -> None:
-    """Raises `UserError` unless `holds`."""
-    if not holds:
-        raise UserError(f"{path} must be {constraint}, got {value!r}")
+def is_merged(key: str) -> bool:
+    """Whether a stage's section of that key is merged with the inherited one, and does not replace it."""
+    hint = hints_of(StageSettings).get(new_name(StageSettings, key))
+    return dataclasses.is_dataclass(hint) and not hasattr(hint, "parse")

@@ -10,16 +10,17 @@ evaluation has the lanes of what it reads; a `sweep` of its own, as it inherits 
 stands in place of the top level's.
 """
 
-import copy
 import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jaxdistill.config import registry
+from jaxdistill.config.parse import parse, plain
+from jaxdistill.config.schema import StageSettings
 from jaxdistill.errors import UserError, check_kind, check_names, unknown
 
 WHOLE = ("seed", "data.partition.part")
-NUMBERS = ("rate", "optimizer", "terms")
+NUMBERS = ("learning_rate", "optimizer", "terms")
 """What lanes may differ in: these whole numbers, and any number of these sections that may be a fraction."""
 
 FORMS = ("auto", "vmap", "unroll")
@@ -27,32 +28,32 @@ OF_ALL = {"grid": False, "form": "auto"}
 """Keys of a `sweep` that are no list, with their defaults."""
 
 
-def lanes(stage: str, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns the settings of every lane of a stage; none where nothing is swept.
+def lanes(stage: str, settings: StageSettings) -> list[StageSettings]:
+    """Returns the settings of every lane of a stage; none if nothing is swept.
 
     Raises:
-        UserError: for lists of different lengths, and what lanes cannot differ in.
+        UserError: for lists of different lengths, and settings that lanes cannot differ in.
     """
-    kind = registry.find("kind", settings["kind"])
+    kind = registry.find("kind", settings.kind)
     if kind.inherits_lanes:
         return []
-    lists = dict(listed(settings["sweep"]))
+    lists = dict(listed(settings.sweep))
     for name, values in lists.items():
         _check(stage, name, values)
     for key, default in OF_ALL.items():
-        check_kind(f"stage {stage!r}: sweep.{key}", settings["sweep"].get(key, default), default)
-    check_names(f"form of lanes for stage {stage!r}, sweep.form", [settings["sweep"].get("form", "auto")], FORMS)
+        check_kind(f"stage {stage!r}: sweep.{key}", settings.sweep.get(key, default), default)
+    check_names(f"form of lanes for stage {stage!r}, sweep.form", [settings.sweep.get("form", "auto")], FORMS)
     lengths = {name: len(values) for name, values in lists.items()}
-    if 0 in lengths.values() or (len(set(lengths.values())) > 1 and not settings["sweep"].get("grid", False)):
+    if 0 in lengths.values() or (len(set(lengths.values())) > 1 and not settings.sweep.get("grid", False)):
         raise UserError(
             f"stage {stage!r}: sweep has lists of {lengths} values; all have one for each lane, or set sweep.grid=True"
         )
     if lists and not kind.trains:
         raise UserError(
-            f"stage {stage!r} of kind {settings['kind']!r} has a sweep; only training is done in lanes. Set its"
+            f"stage {stage!r} of kind {settings.kind!r} has a sweep; only training is done in lanes. Set its"
             " sweep={}, or name the sweep in the stages that train"
         )
-    return [_lane(stage, settings, values) for values in differences(settings["sweep"])]
+    return [_lane(stage, settings, values) for values in differences(settings.sweep)]
 
 
 def differences(section: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -62,7 +63,7 @@ def differences(section: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [dict(zip(lists, values, strict=True)) for values in each if values]
 
 
-def in_step(stage: str, settings: Mapping[str, Any], lanes: int, started: Mapping[str, int]) -> tuple[int, list[str]]:
+def in_step(stage: str, settings: StageSettings, lanes: int, started: Mapping[str, int]) -> tuple[int, list[str]]:
     """Finds which networks of a stage start each lane from that lane of another stage.
 
     Args:
@@ -76,7 +77,7 @@ def in_step(stage: str, settings: Mapping[str, Any], lanes: int, started: Mappin
         UserError: where an evaluation reads networks of different numbers of lanes.
     """
     several = {name: count for name, count in started.items() if count}
-    if registry.find("kind", settings["kind"]).inherits_lanes and several:
+    if registry.find("kind", settings.kind).inherits_lanes and several:
         if len({*several.values()}) > 1:
             raise UserError(
                 f"stage {stage!r} evaluates networks of {several} lanes, which are not in step; name one lane of each,"
@@ -104,10 +105,10 @@ def listed(section: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, 
             yield f"{before}{key}", value
 
 
-def _lane(stage: str, settings: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    own = copy.deepcopy(dict(settings)) | {"sweep": {}}
+def _lane(stage: str, settings: StageSettings, values: Mapping[str, Any]) -> StageSettings:
+    keys = plain(settings) | {"sweep": {}}
     for name, value in values.items():
-        section = own
+        section = keys
         *above, last = name.split(".")
         for depth, key in enumerate(above):
             if not isinstance(section.get(key), dict):
@@ -118,4 +119,4 @@ def _lane(stage: str, settings: Mapping[str, Any], values: Mapping[str, Any]) ->
                 )
             section = section[key]
         section[last] = value
-    return own
+    return parse(type(settings), keys, f"stages.{stage}")

@@ -173,11 +173,11 @@ def chosen(dataset: Dataset, data: Mapping[str, Any]) -> Split:
     labels = functools.cache(split.labels)
     kept = _part(len(split), labels, data["partition"])
     if data["only"]:
-        _check_labelled(labels(), "data.only")
-        kept = kept[np.isin(labels()[kept], class_numbers("data.only", data["only"], dataset.class_names))]
+        _check_labelled(labels(), "data.classes")
+        kept = kept[np.isin(labels()[kept], class_numbers("data.classes", data["only"], dataset.class_names))]
         if not len(kept):
             raise UserError(
-                f"data.only={tuple(data['only'])} leaves no example to train on; name other classes, or cut"
+                f"data.classes={tuple(data['only'])} leaves no example to train on; name other classes, or cut"
                 " the split into fewer parts"
             )
     kept = _some(kept, **data["subset"])
@@ -204,7 +204,7 @@ def _some(kept: np.ndarray, share: float, count: int, seed: int) -> np.ndarray:
     check_least("data.subset.count", count, 0)
     check_least("data.subset.seed", seed, 0)
     if not 0 < share <= 1:
-        raise UserError(f"data.subset.share={share} makes no sense; it is greater than 0, 1 at most")
+        raise UserError(f"data.subset.fraction={share} makes no sense; it is greater than 0, 1 at most")
     if share < 1 and count:
         raise UserError(f"data.subset has share={share} and count={count}; set one of them")
     if count > len(kept):
@@ -217,14 +217,16 @@ def _some(kept: np.ndarray, share: float, count: int, seed: int) -> np.ndarray:
 
 def _visible(dataset: Dataset, labels, kept: np.ndarray, data: Mapping[str, Any]) -> np.ndarray | None:
     """Which labels of the whole split are seen; `None` for all."""
-    per_class, hide = data["labels"], class_numbers("data.hide", data["hide"], dataset.class_names)
+    per_class, hide = data["labels"], class_numbers("data.hide_labels_of", data["hide"], dataset.class_names)
     if data["unlabelled"]:
         if per_class or hide:
-            raise UserError("data.unlabelled hides every label; leave out data.labels and data.hide")
+            raise UserError(
+                "data.unlabelled hides every label; leave out data.labels_per_class and data.hide_labels_of"
+            )
         return np.zeros(len(dataset.split("train")), bool)
     if not per_class and not hide:
         return None
-    _check_labelled(labels(), "data.labels" if per_class else "data.hide")
+    _check_labelled(labels(), "data.labels_per_class" if per_class else "data.hide_labels_of")
     visible = np.zeros(len(labels()), bool)
     visible[kept[first_of_each_class(labels()[kept], per_class)] if per_class else kept] = True
     return visible & ~np.isin(labels(), hide)

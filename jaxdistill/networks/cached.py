@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdistill import core
-from jaxdistill.config.schema import option
+from jaxdistill.config.parse import option
 from jaxdistill.core import Batch, Output, TopK, Variables
 from jaxdistill.errors import check_names
 from jaxdistill.networks.context import Context

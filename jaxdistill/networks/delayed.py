@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from jaxdistill.config.schema import option
+from jaxdistill.config.parse import option
 from jaxdistill.networks.ema import Follower
 
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdistill import core
-from jaxdistill.config.schema import option
+from jaxdistill.config.parse import option
 from jaxdistill.core import Batch, Output, Variables
 from jaxdistill.errors import UserError, check_names, check_positive
 from jaxdistill.networks.source import ForInference, Outputs, Source

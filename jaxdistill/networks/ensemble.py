@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdistill.config import registry
-from jaxdistill.config.schema import option
+from jaxdistill.config.parse import option
 from jaxdistill.core import Batch, Output, Variables
 from jaxdistill.errors import UserError, check_names
 from jaxdistill.networks import weightings

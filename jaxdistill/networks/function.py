@@ -20,7 +20,7 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 
-from jaxdistill.config.schema import option
+from jaxdistill.config.parse import option
 from jaxdistill.core import Batch, Output, Variables
 from jaxdistill.errors import UserError
 from jaxdistill.networks.context import Context
@@ -51,17 +51,21 @@ class Function(Source):
 
     function: Callable[..., Any]
     variables: Variables = dataclasses.field(default_factory=dict)
-    input: str = option("image", "field of the batch that it is called with; that of the data unless set")
+    input: str = option("", "field of the batch that it is called with; that of the data if empty")
     preprocess: Callable[[jax.Array], jax.Array] | None = None
     frozen = True
     settings = FunctionSettings
+
+    def __post_init__(self) -> None:
+        if not self.input:
+            object.__setattr__(self, "input", "image")
 
     @classmethod
     def build(cls, name: str, options: Mapping[str, Any], context: Context) -> Self:
         path = f"networks.{name}"
         check_keys(options, cls.option_fields(), f"source {cls.__name__}", path)
         settings = FunctionSettings(**parse_options(FunctionSettings, options, path))
-        values = parse_options(cls, {"input": context.input} | dict(options), path)
+        values = parse_options(cls, dict(options) | {"input": options.get("input") or context.input}, path)
         values["preprocess"] = build_preprocess(name, settings.preprocess, context)
         function = _call_factory(settings, path)
         if any(member.__module__.startswith("flax.nnx") for member in type(function).__mro__):

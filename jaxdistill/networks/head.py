@@ -8,7 +8,7 @@ import jax
 
 from jaxdistill import core
 from jaxdistill.config import registry
-from jaxdistill.config.schema import option
+from jaxdistill.config.parse import option
 from jaxdistill.core import Batch, Output, Variables
 from jaxdistill.modules.heads import TapHead
 from jaxdistill.networks.context import Context

@@ -8,7 +8,7 @@ from typing import Any
 import flax.linen as nn
 
 from jaxdistill.config import registry
-from jaxdistill.config.schema import option
+from jaxdistill.config.parse import option
 from jaxdistill.errors import UserError
 from jaxdistill.networks.context import Context
 from jaxdistill.networks.options import required
@@ -36,7 +36,7 @@ class ModelSettings:
     dtype: str = option("float32", "dtype of the computation, float32 or bfloat16")
     classes: int = option(0, "number of outputs; 0 for the classes of the data", least=0)
     preprocess: PreprocessSettings = option(PreprocessSettings, "images that the network expects")
-    offload: bool = option(False, "whether frozen weights are held in the host's memory")
+    offload: bool = option(False, "whether frozen weights are held in the host's memory", free=True)
     fold: bool = option(True, "whether BatchNorms of a frozen network are folded into convolutions")
     quantize: str = option("", "'int8' for weights and activations of a frozen network in 8 bits")
 

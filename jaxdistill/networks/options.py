@@ -5,7 +5,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
-from jaxdistill.config import schema
+from jaxdistill.config.parse import check_bounds, parse
 from jaxdistill.errors import UserError, unknown
 
 NetworkRef = Annotated[str, "network"]
@@ -36,8 +36,8 @@ def parse_options(kind: type, options: Mapping[str, Any], path: str) -> dict[str
     hints, fields, values = typing.get_type_hints(kind), option_fields(kind), {}
     for name, field in fields.items():
         if name in options:
-            values[name] = schema.parse(hints[name], options[name], f"{path}.{name}")
-            schema._check_bounds(f"{path}.{name}", values[name], field.metadata)
+            values[name] = parse(hints[name], options[name], f"{path}.{name}")
+            check_bounds(f"{path}.{name}", values[name], field.metadata)
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise UserError(f"{path}.{name} must be set: {field.metadata['meaning']}. The keys are {[*fields]}")
     return values

@@ -4,7 +4,7 @@ import dataclasses
 
 import jax
 
-from jaxdistill.config.schema import option
+from jaxdistill.config.parse import option
 from jaxdistill.core import Batch, Output, Variables
 from jaxdistill.networks.source import Outputs
 from jaxdistill.networks.trained import RunsModuleOf

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 
 from jaxdistill import core
-from jaxdistill.config.schema import option
+from jaxdistill.config.parse import option
 from jaxdistill.core import Batch, Output, Variables
 from jaxdistill.errors import UserError
 from jaxdistill.networks.context import Context
@@ -45,7 +45,7 @@ class Trained(Source):
         keys = cls.option_fields()
         fields = {key: value for key, value in options.items() if key not in keys}
         module = build_module(name, settings, fields, context)
-        values = parse_options(cls, {"input": context.input} | dict(options), path)
+        values = parse_options(cls, dict(options) | {"input": options.get("input") or context.input}, path)
         values |= {key: value for key, value in vars(settings).items() if key in cls.__dataclass_fields__}
         values["preprocess"] = build_preprocess(name, settings.preprocess, context)
         if not cls.frozen and settings.offload:

@@ -12,13 +12,13 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
-from ml_collections import ConfigDict
 
 from jaxdistill.build import weights
 from jaxdistill.build.stage import Stage
 from jaxdistill.config import load as configs
 from jaxdistill.config import references, sweep
 from jaxdistill.config.references import WeightsRef
+from jaxdistill.config.schema import StageSettings
 from jaxdistill.errors import UserError
 from jaxdistill.pipeline import run
 from jaxdistill.runtime import files
@@ -30,20 +30,19 @@ from jaxdistill.train.metrics_log import CLOCKED, MetricsWriter
 RESULTS = ("results.json", "evaluation.json", "predictions.npz")
 
 
-def single(config: ConfigDict, lane: int, old: pathlib.Path) -> ConfigDict:
-    """Returns the config of one lane: in the place of every sweep its values.
+def single(stages: Mapping[str, StageSettings], lane: int, old: pathlib.Path) -> dict[str, StageSettings]:
+    """Returns the settings of one lane: its values in the place of every sweep.
 
     Args:
+        stages: the settings of every stage.
+        lane: the number of the lane.
         old: the workdir of the lanes, for the networks that read another of them.
 
     Raises:
-        UserError: where nothing is swept, stages have different numbers of lanes, or fewer.
+        UserError: if nothing is swept, or stages have different numbers of lanes, or fewer.
     """
-    stages = configs.stages(config.to_dict())
-    swept = {
-        name: each for name, s in stages.items() if (each := sweep.lanes(name, s) and sweep.differences(s["sweep"]))
-    }
-    counts = {name: len(each) for name, each in swept.items()}
+    swept = {name: lanes for name, settings in stages.items() if (lanes := sweep.lanes(name, settings))}
+    counts = {name: len(lanes) for name, lanes in swept.items()}
     if not swept:
         raise UserError(f"--lane={lane}: no stage of this config has a sweep, so there are no lanes")
     if len({*counts.values()}) > 1:
@@ -52,29 +51,19 @@ def single(config: ConfigDict, lane: int, old: pathlib.Path) -> ConfigDict:
         )
     if not 0 <= lane < min(counts.values()):
         raise UserError(f"--lane={lane}: there is no such lane; there are 0 to {min(counts.values()) - 1}")
-    own = ConfigDict(config.to_dict(), sort_keys=False)
-    for name, each in swept.items():
-        for key, value in each[lane].items():
-            _set(own, name, key, value)
-    for name, settings in stages.items():
-        for network, refs in references.parse_networks(settings["networks"]).items():
-            if "weights" in refs:
-                ref = _reference_in_lane(refs["weights"], network, lane, swept, old)
-                _set(own, name, f"networks.{network}.weights", str(ref))
-    for section in [own, *own.stages.values()]:
-        if "sweep" in section:
-            with section.unlocked():
-                section.sweep = ConfigDict()
-    return own.lock()
+    return {
+        name: _settings_in_lane(swept[name][lane] if name in swept else settings, lane, swept, old)
+        for name, settings in stages.items()
+    }
 
 
-def _set(config: ConfigDict, stage: str, name: str, value: Any) -> None:
-    keys = [*(["stages", stage] if config.stages else []), *name.split(".")]
-    configs.open_stage(config, keys)
-    for key in keys[:-1]:
-        config = config[key]
-    with config.unlocked(), config.ignore_type():
-        config[keys[-1]] = value
+def _settings_in_lane(settings: StageSettings, lane: int, swept: Collection[str], old: pathlib.Path) -> StageSettings:
+    networks = dict(settings.networks)
+    for network, refs in references.parse_networks(settings.networks).items():
+        if "weights" in refs:
+            ref = _reference_in_lane(refs["weights"], network, lane, swept, old)
+            networks[network] = dataclasses.replace(networks[network], weights=str(ref))
+    return dataclasses.replace(settings, networks=networks, sweep={})
 
 
 def _reference_in_lane(
@@ -92,7 +81,13 @@ def _reference_in_lane(
     return WeightsRef(folder=old / ref.stage, network=ref.network, lane=ref.lane)
 
 
-def split(config: ConfigDict, own: ConfigDict, lane: int, old: pathlib.Path, workdir: pathlib.Path) -> None:
+def split(
+    config: Mapping[str, StageSettings],
+    own: Mapping[str, StageSettings],
+    lane: int,
+    old: pathlib.Path,
+    workdir: pathlib.Path,
+) -> None:
     """Makes `workdir` that of one lane of the run in `old`; nothing where it was made before.
 
     Args:
@@ -110,15 +105,15 @@ def split(config: ConfigDict, own: ConfigDict, lane: int, old: pathlib.Path, wor
         raise UserError(f"{workdir} is there already, and is no run; name another with --workdir")
     if not (old / "config.json").is_file():
         raise UserError(f"--from={old} is no workdir of a run: there is no config.json in it")
-    lines = configs.differences(files.read_json(old / "config.json", dict), json.loads(config.to_json_best_effort()))
+    lines = configs.differences(files.read_json(old / "config.json", dict), configs.to_json(config))
     if lines:
         raise UserError(f"--from={old} is a run of another config. What differs:\n  " + "\n  ".join(lines))
-    there, made = (run.prepare(one.to_dict(), old) for one in (config, own))
+    there, made = (run.prepare(one, old) for one in (config, own))
     part = workdir.with_name(f".{workdir.name}.lane-{lane}.part")
     if part.exists():  # of a command that was killed
         shutil.rmtree(part)
     part.mkdir(parents=True)
-    files.write_json(part / "config.json", json.loads(own.to_json_best_effort()))
+    files.write_json(part / "config.json", configs.to_json(own))
     shutil.copy2(old / "environment.json", part / "environment.json")
     _copy_lines(there, old, part)
     for name, stage in there.items():

@@ -2,15 +2,15 @@
 
 import pathlib
 from collections.abc import Mapping
-from typing import Any
 
 from jaxdistill import core
 from jaxdistill.build.stage import Stage
+from jaxdistill.config.schema import StageSettings
 from jaxdistill.pipeline import run
 from jaxdistill.stages.results import cost
 
 
-def show(config: Mapping[str, Any], workdir: pathlib.Path) -> None:
+def show(config: Mapping[str, StageSettings], workdir: pathlib.Path) -> None:
     """Prints the plan of every stage.
 
     Raises:

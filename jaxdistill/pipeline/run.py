@@ -6,7 +6,6 @@ Every stage is built and checked before the first one starts.
 import pathlib
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
@@ -14,6 +13,7 @@ from jax.experimental import multihost_utils
 from jaxdistill.build import caches, origins, resolve, weights
 from jaxdistill.build.stage import Stage
 from jaxdistill.config import load as configs
+from jaxdistill.config.schema import StageSettings
 from jaxdistill.errors import UserError
 from jaxdistill.runtime import files
 from jaxdistill.runtime.compilation_cache import compilation_log
@@ -21,14 +21,14 @@ from jaxdistill.runtime.workdir import claim_workdir
 from jaxdistill.train import partitioning
 
 
-def prepare(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, Stage]:
+def prepare(config: Mapping[str, StageSettings], workdir: pathlib.Path) -> dict[str, Stage]:
     """Builds every stage and checks that each finds the weights that it starts from.
 
     Raises:
         UserError: for anything that would stop the run later.
     """
     stages: dict[str, Stage] = {}
-    for name, settings in configs.stages(config).items():
+    for name, settings in config.items():
         network_origins = origins.find_origins(settings, stages, workdir)
         found = caches.find_caches(name, settings, stages, workdir)
         stages[name] = resolve.stage(name, settings, network_origins, found)
@@ -54,11 +54,16 @@ def _check_sharding(stages: Mapping[str, Stage]) -> None:
         raise partitioning.unmatched_rule(network, rule, spec, rules=rules, tree=tree)
 
 
-def run(config: Mapping[str, Any], workdir: pathlib.Path, log: Callable[[str], None] = print, profile: int = 0) -> None:
+def run(
+    config: Mapping[str, StageSettings],
+    workdir: pathlib.Path,
+    log: Callable[[str], None] = print,
+    profile: int = 0,
+) -> None:
     """Runs a pipeline to its end; stages that are done are skipped.
 
     Args:
-        config: plain nested dicts, with overrides applied.
+        config: the settings of every stage.
         workdir: the folder of the run; an interrupted run there is resumed.
         log: prints a line.
         profile: the number of early steps of every stage that trains to record (`train.profile`).
@@ -67,7 +72,7 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path, log: Callable[[str], N
         UserError, TrainingFailed, Interrupted: see `errors`.
     """
     stages = prepare(config, workdir)
-    claim_workdir(workdir, config, configs.differences)
+    claim_workdir(workdir, configs.to_json(config), configs.differences)
     compilations = compilation_log()
     for name, stage in stages.items():
         if stage.kind.is_done(stage, workdir):

@@ -60,8 +60,8 @@ def make_header(stage: Stage, output: Output, teacher: Mapping[str, Any]) -> Hea
 def _array_shapes(stage: Stage, output: Output) -> tuple[dict[str, tuple[tuple[int, ...], str]], int]:
     """Returns the shape and dtype of each array of a record, and the number of classes."""
     spec = stage.settings.cache
-    if spec.store not in ("logits", "topk"):
-        raise unknown(f"form for stage {stage.name!r}, cache.store", spec.store, ("logits", "topk"))
+    if spec.store not in ("logits", "top_k"):
+        raise unknown(f"form for stage {stage.name!r}, cache.store", spec.store, ("logits", "top_k"))
     check_names(f"dtype for stage {stage.name!r}, cache.dtype", [spec.dtype], DTYPES)
     if not core.lists_all_classes(output.logits):
         raise UserError(
@@ -72,7 +72,7 @@ def _array_shapes(stage: Stage, output: Output) -> tuple[dict[str, tuple[tuple[i
     if len(core.prediction_shape(output.logits)) > 1 and spec.store == "logits":
         raise UserError(
             f"stage {stage.name!r}: network {spec.network!r} outputs {classes} logits for each token, too many for a"
-            " disk; set cache.store='topk', and teach by the method top_k with tail='bucket'"
+            " disk; set cache.store='top_k', and teach by the method top_k with tail='bucket'"
         )
     shapes = jax.eval_shape(lambda output: stored_arrays(output, spec), output)
     dtypes = {"ids": "uint16" if classes <= 1 << 16 else "int32"}

@@ -140,7 +140,7 @@ def _frozen(runs: Runs, weights: Weights, say: Callable[[str], None]) -> tuple[W
 
 
 def best_by(stage: Stage) -> str:
-    """Returns the number that ranks checkpoints: `checkpoint.by`, or the first that an evaluation measures, or ""."""
+    """Returns the number that ranks checkpoints: `checkpoint.metric`, or the first that is measured, or ""."""
     return stage.settings["checkpoint"]["by"] or next(iter(stage.numbers), "")
 
 

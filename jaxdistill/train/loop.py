@@ -25,9 +25,9 @@ from jaxdistill.train.profile import FOLDER, Profile
 from jaxdistill.train.step import Step
 from jaxdistill.train.throughput import Throughput
 
-RESIDENT_ADVICE = "telling the device which examples are next; make several steps in a dispatch, dispatch=16"
+RESIDENT_ADVICE = "telling the device which examples are next; make several steps in a dispatch, steps_per_call=16"
 STREAMED_ADVICE = (
-    "waiting for data; hold it on the device (data.resident=yes), read with more threads (data.threads), or prepare"
+    "waiting for data; hold it on the device (data.resident=yes), read with more threads (data.num_threads), or prepare"
     " images that are smaller or not compressed"
 )
 """Continuations of a warning that a fraction of the time is spent ..."""

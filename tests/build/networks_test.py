@@ -10,6 +10,7 @@ import runs
 import toys
 from jaxdistill.build.networks import build_networks
 from jaxdistill.build.terms import build_term
+from jaxdistill.config.members import NetworkConfig, TermConfig
 from jaxdistill.errors import UserError
 from jaxdistill.methods.kd import kd
 from jaxdistill.modules.heads import PCA, Identity, Linear, Paraphraser
@@ -22,18 +23,23 @@ NETWORKS = {"teacher": Frozen(toys.Net()), "student": Trained(toys.Net())}
 
 
 def made(**entries):
-    return build_networks(SPECS | entries, Context(3, ImageSpec((8, 8, 1), (0.5,), (0.25,))))
+    specs = {name: NetworkConfig.parse(entry, f"networks.{name}") for name, entry in (SPECS | entries).items()}
+    return build_networks(specs, Context(3, ImageSpec((8, 8, 1), (0.5,), (0.25,))))
+
+
+def build_kd(spec, steps):
+    return build_term("kd", TermConfig.parse(spec, "terms.kd"), steps, NETWORKS)
 
 
 def test_a_field_may_change_from_step_to_step():
     spec = dict(method="kd", temperature=dict(start=1.0, to=4.0, over=10))
-    term = build_term("kd", spec, 20, NETWORKS)
+    term = build_kd(spec, 20)
     assert [float(term.method_at(step).temperature) for step in (0, 5, 10, 20)] == [1.0, 2.5, 4.0, 4.0]
 
 
 def test_the_step_uses_the_field_of_its_own_number():
     spec = dict(method="kd", temperature=dict(start=1.0, to=4.0, over=2))
-    terms = {"kd": build_term("kd", spec, 4, NETWORKS)}
+    terms = {"kd": build_kd(spec, 4)}
     data, tx = toys.batch(), optax.sgd(0.0)
     state, frozen = toys.start(NETWORKS, terms, tx, data)
     said = [toys.Net().apply(v, data["image"]) for v in ({"params": state.params["student"]}, frozen["teacher"])]
@@ -50,12 +56,12 @@ def test_the_step_uses_the_field_of_its_own_number():
         (dict(start=1.0, to=0.0, over=10), "term 'kd': temperature must be greater than 0 and finite, got 0.0"),
         (dict(start=0.0, to=1.0, over=10), "term 'kd': temperature must be greater than 0 and finite, got 0.0"),
         (dict(values=(4.0, 0.0, 4.0), at=(6, 7)), "term 'kd': temperature must be greater than 0 and finite, got 0.0"),
-        (dict(start=1.0, till=0.0), "term 'kd': temperature: a schedule cannot be read"),
+        (dict(start=1.0, till=0.0), "terms.kd.temperature must be a number, a section of"),
     ],
 )
 def test_a_schedule_of_a_field_is_checked_wherever_it_changes(temperature, message):
     with pytest.raises(UserError, match=message):
-        build_term("kd", dict(method="kd", temperature=temperature), 20, NETWORKS)
+        build_kd(dict(method="kd", temperature=temperature), 20)
 
 
 def test_a_flag_puts_a_number_where_a_schedule_of_a_field_stands(tmp_path, capsys):

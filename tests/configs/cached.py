@@ -15,10 +15,10 @@ def get_config(mode: str = "") -> ConfigDict:
     )
     c.terms = dict(kd=dict(method="kd", temperature=2.0))
     c.optimizer = dict(name="sgd")
-    c.rate = 0.05
+    c.learning_rate = 0.05
     c.checkpoint = dict(every=10)
     c.evaluate = dict(every=10, metrics=("accuracy", "agreement"), saliency=False)
-    c.cache = dict(views=2, dtype="float32", shard=500)
+    c.cache = dict(views=2, dtype="float32", examples_per_shard=500)
     teacher = dict(
         networks=dict(teacher=dict(source="trained", weights="")),
         terms=dict(task=dict(method="cross_entropy", student="teacher")),

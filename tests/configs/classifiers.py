@@ -16,7 +16,7 @@ def get_config(mode: str = "") -> ConfigDict:
     )
     c.terms = dict(kd=dict(method="kd", temperature=2.0))
     c.optimizer = dict(name="adam")
-    c.rate = 1e-2
+    c.learning_rate = 1e-2
     c.evaluate = dict(every=5, metrics=("accuracy", "agreement"), saliency=False)
     c.cache = dict(dtype="float32")
 
@@ -25,8 +25,8 @@ def get_config(mode: str = "") -> ConfigDict:
 
     forest = dict(name="forest", settings=dict(n_estimators=20))
     c.stages = dict(
-        forest=dict(kind="sklearn", classifier=forest, data=part(0, "class")),
-        logistic=dict(kind="sklearn", classifier=dict(name="logistic"), data=part(1), cache=dict(what="topk", k=9)),
+        forest=dict(kind="sklearn", sklearn=forest, data=part(0, "class")),
+        logistic=dict(kind="sklearn", sklearn=dict(name="logistic"), data=part(1), cache=dict(store="top_k", k=9)),
         network=dict(
             networks=dict(network=dict(source="trained", weights="")),
             terms=dict(task=dict(method="cross_entropy", student="network")),

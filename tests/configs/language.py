@@ -10,7 +10,7 @@ def get_config(mode: str = "") -> ConfigDict:
     c = ConfigDict()
     c.batch, c.steps, c.log_every = 16, 12, 4
     c.optimizer = dict(name="sgd", momentum=0.9, clip=1.0)
-    c.rate = 0.3
+    c.learning_rate = 0.3
     c.evaluate = dict(every=6)
     c = classes(c) if mode == "classes" else tokens(c)
     if mode == "lanes":
@@ -33,7 +33,10 @@ def tokens(c):
         ),
         live=dict(),
         ask=dict(
-            kind="cache", networks=dict(teacher={}), terms={}, cache=dict(what="topk", k=3, dtype="float32", shard=1000)
+            kind="cache",
+            networks=dict(teacher={}),
+            terms={},
+            cache=dict(store="top_k", k=3, dtype="float32", examples_per_shard=1000),
         ),
         read=dict(
             networks=dict(teacher=dict(source="cached", cache="stage:ask", tail="bucket"), student={}),

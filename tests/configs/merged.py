@@ -11,7 +11,7 @@ def get_config(mode: str = "") -> ConfigDict:
     c.networks = dict(teacher=dict(source="frozen", weights="stage:one", **model))
     c.terms = dict(task=dict(method="cross_entropy", student="teacher"))
     c.optimizer = dict(name="adam")
-    c.rate = 1e-2
+    c.learning_rate = 1e-2
     c.evaluate = dict(metrics=("accuracy",))
     merged = dict(
         kind="merge",

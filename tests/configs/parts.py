@@ -12,7 +12,7 @@ def get_config(mode: str = "") -> ConfigDict:
     )
     c.terms = dict(task=dict(method="cross_entropy", student="teacher"))
     c.optimizer = dict(name="adam")
-    c.rate = dict(name="cosine_decay", init_value=1e-3)
+    c.learning_rate = dict(name="cosine_decay", init_value=1e-3)
     c.evaluate = dict(every=3, metrics=("accuracy",))
     if mode.endswith("conv"):
         c.networks.teacher = dict(source="frozen", model="cifar_resnet", depth=8, width=1, weights="stage:teachers@0")

@@ -17,7 +17,7 @@ def get_config(mode: str = "") -> ConfigDict:
         kd=dict(method="kd", temperature=2.0, weight=dict(to=1.0, over=4)),
     )
     c.optimizer = dict(name="adamw", weight_decay=1e-2)
-    c.rate = dict(name="cosine_decay", init_value=1e-2)
+    c.learning_rate = dict(name="cosine_decay", init_value=1e-2)
     c.evaluate = dict(every=3, metrics=("accuracy",))
     c.stages = dict(
         teacher=dict(
@@ -28,7 +28,7 @@ def get_config(mode: str = "") -> ConfigDict:
     if mode != "single":
         c.stages.distil.sweep = dict(
             seed=(0, 1, 2),
-            rate=dict(init_value=(1e-2, 3e-2, 1e-3)),
+            learning_rate=dict(init_value=(1e-2, 3e-2, 1e-3)),
             optimizer=dict(weight_decay=(1e-2, 0.1, 0.3)),
             terms=dict(kd=dict(temperature=(2.0, 4.0, 1.0), weight=dict(to=(1.0, 0.5, 2.0)))),
         )

@@ -9,7 +9,6 @@ import pytest
 import runs
 from jaxdistill import launch
 from jaxdistill.config import load as configs
-from jaxdistill.config.defaults import DEFAULTS
 from jaxdistill.core import UNLABELLED
 from jaxdistill.data import build, datasets
 from jaxdistill.data.mixture import Mixture
@@ -18,7 +17,7 @@ from jaxdistill.pipeline import plan, run
 
 
 def settings(**data):
-    return configs.stages(DEFAULTS | {"stages": {"a": {"data": {"name": "digits"} | data}}})["a"]["data"]
+    return configs.stages({"data": {"name": "digits"} | data})["train"].data
 
 
 def trained_on(**data):
@@ -41,7 +40,7 @@ def test_a_mixture_of_sets(tmp_path):
     """Names in order after the main set; labels hidden unless asked for; images in the main set's units."""
     mix = {
         "b": npz(tmp_path, "b") | dict(weight=0.5),
-        "a": npz(tmp_path, "aa", dtype=np.float32) | dict(labels=True),
+        "a": npz(tmp_path, "aa", dtype=np.float32) | dict(labelled=True),
         "off": dict(name="nothing of the kind", weight=0.0),
     }
     mixed = trained_on(mix=mix, partition=dict(of=4), weight=2.0)
@@ -86,11 +85,16 @@ def test_noise_as_the_main_set():
 
 def test_standardisation_is_that_of_the_whole_main_set_or_as_told():
     whole = build.standardisation(settings())
-    for data in (dict(partition=dict(of=2)), dict(only=(1,)), dict(mix=dict(n=dict(name="noise"))), dict(labels=1)):
+    for data in (
+        dict(partition=dict(of=2)),
+        dict(classes=(1,)),
+        dict(mix=dict(n=dict(name="noise"))),
+        dict(labels_per_class=1),
+    ):
         assert build.standardisation(settings(**data)) == whole
     assert build.standardisation(settings(size=28)) != whole
     assert build.standardisation(settings(mean=(0.5,), std=(0.25,))) == ((0.5,), (0.25,))
-    with pytest.raises(UserError, match=r"a number of data.std must be a float such as 0.0, got '1'"):
+    with pytest.raises(UserError, match=r"data.std\[0\] must be a number, got '1'"):
         build.standardisation(settings(mean=(0.5,), std=("1",)))
     for wrong in (dict(mean=(0.5,)), dict(std=(0.5,)), dict(mean=(0.1, 0.2, 0.3), std=(1.0, 1.0, 1.0))):
         with pytest.raises(UserError, match="both set, or neither, with a number for each channel: 1"):
@@ -100,16 +104,19 @@ def test_standardisation_is_that_of_the_whole_main_set_or_as_told():
 NOISE = dict(name="noise")
 BAD = [
     (dict(mix=dict(a=dict(name=""))), "data.mix.a names no dataset; set data.mix.a.name to one of"),
-    (dict(mix=dict(a=NOISE | dict(wieght=1.0))), "got 'data.mix.a.wieght'. Did you mean 'data.mix.a.weight'"),
+    (
+        dict(mix=dict(a=NOISE | dict(wieght=1.0))),
+        "data.mix.a.wieght must be a key of this section, got 'wieght'. Did you mean 'weight'",
+    ),
     (
         dict(mix=dict(a=NOISE | dict(noise=dict(kid="")))),
-        "got 'data.mix.a.noise.kid'. Did you mean 'data.mix.a.noise.kind'",
+        "data.mix.a.noise.kid must be a key of this section, got 'kid'. Did you mean 'kind'",
     ),
     (dict(mix=dict(a=NOISE | dict(weight=-1.0))), "data.mix.a.weight must be at least 0 and finite, got -1.0"),
     (dict(mix=dict(a=NOISE | dict(weight=float("nan")))), "data.mix.a.weight must be at least 0 and finite, got nan"),
-    (dict(mix=dict(a=NOISE | dict(weight="1"))), "data.mix.a.weight must be a float such as 1.0, got '1'"),
-    (dict(mix=dict(a=NOISE | dict(labels=True))), "data.mix.a: noise has no labels, and takes its shape from digits"),
-    (dict(mix=dict(a="mnist")), "'data.mix.a' is 'mnist'; it is a section"),
+    (dict(mix=dict(a=NOISE | dict(weight="1"))), "data.mix.a.weight must be a number, got '1'"),
+    (dict(mix=dict(a=NOISE | dict(labelled=True))), "data.mix.a: noise has no labels, and takes its shape from digits"),
+    (dict(mix=dict(a="mnist")), "data.mix.a must be a section with keys of .*, got 'mnist'"),
     (dict(mix=dict(a=dict(name="digits", size=28))), r"data.mix.a are \(28, 28, 1\) and those of digits \(8, 8, 1\)"),
     (dict(weight=0.0), "data.weight is 0 and nothing is mixed in"),
     (dict(weight=float("inf")), "data.weight must be at least 0 and finite, got inf"),
@@ -126,7 +133,7 @@ def test_mixtures_that_make_no_sense(data, message):
 
 
 def test_labels_of_other_classes_are_refused(tmp_path):
-    mix = dict(a=npz(tmp_path, "a", classes=3) | dict(labels=True))
+    mix = dict(a=npz(tmp_path, "a", classes=3) | dict(labelled=True))
     with pytest.raises(UserError, match=r"its classes are not those of digits: \['0', '1', '2'\] and .* and 5 more"):
         trained_on(mix=mix)
 
@@ -143,12 +150,12 @@ def get_config(mode=""):
         student=dict(source="trained", model="mlp", widths=(8,)),
     )
     c.terms = dict(kd=dict(method="kd"))
-    c.rate = 1e-2
+    c.learning_rate = 1e-2
     c.stages = dict(
         teacher=dict(networks=dict(teacher=dict(source="trained", weights="")),
                      terms=dict(task=dict(method="cross_entropy", student="teacher")),
                      data=dict(partition=dict(of=3, part=1, by="class"))),
-        distil=dict(data=dict(only=(1, "2"), weight=0.5, augment=("mixup:1.0",), mix=dict(
+        distil=dict(data=dict(classes=(1, "2"), weight=0.5, augment=("mixup:1.0",), mix=dict(
             scans=dict(name="digits", size=16, weight=1.0), noise=dict(name="noise", noise=dict(count=64)))),
             evaluate=dict(every=3)),
         evaluate=dict(kind="evaluate", evaluate=dict(split="test"),
@@ -175,7 +182,7 @@ def test_a_run_on_other_data(tmp_path, config):
     assert len(losses) == 6
     assert min(losses) > 0
     # An epoch is what a stage trains on.
-    data = configs.stages(json.loads((tmp_path / "run" / "config.json").read_text()))["teacher"]["data"]
+    data = configs.stages(json.loads((tmp_path / "run" / "config.json").read_text()))["teacher"].data
     examples = len(build.training(data, build.opened(data)))
     assert 200 < examples < 500
     trained = next(line for line in lines if line["stage"] == "teacher" and "loss" in line)
@@ -184,12 +191,12 @@ def test_a_run_on_other_data(tmp_path, config):
 
 def test_all_at_once_resident_as_streamed(config):
     """A part, some classes, few labels, two sets mixed in: the loaders of a built stage give the same batches."""
-    flags = ["partition.of=2", "labels=3", "mix.scans.labels=True"]
+    flags = ["partition.of=2", "labels_per_class=3", "mix.scans.labelled=True"]
     found = []
     for resident in ("yes", "no"):
         words = [f"--config.stages.distil.data.{flag}" for flag in [*flags, f"resident={resident}"]]
         made, _ = launch.parse(["launch", "--config", config, *words])
-        stage = run.prepare(made.to_dict(), None)["distil"]
+        stage = run.prepare(made, None)["distil"]
         assert stage.resident == (resident == "yes")
         made = stage.loader()
         found.append(
@@ -205,8 +212,8 @@ def test_all_at_once_resident_as_streamed(config):
 
 
 def test_the_plan_tells_what_is_trained_on(config):
-    made, _ = launch.parse(["launch", "--config", config, "--config.stages.teacher.data.labels=3"])
-    stages = run.prepare(made.to_dict(), None)
+    made, _ = launch.parse(["launch", "--config", config, "--config.stages.teacher.data.labels_per_class=3"])
+    stages = run.prepare(made, None)
     said = {name: plan.describe(stage)[1] for name, stage in stages.items()}
     assert "part 1 of 3 by class, 3 labels of each class" in said["teacher"]
     wanted = "only classes 1, 2, mixed by weight: digits 0.5, noise 1, scans 1"
@@ -222,7 +229,7 @@ def test_labels_that_nobody_sees_teach_nothing(config):
     with pytest.raises(
         UserError, match="term 'task' learns from labels, and the training data of stage 'teacher' show"
     ):
-        run.prepare(made.to_dict(), None)
+        run.prepare(made, None)
 
 
 def test_flags_reach_a_mixture(config):
@@ -231,8 +238,8 @@ def test_flags_reach_a_mixture(config):
         "--config.stages.distil.data.mix.noise.noise.kind=shuffled",
     ]
     made, _ = launch.parse(["launch", "--config", config, *flags])
-    mix = made.to_dict()["stages"]["distil"]["data"]["mix"]
-    assert (mix["scans"]["weight"], mix["noise"]["noise"]["kind"]) == (0.25, "shuffled")
+    mix = made["distil"].data.mix
+    assert (mix["scans"].weight, mix["noise"].noise.kind) == (0.25, "shuffled")
 
 
 def test_digits_as_mnist_and_mnist_as_digits(tfds_dir):
@@ -243,6 +250,6 @@ def test_digits_as_mnist_and_mnist_as_digits(tfds_dir):
         batch = split.take(np.arange(20))
         assert batch["image"].shape == (20, size, size, 1)
         assert (batch["label"] == UNLABELLED).all()
-    labelled = trained_on(mix=dict(other=mnist | dict(size=8, labels=True)))
+    labelled = trained_on(mix=dict(other=mnist | dict(size=8, labelled=True)))
     expected = datasets.load(**mnist).split("train").labels()
     np.testing.assert_array_equal(labelled.labels()[1077:], expected)

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from jaxdistill.config import load as configs
-from jaxdistill.config.defaults import DEFAULTS
 from jaxdistill.core import UNLABELLED
 from jaxdistill.data import datasets, subsets
 from jaxdistill.data.dataset import Arrays, Dataset
@@ -15,13 +14,13 @@ LABELS = DIGITS.split("train").labels()
 
 
 def chosen(dataset=DIGITS, **data):
-    settings = configs.stages(DEFAULTS | {"stages": {"a": {"data": data}}})["a"]["data"]
+    settings = configs.stages({"data": data})["train"].data
     return subsets.chosen(dataset, settings)
 
 
 def test_few_labels():
     split = DIGITS.split("train")
-    few = chosen(labels=3)
+    few = chosen(labels_per_class=3)
     labels = few.labels()
     np.testing.assert_array_equal(np.bincount(labels[labels >= 0]), [3] * 10)
     np.testing.assert_array_equal(labels[labels >= 0], split.labels()[labels >= 0])
@@ -97,30 +96,32 @@ def test_a_part_keeps_the_index_of_the_whole():
 
 
 def test_only_some_classes():
-    assert set(chosen(only=("3", 7)).labels()) == {3, 7}
+    assert set(chosen(classes=("3", 7)).labels()) == {3, 7}
     named = Dataset(DIGITS.splits, ("zero", "7", *"abcdefgh"), DIGITS.shape)
-    assert set(chosen(named, only=("7", 7, "zero")).labels()) == {0, 1, 7}  # a name goes before a number
-    with pytest.raises(UserError, match="class in data.only must be an existing name, got 'sero'. Did you mean 'zero'"):
-        chosen(named, only=("sero",))
-    for unknown in (10, -1, "10", 1.0):
-        with pytest.raises(UserError, match="class in data.only must be an existing name"):
-            chosen(only=(unknown,))
+    assert set(chosen(named, classes=("7", 7, "zero")).labels()) == {0, 1, 7}  # a name goes before a number
+    with pytest.raises(
+        UserError, match="class in data.classes must be an existing name, got 'sero'. Did you mean 'zero'"
+    ):
+        chosen(named, classes=("sero",))
+    for unknown in (10, -1, "10"):
+        with pytest.raises(UserError, match="class in data.classes must be an existing name"):
+            chosen(classes=(unknown,))
 
 
 def test_subsets_nest():
     quarter, half, fifty = (
-        chosen(subset=dict(share=0.25)),
-        chosen(subset=dict(share=0.5)),
+        chosen(subset=dict(fraction=0.25)),
+        chosen(subset=dict(fraction=0.5)),
         chosen(subset=dict(count=50)),
     )
     assert (len(quarter), len(half), len(fifty)) == (269, 538, 50)
     assert set(fifty.indices) < set(quarter.indices) < set(half.indices)
     assert set(fifty.indices) != set(chosen(subset=dict(count=50, seed=1)).indices)
     for wrong, message in [
-        (dict(share=0.0), "share=0.0 makes no sense"),
-        (dict(share=1.5), "share=1.5 makes no sense"),
+        (dict(fraction=0.0), "fraction=0.0 makes no sense"),
+        (dict(fraction=1.5), "fraction=1.5 makes no sense"),
         (dict(count=2000), "count=2000 of 1077 examples"),
-        (dict(count=5, share=0.5), "set one of them"),
+        (dict(count=5, fraction=0.5), "set one of them"),
         (dict(count=-1), "count must be at least 0 and finite, got -1"),
         (dict(seed=-1), "seed must be at least 0 and finite, got -1"),
     ]:
@@ -131,17 +132,23 @@ def test_subsets_nest():
 def test_hidden_labels():
     assert (chosen(unlabelled=True).labels() == UNLABELLED).all()
     assert len(chosen(unlabelled=True)) == 1077
-    hidden = chosen(hide=(0, "9")).labels()
+    hidden = chosen(hide_labels_of=(0, "9")).labels()
     np.testing.assert_array_equal(hidden == UNLABELLED, np.isin(LABELS, [0, 9]))
-    few = chosen(hide=(0,), labels=4).labels()
+    few = chosen(hide_labels_of=(0,), labels_per_class=4).labels()
     np.testing.assert_array_equal(np.bincount(few[few >= 0], minlength=10), [0] + [4] * 9)
     with pytest.raises(UserError, match="data.unlabelled hides every label"):
-        chosen(unlabelled=True, labels=5)
+        chosen(unlabelled=True, labels_per_class=5)
 
 
 def test_everything_at_once():
     """A part, of it three classes, of those a half, of that two labels of each class but one."""
-    split = chosen(partition=dict(of=2, part=1), only=(1, 2, 3), subset=dict(share=0.5), labels=2, hide=(3,))
+    split = chosen(
+        partition=dict(of=2, part=1),
+        classes=(1, 2, 3),
+        subset=dict(fraction=0.5),
+        labels_per_class=2,
+        hide_labels_of=(3,),
+    )
     part = subsets.partition(LABELS, 2, "iid", 0.5, 0)[1]
     of_classes = part[np.isin(LABELS[part], [1, 2, 3])]
     assert set(split.indices) < set(of_classes)
@@ -157,13 +164,18 @@ def test_no_example_is_left():
     first = subsets.partition(LABELS, 10, "class", 0.5, 0)[0]
     other = next(c for c in range(10) if c not in LABELS[first])
     with pytest.raises(UserError, match="leaves no example to train on"):
-        chosen(partition=dict(of=10, by="class"), only=(other,))
+        chosen(partition=dict(of=10, by="class"), classes=(other,))
 
 
 def test_what_goes_by_labels_needs_them():
     split = Arrays(np.zeros((6, 2, 2, 1), np.uint8), np.full(6, UNLABELLED, np.int32))
     blind = Dataset({"train": split}, tuple("abc"), (2, 2, 1))
-    for data in (dict(only=("a",)), dict(labels=1), dict(hide=("a",)), dict(partition=dict(of=2, by="class"))):
+    for data in (
+        dict(classes=("a",)),
+        dict(labels_per_class=1),
+        dict(hide_labels_of=("a",)),
+        dict(partition=dict(of=2, by="class")),
+    ):
         with pytest.raises(UserError, match="goes by labels, and the training split has examples without"):
             chosen(blind, **data)
     assert len(chosen(blind, partition=dict(of=2, by="iid"))) == 3

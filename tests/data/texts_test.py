@@ -6,7 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from jaxdistill.config.defaults import DEFAULTS
+from jaxdistill.config.parse import parse
+from jaxdistill.config.schema import DataConfig
 from jaxdistill.core import UNLABELLED
 from jaxdistill.data import build, datasets, loader, output_cache, texts
 from jaxdistill.errors import UserError
@@ -143,7 +144,7 @@ def test_what_stands_for_padding_may_be_no_token(tmp_path):
 
 
 def opened(**given):
-    return build.opened(DEFAULTS["data"] | given)
+    return build.opened(parse(DataConfig, given, "data"))
 
 
 @pytest.mark.parametrize(

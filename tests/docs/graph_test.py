@@ -17,7 +17,7 @@ def texts(svg):
 
 def test_the_picture_of_the_main_job_is_up_to_date(monkeypatch):
     monkeypatch.chdir(ROOT)
-    config = load.read("configs/digits/kd.py").to_dict()
+    config = load.read("configs/digits/kd.py")
     drawn = texts(graph.draw_graph(config["networks"], config["terms"], "main"))
     assert drawn == texts((ROOT / "docs" / "graph.svg").read_text()), "run python docs/graph.py"
     assert {*config["networks"], *config["terms"], "batch", "loss", "step"} <= set(drawn)

@@ -38,7 +38,7 @@ def test_logits_and_taps_are_what_was_stored():
 
 
 def test_a_bucket_is_exact():
-    output = asked("topk", tail="bucket")
+    output = asked("top_k", tail="bucket")
     assert isinstance(output.logits, TopK)
     assert output.logits.ids.dtype == jnp.int32
     for ours, theirs in zip(jax.tree.leaves(output.logits), jax.tree.leaves(topk.from_logits(LOGITS, 3)), strict=True):
@@ -47,11 +47,11 @@ def test_a_bucket_is_exact():
 
 @pytest.mark.parametrize("k", [CLASSES - 1, CLASSES, CLASSES + 3])
 def test_spread_is_exact_where_one_class_is_left_or_none(k):
-    np.testing.assert_allclose(asked("topk", k).logits, jax.nn.log_softmax(LOGITS), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(asked("top_k", k).logits, jax.nn.log_softmax(LOGITS), rtol=1e-5, atol=1e-5)
 
 
 def test_spread_shares_what_is_left_evenly():
-    logs = np.asarray(asked("topk", 2).logits)
+    logs = np.asarray(asked("top_k", 2).logits)
     exact = np.asarray(jax.nn.log_softmax(LOGITS))
     np.testing.assert_allclose(np.exp(logs).sum(-1), 1, rtol=1e-5)
     for ours, theirs in zip(logs, exact, strict=True):

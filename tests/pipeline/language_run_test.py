@@ -33,7 +33,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def stages(run):
-    return pipeline.prepare(load.read(LANGUAGE).to_dict(), run)
+    return pipeline.prepare(load.load(LANGUAGE), run)
 
 
 def params(run, stage):
@@ -149,7 +149,7 @@ def get_config(mode=""):
     c.networks = dict(student=dict(source="trained", model="vit", patch=4, layers=1, width=16, heads=2, hidden=32))
     c.terms = dict(task=dict(method="cross_entropy"))
     c.optimizer = dict(name="adam")
-    c.rate = 3e-3
+    c.learning_rate = 3e-3
     c.evaluate = dict(every=3)
     return c
 """

@@ -124,7 +124,7 @@ def test_stopped_and_resumed_ends_with_the_same_bits(whole, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    "flag", ["--config.dispatch=3", pytest.param("--config.data.resident=no", marks=pytest.mark.slow)]
+    "flag", ["--config.steps_per_call=3", pytest.param("--config.data.resident=no", marks=pytest.mark.slow)]
 )
 def test_several_steps_per_dispatch_or_streamed_data_are_the_same_run(whole, tmp_path, flag):
     """Three steps do not divide the four between evaluations; the rest is done one by one."""
@@ -262,7 +262,10 @@ def test_nan_names_the_term_and_keeps_the_last_good_checkpoint(tmp_path, capsys,
 
 
 def test_overflowing_weights_stop_the_run(tmp_path, capsys):
-    assert launched(tmp_path, "--config.stages.teacher.rate=1e38", "--config.stages.teacher.optimizer.name=sgd") == 1
+    assert (
+        launched(tmp_path, "--config.stages.teacher.learning_rate=1e38", "--config.stages.teacher.optimizer.name=sgd")
+        == 1
+    )
     assert "of stage 'teacher'" in capsys.readouterr().err
 
 

@@ -29,7 +29,7 @@ MESHES = {
 
 def stage(*flags):
     made, _ = launch.parse(["launch", "--config", runs.TINY, *flags])
-    return run.prepare(made.to_dict(), pathlib.Path())["distil"]
+    return run.prepare(made, pathlib.Path())["distil"]
 
 
 @pytest.mark.parametrize("mesh", [pytest.param("data", marks=pytest.mark.slow), "fsdp", "mixed"])

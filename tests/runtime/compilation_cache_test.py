@@ -23,7 +23,7 @@ SINGLE = runs.TINY.replace("tiny.py", "single.py")
     [
         ("", [], 8),
         ("", [], 1),
-        ("", ["--config.dispatch=3"], 8),
+        ("", ["--config.steps_per_call=3"], 8),
         ("", ["--config.data.resident=no"], 8),
         ("lanes", [], 8),
     ],

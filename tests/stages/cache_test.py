@@ -29,7 +29,7 @@ CACHED = str(pathlib.Path(__file__).parents[1] / "configs" / "cached.py")
 def ran(workdir):
     """Runs the pipeline; returns what it said."""
     said = []
-    pipeline.run(load.read(CACHED).to_dict(), workdir, said.append)
+    pipeline.run(load.load(CACHED), workdir, said.append)
     return said
 
 
@@ -42,7 +42,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def stages(run):
-    return pipeline.prepare(load.read(CACHED).to_dict(), run)
+    return pipeline.prepare(load.load(CACHED), run)
 
 
 def params(run, stage):
@@ -141,7 +141,7 @@ def test_taps_and_facts_are_kept(run):
 
 
 def test_the_plan_says_how_large_it_will_be(stages, tmp_path):
-    fresh = pipeline.prepare(load.read(CACHED).to_dict(), tmp_path / "none")
+    fresh = pipeline.prepare(load.load(CACHED), tmp_path / "none")
     lines = "\n".join(plan.describe(fresh["half"]))
     assert "train 1,077 x 2 + validation 360 x 1 + test 360 x 1 = 2,874 records of 68 B" in lines
     assert "190.9 KiB" in lines
@@ -150,12 +150,12 @@ def test_the_plan_says_how_large_it_will_be(stages, tmp_path):
 
 def prepared(workdir, **sections):
     """Prepares the short config with some sections of its stages, or of the top level, overwritten."""
-    whole = load.read(CACHED + ":short").to_dict()
+    whole = load.read(CACHED + ":short")
     for name, own in sections.items():
         into = whole["stages"].get(name, whole)
         for key, value in own.items():
             into[key] = {**into.get(key, {}), **value} if isinstance(value, dict) else value
-    return pipeline.prepare(whole, workdir)
+    return pipeline.prepare(load.stages(whole), workdir)
 
 
 TOP = dict(source="cached", cache="stage:cache")
@@ -196,7 +196,7 @@ TOP = dict(source="cached", cache="stage:cache")
         (dict(cache=dict(cache=dict(splits=("train",)))), "needs outputs for the validation split"),
         (dict(cache=dict(cache=dict(splits=("trian",)))), "Did you mean 'train'"),
         (dict(cache=dict(cache=dict(network="techer"))), "Did you mean 'teacher'"),
-        (dict(cache=dict(cache=dict(what="logit"))), "Did you mean 'logits'"),
+        (dict(cache=dict(cache=dict(store="logit"))), "Did you mean 'logits'"),
         (dict(cache=dict(cache=dict(dtype="float64"))), r"cache.dtype must be an existing name, got 'float64'"),
         (dict(cache=dict(cache=dict(taps=("poled",)))), "Did you mean 'pooled'"),
         (dict(cache=dict(cache=dict(views=0))), "cache.views must be at least 1 and finite, got 0"),
@@ -208,14 +208,14 @@ TOP = dict(source="cached", cache="stage:cache")
         (dict(read=dict(networks=dict(teacher=dict(source="cached")))), r"networks.teacher.cache must be set"),
         (
             dict(
-                cache=dict(cache=dict(what="topk", k=3)),
+                cache=dict(cache=dict(store="top_k", k=3)),
                 read=dict(networks=dict(teacher=TOP | dict(tail="bucket"))),
             ),
             "term 'kd' compares logits, and network 'teacher' has its top-k classes alone",
         ),
         (
             dict(
-                cache=dict(cache=dict(what="topk", k=3)),
+                cache=dict(cache=dict(store="top_k", k=3)),
                 read=dict(
                     networks=dict(teacher=TOP | dict(tail="bucket")),
                     terms=dict(kd=dict(method="top_k")),
@@ -237,7 +237,7 @@ def test_mistakes_are_told_before_anything_runs(tmp_path, sections, message):
 @pytest.mark.slow
 def test_a_bucket_is_for_the_method_that_takes_it(tmp_path):
     sections = dict(
-        cache=dict(cache=dict(what="topk", k=3)),
+        cache=dict(cache=dict(store="top_k", k=3)),
         read=dict(
             networks=dict(teacher=TOP | dict(tail="bucket")),
             terms=dict(kd=dict(method="top_k", weight=1.0)),

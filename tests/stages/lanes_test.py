@@ -1,5 +1,6 @@
 """Lanes: several runs of a stage in one program, each the run that its own settings would be."""
 
+import dataclasses
 import json
 import pathlib
 import signal
@@ -14,6 +15,7 @@ from jaxdistill import launch
 from jaxdistill.build import resolve, weights
 from jaxdistill.config import load as configs
 from jaxdistill.config import references, sweep
+from jaxdistill.config.schema import StageSettings
 from jaxdistill.errors import UserError
 from jaxdistill.pipeline import run
 from jaxdistill.stages.lanes import runs_of
@@ -74,7 +76,9 @@ def test_weights_name_a_lane(whole):
         np.testing.assert_allclose(accuracies[f"part{k}"], last[f"{k}/teacher/accuracy"], rtol=1e-5)
 
 
-@pytest.mark.parametrize("flags", [(), ("--config.data.resident=no", "--config.dispatch=2")], ids=["", "streamed"])
+@pytest.mark.parametrize(
+    "flags", [(), ("--config.data.resident=no", "--config.steps_per_call=2")], ids=["", "streamed"]
+)
 def test_lanes_resume_and_stream(whole, tmp_path, monkeypatch, flags):
     def asked(self, step):
         self.signal = signal.SIGTERM if step == 5 else None
@@ -96,7 +100,7 @@ def test_lanes_resume_and_stream(whole, tmp_path, monkeypatch, flags):
         ("--config.stages.teachers.sweep.seed=(0, 1)", "all have one for each lane, or set sweep.grid=True"),
         ("--config.stages.teachers.sweep.seed=(0, 1, 0.5)", "no list of whole numbers"),
         ("--config.stages.teachers.sweep.seed=(0, 1, -1)", "seed must be at least 0 and finite, got -1"),
-        ("--config.stages.teachers.sweep.seed=(0, 1, 4294967296)", "it is less than 2^32"),
+        ("--config.stages.teachers.sweep.seed=(0, 1, 4294967296)", "seed must be less than 4294967296, got 4294967296"),
     ],
 )
 def test_mistakes_are_told(tmp_path, capsys, flag, message):
@@ -109,9 +113,9 @@ def test_what_cannot_be_swept_is_told():
         UserError,
         match=r"setting of stage 's' that can be swept: must be an existing name, got 'data.partition.parts'. Did you",
     ):
-        sweep.lanes("s", {"kind": "train", "sweep": {"data": {"partition": {"parts": (0, 1)}}}})
+        sweep.lanes("s", StageSettings(sweep={"data": {"partition": {"parts": (0, 1)}}}))
     with pytest.raises(UserError, match="only training is done in lanes"):
-        sweep.lanes("s", {"kind": "merge", "sweep": {"seed": (0, 1)}})
+        sweep.lanes("s", StageSettings(kind="merge", sweep={"seed": (0, 1)}))
 
 
 SWEPT = str(runs.TINY).replace("tiny.py", "swept.py")
@@ -121,7 +125,7 @@ def test_lanes_that_differ_in_numbers_are_the_separate_runs(tmp_path):
     """Of one stream of data: seeds of the students, rates, decays, temperatures and schedules of weights."""
     assert launched(tmp_path / "whole", config=SWEPT) == 0
     together = runs.weights(tmp_path / "whole", "distil", 6)
-    lane = ["seed=1", "rate.init_value=0.03", "optimizer.weight_decay=0.1", "terms.kd.temperature=4.0"]
+    lane = ["seed=1", "learning_rate.init_value=0.03", "optimizer.weight_decay=0.1", "terms.kd.temperature=4.0"]
     lane += ["terms.kd.weight.to=0.5"]
     teacher = f"--config.networks.teacher.weights={tmp_path}/whole/teacher"
     flags = [teacher, *(f"--config.stages.distil.{each}" for each in lane)]
@@ -139,29 +143,33 @@ def test_lanes_that_differ_in_numbers_are_the_separate_runs(tmp_path):
 
 
 def test_lanes_of_one_stream_share_it():
-    whole = configs.read(SWEPT).to_dict()
-    stages = run.prepare(whole, pathlib.Path())
+    whole = configs.read(SWEPT)
+    stages = run.prepare(configs.stages(whole), pathlib.Path())
     assert runs_of(stages["distil"]).share_batches
     assert runs_of(stages["distil"]).loader().leading == 0
     whole["data"]["seed"] = -1
-    assert not runs_of(run.prepare(whole, pathlib.Path())["distil"]).share_batches
+    assert not runs_of(run.prepare(configs.stages(whole), pathlib.Path())["distil"]).share_batches
 
 
 def test_a_grid_has_a_lane_for_each_combination():
     section = {"grid": True, "seed": (0, 1), "terms": {"kd": {"temperature": (1.0, 2.0, 4.0)}}}
-    settings = {"kind": "train", "seed": 7, "terms": {"kd": {"temperature": 3.0}}, "sweep": section}
+    raw = {"seed": 7, "terms": {"kd": {"method": "kd", "temperature": 3.0}}, "sweep": section}
+    settings = configs.stages(raw)["train"]
     made = sweep.lanes("s", settings)
-    assert [(one["seed"], one["terms"]["kd"]["temperature"]) for one in made] == [
+    assert [(one.seed, one.terms["kd"].fields["temperature"]) for one in made] == [
         (seed, temperature) for seed in (0, 1) for temperature in (1.0, 2.0, 4.0)
     ]
-    assert settings["seed"] == 7
+    assert settings.seed == 7
 
 
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
         ("--config.stages.distil.sweep.optimizer.weight_decay=(0.0, 0.1, 0.3)", "mixes 0, which turns it off"),
-        ("--config.stages.distil.sweep.rate.init_value=(0.1, -0.1, 0.1)", "it is finite and 0 or more"),
+        (
+            "--config.stages.distil.sweep.learning_rate.init_value=(0.1, -0.1, 0.1)",
+            "learning_rate must be at least 0 and finite",
+        ),
         (
             "--config.stages.distil.sweep.terms.kd.temperature=(1.0, 0.0, 2.0)",
             "temperature must be greater than 0 and finite, got 0.0",
@@ -182,26 +190,26 @@ def test_mistakes_of_a_lane_are_told(tmp_path, capsys, flag, message):
 
 
 def test_lanes_differ_in_fractions_alone():
-    whole = configs.read(SWEPT).to_dict()
+    whole = configs.read(SWEPT)
     whole["terms"]["kd"] = {"method": "kd"}
     whole["stages"]["distil"]["sweep"] = {"terms": {"kd": {"standardize": (1, 0, 1)}}}
     with pytest.raises(UserError, match="standardize"):
-        run.prepare(whole, pathlib.Path())
+        run.prepare(configs.stages(whole), pathlib.Path())
     whole["stages"]["distil"]["sweep"] = {"optimizer": {"nesterov": (0, 1, 0)}}
-    with pytest.raises(UserError, match="nesterov must be a number with a fraction, its default is False"):
-        run.prepare(whole, pathlib.Path())
+    with pytest.raises(UserError, match="stages.distil.optimizer.nesterov must be True or False, got 0"):
+        run.prepare(configs.stages(whole), pathlib.Path())
     whole["stages"]["distil"]["sweep"] = {"terms": {"dk": {"temperature": (1.0, 2.0)}}}
     with pytest.raises(UserError, match=r"stage 'distil' has no 'terms.dk' to sweep in; name"):
-        run.prepare(whole, pathlib.Path())
+        run.prepare(configs.stages(whole), pathlib.Path())
 
 
 @pytest.mark.parametrize("mode", ["", pytest.param("conv", marks=pytest.mark.slow)])
 def test_forms_give_the_same_numbers(mode):
-    whole = configs.read(f"{PARTS}:{mode}").to_dict()
-    settings = configs.stages(whole)["teachers"] | {"batch": 8}
+    whole = configs.read(f"{PARTS}:{mode}")
+    settings = dataclasses.replace(configs.stages(whole)["teachers"], batch=8)
 
     def found(kind):
-        stage = resolve.stage("teachers", settings | {"sweep": settings["sweep"] | {"form": kind}})
+        stage = resolve.stage("teachers", dataclasses.replace(settings, sweep=settings.sweep | {"form": kind}))
         runs = runs_of(stage)
         assert runs.form == kind
         state = jax.jit(runs.init)({})
@@ -215,16 +223,16 @@ def test_forms_give_the_same_numbers(mode):
 
 
 def test_lanes_with_convolutions_are_unrolled_on_a_cpu():
-    whole = configs.read(f"{PARTS}:conv").to_dict()
-    stages = run.prepare(whole, pathlib.Path())
+    whole = configs.read(f"{PARTS}:conv")
+    stages = run.prepare(configs.stages(whole), pathlib.Path())
     assert runs_of(stages["teachers"]).form == "unroll"
-    assert runs_of(run.prepare(configs.read(SWEPT).to_dict(), pathlib.Path())["distil"]).form == "vmap"
+    assert runs_of(run.prepare(configs.load(SWEPT), pathlib.Path())["distil"]).form == "vmap"
 
 
 def distil(form, **sweep):
-    whole = configs.read(SWEPT).to_dict()
+    whole = configs.read(SWEPT)
     whole["stages"]["distil"]["sweep"] |= {"form": form} | sweep
-    return run.prepare(whole, pathlib.Path())["distil"]
+    return run.prepare(configs.stages(whole), pathlib.Path())["distil"]
 
 
 @pytest.mark.parametrize("form", ["vmap", "unroll"])
@@ -245,7 +253,7 @@ def test_a_teacher_that_all_lanes_share_speaks_once(form):
 
 
 def test_lanes_of_one_checkpoint_are_read_at_once(whole, monkeypatch):
-    stage = run.prepare(configs.read(PARTS).to_dict(), whole)["teachers"]
+    stage = run.prepare(configs.load(PARTS), whole)["teachers"]
     own = stage.fresh["teacher"]
     shapes = mesh.structs(own, jax.tree.map(lambda _: mesh.replicated(stage.mesh), own))
     places = [weights.find_checkpoint(references.parse("stage:teachers"), "teacher", whole, lane) for lane in (2, 0, 1)]
@@ -276,7 +284,7 @@ def test_flags_of_the_top_level_come_before_those_of_a_stage():
     """In whichever order they are written."""
     words = ["--config.sweep.seed=(0, 1)", "--config.stages.distil.sweep.terms.kd.temperature=(1.0, 2.0)"]
     found = [
-        launch.parse(["launch", "--config", f"{SWEPT}:single", *order])[0].to_dict()["stages"]["distil"]["sweep"]
+        launch.parse(["launch", "--config", f"{SWEPT}:single", *order])[0]["distil"].sweep
         for order in (words, words[::-1])
     ]
     assert found[0] == found[1] == {"seed": (0, 1), "terms": {"kd": {"temperature": (1.0, 2.0)}}}

@@ -28,7 +28,7 @@ MERGED = str(pathlib.Path(__file__).parents[1] / "configs" / "merged.py")
 
 
 def settings(mode="", stage="merge", **merge):
-    whole = load.read(f"{MERGED}:{mode}" if mode else MERGED).to_dict()
+    whole = load.read(f"{MERGED}:{mode}" if mode else MERGED)
     whole["stages"][stage]["merge"] |= merge
     if mode == "conv":
         whole["data"]["subset"]["count"] = 100
@@ -212,7 +212,7 @@ def test_the_fisher_looks_at_so_many_examples_in_the_order_of_training():
         (dict(rule="ties"), "about their own mean is their average; name the network"),
         (dict(density=0.0), "merge.density must be more than 0 and at most 1, got 0.0"),
         (dict(drop=1.0), r"merge.drop must be in \[0, 1\), got 1.0"),
-        (dict(scale="1"), "merge.scale must be a float such as 1.0, got '1'"),
+        (dict(scale="1"), "merge.scale must be a number, got '1'"),
         (dict(examples=-1), "merge.examples must be at least 0 and finite, got -1"),
         (dict(rule="soup", split="held"), "held"),
         (dict(networks=("one", "wide")), "'wide', to be merged with 'one'.*\n  - params/dense1"),
@@ -244,7 +244,7 @@ def test_another_stage_must_ask_for_what_is_merged(tmp_path):
     with pytest.raises(
         UserError, match="trained network in stage 'merge' must be an existing name, got 'average'.*'merged'"
     ):
-        pipeline.prepare(whole, tmp_path)
+        pipeline.prepare(load.stages(whole), tmp_path)
     whole["stages"]["evaluate"]["networks"]["merged"] |= {"weights": "stage:merge", "widths": (20, 12)}
     with pytest.raises(UserError, match="is another network"):
-        pipeline.prepare(whole, tmp_path)
+        pipeline.prepare(load.stages(whole), tmp_path)

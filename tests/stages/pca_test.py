@@ -26,7 +26,7 @@ def run(tmp_path_factory):
 
 def taps(run):
     """The teacher's pooled features of the training split."""
-    stage = resolve.stage("distil", load.stages(load.read(REDUCED).to_dict())["distil"])
+    stage = resolve.stage("distil", load.stages(load.read(REDUCED))["distil"])
     place = weights.find_checkpoint(WeightsRef(stage="teacher"), "teacher", run)
     known = {"teacher": weights.read(place, _placed(stage, stage.fresh["teacher"]))}
     found = []

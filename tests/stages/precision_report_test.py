@@ -74,10 +74,10 @@ def test_differences_of_what_is_rounded_are_refused(narrow):
 @pytest.mark.slow
 def test_a_language_model_in_fewer_bits_tells_what_that_costs_over_its_tokens(tmp_path, capsys):
     config = runs.TINY.replace("tiny.py", "language.py")
-    whole = configs.read(config).to_dict() | {"steps": 2}
+    whole = configs.read(config) | {"steps": 2}
     whole["stages"] = {name: whole["stages"][name] for name in ("teacher", "live")}
     whole["stages"]["live"]["networks"] = {"teacher": {"dtype": "bfloat16"}, "student": {}}
-    run.run(whole, tmp_path)
+    run.run(configs.stages(whole), tmp_path)
     told = json.loads((tmp_path / "live" / "done.json").read_text())["reduced"]["teacher"]
     assert told["form"] == "bfloat16"
     assert 0.8 < told["agreement"] <= 1

@@ -17,7 +17,7 @@ from jaxdistill.stages.lanes import runs_of
 @pytest.fixture(scope="module")
 def stage():
     config, _ = launch.parse(["launch", "--config", runs.TINY])
-    stage = run.prepare(config.to_dict(), None)["evaluate"]
+    stage = run.prepare(config, None)["evaluate"]
     metrics = ("accuracy", "agreement", "copied_errors", "cka", "per_class")
     return runs.with_evaluate(stage, metrics=metrics, saliency=True)
 

@@ -96,7 +96,7 @@ def far(image):
 @pytest.fixture(scope="module")
 def stage():
     config, _ = launch.parse(["launch", "--config", runs.TINY])
-    stage = run.prepare(config.to_dict(), None)["evaluate"]
+    stage = run.prepare(config, None)["evaluate"]
     more = {"cached": Told(lambda image: image[:, 0, :, 0] @ jnp.ones((8, 10)), differentiable=False), "far": Told(far)}
     more["both"] = Ensemble(("student", "cached"))
     stage = dataclasses.replace(stage, networks=dict(stage.networks) | more)

@@ -23,7 +23,7 @@ CLASSIFIERS = str(pathlib.Path(__file__).parents[1] / "configs" / "classifiers.p
 def ran(workdir):
     """Runs the pipeline; returns what it said."""
     said = []
-    pipeline.run(load.read(CLASSIFIERS).to_dict(), workdir, said.append)
+    pipeline.run(load.load(CLASSIFIERS), workdir, said.append)
     return said
 
 
@@ -90,21 +90,21 @@ def test_a_second_run_skips_it_and_a_lost_shard_is_made_again(run, tmp_path):
 
 
 def stage(tmp_path, **own):
-    whole = load.read(CLASSIFIERS).to_dict()
+    whole = load.read(CLASSIFIERS)
     for key, value in own.items():
         whole["stages"]["forest"][key] = value
     whole["stages"] = {"forest": whole["stages"]["forest"]}
-    return pipeline.prepare(whole, tmp_path)["forest"]
+    return pipeline.prepare(load.stages(whole), tmp_path)["forest"]
 
 
 @pytest.mark.parametrize(
     ("own", "message"),
     [
-        (dict(classifier=dict(name="forrest")), "Did you mean 'forest'"),
-        (dict(classifier=dict(name="sklearn.ensemble.Forest")), "has no attribute 'Forest'"),
-        (dict(classifier=dict(name="sklearn.svm.LinearSVC")), "must have fit and predict_proba"),
-        (dict(classifier=dict(settings=dict(n_estimator=3))), "Did you mean 'n_estimators'"),
-        (dict(classifier=dict(floor=0.5)), r"min_probability must be in \[1e-30, 0.1\], got 0.5"),
+        (dict(sklearn=dict(name="forrest")), "Did you mean 'forest'"),
+        (dict(sklearn=dict(name="sklearn.ensemble.Forest")), "has no attribute 'Forest'"),
+        (dict(sklearn=dict(name="sklearn.svm.LinearSVC")), "must have fit and predict_proba"),
+        (dict(sklearn=dict(settings=dict(n_estimator=3))), "Did you mean 'n_estimators'"),
+        (dict(sklearn=dict(min_probability=0.5)), r"min_probability must be in \[1e-30, 0.1\], got 0.5"),
         (dict(cache=dict(taps=("pooled",))), "tap must be an existing name, got 'pooled'"),
         (dict(cache=dict(views=2)), "would all be the same"),
     ],
@@ -118,7 +118,7 @@ def test_what_cannot_be_fitted_is_told(tmp_path):
     data = dict(unlabelled=True)
     with pytest.raises(UserError, match="no label is visible"):
         classifier.fit(stage(tmp_path, data=data), None)
-    one = stage(tmp_path, data=dict(only=("3",)), classifier=dict(name="logistic"))
+    one = stage(tmp_path, data=dict(classes=("3",)), sklearn=dict(name="logistic"))
     with pytest.raises(UserError, match="'logistic' cannot be fitted"):
         classifier.fit(one, classifier.make_classifier(one))
 
@@ -126,7 +126,7 @@ def test_what_cannot_be_fitted_is_told(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*classifier.NAMED])
 def test_each_named_one_tells_probabilities(tmp_path, name):
-    made = classifier.make_classifier(stage(tmp_path, classifier=dict(name=name)))
+    made = classifier.make_classifier(stage(tmp_path, sklearn=dict(name=name)))
     x, y = rows(datasets.digits().split("train"))
     few = np.flatnonzero(y < 4)[:120]
     if name == "boosting":

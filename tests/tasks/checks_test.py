@@ -16,16 +16,15 @@ DECODER = dict(source="trained", model="decoder", layers=1, width=8, heads=1)
 def built(folder, file, mode="", **changed):
     """Builds a config's first stages, with some of its settings changed (`a__b` for `a.b`)."""
     made = load.read(f"{CONFIGS / file}.py{mode}")
-    with made.unlocked(), made.ignore_type():
-        for key, value in changed.items():
-            *above, last = key.split("__")
-            section = made
-            for name in above:
-                section = section[name]
-            section[last] = value
-        kept = [name for name in made.stages if name in ("teacher", "live", "distil", *changed.get("stages", ()))]
-        made.stages = {name: made.stages[name] for name in kept}
-    return run.prepare(made.to_dict(), folder)
+    for key, value in changed.items():
+        *above, last = key.split("__")
+        section = made
+        for name in above:
+            section = section[name]
+        section[last] = value
+    kept = [name for name in made["stages"] if name in ("teacher", "live", "distil", *changed.get("stages", ()))]
+    made["stages"] = {name: made["stages"][name] for name in kept}
+    return run.prepare(load.stages(made), folder)
 
 
 OF_TEXTS = [
@@ -53,7 +52,10 @@ OF_TEXTS = [
     ),
     ({"terms__kd": dict(method="sobolev")}, "'derivative'. There are .*'final'"),
     ({"evaluate__metrics": ("ece",)}, "metrics must be metrics of the task language_model, got 'ece'. There are"),
-    ({"data__labels": 3}, "data.labels goes by labels, and the training split has examples without"),
+    (
+        {"data__labels_per_class": 3},
+        "data.labels_per_class goes by labels, and the training split has examples without",
+    ),
 ]
 
 
@@ -105,37 +107,37 @@ def test_classes_and_next_tokens_are_two_things(labelled, tmp_path):
 
 
 def test_a_language_model_may_read_texts_that_have_labels(labelled, tmp_path):
-    made = load.read(f"{CONFIGS / 'language'}.py:classes").to_dict() | {"batch": 8}
+    made = load.read(f"{CONFIGS / 'language'}.py:classes") | {"batch": 8}
     made["data"]["path"], made["networks"] = labelled["data__path"], {"student": DECODER}
     made["terms"] = {"task": dict(method="cross_entropy")}
     made["stages"], made["task"] = {"train": {}}, "language_model"
     made["evaluate"] |= dict(metrics=("accuracy", "bits_per_token"))
-    stage = run.prepare(made, tmp_path)["train"]
+    stage = run.prepare(load.stages(made), tmp_path)["train"]
     assert (stage.classes_of("student"), stage.task.num_classes, len(stage.dataset.class_names)) == (11, 11, 2)
     assert (stage.task.name, stage.task.unit) == ("language_model", "token")
     made["networks"]["both"] = dict(source="head", of="student", tap="final")
     made["evaluate"] |= dict(networks=("student", "both"))
     made["terms"]["exit"] = dict(method="cross_entropy", student="both")
     with pytest.raises(UserError, match="term 'exit' .*: network 'both' must output one prediction per token"):
-        run.prepare(made, tmp_path)
+        run.prepare(load.stages(made), tmp_path)
     del made["terms"]["exit"]
     made["networks"]["both"]["frozen"] = True
     with pytest.raises(UserError, match="evaluate: network 'both' must output one .* networks of one kind"):
-        run.prepare(made, tmp_path)
+        run.prepare(load.stages(made), tmp_path)
 
 
 def test_stages_that_look_at_images_are_refused(labelled, tmp_path):
-    made = load.read(f"{CONFIGS / 'language'}.py:classes").to_dict() | {"batch": 8}
+    made = load.read(f"{CONFIGS / 'language'}.py:classes") | {"batch": 8}
     made["data"]["path"] = labelled["data__path"]
-    made["stages"] = {"fit": dict(kind="sklearn", classifier=dict(name="forest"))}
+    made["stages"] = {"fit": dict(kind="sklearn", sklearn=dict(name="forest"))}
     with pytest.raises(UserError, match="stage 'fit' of kind 'sklearn' must have images, got 'npz'"):
-        run.prepare(made, tmp_path)
+        run.prepare(load.stages(made), tmp_path)
 
 
 def test_a_cache_of_a_language_model_is_of_its_likeliest_tokens(tmp_path):
-    made = load.read(f"{CONFIGS / 'language'}.py").to_dict()
-    made["stages"]["ask"]["cache"]["what"] = "logits"
+    made = load.read(f"{CONFIGS / 'language'}.py")
+    made["stages"]["ask"]["cache"]["store"] = "logits"
     with pytest.raises(
-        UserError, match="network 'teacher' outputs 256 logits for each token, too many .*; set cache.store='topk'"
+        UserError, match="network 'teacher' outputs 256 logits for each token, too many .*; set cache.store='top_k'"
     ):
-        run.prepare(made, tmp_path)
+        run.prepare(load.stages(made), tmp_path)

@@ -41,7 +41,12 @@ def test_a_slow_source_is_told(tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(Arrays, "take", slowly)
     monkeypatch.setattr(throughput, "LONG", 0.5)
-    flags = "--config.data.resident=no", "--config.data.threads=1", "--config.data.ahead=1", "--config.evaluate.every=0"
+    flags = (
+        "--config.data.resident=no",
+        "--config.data.num_threads=1",
+        "--config.data.prefetch=1",
+        "--config.evaluate.every=0",
+    )
     assert runs.launched(tmp_path, *flags, config=SINGLE) == 0
     waits = [line["data_wait"] for line in lines(tmp_path) if "data_wait" in line]
     assert waits[-1] > 0.5
@@ -54,15 +59,18 @@ def test_what_is_held_already_is_not_told_to_be_held(tmp_path, capsys, monkeypat
     monkeypatch.setattr(throughput, "STARVED", -1.0)
     assert runs.launched(tmp_path, "--config.evaluate.every=0", config=SINGLE) == 0
     said = capsys.readouterr().err
-    assert said.count("telling the device which examples are next; make several steps in a dispatch, dispatch=16") == 1
+    assert (
+        said.count("telling the device which examples are next; make several steps in a dispatch, steps_per_call=16")
+        == 1
+    )
     assert "data.resident" not in said
 
 
-@pytest.mark.parametrize("key", ["threads", "ahead"])
-def test_reading_is_a_setting(key, tmp_path, capsys):
+@pytest.mark.parametrize(("key", "argument"), [("num_threads", "threads"), ("prefetch", "ahead")])
+def test_reading_is_a_setting(key, argument, tmp_path, capsys):
     assert runs.launched(tmp_path / "run", f"--config.data.{key}=0", config=SINGLE) == 2
     assert f"data.{key} must be at least 1 and finite, got 0" in capsys.readouterr().err
     split = Arrays(np.zeros((40, 2, 2, 1), np.uint8), np.zeros(40, np.int32))
-    few, many = (Streamed(split, seed=1, batch=8, classes=2, **{key: value}) for value in (1, 6))
+    few, many = (Streamed(split, seed=1, batch=8, classes=2, **{argument: value}) for value in (1, 6))
     for one, other in zip(few.step_inputs(3, 9), many.step_inputs(3, 9), strict=True):
         np.testing.assert_array_equal(one["index"], other["index"])

@@ -14,7 +14,7 @@ SINGLE = runs.TINY.replace("tiny.py", "single.py")
     ("flags", "first", "last", "annotated"),
     [
         pytest.param(["--profile=3"], 2, 4, [2, 3, 4], marks=pytest.mark.slow),
-        (["--profile", "--config.dispatch=2"], 3, 8, [3, 5, 7]),
+        (["--profile", "--config.steps_per_call=2"], 3, 8, [3, 5, 7]),
     ],
 )
 def test_a_profile(flags, first, last, annotated, tmp_path, capsys):

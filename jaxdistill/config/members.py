@@ -1,0 +1,234 @@
+"""Sections with further keys that a member of a room defines: terms, networks, optimizers and schedules."""
+
+import dataclasses
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from jaxdistill.config import registry
+from jaxdistill.config.durations import Steps, bare
+from jaxdistill.config.parse import (
+    FlagText,
+    Section,
+    check,
+    check_bounds,
+    entries,
+    hints_of,
+    join,
+    option,
+    parse,
+    parse_key,
+    parse_section,
+    plain,
+    raise_all,
+)
+from jaxdistill.errors import UserError, unknown
+
+SCHEDULE_FORMS = ({"value"}, {"values", "at"}, {"start", "times", "at"}, {"to", "over"}, {"start", "to", "over"})
+
+
+@dataclasses.dataclass(frozen=True)
+class ScheduleConfig:
+    """A number by optimizer step, in one of the forms of `SCHEDULE_FORMS`, or one of Optax's by `name`."""
+
+    value: float | None = option(None, "a constant")
+    start: float | None = option(None, "the first value")
+    to: float | None = option(None, "the last value of a line")
+    over: Steps | None = option(None, "length of the line")
+    times: float | None = option(None, "factor at each step of `at`")
+    values: tuple[float, ...] = option((), "one value more than there are steps in `at`")
+    at: tuple[Steps, ...] | None = option(None, "steps at which it changes")
+    until: Steps | None = option(None, "step from which on it is 0")
+    name: str = option("", "a schedule of Optax, which takes its own arguments")
+    arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    OPEN = "arguments"
+
+    @classmethod
+    def parse(cls, raw: Any, path: str) -> "ScheduleConfig":
+        """Returns a schedule from a number or a section."""
+        if not isinstance(raw, Mapping):
+            return cls(value=parse(float, raw, path))
+        if "name" not in raw:
+            forms = ", ".join(f"({', '.join(sorted(form))})" for form in SCHEDULE_FORMS)
+            given = {bare(key) for key in raw} - {"until"}
+            check(given in SCHEDULE_FORMS, path, f"a number, a section of {forms}, or a name of Optax", dict(raw))
+            return parse_section(cls, raw, path)
+        function = registry.find("schedule", raw["name"], join(path, "name"))
+        parameters = dict.fromkeys(inspect.signature(function).parameters, Any)
+        own = {key: value for key, value in raw.items() if bare(key) in ("name", "until")}
+        arguments = parse_members(
+            parameters, without(raw, own), path, f"schedule {raw['name']!r}", is_flag(raw, "name")
+        )
+        return dataclasses.replace(parse_section(cls, own, path), arguments=arguments)
+
+    def plain(self) -> Any:
+        """Returns the number or the section that `parse` reads."""
+        given = {key: value for key, value in entries(self).items() if value not in (None, (), "")}
+        return given["value"] if [*given] == ["value"] else plain(given)
+
+
+def is_flag(raw: Mapping[str, Any], key: str) -> bool:
+    """Whether a flag has set a key."""
+    return isinstance(raw.get(key), FlagText)
+
+
+def without(raw: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the entries of `raw` with other keys."""
+    return {key: value for key, value in raw.items() if key not in keys}
+
+
+def parse_members(
+    hints: Mapping[str, Any], raw: Mapping[str, Any], path: str, owner: str, renamed: bool
+) -> dict[str, Any]:
+    """Returns the values of keys that the member of a room defines.
+
+    Args:
+        hints: types by key.
+        raw: values by key.
+        path: the key of the section, for messages.
+        owner: the member, for messages.
+        renamed: whether a flag has named the member; keys of the config file that it lacks are then dropped.
+    """
+    values: dict[str, Any] = {}
+    lines: list[str] = []
+    for key, value in raw.items():
+        name = key if key in hints else bare(key)
+        try:
+            if name in hints:
+                values[name] = parse_key(hints[name], key, name, value, path)
+            elif not renamed or isinstance(value, FlagText):
+                raise unknown(join(path, key), key, hints, f"a key of {owner}")
+        except UserError as error:
+            lines.append(str(error))
+    raise_all(lines)
+    return values
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TermConfig(Section):
+    """A summand of the loss; `fields` are those of its method, of which numbers may be schedules."""
+
+    method: str = option("", "method by name")
+    student: str = option("student", "network that learns")
+    teacher: str = option("teacher", "network that it learns from, if the method needs one")
+    weight: ScheduleConfig = option(ScheduleConfig(1.0), "factor of the term")
+    fields: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    OPEN = "fields"
+
+    @classmethod
+    def parse(cls, raw: Any, path: str) -> "TermConfig":
+        """Returns a term whose fields have the method's types and defaults."""
+        check(isinstance(raw, Mapping), path, "a section", raw)
+        if "method" not in raw:
+            raise UserError(f"{path}.method must be set. There are {registry.names('method')}")
+        member = registry.find("method", raw["method"], f"{path}.method")
+        own = {key: raw[key] for key in ("method", "student", "teacher", "weight") if key in raw}
+        own = {"teacher": "teacher" if member.needs_teacher else ""} | own
+        defaults = registry.fields(member)
+        hints = registry.hints(member)
+        hints = {key: _Number if isinstance(defaults[key], float) else hint for key, hint in hints.items()}
+        flagged = is_flag(raw, "method")
+        given = parse_members(hints, without(raw, own), path, f"method {str(raw['method'])!r}", flagged)
+        fields = {key: value for key, value in defaults.items() if value is not None} | given
+        return dataclasses.replace(parse_section(cls, own, path), fields=fields)
+
+
+class _Number:
+    """Type of a number that may be a schedule."""
+
+    @staticmethod
+    def parse(raw: Any, path: str) -> float | ScheduleConfig:
+        return ScheduleConfig.parse(raw, path) if isinstance(raw, Mapping) else parse(float, raw, path)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class NetworkConfig(Section):
+    """A network of a stage; `options` are the keys of its source and the fields of its model, if it has one."""
+
+    source: str = option("trained", "source of outputs by name")
+    weights: str | None = option("", "weights to start from: 'stage:NAME', a folder of a stage, or a checkpoint")
+    sharding: tuple[Any, ...] = option((), "sharding rules of this network", free=True)
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    OPEN = "options"
+
+    @classmethod
+    def parse(cls, raw: Any, path: str) -> "NetworkConfig":
+        """Returns a network whose options have the types and defaults of its source and its model."""
+        check(isinstance(raw, Mapping), path, "a section", raw)
+        own = {key: raw[key] for key in ("source", "weights", "sharding") if key in raw}
+        config, rest = parse_section(cls, own, path), without(raw, own)
+        source = registry.find("network", config.source, f"{path}.source")
+        fields, owner = source.option_fields(), f"source {config.source!r}"
+        hints = {key: hint for kind in (source, source.settings) if kind for key, hint in hints_of(kind).items()}
+        hints = {key: hints[key] for key in fields}
+        defaults = {key: default for key, field in fields.items() if (default := default_of(field)) is not None}
+        flagged = is_flag(raw, "source")
+        for room in ("model", "head"):  # a key of that name adds the fields of a member of that room
+            name = rest.get(room, defaults.get(room)) if room in fields else None
+            if name is not None:
+                member = registry.find(room, name, f"{path}.{room}")
+                owner, flagged = f"{room} {str(name)!r}", flagged or is_flag(raw, room)
+                hints = ({"dtype": str} if hasattr(member, "dtype") else {}) | registry.hints(member) | hints
+                defaults |= {key: value for key, value in registry.fields(member).items() if value is not None}
+        options = defaults | parse_members(hints, rest, path, owner, flagged)
+        for key, field in fields.items():
+            if key not in options:
+                raise UserError(f"{path}.{key} must be set: {field.metadata['meaning']}. The keys are {[*fields]}")
+            check_bounds(f"{path}.{key}", options[key], field.metadata)
+        return dataclasses.replace(config, options=options)
+
+    @property
+    def free(self) -> set[str]:
+        """The options that a run may resume with other values of."""
+        fields = registry.find("network", self.source).option_fields()
+        return {key for key, field in fields.items() if field.metadata.get("free")}
+
+
+def default_of(field: dataclasses.Field) -> Any:
+    """Returns the default of a field; `None` if it has none."""
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return None if field.default is dataclasses.MISSING else field.default
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OptimizerConfig(Section):
+    """An optimizer of Optax by name, with its own arguments."""
+
+    name: str = option("sgd", "optimizer of Optax by name")
+    clip: float = option(0.0, "global norm that gradients are cut to; 0 for none", least=0)
+    weight_decay: float = option(0.0, "weight decay", least=0)
+    decay_on: str = option("", "regular expression of the names of parameters that decay; all if empty")
+    arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    OPEN = "arguments"
+
+    @classmethod
+    def parse(cls, raw: Any, path: str) -> "OptimizerConfig":
+        """Returns an optimizer whose arguments have the types of the function's defaults."""
+        check(isinstance(raw, Mapping), path, "a section such as dict(name='sgd', momentum=0.9)", raw)
+        raw = raw if "name" in raw else plain(default_optimizer()) | raw
+        function = registry.find("optimizer", raw["name"], f"{path}.name")
+        if "learning_rate" in raw:
+            raise UserError(f"{path}.learning_rate must be absent, got {raw['learning_rate']!r}. Set learning_rate")
+        own = {key: raw[key] for key in ("name", "clip", "weight_decay", "decay_on") if key in raw}
+        hints, defaults = arguments_of(function)
+        owner = f"optimizer {str(raw['name'])!r}"
+        given = parse_members(hints, without(raw, own), path, owner, is_flag(raw, "name"))
+        return dataclasses.replace(parse_section(cls, own, path), arguments=defaults | given)
+
+
+def arguments_of(function: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the types and the plain defaults of an optimizer's arguments that a config may set."""
+    parameters = inspect.signature(function).parameters
+    own = {key: p.default for key, p in parameters.items() if key not in ("learning_rate", "mask", "weight_decay")}
+    defaults = {key: value for key, value in own.items() if isinstance(value, bool | int | float | str)}
+    return {key: type(defaults[key]) if key in defaults else Any for key in own}, defaults
+
+
+def default_optimizer() -> OptimizerConfig:
+    """Returns SGD with Nesterov momentum."""
+    return OptimizerConfig(arguments={"momentum": 0.9, "nesterov": True})

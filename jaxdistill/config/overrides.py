@@ -1,0 +1,63 @@
+"""Flags that set keys of a config: `--config.a.b=c` puts the text `c` at the path `a.b`.
+
+Types are the concern of `parse`, once, for files and flags alike.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from jaxdistill.config.durations import bare
+from jaxdistill.config.parse import FlagText
+from jaxdistill.config.schema import is_merged
+from jaxdistill.errors import unknown
+
+NAMED = ("stages", "networks", "terms", "mix")
+"""Sections of named entries; a flag sets keys of existing ones."""
+
+
+def apply(raw: Mapping[str, Any], flags: Iterable[str]) -> dict[str, Any]:
+    """Returns a config with flags applied, those of the top level first.
+
+    Args:
+        raw: nested dicts.
+        flags: `--config.PATH=TEXT`.
+
+    Raises:
+        UserError: for a stage, network, term or dataset that does not exist.
+    """
+    raw = copy(raw)
+    for flag in sorted(flags, key=lambda flag: flag.startswith("--config.stages.")):  # stages inherit the others
+        path, _, text = flag.removeprefix("--config.").partition("=")
+        set_value(raw, path.split("."), FlagText(text))
+    return raw
+
+
+def copy(raw: Any) -> Any:
+    """Returns a copy of nested dicts."""
+    return {key: copy(value) for key, value in raw.items()} if isinstance(raw, Mapping) else raw
+
+
+def set_value(raw: dict[str, Any], keys: list[str], value: Any) -> None:
+    """Sets one value by its path, in place; the same duration in other units is removed."""
+    section, above = raw, {}  # `above` holds what a stage would inherit in the place of `section`
+    for depth, key in enumerate(keys[:-1]):
+        names = {*section, *above} if keys[depth - 1] == "mix" else section
+        if depth and keys[depth - 1] in NAMED and "sweep" not in keys[:depth] and key not in names:
+            raise unknown(".".join(keys[: depth + 1]), key, names)
+        if not isinstance(section.get(key), dict):
+            section[key] = _write_inherited(keys[2 : depth + 1], above.get(key))
+        section = section[key]
+        above = raw if depth == 1 and keys[0] == "stages" else above.get(key)
+        above = above if isinstance(above, Mapping) else {}
+    for other in [other for other in section if other != keys[-1] and bare(other) == bare(keys[-1])]:
+        del section[other]
+    section[keys[-1]] = value
+
+
+def _write_inherited(keys: list[str], inherited: Any) -> dict[str, Any]:
+    """Returns the section of a stage in which a key can be set so that the other keys are still inherited."""
+    if not isinstance(inherited, Mapping) or is_merged(keys[0]):
+        return {}
+    if keys[0] in ("networks", "terms") and len(keys) < 3:
+        return {name: {} for name in inherited} if len(keys) == 1 else {}
+    return copy(inherited)

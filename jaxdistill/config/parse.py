@@ -1,0 +1,304 @@
+"""Typed values from the raw values of config files and flags, by one recursive function over type hints, and back."""
+
+import ast
+import dataclasses
+import functools
+import types
+import typing
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any
+
+from jaxdistill.config.durations import Duration, Steps, bare
+from jaxdistill.errors import UserError, article, check_names, unknown
+
+
+class FlagText(str):
+    """The text of a flag's value; it is read by the type of its key."""
+
+
+def option(
+    default: Any,
+    meaning: str,
+    *,
+    least: float | None = None,
+    below: float | None = None,
+    choices: tuple[str, ...] = (),
+    free: bool = False,
+) -> Any:
+    """Declares a field of a section.
+
+    Args:
+        default: a value, or the class of a section.
+        meaning: one line for `docs/config.md`.
+        least: the smallest value, inclusive.
+        below: the upper bound, exclusive.
+        choices: the values of a name.
+        free: whether a run may resume with another value, because results do not depend on it.
+    """
+    metadata = {"meaning": meaning, "least": least, "below": below, "choices": choices, "free": free}
+    if isinstance(default, type | types.FunctionType | types.MethodType):
+        return dataclasses.field(default_factory=default, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+class Section(Mapping):
+    """A section of a config. TRANSITION: it is read as a mapping with the old keys until all readers use attributes."""
+
+    def __getitem__(self, key: str) -> Any:
+        return entries(self)[RENAMED.get((type(self).__name__, key), key)]
+
+    def __iter__(self) -> Iterator[str]:
+        back = {new: old for (owner, old), new in RENAMED.items() if owner == type(self).__name__}
+        return iter([back.get(name, name) for name in entries(self)])
+
+    def __len__(self) -> int:
+        return len(entries(self))
+
+    def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
+        return dict(self) | dict(other)
+
+    __hash__ = object.__hash__
+
+
+RENAMED = {  # TRANSITION
+    ("StageSettings", "rate"): "learning_rate",
+    ("StageSettings", "dispatch"): "steps_per_call",
+    ("StageSettings", "classifier"): "sklearn",
+    ("DataConfig", "threads"): "num_threads",
+    ("DataConfig", "ahead"): "prefetch",
+    ("DataConfig", "labels"): "labels_per_class",
+    ("DataConfig", "only"): "classes",
+    ("DataConfig", "hide"): "hide_labels_of",
+    ("SubsetConfig", "share"): "fraction",
+    ("MemberConfig", "labels"): "labelled",
+    ("CacheConfig", "what"): "store",
+    ("CacheConfig", "shard"): "examples_per_shard",
+    ("CheckpointConfig", "by"): "metric",
+    ("CheckpointConfig", "latest"): "max_to_keep",
+    ("SklearnConfig", "floor"): "min_probability",
+}
+
+
+def new_name(kind: type, key: str) -> str:
+    """TRANSITION: the final name of a key."""
+    return RENAMED.get((kind.__name__, key), key)
+
+
+def parse(kind: Any, raw: Any, path: str) -> Any:
+    """Returns a raw value as a value of a type.
+
+    Args:
+        kind: a type hint: a scalar, a tuple, a dict, a union, a section, or a class with a `parse(raw, path)`.
+        raw: a value of a config file, or a `FlagText`.
+        path: the key of the value, for messages.
+
+    Raises:
+        UserError: if the value is of another type; for a section, one line for each of its mistakes.
+    """
+    if dataclasses.is_dataclass(kind) and isinstance(raw, kind):
+        return raw
+    if hasattr(kind, "parse"):
+        return kind.parse(raw, path)
+    if dataclasses.is_dataclass(kind):
+        return parse_section(kind, raw, path)
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return _parse_any(raw)
+    if origin in (typing.Union, types.UnionType):
+        return _parse_union(arguments, raw, path)
+    if origin is Annotated and kind != Steps:
+        check(isinstance(raw, str), path, f"the name of {article(arguments[1])}", raw)
+        return str(raw)
+    if origin is dict:
+        value = _literal(raw) if isinstance(raw, FlagText) else raw
+        check(isinstance(value, Mapping), path, "a section", raw)
+        return {name: parse(arguments[1], each, join(path, name)) for name, each in value.items()}
+    if origin is tuple:
+        value = _split(raw) if isinstance(raw, FlagText) else raw
+        check(isinstance(value, tuple | list), path, describe(kind), raw)
+        return tuple(parse(arguments[0], each, f"{path}[{i}]") for i, each in enumerate(value))
+    return _parse_steps(raw, path) if kind == Steps else _parse_scalar(kind, raw, path)
+
+
+def _parse_any(raw: Any) -> Any:
+    if isinstance(raw, Mapping):
+        return {key: _parse_any(value) for key, value in raw.items()}
+    return _literal(raw) if isinstance(raw, FlagText) else raw
+
+
+def _parse_scalar(kind: type, raw: Any, path: str) -> Any:
+    value = raw
+    if isinstance(raw, FlagText):
+        value = str(raw) if kind is str else BOOLS.get(raw.lower()) if kind is bool else _literal(raw)
+    if kind is float and type(value) is int:
+        value = float(value)
+    check(isinstance(value, kind) and (kind is bool or not isinstance(value, bool)), path, describe(kind), raw)
+    return value
+
+
+def _parse_steps(raw: Any, path: str) -> int:
+    number = _parse_scalar(float, raw, path)
+    whole = number >= 0 and float(number).is_integer()
+    check(whole, path, "a whole number of steps, or have a unit (_epochs, _examples, _fraction)", raw)
+    return int(number)
+
+
+BOOLS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+def _parse_union(kinds: tuple[Any, ...], raw: Any, path: str) -> Any:
+    if raw is None and type(None) in kinds:
+        return None
+    if type(raw) in kinds:
+        return raw
+    *first, last = [kind for kind in kinds if kind is not type(None)]
+    for kind in first:
+        try:
+            return parse(kind, raw, path)
+        except UserError:
+            continue
+    return parse(last, raw, path)
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return str(text)
+
+
+def _split(text: str) -> tuple[Any, ...]:
+    """Returns the values of `(1, 2)`, `1, 2`, `a,b` or `a`."""
+    value = _literal(text)
+    if isinstance(value, str):
+        return tuple(FlagText(part.strip()) for part in value.split(",") if part.strip())
+    return tuple(value) if isinstance(value, tuple | list) else (value,)
+
+
+def describe(kind: Any) -> str:
+    """Returns a noun for the values of a type, with its article."""
+    arguments = typing.get_args(kind)
+    if typing.get_origin(kind) is tuple:
+        noun = PLURALS.get(arguments[0], "values")
+        return f"a tuple of {noun}"
+    return NOUNS.get(kind) or f"of type {getattr(kind, '__name__', kind)}"
+
+
+NOUNS = {int: "a whole number", float: "a number", str: "a text", bool: "True or False"}
+PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
+
+
+def parse_section(kind: type, raw: Any, path: str) -> Any:
+    """Returns a section from its keys, which may have a unit if they are durations (`every_epochs`)."""
+    fields, hints = {f.name: f for f in dataclasses.fields(kind) if f.metadata}, hints_of(kind)
+    check(isinstance(raw, Mapping), path, f"a section with keys of {sorted(fields)}", raw)
+    values: dict[str, Any] = {}
+    lines: list[str] = []
+    for key, value in ((new_name(kind, key), value) for key, value in raw.items()):
+        try:
+            name = bare(key) if key not in fields and is_duration(hints.get(bare(key))) else key
+            if name not in fields:
+                raise unknown(join(path, key), key, fields, "a key of this section")
+            parsed = parse_key(hints[name], key, name, value, path)
+            check_bounds(join(path, key), parsed, fields[name].metadata)
+            values[name] = one_duration(path, name, values.get(name), parsed) if is_duration(hints[name]) else parsed
+        except UserError as error:
+            lines.append(str(error))
+    raise_all(lines)
+    return kind(**values)
+
+
+@functools.cache
+def hints_of(kind: type) -> dict[str, Any]:
+    """Returns the type hints of a class; those that cannot be resolved are `Any`."""
+    try:
+        return typing.get_type_hints(kind, include_extras=True)
+    except NameError:  # names that are imported for a type checker alone
+        return {field.name: Any for field in dataclasses.fields(kind)}
+
+
+def is_duration(hint: Any) -> bool:
+    """Whether a hint is of optimizer steps, so that its key takes units."""
+    return hint in (Steps, Steps | None, tuple[Steps, ...], tuple[Steps, ...] | None)
+
+
+def parse_key(hint: Any, key: str, name: str, raw: Any, path: str) -> Any:
+    """Returns the value of a key; `key` is not the field's `name` if it has a unit."""
+    return parse(hint, raw, join(path, key)) if key == name else parse_duration(key, name, raw, path)
+
+
+def parse_duration(key: str, name: str, raw: Any, path: str) -> Any:
+    """Returns the `Duration`s of a key with a unit, such as `at_epochs=(10, 16)` for `at`."""
+    unit = key.rpartition("_")[2]
+    several = isinstance(raw, tuple | list) or (isinstance(raw, FlagText) and isinstance(_literal(raw), tuple))
+    numbers = parse(tuple[float, ...] if several else float, raw, join(path, key))
+    for number in numbers if several else (numbers,):
+        check(0 <= number < float("inf"), join(path, key), "at least 0 and finite", number)
+        check(unit != "fraction" or number <= 1, join(path, key), "in [0, 1]", number)
+    return tuple(Duration(each, unit) for each in numbers) if several else Duration(numbers, unit)
+
+
+def one_duration(path: str, name: str, first: Any, second: Any) -> Any:
+    """Returns the one of two values of a duration that is not zero."""
+    if first is None or not first:
+        return second
+    if not second:
+        return first
+    units = sorted({getattr(value, "unit", "steps") for value in (first, second)})
+    raise UserError(f"{join(path, name)} must be set in one unit, got it in {units}. Set the others to 0")
+
+
+def check_bounds(path: str, value: Any, bounds: Mapping[str, Any]) -> None:
+    """Raises `UserError` for a value outside the bounds of its field's metadata."""
+    least, below, choices = (bounds.get(key) for key in ("least", "below", "choices"))
+    number = value.number if isinstance(value, Duration) else value
+    if least is not None:
+        check(least <= number < float("inf"), path, f"at least {least} and finite", number)
+    if below is not None:
+        check(number < below, path, f"less than {below}", number)
+    if choices:
+        check_names(path, [value], choices)
+
+
+def check(holds: bool, path: str, constraint: str, value: Any) -> None:
+    """Raises `UserError` unless `holds`."""
+    if not holds:
+        value = str(value) if isinstance(value, FlagText) else value
+        raise UserError(f"{path} must be {constraint}, got {value!r}")
+
+
+def join(path: str, key: str) -> str:
+    """Returns the path of a key in the section at `path`."""
+    return f"{path}.{key}" if path else key
+
+
+def raise_all(lines: Iterable[str]) -> None:
+    """Raises one `UserError` of all lines, each once, if there are any."""
+    lines = list(dict.fromkeys(line for text in lines for line in text.splitlines()))
+    if lines:
+        raise UserError("\n".join(lines))
+
+
+def entries(section: Any) -> dict[str, Any]:
+    """Returns the values of a section by key; those of `section.OPEN` are keys of the section itself."""
+    values = {field.name: getattr(section, field.name) for field in dataclasses.fields(section)}
+    return values | values.pop(section.OPEN) if getattr(section, "OPEN", "") else values
+
+
+def plain(value: Any) -> Any:
+    """Returns a parsed value as nested dicts, lists, numbers and texts, from which `parse` makes it again."""
+    if hasattr(value, "plain"):
+        return value.plain()
+    if dataclasses.is_dataclass(value):
+        value = entries(value)
+    if isinstance(value, Mapping):
+        return dict(_plain_entry(key, each) for key, each in value.items())
+    return [plain(each) for each in value] if isinstance(value, tuple | list) else value
+
+
+def _plain_entry(key: str, value: Any) -> tuple[str, Any]:
+    durations = value if isinstance(value, tuple) else (value,)
+    if not durations or not isinstance(durations[0], Duration):
+        return key, plain(value)
+    numbers = [each.number for each in durations]
+    return durations[0].key(key), numbers if isinstance(value, tuple) else numbers[0]
