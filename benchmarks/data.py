@@ -44,7 +44,7 @@ def read(streamed: loader.Streamed, batches: int, processes: int) -> float:
     feeds = streamed.step_inputs(0, batches + 8)
     if processes:
         flags.FLAGS.mark_as_parsed()  # Grain's processes read them
-        options = grain.ReadOptions(num_threads=streamed.threads, prefetch_buffer_size=4)
+        options = grain.ReadOptions(num_threads=streamed.num_threads, prefetch_buffer_size=4)
         mapped = grain.MapDataset.source(streamed)[: batches + 8].to_iter_dataset(options)
         feeds = iter(mapped.mp_prefetch(grain.MultiprocessingOptions(num_workers=processes)))
     for _ in range(8):
@@ -103,7 +103,7 @@ def measure_reading(streamed: loader.Streamed, rounds: int, batches: int) -> lis
     ways = [(1, 0), (4, 0), (8, 0), (1, 1), (1, 2)]
     rates: dict[tuple[int, int], list[float]] = {way: [] for way in ways}
     for _, (threads, processes) in itertools.product(range(rounds), ways):
-        way = dataclasses.replace(streamed, threads=threads)
+        way = dataclasses.replace(streamed, num_threads=threads)
         rates[threads, processes].append(read(way, batches, processes))
     return [
         {"name": f"{threads} threads, {processes} other processes", "images/s": statistics.median(values)}

@@ -44,10 +44,12 @@ def measure(module: nn.Module, shape: tuple[int, ...], *, examples: int, batch: 
     evaluator = Evaluator(plan.step, mesh)
     init = jax.jit(module.init, out_shardings=sharding.replicated(mesh), static_argnames="train")
     variables = {}, {}, {"network": init(jax.random.key(0), np.zeros((1, *shape), np.float32), train=False)}
-    resident = evaluator.to_device(variables, loader.once(split, batch, 10))
+    resident = evaluator.to_device(variables, loader.iterate_once(split, batch, 10))
     calls = {
         "one dispatch": lambda: evaluator.evaluate(variables, resident),
-        "batch by batch": lambda: evaluator.evaluate(variables, evaluator.stream(loader.once(split, batch, 10))),
+        "batch by batch": lambda: evaluator.evaluate(
+            variables, evaluator.stream(loader.iterate_once(split, batch, 10))
+        ),
     }
     seconds = timing.time_interleaved(calls, rounds, warm_up=2)
     resident_s, streamed_s = map(statistics.median, seconds.values())

@@ -52,7 +52,7 @@ def child(began: float, argv: list[str]) -> None:
 
         setattr(holder, name, call)
 
-    for holder, name in ((resolve, "opened"), (resolve, "standardisation"), (stage.Stage, "loader")):
+    for holder, name in ((resolve, "open_dataset"), (resolve, "standardisation"), (stage.Stage, "loader")):
         timed(holder, name, "data")
     run = train.run
 

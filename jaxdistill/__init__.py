@@ -2,7 +2,21 @@
 
 from jaxdistill.core import Method, Output, State, Term
 from jaxdistill.networks import Ema, Ensemble, Frozen, Head, Shared, Trained
+from jaxdistill.tasks.batches import batches
 from jaxdistill.train.step import make_step
 
-__all__ = ["Ema", "Ensemble", "Frozen", "Head", "Method", "Output", "Shared", "State", "Term", "Trained", "make_step"]
+__all__ = [
+    "Ema",
+    "Ensemble",
+    "Frozen",
+    "Head",
+    "Method",
+    "Output",
+    "Shared",
+    "State",
+    "Term",
+    "Trained",
+    "batches",
+    "make_step",
+]
 __version__ = "0.1.0"

@@ -40,6 +40,16 @@ def tfds_dir():
 
 
 @pytest.fixture(scope="session")
+def tiny_tfds_dir(tmp_path_factory):
+    """A folder of prepared TFDS datasets of a few examples, on every machine."""
+    import tiny_tfds
+
+    folder = tmp_path_factory.mktemp("tfds")
+    tiny_tfds.prepare(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
 def one_device(tmp_path_factory):
     """The environment of a process of its own: one CPU device, and a compile cache, so that each is quick."""
     cache = str(tmp_path_factory.mktemp("cache"))

@@ -92,11 +92,11 @@ MISTAKES = {
     ),
     "augmentation": (
         "c.data.augment = ('flpi',)",
-        "augmentation must be an existing name, got 'flpi'. Did you mean 'flip'",
+        "data.augment must be an augmentation, got 'flpi'. Did you mean 'flip'",
     ),
     "augmentation's number": ("c.data.augment = ('pad_crop:x',)", "as in 'pad_crop:4'"),
-    "dataset": ("c.data.name = 'digit'", "dataset must be an existing name, got 'digit'. Did you mean 'digits'"),
-    "no dataset": ("c.data.name = ''", "no dataset is named"),
+    "dataset": ("c.data.name = 'digit'", "data.name must be a dataset, got 'digit'. Did you mean 'digits'"),
+    "no dataset": ("c.data.name = ''", "data.name must be a dataset, got ''"),
     "split": (
         "c.evaluate.split = 'valid'; c.evaluate.every = 4",
         "split must be an existing name, got 'valid'. Did you mean 'validation'",
@@ -208,7 +208,7 @@ MISTAKES = {
     "clip": ("c.optimizer = dict(name='sgd', clip='x')", "optimizer.clip must be a number, got 'x'"),
     "mesh's kind": ("c.mesh = dict(data='all')", "mesh.data must be a whole number, got 'all'"),
     "sharding's kind": ("c.sharding = ('kernel',)", "sharding"),
-    "splits of digits": ("c.data.splits = dict(train='train[:100]')", "leave them out"),
+    "splits of digits": ("c.data.splits = dict(train='train[:100]')", "data.splits must be left out for 'digits'"),
     "dropout": ("c.networks.student.dropout = 1.5", "dropout must be in [0, 1), got 1.5"),
     "temperature without end": (
         "c.terms.kd.temperature = float('inf')",

@@ -19,7 +19,7 @@ ALLOWED = {
     "methods": {"core", "losses", "modules"},
     "models": {"core"},
     "metrics": {"core", "losses", "modules"},
-    "data": {"core", "runtime"},
+    "data": {"config", "core", "runtime"},
     "merging": {"core"},
     "compress": {"core"},
     "networks": {"compress", "config", "core", "modules"},
@@ -45,7 +45,7 @@ ALLOWED = {
     "report": {"config", "metrics", "runtime", "train"},
     "runtime": set(),
     "launch": {"config", "pipeline", "report", "runtime"},
-    "__init__": {"core", "networks", "train"},
+    "__init__": {"core", "networks", "tasks", "train"},
 }
 """room -> the rooms it may import."""
 

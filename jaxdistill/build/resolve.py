@@ -16,7 +16,7 @@ from jaxdistill.config import registry, sweep
 from jaxdistill.config.durations import in_steps
 from jaxdistill.config.schema import StageSettings
 from jaxdistill.data import loader
-from jaxdistill.data.build import opened, training
+from jaxdistill.data.build import open_dataset, training_split
 from jaxdistill.data.output_cache import Cache
 from jaxdistill.networks import ImageSpec
 from jaxdistill.runtime import compilation_cache
@@ -70,9 +70,9 @@ def _single(
     """
     mesh = sharding.make_mesh(settings.mesh)
     processes = jax.process_count()
-    dataset = opened(settings.data)
+    dataset = open_dataset(settings.data)
     kind = registry.find("kind", settings.kind)()
-    train = training(settings.data, dataset) if kind.selects_examples else dataset.split("train")
+    train = training_split(settings.data, dataset) if kind.selects_examples else dataset.split("train")
     settings = in_steps(settings, len(train) / settings.batch, settings.batch)
     if kind.trains:
         validate.check_length(name, settings.steps)
@@ -97,7 +97,7 @@ def _single(
         tx=optim.optimizer(settings.optimizer, rate),
         rate=rate,
         mesh=mesh,
-        part=loader.Part(jax.process_index(), processes),
+        part=loader.ProcessShard(jax.process_index(), processes),
         caches=caches,
     )
     kind.check(built)

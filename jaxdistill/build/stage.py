@@ -18,7 +18,7 @@ from jaxdistill.config.schema import StageSettings
 from jaxdistill.core import Schedule, Term
 from jaxdistill.data import build, loader
 from jaxdistill.data.dataset import Dataset, Split
-from jaxdistill.data.output_cache import Answers, Cache, content
+from jaxdistill.data.output_cache import Cache, CachedOutputs, content
 from jaxdistill.errors import UserError
 from jaxdistill.metrics import Metric
 from jaxdistill.tasks import Task
@@ -54,7 +54,7 @@ class Stage:
     tx: optax.GradientTransformation
     rate: Schedule
     mesh: Mesh
-    part: loader.Part
+    part: loader.ProcessShard
     caches: Mapping[str, Cache] = dataclasses.field(default_factory=dict)
     lanes: tuple["Stage", ...] = ()
     paired: tuple[str, ...] = ()
@@ -216,16 +216,16 @@ class Stage:
 
     def whole(self, role: str) -> Split:
         """The split whose places are indices: for training all that it may train on, whatever is cut out of it."""
-        return self.train.whole if role == "train" else self.dataset.split(role)
+        return self.train.base if role == "train" else self.dataset.split(role)
 
     @functools.cached_property
     def content(self) -> Callable[[str], str]:
         """Returns the digest of the images of a split, by role; each is read once."""
         return functools.cache(lambda role: content(self.whole(role)))
 
-    def answers(self, role: str) -> Answers:
+    def answers(self, role: str) -> CachedOutputs:
         """What its cached networks say of a split; those that say nothing of it are not asked (`caching.check`)."""
-        return Answers({name: cache for name, cache in self.caches.items() if role in cache.header.splits}, role)
+        return CachedOutputs({name: cache for name, cache in self.caches.items() if role in cache.header.splits}, role)
 
     @property
     def cycle(self) -> int:
@@ -243,19 +243,19 @@ class Stage:
         """Whether a split, and what is cached of it, are held on the device."""
         cached = [cache.header.split_bytes(role) for cache in self.caches.values() if role in cache.header.splits]
         examples = len(self.whole(role)) * self.dataset.example_bytes
-        return build.is_resident(self.settings["data"], examples + sum(cached))
+        return build.is_resident(self.settings.data.resident, examples + sum(cached))
 
     def loader(self):
         """The loader of the training split: resident where asked or where it fits, else streamed."""
-        reading = {key: self.settings["data"][key] for key in ("threads", "ahead")}
+        reading = {"num_threads": self.settings.data.num_threads, "prefetch": self.settings.data.prefetch}
         kind = loader.Resident.of if self.resident else functools.partial(loader.Streamed, **reading)
         return kind(
             self.train,
             seed=self.data_seed,
             batch=self.settings["batch"],
             classes=self.dataset.classes,
-            part=self.part,
-            answers=self.answers("train"),
+            shard=self.part,
+            outputs=self.answers("train"),
             cycle=self.cycle,
         )
 
@@ -268,14 +268,15 @@ class Stage:
 
         def shape(name, x):
             beside = [number for start, number in views.items() if name.startswith(start)]
-            return jax.ShapeDtypeStruct((len(self.train.whole), *beside, *x.shape[1:]), x.dtype)
+            return jax.ShapeDtypeStruct((len(self.train.base), *beside, *x.shape[1:]), x.dtype)
 
         return {n: shape(n, x) for n, x in self.raw.items() if n not in ("index", "view", "mask")}
 
     def once(self, role: str, part: Split | None = None) -> Iterator[dict[str, np.ndarray]]:
         """The batches of an evaluation of a split, or of a part of it."""
         split = self.dataset.split(role) if part is None else part
-        return loader.once(split, self.evaluation_batch, self.dataset.classes, self.part, self.answers(role))
+        outputs = self.answers(role)
+        return loader.iterate_once(split, self.evaluation_batch, self.dataset.classes, self.part, outputs=outputs)
 
     def ranks(self, name: str) -> int:
         """The axes of a network's predictions: 1 for one of each example, 2 for one of each token."""

@@ -4,7 +4,7 @@ from jaxdistill import networks
 from jaxdistill.build import caches, evaluation
 from jaxdistill.build.stage import Stage
 from jaxdistill.config import registry, sweep
-from jaxdistill.data.build import shows_labels
+from jaxdistill.data.build import has_visible_labels
 from jaxdistill.errors import UserError, check_names, unknown
 from jaxdistill.tasks import StageParts
 from jaxdistill.train import mesh, partitioning
@@ -25,8 +25,8 @@ def check(stage: Stage) -> None:
         _check_inputs,
         _check_task,
         _check_classes,
-        _check_measured_task,
         caches.check,
+        _check_measured_task,
         _check_evaluate,
     )
     for run_check in checks:
@@ -127,7 +127,7 @@ def _check_term(stage: Stage, key: str) -> None:
             f"term {key!r} must have labels, got data {data.name!r} without any. Use labelled data, or leave the term"
             " out of the stage."
         )
-    if stage.task.reads_class_labels and not shows_labels(data):
+    if stage.task.reads_class_labels and not has_visible_labels(data):
         raise UserError(
             f"term {key!r} learns from labels, and the training data of stage {stage.name!r} show none; leave the term"
             " out of the stage, or let it see labels (data.unlabelled, data.weight, data.mix.NAME.labelled)"
@@ -151,7 +151,7 @@ def _check_sharding_axes(stage: Stage) -> None:
 
 def _check_memories(stage: Stage) -> None:
     """Checks that a memory with a row for each training example has the size of the training split."""
-    examples = len(stage.train.whole)
+    examples = len(stage.train.base)
     for name, term in stage.terms.items():
         rows = getattr(term.method, "examples", examples)
         if rows != examples:
@@ -220,7 +220,7 @@ def _check_evaluate(stage: Stage) -> None:
     views = [name for name in compared if not stage.networks[name].evaluable]
     if views:
         raise UserError(f"networks {views} compute on a second view of a training batch; evaluate the networks of it")
-    mesh.check_batch(stage.mesh, stage.evaluation_batch, 1, stage.part.of)
+    mesh.check_batch(stage.mesh, stage.evaluation_batch, 1, stage.part.count)
     if not stage.kind.keeps_checkpoints:
         return
     if checkpoint.keep not in ("last", "best"):

@@ -1,78 +1,73 @@
-"""What a `data` section names: a dataset, opened once, and what of it and of other sets a stage trains on."""
+"""From a `data` section to a dataset, opened once, and to the split that a stage trains on."""
 
 import dataclasses
 import functools
-import json
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
+from jaxdistill.config import registry
+from jaxdistill.config.schema import DataConfig, MemberConfig
 from jaxdistill.data import datasets, loader, subsets
-from jaxdistill.data.dataset import EMBEDDED, Arrays, Dataset, Split
+from jaxdistill.data.dataset import Arrays, Dataset, DatasetSettings, Split
 from jaxdistill.data.mixture import Converted, Mixture
 from jaxdistill.data.noise import Noise
-from jaxdistill.errors import UserError, check_kind, check_least, unknown
+from jaxdistill.errors import UserError, check_least
 
 RESIDENT_LIMIT = 2 << 30
 """Bytes up to which `data.resident="auto"` holds a split on the device."""
 
 
-def opened(data: Mapping[str, Any]) -> Dataset:
-    """Opens the main dataset of a `data` section; stages of a pipeline share what is decoded.
+def open_dataset(data: DataConfig) -> Dataset:
+    """Opens the main dataset of a `data` section; stages of a pipeline share decoded splits.
 
     Raises:
-        UserError: for a name, a folder or a split that is not there, with what is.
+        UserError: for a missing name, folder or split, with the existing ones.
     """
-    if not data["name"]:
-        raise UserError(f"no dataset is named; set data.name to one of {[*EMBEDDED]} or a name of TFDS")
-    dataset = _opened(_key(data))
+    if not data.name:
+        raise UserError(
+            f"data.name must be a dataset, got ''. Set it to one of {registry.names('dataset')} or a name of TFDS"
+        )
+    dataset = _open(DatasetSettings.of(data, data.length), data.resident)
     _check_options(data, dataset)
     return dataset
 
 
 OF_IMAGES = {"size": 0, "channels": 0, "mean": (), "std": (), "statistics": 0, "augment": (), "views": 1}
-"""Keys of a `data` section that mean something of images alone, with what leaves them out."""
+"""Keys of a `data` section that apply to images alone, with the value that leaves them out."""
 
 
-def _check_options(data: Mapping[str, Any], dataset: Dataset) -> None:
-    """Raises `UserError` where images are asked for what only texts have, or the other way round."""
+def _check_options(data: DataConfig, dataset: Dataset) -> None:
+    """Raises `UserError` for options of texts on images, or the other way round."""
     if "image" in dataset.fields:
-        if data["length"]:
-            raise UserError(f"data.length={data['length']} is of texts, and {data['name']!r} has images; leave it out")
+        if data.length:
+            raise UserError(f"data.length={data.length} is of texts, and {data.name!r} has images; leave it out")
         return
-    for key, nothing in OF_IMAGES.items():
-        if data[key] and data[key] != nothing:
-            raise UserError(f"data.{key}={data[key]!r} is of images, and {data['name']!r} has texts; leave it out")
-    if data["mix"]:
-        raise UserError(f"data.mix mixes sets of images, and {data['name']!r} has texts; leave it out")
-    if data["length"] and not dataset.of_bytes:
-        raise UserError(
-            f"data.length={data['length']} cuts a text in windows, and {data['name']!r} has texts; leave it out"
-        )
+    for key, default in OF_IMAGES.items():
+        value = getattr(data, key)
+        if value and value != default:
+            raise UserError(f"data.{key}={value!r} is of images, and {data.name!r} has texts; leave it out")
+    if data.mix:
+        raise UserError(f"data.mix mixes sets of images, and {data.name!r} has texts; leave it out")
+    if data.length and not dataset.of_bytes:
+        raise UserError(f"data.length={data.length} cuts a text in windows, and {data.name!r} has texts; leave it out")
 
 
-def is_resident(data: Mapping[str, Any], size: int) -> bool:
-    """Whether so many bytes are held on the device."""
-    if data["resident"] not in ("auto", "yes", "no"):
-        raise unknown("data.resident", data["resident"], ("auto", "yes", "no"))
-    return data["resident"] == "yes" or (data["resident"] == "auto" and size <= RESIDENT_LIMIT)
+def is_resident(resident: str, size: int) -> bool:
+    """Returns whether `size` bytes are held on the device, for `data.resident` "auto", "yes" or "no"."""
+    return resident == "yes" or (resident == "auto" and size <= RESIDENT_LIMIT)
 
 
-def standardisation(data: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def standardisation(data: DataConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Returns mean and standard deviation by channel, of images in [0, 1]: those set, or the training split's.
 
     They are measured on the whole split of the main dataset, whatever a stage trains on, so that networks of different
     parts of the data see the same image in the same way.
     """
-    if not data["mean"] and not data["std"]:
-        return _statistics(_key(data))
-    for key in ("mean", "std"):
-        for number in data[key]:
-            check_kind(f"a number of data.{key}", number, 0.0)
-    mean, std = tuple(map(float, data["mean"])), tuple(map(float, data["std"]))
-    channels = opened(data).shape[-1]
+    if not data.mean and not data.std:
+        return _measure(DatasetSettings.of(data, data.length), data.resident, data.statistics)
+    mean, std = tuple(map(float, data.mean)), tuple(map(float, data.std))
+    channels = open_dataset(data).shape[-1]
     if not len(mean) == len(std) == channels:
         raise UserError(
             f"data.mean={mean} and data.std={std} are both set, or neither, with a number for each channel: {channels}"
@@ -80,126 +75,115 @@ def standardisation(data: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[f
     return mean, std
 
 
-def training(data: Mapping[str, Any], dataset: Dataset) -> Split:
-    """Returns what a stage trains on: what is chosen of the main set, and the members of `data.mix` with a weight.
+def training_split(data: DataConfig, dataset: Dataset) -> Split:
+    """Returns the split that a stage trains on: the selected part of the main set, and the members of `data.mix`.
 
     Raises:
-        UserError: for anything that cannot be had.
+        UserError: for anything impossible.
     """
-    weights = {"": _weight("data.weight", data["weight"])}
-    members = dict(sorted(data["mix"].items()))
-    weights |= {name: _weight(f"data.mix.{name}.weight", member["weight"]) for name, member in members.items()}
+    weights = {"": _check_weight("data.weight", data.weight)}
+    members = dict(sorted(data.mix.items()))
+    weights |= {name: _check_weight(f"data.mix.{name}.weight", member.weight) for name, member in members.items()}
     if not any(weights.values()):
         raise UserError("data.weight is 0 and nothing is mixed in with a weight; there is nothing to train on")
-    chosen = {"": subsets.chosen(dataset, data)} if weights[""] else {}
-    chosen |= {n: _member(n, member, data, dataset) for n, member in members.items() if weights[n]}
-    if [*chosen] == [""]:
-        return chosen[""]
-    return Mixture(tuple(chosen.values()), tuple(weights[name] for name in chosen))
+    splits = {"": subsets.choose(dataset, data)} if weights[""] else {}
+    splits |= {name: _open_member(name, member, data, dataset) for name, member in members.items() if weights[name]}
+    if [*splits] == [""]:
+        return splits[""]
+    return Mixture(tuple(splits.values()), tuple(weights[name] for name in splits))
 
 
-def shows_labels(data: Mapping[str, Any]) -> bool:
-    """Whether any example of the training split may have a label."""
-    own = data["weight"] and data["name"] != "noise" and not data["unlabelled"]
-    return bool(own) or any(member["labels"] and member["weight"] for member in data["mix"].values())
+def has_visible_labels(data: DataConfig) -> bool:
+    """Returns whether any example of the training split may have a label."""
+    main = data.weight and data.name != "noise" and not data.unlabelled
+    return bool(main) or any(member.labelled and member.weight for member in data.mix.values())
 
 
-def described(data: Mapping[str, Any]) -> list[str]:
-    """Tells in words what `training` makes of the main dataset; nothing where it is all of it."""
-    part, subset, words = data["partition"], data["subset"], []
-    if data["weight"]:
-        if part["of"] > 1:
-            how = f" {part['concentration']:g}" if part["by"] == "dirichlet" else ""
-            words += [f"part {part['part']} of {part['of']} by {part['by']}{how}"]
-        words += [f"only classes {', '.join(map(str, data['only']))}"] * bool(data["only"])
-        words += [f"{subset['share']:.4g} of them"] * (subset["share"] < 1)
-        words += [f"{subset['count']:,} of them"] * bool(subset["count"])
-        words += [f"{data['labels']} labels of each class"] * bool(data["labels"])
-        words += [f"labels hidden of {', '.join(map(str, data['hide']))}"] * bool(data["hide"])
-        words += ["no labels"] * data["unlabelled"]
-    mixed = {n: entry for n, entry in sorted(data["mix"].items()) if entry["weight"]}
+def describe_training_split(data: DataConfig) -> list[str]:
+    """Describes the changes of `training_split` to the main dataset; empty if there are none."""
+    part, subset, words = data.partition, data.subset, []
+    if data.weight:
+        if part.of > 1:
+            parameter = f" {part.concentration:g}" if part.by == "dirichlet" else ""
+            words += [f"part {part.part} of {part.of} by {part.by}{parameter}"]
+        words += [f"only classes {', '.join(map(str, data.classes))}"] * bool(data.classes)
+        words += [f"{subset.fraction:.4g} of them"] * (subset.fraction < 1)
+        words += [f"{subset.count:,} of them"] * bool(subset.count)
+        words += [f"{data.labels_per_class} labels of each class"] * bool(data.labels_per_class)
+        words += [f"labels hidden of {', '.join(map(str, data.hide_labels_of))}"] * bool(data.hide_labels_of)
+        words += ["no labels"] * data.unlabelled
+    mixed = {name: member for name, member in sorted(data.mix.items()) if member.weight}
     if mixed:
-        parts = [f"{data['name']} {data['weight']:g}"] * bool(data["weight"])
-        parts += [f"{n} {entry['weight']:g}{' with labels' * entry['labels']}" for n, entry in mixed.items()]
+        parts = [f"{data.name} {data.weight:g}"] * bool(data.weight)
+        parts += [f"{name} {member.weight:g}{' with labels' * member.labelled}" for name, member in mixed.items()]
         words += [f"mixed by weight: {', '.join(parts)}"]
     return words
 
 
-def _key(data: Mapping[str, Any]) -> str:
-    shared = ("name", "data_dir", "path", "splits", "size", "channels", "resident", "statistics")
-    key = {key: data[key] for key in shared} | {"length": data.get("length", 0)}
-    return json.dumps(
-        key | ({"noise": dict(data["noise"])} if data["name"] == "noise" else {}), sort_keys=True, default=dict
-    )
-
-
 @functools.lru_cache(maxsize=8)
-def _opened(key: str) -> Dataset:
-    data = json.loads(key)
-    names = {"name", "data_dir", "path", "size", "channels", "noise", "length"} & {*data}
-    named = data["splits"] if any(data["splits"].values()) else None
-    loaded = datasets.load(**{name: data[name] for name in names}, splits=named)
-    dataset = dataclasses.replace(loaded, name=data["name"])
+def _open(settings: DatasetSettings, resident: str) -> Dataset:
+    dataset = datasets.read(settings)
     train = dataset.split("train")
-    if dataset.vocabulary or not is_resident(data, len(train) * dataset.example_bytes):
+    if dataset.vocabulary or not is_resident(resident, len(train) * dataset.example_bytes):
         return dataset
-    held = {}
+    splits = {}
     for role, split in dataset.splits.items():
-        held[role] = split if isinstance(split, Arrays) else Arrays(**split.take(np.arange(len(split))))
-        loader.check_labels(held[role].label, dataset.classes, f"the {role} split of {data['name']}")
-    return dataclasses.replace(dataset, splits=held)
+        splits[role] = split if isinstance(split, Arrays) else Arrays(**split.take(np.arange(len(split))))
+        loader.check_labels(splits[role].label, dataset.classes, f"the {role} split of {settings.name}")
+    return dataclasses.replace(dataset, splits=splits)
 
 
 @functools.lru_cache(maxsize=8)
-def _statistics(key: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    return loader.statistics(_opened(key).split("train"), json.loads(key)["statistics"])
+def _measure(settings: DatasetSettings, resident: str, examples: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    return loader.statistics(_open(settings, resident).split("train"), examples)
 
 
-def _weight(what: str, value: float) -> float:
-    check_least(what, value, 0)
+def _check_weight(path: str, value: float) -> float:
+    check_least(path, value, 0)
     if not math.isfinite(value):
-        raise UserError(f"{what}={value} makes no sense; it is finite, and rows are dealt in proportion to it")
+        raise UserError(f"{path} must be finite, got {value}. Rows are sampled in proportion to it")
     return float(value)
 
 
-def _member(name: str, member: Mapping[str, Any], data: Mapping[str, Any], main: Dataset) -> Split:
-    """Opens a set that is mixed in, as images of the main set's shape and type, its labels hidden unless asked for."""
-    what, train = f"data.mix.{name}", main.split("train")
-    if not member["name"]:
-        raise UserError(f"{what} names no dataset; set {what}.name to one of {[*EMBEDDED]} or a name of TFDS")
-    if member["name"] == "noise":
-        if member["labels"] or member["size"] or member["channels"]:
-            raise UserError(
-                f"{what}: noise has no labels, and takes its shape from {data['name']}; leave those keys out"
-            )
-        settings = {key: value for key, value in member["noise"].items() if key != "classes"}
-        split: Split = Noise(main.shape, **settings, of=subsets.chosen(main, data))
+def _open_member(name: str, member: MemberConfig, data: DataConfig, main: Dataset) -> Split:
+    """Opens a set of `data.mix`, as images of the main set's shape and type, its labels hidden unless `labelled`."""
+    path, train = f"data.mix.{name}", main.split("train")
+    if not member.name:
+        raise UserError(
+            f"{path} names no dataset; set {path}.name to one of {registry.names('dataset')} or a name of TFDS"
+        )
+    if member.name == "noise":
+        if member.labelled or member.size or member.channels:
+            raise UserError(f"{path}: noise has no labels, and takes its shape from {data.name}; leave those keys out")
+        noise = member.noise
+        source = subsets.choose(main, data)
+        split: Split = Noise(main.shape, noise.count, kind=noise.kind, seed=noise.seed, source=source)
     else:
-        split = _matching(what, member, data, main)
+        split = _open_matching(path, member, data, main)
     dtype = train.take(np.arange(1))["image"].dtype
     if split.take(np.arange(1))["image"].dtype != dtype:
         split = Converted(split, dtype)
-    return split if member["labels"] else subsets.Hidden(split, np.zeros(len(split), bool))
+    return split if member.labelled else subsets.Hidden(split, np.zeros(len(split), bool))
 
 
-def _matching(what: str, member: Mapping[str, Any], data: Mapping[str, Any], main: Dataset) -> Split:
+def _open_matching(path: str, member: MemberConfig, data: DataConfig, main: Dataset) -> Split:
     # The shortest windows: a text is opened only to be refused.
-    other = _opened(_key({**member, "resident": data["resident"], "statistics": 0, "length": 2}))
-    if "image" not in other.fields:
-        raise UserError(f"{what} has texts and {data['name']!r} images; a batch is of one kind")
-    if other.shape != main.shape:
+    dataset = _open(DatasetSettings.of(member, length=2), data.resident)
+    if "image" not in dataset.fields:
+        raise UserError(f"{path} has texts and {data.name!r} images; a batch is of one kind")
+    if dataset.shape != main.shape:
         side, channels = main.shape[0], main.shape[-1]
         raise UserError(
-            f"the images of {what} are {other.shape} and those of {data['name']} {main.shape}, and a batch has one"
-            f" shape; set {what}.size={side} and {what}.channels={channels}, or data.size and data.channels"
+            f"the images of {path} are {dataset.shape} and those of {data.name} {main.shape}, and a batch has one"
+            f" shape; set {path}.size={side} and {path}.channels={channels}, or data.size and data.channels"
         )
-    if member["labels"] and other.class_names != main.class_names:
+    if member.labelled and dataset.class_names != main.class_names:
         raise UserError(
-            f"{what}.labels=True, and its classes are not those of {data['name']}: {_few(other.class_names)} and"
-            f" {_few(main.class_names)}; leave it out, and its examples are unlabelled"
+            f"{path}.labelled=True, and its classes are not those of {data.name}: {_list_few(dataset.class_names)} and"
+            f" {_list_few(main.class_names)}; leave it out, and its examples are unlabelled"
         )
-    return other.split("train")
+    return dataset.split("train")
 
 
-def _few(names: tuple[str, ...]) -> str:
+def _list_few(names: tuple[str, ...]) -> str:
     return f"{[*names[:5]]}" + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,9 +1,8 @@
-"""What a dataset is: splits by role, each a number of examples that can be taken by their places.
+"""Datasets: splits by role, each a number of examples that are taken by their positions.
 
-An example is an image or a text. Images are `[n, height, width, channels]`, uint8 as they are stored (float32 where an
-`.npz` holds floats, taken to be in units of [0, 1]). Texts are `tokens` int32 `[n, length]`, with a `token_mask` of the
-same shape where some are padded. Labels are int32 `[n]`, `core.UNLABELLED` where the student may not see one, or where
-there is none, as of texts whose next tokens are to be predicted.
+An example is an image or a text. Images are `[n, height, width, channels]`, uint8, or float32 in [0, 1] from an `.npz`
+of floats. Texts are `tokens` int32 `[n, length]`, with further fields of tokens. Labels are int32 `[n]`,
+`core.UNLABELLED` if hidden or missing.
 """
 
 import dataclasses
@@ -14,26 +13,24 @@ from typing import Protocol
 
 import numpy as np
 
+from jaxdistill.config.schema import DataConfig, MemberConfig
 from jaxdistill.errors import UserError, unknown
 
 CHUNK = 256
-"""Examples decoded at once: TFDS reads groups about twice as fast as single examples."""
-
-EMBEDDED = ("digits", "npz", "noise", "text", "arithmetic")
-"""The names that are no dataset of TFDS."""
+"""Number of examples decoded at once: TFDS reads groups about twice as fast as single examples."""
 
 
 class Split(Protocol):
-    """Examples by place, 0 to `len(split) - 1`.
+    """Examples by position, 0 to `len(split) - 1`.
 
-    An example also has an `index`, its place in the `whole` that the split is cut out of: what is remembered or cached
-    of it is kept under that number, whichever part of the data it is dealt from.
+    An example also has an `index`, its position in the `base` that the split is part of. Memories and caches keep
+    values under that number, whichever part of the data an example is sampled from.
     """
 
     def __len__(self) -> int: ...
 
-    def take(self, places: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns `{"image": [n, height, width, channels], "label": int32 [n]}`, or `tokens` in the image's place."""
+    def take(self, positions: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns the fields of some examples, such as `image` `[n, height, width, channels]` and `label` `[n]`."""
         ...
 
     def labels(self) -> np.ndarray:
@@ -41,38 +38,38 @@ class Split(Protocol):
         ...
 
     @property
-    def whole(self) -> "Split":
-        """What this is cut out of; the split itself where nothing was cut."""
+    def base(self) -> "Split":
+        """The split that this one is part of; by default itself."""
         return self
 
-    def index(self, places: np.ndarray) -> np.ndarray:
-        """Returns the places in the whole of the examples at `places`, int32."""
-        return np.asarray(places, np.int32)
+    def index(self, positions: np.ndarray) -> np.ndarray:
+        """Returns the positions in the base of the examples at `positions`, int32."""
+        return np.asarray(positions, np.int32)
 
 
 @dataclasses.dataclass(frozen=True)
 class Arrays(Split):
-    """A split held in memory."""
+    """A split in memory."""
 
     image: np.ndarray
     label: np.ndarray
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.label)
 
-    def take(self, places):
-        return {"image": self.image[places], "label": self.label[places]}
+    def take(self, positions: np.ndarray) -> dict[str, np.ndarray]:
+        return {"image": self.image[positions], "label": self.label[positions]}
 
-    def labels(self):
+    def labels(self) -> np.ndarray:
         return self.label
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Splits by role (`train`, `validation`, `test`) and what holds for all of them.
+    """Splits by role (`train`, `validation`, `test`) and their common properties.
 
     Attributes:
-        class_names: of the labels; none where there are no labels, as of a text.
+        class_names: of the labels; none without labels.
         shape: of an image, `(height, width, channels)`, or of a text, `(length,)`.
         vocabulary: of texts, the number of tokens; 0 of images.
         of_bytes: whether a token is a byte of a text.
@@ -99,55 +96,74 @@ class Dataset:
 
     @property
     def example_bytes(self) -> int:
-        """What an example takes on the device."""
+        """Bytes of an example on the device."""
         return math.prod(self.shape) * (4 if self.vocabulary else 1)
 
     def split(self, role: str) -> Split:
+        """Returns the split of a role, or raises `UserError` with the existing roles."""
         if role not in self.splits:
             raise unknown("split", role, self.splits)
         return self.splits[role]
 
 
-def check_finite(image: np.ndarray, indices: np.ndarray, where: str) -> None:
+@dataclasses.dataclass(frozen=True)
+class NoiseSettings:
+    """Settings of the dataset "noise"; its attributes are those of `config.schema.NoiseConfig`."""
+
+    kind: str = "uniform"
+    count: int = 50_000
+    seed: int = 0
+    classes: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetSettings:
+    """Settings that determine a dataset, hashable; `datasets.load` describes them.
+
+    Attributes:
+        splits: pairs `(role, split)`; none for the dataset's own.
+    """
+
+    name: str
+    data_dir: str = ""
+    path: str = ""
+    splits: tuple[tuple[str, str], ...] = ()
+    size: int = 0
+    channels: int = 0
+    length: int = 0
+    noise: NoiseSettings = NoiseSettings()
+
+    @classmethod
+    def of(cls, section: DataConfig | MemberConfig, length: int = 0) -> "DatasetSettings":
+        """Returns the settings of a section of a config."""
+        splits = {role: getattr(section.splits, role) for role in ("train", "validation", "test")}
+        noise = section.noise
+        return cls(
+            name=section.name,
+            data_dir=section.data_dir,
+            path=section.path,
+            splits=tuple(splits.items()) if any(splits.values()) else (),
+            size=section.size,
+            channels=section.channels,
+            length=length,
+            noise=NoiseSettings(noise.kind, noise.count, noise.seed, noise.classes),
+        )
+
+    def check_no_splits(self) -> None:
+        """Raises `UserError` if splits are set for a dataset that has its own."""
+        named = {role: split for role, split in self.splits if split}
+        if named:
+            raise UserError(
+                f"data.splits must be left out for {self.name!r}, which has its own, got {named}. They are"
+                " for datasets of TFDS and for 'text'"
+            )
+
+
+def check_finite(image: np.ndarray, indices: np.ndarray, path: str) -> None:
     """Raises `UserError` naming the first example that holds a NaN or an infinity."""
     bad = ~np.isfinite(image).all(axis=tuple(range(1, image.ndim)))
     if bad.any():
         raise UserError(
-            f"{where} is not finite in {bad.sum()} of {len(bad)} examples, the first at index"
+            f"{path} is not finite in {bad.sum()} of {len(bad)} examples, the first at index"
             f" {indices[np.flatnonzero(bad)[0]]}; clean the data, NaN would spread to every weight"
         )
-
-
-def check_whole(what: str, numbers: np.ndarray, kind: str) -> None:
-    """Raises `UserError` for what are no whole numbers from 0 on."""
-    whole = np.issubdtype(numbers.dtype, np.integer)
-    if not whole or numbers.min() < 0:
-        seen = f"from {numbers.min()} to {numbers.max()}" if whole else f"of {numbers.dtype}"
-        raise UserError(f"{what} is {seen}; {kind} are whole numbers from 0 on")
-
-
-def class_names(path: str, arrays: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray]) -> tuple[str, ...]:
-    """Returns the names of an `.npz`'s classes: those in it, else numbers up to the largest label of `train`.
-
-    Args:
-        labels: those of each split, whole numbers from 0 on.
-
-    Raises:
-        UserError: for names that are no list, and labels that go beyond them.
-    """
-    if "class_names" in arrays:
-        if arrays["class_names"].ndim != 1:
-            raise UserError(f"{path}: 'class_names' has shape {arrays['class_names'].shape}; it is a list of names")
-        names = tuple(map(str, arrays["class_names"]))
-    else:
-        train = labels["train"]
-        if train.max() >= len(train):
-            raise UserError(
-                f"{path}: 'train_label' goes up to {train.max()} in {len(train)} examples; mend it, or add"
-                " 'class_names'"
-            )
-        names = tuple(map(str, range(train.max() + 1)))
-    for role, label in labels.items():
-        if label.max() >= len(names):
-            raise UserError(f"{path}: '{role}_label' goes up to {label.max()}, and there are {len(names)} classes")
-    return names

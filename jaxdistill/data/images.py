@@ -1,14 +1,16 @@
-"""Images of another size, colour or unit than they are stored in, on the host."""
+"""Images of another size, number of channels or unit than they are stored in, on the host."""
+
+import dataclasses
 
 import numpy as np
 
 from jaxdistill.core import LUMINANCE
-from jaxdistill.data.dataset import Arrays
+from jaxdistill.data.dataset import Arrays, Dataset
 from jaxdistill.errors import UserError
 
 
-def fit(image: np.ndarray, size: int) -> np.ndarray:
-    """Resizes so that the short side is `size` (bilinear, antialiased) and cuts the centre square."""
+def crop_to_square(image: np.ndarray, size: int) -> np.ndarray:
+    """Resizes so that the short side is `size` (bilinear, antialiased), and cuts the centre square."""
     from PIL import Image
 
     height, width = image.shape[:2]
@@ -24,42 +26,46 @@ def fit(image: np.ndarray, size: int) -> np.ndarray:
     return resized[top : top + size, left : left + size]
 
 
-def recolour(image: np.ndarray, channels: int) -> np.ndarray:
-    """Repeats grey `[..., 1]` in every channel, or makes red, green and blue `[..., 3]` their luminance.
+def convert_channels(image: np.ndarray, channels: int) -> np.ndarray:
+    """Repeats grey `[..., 1]` in every channel, or reduces red, green and blue `[..., 3]` to their luminance.
 
     Args:
         image: uint8, or float in [0, 1].
-        channels: 0 leaves an image as it is.
+        channels: 0 leaves an image unchanged.
 
     Raises:
         UserError: for any other change of the number of channels.
     """
-    have = image.shape[-1]
-    if channels in (0, have):
+    present = image.shape[-1]
+    if channels in (0, present):
         return image
-    if have == 1:
+    if present == 1:
         return np.repeat(image, channels, -1)
-    if (have, channels) != (3, 1):
+    if (present, channels) != (3, 1):
         raise UserError(
-            f"data.channels={channels} of images with {have}; grey becomes any number, red, green and blue become 1"
+            f"data.channels={channels} of images with {present}; grey becomes any number, red, green and blue become 1"
         )
     grey = (image @ np.array(LUMINANCE, np.float32))[..., None]
     return np.round(grey).astype(np.uint8) if image.dtype == np.uint8 else grey.astype(image.dtype)
 
 
-def shaped(image: np.ndarray, size: int, channels: int) -> np.ndarray:
+def resize(image: np.ndarray, size: int, channels: int) -> np.ndarray:
     """Gives one image `[height, width, channels]` this side and these channels; 0 leaves either."""
-    return recolour(fit(image, size) if size else image, channels)
+    return convert_channels(crop_to_square(image, size) if size else image, channels)
 
 
-def reshape(split: Arrays, size: int, channels: int) -> Arrays:
-    """Gives all the images of a split in memory this side and these channels; 0 leaves either."""
+def resize_splits(dataset: Dataset, size: int, channels: int) -> Dataset:
+    """Gives all images of a dataset in memory this side and these channels; 0 leaves either."""
     if not size and not channels:
-        return split
-    return Arrays(np.stack([shaped(image, size, channels) for image in split.image]), split.label)
+        return dataset
+    splits = {}
+    for role, split in dataset.splits.items():
+        batch = split.take(np.arange(len(split)))
+        splits[role] = Arrays(np.stack([resize(image, size, channels) for image in batch["image"]]), batch["label"])
+    return dataclasses.replace(dataset, splits=splits, shape=splits["train"].image.shape[1:])
 
 
-def in_units_of(image: np.ndarray, dtype: np.dtype) -> np.ndarray:
+def convert_units(image: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Writes images as uint8 from 0 to 255, or as float32 in [0, 1]."""
     if image.dtype == dtype:
         return image

@@ -1,13 +1,13 @@
-"""In which order examples go, and how they reach the device: resident there, or streamed through Grain.
+"""Batches of a split, by loaders that hold it on the device or stream it through Grain.
 
-Batch number s of a run is a pure function of (seed, s) (`dealing`), so every example is seen equally often whatever
-the batch size, and a run resumes at the exact position by knowing its step. Both loaders give the same batches for
-the same seed.
+Batch number s of a run is a pure function of (seed, s) (`sampling`), so every example is seen equally often for any
+batch size, and a run resumes at its exact position from its step alone. Both loaders give the same batches for the same
+seed.
 
-A raw batch is `{"image" or "tokens", "label", "index", "view", "mask"}`, and `token_mask` of texts that are padded:
-`index` is the example's place in the whole of its split, `view` how often it was dealt before (the epoch; counted from
-0 again after `cycle` views where that is not 0), `mask` 0 for padding. With cached networks it also has what they say
-of these examples in these views, `cached/...`.
+A raw batch is `{"image" or "tokens", "label", "index", "view", "mask"}` and further fields of the examples: `index` is
+the example's position in the base of its split, `view` the number of times it was sampled before (the epoch; counted
+from 0 again after `cycle` views unless that is 0), `mask` 0 for padding. With cached networks it also has their outputs
+for these examples in these views, `cached/...`.
 """
 
 import dataclasses
@@ -19,8 +19,8 @@ import numpy as np
 
 from jaxdistill.core import CACHED
 from jaxdistill.data.dataset import CHUNK, Split, check_finite
-from jaxdistill.data.output_cache import NO_ANSWERS, Answers
-from jaxdistill.data.sampling import dealt
+from jaxdistill.data.output_cache import NO_OUTPUTS, CachedOutputs
+from jaxdistill.data.sampling import sample_indices
 from jaxdistill.errors import UserError
 
 NEVER = np.iinfo(np.int32).max
@@ -28,18 +28,19 @@ NEVER = np.iinfo(np.int32).max
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
-    """Which rows of every batch this process reads: part `number` of `of`, contiguous."""
+class ProcessShard:
+    """The rows of every batch that this process reads: shard `index` of `count`, contiguous."""
 
-    number: int = 0
-    of: int = 1
+    index: int = 0
+    count: int = 1
 
     def rows(self, batch: int) -> slice:
-        size = batch // self.of
-        return slice(self.number * size, (self.number + 1) * size)
+        """Returns the rows of a batch."""
+        size = batch // self.count
+        return slice(self.index * size, (self.index + 1) * size)
 
 
-def _checked_take(split: Split, indices: np.ndarray, classes: int) -> dict[str, np.ndarray]:
+def _take_checked(split: Split, indices: np.ndarray, classes: int) -> dict[str, np.ndarray]:
     batch = split.take(indices)
     check_labels(batch["label"], classes, "a batch")
     if "image" in batch and batch["image"].dtype != np.uint8:
@@ -47,12 +48,11 @@ def _checked_take(split: Split, indices: np.ndarray, classes: int) -> dict[str, 
     return batch
 
 
-def check_labels(label: np.ndarray, classes: int, where: str) -> None:
+def check_labels(label: np.ndarray, classes: int, path: str) -> None:
     """Raises `UserError` for a label outside `[0, classes)`; -1 marks a hidden one."""
     if len(label) and (label.min() < -1 or label.max() >= classes):
         raise UserError(
-            f"{where} has labels from {label.min()} to {label.max()};"
-            f" with {classes} classes they are 0 to {classes - 1}"
+            f"{path} has labels from {label.min()} to {label.max()}; with {classes} classes they are 0 to {classes - 1}"
         )
 
 
@@ -61,16 +61,16 @@ class Resident:
     """A split decoded once and held on the device; the inputs of a step are indices alone.
 
     Attributes:
-        resident: the arrays for the device, `{"image": uint8 [examples, ...], "label": int32 [examples]}` or tokens,
-            the whole of the split by index; and what cached networks say, `{"cached/...": [examples, views, ...]}`.
-        cycle: after how many views an example's views come again; 0 for never.
+        resident: the arrays for the device by index of the base split, `{"image": uint8 [examples, ...], "label": int32
+            [examples]}` or tokens; and outputs of cached networks, `{"cached/...": [examples, views, ...]}`.
+        cycle: the number of views after which those of an example repeat; 0 for never.
     """
 
     split: Split
     resident: Mapping[str, np.ndarray]
     seed: int
     batch: int
-    part: Part = Part()
+    shard: ProcessShard = ProcessShard()
     cycle: int = 0
 
     leading = 0
@@ -83,19 +83,20 @@ class Resident:
         seed: int,
         batch: int,
         classes: int,
-        part: Part = Part(),
-        answers: Answers = NO_ANSWERS,
+        shard: ProcessShard = ProcessShard(),
+        outputs: CachedOutputs = NO_OUTPUTS,
         cycle: int = 0,
     ) -> "Resident":
-        whole = split.whole
-        resident = _checked_take(whole, np.arange(len(whole)), classes) | answers.load_all()
-        return cls(split, resident, seed, batch, part, cycle)
+        """Decodes the base of a split, and loads the cached outputs of its examples."""
+        base = split.base
+        resident = _take_checked(base, np.arange(len(base)), classes) | outputs.load_all()
+        return cls(split, resident, seed=seed, batch=batch, shard=shard, cycle=cycle)
 
     def step_inputs(self, start: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
         """Yields the inputs of steps `start` to `stop`."""
         for step in range(start, stop):
-            index, view = dealt(self.split, self.seed, self.batch, step)
-            rows = self.part.rows(self.batch)
+            index, view = sample_indices(self.split, self.seed, self.batch, step)
+            rows = self.shard.rows(self.batch)
             yield {"index": index[rows], "view": view[rows] % (self.cycle or NEVER)}
 
     @staticmethod
@@ -111,31 +112,32 @@ class Resident:
 
 @dataclasses.dataclass(frozen=True)
 class Streamed:
-    """A split read as it is used, by Grain's threads, `ahead` batches in advance.
+    """A split read as it is used, by Grain's threads, `prefetch` batches in advance.
 
-    Decoders work outside of Python's lock: more processes in the place of threads were slower (benchmarks/data.py).
+    Decoders work outside of Python's lock: processes instead of threads were slower (benchmarks/data.py).
     """
 
     split: Split
     seed: int
     batch: int
     classes: int
-    part: Part = Part()
-    answers: Answers = NO_ANSWERS
+    shard: ProcessShard = ProcessShard()
+    outputs: CachedOutputs = NO_OUTPUTS
     cycle: int = 0
-    threads: int = 4
-    ahead: int = 4
+    num_threads: int = 4
+    prefetch: int = 4
 
     resident = {}
     leading = 0
 
-    def __len__(self):
+    def __len__(self) -> int:
         return np.iinfo(np.int32).max
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-        index, view = dealt(self.split, self.seed, self.batch, int(step))
-        own = self.part.rows(self.batch)
-        return rows(self.split.whole, self.classes, index[own], view[own] % (self.cycle or NEVER), self.answers)
+        index, view = sample_indices(self.split, self.seed, self.batch, int(step))
+        rows = self.shard.rows(self.batch)
+        view = view[rows] % (self.cycle or NEVER)
+        return take_rows(self.split.base, self.classes, index[rows], view, outputs=self.outputs)
 
     def step_inputs(self, start: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
         """Yields the inputs of steps `start` to `stop`."""
@@ -143,8 +145,8 @@ class Streamed:
             return
         import grain
 
-        ahead = max(self.ahead, self.threads)  # a thread reads a batch
-        options = grain.ReadOptions(num_threads=self.threads, prefetch_buffer_size=ahead)
+        prefetch = max(self.prefetch, self.num_threads)  # a thread reads a batch
+        options = grain.ReadOptions(num_threads=self.num_threads, prefetch_buffer_size=prefetch)
         yield from grain.MapDataset.source(self)[start:stop].to_iter_dataset(options)
 
     @staticmethod
@@ -153,32 +155,35 @@ class Streamed:
         return dict(inputs) | {"mask": jnp.ones(inputs["index"].shape, jnp.float32)}
 
 
+Loader = Resident | Streamed
+
+
 @dataclasses.dataclass(frozen=True)
 class Lanes:
-    """Several loaders of one whole split side by side: batches `[lanes, batch, ...]`; resident arrays are shared."""
+    """Several loaders of one base split: batches `[lanes, batch, ...]`; resident arrays are shared."""
 
-    loaders: tuple[Any, ...]
+    loaders: tuple[Loader, ...]
     resident: Mapping[str, np.ndarray]
 
     leading = 1
 
     @classmethod
-    def of(cls, loaders: Iterable[Any]) -> "Lanes":
-        """Joins loaders; an example's label is held where some lane may see it.
+    def of(cls, loaders: Iterable[Loader]) -> "Lanes":
+        """Joins loaders; an example's label is held if some lane may see it.
 
         Raises:
-            UserError: where a lane would see labels that are hidden from it.
+            UserError: if a lane would see labels that are hidden from it.
         """
         light, labels, resident = [], [], {}
-        for one in loaders:  # one after the other: each holds the whole split until its labels are taken
-            resident, labels = resident or dict(one.resident), [*labels, one.resident.get("label")]
-            light.append(dataclasses.replace(one, resident={}) if one.resident else one)
+        for loader in loaders:  # one after the other: each holds the whole split until its labels are taken
+            resident, labels = resident or dict(loader.resident), [*labels, loader.resident.get("label")]
+            light.append(dataclasses.replace(loader, resident={}) if loader.resident else loader)
         if not resident:
             return cls(tuple(light), {})
         label = np.maximum.reduce(labels)
-        for one, seen in zip(light, labels, strict=True):
-            own = one.split.index(np.arange(len(one.split)))
-            if not np.array_equal(seen[own], label[own]):
+        for loader, seen in zip(light, labels, strict=True):
+            index = loader.split.index(np.arange(len(loader.split)))
+            if not np.array_equal(seen[index], label[index]):
                 raise UserError(
                     "lanes differ in whether they see the labels of examples they share; set data.resident=no"
                 )
@@ -186,35 +191,41 @@ class Lanes:
 
     def step_inputs(self, start: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
         """Yields the inputs of steps `start` to `stop`."""
-        for inputs in zip(*(one.step_inputs(start, stop) for one in self.loaders), strict=True):
-            yield {name: np.stack([one[name] for one in inputs]) for name in inputs[0]}
+        for inputs in zip(*(loader.step_inputs(start, stop) for loader in self.loaders), strict=True):
+            yield {name: np.stack([lane[name] for lane in inputs]) for name in inputs[0]}
 
     def make_batch(self, resident: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Makes the raw batch on the device."""
         return self.loaders[0].make_batch(resident, inputs)
 
 
-def rows(
-    whole: Split, classes: int, index: np.ndarray, view: np.ndarray, answers: Answers = NO_ANSWERS
+def take_rows(
+    base: Split, classes: int, index: np.ndarray, view: np.ndarray, *, outputs: CachedOutputs = NO_OUTPUTS
 ) -> dict[str, np.ndarray]:
-    """Returns the examples of a whole split at `index`, in these views, int32 `[n]` each, and what is said of them."""
+    """Returns the examples of a base split at `index`, in these views, int32 `[n]` each, with cached outputs."""
     # An example in several views is decoded once.
-    places, back = np.unique(index, return_inverse=True)
-    taken = {name: x[back] for name, x in _checked_take(whole, places, classes).items()}
-    return taken | {"index": index, "view": view} | answers.take(index, view)
+    positions, inverse = np.unique(index, return_inverse=True)
+    taken = {name: array[inverse] for name, array in _take_checked(base, positions, classes).items()}
+    return taken | {"index": index, "view": view} | outputs.take(index, view)
 
 
-def once(
-    split: Split, batch: int, classes: int, part: Part = Part(), answers: Answers = NO_ANSWERS
+def iterate_once(
+    split: Split,
+    batch: int,
+    classes: int,
+    shard: ProcessShard = ProcessShard(),
+    *,
+    outputs: CachedOutputs = NO_OUTPUTS,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Yields a whole split in order, the last batch padded with masked copies of its first row."""
+    """Yields the raw batches of a whole split in order, the last one padded with masked copies of its first row."""
     for start in range(0, len(split), batch):
-        place = np.arange(start, start + batch)
-        mask = place < len(split)
-        own = part.rows(batch)
-        place, mask = np.where(mask, place, start)[own], mask[own]
-        view = np.zeros(len(place), np.int32)
-        yield rows(split.whole, classes, split.index(place), view, answers) | {"mask": mask.astype(np.float32)}
+        position = np.arange(start, start + batch)
+        mask = position < len(split)
+        rows = shard.rows(batch)
+        position, mask = np.where(mask, position, start)[rows], mask[rows]
+        view = np.zeros(len(position), np.int32)
+        taken = take_rows(split.base, classes, split.index(position), view, outputs=outputs)
+        yield taken | {"mask": mask.astype(np.float32)}
 
 
 def statistics(split: Split, examples: int = 0) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -222,9 +233,9 @@ def statistics(split: Split, examples: int = 0) -> tuple[tuple[float, ...], tupl
 
     Args:
         split: the training split.
-        examples: how many to look at, evenly spaced; 0 for all.
+        examples: number of examples to measure, evenly spaced; 0 for all.
 
-    A channel that never changes is given the standard deviation 1.
+    A constant channel gets the standard deviation 1.
     """
     indices = np.arange(len(split))
     if examples and examples < len(split):

@@ -1,16 +1,16 @@
-"""What a network says about every example of its splits, on disk: the format of a cache, its writing and reading.
+"""Caches of a network's outputs on disk: their format, writing and reading.
 
-    FOLDER/cache.json                      the header: what is stored, of which splits, by whom, about which images
+    FOLDER/cache.json                      the header: arrays, splits, teacher and images
     FOLDER/train/00000.array_record        a shard: the records of `shard` examples, in order, as ArrayRecord
     FOLDER/train/00000.json                its number of records and of bytes, and its SHA-256
 
-A record is what is said about one example in one view; record `(example - first) * views + view` of a shard whose
+A record is the output for one example in one view; record `(example - first) * views + view` of a shard whose
 first example is `first`. It is the arrays of the header one after another, in that order, C order, little-endian,
 nothing between them: no pickle. `bfloat16` is stored as its 16 bits.
 
-A shard is written beside its place and renamed, then its JSON is, so that a shard with a JSON was whole once; one that
-is not as its JSON says is found by `Cache.missing`, and is the only one to be written again. What is in a shard depends
-on nothing outside of it, so a cache that was interrupted and resumed has the bytes of one that was not.
+A shard is written under a temporary name and renamed, then its JSON is, so that a shard with a JSON was complete once.
+`Cache.missing` lists the shards that differ from their JSON; only those are written again. The content of a shard
+depends on nothing outside of it, so a cache that was interrupted and resumed has the bytes of an uninterrupted one.
 """
 
 import dataclasses
@@ -33,27 +33,27 @@ HEADER = "cache.json"
 FORMAT = 1
 
 DTYPES = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float32": np.float32}
-"""What floats may be stored as."""
+"""Dtypes that floats may be stored as."""
 
 OPTIONS = "group_size:{group},uncompressed"
-"""ArrayRecord's: a group is what one random access reads; floats hardly compress, and a plain file is the same file
-whatever the version of the compressor."""
+"""Options of ArrayRecord: one random access reads a group. Floats hardly compress, and an uncompressed file does not
+depend on the version of a compressor."""
 
 RANDOM_ACCESS = "readahead_buffer_size:0,max_parallelism:0"
 
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """What a cache is.
+    """The header of a cache.
 
     Attributes:
-        arrays: name -> (shape, dtype) of what a record holds; "logits", or "values", "ids" and "log_rest" of a
+        arrays: name -> (shape, dtype) of the arrays of a record: "logits", or "values", "ids" and "log_rest" of a
             top-k; "tap/NAME".
-        classes: how many the network distinguishes.
+        classes: number of the network's classes.
         splits: role -> (examples, views).
         shard: examples per shard.
-        view: what determines the images, in plain words; compared key by key.
-        teacher: what determines the answers, likewise.
+        view: facts that determine the images, in plain words; compared key by key.
+        teacher: facts that determine the outputs, likewise.
     """
 
     arrays: Mapping[str, tuple[tuple[int, ...], str]]
@@ -64,16 +64,16 @@ class Header:
     teacher: Mapping[str, Any]
 
     def json(self) -> dict[str, Any]:
-        """Returns it as plain JSON, `fingerprint` a digest of all the rest."""
-        told = json.loads(json.dumps({"format": FORMAT} | dataclasses.asdict(self)))
-        return told | {"fingerprint": files.json_digest(told)}
+        """Returns the header as plain JSON, `fingerprint` a digest of all the rest."""
+        facts = json.loads(json.dumps({"format": FORMAT} | dataclasses.asdict(self)))
+        return facts | {"fingerprint": files.json_digest(facts)}
 
     @classmethod
     def read(cls, folder: pathlib.Path) -> "Header":
         """Reads the header of a cache.
 
         Raises:
-            UserError: where there is none, it cannot be read, or it is not as it was written.
+            UserError: for a missing, unreadable or altered header.
         """
         path = folder / HEADER
         if not path.is_file():
@@ -81,11 +81,11 @@ class Header:
                 f"no cache in {folder} (there is no {HEADER}); name the folder of a finished stage that caches"
             )
         try:
-            told = json.loads(path.read_text())
-            found = told.pop("fingerprint") == files.json_digest(told) and told.pop("format") == FORMAT
-            told["arrays"] = {name: (tuple(shape), dtype) for name, (shape, dtype) in told["arrays"].items()}
-            told["splits"] = {role: tuple(counts) for role, counts in told["splits"].items()}
-            header = cls(**told) if found else None
+            facts = json.loads(path.read_text())
+            intact = facts.pop("fingerprint") == files.json_digest(facts) and facts.pop("format") == FORMAT
+            facts["arrays"] = {name: (tuple(shape), dtype) for name, (shape, dtype) in facts["arrays"].items()}
+            facts["splits"] = {role: tuple(counts) for role, counts in facts["splits"].items()}
+            header = cls(**facts) if intact else None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path} cannot be read as the header of a cache ({error}); {_remedy(folder)}") from error
         if header is None:
@@ -100,14 +100,16 @@ class Header:
 
     @property
     def records(self) -> int:
+        """Number of records."""
         return sum(examples * views for examples, views in self.splits.values())
 
     @property
     def bytes(self) -> int:
-        """What the records are together; a file is some more, 64 KiB at the least."""
+        """Bytes of all records; a file has some more, at least 64 KiB."""
         return self.records * self.record.itemsize
 
     def split_bytes(self, role: str) -> int:
+        """Bytes of the records of a split."""
         return math.prod(self.splits[role]) * self.record.itemsize
 
     def shards(self, role: str) -> list[range]:
@@ -117,19 +119,19 @@ class Header:
 
 
 def content(split: Split) -> str:
-    """A digest of the images or texts of a split: of all of them up to 64 MiB, else of 256, evenly spaced."""
-    places = np.arange(len(split))
+    """Returns a digest of the images or texts of a split: of all of them up to 64 MiB, else of 256, evenly spaced."""
+    positions = np.arange(len(split))
 
-    def inputs(places):
-        return [np.ascontiguousarray(x) for name, x in sorted(split.take(places).items()) if name != "label"]
+    def inputs(positions: np.ndarray) -> list[np.ndarray]:
+        return [np.ascontiguousarray(x) for name, x in sorted(split.take(positions).items()) if name != "label"]
 
-    if len(split) * sum(x.nbytes for x in inputs(places[:1])) > 64 << 20:
-        places = np.linspace(0, len(split) - 1, 256).astype(int)
-    return files.digest(*(x.tobytes() for x in inputs(places)))
+    if len(split) * sum(x.nbytes for x in inputs(positions[:1])) > 64 << 20:
+        positions = np.linspace(0, len(split) - 1, 256).astype(int)
+    return files.digest(*(x.tobytes() for x in inputs(positions)))
 
 
 class Cache:
-    """A cache in a folder, to be written or read; `header` is what it is to be, or is.
+    """A cache in a folder, to be written or read; `header` is the expected one.
 
     Reading is safe from several threads; files are opened when they are first read.
     """
@@ -143,10 +145,10 @@ class Cache:
         return self.folder / role / f"{number:05d}.array_record"
 
     def begin(self) -> None:
-        """Writes the header, or checks that the one that is there is the same; clears what was half-written.
+        """Writes the header, or checks that the existing one is the same; clears incomplete files.
 
         Raises:
-            UserError: where the folder holds another cache, with what was wanted (-) and what is there (+).
+            UserError: if the folder holds another cache, with the expected facts (-) and the existing ones (+).
         """
         path = self.folder / HEADER
         if path.exists():
@@ -157,36 +159,36 @@ class Cache:
             part.unlink()
 
     def check(self) -> None:
-        """Raises `UserError` where the header that is there is another."""
-        there = Header.read(self.folder)
-        wanted = dataclasses.asdict(self.header)
+        """Raises `UserError` if the existing header is another."""
+        existing = Header.read(self.folder)
+        expected = dataclasses.asdict(self.header)
         lines = []
-        for key, value in dataclasses.asdict(there).items():
-            pair = (wanted[key], value) if isinstance(value, Mapping) else ({key: wanted[key]}, {key: value})
+        for key, value in dataclasses.asdict(existing).items():
+            pair = (expected[key], value) if isinstance(value, Mapping) else ({key: expected[key]}, {key: value})
             lines += files.diff_lines(*pair)
         if lines:
             raise UserError(
-                f"{self.folder} holds another cache; what is wanted (-) and what is there (+):\n  "
+                f"{self.folder} holds another cache; the expected facts (-) and the existing ones (+):\n  "
                 + "\n  ".join(lines)
                 + f"\nTo make it again, move {self.folder} away"
             )
 
     def missing(self) -> list[tuple[str, int]]:
-        """The (split, number) of the shards that are not there, or not as they were written. Reads every byte."""
+        """Returns the (split, number) of the shards that are missing or altered; reads every byte."""
         return [
             (role, number)
             for role in self.header.splits
             for number in range(len(self.header.shards(role)))
-            if not self._whole(role, number)
+            if not self._is_intact(role, number)
         ]
 
-    def _whole(self, role: str, number: int) -> bool:
+    def _is_intact(self, role: str, number: int) -> bool:
         path = self._shard(role, number)
         try:
-            told = json.loads(path.with_suffix(".json").read_text())
-            if path.stat().st_size != told["bytes"]:
+            facts = json.loads(path.with_suffix(".json").read_text())
+            if path.stat().st_size != facts["bytes"]:
                 return False
-            return files.file_digest(path) == told["sha256"]
+            return files.file_digest(path) == facts["sha256"]
         except (OSError, ValueError, KeyError, TypeError):
             return False
 
@@ -196,18 +198,25 @@ class Cache:
         Args:
             role: of the split.
             number: of the shard.
-            arrays: `[examples of the shard * views, ...]` each, as `Header.arrays` says.
+            arrays: `[examples of the shard * views, ...]` each, by the names of `Header.arrays`.
 
         Raises:
-            UserError: for a value that is not finite in the dtype that it is stored as (but for an empty rest's
-                -inf), naming the example.
+            UserError: for a value that is not finite in its stored dtype, naming the example. The -inf of an empty
+                rest is permitted.
         """
         from array_record.python import array_record_module
 
         examples, views = self.header.shards(role)[number], self.header.splits[role][1]
         rows = np.zeros(len(examples) * views, self.header.record)
         for name, (_, dtype) in self.header.arrays.items():
-            stored = self._stored(arrays[name], name, dtype, role, examples.start, views)
+            values = np.asarray(arrays[name])
+            stored = _convert(values, dtype)
+            bad = _first_bad_row(name, values, stored)
+            if bad is not None:
+                raise UserError(
+                    f"{name} of example {examples.start + bad // views} of the {role} split is not finite as {dtype};"
+                    " store it as bfloat16 or float32 (cache.dtype), and check the network's weights if that fails"
+                )
             rows[name] = stored.view(rows.dtype[name].base)
         path = self._shard(role, number)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -217,34 +226,19 @@ class Cache:
         for row in rows:
             writer.write(row.tobytes())
         writer.close()
-        told = {"records": len(rows), "bytes": part.stat().st_size, "sha256": files.file_digest(part)}
+        facts = {"records": len(rows), "bytes": part.stat().st_size, "sha256": files.file_digest(part)}
         part.replace(path)
-        files.write_json(path.with_suffix(".json"), told)
-
-    def _stored(self, values, name, dtype, role, first, views) -> np.ndarray:
-        if dtype not in DTYPES:
-            return np.ascontiguousarray(values.astype(dtype))
-        with np.errstate(over="ignore"):
-            stored = np.ascontiguousarray(np.asarray(values).astype(DTYPES[dtype]))
-        plain = stored.astype(np.float32)
-        good = np.isfinite(plain) | (np.isneginf(plain) & np.isneginf(values) & (name == "log_rest"))
-        bad = np.flatnonzero(~good.reshape(len(plain), -1).all(1))
-        if len(bad):
-            raise UserError(
-                f"{name} of example {first + bad[0] // views} of the {role} split is not finite as {dtype}; store it as"
-                " bfloat16 or float32 (cache.dtype), and look at the network's weights where that does not help"
-            )
-        return stored
+        files.write_json(path.with_suffix(".json"), facts)
 
     def take(self, role: str, index: np.ndarray, view: np.ndarray) -> dict[str, np.ndarray]:
-        """Reads what is said of examples `index` in views `view % views`, int `[n]` each: `{name: [n, ...]}`."""
+        """Reads the outputs for examples `index` in views `view % views`, int `[n]` each: `{name: [n, ...]}`."""
         _, views = self._counts(role)
         rows = np.empty(len(index), self.header.record)
-        number, place = np.divmod(index, self.header.shard)
-        place = place * views + view % views
+        number, record = np.divmod(index, self.header.shard)
+        record = record * views + view % views
         for shard in np.unique(number):
-            here = np.flatnonzero(number == shard)
-            rows[here] = self._read(role, int(shard), [int(p) for p in place[here]])
+            of_shard = np.flatnonzero(number == shard)
+            rows[of_shard] = self._read(role, int(shard), [int(r) for r in record[of_shard]])
         return self._arrays(rows)
 
     def load_all(self, role: str) -> dict[str, np.ndarray]:
@@ -256,32 +250,32 @@ class Cache:
 
     def _counts(self, role: str) -> tuple[int, int]:
         if role not in self.header.splits:
-            raise unknown(f"split in the cache {self.folder}:", role, self.header.splits)
+            raise unknown(f"the split of the cache {self.folder}", role, self.header.splits)
         return self.header.splits[role]
 
-    def _read(self, role: str, number: int, places: list[int] | None) -> np.ndarray:
+    def _read(self, role: str, number: int, positions: list[int] | None) -> np.ndarray:
         path, header = self._shard(role, number), self.header
-        whole = len(header.shards(role)[number]) * header.splits[role][1]
+        total = len(header.shards(role)[number]) * header.splits[role][1]
         try:
             with self._lock:
                 reader = self._readers.get(path) or self._open(path)
-                records = reader.read_all() if places is None else reader.read(places)
+                records = reader.read_all() if positions is None else reader.read(positions)
             rows = np.frombuffer(b"".join(records), header.record)
         except (RuntimeError, ValueError, IndexError, OSError) as error:
             raise self._damaged(path, error) from error
-        if len(rows) != (whole if places is None else len(places)):
+        if len(rows) != (total if positions is None else len(positions)):
             raise self._damaged(path, f"{len(rows)} records")
         return rows
 
-    def _open(self, path: pathlib.Path):
+    def _open(self, path: pathlib.Path) -> Any:
         from array_record.python import array_record_module
 
-        # ArrayRecord aborts nothing but says little of a file that is not there.
+        # The message of ArrayRecord for a missing file is hard to understand.
         if not path.is_file():
-            raise OSError("it is not there")
+            raise OSError("it is missing")
         reader = array_record_module.ArrayRecordReader(str(path), RANDOM_ACCESS)
         if not reader.ok():
-            raise OSError("it is not whole")
+            raise OSError("it is incomplete")
         self._readers[path] = reader
         return reader
 
@@ -295,26 +289,41 @@ class Cache:
 
 
 @dataclasses.dataclass(frozen=True)
-class Answers:
-    """What the cached networks of a stage say about one split; `caches` are by the networks' names."""
+class CachedOutputs:
+    """The outputs of the cached networks of a stage for one split; `caches` are by the networks' names."""
 
     caches: Mapping[str, Cache]
     role: str
 
     def take(self, index: np.ndarray, view: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns what is said of examples `index`, int `[n]`, in these views: `{"cached/NAME/ARRAY": [n, ...]}`."""
+        """Returns the outputs for examples `index`, int `[n]`, in these views: `{"cached/NAME/ARRAY": [n, ...]}`."""
         return self._named({name: cache.take(self.role, index, view) for name, cache in self.caches.items()})
 
     def load_all(self) -> dict[str, np.ndarray]:
-        """Returns all that is said: `{"cached/NAME/ARRAY": [examples, views, ...]}`."""
+        """Returns the outputs for all examples: `{"cached/NAME/ARRAY": [examples, views, ...]}`."""
         return self._named({name: cache.load_all(self.role) for name, cache in self.caches.items()})
 
-    def _named(self, said: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        return {f"{CACHED}{name}/{array}": x for name, arrays in said.items() for array, x in arrays.items()}
+    def _named(self, outputs: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        return {f"{CACHED}{name}/{array}": x for name, arrays in outputs.items() for array, x in arrays.items()}
 
 
-NO_ANSWERS = Answers({}, "")
+NO_OUTPUTS = CachedOutputs({}, "")
+
+
+def _convert(values: np.ndarray, dtype: str) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(values.astype(DTYPES.get(dtype, dtype)))
+
+
+def _first_bad_row(name: str, values: np.ndarray, stored: np.ndarray) -> int | None:
+    """Returns the first row that is not finite in its stored dtype, or `None`."""
+    if stored.dtype.kind in "iu":
+        return None
+    plain = stored.astype(np.float32)
+    good = np.isfinite(plain) | (np.isneginf(plain) & np.isneginf(values) & (name == "log_rest"))
+    bad = np.flatnonzero(~good.reshape(len(plain), -1).all(1))
+    return int(bad[0]) if len(bad) else None
 
 
 def _remedy(folder: pathlib.Path) -> str:
-    return f"the command that made {folder}, given again, finds what is damaged there and writes it anew"
+    return f"the command that made {folder}, given again, writes the damaged files anew"

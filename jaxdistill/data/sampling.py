@@ -1,7 +1,7 @@
-"""In which order examples are dealt: pure functions of a seed and the number of a batch.
+"""The order of examples: pure functions of a seed and the number of a batch.
 
-A split is dealt from one endless sequence, a fresh permutation of it per epoch. Of a mixture each member is dealt from
-an endless sequence of its own, in every batch as many rows as its weight asks for.
+A split is sampled from one endless sequence, a fresh permutation of it per epoch. Each member of a mixture is sampled
+from an endless sequence of its own, and its rows of every batch are in proportion to its weight.
 """
 
 import functools
@@ -19,47 +19,48 @@ def _permutation(seed: int, examples: int, epoch: int, member: int) -> np.ndarra
     return np.random.default_rng(key).permutation(examples).astype(np.int32)
 
 
-def _sequence(seed: int, examples: int, start: int, stop: int, member: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the places and views from `start` to `stop` in the endless sequence of a split."""
-    place, view = np.empty(stop - start, np.int32), np.empty(stop - start, np.int32)
+def _sequence(seed: int, examples: int, rows: tuple[int, int], member: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the positions and views of rows `start` to `stop` of the endless sequence of a split."""
+    start, stop = rows
+    position, view = np.empty(stop - start, np.int32), np.empty(stop - start, np.int32)
     done = 0
-    while done < len(place):
+    while done < len(position):
         epoch, first = divmod(start + done, examples)
-        part = _permutation(seed, examples, epoch, member)[first : first + len(place) - done]
-        place[done : done + len(part)], view[done : done + len(part)] = part, epoch
+        part = _permutation(seed, examples, epoch, member)[first : first + len(position) - done]
+        position[done : done + len(part)], view[done : done + len(part)] = part, epoch
         done += len(part)
-    return place, view
+    return position, view
 
 
-def deal(seed: int, examples: int, batch: int, step: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the places and views, int32 `[batch]` each, of batch number `step` of a split of so many examples."""
-    return _sequence(seed, examples, step * batch, (step + 1) * batch)
+def sample_positions(seed: int, examples: int, batch: int, step: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the positions and views, int32 `[batch]` each, of batch number `step` of a split of `examples`."""
+    return _sequence(seed, examples, (step * batch, (step + 1) * batch))
 
 
-def turns(weights: Sequence[float], rows: int) -> np.ndarray:
-    """Returns how many of the first `rows` rows of a run are of each member of a mixture, int64 `[members]`.
+def quotas(weights: Sequence[float], rows: int) -> np.ndarray:
+    """Returns the number of rows of each member of a mixture among the first `rows` of a run, int64 `[members]`.
 
-    Member m's row number j is due at (j + 1/2) / share_m, and the rows that are due first come first: the divisor
-    method of Webster. Counts only grow with `rows`, and never drift away from `rows * share_m`.
+    Member m's row number j is due at (j + 1/2) / fraction_m, and the rows that are due first come first: the divisor
+    method of Webster. Counts only grow with `rows`, and never drift away from `rows * fraction_m`.
     """
-    share = np.asarray(weights, np.float64) / np.sum(weights)
-    # These are due before `rows - len(share)`, by when at most `rows` are; half a row keeps rounding errors away.
-    counts = np.floor(max(0, rows - len(share)) * share).astype(np.int64)
+    fraction = np.asarray(weights, np.float64) / np.sum(weights)
+    # These are due before `rows - len(fraction)`, when at most `rows` are; half a row keeps rounding errors away.
+    counts = np.floor(max(0, rows - len(fraction)) * fraction).astype(np.int64)
     while counts.sum() < rows:
-        counts[np.argmin((counts + 0.5) / share)] += 1
+        counts[np.argmin((counts + 0.5) / fraction)] += 1
     return counts
 
 
-def dealt(split: Split, seed: int, batch: int, step: int) -> tuple[np.ndarray, np.ndarray]:
+def sample_indices(split: Split, seed: int, batch: int, step: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns the indices and views, int32 `[batch]` each, of batch number `step` of any split, or of a mixture."""
     if not isinstance(split, Mixture):
-        place, view = deal(seed, len(split), batch, step)
-        return split.index(place), view
-    before, after = (turns(split.weights, rows) for rows in (step * batch, (step + 1) * batch))
-    places, views, first = [], [], 0
+        position, view = sample_positions(seed, len(split), batch, step)
+        return split.index(position), view
+    before, after = (quotas(split.weights, rows) for rows in (step * batch, (step + 1) * batch))
+    positions, views, first = [], [], 0
     for member, examples in enumerate(split.lengths):
-        place, view = _sequence(seed, examples, int(before[member]), int(after[member]), member)
-        places, views, first = [*places, first + place], [*views, view], first + examples
-    # Mixing transforms pair the rows of a batch by their places, so members must not have places of their own.
-    order = np.random.default_rng([seed, step, len(places)]).permutation(batch)
-    return split.index(np.concatenate(places)[order]), np.concatenate(views)[order]
+        position, view = _sequence(seed, examples, (int(before[member]), int(after[member])), member)
+        positions, views, first = [*positions, first + position], [*views, view], first + examples
+    # Mixing transforms pair the rows of a batch by position, so members must not have positions of their own.
+    order = np.random.default_rng([seed, step, len(positions)]).permutation(batch)
+    return split.index(np.concatenate(positions)[order]), np.concatenate(views)[order]

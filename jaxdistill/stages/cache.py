@@ -130,7 +130,8 @@ def network_outputs(stage: Stage, variables: Mapping[str, Variables]) -> output_
         for start in range(0, len(index), size):
             rows = np.arange(start, start + size)
             rows = np.where(rows < len(index), rows, start)[stage.part.rows(size)]
-            batch = loader.rows(stage.whole(role), stage.dataset.classes, index[rows], view[rows], stage.answers(role))
+            outputs = stage.answers(role)
+            batch = loader.take_rows(stage.whole(role), stage.dataset.classes, index[rows], view[rows], outputs=outputs)
             batch |= {"mask": np.ones(len(rows), np.float32)}
             # One batch is computed while the one before is fetched; many at once can starve a CPU's collectives.
             dispatched = (augmented if role == "train" else plain)(variables, mesh.put(stage.mesh, batch))

@@ -59,7 +59,9 @@ def fisher_of(stage: Stage, variables: Variables) -> Params:
 def plain_batches(stage: Stage, count: int) -> Iterator[dict[str, np.ndarray]]:
     """Yields the first `count` examples in the order of training, unaugmented, in whole batches with a mask."""
     size = stage.settings.batch
-    batches = loader.Streamed(stage.train, stage.data_seed, size, stage.dataset.classes, stage.part)
+    batches = loader.Streamed(
+        stage.train, seed=stage.data_seed, batch=size, classes=stage.dataset.classes, shard=stage.part
+    )
     for step in range(math.ceil(count / size)):
         positions = np.arange(step * size, (step + 1) * size)[stage.part.rows(size)]
         yield batches[step] | {"mask": (positions < count).astype(np.float32)}

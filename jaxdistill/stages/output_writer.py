@@ -38,7 +38,7 @@ def make_header(stage: Stage, output: Output, teacher: Mapping[str, Any]) -> Hea
         UserError: for settings of `cache` that contradict the data, and outputs that cannot be cached.
     """
     spec, data = stage.settings.cache, stage.settings.data
-    mixing = [name for name in data.augment if name.partition(":")[0] in augment.MIXING]
+    mixing = augment.list_mixing(data.augment)
     if mixing:
         raise UserError(
             f"stage {stage.name!r} caches outputs for one image, and {mixing[0]!r} makes one of two, a function of"

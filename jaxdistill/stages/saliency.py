@@ -135,10 +135,10 @@ def _look(stage: Stage, names: Sequence[str], pairs: Sequence[tuple[str, str]]) 
 def _rows(stage: Stage, look: Callable, known: Mapping[str, Variables], places: np.ndarray) -> tuple[Any, Any]:
     """Looks at the examples of those places in the split, in their order: `(maps, rank correlations)`."""
     chosen = Subset(stage.dataset.split(stage.settings["evaluate"]["split"]), places.astype(np.int32))
-    devices = math.lcm(stage.mesh.shape["data"] * stage.mesh.shape["fsdp"], stage.part.of)
+    devices = math.lcm(stage.mesh.shape["data"] * stage.mesh.shape["fsdp"], stage.part.count)
     batch = devices * max(1, BATCH // devices)
     parts = []
-    for raw in loader.once(chosen, batch, stage.dataset.classes, stage.part):
+    for raw in loader.iterate_once(chosen, batch, stage.dataset.classes, stage.part):
         maps, alike, mask = jax.device_get(look(known, mesh.put(stage.mesh, raw)))
         parts.append(jax.tree.map(lambda x, kept=mask > 0: x[kept], (maps, alike)))
     return jax.tree.map(lambda *rows: np.concatenate(rows), *parts)

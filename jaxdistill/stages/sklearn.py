@@ -192,7 +192,7 @@ def class_outputs(stage: Stage, classifier: Classifier) -> output_writer.Predict
         parts = []
         for start in range(0, len(index), stage.evaluation_batch):
             rows = slice(start, start + stage.evaluation_batch)
-            batch = loader.rows(stage.whole(role), classes, index[rows], view[rows])
+            batch = loader.take_rows(stage.whole(role), classes, index[rows], view[rows])
             batch |= {"mask": np.ones(len(batch["index"]), np.float32)}
             # As it was fitted: a tree may split at the very grey value that a pixel has, and XLA divides otherwise.
             is_augmented = role == "train" and data.augment

@@ -9,7 +9,7 @@ from jaxdistill import core
 from jaxdistill.build.stage import Stage
 from jaxdistill.core import path_name
 from jaxdistill.data import loader
-from jaxdistill.data.build import described
+from jaxdistill.data.build import describe_training_split
 from jaxdistill.runtime import files
 from jaxdistill.stages.lanes import runs_of
 from jaxdistill.train import flops, mesh
@@ -26,7 +26,7 @@ def describe_data(stage: Stage) -> list[str]:
     epochs = settings.steps * settings.batch / len(stage.train)
     place = "resident on the device" if stage.resident else "streamed"
     line = f", {place}" + (f", views come again after {stage.cycle}" if stage.cycle else "")
-    line += "".join(f", {words}" for words in described(data))
+    line += "".join(f", {words}" for words in describe_training_split(data))
     return [
         line,
         f"  {settings.steps:,} steps of {settings.batch} ({epochs:.4g} epochs)",

@@ -83,26 +83,26 @@ def test_cutout_larger_than_the_image_leaves_nothing():
 
 def test_turn_by_zero_changes_no_bit():
     image = np.random.default_rng(0).random((5, 8, 3), np.float32)
-    np.testing.assert_array_equal(augment.turn(image, 0.0), image)
+    np.testing.assert_array_equal(augment.rotate_by(image, 0.0), image)
 
 
 @pytest.mark.parametrize("size", [4, 5])
 @pytest.mark.parametrize("quarters", [1, 2, 3])
 def test_turn_by_quarters_is_rot90(size, quarters):
     image = np.random.default_rng(0).random((size, size, 2), np.float32)
-    np.testing.assert_allclose(augment.turn(image, 90.0 * quarters), np.rot90(image, quarters), atol=2e-6)
+    np.testing.assert_allclose(augment.rotate_by(image, 90.0 * quarters), np.rot90(image, quarters), atol=2e-6)
 
 
 def test_turn_by_hand():
     wide = jnp.array([[1.0, 2.0, 3.0]])[..., None]
-    np.testing.assert_allclose(augment.turn(wide, 90.0)[..., 0], [[0, 2, 0]], atol=1e-6)
+    np.testing.assert_allclose(augment.rotate_by(wide, 90.0)[..., 0], [[0, 2, 0]], atol=1e-6)
     corner = jnp.zeros((3, 3, 1)).at[0, 2].set(1.0)
     # The top pixel sees (0.293, 1.707): the corner with weight 0.707 in each direction.
-    np.testing.assert_allclose(augment.turn(corner, 45.0)[0, 1, 0], 0.5, atol=1e-6)
+    np.testing.assert_allclose(augment.rotate_by(corner, 45.0)[0, 1, 0], 0.5, atol=1e-6)
 
 
 def test_rotate_turns_both_ways_up_to_the_given_degrees(monkeypatch):
-    monkeypatch.setattr(augment, "turn", lambda image, degrees: jnp.full_like(image, degrees))
+    monkeypatch.setattr(augment, "rotate_by", lambda image, degrees: jnp.full_like(image, degrees))
     found = draw(augment.rotate, np.zeros((1, 1)), 15.0)
     assert -15 <= found.min() < -14
     assert 14 < found.max() <= 15
@@ -285,7 +285,7 @@ def test_sharded_over_devices_is_the_same_and_compiles_once(compiled):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (("flpi",), r"augmentation must be an existing name, got 'flpi'. Did you mean 'flip'\?"),
+        (("flpi",), r"data.augment must be an augmentation, got 'flpi'. Did you mean 'flip'\?"),
         (("pad_crop",), r"'pad_crop': pad_crop takes a number of pixels, 1 or more, as in 'pad_crop:4'"),
         (("pad_crop:0",), "1 or more"),
         (("pad_crop:1.5",), "1 or more"),
@@ -316,7 +316,7 @@ def test_a_wrong_list_is_told(names, message):
             {"views": 2, "names": ("flip", "mixup:1")},
             "'mixup:1' gives one image and one soft label, not views=2",
         ),
-        ({"views": 0}, "views=0 makes no sense"),
+        ({"views": 0}, "views must be at least 1, .*, got 0"),
         ({"mean": (0.5, 0.5)}, "give both per channel"),
         ({"std": (0.0,)}, "std above 0"),
         ({"mean": (), "std": ()}, "give both per channel"),
@@ -331,5 +331,5 @@ def test_wrong_images_are_told_while_tracing():
     with pytest.raises(UserError, match="images have 3 channels, mean and std are for 1"):
         run((), raw(shape=(2, 2, 3)))
     batch = raw()
-    with pytest.raises(UserError, match="images of type int32"):
+    with pytest.raises(UserError, match="images must be uint8 .*, got int32"):
         augment.plain((0.5,), (0.5,))(batch | {"image": batch["image"].astype(jnp.int32)})

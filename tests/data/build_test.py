@@ -22,7 +22,7 @@ def settings(**data):
 
 def trained_on(**data):
     data = settings(**data)
-    return build.training(data, build.opened(data))
+    return build.training_split(data, build.open_dataset(data))
 
 
 def npz(folder, name, rows=12, shape=(8, 8, 1), classes=10, dtype=np.uint8, **more):
@@ -47,7 +47,7 @@ def test_a_mixture_of_sets(tmp_path):
     assert isinstance(mixed, Mixture)
     assert [len(member) for member in mixed.members] == [270, 12, 12]
     assert mixed.weights == (2.0, 1.0, 0.5)
-    assert len(mixed.whole) == 1077 + 24
+    assert len(mixed.base) == 1077 + 24
     batch = mixed.take(np.arange(len(mixed)))
     assert batch["image"].dtype == np.uint8
     np.testing.assert_array_equal(batch["label"][270:282], np.arange(12) % 10)
@@ -59,10 +59,10 @@ def test_a_mixture_of_sets(tmp_path):
 def test_another_set_alone_is_seen_as_the_main_set_is(tmp_path):
     """Weight 0: shape, classes, evaluation and standardisation are the main set's, the images the other's."""
     data = settings(weight=0.0, mix=dict(other=npz(tmp_path, "other", shape=(20, 16, 3)) | dict(size=8, channels=1)))
-    split = build.training(data, build.opened(data))
-    assert len(split) == len(split.whole) == 12
+    split = build.training_split(data, build.open_dataset(data))
+    assert len(split) == len(split.base) == 12
     assert split.take(np.arange(12))["image"].shape == (12, 8, 8, 1)
-    assert not build.shows_labels(data)
+    assert not build.has_visible_labels(data)
     assert build.standardisation(data) == build.standardisation(settings())
 
 
@@ -77,10 +77,10 @@ def test_noise_in_a_mixture_has_the_shape_of_the_main_set(kind):
 
 def test_noise_as_the_main_set():
     data = settings(name="noise", size=5, channels=2, noise=dict(count=40, classes=10))
-    dataset = build.opened(data)
+    dataset = build.open_dataset(data)
     assert (dataset.shape, dataset.classes, {*dataset.splits}) == ((5, 5, 2), 10, {"train"})
-    assert not build.shows_labels(data)
-    assert (build.training(data, dataset).labels() == UNLABELLED).all()
+    assert not build.has_visible_labels(data)
+    assert (build.training_split(data, dataset).labels() == UNLABELLED).all()
 
 
 def test_standardisation_is_that_of_the_whole_main_set_or_as_told():
@@ -183,7 +183,7 @@ def test_a_run_on_other_data(tmp_path, config):
     assert min(losses) > 0
     # An epoch is what a stage trains on.
     data = configs.stages(json.loads((tmp_path / "run" / "config.json").read_text()))["teacher"].data
-    examples = len(build.training(data, build.opened(data)))
+    examples = len(build.training_split(data, build.open_dataset(data)))
     assert 200 < examples < 500
     trained = next(line for line in lines if line["stage"] == "teacher" and "loss" in line)
     np.testing.assert_allclose(trained["epoch"], 32 / examples, rtol=1e-5)

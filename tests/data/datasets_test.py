@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxdistill.data import datasets
+from jaxdistill.data.dataset import NoiseSettings
 from jaxdistill.errors import UserError
 
 
@@ -90,7 +91,7 @@ def test_a_file_that_is_no_npz(tmp_path, content):
 
 
 def test_splits_of_a_set_that_has_its_own():
-    with pytest.raises(UserError, match="data.splits are for datasets of TFDS and for 'text'; 'digits' has its own"):
+    with pytest.raises(UserError, match="data.splits must be left out for 'digits', which has its own"):
         datasets.load("digits", splits={"train": "train[:10]"})
 
 
@@ -111,23 +112,23 @@ def test_embedded_sets_of_another_size_and_colour(tmp_path):
 
 
 def test_noise_by_name_must_be_told_what_it_cannot_know():
-    told = dict(kind="uniform", count=20, seed=0)
-    dataset = datasets.load("noise", size=4, channels=1, noise=told | {"classes": 3})
+    noise = NoiseSettings(count=20, classes=3)
+    dataset = datasets.load("noise", size=4, channels=1, noise=noise)
     assert (dataset.shape, dataset.classes, {*dataset.splits}) == ((4, 4, 1), 3, {"train"})
     for missing in (dict(size=0), dict(channels=0)):
-        with pytest.raises(UserError, match=f"set data.{next(iter(missing))} to the teacher's"):
-            datasets.load("noise", **{"size": 4, "channels": 1, **missing}, noise=told | {"classes": 3})
-    with pytest.raises(UserError, match="set data.noise.classes to the teacher's, or mix noise into"):
-        datasets.load("noise", size=4, channels=1, noise=told | {"classes": 0})
+        with pytest.raises(UserError, match=f"Set data.{next(iter(missing))} to the teacher's"):
+            datasets.load("noise", **{"size": 4, "channels": 1, **missing}, noise=noise)
+    with pytest.raises(UserError, match="Set data.noise.classes to the teacher's, or mix noise into"):
+        datasets.load("noise", size=4, channels=1, noise=NoiseSettings(count=20))
 
 
 def test_missing_npz():
-    with pytest.raises(UserError, match="no file 'nowhere.npz'; data.path names"):
+    with pytest.raises(UserError, match="data.path must be an .npz .*, got no file 'nowhere.npz'"):
         datasets.load("npz", path="nowhere.npz")
 
 
 def test_unknown_dataset_is_answered_with_the_nearest(tmp_path):
-    with pytest.raises(UserError, match="dataset must be an existing name, got 'cifr10'. Did you mean 'cifar10'"):
+    with pytest.raises(UserError, match="data.name must be a dataset, got 'cifr10'. Did you mean 'cifar10'"):
         datasets.load("cifr10", data_dir=str(tmp_path))
 
 

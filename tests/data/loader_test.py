@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from jaxdistill.data import datasets, loader
-from jaxdistill.data.loader import Lanes, Part, Resident, Streamed
+from jaxdistill.data.dataset import Arrays
+from jaxdistill.data.loader import Lanes, ProcessShard, Resident, Streamed
 from jaxdistill.data.subsets import Hidden, Subset
 from jaxdistill.errors import UserError
 
@@ -15,7 +16,7 @@ ROWS = 23
 def split(rows=ROWS, dtype=np.uint8):
     rng = np.random.default_rng(1)
     image = rng.integers(0, 256, (rows, 4, 3, 2)).astype(dtype)
-    return datasets.Arrays(image, (np.arange(rows) % 5).astype(np.int32))
+    return Arrays(image, (np.arange(rows) % 5).astype(np.int32))
 
 
 def raw(made, fed):
@@ -40,7 +41,7 @@ def test_resident_and_streamed_give_the_same_batches_and_resume_at_the_position(
 
 def test_parts_of_processes_make_the_whole_batch():
     whole = next(Resident.of(split(), seed=5, batch=8, classes=5).step_inputs(2, 3))
-    parts = [next(Streamed(split(), 5, 8, 5, Part(number, 2)).step_inputs(2, 3)) for number in (0, 1)]
+    parts = [next(Streamed(split(), 5, 8, 5, ProcessShard(number, 2)).step_inputs(2, 3)) for number in (0, 1)]
     np.testing.assert_array_equal(np.concatenate([part["index"] for part in parts]), whole["index"])
     np.testing.assert_array_equal(parts[1]["image"], split().image[whole["index"][4:]])
 
@@ -49,7 +50,7 @@ def test_parts_of_processes_make_the_whole_batch():
 @pytest.mark.parametrize("processes", [1, 2, 4])
 def test_processes_together_see_every_example_equally_often_where_epochs_end_within_a_batch(kind, processes):
     parts = [
-        kind(split(), seed=5, batch=8, classes=5, part=Part(k, processes)).step_inputs(0, ROWS)
+        kind(split(), seed=5, batch=8, classes=5, shard=ProcessShard(k, processes)).step_inputs(0, ROWS)
         for k in range(processes)
     ]
     seen = np.zeros(ROWS, int)
@@ -68,7 +69,7 @@ def test_a_whole_split_is_seen_once_whatever_the_batch(batch, processes):
         pytest.skip("refused before it comes to this")
     seen = []
     for number in range(processes):
-        for part in loader.once(split(), batch, 5, Part(number, processes)):
+        for part in loader.iterate_once(split(), batch, 5, ProcessShard(number, processes)):
             assert len(part["mask"]) == batch // processes
             seen += list(part["index"][part["mask"] > 0])
             np.testing.assert_array_equal(part["image"], split().image[part["index"]])
@@ -89,7 +90,7 @@ def test_labels_out_of_range_and_images_that_are_not_finite_are_named():
 def test_statistics_by_hand():
     image = np.zeros((2, 1, 2, 2), np.uint8)
     image[..., 0] = [[[0, 255]], [[255, 255]]]
-    mean, std = loader.statistics(datasets.Arrays(image, np.zeros(2, np.int32)))
+    mean, std = loader.statistics(Arrays(image, np.zeros(2, np.int32)))
     np.testing.assert_allclose(mean, [0.75, 0.0])
     np.testing.assert_allclose(std, [np.sqrt(0.1875), 1.0])  # a constant channel is left as it is
 
@@ -106,7 +107,7 @@ def test_statistics_do_not_depend_on_chunks():
 
 def test_tfds_streams_what_it_holds(tfds_dir):
     mnist = datasets.load("mnist", data_dir=tfds_dir, splits={"train": "train[:100]"}).split("train")
-    arrays = datasets.Arrays(**mnist.take(np.arange(100)))
+    arrays = Arrays(**mnist.take(np.arange(100)))
     held = Resident.of(arrays, seed=0, batch=16, classes=10)
     for one, other in zip(held.step_inputs(5, 9), Streamed(mnist, 0, 16, 10).step_inputs(5, 9), strict=True):
         np.testing.assert_array_equal(raw(held, one)["image"], other["image"])

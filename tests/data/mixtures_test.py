@@ -6,7 +6,7 @@ import pytest
 
 from jaxdistill.data import loader
 from jaxdistill.data.dataset import Arrays
-from jaxdistill.data.loader import Part, Resident, Streamed
+from jaxdistill.data.loader import ProcessShard, Resident, Streamed
 from jaxdistill.data.mixture import Converted, Mixture
 from jaxdistill.data.noise import Noise
 from jaxdistill.data.subsets import Hidden, Subset
@@ -26,18 +26,18 @@ def mixture():
 
 def test_places_and_indices():
     mixed = mixture()
-    assert (len(mixed), len(mixed.whole)) == (6 + 11 + 7, 23 + 11 + 7)
+    assert (len(mixed), len(mixed.base)) == (6 + 11 + 7, 23 + 11 + 7)
     index = mixed.index(np.arange(24))
     assert list(index) == [1, 2, 5, 8, 13, 21, *range(23, 34), *range(34, 41)]
     places = np.array([23, 0, 6, 5, 16, 17, 0])
-    taken, again = mixed.take(places), mixed.whole.take(mixed.index(places))
+    taken, again = mixed.take(places), mixed.base.take(mixed.index(places))
     for key in ("image", "label"):
         np.testing.assert_array_equal(taken[key], again[key])
     np.testing.assert_array_equal(taken["image"][[1, 6]], arrays(23, 0).image[[1, 1]])
     np.testing.assert_array_equal(taken["image"][2], arrays(11, 1).image[0])
     np.testing.assert_array_equal(taken["label"], [-1, 1, 0, -1, 0, -1, 1])
     np.testing.assert_array_equal(mixed.labels()[places], taken["label"])
-    assert mixed.whole.whole is mixed.whole
+    assert mixed.base.base is mixed.base
 
 
 def raw(made, fed):
@@ -53,20 +53,20 @@ def test_resident_and_streamed_give_the_same_batches(split):
         for name in one:
             np.testing.assert_array_equal(one[name], other[name])
             assert one[name].dtype == other[name].dtype
-        np.testing.assert_array_equal(one["image"], split.whole.take(one["index"])["image"])
+        np.testing.assert_array_equal(one["image"], split.base.take(one["index"])["image"])
 
 
 def test_parts_of_processes_make_the_whole_batch():
     split = mixture()
     whole = next(Resident.of(split, seed=5, batch=8, classes=5).step_inputs(2, 3))
-    parts = [next(Streamed(split, 5, 8, 5, Part(number, 2)).step_inputs(2, 3)) for number in (0, 1)]
+    parts = [next(Streamed(split, 5, 8, 5, ProcessShard(number, 2)).step_inputs(2, 3)) for number in (0, 1)]
     for key in ("index", "view"):
         np.testing.assert_array_equal(np.concatenate([part[key] for part in parts]), whole[key])
 
 
 def test_once_goes_over_a_part_by_its_indices():
     part = mixture().members[0]
-    seen = list(loader.once(part, 4, 5))
+    seen = list(loader.iterate_once(part, 4, 5))
     index = np.concatenate([batch["index"][batch["mask"] > 0] for batch in seen])
     np.testing.assert_array_equal(index, part.indices)
     images = np.concatenate([batch["image"][batch["mask"] > 0] for batch in seen])

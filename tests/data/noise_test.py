@@ -34,8 +34,8 @@ def test_distributions():
 
 
 def test_shuffled_images_keep_their_pixels():
-    digits = datasets.digits().split("train")
-    made = Noise((8, 8, 1), 2000, "shuffled", of=digits)
+    digits = datasets.load("digits").split("train")
+    made = Noise((8, 8, 1), 2000, "shuffled", source=digits)
     images, shuffled = digits.take(np.array([5]))["image"], made.take(np.array([5, 5 + 1077]))["image"]
     for one in shuffled:
         np.testing.assert_array_equal(np.sort(one.ravel()), np.sort(images.ravel()))
@@ -44,9 +44,7 @@ def test_shuffled_images_keep_their_pixels():
 
 
 def test_what_makes_no_sense():
-    with pytest.raises(
-        UserError, match="kind of noise must be an existing name, got 'unifrom'. Did you mean 'uniform'"
-    ):
+    with pytest.raises(UserError, match="noise.kind must be a kind of noise, got 'unifrom'. Did you mean 'uniform'"):
         Noise(SHAPE, 10, "unifrom")
     with pytest.raises(UserError, match="noise.count must be at least 1 and finite, got 0"):
         Noise(SHAPE, 0)

@@ -16,7 +16,7 @@ ROWS = 23
 @pytest.mark.parametrize("batch", [1, 7, 23, 50])
 def test_every_example_is_dealt_equally_often(batch):
     """In any run of 23 dealt examples from an epoch's start each comes once, also where a batch spans epochs."""
-    dealt = [sampling.deal(3, ROWS, batch, step) for step in range(200 // batch)]
+    dealt = [sampling.sample_positions(3, ROWS, batch, step) for step in range(200 // batch)]
     index, view = (np.concatenate(part) for part in zip(*dealt, strict=True))
     for epoch in range(len(index) // ROWS):
         rows = slice(epoch * ROWS, (epoch + 1) * ROWS)
@@ -26,8 +26,10 @@ def test_every_example_is_dealt_equally_often(batch):
 
 
 def test_order_depends_on_seed_and_step_alone():
-    assert np.array_equal(sampling.deal(0, ROWS, 7, 11)[0], sampling.deal(0, ROWS, 7, 11)[0])
-    assert not np.array_equal(sampling.deal(0, ROWS, 23, 0)[0], sampling.deal(1, ROWS, 23, 0)[0])
+    assert np.array_equal(sampling.sample_positions(0, ROWS, 7, 11)[0], sampling.sample_positions(0, ROWS, 7, 11)[0])
+    assert not np.array_equal(
+        sampling.sample_positions(0, ROWS, 23, 0)[0], sampling.sample_positions(1, ROWS, 23, 0)[0]
+    )
 
 
 WEIGHTS = [(1.0,), (1.0, 1.0), (1.0, 0.1), (1 / 3, 2 / 3, 1.0), (0.7, 1e-3, 12.0, 0.7, 5.0)]
@@ -39,13 +41,13 @@ def test_turns_are_in_proportion_and_only_grow(weights):
     share = np.array(weights) / np.sum(weights)
     counts = np.zeros(len(weights), int)
     for rows in range(400):
-        np.testing.assert_array_equal(sampling.turns(weights, rows), counts)
+        np.testing.assert_array_equal(sampling.quotas(weights, rows), counts)
         counts[np.argmin((counts + 0.5) / share)] += 1
     for rows in (10**6 + 7, 10**9 + 1):
-        far = sampling.turns(weights, rows)
+        far = sampling.quotas(weights, rows)
         assert far.sum() == rows
         assert np.abs(far - rows * share).max() < len(weights)
-        assert (sampling.turns(weights, rows + 1) - far >= 0).all()
+        assert (sampling.quotas(weights, rows + 1) - far >= 0).all()
 
 
 def arrays(rows, shade):
@@ -55,12 +57,12 @@ def arrays(rows, shade):
 def test_members_are_dealt_each_from_its_own_endless_sequence():
     part = Subset(arrays(30, 1), np.array([3, 4, 8, 20, 29], np.int32))
     mixture = Mixture((arrays(7, 0), part, arrays(7, 2)), (2.0, 1.0, 1.0))
-    dealt = [sampling.dealt(mixture, 5, 6, step) for step in range(140)]
+    dealt = [sampling.sample_indices(mixture, 5, 6, step) for step in range(140)]
     index, view = (np.concatenate(each) for each in zip(*dealt, strict=True))
-    member = mixture.whole.take(index)["label"]
+    member = mixture.base.take(index)["label"]
     np.testing.assert_array_equal(np.bincount(member), [420, 210, 210])
     for rows, _ in dealt:
-        assert (np.abs(np.bincount(mixture.whole.take(rows)["label"], minlength=3) - [3, 1.5, 1.5]) <= 1).all()
+        assert (np.abs(np.bincount(mixture.base.take(rows)["label"], minlength=3) - [3, 1.5, 1.5]) <= 1).all()
     starts, there = (0, 7, 37), (range(7), (3, 4, 8, 20, 29), range(7))
     for number in range(3):
         own, epochs = index[member == number] - starts[number], view[member == number]
@@ -70,7 +72,7 @@ def test_members_are_dealt_each_from_its_own_endless_sequence():
     pairs = {
         (a, b)
         for rows, _ in dealt
-        for kinds in [mixture.whole.take(rows)["label"]]
+        for kinds in [mixture.base.take(rows)["label"]]
         for a, b in zip(kinds, kinds[::-1], strict=True)
     }
     assert pairs == set(itertools.product(range(3), repeat=2))
@@ -78,14 +80,14 @@ def test_members_are_dealt_each_from_its_own_endless_sequence():
 
 def test_sets_of_one_size_are_not_dealt_in_step():
     mixture = Mixture((arrays(7, 0), arrays(7, 1)), (1.0, 1.0))
-    pairs = np.sort([sampling.dealt(mixture, 5, 2, step)[0] for step in range(14)])
+    pairs = np.sort([sampling.sample_indices(mixture, 5, 2, step)[0] for step in range(14)])
     assert (pairs[:, 0] < 7).all()
     assert (pairs[:, 0] != pairs[:, 1] - 7).any()
 
 
 def test_a_part_is_dealt_by_its_index_in_the_whole():
     part = Subset(arrays(30, 1), np.array([3, 4, 8, 20, 29], np.int32))
-    index, view = sampling.dealt(part, 0, 5, 2)
+    index, view = sampling.sample_indices(part, 0, 5, 2)
     assert sorted(index) == [3, 4, 8, 20, 29]
     assert (view == 2).all()
-    np.testing.assert_array_equal(index, part.indices[sampling.deal(0, 5, 5, 2)[0]])
+    np.testing.assert_array_equal(index, part.indices[sampling.sample_positions(0, 5, 5, 2)[0]])

@@ -9,13 +9,13 @@ from jaxdistill.data import datasets, subsets
 from jaxdistill.data.dataset import Arrays, Dataset
 from jaxdistill.errors import UserError
 
-DIGITS = datasets.digits()
+DIGITS = datasets.load("digits")
 LABELS = DIGITS.split("train").labels()
 
 
 def chosen(dataset=DIGITS, **data):
     settings = configs.stages({"data": data})["train"].data
-    return subsets.chosen(dataset, settings)
+    return subsets.choose(dataset, settings)
 
 
 def test_few_labels():
@@ -31,27 +31,27 @@ def test_few_labels():
 @pytest.mark.parametrize("by", ["iid", "class", "dirichlet"])
 @pytest.mark.parametrize("of", [1, 4, 10])
 def test_parts_are_disjoint_and_together_all(by, of):
-    parts = subsets.partition(LABELS, of, by, 0.1, 0)
+    parts = subsets.partition(LABELS, of, by, concentration=0.1, seed=0)
     assert len(parts) == of
     assert min(map(len, parts)) > 0
     np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(len(LABELS)))
-    again, other = (subsets.partition(LABELS, of, by, 0.1, seed) for seed in (0, 1))
+    again, other = (subsets.partition(LABELS, of, by, concentration=0.1, seed=seed) for seed in (0, 1))
     assert all(map(np.array_equal, parts, again))
     assert of == 1 or not all(map(np.array_equal, parts, other))
     assert all((np.diff(part) > 0).all() and part.dtype == np.int32 for part in parts)
 
 
 def test_what_parts_are_made_of():
-    iid = subsets.partition(LABELS, 4, "iid", 0.5, 0)
+    iid = subsets.partition(LABELS, 4, "iid", concentration=0.5, seed=0)
     assert {len(part) for part in iid} == {269, 270}
     assert all(len(np.unique(LABELS[part])) == 10 for part in iid)
-    classes = [set(LABELS[part]) for part in subsets.partition(LABELS, 4, "class", 0.5, 0)]
+    classes = [set(LABELS[part]) for part in subsets.partition(LABELS, 4, "class", concentration=0.5, seed=0)]
     assert sorted(map(len, classes)) == [2, 2, 3, 3]
     assert sum(map(len, classes)) == len(set.union(*classes)) == 10
 
     def spread(concentration):
         """How far the parts' shares of a class are from each other."""
-        parts = subsets.partition(LABELS, 4, "dirichlet", concentration, 0)
+        parts = subsets.partition(LABELS, 4, "dirichlet", concentration=concentration, seed=0)
         counts = np.array([np.bincount(LABELS[part], minlength=10) for part in parts])
         return (counts / counts.sum(0)).std(0).mean()
 
@@ -63,7 +63,7 @@ def test_what_parts_are_made_of():
 def test_no_part_is_empty_even_where_a_class_goes_to_one():
     labels = np.zeros(12, np.int32)
     for seed in range(20):
-        parts = subsets.partition(labels, 6, "dirichlet", 1e-3, seed)
+        parts = subsets.partition(labels, 6, "dirichlet", concentration=1e-3, seed=seed)
         assert min(map(len, parts)) == 1
         np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(12))
 
@@ -71,7 +71,7 @@ def test_no_part_is_empty_even_where_a_class_goes_to_one():
 BAD_PARTITIONS = [
     (dict(of=11, by="class"), "of=11 parts by class, and there are examples of 10 classes"),
     (dict(of=2000, by="iid"), "of=2000 parts of 1077 examples"),
-    (dict(by="classes"), "way of data.partition.by must be an existing name, got 'classes'. Did you mean 'class'"),
+    (dict(by="classes"), "data.partition.by must be a rule of partitions, got 'classes'. Did you mean 'class'"),
     (dict(by="dirichlet", concentration=0.0), "concentration must be greater than 0 and finite, got 0.0"),
     (dict(seed=-1), "seed must be at least 0 and finite, got -1"),
     (dict(of=4, part=4), "part=4 of 4 parts; they are numbered 0 to 3"),
@@ -87,8 +87,8 @@ def test_partitions_that_make_no_sense(changed, message):
 
 def test_a_part_keeps_the_index_of_the_whole():
     part = chosen(partition=dict(of=3, part=1, by="dirichlet"))
-    assert part.whole is DIGITS.split("train")
-    expected = subsets.partition(LABELS, 3, "dirichlet", 0.5, 0)[1]
+    assert part.base is DIGITS.split("train")
+    expected = subsets.partition(LABELS, 3, "dirichlet", concentration=0.5, seed=0)[1]
     np.testing.assert_array_equal(part.index(np.arange(len(part))), expected)
     taken, whole = part.take(np.array([5, 0])), DIGITS.split("train").take(expected[[5, 0]])
     np.testing.assert_array_equal(taken["image"], whole["image"])
@@ -99,12 +99,10 @@ def test_only_some_classes():
     assert set(chosen(classes=("3", 7)).labels()) == {3, 7}
     named = Dataset(DIGITS.splits, ("zero", "7", *"abcdefgh"), DIGITS.shape)
     assert set(chosen(named, classes=("7", 7, "zero")).labels()) == {0, 1, 7}  # a name goes before a number
-    with pytest.raises(
-        UserError, match="class in data.classes must be an existing name, got 'sero'. Did you mean 'zero'"
-    ):
+    with pytest.raises(UserError, match="data.classes must be a class, got 'sero'. Did you mean 'zero'"):
         chosen(named, classes=("sero",))
     for unknown in (10, -1, "10"):
-        with pytest.raises(UserError, match="class in data.classes must be an existing name"):
+        with pytest.raises(UserError, match="data.classes must be a class"):
             chosen(classes=(unknown,))
 
 
@@ -118,8 +116,8 @@ def test_subsets_nest():
     assert set(fifty.indices) < set(quarter.indices) < set(half.indices)
     assert set(fifty.indices) != set(chosen(subset=dict(count=50, seed=1)).indices)
     for wrong, message in [
-        (dict(fraction=0.0), "fraction=0.0 makes no sense"),
-        (dict(fraction=1.5), "fraction=1.5 makes no sense"),
+        (dict(fraction=0.0), "fraction must be above 0 and at most 1, got 0.0"),
+        (dict(fraction=1.5), "fraction must be above 0 and at most 1, got 1.5"),
         (dict(count=2000), "count=2000 of 1077 examples"),
         (dict(count=5, fraction=0.5), "set one of them"),
         (dict(count=-1), "count must be at least 0 and finite, got -1"),
@@ -149,7 +147,7 @@ def test_everything_at_once():
         labels_per_class=2,
         hide_labels_of=(3,),
     )
-    part = subsets.partition(LABELS, 2, "iid", 0.5, 0)[1]
+    part = subsets.partition(LABELS, 2, "iid", concentration=0.5, seed=0)[1]
     of_classes = part[np.isin(LABELS[part], [1, 2, 3])]
     assert set(split.indices) < set(of_classes)
     assert len(split) == round(len(of_classes) / 2)
@@ -161,7 +159,7 @@ def test_everything_at_once():
 
 
 def test_no_example_is_left():
-    first = subsets.partition(LABELS, 10, "class", 0.5, 0)[0]
+    first = subsets.partition(LABELS, 10, "class", concentration=0.5, seed=0)[0]
     other = next(c for c in range(10) if c not in LABELS[first])
     with pytest.raises(UserError, match="leaves no example to train on"):
         chosen(partition=dict(of=10, by="class"), classes=(other,))

@@ -23,7 +23,7 @@ def batch(rows=ROWS):
     tokens = rng.integers(0, VOCABULARY, (rows, LENGTH))
     data = {"tokens": tokens, "token_mask": mask, "mask": np.arange(rows) < 2}
     data = {name: jnp.asarray(x, jnp.int32 if name == "tokens" else jnp.float32) for name, x in data.items()}
-    return LanguageModel(texts.windows("text", {"train": b"a text"}, 3)).align(data)
+    return LanguageModel(texts.make_windows("text", {"train": b"a text"}, 3)).align(data)
 
 
 def said(seed, dtype=jnp.float32, dense=False):

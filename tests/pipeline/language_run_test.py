@@ -14,7 +14,7 @@ import runs
 from jaxdistill import core
 from jaxdistill.config import load
 from jaxdistill.core import Unembedding
-from jaxdistill.data import texts
+from jaxdistill.data import datasets
 from jaxdistill.pipeline import run as pipeline
 from jaxdistill.stages import start_weights
 from jaxdistill.stages.lanes import runs_of
@@ -44,7 +44,7 @@ def params(run, stage):
 
 def test_numbers_are_those_of_every_next_byte_of_the_split(run, stages):
     stage = stages["evaluate"]
-    known, dataset = start_weights.read(runs_of(stage), run), texts.arithmetic(32)
+    known, dataset = start_weights.read(runs_of(stage), run), datasets.load("arithmetic", length=32)
     tokens = dataset.split("test").take(np.arange(len(dataset.split("test"))))["tokens"]
     logs = {}
     for name, network in stage.networks.items():

@@ -73,9 +73,9 @@ def test_what_is_cached_belongs_to_the_image_that_the_student_sees(run, stages):
     live, stage = stages["live"], stages["read"]
     known = start_weights.read(runs_of(live), run)
     teacher = jax.jit(lambda known, batch: live.networks["teacher"](known["teacher"], live.augment(batch), {}, None)[0])
-    more = {"seed": 0, "batch": 120, "classes": 10, "part": stage.part, "cycle": stage.cycle}
+    more = {"seed": 0, "batch": 120, "classes": 10, "shard": stage.part, "cycle": stage.cycle}
     resident = stage.loader()
-    streamed = loader.Streamed(stage.train, answers=stage.answers("train"), **more)
+    streamed = loader.Streamed(stage.train, outputs=stage.answers("train"), **more)
     seen = set()
     for step in (8, 17):  # which span the first pass and the second, and this and the third: its view is 0 again
         one, other = (next(made.step_inputs(step, step + 1)) for made in (resident, streamed))

@@ -147,7 +147,7 @@ def test_statistics_are_those_of_the_batches_of_the_training_split(tmp_path):
     assert told["recalibrated"]
     module = stage.networks["one"].module
     size = stage.settings["batch"]
-    batches = loader.Streamed(stage.train, stage.settings["seed"], size, 10, stage.part)
+    batches = loader.Streamed(stage.train, stage.settings["seed"], size, 10, shard=stage.part)
     plain = jax.tree.map(lambda a, b: (a + b) / 2, one, two)
     step = jax.jit(lambda x: module.apply(plain, x, train=True, mutable=["batch_stats"])[1]["batch_stats"])
     total = jax.tree.map(jnp.zeros_like, plain["batch_stats"])
@@ -174,7 +174,7 @@ def test_the_fisher_looks_at_so_many_examples_in_the_order_of_training():
     stage = built(rule="fisher", examples=70)
     variables = network("", 0)
     found = merge_data.fisher_of(stage, jax.device_put(variables, mesh.replicated(stage.mesh)))
-    batches = loader.Streamed(stage.train, stage.settings["seed"], 64, 10, stage.part)
+    batches = loader.Streamed(stage.train, stage.settings["seed"], 64, 10, shard=stage.part)
     mask = {"mask": np.ones(64, np.float32)}
     images = np.concatenate([stage.prepare(batches[i] | mask)["image"] for i in (0, 1)])[:70]
     module = stage.networks["one"].module

@@ -30,7 +30,7 @@ def taps(run):
     place = weights.find_checkpoint(WeightsRef(stage="teacher"), "teacher", run)
     known = {"teacher": weights.read(place, _placed(stage, stage.fresh["teacher"]))}
     found = []
-    for batch in loader.once(stage.dataset.split("train"), 64, 10, stage.part):
+    for batch in loader.iterate_once(stage.dataset.split("train"), 64, 10, stage.part):
         output, _ = stage.networks["teacher"](known["teacher"], stage.prepare(batch), {}, None)
         found.append(np.asarray(output.tap("pooled"))[batch["mask"] > 0])
     return np.concatenate(found).astype(np.float64)

@@ -39,7 +39,7 @@ def rows(split):
 
 
 def fitted(kind, part, by):
-    train = datasets.digits().split("train")
+    train = datasets.load("digits").split("train")
     x, y = rows(train)
     mine = subsets.partition(train.labels(), 3, by, 0.5, 0)[part]
     return kind.fit(x[mine], y[mine])
@@ -49,7 +49,7 @@ def test_it_says_what_scikit_learn_says_of_all_examples_when_fitted_on_its_part(
     said = Cache(run / "forest", Header.read(run / "forest"))
     forest = fitted(RandomForestClassifier(n_estimators=20, random_state=0), 0, "class")
     assert len(forest.classes_) < 10
-    for role, split in datasets.digits().splits.items():
+    for role, split in datasets.load("digits").splits.items():
         expected = np.full((len(split), 10), 1e-6)
         expected[:, forest.classes_] = np.maximum(forest.predict_proba(rows(split)[0]), 1e-6)
         logits = said.load_all(role)["logits"]
@@ -58,13 +58,13 @@ def test_it_says_what_scikit_learn_says_of_all_examples_when_fitted_on_its_part(
 
 
 def test_its_accuracy_is_told_and_is_that_of_the_network_that_reads_it(run):
-    test, table = datasets.digits().split("test"), {row["network"]: row for row in runs.results(run)}
+    test, table = datasets.load("digits").split("test"), {row["network"]: row for row in runs.results(run)}
     logistic = fitted(LogisticRegression(random_state=0), 1, "iid")
     x, y = rows(test)
     assert table["logistic"]["accuracy"] == pytest.approx(logistic.score(x, y))
     assert table["teacher"]["agreement"] == 1.0
     done = json.loads((run / "logistic" / "done.json").read_text())
-    x, y = rows(datasets.digits().split("validation"))
+    x, y = rows(datasets.load("digits").split("validation"))
     assert done["accuracy"] == pytest.approx(logistic.score(x, y))
     assert done["split"] == "validation"
 
@@ -127,7 +127,7 @@ def test_what_cannot_be_fitted_is_told(tmp_path):
 @pytest.mark.parametrize("name", [*classifier.NAMED])
 def test_each_named_one_tells_probabilities(tmp_path, name):
     made = classifier.make_classifier(stage(tmp_path, sklearn=dict(name=name)))
-    x, y = rows(datasets.digits().split("train"))
+    x, y = rows(datasets.load("digits").split("train"))
     few = np.flatnonzero(y < 4)[:120]
     if name == "boosting":
         made.set_params(max_iter=5)

@@ -36,7 +36,7 @@ OF_TEXTS = [
         {"networks__student__classes": 10},
         r"student.classes must be at least 256, the tokens of 'arithmetic', got 10 .* Set classes=256",
     ),
-    ({"networks__student__preprocess": dict(size=3)}, "preprocess is of images, and 'arithmetic' has texts"),
+    ({"networks__student__preprocess": dict(size=3)}, "preprocess must be absent, since 'arithmetic' has texts"),
     ({"networks__student__input": "image2"}, r"must be one of \['tokens'\], got 'image2'. A text has one view"),
     (
         {"terms__kd": dict(method="distilbert")},

@@ -8,7 +8,7 @@ from jaxdistill.data import texts
 from jaxdistill.tasks.language_model import LanguageModel
 from jaxdistill.tasks.masked_language_model import MaskedLanguageModel
 
-DATASET = texts.windows("text", {"train": b"a text"}, 3)
+DATASET = texts.make_windows("text", {"train": b"a text"}, 3)
 TOKENS = jnp.array([[5, 6, 7, 8], [1, 2, 3, 4]])
 
 

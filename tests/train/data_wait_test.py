@@ -66,11 +66,11 @@ def test_what_is_held_already_is_not_told_to_be_held(tmp_path, capsys, monkeypat
     assert "data.resident" not in said
 
 
-@pytest.mark.parametrize(("key", "argument"), [("num_threads", "threads"), ("prefetch", "ahead")])
-def test_reading_is_a_setting(key, argument, tmp_path, capsys):
+@pytest.mark.parametrize("key", ["num_threads", "prefetch"])
+def test_reading_is_a_setting(key, tmp_path, capsys):
     assert runs.launched(tmp_path / "run", f"--config.data.{key}=0", config=SINGLE) == 2
     assert f"data.{key} must be at least 1 and finite, got 0" in capsys.readouterr().err
     split = Arrays(np.zeros((40, 2, 2, 1), np.uint8), np.zeros(40, np.int32))
-    few, many = (Streamed(split, seed=1, batch=8, classes=2, **{argument: value}) for value in (1, 6))
+    few, many = (Streamed(split, seed=1, batch=8, classes=2, **{key: value}) for value in (1, 6))
     for one, other in zip(few.step_inputs(3, 9), many.step_inputs(3, 9), strict=True):
         np.testing.assert_array_equal(one["index"], other["index"])

@@ -45,7 +45,7 @@ def evaluate(batch, devices=1, reference="teacher", pairs=(), pieces="", result_
     )
     evaluator = Evaluator(plan.step, mesh, result_bytes)
     weights = {}, {}, jax.device_put(variables(), sharding.replicated(mesh))
-    batches = loader.once(split(), batch, toys.CLASSES)
+    batches = loader.iterate_once(split(), batch, toys.CLASSES)
     if not pieces:
         return plan.finish(*evaluator.evaluate(weights, evaluator.stream(batches)))
     resident = evaluator.to_device(weights, batches)

@@ -1,0 +1,183 @@
+"""An `.npz` of arrays: images with labels, or texts as tokens."""
+
+import difflib
+import pathlib
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from jaxdistill.core import UNLABELLED
+from jaxdistill.data.dataset import Arrays, Dataset, DatasetSettings, check_finite
+from jaxdistill.data.images import resize_splits
+from jaxdistill.data.texts import Texts
+from jaxdistill.errors import UserError
+
+IMAGE_FIELDS = ("image", "label")
+MASKS = ("token_mask", "answer_mask", "teacher_token_mask", "teacher_answer_mask")
+TOKEN_FIELDS = ("tokens", "label", *MASKS, "segment", "targets", "teacher_tokens")
+"""Fields of a split, written `ROLE_FIELD`; `tasks/` has their meaning."""
+
+
+def read(settings: DatasetSettings) -> Dataset:
+    """Reads `ROLE_FIELD` for the roles `train`, `validation` and `test`.
+
+    Images: `image` uint8 or float `[n, height, width]` or `[n, height, width, channels]`, and `label` integers `[n]`.
+    Texts: `tokens` integers `[n, length]`; for all roles or none, `label` `[n]`, masks and `segment` `[n, length]`,
+    `targets` `[n, length]` (-1 for none), and `teacher_tokens` of another length. `class_names`, and `vocabulary`, the
+    number of tokens, are optional.
+
+    Raises:
+        UserError: for a missing or foreign file, unknown names, and arrays that do not fit each other.
+    """
+    settings.check_no_splits()
+    path = settings.path
+    if not path or not pathlib.Path(path).is_file():
+        raise UserError(
+            "data.path must be an .npz with train_image or train_tokens, train_label, test_image, ..., got no file"
+            f" {path!r}"
+        )
+    try:
+        arrays = dict(np.load(path, allow_pickle=False))
+    except (ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path} is not an .npz of plain arrays: {error}") from error
+    if "train_tokens" in arrays:
+        return _read_texts(path, arrays)
+    return resize_splits(_read_images(path, arrays), settings.size, settings.channels)
+
+
+def _roles(path: str, arrays: Mapping[str, np.ndarray], fields: Sequence[str], extra: Sequence[str]) -> list[str]:
+    """Returns the roles of an `.npz`, or raises `UserError` for an array of an unknown name."""
+    main = f"_{fields[0]}"
+    roles = [name.removesuffix(main) for name in arrays if name.endswith(main) and not name.endswith(f"_teacher{main}")]
+    options = [*(f"{role}_{field}" for role in roles for field in fields), *extra]
+    for name in arrays:
+        if name not in options:
+            near = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise UserError(
+                f"{path} must have arrays ROLE_FIELD with the fields {list(fields)}, or {list(extra)}, got {name!r}."
+                f"{hint} Rename it or leave it out"
+            )
+    return roles
+
+
+def _read_images(path: str, arrays: Mapping[str, np.ndarray]) -> Dataset:
+    if "train_image" not in arrays:
+        raise UserError(f"{path} has no array 'train_image' or 'train_tokens'; there are {sorted(arrays)}")
+    roles = _roles(path, arrays, IMAGE_FIELDS, ["class_names"])
+    splits = {role: _check_images(path, role, arrays) for role in roles}
+    names = _read_class_names(path, arrays, {role: split.label for role, split in splits.items()})
+    shapes = {role: split.image.shape[1:] for role, split in splits.items()}
+    if len(set(shapes.values())) > 1:
+        raise UserError(f"the splits of {path} have images of different shapes: {shapes}")
+    return Dataset(splits, names, shapes["train"])
+
+
+def _check_images(path: str, role: str, arrays: Mapping[str, np.ndarray]) -> Arrays:
+    if f"{role}_label" not in arrays:
+        raise UserError(f"{path} has '{role}_image' and no '{role}_label'; there are {sorted(arrays)}")
+    image, label = arrays[f"{role}_image"], arrays[f"{role}_label"]
+    image = image[..., None] if image.ndim == 3 else image
+    if image.ndim != 4 or label.shape != image.shape[:1] or not image.size:
+        raise UserError(
+            f"{path}: '{role}_image' has shape {image.shape} and '{role}_label' {label.shape}; expected"
+            " [n, height, width(, channels)] and [n], n > 0"
+        )
+    check_whole(f"{path}: '{role}_label'", label, "labels")
+    if image.dtype != np.uint8:
+        if not np.issubdtype(image.dtype, np.floating):
+            raise UserError(f"{path}: '{role}_image' is {image.dtype}; images are uint8, or floats in [0, 1]")
+        image = image.astype(np.float32)
+        check_finite(image, np.arange(len(image)), f"{path}: '{role}_image'")
+        if image.min() < 0 or image.max() > 1:
+            raise UserError(f"{path}: '{role}_image' is from {image.min()} to {image.max()}; floats are in [0, 1]")
+    return Arrays(image, label.astype(np.int32))
+
+
+def _read_texts(path: str, arrays: Mapping[str, np.ndarray]) -> Dataset:
+    if any(name.endswith("_image") for name in arrays):
+        raise UserError(f"{path} has images and tokens; a set is of one of them: {sorted(arrays)}")
+    roles = _roles(path, arrays, TOKEN_FIELDS, ["class_names", "vocabulary"])
+    for field in TOKEN_FIELDS[1:]:
+        having = [role for role in roles if f"{role}_{field}" in arrays]
+        if having and having != roles:
+            raise UserError(f"{path} has a {field} for {having} and not for the others of {roles}")
+    splits = {role: _check_texts(path, role, arrays) for role in roles}
+    lengths = {role: split.tokens.shape[1] for role, split in splits.items()}
+    if len(set(lengths.values())) > 1:
+        raise UserError(f"the splits of {path} have texts of different lengths: {lengths}")
+    largest = max(int(array.max()) for split in splits.values() for array in _token_arrays(split))
+    vocabulary = arrays.get("vocabulary", np.array(largest + 1))
+    if vocabulary.shape or not np.issubdtype(vocabulary.dtype, np.integer) or vocabulary <= largest:
+        raise UserError(f"{path}: vocabulary={vocabulary}; it is one whole number, above the largest token {largest}")
+    labels = {role: split.label for role, split in splits.items()}
+    names = _read_class_names(path, arrays, labels) if "train_label" in arrays else ()
+    return Dataset(splits, names, (lengths["train"],), int(vocabulary))
+
+
+def _token_arrays(split: Texts) -> list[np.ndarray]:
+    return [split.tokens, *(split.fields[field] for field in ("targets",) if field in split.fields)]
+
+
+def _check_texts(path: str, role: str, arrays: Mapping[str, np.ndarray]) -> Texts:
+    tokens, what = arrays[f"{role}_tokens"], f"{path}: '{role}_tokens'"
+    if tokens.ndim != 2 or not tokens.size:
+        raise UserError(f"{what} has shape {tokens.shape}; expected [n, length], n > 0")
+    fields = {field: arrays[f"{role}_{field}"] for field in TOKEN_FIELDS[2:] if f"{role}_{field}" in arrays}
+    teacher = fields.get("teacher_tokens", tokens)
+    if teacher.shape[:1] != tokens.shape[:1] or teacher.ndim != 2:
+        raise UserError(f"{path}: '{role}_teacher_tokens' has shape {teacher.shape}, and there are {len(tokens)} texts")
+    for field, array in fields.items():
+        shape = teacher.shape if field.startswith("teacher_") else tokens.shape
+        if array.shape != shape:
+            raise UserError(f"{path}: '{role}_{field}' has shape {array.shape} and the tokens {shape}")
+        fields[field] = (array > 0).astype(np.int32) if field in MASKS else array
+    tokens = _blank_padding(tokens, fields.get("token_mask"))
+    check_whole(what, tokens, "tokens")
+    if "teacher_tokens" in fields:
+        fields["teacher_tokens"] = _blank_padding(teacher, fields.get("teacher_token_mask"))
+    for field in ("segment", "targets", "teacher_tokens"):
+        if field in fields:
+            check_whole(f"{path}: '{role}_{field}'", fields[field], field, least=-1 if field == "targets" else 0)
+            fields[field] = fields[field].astype(np.int32)
+    label = arrays.get(f"{role}_label", np.full(len(tokens), UNLABELLED, np.int32))
+    if label.shape != tokens.shape[:1]:
+        raise UserError(f"{path}: '{role}_label' has shape {label.shape}, and there are {len(tokens)} texts")
+    if f"{role}_label" in arrays:
+        check_whole(f"{path}: '{role}_label'", label, "labels")
+    return Texts(tokens.astype(np.int32), label.astype(np.int32), fields)
+
+
+def _blank_padding(tokens: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    # Numbers that stand for padding may be no tokens.
+    return tokens if mask is None else np.where(mask > 0, tokens, np.zeros((), tokens.dtype))
+
+
+def check_whole(what: str, numbers: np.ndarray, kind: str, least: int = 0) -> None:
+    """Raises `UserError` unless numbers are integers from `least` on."""
+    whole = np.issubdtype(numbers.dtype, np.integer)
+    if not whole or numbers.min() < least:
+        seen = f"from {numbers.min()} to {numbers.max()}" if whole else f"of {numbers.dtype}"
+        raise UserError(f"{what} is {seen}; {kind} are whole numbers from {least} on")
+
+
+def _read_class_names(path: str, arrays: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    """Returns the array `class_names`, by default the numbers up to the largest label of `train`."""
+    if "class_names" in arrays:
+        if arrays["class_names"].ndim != 1:
+            raise UserError(f"{path}: 'class_names' has shape {arrays['class_names'].shape}; it is a list of names")
+        names = tuple(map(str, arrays["class_names"]))
+    else:
+        train = labels["train"]
+        if train.max() >= len(train):
+            raise UserError(
+                f"{path}: 'train_label' goes up to {train.max()} in {len(train)} examples; mend it, or add"
+                " 'class_names'"
+            )
+        names = tuple(map(str, range(train.max() + 1)))
+    for role, label in labels.items():
+        if label.max() >= len(names):
+            raise UserError(f"{path}: '{role}_label' goes up to {label.max()}, and there are {len(names)} classes")
+    return names
