@@ -26,6 +26,7 @@ ALLOWED = {
     "tasks": {"config", "core", "data", "metrics", "modules", "networks"},
     "train": {"config", "core", "networks", "runtime"},
     "config": {"runtime"},
+    "conformance": {"config", "core", "networks"},
     "build": {"config", "core", "data", "metrics", "modules", "networks", "runtime", "stages", "tasks", "train"},
     "stages": {
         "build",

@@ -1,1 +1,1 @@
-"""Networks made of networks by pure functions of their weights: merged, and aligned before they are merged."""
+"""Compression: one network made cheaper by pure functions of its weights."""

@@ -1,1 +1,1 @@
-"""Several networks into one, by their weights."""
+"""Merging: one network from several, by their weights, and their alignment before."""

@@ -67,12 +67,12 @@ class Frozen(Trained):
             zeros = {name: jnp.zeros(x.shape, x.dtype) for name, x in batch.items()}
             return self(variables, zeros, {}, None)[0]
 
-        layers = layer_graph.trace(predict, variables)
+        graph = layer_graph.trace(predict, variables)
         if self.fold:
-            variables = fold_batchnorm.fold(variables, layers)
+            variables = fold_batchnorm.fold(variables, graph)
         if self.quantize:
-            return quantize.int8(variables, layers)
-        return quantize.bfloat16(variables, layers) if self._is_bfloat16 else variables
+            return quantize.int8(variables, graph)
+        return quantize.bfloat16(variables, graph) if self._is_bfloat16 else variables
 
     def partition(self, variables: Variables) -> Parts:
         return {}, {}, variables
@@ -83,5 +83,5 @@ class Frozen(Trained):
         if self.offload:
             variables = jax.device_put(variables, jax.memory.Space.Device)
         # The names of the parameters decide whether a layer computes as folded or quantized.
-        with nn.intercept_methods(fold_batchnorm.folded), nn.intercept_methods(quantize.quantized):
+        with nn.intercept_methods(fold_batchnorm.apply_folded), nn.intercept_methods(quantize.apply_quantized):
             return apply(self.module, variables, self.main_input(batch), None, **self.other_inputs(batch))

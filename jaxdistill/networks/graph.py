@@ -84,5 +84,7 @@ def brought_variables(network: Source) -> Variables:
 
 def variables_of(name: str, network: Source, variables: Mapping[str, Variables]) -> Variables:
     """Returns the variables that a network is called with: its own, and `borrowed` ones of another network."""
-    own = variables.get(name, {})
-    return {**own, "borrowed": variables[network.borrows]} if isinstance(network, Borrows) else own
+    collections = variables.get(name, {})
+    if isinstance(network, Borrows):
+        return {**collections, "borrowed": variables[network.borrows]}
+    return collections

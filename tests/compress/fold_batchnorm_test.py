@@ -115,7 +115,7 @@ def test_biases_and_missing_scales_are_folded_too():
     variables = alive(Net(), x)
     folded = fold_batchnorm.fold(variables, layer_graph.trace(lambda v: Net().apply(v, x), variables))
     assert "batch_stats" not in folded
-    with nn.intercept_methods(fold_batchnorm.folded):
+    with nn.intercept_methods(fold_batchnorm.apply_folded):
         found = Net().apply(folded, x)
     np.testing.assert_allclose(found, Net().apply(variables, x), rtol=1e-5, atol=1e-6)
 

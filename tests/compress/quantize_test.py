@@ -32,7 +32,7 @@ def reduced(module, x, seed=0):
 
 
 def apply(module, variables, x):
-    with nn.intercept_methods(quantize.quantized):
+    with nn.intercept_methods(quantize.apply_quantized):
         return jax.jit(module.apply)(variables, x)
 
 
@@ -113,7 +113,7 @@ def test_a_convolution_sums_whole_numbers_alike_in_int32_and_in_float32(name, mo
     _, less = reduced(module, x)
     found = apply(module, less, x)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    with nn.intercept_methods(quantize.quantized):
+    with nn.intercept_methods(quantize.apply_quantized):
         program = jax.make_jaxpr(module.apply)(less, x)
         assert "preferred_element_type=int32" in str(program)
         np.testing.assert_allclose(module.apply(less, x), found, rtol=1e-6, atol=1e-6)
