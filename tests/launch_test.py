@@ -103,7 +103,7 @@ MISTAKES = {
     ),
     "labels": ("c.data.labels_per_class = -3", "data.labels_per_class must be at least 0 and finite, got -3"),
     "resident": ("c.data.resident = 'maybe'", "data.resident must be an existing name, got 'maybe'"),
-    "batch": ("c.batch = 12", "a batch of 12 cannot be divided by"),
+    "batch": ("c.batch = 12", "batch must be a multiple of"),
     "no batch": ("c.batch = 0", "batch must be at least 1 and finite, got 0"),
     "accumulate": ("c.accumulate = 3", "accumulate = 3; take 63 or 66"),
     "mesh": ("c.mesh = dict(data=3)", "does not fit 8 devices"),

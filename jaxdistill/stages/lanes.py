@@ -39,7 +39,7 @@ class Lanes:
     def __init__(self, stage: Stage):
         self.stage, self._one = stage, Single(stage)
         self.count, self.per_lane = len(stage.lanes), stage.paired
-        self.swept = dict(sweep.listed(stage.settings["sweep"]))
+        self.swept = dict(sweep.listed(stage.settings.sweep))
         """Values of the lanes by dotted name of the setting."""
         seeds = {lane.data_seed for lane in stage.lanes}
         self.share_batches = len(seeds) < 2 and "data.partition.part" not in self.swept
@@ -49,17 +49,17 @@ class Lanes:
 
     @property
     def form(self) -> str:
-        """How the lanes are computed: "vmap" or "unroll", by the sweep's `form`.
+        """The form of the lanes' program, "vmap" or "unroll", by the sweep's `form`.
 
         "auto" unrolls on a CPU if lanes have convolution kernels of their own. Under `vmap` those become one grouped
         convolution, which XLA computes there much more slowly than one after the other (benchmarks/lanes.py).
         """
-        form = self.stage.settings["sweep"].get("form", "auto")
+        form = self.stage.settings.sweep.get("form", "auto")
         if form != "auto":
             return form
         state, frozen = self.stage.shapes
-        own = (state.params, {name: frozen[name] for name in self.per_lane if name in frozen})
-        convolves = any(x.ndim >= 4 for x in jax.tree.leaves(own))
+        variables = (state.params, {name: frozen[name] for name in self.per_lane if name in frozen})
+        convolves = any(x.ndim >= 4 for x in jax.tree.leaves(variables))
         return "unroll" if convolves and jax.default_backend() == "cpu" else "vmap"
 
     def shapes(self) -> tuple[State, Weights]:
@@ -87,13 +87,17 @@ class Lanes:
         return {name: 0 if name in self.per_lane else None for name in names}
 
     def init(self, weights: Weights) -> State:
-        seeds = _seeds(lane.settings["seed"] for lane in self.stage.lanes)
+        seeds = _seeds(lane.settings.seed for lane in self.stage.lanes)
         stacked = {name: weights[name] for name in self.per_lane if name in weights}
-        return jax.vmap(lambda seed, own: self.stage.initial({**weights, **own}, seed)[0])(seeds, stacked)
+
+        def init_lane(seed: jax.Array, lane_weights: Weights) -> State:
+            return self.stage.initial({**weights, **lane_weights}, seed)[0]
+
+        return jax.vmap(init_lane)(seeds, stacked)
 
     def step(self) -> Step:
         """Returns the step of all lanes; its metrics are the lanes' means, and each lane's own as `LANE/NAME`."""
-        stage, accumulate = self.stage, self.stage.settings["accumulate"]
+        stage, accumulate = self.stage, self.stage.settings.accumulate
         data_seeds = _seeds(lane.data_seed for lane in stage.lanes)
 
         def step(state: State, frozen: Weights, batch: Batch) -> tuple[State, dict[str, jax.Array]]:
@@ -104,7 +108,7 @@ class Lanes:
 
             def lane_step(lane: jax.Array, state: State, frozen: Weights, batch: Batch) -> Any:
                 augment = dict if self.share_batches else stage.task.augment(seed=data_seeds[lane])
-                run_step = make_step(networks, self._terms(lane), self._optimizer(lane), augment, accumulate)
+                run_step = make_step(networks, self._terms(lane), self._optimizer(lane), augment, accumulate=accumulate)
                 return run_step(state, frozen, batch)
 
             all_lanes = self._over_lanes(lane_step, (0, 0, self._axes(frozen), None if self.share_batches else 0))
@@ -116,7 +120,7 @@ class Lanes:
 
     def _precompute_shared(self, frozen: Weights, batch: Batch) -> dict[str, Precomputed]:
         """Returns the outputs of the frozen networks that all lanes share, computed once for the batch they share."""
-        if self.stage.settings["accumulate"] > 1:
+        if self.stage.settings.accumulate > 1:
             return {}  # a step runs networks on micro-batches, and these would be outputs for the whole batch
         shared = {
             name: source
@@ -130,11 +134,11 @@ class Lanes:
         return {name: self._term(name, lane) for name in self.stage.terms}
 
     def _term(self, name: str, lane: jax.Array) -> Term:
-        of_lanes = [one.terms[name] for one in self.stage.lanes]
+        of_lanes = [stage.terms[name] for stage in self.stage.lanes]
         fields = {key.split(".")[2] for key in self.swept if key.startswith(f"terms.{name}.")}
         term = self.stage.terms[name]
-        swept = {field: _select([_field(one, field) for one in of_lanes], lane) for field in fields - {"weight"}}
-        weight = _select([one.weight for one in of_lanes], lane) if "weight" in fields else term.weight
+        swept = {field: _select([_field(term, field) for term in of_lanes], lane) for field in fields - {"weight"}}
+        weight = _select([term.weight for term in of_lanes], lane) if "weight" in fields else term.weight
         return dataclasses.replace(term, weight=weight, schedules=dict(term.schedules) | swept)
 
     def _optimizer(self, lane: jax.Array) -> optax.GradientTransformation:
@@ -142,10 +146,10 @@ class Lanes:
         names = [name for name in self.swept if name.split(".")[0] in ("rate", "optimizer")]
         if not names:
             return self.stage.tx
-        lanes = self.stage.lanes
+        stages = self.stage.lanes
         keys = [name.split(".")[1] for name in names if name.startswith("optimizer.")]
-        traced = {key: jnp.array([float(one.settings["optimizer"][key]) for one in lanes])[lane] for key in keys}
-        return optim.optimizer(self.stage.settings["optimizer"], _select([one.rate for one in lanes], lane), **traced)
+        traced = {key: jnp.array([float(stage.settings.optimizer[key]) for stage in stages])[lane] for key in keys}
+        return optim.optimizer(self.stage.settings.optimizer, _select([stage.rate for stage in stages], lane), **traced)
 
     def learning_rate(self) -> Schedule:
         """Returns the mean of the lanes' learning rates."""
@@ -173,8 +177,8 @@ class Lanes:
 
     def for_inference(self, weights: Weights) -> Weights:
         def reduce_one(name: str, variables: Variables) -> Variables:
-            one = functools.partial(reduce, self.stage, name)
-            return jax.vmap(one)(variables) if name in self.per_lane else one(variables)
+            reduce_lane = functools.partial(reduce, self.stage, name)
+            return jax.vmap(reduce_lane)(variables) if name in self.per_lane else reduce_lane(variables)
 
         return for_inference(self, weights, reduce_one)
 

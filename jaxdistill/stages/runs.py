@@ -117,7 +117,8 @@ class Single:
 
     def step(self) -> Step:
         stage = self.stage
-        return make_step(stage.networks, stage.terms, stage.tx, stage.augment, stage.settings["accumulate"])
+        accumulate = stage.settings.accumulate
+        return make_step(stage.networks, stage.terms, stage.tx, stage.augment, accumulate=accumulate)
 
     def learning_rate(self) -> Schedule:
         return self.stage.rate
@@ -183,8 +184,8 @@ def for_inference(runs: Runs, weights: Weights, reduce_one: Callable[[str, Varia
     def reduce_all(weights: Weights) -> Weights:
         return {name: reduce_one(name, x) for name, x in weights.items()}
 
-    own = {name: shardings[name] for name in changed}
-    on_device = jax.tree.map(lambda s: NamedSharding(s.mesh, s.spec), own)
+    targets = {name: shardings[name] for name in changed}
+    on_device = jax.tree.map(lambda s: NamedSharding(s.mesh, s.spec), targets)
     reduced = jax.jit(reduce_all, out_shardings=on_device)(changed)
     offloaded = [name for name in reduced if getattr(stage.networks[name], "offload", False)]
-    return {**weights, **reduced, **{name: jax.device_put(reduced[name], own[name]) for name in offloaded}}
+    return {**weights, **reduced, **{name: jax.device_put(reduced[name], targets[name]) for name in offloaded}}

@@ -61,42 +61,42 @@ class Train(Kind):
 
     def run(self, stage: Stage, workdir: pathlib.Path, log: Callable[[str], None], profile: int) -> dict[str, Any]:
         read = functools.partial(start_weights.read, runs_of(stage), workdir)
-        return run(stage, read, workdir, log, profile)
+        return run(stage, read, workdir, log, profile=profile)
 
 
 def run(
     stage: Stage,
     starts: Callable[[Collection[str]], Weights],
     workdir: pathlib.Path,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
     profile: int = 0,
 ) -> dict[str, Any]:
     """Trains, evaluates and saves one stage; resumes from its last checkpoint.
 
     Args:
-        starts: reads the variables of networks, of those among the names that do not start at random.
+        starts: `names -> weights`, reads the variables of those networks that do not start at random.
         workdir: the run's.
-        say: prints a line.
+        log: prints a line.
         profile: the number of early steps that are recorded.
 
     Returns:
         The contents of `done.json`.
     """
     settings, runs = stage.settings, runs_of(stage)
-    frozen, reduced = _frozen(runs, starts(stage.shapes[1]), say)
-    training = _training(runs, frozen, say, profile)
+    frozen, reduced = _frozen(runs, starts(stage.shapes[1]), log)
+    training = _training(runs, frozen, log, profile)
     with checkpoints(runs, workdir) as saved:
         start = max(saved.steps, default=0)
         if start:
             state = saved.restore(start, mesh.structs(runs.shapes()[0], training.shardings))
-            say(f"stage {stage.name}: resumes at step {start} of {settings['steps']}")
+            log(f"stage {stage.name}: resumes at step {start} of {settings.steps}")
         else:
             state = _init(runs, starts, frozen)
-        looks = {n: dataclasses.asdict(look) for n, look in stage.looks.items() if n in stage.saved}
-        about = {"stage": stage.name, "networks": sorted(stage.saved), "looks": looks, **runs.checkpoint_metadata}
+        images = {n: dataclasses.asdict(spec) for n, spec in stage.looks.items() if n in stage.saved}
+        about = {"stage": stage.name, "networks": sorted(stage.saved), "looks": images, **runs.checkpoint_metadata}
         fit(training, state, frozen, start=start, checkpoints=saved, workdir=workdir, metadata=about)
-        if settings["checkpoint"]["keep"] == "last":
-            return {"step": settings["steps"], "kept": "last"} | reduced
+        if settings.checkpoint.keep == "last":
+            return {"step": settings.steps, "kept": "last"} | reduced
         steps = [saved.best(metric) for metric in saved.metrics]
         if None in steps or not steps:
             raise TrainingFailed(
@@ -105,7 +105,7 @@ def run(
         return runs.selected(steps) | {"kept": "best", "by": best_by(stage)} | reduced
 
 
-def _training(runs: Runs, frozen: Weights, say: Callable[[str], None], profile: int) -> Training:
+def _training(runs: Runs, frozen: Weights, log: Callable[[str], None], profile: int) -> Training:
     """Returns the stage in the form that the loop trains."""
     stage, settings = runs.stage, runs.stage.settings
     return Training(
@@ -114,34 +114,34 @@ def _training(runs: Runs, frozen: Weights, say: Callable[[str], None], profile: 
         loader=runs.loader(),
         mesh=stage.mesh,
         shardings=runs.shardings()[0],
-        batch=settings["batch"],
+        batch=settings.batch,
         examples=len(stage.train),
         learning_rate=runs.learning_rate(),
         intervals=Intervals(
-            steps=settings["steps"],
-            evaluate_every=settings["evaluate"]["every"],
-            save_every=settings["checkpoint"]["every"],
-            log_every=settings["log_every"],
-            steps_per_call=settings["dispatch"] or _steps_per_call(stage),
+            steps=settings.steps,
+            evaluate_every=settings.evaluate.every,
+            save_every=settings.checkpoint.every,
+            log_every=settings.log_every,
+            steps_per_call=settings.steps_per_call or _steps_per_call(stage),
         ),
         evaluate=_evaluation(runs, frozen) if stage.measured else None,
         prefetch=0 if stage.resident else PREFETCH,
-        peak_flops=settings["peak_flops"],
+        peak_flops=settings.peak_flops,
         profile_steps=profile,
-        log=say,
+        log=log,
     )
 
 
-def _frozen(runs: Runs, weights: Weights, say: Callable[[str], None]) -> tuple[Weights, dict[str, Any]]:
+def _frozen(runs: Runs, weights: Weights, log: Callable[[str], None]) -> tuple[Weights, dict[str, Any]]:
     """Returns the frozen variables that the step takes, and what reducing them costs in accuracy."""
-    report = precision_report.report(runs, weights, say)
+    report = precision_report.report(runs, weights, log)
     sources = runs.stage.networks
     return {name: sources[name].partition(x)[2] for name, x in runs.for_inference(weights).items()}, report
 
 
 def best_by(stage: Stage) -> str:
     """Returns the number that ranks checkpoints: `checkpoint.metric`, or the first that is measured, or ""."""
-    return stage.settings["checkpoint"]["by"] or next(iter(stage.numbers), "")
+    return stage.settings.checkpoint.metric or next(iter(stage.numbers), "")
 
 
 def checkpoints(runs: Runs, workdir: pathlib.Path) -> Checkpoints:
@@ -149,7 +149,7 @@ def checkpoints(runs: Runs, workdir: pathlib.Path) -> Checkpoints:
     stage, best = runs.stage, best_by(runs.stage)
     mode = stage.metrics()[best.rpartition("/")[2]].better if best in stage.numbers else "max"
     ranked_by = runs.ranked_by(best) if best else ()
-    return Checkpoints(workdir / stage.name, ranked_by, mode, stage.settings["checkpoint"]["latest"])
+    return Checkpoints(workdir / stage.name, ranked_by, mode, stage.settings.checkpoint.max_to_keep)
 
 
 def _init(runs: Runs, starts: Callable[[Collection[str]], Weights], frozen: Weights) -> State:
@@ -166,7 +166,7 @@ def _steps_per_call(stage: Stage) -> int:
 
 def evaluator(runs: Runs) -> Callable[[Any, Any, Weights], list[Evaluation]]:
     """Returns `(params, variables, frozen) -> the evaluation of each run`, on the stage's split."""
-    stage, split = runs.stage, runs.stage.settings["evaluate"]["split"]
+    stage, split = runs.stage, runs.stage.settings.evaluate.split
     plan = Plan(
         networks=stage.networks,
         names=stage.measured,
@@ -187,7 +187,7 @@ def evaluator(runs: Runs) -> Callable[[Any, Any, Weights], list[Evaluation]]:
                 resident.extend(measure.to_device(weights, stage.once(split)))
             pieces = resident
         total, rows = measure.evaluate(weights, pieces)
-        return [plan.finish(one, rows) for one in runs.split(total)]
+        return [plan.finish(measurement, rows) for measurement in runs.split(total)]
 
     return evaluate
 
@@ -197,8 +197,8 @@ def _evaluation(runs: Runs, frozen: Weights) -> Callable[[State], dict[str, Any]
     evaluate_all = evaluator(runs)
 
     def evaluate(state: State) -> dict[str, Any]:
-        numbers = [_numbers(each) for each in evaluate_all(state.params, state.variables, frozen)]
-        return {"split": runs.stage.settings["evaluate"]["split"]} | runs.join_numbers(numbers)
+        numbers = [_numbers(run) for run in evaluate_all(state.params, state.variables, frozen)]
+        return {"split": runs.stage.settings.evaluate.split} | runs.join_numbers(numbers)
 
     return evaluate
 

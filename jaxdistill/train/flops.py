@@ -1,8 +1,8 @@
-"""How much a program computes, and how much its device could.
+"""FLOPs of a program, and the peak FLOP/s of devices.
 
-Counted are the multiplications and additions of matrix products and convolutions, two for each pair, as papers count
-them: padding counts, what is computed again to save memory counts as often as it is computed, all else (norms,
-activations, the optimizer) does not, nor what nobody reads, as the answer of an average of weights in training.
+Multiplications and additions of matrix products and convolutions count, two for each pair, as in papers. Padding
+counts, and recomputation to save memory counts each time. Everything else (norms, activations, the optimizer) does not
+count, nor do results that nothing reads, such as the output of an average of weights in training.
 """
 
 import math
@@ -41,10 +41,10 @@ _PEAKS: dict[str, dict[str, float]] = {
 
 
 def peaks(device_kind: str) -> Mapping[str, float]:
-    """The FLOP/s that a device can do at most, by type of operand; empty where it is not known."""
+    """Returns the peak FLOP/s of a device by type of operand; empty for a device without a data sheet here."""
     words = device_kind.replace("-", " ").split()
-    named = {name: own for name, own in _PEAKS.items() if _is_in(name.split(), words)}
-    return named[max(named, key=len)] if named else {}
+    matches = {name: rates for name, rates in _PEAKS.items() if _is_in(name.split(), words)}
+    return matches[max(matches, key=len)] if matches else {}
 
 
 def _is_in(name: list[str], words: list[str]) -> bool:
@@ -52,16 +52,18 @@ def _is_in(name: list[str], words: list[str]) -> bool:
 
 
 def least_seconds(counted: Mapping[str, float], device_kind: str, peak: float = 0.0) -> float | None:
-    """The time in which one device could do so many FLOPs, by type; `None` where its peak is not known.
+    """Returns the seconds in which one device could do these FLOPs at its peak; `None` without a peak.
 
     Args:
-        peak: the FLOP/s of a device at most, of any type; 0 for what is known of its kind.
+        counted: FLOPs by type of operand.
+        device_kind: JAX's name of the device.
+        peak: the peak FLOP/s of a device, of any type; 0 for that of its data sheet.
     """
     check_least("peak_flops", peak, 0)
     if peak:
         return sum(counted.values()) / peak
-    known = peaks(device_kind)
-    return sum(n / known[kind] for kind, n in counted.items()) if known.keys() >= counted.keys() else None
+    rates = peaks(device_kind)
+    return sum(n / rates[kind] for kind, n in counted.items()) if rates.keys() >= counted.keys() else None
 
 
 def count(function: Any, *arguments: Any) -> dict[str, int]:
@@ -84,7 +86,7 @@ def _of(jaxpr: Any) -> Iterator[tuple[str, int]]:
             yield _kind(equation), _of_convolution(equation)
         elif name == "cond":
             branches = [[*_of(branch.jaxpr)] for branch in equation.params["branches"]]
-            yield from max(branches, key=lambda found: sum(number for _, number in found))
+            yield from max(branches, key=lambda counts: sum(number for _, number in counts))
         else:
             times = equation.params["length"] if name == "scan" else 1
             for inner in _inside(equation):
@@ -92,7 +94,7 @@ def _of(jaxpr: Any) -> Iterator[tuple[str, int]]:
 
 
 def _inside(equation: Any) -> Iterator[Any]:
-    """The programs that an equation runs. Of a custom derivative, only the function itself is one."""
+    """Yields the programs that an equation runs; of a custom derivative only the function itself."""
     for value in equation.params.values():
         if isinstance(value, jaxpr_core.ClosedJaxpr):
             yield value.jaxpr
@@ -112,6 +114,6 @@ def _of_product(equation: Any) -> int:
 
 def _of_convolution(equation: Any) -> int:
     kernel, numbers = equation.invars[1].aval.shape, equation.params["dimension_numbers"].rhs_spec
-    each = math.prod(kernel[axis] for axis in numbers[1:])  # an output's: the inputs of its group, times the window
-    # The zeros between the inputs of a transposed convolution are nobody's work.
-    return 2 * math.prod(equation.outvars[0].aval.shape) * each // math.prod(equation.params["lhs_dilation"])
+    per_output = math.prod(kernel[axis] for axis in numbers[1:])  # the inputs of its group, times the window
+    # The zeros between the inputs of a transposed convolution are not multiplied.
+    return 2 * math.prod(equation.outvars[0].aval.shape) * per_output // math.prod(equation.params["lhs_dilation"])

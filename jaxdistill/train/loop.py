@@ -25,7 +25,7 @@ from jaxdistill.train.profile import FOLDER, Profile
 from jaxdistill.train.step import Step
 from jaxdistill.train.throughput import Throughput
 
-RESIDENT_ADVICE = "telling the device which examples are next; make several steps in a dispatch, steps_per_call=16"
+RESIDENT_ADVICE = "sending the indices of examples; make several steps in a dispatch, steps_per_call=16"
 STREAMED_ADVICE = (
     "waiting for data; hold it on the device (data.resident=yes), read with more threads (data.num_threads), or prepare"
     " images that are smaller or not compressed"

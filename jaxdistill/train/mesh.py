@@ -1,7 +1,8 @@
-"""The mesh with the axes `data`, `fsdp` and `tensor`, and what is put on its devices.
+"""The mesh with the axes `data`, `fsdp` and `tensor`, and arrays on its devices.
 
-One program serves one core and a pod: arrays are replicated unless a rule says otherwise (`train.rules`), batches are
-split over `data` and `fsdp`. The axes are of JAX's Auto kind: under Explicit axes ordinary Linen code does not trace.
+One program serves one core and a pod: arrays are replicated unless a rule splits them (`train.partitioning`), batches
+are split over `data` and `fsdp`. The axes are of JAX's Auto kind: under Explicit axes ordinary Linen code does not
+trace.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ AXES = ("data", "fsdp", "tensor")
 
 
 def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Makes the mesh; one size may be -1, for all the devices that the others leave.
+    """Makes the mesh; one size may be -1, for all devices that the others leave.
 
     Raises:
         UserError: for unknown axes, and sizes whose product is not the number of devices.
@@ -43,50 +44,50 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def over_rows(mesh: Mesh, leading: int = 0) -> NamedSharding:
-    """Splits the batch axis, which stands after `leading` others."""
+    """Returns the sharding that splits the batch axis, which comes after `leading` others."""
     return NamedSharding(mesh, PartitionSpec(*[None] * leading, ("data", "fsdp")))
 
 
 def check_batch(mesh: Mesh, batch: int, accumulate: int, processes: int = 1) -> None:
-    """Raises `UserError` for a batch that micro-batches, devices or processes cannot share evenly."""
-    ways = mesh.shape["data"] * mesh.shape["fsdp"]
-    for number, what in ((accumulate, "accumulate"), (ways * accumulate, "the mesh's data x fsdp (x accumulate)")):
+    """Raises `UserError` for a batch that micro-batches, devices or processes do not divide."""
+    devices = mesh.shape["data"] * mesh.shape["fsdp"]
+    for number, name in ((accumulate, "accumulate"), (devices * accumulate, "the mesh's data x fsdp (x accumulate)")):
         if number < 1 or batch < 1 or batch % number:
             near = max(number, batch // number * number) if number > 0 else batch
             raise UserError(
-                f"a batch of {batch} cannot be divided by {what} = {number}; take {near} or {near + max(number, 1)}"
+                f"batch must be a multiple of {name} = {number}, got {batch}. Take {near} or {near + max(number, 1)}"
             )
     if batch % processes:
-        raise UserError(f"a batch of {batch} cannot be divided by {processes} processes")
+        raise UserError(f"batch must be a multiple of the number of processes, {processes}, got {batch}")
 
 
 def put(mesh: Mesh, tree: Mapping[str, np.ndarray], leading: int = 0) -> Any:
     """Puts this process's rows of a batch on its devices; together the processes' rows are the batch."""
     sharding = over_rows(mesh, leading)
-    with jax.transfer_guard("allow"):  # meant, though JAX does not take it for an explicit transfer
+    with jax.transfer_guard("allow"):  # the guard takes this call for an implicit transfer
         return {name: jax.make_array_from_process_local_data(sharding, x) for name, x in tree.items()}
 
 
 def spread(tree: Any, placed: Any) -> Any:
-    """Puts a tree of arrays that every process has whole where its shardings say, keys of random numbers too."""
+    """Puts a tree of arrays that every process has in full onto its shardings, keys of random numbers included."""
 
-    def put_one(x, where):
+    def put_one(x: Any, sharding: NamedSharding) -> jax.Array:
         if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
-            return jax.random.wrap_key_data(put_one(jax.random.key_data(x), where), impl=jax.random.key_impl(x))
-        x = np.asarray(x)  # of several processes, a host's array alone may go
-        return jax.make_array_from_callback(x.shape, where, lambda index: x[index])
+            return jax.random.wrap_key_data(put_one(jax.random.key_data(x), sharding), impl=jax.random.key_impl(x))
+        x = np.asarray(x)  # with several processes only an array of the host can be split
+        return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
 
     return jax.tree.map(put_one, tree, placed)
 
 
 def everywhere(mesh: Mesh, tree: Any) -> Any:
-    """Puts a tree of arrays that every process has whole on every device."""
+    """Puts a tree of arrays that every process has in full on every device."""
     return spread(tree, jax.tree.map(lambda _: replicated(mesh), tree))
 
 
 def structs(tree: Any, placed: Any) -> Any:
-    """Gives a tree of shapes its shardings."""
-    return jax.tree.map(lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), tree, placed)
+    """Returns a tree of shapes with its shardings."""
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, placed)
 
 
 def bytes_per_device(tree: Any, placed: Any) -> int:

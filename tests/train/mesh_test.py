@@ -18,11 +18,11 @@ def test_mesh_sizes():
 @pytest.mark.parametrize(
     ("batch", "accumulate", "processes", "message"),
     [
-        (12, 1, 1, "a batch of 12 cannot be divided by .* = 8; take 8 or 16"),
-        (16, 4, 1, "= 32; take 32 or 64"),
+        (12, 1, 1, "batch must be a multiple of .* = 8, got 12. Take 8 or 16"),
+        (16, 4, 1, "= 32, got 16. Take 32 or 64"),
         (16, 3, 1, "accumulate = 3"),
-        (0, 1, 1, "a batch of 0"),
-        (8, 1, 3, "3 processes"),
+        (0, 1, 1, "batch must be a multiple of accumulate = 1, got 0"),
+        (8, 1, 3, "multiple of the number of processes, 3, got 8"),
     ],
 )
 def test_a_batch_that_cannot_be_shared(batch, accumulate, processes, message):

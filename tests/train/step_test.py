@@ -138,9 +138,8 @@ def test_the_gradient_reaches_only_what_should_learn(mode):
     for name, term in terms.items():
         alone = {name: dataclasses.replace(term, weight=lambda step: 1.0)}
         loss = make_loss(networks, alone)
-        grads = jax.grad(loss, has_aux=True)(
-            state.params, state.variables, frozen, batch, keys, state.step, {name: jnp.float32(len(batch["mask"]))}
-        )[0]
+        moment = {"keys": keys, "step": state.step, "totals": {name: jnp.float32(len(batch["mask"]))}}
+        grads = jax.grad(loss, has_aux=True)(state.params, state.variables, frozen, batch, **moment)[0]
         reached = {key for key, grad in grads.items() if any((leaf != 0).any() for leaf in jax.tree.leaves(grad))}
         wanted = {n for n, source in dependencies(networks, [term.student]).items() if source.learns} | {name}
         assert reached == wanted & set(grads), name

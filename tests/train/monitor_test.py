@@ -1,15 +1,20 @@
-"""A run tells how fast it trains, and a source that is too slow for it does not stall it silently."""
+"""The log of a run has its throughput, a slow source is reported, and numbers that are not finite are named."""
 
 import json
+import math
 import time
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import runs
 from jaxdistill.data.dataset import Arrays
 from jaxdistill.data.loader import Streamed
+from jaxdistill.errors import TrainingFailed
 from jaxdistill.train import throughput
+from jaxdistill.train.monitor import Monitor
+from jaxdistill.train.throughput import Throughput
 
 SINGLE = runs.TINY.replace("tiny.py", "single.py")
 FLOPS = 3 * 64 * 2 * (64 * 8 + 8 * 10) - 64 * 2 * 64 * 8
@@ -59,10 +64,7 @@ def test_what_is_held_already_is_not_told_to_be_held(tmp_path, capsys, monkeypat
     monkeypatch.setattr(throughput, "STARVED", -1.0)
     assert runs.launched(tmp_path, "--config.evaluate.every=0", config=SINGLE) == 0
     said = capsys.readouterr().err
-    assert (
-        said.count("telling the device which examples are next; make several steps in a dispatch, steps_per_call=16")
-        == 1
-    )
+    assert said.count("sending the indices of examples; make several steps in a dispatch, steps_per_call=16") == 1
     assert "data.resident" not in said
 
 
@@ -74,3 +76,48 @@ def test_reading_is_a_setting(key, tmp_path, capsys):
     few, many = (Streamed(split, seed=1, batch=8, classes=2, **{key: value}) for value in (1, 6))
     for one, other in zip(few.step_inputs(3, 9), many.step_inputs(3, 9), strict=True):
         np.testing.assert_array_equal(one["index"], other["index"])
+
+
+class Saved:
+    """Checkpoints of two steps."""
+
+    steps, folder = [2, 4], "runs/x/checkpoints"
+
+
+def make_monitor(tmp_path, **options):
+    settings = {"start": 0, "steps": 6, "log_every": 2, "batch": 8, "examples": 16} | options
+    counter = Throughput(0, batch=8, devices=1)
+    rate = lambda step: 0.5 * step  # noqa: E731
+    return Monitor("train", tmp_path, Saved, learning_rate=rate, throughput=counter, advice="waiting", **settings)
+
+
+def test_steps_of_a_dispatch_are_logged_when_due_with_their_own_numbers(tmp_path):
+    monitor = make_monitor(tmp_path)
+    monitor.record(3, {"loss": jnp.array([1.0, 2.0, 3.0])})
+    monitor.record(4, {"loss": jnp.float32(4.0)})
+    monitor.close()
+    assert [(line["step"], line["loss"], line["epoch"], line["rate"]) for line in lines(tmp_path)] == [
+        (2, 2.0, 1.0, 0.5),
+        (4, 4.0, 2.0, 1.5),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [
+        ({"kd": [1.0, np.nan], "loss": [1.0, np.nan]}, "term 'kd' is nan at step 2 of stage 'train'; the last good"),
+        ({"kd": [1.0, 1.0], "loss": [1.0, 1.0], "grad_norm": [np.inf, 1.0]}, "the gradient is inf at step 1 of"),
+        ({"1/kd": [1.0, np.nan], "kd": [1.0, np.nan], "loss": [1.0, np.nan]}, "term '1/kd' and 'kd' is nan at step 2"),
+    ],
+)
+def test_the_first_number_that_is_not_finite_is_named(metrics, message, tmp_path):
+    monitor = make_monitor(tmp_path)
+    with pytest.raises(TrainingFailed, match=message):
+        monitor.record(2, {name: jnp.array(values) for name, values in metrics.items()})
+    monitor.close()
+
+
+def test_an_evaluation_returns_finite_numbers_alone(tmp_path):
+    monitor = make_monitor(tmp_path)
+    assert monitor.record_evaluation(2, {"split": "test", "a/accuracy": 0.5, "a/nll": math.nan}) == {"a/accuracy": 0.5}
+    monitor.close()
