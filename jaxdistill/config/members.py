@@ -164,7 +164,8 @@ class NetworkConfig(Section):
         fields, owner = source.option_fields(), f"source {config.source!r}"
         hints = {key: hint for kind in (source, source.settings) if kind for key, hint in hints_of(kind).items()}
         hints = {key: hints[key] for key in fields}
-        defaults = {key: default for key, field in fields.items() if (default := default_of(field)) is not None}
+        defaults = {key: default_of(field) for key, field in fields.items()}
+        defaults = {key: value for key, value in defaults.items() if value is not dataclasses.MISSING}
         flagged = is_flag(raw, "source")
         for room in ("model", "head"):  # a key of that name adds the fields of a member of that room
             name = rest.get(room, defaults.get(room)) if room in fields else None
@@ -188,10 +189,8 @@ class NetworkConfig(Section):
 
 
 def default_of(field: dataclasses.Field) -> Any:
-    """Returns the default of a field; `None` if it has none."""
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return None if field.default is dataclasses.MISSING else field.default
+    """Returns the default of a field; `dataclasses.MISSING` if it has none."""
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -194,14 +194,17 @@ def test_probe_and_reuse():
         ),
         (
             dict(source="ensemble", of=("student", "teacher"), member_weights=0.5),
-            "member_weights must be a tuple, got 0.5",
+            "member_weights must be a tuple of numbers, got 0.5",
         ),
         (
             dict(source="ensemble", of=("student", "teacher"), member_weights=(float("nan"), 1.0)),
             "must be 2 numbers of at least 0",
         ),
         (dict(source="delayed", of="student", every=0), "every must be at least 1 and finite, got 0"),
-        (dict(source="trained", model="mlp", preprocess=dict(mean=0.5)), "preprocess.mean must be a tuple, got 0.5"),
+        (
+            dict(source="trained", model="mlp", preprocess=dict(mean=0.5)),
+            "preprocess.mean must be a tuple of numbers, got 0.5",
+        ),
         (
             dict(source="trained", model="mlp", preprocess=dict(std=("a",))),
             r"networks.x.preprocess.std\[0\] must be",

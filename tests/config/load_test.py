@@ -9,6 +9,7 @@ from jaxdistill import launch
 from jaxdistill.config import durations
 from jaxdistill.config import load as configs
 from jaxdistill.errors import UserError
+from jaxdistill.networks.model import PreprocessSettings
 
 
 def parsed(*flags):
@@ -65,7 +66,7 @@ def test_defaults_of_methods_and_models_can_be_set():
     [
         ("networks.student.classes=12", "classes", 12),
         ("networks.student.input=image2", "input", "image2"),
-        ("networks.student.preprocess.size=16", "preprocess", {"size": 16}),
+        ("networks.student.preprocess.size=16", "preprocess", PreprocessSettings(size=16)),
     ],
 )
 def test_every_documented_key_of_a_network_has_a_flag(flag, key, value):
@@ -246,7 +247,7 @@ def test_a_duration_may_be_a_fraction_of_the_run():
 
 
 def test_a_duration_of_nothing_is_one_and_a_networks_own_keys_are_its_own():
-    own = {"source": "function", "make": "mine:teacher", "settings": {"examples": 100, "drop_fraction": 0.1}}
+    own = {"source": "function", "factory": "mine:teacher", "settings": {"examples": 100, "drop_fraction": 0.1}}
     terms = {"kd": {"method": "kd", "weight": {"value": 1.0, "until_fraction": 0.0}}}
     made = resolved(steps=50, networks={"teacher": own}, terms=terms)
     assert made["networks"]["teacher"].items() >= own.items()
