@@ -30,8 +30,8 @@ import numpy as np  # noqa: E402
 from flax.errors import FlaxError  # noqa: E402
 
 import golden_tables  # noqa: E402
-import toy_outputs  # noqa: E402
 from jaxdistill.config import registry  # noqa: E402
+from jaxdistill.conformance import toy_outputs  # noqa: E402
 from jaxdistill.errors import UserError  # noqa: E402
 
 TASKS = {

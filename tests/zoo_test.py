@@ -3,9 +3,9 @@
 import importlib
 import sys
 
-import toy_outputs
 from conftest import ROOT
 from jaxdistill.config import load, registry
+from jaxdistill.conformance import toy_outputs
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 zoo = importlib.import_module("zoo")

@@ -113,19 +113,32 @@ def _base(room: str) -> type:
     return getattr(importlib.import_module(module), attribute) if module else object
 
 
-def _import_member(room: str, name: str, path: str) -> Any:
+def import_object(name: str, path: str) -> Any:
+    """Returns what `"package.module:Name"` stands for, of any type.
+
+    Args:
+        name: with a colon.
+        path: the key that names it, for messages.
+
+    Raises:
+        UserError: if it cannot be imported.
+    """
     module, _, attribute = name.partition(":")
     if "" not in sys.path and "." not in sys.path:
         sys.path.insert(0, "")  # as `python -m` does
     importlib.invalidate_caches()
     try:
-        member = getattr(importlib.import_module(module), attribute)
+        return getattr(importlib.import_module(module), attribute)
     except Exception as error:  # a user's module may raise anything
         line = f"{type(error).__name__}: {error}".replace("\n", " ")
         raise UserError(
             f"{path} must be importable, got {name!r} ({line}). Put the folder of {module.partition('.')[0]!r} on"
             " PYTHONPATH, or start the command in it"
         ) from error
+
+
+def _import_member(room: str, name: str, path: str) -> Any:
+    member = import_object(name, path)
     _check_member(room, member, name, path)
     return member
 

@@ -62,6 +62,7 @@ class CKA:
     """
 
     better, needs_reference, needs_labels, same_classes = None, True, False, False
+    compares_examples = True
 
     def sums(self, output, batch, reference):
         mask = batch["mask"] > 0

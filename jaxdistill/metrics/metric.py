@@ -24,6 +24,7 @@ class Metric(Protocol):
         needs_labels: whether predictions without a label do not count.
 
     One that compares two networks also has `same_classes`: whether they must have the same classes.
+    One whose sums depend on how examples are divided into batches also has `compares_examples = True`.
     """
 
     better: str | None

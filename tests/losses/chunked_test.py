@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-import toy_outputs
 from jaxdistill import core
 from jaxdistill.config import registry
+from jaxdistill.conformance import toy_outputs
+from jaxdistill.conformance.toy_outputs import LENGTH, ROWS, VOCABULARY
 from jaxdistill.core import Output, TopK, Unembedding
 from jaxdistill.losses import chunked, divergence, topk
 from jaxdistill.modules.logits_method import LogitsMethod
-from toy_outputs import LENGTH, ROWS, VOCABULARY
 
 METHODS = [
     name

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import toy_outputs
 from jaxdistill import core
+from jaxdistill.conformance import toy_outputs
 from jaxdistill.core import Output
 from jaxdistill.errors import UserError
 from jaxdistill.methods.mgd import MGD, Generation, mgd

@@ -1,6 +1,5 @@
 """A method is one file: what it says there is found, planned, trained, saved, and refused where it cannot be."""
 
-import inspect
 import re
 import sys
 
@@ -12,6 +11,8 @@ import runs
 from conftest import ROOT
 from jaxdistill import methods
 from jaxdistill.config import registry
+from jaxdistill.conformance import methods as conformance
+from jaxdistill.conformance import promise
 from runs import launched
 
 TOY = '''"""A hint through an adapter, with a count of what it has seen.
@@ -103,21 +104,15 @@ def test_the_worked_example_of_contributing_keeps_the_promises_and_trains(added,
     """The file and the line of config, taken from the page."""
     example, term = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.S)[:2]
     config = added("cosine_hint", example, term.strip())
-    suite = conformance_test
-    of_some = {suite.test_padded_tokens_change_nothing, suite.test_nothing_to_learn_at_the_teacher}
-    promises = [
-        test
-        for name, test in vars(suite).items()
-        if name.startswith("test_") and list(inspect.signature(test).parameters) == ["name"] and test not in of_some
-    ]
-    assert len(promises) > 10
-    skipped = []
-    for promise in promises:
-        try:
-            promise("cosine_hint")
-        except pytest.skip.Exception:  # it would skip the rest of this test
-            skipped.append(promise.__name__)
-    assert len(skipped) <= 1, skipped
+    results = promise.run(
+        conformance.PROMISES, lambda: conformance.make_subject(registry.find("method", "cosine_hint"))
+    )
+    statuses = {result.name: result.status for result in results}
+    assert len(statuses) == len(conformance.PROMISES)
+    assert "FAIL" not in statuses.values(), statuses
+    assert [*statuses.values()].count("skip") <= 3, statuses
+    conformance_test.test_docstring_cites_and_tells_the_formula("cosine_hint")
+    conformance_test.test_it_is_one_file_of_a_size_to_be_read("cosine_hint")
     assert launched(tmp_path / "run", config=config) == 0
     arrays = runs.weights(tmp_path / "run", "distil", 12)
     assert arrays["params.hint.pooled.kernel"].shape == (8, 24)

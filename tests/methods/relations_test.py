@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import toy_outputs
+from jaxdistill.conformance import toy_outputs
 from jaxdistill.core import Output
 from jaxdistill.errors import UserError
 from jaxdistill.methods import afd, cc, cka, ickd, irg, kdsvd, pkt, rkd, sp

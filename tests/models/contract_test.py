@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from jaxdistill import core
+from jaxdistill.config import registry
+from jaxdistill.conformance import models as promises
 from jaxdistill.models.cifar_resnet import CifarResNet
 from jaxdistill.models.decoder import Decoder
 from jaxdistill.models.encoder import Encoder
@@ -28,24 +30,14 @@ SMALL = {
 }
 CLASSIFIERS = [name for name in SMALL if name != "decoder"]
 CONVOLUTIONAL = [name for name in CLASSIFIERS if name not in ("mlp", "vit", "encoder")]
-IMAGES = jax.random.normal(jax.random.key(1), (4, 8, 8, 3))
-INPUTS = dict.fromkeys(SMALL, IMAGES) | dict.fromkeys(("encoder", "decoder"), jnp.array([[0, 1, 2, 1]] * 4))
+OF_SOME = {promises.logits_of_pooled: CLASSIFIERS, promises.batch_statistics: CONVOLUTIONAL}
+CASES = [
+    pytest.param(name, promise, id=f"{promise.name}-{name}")
+    for promise in promises.PROMISES
+    for name in OF_SOME.get(promise.check, SMALL)
+]
 
-
-@functools.cache
-def initialised(name):
-    variables = jax.eval_shape(SMALL[name].init, jax.random.key(0), INPUTS[name])
-    # Drawn by numpy, since compiling an initialisation takes seconds; variances must be positive.
-    draw, low = np.random.default_rng(0), {"params": -0.3, "batch_stats": 0.1}
-    return {
-        name: jax.tree.map(lambda leaf, low=low[name]: jnp.asarray(draw.uniform(low, 0.3, leaf.shape)), tree)
-        for name, tree in variables.items()
-    }
-
-
-@functools.cache
-def output(name):
-    return jax.jit(SMALL[name].apply)(initialised(name), INPUTS[name])
+subject = functools.cache(lambda name: promises.ToyModel(SMALL[name]))
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -55,46 +47,28 @@ def test_class_is_named_as_its_file(name):
     assert model.__name__.lower() == name.replace("_", "")
 
 
+def test_every_family_is_tested():
+    assert sorted(SMALL) == registry.names("model")
+
+
+@pytest.mark.parametrize(("name", "promise"), CASES)
+def test_promise(name, promise):
+    promise.check(subject(name))
+
+
 @pytest.mark.parametrize("name", CLASSIFIERS)
-def test_output_is_finite_float32_and_logits_are_the_head_of_pooled(name):
-    result = output(name)
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result))
-    assert result.logits.dtype == jnp.float32
-    assert result.logits.shape == (4, 3)
-    head = initialised(name)["params"]["head"]
-    expected = np.asarray(result.tap("pooled")) @ np.asarray(head["kernel"]) + np.asarray(head["bias"])
-    np.testing.assert_allclose(result.logits, expected, rtol=1e-4)
-
-
-@pytest.mark.parametrize("name", SMALL)
-def test_bfloat16_computes_in_it_and_keeps_variables_in_float32(name):
-    model = SMALL[name].clone(dtype=jnp.bfloat16)
-    result, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), INPUTS[name])
-    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
-    exact = {tap for tap in result.taps if tap == "pooled" or tap.endswith("/scores")}
-    assert {result.taps[tap].dtype for tap in exact} == {jnp.dtype("float32")}
-    assert {result.taps[tap].dtype for tap in result.taps.keys() - exact} == {jnp.dtype("bfloat16")}
-    if name in CLASSIFIERS:
-        assert result.logits.dtype == jnp.float32
+def test_classifiers_have_one_prediction_per_example(name):
+    assert subject(name).output.logits.shape == (4, 3)
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONAL)
-@pytest.mark.parametrize("train", [True, False])
-def test_batch_statistics_change_in_training_only(name, train):
-    model = SMALL[name]
-
-    def changed(variables):
-        _, new = model.apply(variables, IMAGES, train=train, mutable=["batch_stats"])
-        return jax.tree.map(lambda a, b: jnp.any(a != b), new["batch_stats"], variables["batch_stats"])
-
-    leaves = jax.tree.leaves(jax.jit(changed)(initialised(name)))
-    assert len(leaves) >= 14
-    assert all(bool(leaf) == train for leaf in leaves)
+def test_convolutional_networks_have_statistics_of_each_normalisation(name):
+    assert len(jax.tree.leaves(subject(name).variables["batch_stats"])) >= 14
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONAL)
 def test_pooled_is_the_mean_of_the_last_activation_and_blocks_end_in_their_stage(name):
-    taps = output(name).taps
+    taps = subject(name).output.taps
     stages = sorted(tap for tap in taps if tap.startswith("stage") and "/" not in tap)
     assert jnp.any(taps[f"{stages[-1]}/preact"] < 0)
     last = nn.relu(taps[f"{stages[-1]}/preact"])
@@ -106,6 +80,6 @@ def test_pooled_is_the_mean_of_the_last_activation_and_blocks_end_in_their_stage
 
 @pytest.mark.parametrize("name", CONVOLUTIONAL)
 def test_no_bias_before_a_normalisation(name):
-    shapes = jax.eval_shape(SMALL[name].init, jax.random.key(0), IMAGES)["params"]
+    shapes = jax.eval_shape(SMALL[name].init, jax.random.key(0), promises.IMAGES)["params"]
     names = [core.path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(shapes)]
     assert not [path for path in names if "conv" in path and not path.endswith("kernel")]

@@ -1,4 +1,4 @@
-"""Small outputs and batches of every toy task, which the conformance suite gives to methods."""
+"""Small random outputs and batches of several tasks, for the promises of methods and metrics."""
 
 import functools
 
@@ -21,10 +21,10 @@ def task_of(method: Method) -> str:
     if isinstance(method, LogitsMethod):
         return "next_tokens"
     errors = {}
+    keys = {"params": jax.random.key(0), "method": jax.random.key(1)}
     for task in TASKS:
-        keys = {"params": jax.random.key(0), "method": jax.random.key(1)}
         try:
-            jax.eval_shape(lambda: method.init(keys, output(task, 0), output(task, 1), batch(task)))
+            jax.eval_shape(method.init, keys, output(task, 0), output(task, 1), batch(task))
         except (UserError, TypeError, ValueError, KeyError, IndexError) as error:
             errors[task] = str(error).partition("\n")[0]
             continue
@@ -76,7 +76,7 @@ def _shapes(task: str, wide: bool) -> dict[str, tuple[int, ...]]:
 
 def _maps(times: int) -> dict[str, tuple[int, ...]]:
     maps = {"stage1": (8, 8, 4), "stage2": (4, 4, 6), "stage3": (2, 2, 8)}
-    maps = {name: (ROWS, side, other, channels * times) for name, (side, other, channels) in maps.items()}
+    maps = {name: (ROWS, height, width, channels * times) for name, (height, width, channels) in maps.items()}
     before = {f"{name}/preact": shape for name, shape in maps.items()}
     borrowed = {"projected": (ROWS, 2, 2, 8), "factor": (ROWS, 2, 2, 4)}
     return maps | before | borrowed | {"stem": maps["stage1"], "pooled": (ROWS, 8 * times)}
