@@ -107,7 +107,7 @@ class Unembedding(LogitsForm):
         return self.hidden
 
     def with_rows(self, rows: jax.Array) -> "Unembedding":
-        return self.replace(hidden=rows)
+        return dataclasses.replace(self, hidden=rows)
 
     def dense(self) -> jax.Array:
         """Returns the logits, `[*n, classes]`, accumulated in at least float32."""
@@ -155,7 +155,7 @@ class TopK(LogitsForm):
         return self
 
     def in_float32(self) -> "TopK":
-        return self.replace(values=precise(self.values), log_rest=precise(self.log_rest))
+        return dataclasses.replace(self, values=precise(self.values), log_rest=precise(self.log_rest))
 
     def describe(self) -> str:
         return f"of the likeliest {self.values.shape[-1]} classes {self.values.shape[1:]}, and of the rest"
@@ -239,8 +239,8 @@ class Output:
     def in_float32(self) -> "Output":
         """Returns the output with floats in at least float32; the parts of an `Unembedding` are unchanged."""
         logits, taps = self.logits, jax.tree.map(_float32_if_float, self.taps)
-        is_form = isinstance(logits, LogitsForm)
-        return self.replace(logits=logits.in_float32() if is_form else _float32_if_float(logits), taps=taps)
+        logits = logits.in_float32() if isinstance(logits, LogitsForm) else _float32_if_float(logits)
+        return dataclasses.replace(self, logits=logits, taps=taps)
 
 
 class Method(nn.Module):

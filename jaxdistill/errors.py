@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 class UserError(Exception):
@@ -72,7 +73,7 @@ def check_least(path: str, value: float, least: float) -> None:
         raise UserError(f"{path} must be at least {least} and finite, got {value}")
 
 
-def check_positive(path: str, value: float) -> None:
+def check_positive(path: str, value: Any) -> None:
     """Raises `UserError` for a value that is not positive and finite."""
     if not 0 < value < float("inf"):
         raise UserError(f"{path} must be greater than 0 and finite, got {value}")

@@ -51,7 +51,7 @@ def to_smaller(
     pool: Callable[[Array, Size], Array] = average_pool,
 ) -> tuple[Float[Array, "batch height width left_channels"], Float[Array, "batch height width right_channels"]]:
     """Pools the larger of two maps, axis by axis, to the size of the smaller."""
-    size = tuple(min(a, b) for a, b in zip(left.shape[1:3], right.shape[1:3], strict=True))
+    size = (min(left.shape[1], right.shape[1]), min(left.shape[2], right.shape[2]))
     return pool(left, size), pool(right, size)
 
 

@@ -36,7 +36,7 @@ def match(
         x = to_grid(x)
     if x.ndim == 4 and target.ndim in (3, 4):
         x = conv(channels, size, name=name)(x)
-        return to_tokens(x, target.shape[1]) if target.ndim == 3 else resize(x, target.shape[1:3])
+        return to_tokens(x, target.shape[1]) if target.ndim == 3 else resize(x, (target.shape[1], target.shape[2]))
     if x.ndim != target.ndim or x.shape[:-1] != target.shape[:-1]:
         raise UserError(
             f"adapter {name!r} must have layers of one kind, both maps or tokens or both pooled, got {list(x.shape)}"
@@ -70,7 +70,7 @@ def resize(
     x: Float[Array, "batch height width channels"], size: tuple[int, int]
 ) -> Float[Array, "batch new_height new_width channels"]:
     """Resizes a map: averages along axes that are larger, interpolates along smaller ones."""
-    smaller = tuple(min(have, want) for have, want in zip(x.shape[1:3], size, strict=True))
+    smaller = (min(x.shape[1], size[0]), min(x.shape[2], size[1]))
     return spatial.resize(spatial.average_pool(x, smaller), size)
 
 

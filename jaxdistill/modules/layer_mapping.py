@@ -12,6 +12,7 @@ Layers that are averaged have one shape: blocks of a transformer, or of a stage,
 are added: "deep" distillation.
 """
 
+import functools
 import re
 from collections.abc import Callable, Mapping
 
@@ -58,8 +59,8 @@ def pairs(layers: str, student: Taps, teacher: Taps) -> list[tuple[str, str]]:
 def _numbered(pattern: str, taps: Taps) -> list[str]:
     before, star, after = pattern.partition("*")
     shape = re.compile(re.escape(before) + r"(\d+)" + re.escape(after)) if star else None
-    matches = {name: shape.fullmatch(name) for name in taps} if shape else {}
-    names = sorted((name for name, match in matches.items() if match), key=lambda name: int(matches[name][1]))
+    matches = [match for name in taps if shape and (match := shape.fullmatch(name))]
+    names = [match[0] for match in sorted(matches, key=lambda match: int(match[1]))]
     if not names:
         raise UserError(
             f"layers must match taps with a number instead of '*', got {pattern!r}. There are {sorted(taps)}"
@@ -108,10 +109,11 @@ def sum_over_pairs(
         return loss(_mean(of_student, layers), _mean(of_teacher, layers), "mean")
     values = [loss(precise(student.tap(a)), precise(teacher.tap(b)), _name(a, b)) for a, b in named]
     if not layers.startswith("learned:"):
-        return sum(values[1:], values[0])
+        return functools.reduce(jnp.add, values)
     rows = len({a for a, _ in named})
     weights = jax.nn.softmax(method.param("layers", jax.nn.initializers.zeros, (rows, len(named) // rows)))
-    return sum(weight * value for weight, value in zip(weights.reshape(-1), values, strict=True))
+    weighted = [weight * value for weight, value in zip(weights.reshape(-1), values, strict=True)]
+    return functools.reduce(jnp.add, weighted)
 
 
 def _mean(maps: list[Float[Array, "..."]], layers: str) -> Float[Array, "..."]:

@@ -82,10 +82,10 @@ class LogitsMethod(Method):
             The student's logits, the teacher's, the mask of the predictions that count, and the shape `[*n]`.
         """
         self._check_forms(student, teacher)
-        logits = [core.dense(output.logits) for output in (student, teacher)]
-        shape, valid = logits[0].shape[:-1], self.valid(batch)
+        left, right = core.dense(student.logits), core.dense(teacher.logits)
+        shape, valid = left.shape[:-1], self.valid(batch)
         mask = jnp.broadcast_to(valid.reshape(valid.shape + (1,) * (len(shape) - valid.ndim)), shape).reshape(-1)
-        return (*(x.reshape(-1, x.shape[-1]) for x in logits), mask, shape)
+        return left.reshape(-1, left.shape[-1]), right.reshape(-1, right.shape[-1]), mask, shape
 
     def _check_forms(self, student: Output, teacher: Output | None) -> None:
         outputs = [student] if teacher is None or self.takes_top_k else [student, teacher]

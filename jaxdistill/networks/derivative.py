@@ -67,7 +67,7 @@ class Derivative(RunsModuleOf):
         self, variables: Variables, batch: Batch, outputs: Outputs, key: jax.Array | None
     ) -> tuple[Output, Variables]:
         def logits(x: jax.Array) -> jax.Array:
-            inputs = batch | {self.network.input: x}
+            inputs = {**batch, self.network.input: x}
             return core.dense(self.network(variables["borrowed"], inputs, outputs, None)[0].logits)
 
         x = core.precise(batch[self.network.input])
@@ -76,7 +76,7 @@ class Derivative(RunsModuleOf):
             derivative = jax.vjp(logits, x)[1](_one_hot(batch["label"], core.dense(output.logits)))[0]
         else:
             derivative = jax.vmap(self._along(logits, x), 1, 1)(self.sample_directions(batch, x))
-        return output.replace(taps=dict(output.taps) | {"derivative": derivative}), {}
+        return dataclasses.replace(output, taps=dict(output.taps) | {"derivative": derivative}), {}
 
     def _along(self, logits: Callable[[jax.Array], jax.Array], x: jax.Array) -> Callable[[jax.Array], jax.Array]:
         if self.mode == "jvp":

@@ -6,6 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from jaxdistill import core
 from jaxdistill.config import registry
 from jaxdistill.config.parse import option
 from jaxdistill.core import Batch, Output, Variables
@@ -67,7 +68,7 @@ class Ensemble(Source):
                 f"members of an ensemble must output dense logits over the same classes, got {shapes}. Set dense=True"
                 " in the entry of a member over a vocabulary"
             )
-        return jnp.stack([*members.values()])
+        return jnp.stack([core.dense(logits) for logits in members.values()])
 
     def _weights(self, log_probs: jax.Array, batch: Batch, trains: bool) -> jax.Array:
         """Returns weights that sum to 1, `[members, *n]`, from log-probabilities `[members, *n, classes]`."""

@@ -132,8 +132,9 @@ def _as_output(value: Any, x: jax.Array) -> Output:
         UserError: if it is neither logits, nor `(logits, {name: tap})`, nor an `Output`.
     """
     if not isinstance(value, Output):
-        value = Output(*value) if isinstance(value, tuple) and len(value) == 2 else Output(value)
-    logits = value.logits
+        parts: Any = value if isinstance(value, tuple) and len(value) == 2 else (value, {})
+        value = Output(logits=parts[0], taps=parts[1])
+    logits: Any = value.logits
     ranks = (2, 3) if jnp.issubdtype(x.dtype, jnp.integer) else (2,)
     fits = getattr(logits, "shape", ())[:1] == x.shape[:1] and len(logits.shape) in ranks
     if fits and jnp.issubdtype(logits.dtype, jnp.floating):

@@ -12,7 +12,7 @@ from jaxdistill.config.parse import option
 from jaxdistill.core import Batch, Output, Variables
 from jaxdistill.modules.heads import TapHead
 from jaxdistill.networks.context import Context
-from jaxdistill.networks.options import NetworkRef, check_keys, parse_options, required
+from jaxdistill.networks.options import NetworkRef, built, check_keys, parse_options, required
 from jaxdistill.networks.source import Outputs, Parts, Source, apply
 
 
@@ -34,7 +34,7 @@ class Head(Source):
 
     of: NetworkRef = required("network that it is put on")
     tap: str = required("tap of that network")
-    head: TapHead
+    head: TapHead = built()
     frozen: bool = False
     evaluated_by_default = False
     settings = HeadSettings
@@ -78,5 +78,5 @@ class Head(Source):
         whole = outputs[self.of]
         output, changed = apply(self.head, variables, whole.tap(self.tap), None if self.frozen else key)
         if self.head.keeps_outputs:
-            output = whole.replace(taps=dict(whole.taps) | dict(output.taps))
+            output = dataclasses.replace(whole, taps=dict(whole.taps) | dict(output.taps))
         return output, changed

@@ -17,6 +17,11 @@ def required(meaning: str) -> Any:
     return dataclasses.field(metadata={"meaning": meaning})
 
 
+def built() -> Any:
+    """Declares a field that `build` sets; it is no config key."""
+    return dataclasses.field()
+
+
 def option_fields(*kinds: type) -> dict[str, dataclasses.Field]:
     """Returns the fields of dataclasses that are config keys, by name."""
     return {field.name: field for kind in kinds for field in dataclasses.fields(kind) if "meaning" in field.metadata}

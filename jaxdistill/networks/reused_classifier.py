@@ -63,7 +63,9 @@ class ReusedClassifier(Source):
                 f"taps of a reused classifier must be two maps or two pooled taps, got {self.tap!r} of {self.of!r},"
                 f" {list(x.shape)}, and {self.teacher_tap!r} of {self.teacher!r}, {list(target.shape)}"
             )
-        return self.projector(target.shape[-1]), adapters.resize(x, target.shape[1:3]) if x.ndim == 4 else x
+        return self.projector(target.shape[-1]), adapters.resize(
+            x, (target.shape[1], target.shape[2])
+        ) if x.ndim == 4 else x
 
     def __call__(
         self, variables: Variables, batch: Batch, outputs: Outputs, key: jax.Array | None

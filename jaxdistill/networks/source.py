@@ -183,6 +183,8 @@ def apply_module(
 ) -> tuple[Any, Variables]:
     """Applies a Linen module, in inference mode if `key` is `None`; returns its value and the updated collections."""
     if key is None:
-        return module.apply(variables, x, train=False, **inputs), {}
+        arguments: dict[str, Any] = {**inputs, "train": False}
+        return module.apply(variables, x, **arguments), {}
     mutable = [name for name in variables if name != "params"]
-    return module.apply(variables, x, train=True, rngs={"dropout": key}, mutable=mutable, **inputs)
+    arguments: dict[str, Any] = {**inputs, "train": True, "rngs": {"dropout": key}, "mutable": mutable}
+    return module.apply(variables, x, **arguments)

@@ -66,7 +66,8 @@ class Trained(Source):
         return {name: batch[prefix + name] for name in names if prefix + name in batch}
 
     def init(self, key: jax.Array, batch: Batch, outputs: Outputs, variables: Mapping[str, Variables]) -> Variables:
-        return self.module.init(key, self.main_input(batch), train=False, **self.other_inputs(batch))
+        arguments: dict[str, Any] = {**self.other_inputs(batch), "train": False}
+        return self.module.init(key, self.main_input(batch), **arguments)
 
     def partition(self, variables: Variables) -> Parts:
         params, rest = core.split_params(variables)

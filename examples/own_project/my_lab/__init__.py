@@ -1,0 +1,1 @@
+"""Members of a lab's own for jaxdistill."""
