@@ -41,7 +41,7 @@ class Steps:
     def __init__(self, stage: Stage):
         runs = runs_of(stage)
         placed, loader = runs.shardings(), runs.loader()
-        teachers = jax.jit(stage.initial)()[1]  # random weights cost the same
+        teachers = jax.jit(stage.init)()[1]  # random weights cost the same
         self.state = jax.jit(runs.init, out_shardings=placed[0])(teachers)
         self.frozen = runs.for_inference(teachers)
         self.held = jax.device_put(dict(loader.resident), mesh.replicated(stage.mesh))

@@ -64,7 +64,7 @@ class Steps:
     def of_stage(cls, stage: Stage, starts: Mapping[str, Any], dispatch: int = 1) -> "Steps":
         """Makes the steps of a built stage."""
         runs = runs_of(stage)
-        placed, weights = runs.shardings(), jax.jit(lambda: stage.initial(starts)[1])()
+        placed, weights = runs.shardings(), jax.jit(lambda: stage.init(starts)[1])()
         state = jax.device_put(jax.jit(runs.init)(weights | dict(starts)), placed[0])
         frozen = runs.for_inference(weights)
         return cls(runs.step(), state, frozen, runs.loader(), dispatch=dispatch, mesh=stage.mesh, placed=placed[0])

@@ -48,7 +48,7 @@ RATE = 0.01
 
 def draw_weights(stage: Any) -> dict[str, Any]:
     """Draws weights for both networks; the teacher's statistics are those of a batch, which keeps its logits small."""
-    image = jax.random.normal(jax.random.key(1), (32, *stage.dataset.shape))
+    image = jax.random.normal(jax.random.key(1), (32, *stage.data.dataset.shape))
     modules = {name: stage.networks[name].module for name in ("teacher", "student")}
     keys = jax.random.split(jax.random.key(0))
     drawn = {name: jax.jit(module.init)(key, image) for (name, module), key in zip(modules.items(), keys, strict=True)}
@@ -61,7 +61,7 @@ def draw_weights(stage: Any) -> dict[str, Any]:
 
 def draw_indices(stage: Any) -> Iterator[np.ndarray]:
     """Yields the batches of our loader, for the peers."""
-    for inputs in stage.loader().step_inputs(0, stage.settings["steps"]):
+    for inputs in stage.data.loader().step_inputs(0, stage.settings["steps"]):
         yield inputs["index"]
 
 
@@ -75,13 +75,14 @@ def make_peers(stage: Any, pair: Any, starts: Any, gpu: bool) -> tuple[dict[str,
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")  # TF32, the default of JAX
     theirs = importlib.import_module("residual_torch")
-    arrays = stage.loader().resident
+    arrays = stage.data.loader().resident
     data = {
         "image": np.asarray(arrays["image"]),
         "label": np.asarray(arrays["label"]),
-        "classes": stage.dataset.classes,
+        "classes": stage.data.dataset.classes,
     }
-    data |= {"mean": np.float32(stage.look.mean), "std": np.float32(stage.look.std)}
+    spec = stage.data.task.image_spec
+    data |= {"mean": np.float32(spec.mean), "std": np.float32(spec.std)}
     starts = jax.tree.map(np.asarray, starts)
     forms = FORMS | (ON_GPU if gpu else {})
     peers = {n: theirs.TorchSteps(pair, starts, data, draw_indices(stage), form, RATE) for n, form in forms.items()}

@@ -32,7 +32,7 @@ def child(began: float, argv: list[str]) -> None:
     config, values = launch.parse(["launch", *argv])
     import jax
 
-    from jaxdistill.build import resolve, stage
+    from jaxdistill.build import data, resolve
     from jaxdistill.pipeline import run as pipeline
     from jaxdistill.runtime import compilation_cache
     from jaxdistill.stages import train
@@ -52,7 +52,7 @@ def child(began: float, argv: list[str]) -> None:
 
         setattr(holder, name, call)
 
-    for holder, name in ((resolve, "open_dataset"), (resolve, "standardisation"), (stage.Stage, "loader")):
+    for holder, name in ((resolve, "open_dataset"), (data.StageData, "loader")):
         timed(holder, name, "data")
     run = train.run
 

@@ -61,7 +61,7 @@ def _find_cache(path: str, ref: WeightsRef, stages: Mapping[str, Stage], workdir
 
 def check_teachers(stage: Stage, workdir: pathlib.Path) -> None:
     """Raises `UserError` if a cached network expects a teacher whose weights do not exist."""
-    for name in stage.caches:
+    for name in stage.data.caches:
         teacher = stage.references[name].get("teacher")
         if teacher is not None and teacher.folder is not None:
             weights.find_checkpoint(teacher, name, workdir)
@@ -69,30 +69,28 @@ def check_teachers(stage: Stage, workdir: pathlib.Path) -> None:
 
 def describe_examples(stage: Stage, role: str, augmented: bool = True) -> dict[str, Any]:
     """Returns what determines the examples of a split that networks get, in plain words."""
-    data, split = stage.settings.data, stage.whole(role)
-    spec = stage.task.image_spec
+    data, split = stage.settings.data, stage.data.base_split(role)
+    spec = stage.data.task.image_spec
     if spec is None:
-        return {f"{role} split": f"{len(split)} texts of {data.name}, {stage.content(role)}"}
+        return {f"{role} split": f"{len(split)} texts of {data.name}, {stage.data.digest(role)}"}
     description = {
-        f"{role} split": f"{len(split)} images of {data.name}, {stage.content(role)}",
+        f"{role} split": f"{len(split)} images of {data.name}, {stage.data.digest(role)}",
         "mean": [round(float(x), 6) for x in spec.mean],
         "std": [round(float(x), 6) for x in spec.std],
     }
     if role == "train":
         names = data.augment if augmented else ()
-        description |= {"data.augment": list(names), "seed": stage.data_seed if names else "any"}
+        description |= {"data.augment": list(names), "seed": stage.data.seed if names else "any"}
     return description
 
 
 def check(stage: Stage) -> None:
     """Raises `UserError` if a stage would read outputs for other examples than it has, or forms that do not fit."""
-    _check_buckets(stage)
+    _check_uses_of_buckets(stage)
     runs = stage.kind.inputs(stage)
-    if stage.measured:
-        compared = [stage.compared] * bool(stage.compared) + [name for pair in stage.pairs for name in pair]
-        evaluated = [*dict.fromkeys([*stage.measured, *compared])]
-        runs += [(stage.settings.evaluate.split, False, [*networks.dependencies(stage.networks, evaluated)])]
-    for name, cache in stage.caches.items():
+    if needed := stage.evaluation.needed:
+        runs.append((stage.settings.evaluate.split, False, [*networks.dependencies(stage.networks, needed)]))
+    for name, cache in stage.data.caches.items():
         for role, augmented, names in runs:
             if name in names:
                 _check_examples(stage, name, cache, role, augmented)
@@ -101,7 +99,7 @@ def check(stage: Stage) -> None:
 def check_cycle(stage: Stage) -> None:
     """Raises `UserError` if a stage that trains would need more views than a cache has."""
     data = stage.settings.data
-    for name, cache in stage.caches.items():
+    for name, cache in stage.data.caches.items():
         views = cache.header.splits.get("train", (0, 1))[1]
         if data.augment and data.cycle > views:
             raise UserError(
@@ -127,9 +125,9 @@ def _check_examples(stage: Stage, name: str, cache: Cache, role: str, augmented:
         )
 
 
-def _check_buckets(stage: Stage) -> None:
-    """Checks that a top-k with a bucket goes to methods that take it: no other method, ensemble or metric does."""
-    buckets = [name for name in stage.caches if not core.lists_all_classes(stage.outputs[name].logits)]
+def check_terms(stage: Stage) -> None:
+    """Raises `UserError` if a term compares logits and a cached network has a top-k with a bucket instead."""
+    buckets = _networks_with_bucket(stage)
     for key, term in stage.terms.items():
         name = next((n for n in buckets if n in (term.student, term.teacher)), "")
         if name and not getattr(term.method, "takes_top_k", False):
@@ -137,10 +135,14 @@ def _check_buckets(stage: Stage) -> None:
                 f"stage {stage.name!r}: term {key!r} compares logits, and network {name!r} has its top-k classes alone;"
                 " set tail='uniform' for it, or take method 'top_k'"
             )
+
+
+def _check_uses_of_buckets(stage: Stage) -> None:
+    """Checks that a network with a bucket is no part of an ensemble, and not measured."""
+    buckets = _networks_with_bucket(stage)
     if not buckets:
         return
-    used = [member for source in stage.networks.values() for member in source.needs]
-    used += [*stage.measured, stage.compared, *(n for pair in stage.pairs for n in pair)] if stage.measured else []
+    used = [member for source in stage.networks.values() for member in source.needs] + stage.evaluation.needed
     for name in buckets:
         if name in used:
             raise UserError(
@@ -149,13 +151,17 @@ def _check_buckets(stage: Stage) -> None:
             )
 
 
+def _networks_with_bucket(stage: Stage) -> list[str]:
+    return [name for name in stage.data.caches if not core.lists_all_classes(stage.shapes.outputs[name].logits)]
+
+
 def verify(stage: Stage, workdir: pathlib.Path) -> None:
     """Checks, before a stage runs, that its caches are unchanged and were made by the expected teacher.
 
     Raises:
         UserError: for a cache that was changed, is damaged, or was made by another teacher.
     """
-    for name, cache in stage.caches.items():
+    for name, cache in stage.data.caches.items():
         refs = stage.references[name]
         header = Header.read(cache.folder)
         Cache(cache.folder, dataclasses.replace(cache.header, teacher=header.teacher)).check()

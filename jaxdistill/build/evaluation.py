@@ -1,46 +1,67 @@
-"""Comparisons that a stage evaluates: the pairs of networks, the metrics of fidelity, their conditions."""
+"""The evaluation of a stage as data: its networks, metrics and comparisons."""
 
-from jaxdistill.build.stage import Stage
-from jaxdistill.errors import UserError, check_names
-from jaxdistill.train.evaluate import Metric
+import dataclasses
+import functools
+from collections.abc import Sequence
 
-
-def check_pairs(stage: Stage) -> None:
-    """Raises `UserError` unless `evaluate.pairs` are pairs of two networks of the stage."""
-    options = [*stage.networks]
-    for pair in stage.settings.evaluate.pairs:
-        names = pair.split(":") if isinstance(pair, str) else []
-        if len(names) != 2 or names[0] == names[1]:
-            raise UserError(f"evaluate.pairs has {pair!r}; a pair is 'network:reference', two of {options}")
-        check_names(f"network in {pair!r} of evaluate.pairs", names, options)
+from jaxdistill.config.schema import EvaluateConfig
+from jaxdistill.metrics import Metric
+from jaxdistill.tasks import Task
 
 
-def check_references(stage: Stage) -> None:
-    """Raises `UserError` if metrics of fidelity have no reference, or pairs no such metric."""
-    pairs, fidelity = stage.settings.evaluate.pairs, _fidelity(stage)
-    if fidelity and not stage.reference and not pairs:
-        raise UserError(
-            f"metrics {[*fidelity]} compare with a reference; set evaluate.reference to one of {[*stage.networks]}, or"
-            " evaluate.pairs to some ('network:reference', ...)"
-        )
-    if pairs and not fidelity and not stage.saliency:
-        able = [name for name in stage.task.metrics if stage.task.metric(name).needs_reference]
-        raise UserError(f"evaluate.pairs compares nothing; name some of {able} in evaluate.metrics")
+@dataclasses.dataclass(frozen=True)
+class StageEvaluation:
+    """What a stage evaluates.
 
+    Attributes:
+        settings: the section `evaluate`.
+        task: determines the metrics.
+        networks: the networks that are measured.
+        reference: the network that fidelity is measured against; "" for none.
+        pairs: the pairs `(network, reference)` that are compared besides.
+    """
 
-def check_classes(stage: Stage) -> None:
-    """Raises `UserError` if networks that are compared class by class have different numbers of classes."""
-    by_class = [name for name, metric in _fidelity(stage).items() if metric.same_classes]
-    compared = [(name, stage.reference) for name in stage.measured if stage.reference] + stage.pairs
-    for pair in compared if by_class else ():
-        counts = [stage.classes_of(name) for name in pair]
-        if counts[0] != counts[1]:
-            raise UserError(
-                f"stage {stage.name!r}: metrics {by_class} compare {pair[0]!r} of {counts[0]} classes with {pair[1]!r}"
-                f" of {counts[1]}, which must be the same; leave one of the two out of evaluate.networks and"
-                " evaluate.pairs, name another evaluate.reference, or leave out those metrics"
-            )
+    settings: EvaluateConfig
+    task: Task
+    networks: Sequence[str]
+    reference: str
+    pairs: Sequence[tuple[str, str]]
 
+    @functools.cached_property
+    def metrics(self) -> dict[str, Metric]:
+        """The metrics by name."""
+        return {name: self.task.metric(name) for name in self.settings.metrics}
 
-def _fidelity(stage: Stage) -> dict[str, Metric]:
-    return {name: metric for name, metric in stage.metrics().items() if metric.needs_reference}
+    @property
+    def fidelity_metrics(self) -> dict[str, Metric]:
+        """The metrics that compare with a reference."""
+        return {name: metric for name, metric in self.metrics.items() if metric.needs_reference}
+
+    @property
+    def measured_reference(self) -> str:
+        """The reference if a metric needs one, else ""."""
+        return self.reference if self.fidelity_metrics else ""
+
+    @property
+    def compared(self) -> list[str]:
+        """The networks that are measured, and those of the pairs."""
+        return [*dict.fromkeys([*self.networks, *(name for pair in self.pairs for name in pair)])]
+
+    @property
+    def needed(self) -> list[str]:
+        """The networks whose outputs it needs; none if it measures none."""
+        reference = [self.measured_reference] if self.measured_reference else []
+        return [*dict.fromkeys([*self.compared, *reference])] if self.networks else []
+
+    @property
+    def ranking(self) -> list[str]:
+        """The numbers `NETWORK/METRIC` that a checkpoint can be best by, the student's first."""
+        rows = sorted(self.networks, key=lambda name: name != "student")
+        able = [n for n, m in self.metrics.items() if m.better and (self.reference or not m.needs_reference)]
+        able = sorted(able, key=lambda name: name not in self.task.preferred)
+        return [f"{row}/{name}" for row in rows for name in able]
+
+    @property
+    def draws_saliency(self) -> bool:
+        """Whether it draws saliency maps, which exist for some tasks."""
+        return self.settings.saliency and "saliency" in self.task.figures

@@ -49,8 +49,13 @@ class Kind:
         """Returns the networks that it evaluates."""
         return []
 
-    def pairs(self, stage: Stage) -> list[tuple[str, str]]:
-        """Returns the pairs `(network, reference)` that it compares."""
+    def pairs(self, stage: Stage, reference: str) -> list[tuple[str, str]]:
+        """Returns the pairs `(network, reference)` that it compares.
+
+        Args:
+            stage: the stage.
+            reference: the network that others are compared with; "" for none.
+        """
         return []
 
     def inputs(self, stage: Stage) -> list[tuple[str, bool, list[str]]]:
@@ -60,7 +65,7 @@ class Kind:
     def split(self, stage: Stage) -> tuple[str, int]:
         """Returns the role of the split that it works on, and its number of examples."""
         role = stage.settings.evaluate.split
-        return role, len(stage.dataset.split(role))
+        return role, len(stage.data.dataset.split(role))
 
     def check(self, stage: Stage) -> None:
         """Raises `UserError` for settings that contradict each other, the data or the devices."""

@@ -45,18 +45,19 @@ class StageOrigin:
 
     @property
     def image_spec(self) -> ImageSpec | None:
-        return self.stage.looks.get(self.network)
+        return image_specs(self.stage).get(self.network)
 
     @property
     def lanes(self) -> int:
         return len(self.stage.lanes)
 
     def check(self, path: str, shapes: Mapping[str, Any], lane: int | None) -> None:
-        saved = self.stage.saved
+        saved = self.stage.kind.saved(self.stage)
         if self.network not in saved:
             raise unknown(f"trained network in stage {self.ref.stage!r}", self.network, saved)
         weights.check_lane(path, self.ref.lane if lane is None else lane, self.lanes)
-        weights.check_same_shapes(path, self.stage.made[self.network], shapes)
+        template = self.stage.kind.template(self.stage, self.network)
+        weights.check_same_shapes(path, self.stage.shapes.variables[template], shapes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +97,7 @@ def find_origins(settings: Mapping[str, Any], stages: Mapping[str, Stage], workd
         if ref is None:
             continue
         if ref.stage:
-            saved = stages[ref.stage].saved
+            saved = stages[ref.stage].kind.saved(stages[ref.stage])
             only = saved[0] if len(saved) == 1 else name
             origins[name] = StageOrigin(ref, stages[ref.stage], ref.network or (name if name in saved else only))
         else:
@@ -108,13 +109,27 @@ def check(stage: Stage, origins: Mapping[str, Origin]) -> None:
     """Raises `UserError` unless each network of a stage finds the weights that it must start from."""
     initialised = stage.kind.initialised(stage)
     for name in stage.settings.networks:
-        shapes = stage.fresh.get(name)
+        shapes = stage.shapes.variables.get(name)
         if name in origins:
             if shapes is None:
                 raise UserError(
                     f"stage {stage.name!r}: network {name!r} has no variables of its own; leave out its weights"
                 )
             path = f"stage {stage.name!r}: {origins[name].ref} for network {name!r}"
-            origins[name].check(path, shapes, 0 if name in stage.paired else None)
+            origins[name].check(path, shapes, 0 if name in stage.per_lane else None)
         elif shapes is not None and name not in initialised and not brought_variables(stage.networks[name]):
             raise UserError(f"stage {stage.name!r} does not train network {name!r}; set its weights, 'stage:NAME'")
+
+
+def image_specs(stage: Stage) -> dict[str, ImageSpec]:
+    """Returns the images that each network with a module gets, after its preprocessing; none for texts.
+
+    Networks that the stage saves and does not have, such as a merged one, get those of their template.
+    """
+    spec = stage.data.task.image_spec
+    if spec is None:
+        return {}
+    steps = {name: source.preprocess for name, source in stage.networks.items() if hasattr(source, "preprocess")}
+    new = [name for name in stage.kind.saved(stage) if name not in stage.networks]
+    steps |= {name: steps.get(stage.kind.template(stage, name)) for name in new}
+    return {name: preprocess.wanted if preprocess else spec for name, preprocess in steps.items()}

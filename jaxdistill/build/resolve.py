@@ -8,6 +8,7 @@ import jax
 
 from jaxdistill import tasks
 from jaxdistill.build import validate
+from jaxdistill.build.data import StageData
 from jaxdistill.build.networks import build_networks, make_context
 from jaxdistill.build.origins import Origin
 from jaxdistill.build.stage import Stage
@@ -51,7 +52,7 @@ def stage(
     lanes = tuple(_single(name, lane, specs, caches) for lane in swept)
     lanes = lanes or (_single(name, settings, specs, caches),) * count
     all_settings = dataclasses.replace(lanes[0].settings, sweep=settings.sweep)
-    built = dataclasses.replace(lanes[0], settings=all_settings, lanes=lanes, paired=tuple(per_lane))
+    built = dataclasses.replace(lanes[0], settings=all_settings, lanes=lanes, per_lane=tuple(per_lane))
     if swept:
         validate.check_lanes(built)
     return built
@@ -85,20 +86,27 @@ def _single(
     specs = settings.terms if kind.trains else {}
     terms = {n: build_term(n, spec, settings.steps, made) for n, spec in specs.items()}
     rate = optim.schedule(settings.learning_rate, settings.steps)
+    data = StageData(
+        settings=settings.data,
+        dataset=dataset,
+        train=train,
+        task=task,
+        batch_size=settings.batch,
+        evaluation_batch_size=settings.evaluate.batch or settings.batch,
+        seed=settings.data.seed if settings.data.seed >= 0 else settings.seed,
+        process=loader.ProcessShard(jax.process_index(), processes),
+        caches=caches,
+    )
     built = Stage(
         name=name,
         kind=kind,
         settings=settings,
-        dataset=dataset,
-        train=train,
-        task=task,
+        data=data,
         networks=made,
         terms=terms,
         tx=optim.optimizer(settings.optimizer, rate),
-        rate=rate,
+        learning_rate=rate,
         mesh=mesh,
-        part=loader.ProcessShard(jax.process_index(), processes),
-        caches=caches,
     )
     kind.check(built)
     return built

@@ -1,7 +1,7 @@
 """Cross-field validation of a stage, before compilation."""
 
 from jaxdistill import networks
-from jaxdistill.build import caches, evaluation
+from jaxdistill.build import caches
 from jaxdistill.build.stage import Stage
 from jaxdistill.config import registry, sweep
 from jaxdistill.data.build import has_visible_labels
@@ -18,6 +18,7 @@ def check(stage: Stage) -> None:
         UserError: for settings that contradict each other, the data or the devices.
     """
     checks = (
+        caches.check_terms,
         _check_sharding_axes,
         _check_named_networks,
         _check_memories,
@@ -35,23 +36,21 @@ def check(stage: Stage) -> None:
 
 def _check_task(stage: Stage) -> None:
     """Checks that kind, networks and terms fit the task of the data."""
-    if stage.kind.images_only and "image" not in stage.task.fields:
+    if stage.kind.images_only and "image" not in stage.data.task.fields:
         raise UserError(
-            f"stage {stage.name!r} of kind {stage.settings.kind!r} must have images, got {stage.dataset.name!r} with"
-            f" {[*stage.task.fields]}. Leave it out."
+            f"stage {stage.name!r} of kind {stage.settings.kind!r} must have images, got {stage.data.dataset.name!r}"
+            f" with {[*stage.data.task.fields]}. Leave it out."
         )
-    stage.task.check(_parts(stage))
+    stage.data.task.check(_parts(stage))
 
 
 def _check_measured_task(stage: Stage) -> None:
     """Checks that the predictions that an evaluation measures and compares are the task's."""
-    compared = [stage.compared] if stage.measured and stage.compared else []
-    names = [*stage.measured, *compared, *(name for pair in stage.pairs for name in pair)]
-    stage.task.check_measured(names, _parts(stage))
+    stage.data.task.check_measured(stage.evaluation.needed, _parts(stage))
 
 
 def _parts(stage: Stage) -> StageParts:
-    axes = {name: stage.ranks(name) for name in stage.networks}
+    axes = {name: stage.shapes.num_axes(name) for name in stage.networks}
     return StageParts(networks=stage.networks, terms=stage.terms, prediction_axes=axes)
 
 
@@ -122,12 +121,12 @@ def _check_term(stage: Stage, key: str) -> None:
         )
     if not method.needs_labels:
         return
-    if not stage.task.has_labels:
+    if not stage.data.task.has_labels:
         raise UserError(
             f"term {key!r} must have labels, got data {data.name!r} without any. Use labelled data, or leave the term"
             " out of the stage."
         )
-    if stage.task.reads_class_labels and not has_visible_labels(data):
+    if stage.data.task.reads_class_labels and not has_visible_labels(data):
         raise UserError(
             f"term {key!r} learns from labels, and the training data of stage {stage.name!r} show none; leave the term"
             " out of the stage, or let it see labels (data.unlabelled, data.weight, data.mix.NAME.labelled)"
@@ -136,10 +135,10 @@ def _check_term(stage: Stage, key: str) -> None:
 
 def _check_sharding_axes(stage: Stage) -> None:
     """Checks sharding rules against the mesh, and that host memory exists for offloading."""
-    rules = stage.placement.all_rules().values()
+    rules = stage.shapes.partitioner.all_rules().values()
     for rule in rules:
         partitioning.check_axes(stage.mesh, stage.settings.mesh, rule)
-    offloaded = [name for name, own in stage.placement.networks.items() if own.offload]
+    offloaded = [name for name, own in stage.shapes.partitioner.networks.items() if own.offload]
     device = stage.mesh.local_devices[0]
     kinds = sorted(memory.kind for memory in device.addressable_memories())
     if offloaded and partitioning.HOST not in kinds:
@@ -151,7 +150,7 @@ def _check_sharding_axes(stage: Stage) -> None:
 
 def _check_memories(stage: Stage) -> None:
     """Checks that a memory with a row for each training example has the size of the training split."""
-    examples = len(stage.train.base)
+    examples = len(stage.data.train.base)
     for name, term in stage.terms.items():
         rows = getattr(term.method, "examples", examples)
         if rows != examples:
@@ -176,8 +175,8 @@ def _check_pairings(stage: Stage) -> None:
 def _check_inputs(stage: Stage) -> None:
     trains = stage.kind.trains
     # All other kinds show one view, the image itself.
-    main = stage.task.inputs[0]
-    inputs = stage.task.views_of(main) if trains else [main]
+    main = stage.data.task.inputs[0]
+    inputs = stage.data.task.views_of(main) if trains else [main]
     for name, source in stage.networks.items():
         field = getattr(source, "input", main)
         if field not in inputs and (trains or source.evaluable):
@@ -189,7 +188,7 @@ def _check_inputs(stage: Stage) -> None:
 
 
 def _check_classes(stage: Stage) -> None:
-    classes = {name: stage.classes_of(name) for name in stage.outputs}
+    classes = {name: stage.shapes.num_classes(name) for name in stage.shapes.outputs}
     for name, term in stage.terms.items():
         if term.teacher and term.method.same_classes and classes[term.student] != classes[term.teacher]:
             raise UserError(
@@ -197,10 +196,11 @@ def _check_classes(stage: Stage) -> None:
                 f" {term.teacher!r} {classes[term.teacher]}; this method compares their logits, so they must be the"
                 " same"
             )
-        if not term.teacher and stage.ranks(term.student) == 1 and classes[term.student] != stage.task.num_classes:
+        expected, is_per_example = stage.data.task.num_classes, stage.shapes.num_axes(term.student) == 1
+        if not term.teacher and is_per_example and classes[term.student] != expected:
             raise UserError(
                 f"term {name!r}: network {term.student!r} has {classes[term.student]} classes, the data"
-                f" {stage.task.num_classes}; leave out `classes` and it is taken from the data"
+                f" {expected}; leave out `classes` and it is taken from the data"
             )
 
 
@@ -214,22 +214,35 @@ def _check_named_networks(stage: Stage) -> None:
 def _check_evaluate(stage: Stage) -> None:
     evaluate, checkpoint, final = stage.settings.evaluate, stage.settings.checkpoint, stage.kind.writes_results
     if final or evaluate.every:
-        stage.dataset.split(evaluate.split)
-    evaluation.check_classes(stage)
-    compared = dict.fromkeys([*stage.measured, *(name for pair in stage.pairs for name in pair)])
-    views = [name for name in compared if not stage.networks[name].evaluable]
+        stage.data.dataset.split(evaluate.split)
+    _check_compared_classes(stage)
+    views = [name for name in stage.evaluation.compared if not stage.networks[name].evaluable]
     if views:
         raise UserError(f"networks {views} compute on a second view of a training batch; evaluate the networks of it")
-    mesh.check_batch(stage.mesh, stage.evaluation_batch, 1, stage.part.count)
+    mesh.check_batch(stage.mesh, stage.data.evaluation_batch_size, 1, stage.data.process.count)
     if not stage.kind.keeps_checkpoints:
         return
     if checkpoint.keep not in ("last", "best"):
         raise unknown("way to keep a checkpoint", checkpoint.keep, ("last", "best"))
-    check_names(
-        "evaluated number for checkpoint.metric", [checkpoint.metric] if checkpoint.metric else [], stage.numbers
-    )
-    if checkpoint.keep == "best" and not final and not stage.numbers:
+    ranking = stage.evaluation.ranking
+    check_names("evaluated number for checkpoint.metric", [checkpoint.metric] if checkpoint.metric else [], ranking)
+    if checkpoint.keep == "best" and not final and not ranking:
         raise UserError(
             f"stage {stage.name!r} is to keep the best checkpoint, and evaluates nothing; it needs evaluate.metrics,"
-            f" and a split of {sorted(stage.dataset.splits)} as evaluate.split, which is {evaluate.split!r}"
+            f" and a split of {sorted(stage.data.dataset.splits)} as evaluate.split, which is {evaluate.split!r}"
         )
+
+
+def _check_compared_classes(stage: Stage) -> None:
+    """Checks that networks that are compared class by class have the same number of classes."""
+    evaluation = stage.evaluation
+    by_class = [name for name, metric in evaluation.fidelity_metrics.items() if metric.same_classes]
+    to_reference = [(name, evaluation.reference) for name in evaluation.networks if evaluation.reference]
+    for pair in [*to_reference, *evaluation.pairs] if by_class else ():
+        counts = [stage.shapes.num_classes(name) for name in pair]
+        if counts[0] != counts[1]:
+            raise UserError(
+                f"stage {stage.name!r}: metrics {by_class} compare {pair[0]!r} of {counts[0]} classes with {pair[1]!r}"
+                f" of {counts[1]}, which must be the same; leave one of the two out of evaluate.networks and"
+                " evaluate.pairs, name another evaluate.reference, or leave out those metrics"
+            )

@@ -48,7 +48,7 @@ class CheckpointRef:
     @property
     def image_spec(self) -> ImageSpec | None:
         """The images that the network was trained on; `None` if the metadata do not hold them."""
-        spec = self.metadata.get("looks", {}).get(self.network)
+        spec = self.metadata.get("image_specs", {}).get(self.network)
         return ImageSpec(*(tuple(spec[key]) for key in ("shape", "mean", "std"))) if spec else None
 
     @property

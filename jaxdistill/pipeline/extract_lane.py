@@ -162,7 +162,7 @@ def _take_out(made: Stage, lane: int, old: pathlib.Path, part: pathlib.Path) -> 
     told = [_own(line, lane) for line in _lines(old) if line["stage"] == made.name]
     for line in told:
         if "rate" in line:  # of the lanes, their mean
-            line["rate"] = float(made.rate(line["step"] - 1))
+            line["rate"] = float(made.learning_rate(line["step"] - 1))
     log = MetricsWriter(part, made.name, 0)
     for line in told:
         log.write(line["step"], {key: value for key, value in line.items() if key not in ("stage", "step")})

@@ -23,8 +23,8 @@ def show(config: Mapping[str, StageSettings], workdir: pathlib.Path) -> None:
 def describe(stage: Stage) -> list[str]:
     """Returns the plan of one stage, a line each: data, networks, and the lines of its kind."""
     role, examples = stage.kind.split(stage)
-    dataset, name = stage.dataset, stage.settings.data.name
-    choices = f"{stage.task.num_classes} {stage.task.class_noun}"
+    dataset, name = stage.data.dataset, stage.settings.data.name
+    choices = f"{stage.data.task.num_classes} {stage.data.task.class_noun}"
     reading, *more = stage.kind.describe_data(stage)
     return [
         f"\nstage {stage.name} ({stage.settings.kind})",
@@ -38,7 +38,7 @@ def describe(stage: Stage) -> list[str]:
 
 def _describe_network(stage: Stage, name: str) -> list[str]:
     parameters, flops = cost(stage, name)
-    spec, output = stage.settings.networks[name], stage.outputs[name]
+    spec, output = stage.settings.networks[name], stage.shapes.outputs[name]
     start = spec.get("weights") or spec.get("cache", "")
     source = type(stage.networks[name]).__name__.lower() + (f" from {start}" if start else "")
     taps = ", ".join(f"{tap} {tuple(x.shape[1:])}" for tap, x in output.taps.items())

@@ -43,15 +43,12 @@ def prepare(config: Mapping[str, StageSettings], workdir: pathlib.Path) -> dict[
 
 def _check_sharding(stages: Mapping[str, Stage]) -> None:
     """Raises `UserError` for a sharding rule that matches no array of any stage."""
-    matched = {match for stage in stages.values() for partition in stage.partitions for match in partition.matched}
-    unmatched = {
-        (network, rule): (stage, spec)
-        for stage in stages.values()
-        for network, rule, spec in stage.placement.unmatched(matched)
-    }
-    for (network, rule), (stage, spec) in unmatched.items():
-        rules, tree = stage.placement.all_rules()[network], {"frozen": stage.shapes[1], **vars(stage.shapes[0])}
-        raise partitioning.unmatched_rule(network, rule, spec, rules=rules, tree=tree)
+    all_shapes = [stage.shapes for stage in stages.values()]
+    matched = {match for shapes in all_shapes for partition in shapes.partitions for match in partition.matched}
+    for shapes in all_shapes:
+        for network, rule, spec in shapes.partitioner.unmatched(matched):
+            rules, tree = shapes.partitioner.all_rules()[network], {"frozen": shapes.frozen, **vars(shapes.state)}
+            raise partitioning.unmatched_rule(network, rule, spec, rules=rules, tree=tree)
 
 
 def run(

@@ -82,7 +82,7 @@ def open_cache(stage: Stage, workdir: pathlib.Path) -> output_cache.Cache:
 def _output_shapes(stage: Stage) -> Output:
     name = stage.settings.cache.network
     check_names(f"network for stage {stage.name!r}, cache.network", [name], stage.networks)
-    return stage.outputs[name]
+    return stage.shapes.outputs[name]
 
 
 def describe_teacher(stage: Stage, workdir: pathlib.Path) -> dict[str, Any]:
@@ -97,8 +97,8 @@ def describe_teacher(stage: Stage, workdir: pathlib.Path) -> dict[str, Any]:
         spec = dict(stage.settings.networks[member])
         if ref := stage.references[member].get("weights"):
             spec["weights"] = weights.fingerprint(weights.find_checkpoint(ref, member, workdir))
-        if member in stage.caches:
-            spec["cache"] = Header.read(stage.caches[member].folder).json()["fingerprint"]
+        if member in stage.data.caches:
+            spec["cache"] = Header.read(stage.data.caches[member].folder).json()["fingerprint"]
         state = networks.brought_variables(source)
         if state:
             spec["state"] = files.digest(*(np.asarray(x).tobytes() for x in jax.tree.leaves(flatten(state))))
@@ -113,7 +113,7 @@ def network_outputs(stage: Stage, variables: Mapping[str, Variables]) -> output_
         stage: the stage.
         variables: those of the networks that have any.
     """
-    spec, size = stage.settings.cache, stage.evaluation_batch
+    spec, size = stage.settings.cache, stage.data.evaluation_batch_size
     members = networks.dependencies(stage.networks, [spec.network])
 
     def compile_for(change: Callable[[Batch], Batch]) -> Callable:
@@ -123,15 +123,15 @@ def network_outputs(stage: Stage, variables: Mapping[str, Variables]) -> output_
 
         return xla_options.jit(run, out_shardings=mesh.replicated(stage.mesh))
 
-    augmented, plain = compile_for(stage.augment), compile_for(stage.prepare)
+    augmented, plain = compile_for(stage.data.augment), compile_for(stage.data.prepare)
 
     def predict(role: str, index: np.ndarray, view: np.ndarray) -> dict[str, np.ndarray]:
         parts, pending = [], None
+        split, outputs = stage.data.base_split(role), stage.data.cached_outputs(role)
         for start in range(0, len(index), size):
             rows = np.arange(start, start + size)
-            rows = np.where(rows < len(index), rows, start)[stage.part.rows(size)]
-            outputs = stage.answers(role)
-            batch = loader.take_rows(stage.whole(role), stage.dataset.classes, index[rows], view[rows], outputs=outputs)
+            rows = np.where(rows < len(index), rows, start)[stage.data.process.rows(size)]
+            batch = loader.take_rows(split, stage.data.dataset.classes, index[rows], view[rows], outputs=outputs)
             batch |= {"mask": np.ones(len(rows), np.float32)}
             # One batch is computed while the one before is fetched; many at once can starve a CPU's collectives.
             dispatched = (augmented if role == "train" else plain)(variables, mesh.put(stage.mesh, batch))

@@ -6,9 +6,9 @@ from typing import Any
 
 import jax
 
-from jaxdistill.build import evaluation
 from jaxdistill.build.kind import Kind
 from jaxdistill.build.stage import Stage
+from jaxdistill.errors import UserError, check_names
 from jaxdistill.stages import saliency, start_weights, train
 from jaxdistill.stages.lanes import runs_of
 from jaxdistill.stages.results import disagreements, write_results
@@ -23,11 +23,10 @@ class Evaluate(Kind):
 
     def measured(self, stage: Stage) -> list[str]:
         evaluate = stage.settings.evaluate
-        return list(evaluate.networks or stage.networks) if evaluate.split in stage.dataset.splits else []
+        return list(evaluate.networks or stage.networks) if evaluate.split in stage.data.dataset.splits else []
 
-    def pairs(self, stage: Stage) -> list[tuple[str, str]]:
-        reference = stage.reference
-        to_reference = [(name, reference) for name in stage.measured if reference not in ("", name)]
+    def pairs(self, stage: Stage, reference: str) -> list[tuple[str, str]]:
+        to_reference = [(name, reference) for name in self.measured(stage) if reference not in ("", name)]
         named = [tuple(pair.split(":", 1)) for pair in stage.settings.evaluate.pairs]
         return [*dict.fromkeys([*to_reference, *named])]
 
@@ -35,9 +34,9 @@ class Evaluate(Kind):
         return []
 
     def check(self, stage: Stage) -> None:
-        evaluation.check_pairs(stage)
+        _check_pairs(stage)
         super().check(stage)
-        evaluation.check_references(stage)
+        _check_references(stage)
 
     def is_done(self, stage: Stage, workdir: pathlib.Path) -> bool:
         return super().is_done(stage, workdir) and (workdir / "results.json").exists()
@@ -47,9 +46,34 @@ class Evaluate(Kind):
         variables, reports = start_weights.read_for_inference(runs, workdir, log)
         evaluations = train.evaluator(runs)({}, {}, variables)
         maps = None
-        if stage.saliency:
+        if stage.evaluation.draws_saliency:
             examples = evaluations[0].index[disagreements(stage, evaluations[0])]
             maps = saliency.find(stage, runs.first(variables), examples)
         if jax.process_index() == 0:
             write_results(workdir, runs, evaluations, maps)
         return {"examples": len(evaluations[0].label), "split": stage.settings.evaluate.split} | reports
+
+
+def _check_pairs(stage: Stage) -> None:
+    """Raises `UserError` unless `evaluate.pairs` are pairs of two networks of the stage."""
+    options = [*stage.networks]
+    for pair in stage.settings.evaluate.pairs:
+        names = pair.split(":") if isinstance(pair, str) else []
+        if len(names) != 2 or names[0] == names[1]:
+            raise UserError(f"evaluate.pairs has {pair!r}; a pair is 'network:reference', two of {options}")
+        check_names(f"network in {pair!r} of evaluate.pairs", names, options)
+
+
+def _check_references(stage: Stage) -> None:
+    """Raises `UserError` if metrics of fidelity have no reference, or pairs no such metric."""
+    evaluation, pairs = stage.evaluation, stage.settings.evaluate.pairs
+    fidelity = evaluation.fidelity_metrics
+    if fidelity and not evaluation.reference and not pairs:
+        raise UserError(
+            f"metrics {[*fidelity]} compare with a reference; set evaluate.reference to one of {[*stage.networks]}, or"
+            " evaluate.pairs to some ('network:reference', ...)"
+        )
+    if pairs and not fidelity and not evaluation.draws_saliency:
+        task = stage.data.task
+        able = [name for name in task.metrics if task.metric(name).needs_reference]
+        raise UserError(f"evaluate.pairs compares nothing; name some of {able} in evaluate.metrics")

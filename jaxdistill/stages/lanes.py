@@ -38,10 +38,10 @@ class Lanes:
 
     def __init__(self, stage: Stage):
         self.stage, self._one = stage, Single(stage)
-        self.count, self.per_lane = len(stage.lanes), stage.paired
+        self.count, self.per_lane = len(stage.lanes), stage.per_lane
         self.swept = dict(sweep.listed(stage.settings.sweep))
         """Values of the lanes by dotted name of the setting."""
-        seeds = {lane.data_seed for lane in stage.lanes}
+        seeds = {lane.data.seed for lane in stage.lanes}
         self.share_batches = len(seeds) < 2 and "data.partition.part" not in self.swept
         """Whether all lanes see the same batches."""
         self.batch_axes = () if self.share_batches else (self.count,)
@@ -57,7 +57,7 @@ class Lanes:
         form = self.stage.settings.sweep.get("form", "auto")
         if form != "auto":
             return form
-        state, frozen = self.stage.shapes
+        state, frozen = self.stage.shapes.state, self.stage.shapes.frozen
         variables = (state.params, {name: frozen[name] for name in self.per_lane if name in frozen})
         convolves = any(x.ndim >= 4 for x in jax.tree.leaves(variables))
         return "unroll" if convolves and jax.default_backend() == "cpu" else "vmap"
@@ -91,23 +91,23 @@ class Lanes:
         stacked = {name: weights[name] for name in self.per_lane if name in weights}
 
         def init_lane(seed: jax.Array, lane_weights: Weights) -> State:
-            return self.stage.initial({**weights, **lane_weights}, seed)[0]
+            return self.stage.init({**weights, **lane_weights}, seed)[0]
 
         return jax.vmap(init_lane)(seeds, stacked)
 
     def step(self) -> Step:
         """Returns the step of all lanes; its metrics are the lanes' means, and each lane's own as `LANE/NAME`."""
         stage, accumulate = self.stage, self.stage.settings.accumulate
-        data_seeds = _seeds(lane.data_seed for lane in stage.lanes)
+        data_seeds = _seeds(lane.data.seed for lane in stage.lanes)
 
         def step(state: State, frozen: Weights, batch: Batch) -> tuple[State, dict[str, jax.Array]]:
             networks = dict(stage.networks)
             if self.share_batches:
-                batch = stage.augment(batch)
+                batch = stage.data.augment(batch)
                 networks |= self._precompute_shared(frozen, batch)
 
             def lane_step(lane: jax.Array, state: State, frozen: Weights, batch: Batch) -> Any:
-                augment = dict if self.share_batches else stage.task.augment(seed=data_seeds[lane])
+                augment = dict if self.share_batches else stage.data.task.augment(seed=data_seeds[lane])
                 run_step = make_step(networks, self._terms(lane), self._optimizer(lane), augment, accumulate=accumulate)
                 return run_step(state, frozen, batch)
 
@@ -143,23 +143,25 @@ class Lanes:
 
     def _optimizer(self, lane: jax.Array) -> optax.GradientTransformation:
         """Returns the optimizer of the lane of a traced number."""
-        names = [name for name in self.swept if name.split(".")[0] in ("rate", "optimizer")]
+        names = [name for name in self.swept if name.split(".")[0] in ("learning_rate", "optimizer")]
         if not names:
             return self.stage.tx
         stages = self.stage.lanes
         keys = [name.split(".")[1] for name in names if name.startswith("optimizer.")]
         traced = {key: jnp.array([float(stage.settings.optimizer[key]) for stage in stages])[lane] for key in keys}
-        return optim.optimizer(self.stage.settings.optimizer, _select([stage.rate for stage in stages], lane), **traced)
+        return optim.optimizer(
+            self.stage.settings.optimizer, _select([stage.learning_rate for stage in stages], lane), **traced
+        )
 
     def learning_rate(self) -> Schedule:
         """Returns the mean of the lanes' learning rates."""
-        rates = [lane.rate for lane in self.stage.lanes]
+        rates = [lane.learning_rate for lane in self.stage.lanes]
         return lambda step: jnp.mean(jnp.stack([rate(step) for rate in rates]))
 
     def loader(self) -> Any:
         if self.share_batches:
-            return self.stage.loader()
-        return loader.Lanes.of(lane.loader() for lane in self.stage.lanes)
+            return self.stage.data.loader()
+        return loader.Lanes.of(lane.data.loader() for lane in self.stage.lanes)
 
     def lanes_of(self, name: str) -> Sequence[int | None]:
         return range(self.count) if name in self.per_lane else [None]

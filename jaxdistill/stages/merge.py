@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jax.experimental import multihost_utils
 
 from jaxdistill.build.kind import Kind
+from jaxdistill.build.origins import image_specs
 from jaxdistill.build.stage import Stage
 from jaxdistill.core import State, Variables, split_params
 from jaxdistill.merging import permutations, rules, weight_matching
@@ -86,9 +87,9 @@ def merge(stage: Stage, variables: Mapping[str, Variables], folder: pathlib.Path
         return State(jnp.int32(1), key, {spec.into: params}, {spec.into: rest}, ())
 
     state = jit_replicated(stage, make_state)(merged)
-    looks = {spec.into: dataclasses.asdict(stage.looks[spec.networks[0]])}
+    specs = {spec.into: dataclasses.asdict(image_specs(stage)[spec.into])}
     with Checkpoints(folder) as checkpoints:
-        checkpoints.save(1, state, {}, {"stage": stage.name, "networks": [spec.into], "looks": looks})
+        checkpoints.save(1, state, {}, {"stage": stage.name, "networks": [spec.into], "image_specs": specs})
         checkpoints.wait()
     return {"step": 1, "kept": "last"} | metadata | details
 

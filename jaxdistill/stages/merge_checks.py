@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxdistill import networks
 from jaxdistill.build import weights
+from jaxdistill.build.origins import image_specs
 from jaxdistill.build.stage import Stage
 from jaxdistill.config import registry
 from jaxdistill.errors import UserError, check_fraction, check_names
@@ -59,8 +60,8 @@ def check_settings(stage: Stage) -> None:
     if not 0 < spec.density <= 1:
         raise UserError(f"{path}: merge.density must be more than 0 and at most 1, got {spec.density}")
     if "score" in parameters:
-        stage.dataset.split(spec.split)
-    offloaded = [name for name, own in stage.placement.networks.items() if own.offload]
+        stage.data.dataset.split(spec.split)
+    offloaded = [name for name, own in stage.shapes.partitioner.networks.items() if own.offload]
     if offloaded:
         raise UserError(f"{path} merges the weights of {offloaded}; set offload=False for them in this stage")
 
@@ -86,7 +87,7 @@ def _check_base(stage: Stage) -> None:
 def check_networks(stage: Stage) -> None:
     """Raises `UserError` unless the networks are of one model, and can be aligned and recalibrated if they must."""
     spec = stage.settings.merge
-    if "image" not in stage.task.fields and (
+    if "image" not in stage.data.task.fields and (
         "fishers" in rule_parameters(stage) or spec.align or _scores_tokens(stage)
     ):
         aligned = " with align=True" if spec.align else ""
@@ -94,15 +95,14 @@ def check_networks(stage: Stage) -> None:
             f"stage {stage.name!r} is of kind 'merge', and its rule {spec.rule!r}{aligned} needs images with labels,"
             f" and {stage.settings.data.name!r} has texts; take a rule of weights alone, such as 'average'"
         )
-    first = spec.networks[0]
+    first, specs, shapes = spec.networks[0], image_specs(stage), stage.shapes.variables
     for name in [*spec.networks, *([spec.base] if spec.base else [])]:
         source = stage.networks[name]
         if not isinstance(source, networks.Trained):
             raise UserError(f"stage {stage.name!r}: network {name!r} has no weights of its own that could be merged")
-        weights.check_same_shapes(
-            f"stage {stage.name!r}: {name!r}, to be merged with {first!r},", stage.fresh[name], stage.fresh[first]
-        )
-        models = [(repr(stage.networks[n].module), stage.looks[n]) for n in (first, name)]
+        path = f"stage {stage.name!r}: {name!r}, to be merged with {first!r},"
+        weights.check_same_shapes(path, shapes[name], shapes[first])
+        models = [(repr(stage.networks[n].module), specs[n]) for n in (first, name)]
         if models[0] != models[1]:
             raise UserError(
                 f"stage {stage.name!r}: {first!r} and {name!r} are not one model of the same images; merge equal"
@@ -115,7 +115,7 @@ def check_networks(stage: Stage) -> None:
 
 
 def _scores_tokens(stage: Stage) -> bool:
-    return "score" in rule_parameters(stage) and not stage.task.reads_class_labels
+    return "score" in rule_parameters(stage) and not stage.data.task.reads_class_labels
 
 
 def find_permutations(stage: Stage) -> permutations.Spec:
@@ -126,10 +126,10 @@ def find_permutations(stage: Stage) -> permutations.Spec:
     """
     name = stage.settings.merge.networks[0]
     source = stage.networks[name]
-    images = jax.eval_shape(source.main_input, stage.batch)
+    images = jax.eval_shape(source.main_input, stage.data.batch)
     try:
         return permutations.permutations(
-            lambda v, x: source.module.apply(v, x, train=False).logits, stage.fresh[name], images
+            lambda v, x: source.module.apply(v, x, train=False).logits, stage.shapes.variables[name], images
         )
     except UserError as error:
         raise UserError(f"stage {stage.name!r}: merge.align=True: {error}") from error

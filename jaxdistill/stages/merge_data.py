@@ -25,12 +25,12 @@ def accuracy_on_split(stage: Stage) -> Callable[[Variables], float]:
     """Returns `variables -> accuracy` of the stage's first network on `merge.split`."""
     spec = stage.settings.merge
     name = spec.networks[0]
-    chosen = {"accuracy": stage.task.metric("accuracy")}
-    plan = Plan(networks=stage.networks, names=[name], metrics=chosen, prepare=stage.prepare)
+    chosen = {"accuracy": stage.data.task.metric("accuracy")}
+    plan = Plan(networks=stage.networks, names=[name], metrics=chosen, prepare=stage.data.prepare)
     evaluator = Evaluator(plan.step, stage.mesh)
 
     def accuracy(variables: Variables) -> float:
-        batches = evaluator.stream(stage.once(spec.split))
+        batches = evaluator.stream(stage.data.batches(spec.split))
         total = evaluator.evaluate(({}, {}, {name: variables}), batches)
         return plan.finish(*total).values[name]["accuracy"]
 
@@ -47,12 +47,12 @@ def fisher_of(stage: Stage, variables: Variables) -> Params:
     def apply(params: Params, batch: Batch) -> jax.Array:
         return source({"params": params} | dict(rest), batch, {}, None)[0].logits
 
-    count = min(stage.settings.merge.examples or len(stage.train), len(stage.train))
+    count = min(stage.settings.merge.examples or len(stage.data.train), len(stage.data.train))
     prepare = jax.jit(
-        lambda batch: {n: x for n, x in stage.prepare(batch).items() if n in (source.input, "index", "mask")}
+        lambda batch: {n: x for n, x in stage.data.prepare(batch).items() if n in (source.input, "index", "mask")}
     )
     batches = (prepare(mesh.put(stage.mesh, batch)) for batch in plain_batches(stage, count))
-    samples = 1 if stage.dataset.classes > EXACT else 0
+    samples = 1 if stage.data.dataset.classes > EXACT else 0
     return diagonal_fisher(apply, params, batches, rows, samples, jax.random.key(stage.settings.seed))
 
 
@@ -60,10 +60,10 @@ def plain_batches(stage: Stage, count: int) -> Iterator[dict[str, np.ndarray]]:
     """Yields the first `count` examples in the order of training, unaugmented, in whole batches with a mask."""
     size = stage.settings.batch
     batches = loader.Streamed(
-        stage.train, seed=stage.data_seed, batch=size, classes=stage.dataset.classes, shard=stage.part
+        stage.data.train, seed=stage.data.seed, batch=size, classes=stage.data.dataset.classes, shard=stage.data.process
     )
     for step in range(math.ceil(count / size)):
-        positions = np.arange(step * size, (step + 1) * size)[stage.part.rows(size)]
+        positions = np.arange(step * size, (step + 1) * size)[stage.data.process.rows(size)]
         yield batches[step] | {"mask": (positions < count).astype(np.float32)}
 
 

@@ -49,9 +49,9 @@ def make_header(stage: Stage, output: Output, teacher: Mapping[str, Any]) -> Hea
             f"stage {stage.name!r}: cache.views={spec.views} of images without augmentation would all be the same;"
             " set cache.views=1, or data.augment as the student has it"
         )
-    roles = spec.splits or [*stage.dataset.splits]
-    check_names(f"split for stage {stage.name!r}, cache.splits", roles, stage.dataset.splits)
-    splits = {role: (len(stage.whole(role)), spec.views if role == "train" else 1) for role in roles}
+    roles = spec.splits or [*stage.data.dataset.splits]
+    check_names(f"split for stage {stage.name!r}, cache.splits", roles, stage.data.dataset.splits)
+    splits = {role: (len(stage.data.base_split(role)), spec.views if role == "train" else 1) for role in roles}
     arrays, classes = _array_shapes(stage, output)
     view = {key: value for role in roles for key, value in caches.describe_examples(stage, role).items()}
     return Header(arrays, classes, splits, spec.examples_per_shard, view, teacher)

@@ -17,7 +17,7 @@ from jaxdistill.build.kind import Kind
 from jaxdistill.build.stage import Stage
 from jaxdistill.core import Batch, State, Variables
 from jaxdistill.errors import UserError
-from jaxdistill.networks import dependencies, run
+from jaxdistill.networks import Source, dependencies, run
 from jaxdistill.stages import start_weights
 from jaxdistill.stages.lanes import runs_of
 from jaxdistill.train import mesh
@@ -30,13 +30,13 @@ class PCA(Kind):
     images_only = True
 
     def saved(self, stage: Stage) -> list[str]:
-        return stage.fitted
+        return fitted_heads(stage.networks)
 
     def initialised(self, stage: Stage) -> list[str]:
-        return stage.fitted
+        return fitted_heads(stage.networks)
 
     def check(self, stage: Stage) -> None:
-        if not stage.fitted:
+        if not fitted_heads(stage.networks):
             raise UserError(
                 f"stage {stage.name!r} fits nothing; it needs a network dict(source='head', head='pca', ...)"
             )
@@ -48,6 +48,11 @@ class PCA(Kind):
         fractions = ", ".join(f"{name} {fraction:.1%}" for name, fraction in metadata["variance_kept"].items())
         log(f"stage {stage.name}: fraction of the variance that is kept: {fractions}")
         return metadata
+
+
+def fitted_heads(networks: Mapping[str, Source]) -> list[str]:
+    """Returns the networks whose variables are fitted in closed form."""
+    return [name for name, source in networks.items() if source.fitted]
 
 
 def fit(stage: Stage, variables: Mapping[str, Variables], folder: pathlib.Path) -> dict[str, Any]:
@@ -63,18 +68,18 @@ def fit(stage: Stage, variables: Mapping[str, Variables], folder: pathlib.Path) 
     """
     means = {n: total / count for n, (count, total) in _sum_over_split(stage, variables, _sums).items()}
     products = _sum_over_split(stage, variables, _products, means)
-    heads, fractions = {}, {}
+    components, fractions = {}, {}
     for name, (count, total) in products.items():
         values, axes = np.linalg.eigh(total / count)
         axes = axes[:, ::-1][:, : stage.networks[name].head.components]
         # The sign of an axis is arbitrary: its largest entry is made positive, so that a run can be repeated.
         axes = axes * np.sign(axes[np.argmax(np.abs(axes), 0), np.arange(axes.shape[1])])
-        heads[name] = {"components": {"mean": jnp.float32(means[name]), "axes": jnp.float32(axes)}}
+        components[name] = {"components": {"mean": jnp.float32(means[name]), "axes": jnp.float32(axes)}}
         fractions[name] = float(values[::-1][: axes.shape[1]].sum() / max(values.sum(), np.finfo(float).tiny))
-    state = State(jnp.int32(1), jax.random.key(stage.settings.seed), {}, heads, ())
+    state = State(jnp.int32(1), jax.random.key(stage.settings.seed), {}, components, ())
     state = mesh.everywhere(stage.mesh, state)
     with Checkpoints(folder) as checkpoints:
-        checkpoints.save(1, state, {}, {"stage": stage.name, "networks": sorted(heads)})
+        checkpoints.save(1, state, {}, {"stage": stage.name, "networks": sorted(components)})
         checkpoints.wait()
     return {"step": 1, "kept": "last", "variance_kept": fractions}
 
@@ -97,12 +102,12 @@ def _sum_over_split(
     means: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Adds `function` of every fitted tap over the training split: `{name: (number of rows that count, sum)}`."""
-    taps = {name: (stage.networks[name].of, stage.networks[name].tap) for name in stage.fitted}
+    taps = {name: (stage.networks[name].of, stage.networks[name].tap) for name in fitted_heads(stage.networks)}
     networks = dependencies(stage.networks, [of for of, _ in taps.values()])
     float_means = {name: jnp.float32(mean) for name, mean in (means or {}).items()}
 
     def add(variables: Mapping[str, Variables], batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
-        batch = stage.prepare(batch)
+        batch = stage.data.prepare(batch)
         outputs, _ = run(networks, variables, batch, None)
         sums = {}
         for name, (of, tap) in taps.items():
@@ -113,7 +118,7 @@ def _sum_over_split(
 
     add = jax.jit(add, out_shardings=mesh.replicated(stage.mesh))
     total = None
-    for batch in stage.once("train", stage.train):
+    for batch in stage.data.batches("train", stage.data.train):
         sums = jax.device_get(add(variables, mesh.put(stage.mesh, batch)))
         sums = jax.tree.map(lambda x: np.asarray(x, np.float64), sums)
         total = sums if total is None else jax.tree.map(np.add, total, sums)

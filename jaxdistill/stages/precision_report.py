@@ -31,13 +31,12 @@ def report(runs: Runs, weights: Weights, say: Callable[[str], None]) -> dict[str
         if not (isinstance(source, ForInference) and source.is_reduced_precision) or name not in first:
             continue
         form = source.quantize or "bfloat16"
-        role = next(
-            (role for role in (stage.settings["evaluate"]["split"], "test") if role in stage.dataset.splits), ""
-        )
-        said = stage.outputs[name].logits
-        fits = len(prediction_shape(said)) == len(stage.task.axes)
+        role = next((role for role in (stage.settings.evaluate.split, "test") if role in stage.data.dataset.splits), "")
+        said = stage.shapes.outputs[name].logits
+        unit = stage.data.task.unit
+        fits = len(prediction_shape(said)) == len(stage.data.task.axes)
         if not role or not lists_all_classes(said) or not fits:
-            why = "its logits list the likeliest classes" if fits else f"it has no prediction per {stage.task.unit}"
+            why = "its logits list the likeliest classes" if fits else f"it has no prediction per {unit}"
             why = why if role else "the data have no split to measure it on"
             say(f"stage {stage.name}: network {name!r} in {form}: its change is not measured; {why}")
             continue
@@ -50,17 +49,17 @@ def report(runs: Runs, weights: Weights, say: Callable[[str], None]) -> dict[str
 def _measured(runs: Runs, name: str, variables: Any, role: str) -> dict[str, Any]:
     stage = runs.stage
     source = stage.networks[name]
-    wanted = {key: stage.task.metric(key) for key in ("accuracy", "agreement", "kl")}
+    wanted = {key: stage.data.task.metric(key) for key in ("accuracy", "agreement", "kl")}
     plan = Plan(
         networks={"reduced": source, "exact": source.full_precision},
         names=["reduced", "exact"],
         metrics=wanted,
-        prepare=stage.prepare,
+        prepare=stage.data.prepare,
         reference="exact",
     )
-    reduced = jax.jit(lambda own: source.for_inference(own, stage.batch))(variables)
+    reduced = jax.jit(lambda own: source.for_inference(own, stage.data.batch))(variables)
     known = {"reduced": reduced, "exact": variables}
-    batches = itertools.islice(stage.once(role), -(-EXAMPLES // stage.evaluation_batch))
+    batches = itertools.islice(stage.data.batches(role), -(-EXAMPLES // stage.data.evaluation_batch_size))
     seen = evaluate(plan, stage.mesh, ({}, {}, known), batches)
     own = seen.values["reduced"]
     accuracy = {"accuracy": own["accuracy"], "exact_accuracy": seen.values["exact"]["accuracy"]}

@@ -29,7 +29,7 @@ def find_momenta(stage: Stage) -> dict[str, float]:
     """
     momenta: dict[str, float] = {}
     name = stage.settings.merge.networks[0]
-    source, shapes = stage.networks[name], stage.fresh[name]
+    source, shapes = stage.networks[name], stage.shapes.variables[name]
 
     def record(call: Callable, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
         if isinstance(context.module, nn.BatchNorm):
@@ -37,7 +37,7 @@ def find_momenta(stage: Stage) -> dict[str, float]:
         return call(*args, **kwargs)
 
     with nn.intercept_methods(record):
-        images = jax.eval_shape(source.main_input, stage.batch)
+        images = jax.eval_shape(source.main_input, stage.data.batch)
         jax.eval_shape(lambda v, x: source.module.apply(v, x, train=False), shapes, images)
     leaves = jax.tree_util.tree_leaves_with_path(shapes.get("batch_stats", {}))
     moving = {path for path, momentum in momenta.items() if momentum < 1}
@@ -67,7 +67,7 @@ def make_recalibrate(stage: Stage) -> Callable[[Variables], Variables]:
     def add(total: Any, variables: Variables, batch: Batch, number: int) -> Any:
         key = jax.random.fold_in(jax.random.key(stage.settings.seed), number)
         zero = jax.tree.map(jnp.zeros_like, variables["batch_stats"])
-        _, changed = source(dict(variables) | {"batch_stats": zero}, stage.prepare(batch), {}, key)
+        _, changed = source(dict(variables) | {"batch_stats": zero}, stage.data.prepare(batch), {}, key)
         # Statistics that move from 0 by 1 - momentum towards the batch's, divided by that, are the batch's.
         statistics = jax.tree_util.tree_map_with_path(
             lambda path, x: x / (1 - momenta[_module_path(path)]), changed["batch_stats"]
@@ -79,7 +79,7 @@ def make_recalibrate(stage: Stage) -> Callable[[Variables], Variables]:
 
     def recalibrate(variables: Variables) -> Variables:
         total, number = zeros(variables["batch_stats"]), 0
-        for number, batch in enumerate(plain_batches(stage, len(stage.train)), start=1):
+        for number, batch in enumerate(plain_batches(stage, len(stage.data.train)), start=1):
             total = add(total, variables, mesh.put(stage.mesh, batch), number)
         return dict(variables) | {"batch_stats": jax.tree.map(lambda x: x / number, total)}
 

@@ -30,8 +30,8 @@ def cost(stage: Stage, name: str) -> tuple[int, int]:
     FLOPs are those of matrix products and convolutions, two for a multiplication and an addition (`train.flops`).
     """
     cast = dependencies(stage.networks, [name])
-    fresh = {key: shapes for key, shapes in stage.fresh.items() if key in cast}
-    one = {key: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype) for key, x in stage.batch.items()}
+    fresh = {key: shapes for key, shapes in stage.shapes.variables.items() if key in cast}
+    one = {key: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype) for key, x in stage.data.batch.items()}
 
     def say(known, batch):
         return core.comparable(run(cast, known, batch, None)[0][name].logits)
@@ -51,22 +51,22 @@ def write_results(workdir: pathlib.Path, runs: Runs, each: Sequence[Evaluation],
         looked: where the networks look on the images of the `disagreements`; None if that was not asked for.
     """
     stage = runs.stage
-    rows, split, found = stage.measured, stage.settings["evaluate"]["split"], each[0]
+    rows, split, found = stage.evaluation.networks, stage.settings.evaluate.split, each[0]
     tables: dict[str, Any] = {}
     costs = {name: dict(zip(("parameters", "flops"), cost(stage, name), strict=True)) for name in rows}
     numbers = [{name: _numbers(stage, one, name) for name in rows} for one in each]
     table = [{"network": name} | costs[name] | _means([own[name] for own in numbers]) for name in rows]
     for name in rows:
-        for key, metric in stage.metrics().items():
+        for key, metric in stage.evaluation.metrics.items():
             value = found.values[name].get(key)
             if value is not None and not isinstance(value, float) and not metric.needs_reference:
                 tables.setdefault(key, {})[name] = value
     about = {
-        "reference": stage.reference,
+        "reference": stage.evaluation.reference,
         "split": split,
         "examples": len(found.label),
-        "classes": stage.dataset.class_names,
-        "unit": stage.task.unit,
+        "classes": stage.data.dataset.class_names,
+        "unit": stage.data.task.unit,
         "pairs": _compared(stage, found, looked),
     }
     if looked:
@@ -86,16 +86,16 @@ def write_results(workdir: pathlib.Path, runs: Runs, each: Sequence[Evaluation],
 
 def _sheet(stage: Stage, found: Evaluation) -> dict[str, np.ndarray]:
     """Returns the images on which networks disagree; texts are not shown."""
-    if "disagreements" not in stage.task.figures:
+    if "disagreements" not in stage.data.task.figures:
         return {}
     index = found.index[disagreements(stage, found)]
-    image = stage.dataset.split(stage.settings["evaluate"]["split"]).take(index)["image"]
+    image = stage.data.dataset.split(stage.settings.evaluate.split).take(index)["image"]
     image = image if image.dtype == np.uint8 else np.round(255 * image.clip(0, 1)).astype(np.uint8)
     return {"sheet/index": index, "sheet/image": image}
 
 
 def _numbers(stage: Stage, found: Evaluation, name: str) -> dict[str, float | None]:
-    held = {key: found.values[name].get(key) for key in stage.metrics()}
+    held = {key: found.values[name].get(key) for key in stage.evaluation.metrics}
     return {key: _finite(value) for key, value in held.items() if isinstance(value, float)}
 
 
@@ -109,9 +109,9 @@ def _means(each: Sequence[Mapping[str, float | None]]) -> dict[str, float | None
 def _compared(stage: Stage, found: Evaluation, looked: Saliency | None) -> list[dict[str, Any]]:
     """Returns a row for each pair of networks: numbers, and tables where a metric gives one."""
     rows = []
-    for pair in stage.pairs:
+    for pair in stage.evaluation.pairs:
         row = {"network": pair[0], "reference": pair[1]}
-        values = {key: found.pairs[pair][key] for key in stage.metrics() if key in found.pairs[pair]}
+        values = {key: found.pairs[pair][key] for key in stage.evaluation.metrics if key in found.pairs[pair]}
         row |= {key: _finite(value) if isinstance(value, float) else value for key, value in values.items()}
         rows.append(row | ({"saliency": looked.pairs[pair]} if looked and pair in looked.pairs else {}))
     return rows
@@ -124,7 +124,7 @@ def _finite(value: float) -> float | None:
 def disagreements(stage: Stage, found: Evaluation) -> np.ndarray:
     """Chooses the examples, as rows, on which the networks of some pair differ, those of most pairs first."""
     said = {name: predicted for name, (predicted, _) in found.predictions.items()}
-    pairs = [pair for pair in stage.pairs if set(pair) <= set(said)]
+    pairs = [pair for pair in stage.evaluation.pairs if set(pair) <= set(said)]
     differing = sum(((said[one] != said[other]).astype(int) for one, other in pairs), np.zeros(len(found.label), int))
     order = np.argsort(-differing, kind="stable")
     return order[differing[order] > 0][:SHEET]

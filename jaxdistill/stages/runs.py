@@ -107,24 +107,26 @@ class Single:
     result_metadata = {}
 
     def shapes(self) -> tuple[State, Weights]:
-        return self.stage.shapes[0], self.stage.called
+        return self.stage.shapes.state, self.stage.shapes.frozen_in_step
 
     def shardings(self) -> tuple[Any, Any]:
-        return self.stage.placed[0], self.stage.placement.partition({"frozen": self.stage.called}).shardings["frozen"]
+        shapes = self.stage.shapes
+        frozen = shapes.partitioner.partition({"frozen": shapes.frozen_in_step})
+        return shapes.shardings[0], frozen.shardings["frozen"]
 
     def init(self, weights: Weights) -> State:
-        return self.stage.initial(weights)[0]
+        return self.stage.init(weights)[0]
 
     def step(self) -> Step:
         stage = self.stage
         accumulate = stage.settings.accumulate
-        return make_step(stage.networks, stage.terms, stage.tx, stage.augment, accumulate=accumulate)
+        return make_step(stage.networks, stage.terms, stage.tx, stage.data.augment, accumulate=accumulate)
 
     def learning_rate(self) -> Schedule:
-        return self.stage.rate
+        return self.stage.learning_rate
 
     def loader(self) -> Any:
-        return self.stage.loader()
+        return self.stage.data.loader()
 
     def lanes_of(self, name: str) -> Sequence[int | None]:
         return [None]
@@ -165,7 +167,7 @@ class Single:
 
 def reduce(stage: Stage, name: str, variables: Variables) -> Variables:
     """Returns the variables of one run that a frozen network is called with."""
-    return networks.for_inference(stage.networks[name], variables, stage.batch)
+    return networks.for_inference(stage.networks[name], variables, stage.data.batch)
 
 
 def for_inference(runs: Runs, weights: Weights, reduce_one: Callable[[str, Variables], Variables]) -> Weights:
@@ -175,8 +177,11 @@ def for_inference(runs: Runs, weights: Weights, reduce_one: Callable[[str, Varia
         reduce_one: `(network, variables) -> variables`, of all runs.
     """
     stage, shardings = runs.stage, runs.shardings()[1]
+    shapes = stage.shapes
     changed = {
-        name: x for name, x in weights.items() if name in shardings and stage.called[name] != stage.shapes[1][name]
+        name: x
+        for name, x in weights.items()
+        if name in shardings and shapes.frozen_in_step[name] != shapes.frozen[name]
     }
     if not changed:
         return dict(weights)

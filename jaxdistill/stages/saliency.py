@@ -83,7 +83,8 @@ def blind(stage: Stage, names: Sequence[str]) -> list[str]:
         if not all(source.differentiable for source in dependencies(stage.networks, [name]).values()):
             return False
         try:
-            jax.eval_shape(lambda known, batch: saliency(stage.networks, name, known, batch), stage.fresh, stage.batch)
+            variables, batch = stage.shapes.variables, stage.data.batch
+            jax.eval_shape(lambda known, batch: saliency(stage.networks, name, known, batch), variables, batch)
         except (TypeError, ValueError, NotImplementedError):  # what JAX raises for what it cannot differentiate
             return False
         return True
@@ -98,11 +99,11 @@ def find(stage: Stage, known: Mapping[str, Variables], shown: np.ndarray) -> Sal
         known: their variables.
         shown: the places in the split of the images whose maps are wanted, int `[images]`.
     """
-    names = [*dict.fromkeys([*stage.measured, *(name for pair in stage.pairs for name in pair)])]
+    names = stage.evaluation.compared
     left_out = blind(stage, names)
     names = [name for name in names if name not in left_out]
-    pairs = [pair for pair in stage.pairs if set(pair) <= set(names)]
-    split = stage.dataset.split(stage.settings["evaluate"]["split"])
+    pairs = [pair for pair in stage.evaluation.pairs if set(pair) <= set(names)]
+    split = stage.data.dataset.split(stage.settings.evaluate.split)
     sample = np.unique(np.linspace(0, len(split) - 1, min(SAMPLE, len(split))).astype(int))
     look = _look(stage, names, pairs)
     alike = _rows(stage, look, known, sample)[1] if pairs else {}
@@ -122,7 +123,7 @@ def _mean(values: np.ndarray) -> float | None:
 
 def _look(stage: Stage, names: Sequence[str], pairs: Sequence[tuple[str, str]]) -> Callable:
     def look(known, batch):
-        batch = stage.prepare(batch)
+        batch = stage.data.prepare(batch)
         maps = {name: saliency(stage.networks, name, known, batch) for name in names}
         alike = {pair: rank_correlation(*(maps[name] for name in pair)) for pair in pairs}
         largest = {name: jnp.max(x, (1, 2), keepdims=True) for name, x in maps.items()}
@@ -134,11 +135,11 @@ def _look(stage: Stage, names: Sequence[str], pairs: Sequence[tuple[str, str]]) 
 
 def _rows(stage: Stage, look: Callable, known: Mapping[str, Variables], places: np.ndarray) -> tuple[Any, Any]:
     """Looks at the examples of those places in the split, in their order: `(maps, rank correlations)`."""
-    chosen = Subset(stage.dataset.split(stage.settings["evaluate"]["split"]), places.astype(np.int32))
-    devices = math.lcm(stage.mesh.shape["data"] * stage.mesh.shape["fsdp"], stage.part.count)
+    chosen = Subset(stage.data.dataset.split(stage.settings["evaluate"]["split"]), places.astype(np.int32))
+    devices = math.lcm(stage.mesh.shape["data"] * stage.mesh.shape["fsdp"], stage.data.process.count)
     batch = devices * max(1, BATCH // devices)
     parts = []
-    for raw in loader.iterate_once(chosen, batch, stage.dataset.classes, stage.part):
+    for raw in loader.iterate_once(chosen, batch, stage.data.dataset.classes, stage.data.process):
         maps, alike, mask = jax.device_get(look(known, mesh.put(stage.mesh, raw)))
         parts.append(jax.tree.map(lambda x, kept=mask > 0: x[kept], (maps, alike)))
     return jax.tree.map(lambda *rows: np.concatenate(rows), *parts)

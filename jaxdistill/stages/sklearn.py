@@ -86,7 +86,7 @@ def open_cache(stage: Stage, workdir: pathlib.Path) -> output_cache.Cache:
 
 
 def _output_shapes(stage: Stage) -> Output:
-    return Output(jax.ShapeDtypeStruct((stage.settings.batch, stage.dataset.classes), jnp.float32))
+    return Output(jax.ShapeDtypeStruct((stage.settings.batch, stage.data.dataset.classes), jnp.float32))
 
 
 def make_classifier(stage: Stage) -> Classifier:
@@ -129,7 +129,7 @@ def describe_teacher(stage: Stage) -> dict[str, Any]:
     """Returns what determines the outputs, in plain words: the class, its settings, and its training examples."""
     import sklearn
 
-    spec, split = stage.settings.sklearn, stage.train
+    spec, split = stage.settings.sklearn, stage.data.train
     labels = split.labels()
     index = split.index(np.arange(len(split)))
     digest = files.digest(np.ascontiguousarray(index).tobytes(), np.ascontiguousarray(labels).tobytes())
@@ -150,7 +150,7 @@ def fit(stage: Stage, classifier: Classifier) -> Classifier:
     Raises:
         UserError: if no label is visible, or the classifier refuses the examples.
     """
-    split = stage.train
+    split = stage.data.train
     labelled = np.flatnonzero(split.labels() != UNLABELLED)
     if not len(labelled):
         raise UserError(
@@ -182,17 +182,17 @@ def log_probabilities(classifier: Classifier, images: np.ndarray, classes: int, 
 
 def class_outputs(stage: Stage, classifier: Classifier) -> output_writer.Predict:
     """Returns the function of the stored outputs of a fitted classifier; each process computes all of them."""
-    data, spec, classes = stage.settings.data, stage.settings.cache, stage.dataset.classes
-    channels, seed = stage.dataset.shape[-1], stage.data_seed
+    data, spec, classes = stage.settings.data, stage.settings.cache, stage.data.dataset.classes
+    channels, seed = stage.data.dataset.shape[-1], stage.data.seed
     unit = {"mean": (0.0,) * channels, "std": (1.0,) * channels}
     augmented = jax.jit(lambda batch: augment.build(data.augment, seed=seed, classes=classes, **unit)(batch)["image"])
     min_probability = stage.settings.sklearn.min_probability
 
     def predict(role: str, index: np.ndarray, view: np.ndarray) -> dict[str, np.ndarray]:
         parts = []
-        for start in range(0, len(index), stage.evaluation_batch):
-            rows = slice(start, start + stage.evaluation_batch)
-            batch = loader.take_rows(stage.whole(role), classes, index[rows], view[rows])
+        for start in range(0, len(index), stage.data.evaluation_batch_size):
+            rows = slice(start, start + stage.data.evaluation_batch_size)
+            batch = loader.take_rows(stage.data.base_split(role), classes, index[rows], view[rows])
             batch |= {"mask": np.ones(len(batch["index"]), np.float32)}
             # As it was fitted: a tree may split at the very grey value that a pixel has, and XLA divides otherwise.
             is_augmented = role == "train" and data.augment
@@ -207,4 +207,4 @@ def class_outputs(stage: Stage, classifier: Classifier) -> output_writer.Predict
 def _accuracy(stage: Stage, cache: output_cache.Cache, role: str) -> float:
     arrays = cache.load_all(role)
     predictions = arrays["logits"].astype(np.float32).argmax(-1) if "logits" in arrays else arrays["ids"][..., 0]
-    return float(np.mean(predictions[:, 0] == stage.dataset.split(role).labels()))
+    return float(np.mean(predictions[:, 0] == stage.data.dataset.split(role).labels()))

@@ -24,14 +24,14 @@ def read(runs: Runs, workdir: pathlib.Path, names: Collection[str] | None = None
     """
     stage = runs.stage
     names = [*stage.networks] if names is None else names
-    state, frozen = stage.placed
+    state, frozen = stage.shapes.shardings
     placed = core.merge_variables(state.params, state.variables, frozen)
     variables = {}
     for name, refs in stage.references.items():
         if name in names and "weights" in refs:
             lanes = runs.lanes_of(name)
             checkpoints = [weights.find_checkpoint(refs["weights"], name, workdir, lane) for lane in lanes]
-            trees = weights.read_all(checkpoints, mesh.structs(stage.fresh[name], placed[name]))
+            trees = weights.read_all(checkpoints, mesh.structs(stage.shapes.variables[name], placed[name]))
             variables[name] = runs.join(name, trees)
     for name, source in stage.networks.items():
         brought = networks.brought_variables(source)

@@ -10,11 +10,13 @@ import jax
 
 from jaxdistill.build import caches, validate
 from jaxdistill.build.kind import Kind
+from jaxdistill.build.origins import image_specs
 from jaxdistill.build.stage import Stage
 from jaxdistill.core import State
 from jaxdistill.errors import TrainingFailed
 from jaxdistill.stages import precision_report, start_weights, training_plan
 from jaxdistill.stages.lanes import runs_of
+from jaxdistill.stages.pca import fitted_heads
 from jaxdistill.stages.runs import Runs, Weights
 from jaxdistill.train import mesh
 from jaxdistill.train.checkpoint import Checkpoints
@@ -30,14 +32,14 @@ class Train(Kind):
     trains = True
 
     def saved(self, stage: Stage) -> list[str]:
-        return [name for name, source in stage.networks.items() if name in stage.fresh and not source.frozen]
+        return [name for name, source in stage.networks.items() if name in stage.shapes.variables and not source.frozen]
 
     def initialised(self, stage: Stage) -> list[str]:
-        return [name for name in self.saved(stage) if name not in stage.fitted]
+        return [name for name in self.saved(stage) if name not in fitted_heads(stage.networks)]
 
     def measured(self, stage: Stage) -> list[str]:
         evaluate = stage.settings.evaluate
-        if evaluate.split not in stage.dataset.splits:
+        if evaluate.split not in stage.data.dataset.splits:
             return []
         learning = [name for name in self.saved(stage) if stage.networks[name].evaluated_by_default]
         return list(evaluate.networks) or (learning if evaluate.metrics else [])
@@ -46,7 +48,7 @@ class Train(Kind):
         return [("train", True, [*stage.networks])]
 
     def split(self, stage: Stage) -> tuple[str, int]:
-        return "train", len(stage.train)
+        return "train", len(stage.data.train)
 
     def check(self, stage: Stage) -> None:
         validate.check_training(stage)
@@ -83,7 +85,7 @@ def run(
         The contents of `done.json`.
     """
     settings, runs = stage.settings, runs_of(stage)
-    frozen, reduced = _frozen(runs, starts(stage.shapes[1]), log)
+    frozen, reduced = _frozen(runs, starts(stage.shapes.frozen), log)
     training = _training(runs, frozen, log, profile)
     with checkpoints(runs, workdir) as saved:
         start = max(saved.steps, default=0)
@@ -92,9 +94,10 @@ def run(
             log(f"stage {stage.name}: resumes at step {start} of {settings.steps}")
         else:
             state = _init(runs, starts, frozen)
-        images = {n: dataclasses.asdict(spec) for n, spec in stage.looks.items() if n in stage.saved}
-        about = {"stage": stage.name, "networks": sorted(stage.saved), "looks": images, **runs.checkpoint_metadata}
-        fit(training, state, frozen, start=start, checkpoints=saved, workdir=workdir, metadata=about)
+        saved_names = sorted(stage.kind.saved(stage))
+        specs = {name: dataclasses.asdict(x) for name, x in image_specs(stage).items() if name in saved_names}
+        metadata = {"stage": stage.name, "networks": saved_names, "image_specs": specs, **runs.checkpoint_metadata}
+        fit(training, state, frozen, start=start, checkpoints=saved, workdir=workdir, metadata=metadata)
         if settings.checkpoint.keep == "last":
             return {"step": settings.steps, "kept": "last"} | reduced
         steps = [saved.best(metric) for metric in saved.metrics]
@@ -115,7 +118,7 @@ def _training(runs: Runs, frozen: Weights, log: Callable[[str], None], profile: 
         mesh=stage.mesh,
         shardings=runs.shardings()[0],
         batch=settings.batch,
-        examples=len(stage.train),
+        examples=len(stage.data.train),
         learning_rate=runs.learning_rate(),
         intervals=Intervals(
             steps=settings.steps,
@@ -124,8 +127,8 @@ def _training(runs: Runs, frozen: Weights, log: Callable[[str], None], profile: 
             log_every=settings.log_every,
             steps_per_call=settings.steps_per_call or _steps_per_call(stage),
         ),
-        evaluate=_evaluation(runs, frozen) if stage.measured else None,
-        prefetch=0 if stage.resident else PREFETCH,
+        evaluate=_evaluation(runs, frozen) if stage.evaluation.networks else None,
+        prefetch=0 if stage.data.resident else PREFETCH,
         peak_flops=settings.peak_flops,
         profile_steps=profile,
         log=log,
@@ -141,13 +144,13 @@ def _frozen(runs: Runs, weights: Weights, log: Callable[[str], None]) -> tuple[W
 
 def best_by(stage: Stage) -> str:
     """Returns the number that ranks checkpoints: `checkpoint.metric`, or the first that is measured, or ""."""
-    return stage.settings.checkpoint.metric or next(iter(stage.numbers), "")
+    return stage.settings.checkpoint.metric or next(iter(stage.evaluation.ranking), "")
 
 
 def checkpoints(runs: Runs, workdir: pathlib.Path) -> Checkpoints:
     """Returns the checkpoints of a stage."""
     stage, best = runs.stage, best_by(runs.stage)
-    mode = stage.metrics()[best.rpartition("/")[2]].better if best in stage.numbers else "max"
+    mode = stage.evaluation.metrics[best.rpartition("/")[2]].better if best in stage.evaluation.ranking else "max"
     ranked_by = runs.ranked_by(best) if best else ()
     return Checkpoints(workdir / stage.name, ranked_by, mode, stage.settings.checkpoint.max_to_keep)
 
@@ -161,7 +164,7 @@ def _init(runs: Runs, starts: Callable[[Collection[str]], Weights], frozen: Weig
 def _steps_per_call(stage: Stage) -> int:
     # By benchmarks/dispatch.py: on a CPU tiny MLPs gain from a scan over steps and convolutions lose much more by it;
     # elsewhere small models wait for dispatch (not measured).
-    return 1 if jax.default_backend() == "cpu" or not stage.resident else 32
+    return 1 if jax.default_backend() == "cpu" or not stage.data.resident else 32
 
 
 def evaluator(runs: Runs) -> Callable[[Any, Any, Weights], list[Evaluation]]:
@@ -169,22 +172,22 @@ def evaluator(runs: Runs) -> Callable[[Any, Any, Weights], list[Evaluation]]:
     stage, split = runs.stage, runs.stage.settings.evaluate.split
     plan = Plan(
         networks=stage.networks,
-        names=stage.measured,
-        metrics=stage.metrics(),
-        prepare=stage.prepare,
-        reference=stage.compared,
-        pairs=stage.pairs,
+        names=stage.evaluation.networks,
+        metrics=stage.evaluation.metrics,
+        prepare=stage.data.prepare,
+        reference=stage.evaluation.measured_reference,
+        pairs=stage.evaluation.pairs,
     )
     measure = Evaluator(runs.evaluate_step(plan.step), stage.mesh)
     resident: list[Any] = []
 
     def evaluate(params: Any, variables: Any, frozen: Weights) -> list[Evaluation]:
         weights = params, variables, frozen
-        if not stage.is_held(split):
-            pieces = measure.stream(stage.once(split))
+        if not stage.data.is_resident(split):
+            pieces = measure.stream(stage.data.batches(split))
         else:
             if not resident:
-                resident.extend(measure.to_device(weights, stage.once(split)))
+                resident.extend(measure.to_device(weights, stage.data.batches(split)))
             pieces = resident
         total, rows = measure.evaluate(weights, pieces)
         return [plan.finish(measurement, rows) for measurement in runs.split(total)]

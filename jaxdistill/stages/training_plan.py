@@ -23,9 +23,9 @@ OFFLOADED = "frozen, in the host's memory"
 def describe_data(stage: Stage) -> list[str]:
     """Returns the end of the line of the data, and lines about the steps and augmentation."""
     settings, data = stage.settings, stage.settings.data
-    epochs = settings.steps * settings.batch / len(stage.train)
-    place = "resident on the device" if stage.resident else "streamed"
-    line = f", {place}" + (f", views come again after {stage.cycle}" if stage.cycle else "")
+    epochs = settings.steps * settings.batch / len(stage.data.train)
+    place = "resident on the device" if stage.data.resident else "streamed"
+    line = f", {place}" + (f", views come again after {stage.data.cycle}" if stage.data.cycle else "")
     line += "".join(f", {words}" for words in describe_training_split(data))
     return [
         line,
@@ -36,7 +36,7 @@ def describe_data(stage: Stage) -> list[str]:
 
 def describe(stage: Stage) -> list[str]:
     """Returns lines about the lanes, the terms, and the cost of a step."""
-    state, _ = stage.shapes
+    state = stage.shapes.state
     lines = [*runs_of(stage).describe(), "  terms:"]
     for name in stage.terms:
         lines += _describe_term(stage, name)
@@ -50,7 +50,7 @@ def describe(stage: Stage) -> list[str]:
 
 
 def _describe_term(stage: Stage, name: str) -> list[str]:
-    term, (state, _) = stage.terms[name], stage.shapes
+    term, state = stage.terms[name], stage.shapes.state
     teacher = f" <- {term.teacher}" if term.teacher else ""
     weights = sorted({float(term.weight(0)), float(term.weight(stage.settings.steps))})
     lines = [f"    {name}: {term.method!r}".split("(")[0] + f" {term.student}{teacher}, weight {weights}"]
@@ -82,7 +82,7 @@ def device_bytes(stage: Stage) -> dict[str, int]:
     """Predicts the bytes that one device holds during training, by what they are for, from shapes and shardings."""
     runs = runs_of(stage)
     (state, frozen), (state_shardings, frozen_shardings) = runs.shapes(), runs.shardings()
-    offloaded = [name for name in frozen if stage.placement.networks[name].offload]
+    offloaded = [name for name in frozen if stage.shapes.partitioner.networks[name].offload]
     count = mesh.bytes_per_device
     frozen_bytes = {name: count(frozen[name], frozen_shardings[name]) for name in frozen}
     sizes = {
@@ -99,9 +99,10 @@ def device_bytes(stage: Stage) -> dict[str, int]:
 
 def large_replicated(stage: Stage) -> list[str]:
     """Returns the large arrays that no sharding rule splits, with their size; none without rules."""
-    if not (stage.placement.rules.sets or stage.placement.rules.named) or stage.mesh.size == 1:
+    if not (stage.shapes.partitioner.rules.sets or stage.shapes.partitioner.rules.named) or stage.mesh.size == 1:
         return []
-    (state, frozen), (state_shardings, frozen_shardings) = stage.shapes, stage.placed
+    state, frozen = stage.shapes.state, stage.shapes.frozen
+    state_shardings, frozen_shardings = stage.shapes.shardings
     trees = {"params": state.params, "frozen": frozen}, {"params": state_shardings.params, "frozen": frozen_shardings}
     shapes, shardings = (jax.tree_util.tree_leaves_with_path(tree) for tree in trees)
     return [
@@ -115,8 +116,9 @@ def _step_inputs(stage: Stage) -> tuple[dict[str, jax.ShapeDtypeStruct], dict[st
     """Returns shapes of the data that stays on the device, and of the inputs of every step."""
     leading = runs_of(stage).batch_axes
     everywhere, rows = mesh.replicated(stage.mesh), mesh.over_rows(stage.mesh, len(leading))
-    data = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere) for name, x in stage.held.items()}
-    inputs = {name: x for name, x in stage.raw.items() if name not in data and name != "mask"}
+    resident = stage.data.resident_arrays
+    data = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere) for name, x in resident.items()}
+    inputs = {name: x for name, x in stage.data.raw_batch.items() if name not in data and name != "mask"}
     return data, {n: jax.ShapeDtypeStruct((*leading, *x.shape), x.dtype, sharding=rows) for n, x in inputs.items()}
 
 
@@ -128,7 +130,7 @@ def compile_step(stage: Stage) -> jax.stages.Compiled:
 
 def step_program(stage: Stage) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     """Returns one step as a program, not compiled, and the shapes of its arguments."""
-    make_batch = (loader.Resident if stage.resident else loader.Streamed).make_batch
+    make_batch = (loader.Resident if stage.data.resident else loader.Streamed).make_batch
     runs = runs_of(stage)
     shardings = runs.shardings()
     state, frozen = mesh.structs(runs.shapes(), shardings)

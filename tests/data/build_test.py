@@ -197,8 +197,8 @@ def test_all_at_once_resident_as_streamed(config):
         words = [f"--config.stages.distil.data.{flag}" for flag in [*flags, f"resident={resident}"]]
         made, _ = launch.parse(["launch", "--config", config, *words])
         stage = run.prepare(made, None)["distil"]
-        assert stage.resident == (resident == "yes")
-        made = stage.loader()
+        assert stage.data.resident == (resident == "yes")
+        made = stage.data.loader()
         found.append(
             [jax.tree.map(np.asarray, made.make_batch(made.resident, fed)) for fed in made.step_inputs(20, 24)]
         )
@@ -207,7 +207,7 @@ def test_all_at_once_resident_as_streamed(config):
             np.testing.assert_array_equal(one[name], other[name])
         main = one["index"] < 1077
         np.testing.assert_allclose(main.sum(), 32 * 0.5 / 2.5, atol=1)
-        known = stage.dataset.split("train").labels()[one["index"][main]]
+        known = stage.data.dataset.split("train").labels()[one["index"][main]]
         assert set(known) <= {1, 2}
 
 
@@ -218,9 +218,9 @@ def test_the_plan_tells_what_is_trained_on(config):
     assert "part 1 of 3 by class, 3 labels of each class" in said["teacher"]
     wanted = "only classes 1, 2, mixed by weight: digits 0.5, noise 1, scans 1"
     assert wanted in said["distil"]
-    assert f"{len(stages['distil'].train):,} examples" in said["distil"]
+    assert f"{len(stages['distil'].data.train):,} examples" in said["distil"]
     assert "mixed" not in said["evaluate"]
-    assert stages["distil"].raw["image"].shape == (32, 16, 16, 1)
+    assert stages["distil"].data.raw_batch["image"].shape == (32, 16, 16, 1)
 
 
 def test_labels_that_nobody_sees_teach_nothing(config):

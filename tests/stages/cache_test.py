@@ -72,10 +72,11 @@ def test_what_is_cached_belongs_to_the_image_that_the_student_sees(run, stages):
     """Of every row of batches that span two passes, and both views: also where they are streamed."""
     live, stage = stages["live"], stages["read"]
     known = start_weights.read(runs_of(live), run)
-    teacher = jax.jit(lambda known, batch: live.networks["teacher"](known["teacher"], live.augment(batch), {}, None)[0])
-    more = {"seed": 0, "batch": 120, "classes": 10, "shard": stage.part, "cycle": stage.cycle}
-    resident = stage.loader()
-    streamed = loader.Streamed(stage.train, outputs=stage.answers("train"), **more)
+    source, augment = live.networks["teacher"], live.data.augment
+    teacher = jax.jit(lambda known, batch: source(known["teacher"], augment(batch), {}, None)[0])
+    more = {"seed": 0, "batch": 120, "classes": 10, "shard": stage.data.process, "cycle": stage.data.cycle}
+    resident = stage.data.loader()
+    streamed = loader.Streamed(stage.data.train, outputs=stage.data.cached_outputs("train"), **more)
     seen = set()
     for step in (8, 17):  # which span the first pass and the second, and this and the third: its view is 0 again
         one, other = (next(made.step_inputs(step, step + 1)) for made in (resident, streamed))
@@ -245,16 +246,16 @@ def test_a_bucket_is_for_the_method_that_takes_it(tmp_path):
         ),
     )
     stage = prepared(tmp_path / "run", **sections)["read"]
-    assert stage.outputs["teacher"].logits.ids.shape == (120, 3)
+    assert stage.shapes.outputs["teacher"].logits.ids.shape == (120, 3)
     assert "likeliest 3 classes" in "\n".join(plan.describe(stage))
-    assert stage.batch["cached/teacher/ids"].dtype == np.uint16
+    assert stage.data.batch["cached/teacher/ids"].dtype == np.uint16
 
 
 def test_a_cache_of_another_run_is_read_and_its_teacher_known(run, tmp_path):
     by = dict(source="cached", cache=str(run / "cache"), teacher=str(run / "teacher"))
     stage = prepared(tmp_path / "run", read=dict(networks=dict(teacher=by)))["read"]
     caches.verify(stage, tmp_path / "run")
-    assert stage.loader().resident["cached/teacher/logits"].shape == (1077, 2, 10)
+    assert stage.data.loader().resident["cached/teacher/logits"].shape == (1077, 2, 10)
     other = by | dict(teacher=str(run / "live"))
     with pytest.raises(UserError, match=r"cached by another teacher"):
         caches.verify(prepared(tmp_path / "run", read=dict(networks=dict(teacher=other)))["read"], tmp_path / "run")
@@ -285,10 +286,10 @@ def test_a_part_of_the_data_reads_the_cache_of_all_of_it(run, tmp_path):
     by = dict(source="cached", cache=str(run / "cache"))
     part = dict(partition=dict(of=3, part=1, by="iid", concentration=0.5, seed=0))
     stage = prepared(tmp_path / "run", read=dict(networks=dict(teacher=by), data=part))["read"]
-    made = stage.loader()
+    made = stage.data.loader()
     fed = next(made.step_inputs(2, 3))
     raw = made.make_batch(made.resident, fed)
-    assert set(fed["index"].tolist()) <= set(stage.train.index(np.arange(len(stage.train))).tolist())
+    assert set(fed["index"].tolist()) <= set(stage.data.train.index(np.arange(len(stage.data.train))).tolist())
     expected = Cache(run / "cache", Header.read(run / "cache")).take("train", fed["index"], fed["view"])["logits"]
     np.testing.assert_array_equal(raw["cached/teacher/logits"], expected)
 
@@ -298,9 +299,9 @@ def test_the_device_holds_both_or_neither(tmp_path, monkeypatch):
 
     images, answers = 1077 * 64, 1077 * 2 * 40
     monkeypatch.setattr(build, "RESIDENT_LIMIT", images + answers)
-    assert prepared(tmp_path / "run")["read"].resident
+    assert prepared(tmp_path / "run")["read"].data.resident
     monkeypatch.setattr(build, "RESIDENT_LIMIT", images + answers - 1)
-    assert not prepared(tmp_path / "run")["read"].resident
+    assert not prepared(tmp_path / "run")["read"].data.resident
 
 
 @pytest.mark.slow

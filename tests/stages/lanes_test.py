@@ -213,7 +213,7 @@ def test_forms_give_the_same_numbers(mode):
         runs = runs_of(stage)
         assert runs.form == kind
         state = jax.jit(runs.init)({})
-        batch = jax.tree.map(lambda x: jnp.ones((3, *x.shape), x.dtype), stage.raw)
+        batch = jax.tree.map(lambda x: jnp.ones((3, *x.shape), x.dtype), stage.data.raw_batch)
         batch["label"] = batch["index"] = jnp.arange(24, dtype=jnp.int32).reshape(3, 8) % 10
         state, said = jax.jit(runs.step())(state, {}, batch)
         return state.params, said
@@ -239,9 +239,9 @@ def distil(form, **sweep):
 def test_a_teacher_that_all_lanes_share_speaks_once(form):
     """And every lane learns what it would learn: the teacher's answer is not of one lane."""
     stage, single = distil(form), distil("vmap", grid=False)
-    frozen = jax.jit(stage.initial)()[1]
+    frozen = jax.jit(stage.init)()[1]
     state, before = (jax.jit(runs_of(s).init)(frozen) for s in (stage, single))
-    batch = jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), stage.raw)
+    batch = jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), stage.data.raw_batch)
     batch["label"] = batch["index"] = jnp.arange(64, dtype=jnp.int32) % 10
     counted = flops.count(runs_of(stage).step(), state, frozen, batch)["float32"]
     teacher, student = (2 * 64 * size for size in (64 * 16 + 16 * 10, 64 * 8 + 8 * 10))
@@ -254,7 +254,7 @@ def test_a_teacher_that_all_lanes_share_speaks_once(form):
 
 def test_lanes_of_one_checkpoint_are_read_at_once(whole, monkeypatch):
     stage = run.prepare(configs.load(PARTS), whole)["teachers"]
-    own = stage.fresh["teacher"]
+    own = stage.shapes.variables["teacher"]
     shapes = mesh.structs(own, jax.tree.map(lambda _: mesh.replicated(stage.mesh), own))
     places = [weights.find_checkpoint(references.parse("stage:teachers"), "teacher", whole, lane) for lane in (2, 0, 1)]
     wanted = [jax.tree.leaves(weights.read(place, shapes)) for place in places]

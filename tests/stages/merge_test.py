@@ -55,7 +55,9 @@ def run(stage, known, folder):
     """Runs a stage; returns what it tells and the variables that it saved."""
     told = merging.merge(stage, jax.device_put(known, mesh.replicated(stage.mesh)), folder / "merge")
     whole = mesh.replicated(stage.mesh)
-    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), stage.made["merged"])
+    shapes = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), stage.shapes.variables["one"]
+    )
     return told, weights.read(weights.find_checkpoint(WeightsRef(stage="merge"), "merged", folder), shapes)
 
 
@@ -147,13 +149,13 @@ def test_statistics_are_those_of_the_batches_of_the_training_split(tmp_path):
     assert told["recalibrated"]
     module = stage.networks["one"].module
     size = stage.settings["batch"]
-    batches = loader.Streamed(stage.train, stage.settings["seed"], size, 10, shard=stage.part)
+    batches = loader.Streamed(stage.data.train, stage.settings["seed"], size, 10, shard=stage.data.process)
     plain = jax.tree.map(lambda a, b: (a + b) / 2, one, two)
     step = jax.jit(lambda x: module.apply(plain, x, train=True, mutable=["batch_stats"])[1]["batch_stats"])
     total = jax.tree.map(jnp.zeros_like, plain["batch_stats"])
-    steps = -(-len(stage.train) // size)
+    steps = -(-len(stage.data.train) // size)
     for number in range(steps):
-        moved = step(stage.prepare(batches[number])["image"])
+        moved = step(stage.data.prepare(batches[number])["image"])
         total = jax.tree.map(lambda t, new, old: t + (new - 0.9 * old) / 0.1, total, moved, plain["batch_stats"])
     expected = jax.tree.map(lambda t: t / steps, total)
     close = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4)
@@ -174,9 +176,9 @@ def test_the_fisher_looks_at_so_many_examples_in_the_order_of_training():
     stage = built(rule="fisher", examples=70)
     variables = network("", 0)
     found = merge_data.fisher_of(stage, jax.device_put(variables, mesh.replicated(stage.mesh)))
-    batches = loader.Streamed(stage.train, stage.settings["seed"], 64, 10, shard=stage.part)
+    batches = loader.Streamed(stage.data.train, stage.settings["seed"], 64, 10, shard=stage.data.process)
     mask = {"mask": np.ones(64, np.float32)}
-    images = np.concatenate([stage.prepare(batches[i] | mask)["image"] for i in (0, 1)])[:70]
+    images = np.concatenate([stage.data.prepare(batches[i] | mask)["image"] for i in (0, 1)])[:70]
     module = stage.networks["one"].module
     batch = {"image": images, "mask": np.ones(70, np.float32), "index": np.arange(70)}
 

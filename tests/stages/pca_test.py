@@ -28,10 +28,10 @@ def taps(run):
     """The teacher's pooled features of the training split."""
     stage = resolve.stage("distil", load.stages(load.read(REDUCED))["distil"])
     place = weights.find_checkpoint(WeightsRef(stage="teacher"), "teacher", run)
-    known = {"teacher": weights.read(place, _placed(stage, stage.fresh["teacher"]))}
+    known = {"teacher": weights.read(place, _placed(stage, stage.shapes.variables["teacher"]))}
     found = []
-    for batch in loader.iterate_once(stage.dataset.split("train"), 64, 10, stage.part):
-        output, _ = stage.networks["teacher"](known["teacher"], stage.prepare(batch), {}, None)
+    for batch in loader.iterate_once(stage.data.dataset.split("train"), 64, 10, stage.data.process):
+        output, _ = stage.networks["teacher"](known["teacher"], stage.data.prepare(batch), {}, None)
         found.append(np.asarray(output.tap("pooled"))[batch["mask"] > 0])
     return np.concatenate(found).astype(np.float64)
 

@@ -25,7 +25,7 @@ def stage():
 @pytest.fixture(scope="module")
 def workdir(stage, tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
-    known = jax.jit(stage.initial)()[1]
+    known = jax.jit(stage.init)()[1]
     (found,) = train.evaluator(runs_of(stage))({}, {}, known)
     looked = saliency.find(stage, known, found.index[results.disagreements(stage, found)])
     results.write_results(folder, runs_of(stage), [found], looked)

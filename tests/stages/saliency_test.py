@@ -106,7 +106,7 @@ def stage():
 def test_maps_are_of_the_examples_asked_for_and_means_over_a_sample(stage, monkeypatch):
     monkeypatch.setattr(saliency, "SAMPLE", 9)
     monkeypatch.setattr(saliency, "BATCH", 8)
-    known = jax.jit(stage.initial)()[1]
+    known = jax.jit(stage.init)()[1]
     shown = np.asarray([200, 7, 31])
     found = saliency.find(stage, known, shown)
     assert found.left_out == ["cached", "far", "both"]
@@ -115,8 +115,8 @@ def test_maps_are_of_the_examples_asked_for_and_means_over_a_sample(stage, monke
     assert set(found.pairs) == {("student", "teacher"), ("slow", "teacher"), ("slow", "student")}
 
     sample = np.linspace(0, 359, 9).astype(int)
-    images = stage.dataset.split("test").take(np.concatenate([shown, sample]))["image"]
-    batch = stage.prepare({"image": jnp.asarray(images)})
+    images = stage.data.dataset.split("test").take(np.concatenate([shown, sample]))["image"]
+    batch = stage.data.prepare({"image": jnp.asarray(images), "mask": jnp.ones(len(images))})
     looks = {name: np.asarray(saliency.saliency(stage.networks, name, known, batch)) for name in found.maps}
     for name, maps in found.maps.items():
         expected = looks[name][:3]
@@ -133,4 +133,4 @@ def test_nobody_to_look_and_nothing_to_show(stage):
     found = saliency.find(blind, {}, np.asarray([1, 2]))
     assert (found.maps, found.pairs, found.left_out) == ({}, {}, ["cached", "far"])
     seeing = runs.with_evaluate(blind, networks=("student",), reference="student")
-    assert saliency.find(seeing, jax.jit(seeing.initial)()[1], np.zeros(0, int)).maps == {}
+    assert saliency.find(seeing, jax.jit(seeing.init)()[1], np.zeros(0, int)).maps == {}

@@ -162,12 +162,13 @@ def test_it_is_asked_about_the_augmented_images(tmp_path):
     index, view = np.array([4, 4, 4, 7], np.int32), np.array([0, 1, 2, 2], np.int32)
     said = classifier.class_outputs(one, Sees())("train", index, view)["logits"]
     raw = {
-        "image": one.dataset.split("train").image[index],
+        "image": one.data.dataset.split("train").image[index],
         "label": np.zeros(4, np.int32),
         "index": index,
         "view": view,
     }
-    seen = one.augment(raw | {"mask": np.ones(4, np.float32)})["image"] * one.look.std[0] + one.look.mean[0]
+    spec = one.data.task.image_spec
+    seen = one.data.augment(raw | {"mask": np.ones(4, np.float32)})["image"] * spec.std[0] + spec.mean[0]
     expected = np.log(0.01 + 0.9 * np.asarray(seen).reshape(4, -1)[:, 20:30])
     np.testing.assert_allclose(said, expected, atol=1e-4)
     assert (said[0] != said[1]).any()

@@ -113,8 +113,9 @@ def test_a_language_model_may_read_texts_that_have_labels(labelled, tmp_path):
     made["stages"], made["task"] = {"train": {}}, "language_model"
     made["evaluate"] |= dict(metrics=("accuracy", "bits_per_token"))
     stage = run.prepare(load.stages(made), tmp_path)["train"]
-    assert (stage.classes_of("student"), stage.task.num_classes, len(stage.dataset.class_names)) == (11, 11, 2)
-    assert (stage.task.name, stage.task.unit) == ("language_model", "token")
+    task = stage.data.task
+    assert (stage.shapes.num_classes("student"), task.num_classes, len(task.dataset.class_names)) == (11, 11, 2)
+    assert (task.name, task.unit) == ("language_model", "token")
     made["networks"]["both"] = dict(source="head", of="student", tap="final")
     made["evaluate"] |= dict(networks=("student", "both"))
     made["terms"]["exit"] = dict(method="cross_entropy", student="both")
