@@ -176,9 +176,10 @@ class NetworkConfig(Section):
                 defaults |= {key: value for key, value in registry.fields(member).items() if value is not None}
         options = defaults | parse_members(hints, rest, path, owner, flagged)
         for key, field in fields.items():
-            if key not in options:
+            if key in options:
+                check_bounds(f"{path}.{key}", options[key], field.metadata)
+            elif field.default is dataclasses.MISSING:
                 raise UserError(f"{path}.{key} must be set: {field.metadata['meaning']}. The keys are {[*fields]}")
-            check_bounds(f"{path}.{key}", options[key], field.metadata)
         return dataclasses.replace(config, options=options)
 
     @property

@@ -80,7 +80,7 @@ def test_a_second_run_skips_it(run, capsys):
         (["--config.networks.reduced.components=99"], "components must be at most the width of the tap, 24, got 99"),
         (["--config.networks.reduced.tap=poled"], "tap must be an existing name, got 'poled'. Did you mean 'pooled'"),
         (["--config.stages.components.networks.teacher.weights="], "networks.teacher.weights must be set"),
-        (["--config.networks.reduced.head=none"], "components must be a key of head 'none', got 'components'"),
+        (["--config.networks.reduced.head=none"], "stage 'components' fits nothing"),
     ],
 )
 def test_mistakes_are_told_before_anything_runs(tmp_path, capsys, flags, message):

@@ -5,6 +5,7 @@ import pytest
 import runs
 from jaxdistill.build.networks import build_networks
 from jaxdistill.config import load as configs
+from jaxdistill.config.members import NetworkConfig
 from jaxdistill.errors import UserError
 from jaxdistill.models.mlp import MLP
 from jaxdistill.networks import Context, Frozen, ImageSpec
@@ -12,6 +13,10 @@ from jaxdistill.pipeline import run
 from jaxdistill.stages import precision_report
 
 SHORT = ("--config.steps=3", "--config.evaluate.every=0", "--config.stages.distil.checkpoint.keep=last")
+
+
+def build(entries, context):
+    return build_networks({n: NetworkConfig.parse(entry, f"networks.{n}") for n, entry in entries.items()}, context)
 
 
 def test_a_run_with_a_teacher_in_int8_tells_what_that_costs(tmp_path, capsys):
@@ -37,7 +42,7 @@ def test_folding_is_the_default_of_a_frozen_network_and_of_no_other():
         "exact": {"source": "frozen", "model": "mlp", "weights": "stage:x", "fold": False},
         "student": {"source": "trained", "model": "mlp", "quantize": "int8"},
     }
-    made = build_networks(specs, data)
+    made = build(specs, data)
     assert (made["teacher"].fold, made["exact"].fold) == (True, False)
     assert not isinstance(made["student"], Frozen)
     assert not Frozen(MLP(3)).fold
@@ -47,7 +52,7 @@ def test_folding_is_the_default_of_a_frozen_network_and_of_no_other():
 def test_what_makes_no_sense_is_told(key, value, word):
     data = Context(3, ImageSpec((4, 4, 1), (0.0,), (1.0,)))
     with pytest.raises(UserError, match=word):
-        build_networks({"t": {"source": "frozen", "model": "mlp", "weights": "stage:x", key: value}}, data)
+        build({"t": {"source": "frozen", "model": "mlp", "weights": "stage:x", key: value}}, data)
 
 
 def test_an_average_of_a_frozen_network_is_refused():
@@ -57,7 +62,7 @@ def test_an_average_of_a_frozen_network_is_refused():
         "slow": {"source": "ema", "of": "teacher"},
     }
     with pytest.raises(UserError, match="never moves"):
-        build_networks(specs, data)
+        build(specs, data)
 
 
 @pytest.mark.parametrize("narrow", [{"quantize": "int8"}, {"dtype": "bfloat16"}])
@@ -65,10 +70,10 @@ def test_differences_of_what_is_rounded_are_refused(narrow):
     data = Context(3, ImageSpec((4, 4, 1), (0.0,), (1.0,)))
     teacher = {"source": "frozen", "model": "mlp", "weights": "stage:x"}
     slope = {"source": "derivative", "of": "teacher", "mode": "difference"}
-    assert "slope" in build_networks({"teacher": teacher, "slope": slope}, data)
-    assert "slope" in build_networks({"teacher": teacher | narrow, "slope": slope | {"mode": "jvp"}}, data)
+    assert "slope" in build({"teacher": teacher, "slope": slope}, data)
+    assert "slope" in build({"teacher": teacher | narrow, "slope": slope | {"mode": "jvp"}}, data)
     with pytest.raises(UserError, match="rounding noise. Take mode='jvp'"):
-        build_networks({"teacher": teacher | narrow, "slope": slope}, data)
+        build({"teacher": teacher | narrow, "slope": slope}, data)
 
 
 @pytest.mark.slow
