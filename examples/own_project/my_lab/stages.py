@@ -14,7 +14,7 @@ class CountParameters(Kind):
     """Writes `parameters.json` into its folder."""
 
     def run(self, stage: Stage, workdir: pathlib.Path, log: Callable[[str], None], profile: int) -> dict[str, Any]:
-        counts = {name: core.count(variables.get("params", {})) for name, variables in stage.fresh.items()}
+        counts = {name: core.count(variables.get("params", {})) for name, variables in stage.shapes.variables.items()}
         folder = workdir / stage.name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "parameters.json").write_text(json.dumps(counts))
