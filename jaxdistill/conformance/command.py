@@ -3,7 +3,7 @@
 import argparse
 import ast
 import functools
-import importlib.util
+import importlib
 import inspect
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,6 @@ from typing import Any
 
 import flax.linen as nn
 
-from jaxdistill.build.kind import Kind
 from jaxdistill.config import registry
 from jaxdistill.conformance import promise
 from jaxdistill.core import Method
@@ -20,11 +19,20 @@ from jaxdistill.errors import UserError, unknown
 from jaxdistill.networks import Source
 from jaxdistill.tasks.task import Task
 
-BASES = {"method": Method, "model": nn.Module, "network": Source, "kind": Kind, "task": Task}
+BASES = {"method": Method, "model": nn.Module, "network": Source, "task": Task}
 """Base class of each room's members; a method is a Linen module too, so that it comes first."""
 
-ROOMS = [room for room in registry.ROOMS if importlib.util.find_spec(f"jaxdistill.conformance.{room}s")]
-"""Rooms with a file of promises."""
+FILES = {
+    "method": "methods",
+    "model": "models",
+    "network": "sources",
+    "task": "tasks",
+    "metric": "metrics",
+    "dataset": "datasets",
+}
+"""Room -> file of its promises."""
+
+ROOMS = [*FILES]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,17 +93,17 @@ def find_room(name: str) -> str:
 def _room_of(member: object, name: str) -> str:
     if isinstance(member, type):
         for room, base in BASES.items():
-            if issubclass(member, base) and room in ROOMS:
+            if issubclass(member, base):
                 return room
     if hasattr(member, "sums") or hasattr(member, "finish"):
         return "metric"
-    if inspect.isfunction(member) and "dataset" in ROOMS:
+    if inspect.isfunction(member):
         return "dataset"
     raise UserError(f"NAME must be of one of the rooms {ROOMS}, got {name!r}, which is {member!r}. See README.md")
 
 
 def _promises(room: str) -> ModuleType:
-    return importlib.import_module(f"jaxdistill.conformance.{room}s")
+    return importlib.import_module(f"jaxdistill.conformance.{FILES[room]}")
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -105,7 +113,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("name", metavar="NAME", help="a registered name, or package.module:Name")
     parser.add_argument("fields", metavar="FIELD=VALUE", nargs="*", help="another value than a field's default")
     parser.add_argument("--room", choices=ROOMS, default="", help="for a name that is in several rooms")
-    return parser.parse_args(arguments)
+    return parser.parse_intermixed_args(arguments)
 
 
 def _parse_field(text: str) -> tuple[str, Any]:

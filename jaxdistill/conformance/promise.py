@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdistill.errors import UserError
+
 S = TypeVar("S")
 """Type of what a promise is checked on."""
 
@@ -84,7 +86,7 @@ def run(promises: Iterable[Promise[S]], make_subject: Callable[[], S]) -> Iterat
 def describe_error(error: Exception) -> str:
     """Returns the type and message of an exception on one line."""
     text = " ".join(str(error).split())
-    line = text if isinstance(error, AssertionError) and text else f"{type(error).__name__}: {text}"
+    line = text if isinstance(error, AssertionError | UserError) and text else f"{type(error).__name__}: {text}"
     return line if len(line) <= LONGEST else f"{line[: LONGEST - 4]} ..."
 
 

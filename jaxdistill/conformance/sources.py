@@ -6,7 +6,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdistill import core
+from jaxdistill.conformance.promise import Promise
 from jaxdistill.core import Batch, LogitsForm, Output, Variables
 from jaxdistill.errors import UserError
 from jaxdistill.networks import Context, Follows, ForInference, Frozen, ImageSpec, Source, Trained, in_order, run
@@ -100,6 +102,11 @@ def make_case(source: type[Source], options: Mapping[str, Any], extra: Batch | N
     networks = in_order({"a": Trained(Classifier()), "b": Frozen(Classifier()), NAME: built})
     batch = make_batch(extra or {})
     return Case(networks, batch, init_variables(networks, batch))
+
+
+def make_subject(member: type[Source], **fields: Any) -> Case:
+    """Builds a source with config keys."""
+    return make_case(member, fields)
 
 
 def init_variables(networks: Mapping[str, Source], batch: Batch) -> dict[str, Variables]:
@@ -214,8 +221,8 @@ def converts_for_inference(case: Case) -> None:
         compare(case.run()[0], output, "for_inference must keep the output", rtol=1e-3, atol=1e-5)
 
 
-PROMISES: dict[str, Callable[[Case], None]] = {
-    promise.__name__: promise
+PROMISES = tuple(
+    Promise(inspect.cleandoc(promise.__doc__).rstrip("."), promise)
     for promise in (
         has_keys_with_meanings,
         names_its_needs,
@@ -230,8 +237,8 @@ PROMISES: dict[str, Callable[[Case], None]] = {
         follows_its_base,
         converts_for_inference,
     )
-}
-"""name -> promise, a function that raises `UserError` for a case that breaks it."""
+)
+"""The name of each is the docstring of its function, which raises `UserError` for a case that breaks it."""
 
 
 def check_source(source: type[Source], options: Mapping[str, Any] | None = None, extra: Batch | None = None) -> None:
@@ -246,8 +253,8 @@ def check_source(source: type[Source], options: Mapping[str, Any] | None = None,
         UserError: for the first promise that is broken.
     """
     case = make_case(source, options or {}, extra)
-    for promise in PROMISES.values():
-        promise(case)
+    for promise in PROMISES:
+        promise.check(case)
 
 
 def expect(holds: Any, message: str) -> None:

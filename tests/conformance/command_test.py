@@ -9,15 +9,16 @@ from jaxdistill.conformance import command
 
 LAB = '''
 import dataclasses
-import typing
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxdistill.core import Output
-from jaxdistill.metrics.classification import TopK
+import numpy as np
+from jaxdistill.data.dataset import Arrays, Dataset
 from jaxdistill.metrics.metric import Ratio, predicted, total
 from jaxdistill.methods.kd import KD
 from jaxdistill.models.mlp import MLP
 from jaxdistill.modules.logits_method import LogitsMethod
+from jaxdistill.networks import NetworkRef, Source, required
+from jaxdistill.tasks.image_classification import ImageClassification
 
 class MyKD(KD):
     pass
@@ -41,6 +42,24 @@ class Bare(MLP):
     @nn.compact
     def __call__(self, x, train=False):
         return super().__call__(x, train).logits
+
+def labels_out_of_range(settings):
+    rows = np.arange(4)
+    split = Arrays(np.zeros((4, 2, 2, 1), np.uint8), rows.astype(np.int32))
+    return Dataset({"train": split}, ("a", "b"), (2, 2, 1))
+
+class Unaligned(ImageClassification):
+    """Counts masked examples."""
+    def align(self, batch):
+        return {**batch, "valid": jnp.ones_like(batch["mask"])}
+
+@dataclasses.dataclass(frozen=True)
+class Labels(Source):
+    """Reads labels in inference."""
+    of: NetworkRef = required("network")
+    def __call__(self, variables, batch, outputs, key):
+        output = outputs[self.of]
+        return output.replace(logits=output.logits + batch["label"][:, None]), {}
 
 class Other:
     pass
@@ -66,7 +85,19 @@ def check(capsys, *arguments):
 
 @pytest.mark.parametrize(
     ("name", "fields", "fewest"),
-    [("{lab}:MyKD", (), 15), ("mlp", ("widths=(5,)",), 7), ("accuracy", (), 8)],
+    [
+        ("{lab}:MyKD", (), 15),
+        ("mlp", ("widths=(5,)",), 7),
+        ("accuracy", (), 8),
+        ("image_classification", (), 6),
+        ("text_classification", (), 6),
+        ("language_model", (), 6),
+        ("masked_language_model", (), 6),
+        ("digits", (), 8),
+        ("arithmetic", ("length=16",), 8),
+        ("noise", ("--room=dataset", "size=8", "channels=1", "classes=3"), 7),
+        ("ema", ("--room=network",), 12),
+    ],
 )
 def test_a_good_member_keeps_every_promise(lab, capsys, name, fields, fewest):
     status, lines = check(capsys, name.format(lab=lab), *fields)
@@ -84,6 +115,9 @@ def test_a_good_member_keeps_every_promise(lab, capsys, name, fields, fewest):
         ),
         ("Centred", "masked rows change nothing: "),
         ("Padded", "masked rows do not count: "),
+        ("labels_out_of_range", "labels are int32 and in range, and those of the examples: train: "),
+        ("Unaligned", "predictions of masked examples are not valid: valid must be 0 for examples that are masked"),
+        ("Labels", "The output of a source that can be evaluated does not depend on labels: inference must not"),
         ("Bare", "the result is an Output of the predictions and classes: the result must be a jaxdistill.core.Output"),
     ],
 )

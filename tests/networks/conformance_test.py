@@ -40,10 +40,10 @@ def cases():
     return case
 
 
-@pytest.mark.parametrize("promise", sources.PROMISES)
+@pytest.mark.parametrize("promise", sources.PROMISES, ids=lambda promise: promise.name)
 @pytest.mark.parametrize("name", registry.names("network"))
 def test_promise(cases, name, promise):
-    sources.PROMISES[promise](cases(name))
+    promise.check(cases(name))
 
 
 @pytest.mark.parametrize(
