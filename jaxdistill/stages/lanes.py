@@ -19,6 +19,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxdistill.build.stage import Stage
 from jaxdistill.config import sweep
+from jaxdistill.config.parse import entries
 from jaxdistill.core import Batch, Schedule, State, Term, Variables
 from jaxdistill.data import loader
 from jaxdistill.networks import Precomputed, dependencies, run
@@ -148,10 +149,10 @@ class Lanes:
             return self.stage.tx
         stages = self.stage.lanes
         keys = [name.split(".")[1] for name in names if name.startswith("optimizer.")]
-        traced = {key: jnp.array([float(stage.settings.optimizer[key]) for stage in stages])[lane] for key in keys}
-        return optim.optimizer(
-            self.stage.settings.optimizer, _select([stage.learning_rate for stage in stages], lane), **traced
-        )
+        values = [entries(stage.settings.optimizer) for stage in stages]
+        traced = {key: jnp.array([float(row[key]) for row in values])[lane] for key in keys}
+        rate = _select([stage.learning_rate for stage in stages], lane)
+        return optim.optimizer(self.stage.settings.optimizer, rate, **traced)
 
     def learning_rate(self) -> Schedule:
         """Returns the mean of the lanes' learning rates."""

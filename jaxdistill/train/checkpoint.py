@@ -194,10 +194,10 @@ def metadata(folder: pathlib.Path, step: int) -> dict[str, Any]:
     """
     if step not in steps_in(folder):
         raise UserError(f"no checkpoint of step {step} in {folder}; there are {steps_in(folder)}")
-    return _restore(folder, step, "meta", ocp.JsonCheckpointHandler())
+    return _restore(folder, step, "meta", handler=ocp.JsonCheckpointHandler())
 
 
-def _restore(folder: pathlib.Path, step: int, item: str, handler: Any, args: Any = None) -> Any:
+def _restore(folder: pathlib.Path, step: int, item: str, *, handler: Any, args: Any = None) -> Any:
     """Reads an item of a checkpoint; a failure of Orbax is a `UserError`."""
     try:
         with ocp.Checkpointer(handler) as reader:
@@ -208,7 +208,7 @@ def _restore(folder: pathlib.Path, step: int, item: str, handler: Any, args: Any
 
 def damage(folder: pathlib.Path, step: int, reason: object) -> UserError:
     """Returns the error of a damaged checkpoint, with the earlier one to continue from."""
-    earlier = [other for other in steps_in(folder) if other < step]
+    earlier = [candidate for candidate in steps_in(folder) if candidate < step]
     done = folder.parent / "done.json"
     paths = f"{folder / str(step)}" + (f" and {done}" if done.exists() else "")
     remedy = (
@@ -264,7 +264,7 @@ def read(
         restore_args={n: ocp.ArrayRestoreArgs(sharding=x.sharding, dtype=x.dtype) for n, x in wanted.items()},
         partial_restore=True,
     )
-    arrays = _restore(folder, step, "state", ocp.PyTreeCheckpointHandler(), args)
+    arrays = _restore(folder, step, "state", handler=ocp.PyTreeCheckpointHandler(), args=args)
     altered = [name for name, value in digests(arrays).items() if value != meta["digests"][name]]
     if altered:
         raise damage(folder, step, f"altered since it was written: {altered[:4]}")

@@ -142,8 +142,8 @@ class Plan:
         def finish_all(sums: Mapping[Any, Mapping[str, Any]]) -> dict[Any, dict[str, Any]]:
             return {who: {key: self.metrics[key].finish(x) for key, x in row.items()} for who, row in sums.items()}
 
-        own, fidelity = finish_all(total.sums), finish_all(total.pair_sums)
-        values = {name: row | fidelity.get((name, self.reference), {}) for name, row in own.items()}
+        numbers, fidelity = finish_all(total.sums), finish_all(total.pair_sums)
+        values = {name: row | fidelity.get((name, self.reference), {}) for name, row in numbers.items()}
         pairs = {pair: fidelity[pair] for pair in self.pairs}
         return Evaluation(values, pairs, total.predictions, label=rows.label, index=rows.index)
 

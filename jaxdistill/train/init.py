@@ -86,7 +86,11 @@ def _init(
     params, changing, frozen = ({n: part[i] for n, part in parts.items() if part[i]} for i in range(3))
     # Copies: arrays that a step may donate must not be the caller's, nor those that an average of weights starts from.
     params, changing = jax.tree.map(jnp.copy, (params, changing))
-    return State(jnp.int32(0), keys["run"], params, changing, tx.init(params)), frozen, outputs
+    return (
+        State(step=jnp.int32(0), key=keys["run"], params=params, variables=changing, opt_state=tx.init(params)),
+        frozen,
+        outputs,
+    )
 
 
 def init_network(
@@ -118,8 +122,8 @@ def init_network(
     if not weights:
         of_needed = {need: variables[need] for need in network.needs}
         weights = init(network, key=key, batch=batch, outputs=needed, variables=of_needed)
-    own = variables_of(name, network, {**variables, name: weights})
-    return weights, call(network, key=key, batch=batch, outputs=needed, variables=own)
+    arguments = variables_of(name, network, {**variables, name: weights})
+    return weights, call(network, key=key, batch=batch, outputs=needed, variables=arguments)
 
 
 def _init_source(

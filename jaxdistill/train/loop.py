@@ -248,7 +248,7 @@ def _loop(
         (count, inputs), wait = tools.prefetcher.next(running=pending)
         throughput.add_wait(wait)
         if step == start:
-            counted = flops.count(compiled[count], state, frozen, resident, inputs)
+            counted = flops.count(compiled[count], *(state, frozen, resident, inputs))
             throughput.set_flops({kind: number // count for kind, number in counted.items()})
         with tools.profile.before(step, count):
             state, metrics = compiled[count](state, frozen, resident, inputs)

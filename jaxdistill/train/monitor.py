@@ -74,9 +74,9 @@ class Monitor:
         first = step - len(rows["loss"])
         self._check_finite(first, rows)
         self.throughput.record(step)
-        for row, each in enumerate(range(first + 1, step + 1)):
-            if is_due(each, self._log_every) or each == self._steps:
-                self._write(each, {name: float(value[row]) for name, value in rows.items()})
+        for row, number in enumerate(range(first + 1, step + 1)):
+            if is_due(number, self._log_every) or number == self._steps:
+                self._write(number, {name: float(value[row]) for name, value in rows.items()})
         wait, rate = self.throughput.wait_fraction(), float(self._rates[step - 1])
         self._bar.show(step, loss=float(rows["loss"][-1]), learning_rate=rate, wait=wait)
         if self.throughput.should_warn():

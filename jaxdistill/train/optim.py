@@ -18,26 +18,26 @@ from jaxdistill.config.parse import plain
 from jaxdistill.core import Schedule, path_name
 from jaxdistill.errors import UserError, unknown
 
-OTHERS = ("lbfgs", "rprop", "sm3", "optimistic_adam")
-"""Optax functions that look like optimizers and are of no use here: one evaluates the loss again in its line search,
-the others take no schedule for a learning rate."""
+UNSUPPORTED = ("lbfgs", "rprop", "sm3", "optimistic_adam")
+"""Optimizers of Optax that a step cannot use: one evaluates the loss again in its line search, the others take no
+schedule for a learning rate."""
 
 
 @functools.cache
 def optimizers() -> dict[str, Callable]:
-    """Every optimizer of Optax: a public function that takes a `learning_rate` and needs gradients alone."""
-    found = _members(lambda name, parameters: "learning_rate" in parameters)
-    return {name: function for name, function in found.items() if name not in OTHERS and name[:9] != "scale_by_"}
+    """Returns the optimizers of Optax: public functions that take a `learning_rate` and need gradients alone."""
+    functions = _members(lambda name, parameters: "learning_rate" in parameters)
+    return {n: function for n, function in functions.items() if n not in UNSUPPORTED and n[:9] != "scale_by_"}
 
 
 @functools.cache
 def schedules() -> dict[str, Callable]:
-    """Every schedule of Optax that plain numbers make, without the suffix `_schedule`."""
-    found = _members(lambda name, parameters: name.endswith("_schedule") or name == "exponential_decay")
-    return {name.removesuffix("_schedule"): function for name, function in found.items() if name[:9] != "scale_by_"}
+    """Returns the schedules of Optax that plain numbers make, without the suffix `_schedule`."""
+    functions = _members(lambda name, parameters: name.endswith("_schedule") or name == "exponential_decay")
+    return {n.removesuffix("_schedule"): function for n, function in functions.items() if n[:9] != "scale_by_"}
 
 
-def _members(keep: Callable) -> dict[str, Callable]:
+def _members(keep: Callable[[str, Mapping[str, inspect.Parameter]], bool]) -> dict[str, Callable]:
     functions = {n: f for n, f in vars(optax).items() if inspect.isfunction(f) and not n.startswith("_")}
     return {name: f for name, f in functions.items() if keep(name, inspect.signature(f).parameters)}
 
@@ -54,13 +54,13 @@ def schedule(spec: ScheduleConfig, steps: int, path: str = "learning_rate") -> S
         UserError: for a missing argument, and values that are negative or not finite.
     """
     try:
-        made = _make_schedule(spec, steps, path)
-        values = [float(made(step)) for step in moments(spec, steps)]
+        function = _make_schedule(spec, steps, path)
+        values = [float(function(step)) for step in moments(spec, steps)]
     except (TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} must be a schedule, got {plain(spec)!r}. {error}") from error
     if not all(math.isfinite(value) and value >= 0 for value in values):
         raise UserError(f"{path} must be at least 0 and finite, got {plain(spec)!r}, which has the values {values}")
-    return made
+    return function
 
 
 def moments(spec: ScheduleConfig, steps: int) -> list[int]:
@@ -87,10 +87,12 @@ def _make_schedule(spec: ScheduleConfig, steps: int, path: str) -> Schedule:
     return optax.constant_schedule(spec.value)
 
 
-def _piecewise(values: list[float], at: list[int]) -> Schedule:
-    if len(values) != len(at) + 1 or at != sorted(at):
-        raise ValueError(f"{len(values)} values need {len(values) - 1} steps in order at which they change, got {at}")
-    return lambda step: jnp.asarray(values)[jnp.searchsorted(jnp.asarray(at), step, side="right")]
+def _piecewise(values: list[float], steps: list[int]) -> Schedule:
+    if len(values) != len(steps) + 1 or steps != sorted(steps):
+        raise ValueError(
+            f"{len(values)} values need {len(values) - 1} steps in order at which they change, got {steps}"
+        )
+    return lambda step: jnp.asarray(values)[jnp.searchsorted(jnp.asarray(steps), step, side="right")]
 
 
 def _named(name: str, arguments: dict[str, Any], steps: int) -> Schedule:
@@ -101,18 +103,18 @@ def _named(name: str, arguments: dict[str, Any], steps: int) -> Schedule:
     return _call(f"schedule {name}", function, arguments)
 
 
-def _call(what: str, function: Callable, arguments: Mapping[str, Any]):
+def _call(title: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
     parameters = inspect.signature(function).parameters
     for key in arguments:
         if key not in parameters:
-            raise unknown(f"argument of {what}", key, parameters)
+            raise unknown(f"argument of {title}", key, parameters)
     missing = [n for n, p in parameters.items() if p.default is inspect.Parameter.empty and n not in arguments]
     if missing:
-        raise UserError(f"{what} needs {missing}; it takes {list(parameters)}")
+        raise UserError(f"{title} must have {missing}, got {list(arguments)}. It takes {list(parameters)}")
     try:
         return function(**arguments)
     except (TypeError, ValueError) as error:
-        raise UserError(f"{what} refuses {dict(arguments)}: {error}") from error
+        raise UserError(f"{title} must have arguments that Optax accepts, got {dict(arguments)}. {error}") from error
 
 
 def optimizer(spec: OptimizerConfig, rate: Schedule, **traced: jax.Array) -> optax.GradientTransformation:
@@ -134,13 +136,13 @@ def optimizer(spec: OptimizerConfig, rate: Schedule, **traced: jax.Array) -> opt
     function = registry.find("optimizer", spec.name, "optimizer.name")
     arguments = dict(spec.arguments) | traced
 
-    def mask(params):
+    def mask(params: Any) -> Any:
         return jax.tree_util.tree_map_with_path(lambda path, _: bool(pattern.search(path_name(path))), params)
 
     before = [] if _is_zero(clip) else [optax.clip_by_global_norm(clip)]
-    own = {"learning_rate", "weight_decay", "mask"} & set(inspect.signature(function).parameters)
-    if "weight_decay" in own:
-        arguments |= {"weight_decay": decay} | ({"mask": mask} if "mask" in own else {})
+    parameters = inspect.signature(function).parameters
+    if "weight_decay" in parameters:
+        arguments |= {"weight_decay": decay} | ({"mask": mask} if "mask" in parameters else {})
     elif not _is_zero(decay):
         before.append(optax.add_decayed_weights(decay, mask))
     return optax.chain(*before, _call(f"optimizer {spec.name}", function, arguments | {"learning_rate": rate}))

@@ -204,7 +204,10 @@ class Partitioner:
 
     def all_rules(self) -> dict[str, Rules]:
         """Returns the stage's rules as "", and those of networks that have their own."""
-        return {"": self.rules, **{name: own.rules for name, own in self.networks.items() if own.rules is not None}}
+        return {
+            "": self.rules,
+            **{name: network.rules for name, network in self.networks.items() if network.rules is not None},
+        }
 
     def _network(self, name: str) -> NetworkRules:
         return self.networks.get(name, NetworkRules())
@@ -219,16 +222,16 @@ class Partitioner:
         return NamedSharding(self.mesh, PartitionSpec(*spec), **({"memory_kind": HOST} if offloaded else {}))
 
     def _choose(self, name: ArrayName, leaf: Any, params: Mapping[str, tuple[ArrayName, Any]]) -> _Choice:
-        own = None if name.role == "opt_state" else self._by_rules(name, leaf)
+        default = None if name.role == "opt_state" else self._by_rules(name, leaf)
         origin = self._origin(name, params)
         if origin is None:
-            return own or self._by_rules(name, leaf)
+            return default or self._by_rules(name, leaf)
         parameter, original = params[origin]
         choice = self._by_name(name, leaf, parameter.network)
         if choice is None and original.shape == leaf.shape:
             choice = self._by_rules(parameter, original)
-        choice = choice or own or self._by_rules(name, leaf)
-        return _Choice(choice.spec, choice.matched | (own.matched if own else NO_MATCH))
+        choice = choice or default or self._by_rules(name, leaf)
+        return _Choice(choice.spec, choice.matched | (default.matched if default else NO_MATCH))
 
     def _origin(self, name: ArrayName, params: Mapping[str, Any]) -> str | None:
         """Returns the parameter that an array is a copy of, as its key in `params`; `None` if it is none."""

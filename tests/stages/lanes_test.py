@@ -142,6 +142,22 @@ def test_lanes_that_differ_in_numbers_are_the_separate_runs(tmp_path):
             assert both["rate"] != pytest.approx(alone["rate"], rel=1e-2)  # the mean of the lanes'
 
 
+@pytest.mark.parametrize(
+    "swept", [{"learning_rate": {"init_value": (0.01, 0.02)}}, {"optimizer": {"b1": (0.9, 0.5)}}], ids=["rate", "b1"]
+)
+def test_lanes_that_differ_in_one_number_of_the_optimizer_take_different_steps(swept):
+    whole = configs.read(SWEPT)
+    whole["stages"]["distil"]["sweep"] = swept
+    stage = run.prepare(configs.stages(whole), pathlib.Path())["distil"]
+    frozen, step = jax.jit(stage.initial)()[1], jax.jit(runs_of(stage).step())
+    batch = jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), stage.raw)
+    state = jax.jit(runs_of(stage).init)(frozen)
+    for label in (1, 2):
+        state, _ = step(state, frozen, batch | {"label": jnp.full(64, label, jnp.int32)})
+    kernel = state.params["student"]["head"]["kernel"]
+    assert not np.allclose(kernel[0], kernel[1], atol=1e-6)
+
+
 def test_lanes_of_one_stream_share_it():
     whole = configs.read(SWEPT)
     stages = run.prepare(configs.stages(whole), pathlib.Path())

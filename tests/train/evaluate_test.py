@@ -6,7 +6,7 @@ import pytest
 
 import toys
 from jaxdistill import metrics
-from jaxdistill.data import datasets, loader
+from jaxdistill.data import dataset, loader
 from jaxdistill.networks import Ensemble, Frozen, dependencies, in_order
 from jaxdistill.train import mesh as sharding
 from jaxdistill.train.evaluate import RESULT_BYTES, Evaluator, Plan
@@ -24,7 +24,7 @@ NAMES = ("accuracy", "nll", "ece", "f1", "agreement", "confusion")
 
 def split():
     data = toys.batch(ROWS, seed=3)
-    return datasets.Arrays(np.asarray(data["image"]), np.asarray(data["label"], np.int32))
+    return dataset.Arrays(np.asarray(data["image"]), np.asarray(data["label"], np.int32))
 
 
 def variables():
