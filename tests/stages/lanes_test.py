@@ -149,8 +149,8 @@ def test_lanes_that_differ_in_one_number_of_the_optimizer_take_different_steps(s
     whole = configs.read(SWEPT)
     whole["stages"]["distil"]["sweep"] = swept
     stage = run.prepare(configs.stages(whole), pathlib.Path())["distil"]
-    frozen, step = jax.jit(stage.initial)()[1], jax.jit(runs_of(stage).step())
-    batch = jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), stage.raw)
+    frozen, step = jax.jit(stage.init)()[1], jax.jit(runs_of(stage).step())
+    batch = jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), stage.data.raw_batch)
     state = jax.jit(runs_of(stage).init)(frozen)
     for label in (1, 2):
         state, _ = step(state, frozen, batch | {"label": jnp.full(64, label, jnp.int32)})

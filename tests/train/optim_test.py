@@ -47,7 +47,7 @@ def test_schedules():
             "learning_rate.name must be a schedule, got 'cosine_decy'. Did you mean 'cosine_decay'",
         ),
         ({"name": "cosine_decay", "init_valu": 1.0}, "Did you mean 'init_value'"),
-        ({"name": "cosine_decay"}, r"needs \['init_value'\]"),
+        ({"name": "cosine_decay"}, r"must have \['init_value'\]"),
         ({"start": 1.0}, "must be a number, a section of"),
         ({"values": (1.0, 2.0), "at": (3, 4)}, "2 values need 1 steps"),
         ({"values": (1.0, 2.0, 3.0), "at": (4, 3)}, "in order"),
