@@ -26,7 +26,7 @@ ALLOWED = {
     "tasks": {"config", "core", "data", "metrics", "modules", "networks"},
     "train": {"config", "core", "networks", "runtime"},
     "config": {"runtime"},
-    "conformance": {"config", "core", "data", "metrics", "modules", "networks", "tasks", "train"},
+    "conformance": {"build", "config", "core", "data", "metrics", "modules", "networks", "tasks", "train"},
     "build": {"config", "core", "data", "metrics", "modules", "networks", "runtime", "stages", "tasks", "train"},
     "stages": {
         "build",

@@ -12,6 +12,7 @@ from typing import Any
 
 import flax.linen as nn
 
+from jaxdistill.build.kind import Kind
 from jaxdistill.config import registry
 from jaxdistill.conformance import promise
 from jaxdistill.core import Method
@@ -19,13 +20,14 @@ from jaxdistill.errors import UserError, unknown
 from jaxdistill.networks import Source
 from jaxdistill.tasks.task import Task
 
-BASES = {"method": Method, "model": nn.Module, "network": Source, "task": Task}
+BASES = {"method": Method, "model": nn.Module, "network": Source, "kind": Kind, "task": Task}
 """Base class of each room's members; a method is a Linen module too, so that it comes first."""
 
 FILES = {
     "method": "methods",
     "model": "models",
     "network": "sources",
+    "kind": "kinds",
     "task": "tasks",
     "metric": "metrics",
     "dataset": "datasets",

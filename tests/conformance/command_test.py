@@ -97,6 +97,7 @@ def check(capsys, *arguments):
         ("arithmetic", ("length=16",), 8),
         ("noise", ("--room=dataset", "size=8", "channels=1", "classes=3"), 7),
         ("ema", ("--room=network",), 12),
+        ("train", (), 8),
     ],
 )
 def test_a_good_member_keeps_every_promise(lab, capsys, name, fields, fewest):
