@@ -52,7 +52,7 @@ class ToyMethod:
 
     def output(self, seed: int, scale: float = 1.0, dtype: Any = jnp.float32, wide: bool = False) -> Output:
         """Returns the output of a network, another one for each seed."""
-        return toy_outputs.output(self.task, seed, scale, dtype, wide)
+        return toy_outputs.output(self.task, seed, scale=scale, dtype=dtype, wide=wide)
 
     @functools.cached_property
     def batch(self) -> Batch:
