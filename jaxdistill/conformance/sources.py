@@ -1,12 +1,11 @@
-"""Promises that every source of outputs keeps, checked on small networks and random images.
+"""Promises of sources of outputs, on small networks and random images.
 
-`check_source(MySource, {"tap": "pooled"})` builds a source as a config does, beside two networks `a`, which learns, and
-`b`, which is frozen. Its references are to `a`, or to both; all other keys are those of `options`, or defaults.
+A source is built as a config does, beside two networks: `a`, which learns, and `b`, which is frozen. Its references are
+to `a`, or to both; all other keys have their defaults, or values that are set for the check.
 """
 
 import dataclasses
 import functools
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,9 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdistill import core
-from jaxdistill.conformance.promise import Promise
-from jaxdistill.core import Batch, LogitsForm, Output, Variables
-from jaxdistill.errors import UserError
+from jaxdistill.conformance.promise import NotApplicable, Promise, require, require_close
+from jaxdistill.core import Batch, Output, Variables
 from jaxdistill.networks import Context, Follows, ForInference, Frozen, ImageSpec, Source, Trained, in_order, run
 from jaxdistill.networks.options import reference_fields
 from jaxdistill.networks.source import Parts
@@ -69,44 +67,37 @@ class Case:
         return outputs[NAME], changed[NAME]
 
 
-def make_batch(extra: Batch) -> dict[str, jax.Array]:
-    """Returns a batch of random images with two views, and further fields."""
-    keys = jax.random.split(jax.random.key(0), 3)
+def make_batch() -> dict[str, jax.Array]:
+    """Returns a batch of random images with two views, and cached logits of the source."""
+    keys = jax.random.split(jax.random.key(0), 4)
     shape = (ROWS, SIDE, SIDE, 1)
-    batch = {
+    return {
         "image": jax.random.normal(keys[0], shape),
         "image2": jax.random.normal(keys[1], shape),
         "label": jax.random.randint(keys[2], (ROWS,), 0, CLASSES),
         "index": jnp.arange(ROWS),
         "view": jnp.zeros(ROWS, jnp.int32),
         "mask": jnp.ones(ROWS, jnp.float32),
+        f"{core.CACHED}{NAME}/logits": jax.random.normal(keys[3], (ROWS, CLASSES)),
     }
-    return batch | dict(extra)
 
 
-def make_case(source: type[Source], options: Mapping[str, Any], extra: Batch | None = None) -> Case:
+def make_subject(member: type[Source], **options: Any) -> Case:
     """Builds a source as a config does, and its variables.
 
     Args:
-        source: the class.
-        options: config keys; references are filled in.
-        extra: further fields of the batch.
+        member: the class.
+        options: values of config keys; references are filled in.
 
     Raises:
         UserError: if a key is missing or refused.
     """
-    references = {key: ("a", "b") if names_several else "a" for key, names_several in reference_fields(source).items()}
+    references = {key: ("a", "b") if names_several else "a" for key, names_several in reference_fields(member).items()}
     context = Context(CLASSES, SPEC, dataset="random images", cached_classes={NAME: CLASSES})
-    built = source.build(NAME, references | dict(options), context)
-    built.check()
-    networks = in_order({"a": Trained(Classifier()), "b": Frozen(Classifier()), NAME: built})
-    batch = make_batch(extra or {})
+    source = member.build(NAME, references | options, context)
+    source.check()
+    networks, batch = in_order({"a": Trained(Classifier()), "b": Frozen(Classifier()), NAME: source}), make_batch()
     return Case(networks, batch, init_variables(networks, batch))
-
-
-def make_subject(member: type[Source], **fields: Any) -> Case:
-    """Builds a source with config keys."""
-    return make_case(member, fields)
 
 
 def init_variables(networks: Mapping[str, Source], batch: Batch) -> dict[str, Variables]:
@@ -119,29 +110,33 @@ def init_variables(networks: Mapping[str, Source], batch: Batch) -> dict[str, Va
     return variables
 
 
+require_same = functools.partial(require_close, rtol=1e-5, atol=1e-6)
+"""Raises `BrokenPromise` unless two trees are equal up to rounding."""
+
+
 def has_keys_with_meanings(case: Case) -> None:
     """Each config key has a line of meaning."""
     empty = [name for name, field in case.source.option_fields().items() if not field.metadata["meaning"]]
-    expect(not empty, f"keys {empty} must have a meaning")
+    require(not empty, f"keys {empty} must have a meaning")
 
 
 def names_its_needs(case: Case) -> None:
     """Each network that it names exists, and binding it again changes nothing."""
     missing = [name for name in case.source.needs if name not in case.networks]
-    expect(not missing, f"needs must be names of networks, got {missing}")
-    expect(case.source.bind(case.networks) == case.source, "bind must leave a bound source unchanged")
+    require(not missing, f"needs must be names of networks, got {missing}")
+    require(case.source.bind(case.networks) == case.source, "bind must leave a bound source unchanged")
 
 
 def outputs_float32(case: Case) -> None:
     """Logits have a row for each example and are finite numbers in float32; taps have the same rows."""
     output = case.run()[0]
-    expect(core.prediction_shape(output.logits)[:1] == (ROWS,), "logits must have a row for each example")
+    require(core.prediction_shape(output.logits)[:1] == (ROWS,), "logits must have a row for each example")
     for name, x in {"logits": core.rows(output.logits), **output.taps}.items():
         for leaf in jax.tree.leaves(x):
-            expect(leaf.shape[:1] == (ROWS,), f"{name} must have a row for each example, got {leaf.shape}")
+            require(leaf.shape[:1] == (ROWS,), f"{name} must have a row for each example, got {leaf.shape}")
             if jnp.issubdtype(leaf.dtype, jnp.floating):
-                expect(leaf.dtype == jnp.float32, f"{name} must be float32, got {leaf.dtype}")
-                expect(np.isfinite(leaf).all(), f"{name} must be finite")
+                require(leaf.dtype == jnp.float32, f"{name} must be float32, got {leaf.dtype}")
+                require(np.isfinite(leaf).all(), f"{name} must be finite")
 
 
 def has_shapes_that_can_be_traced(case: Case) -> None:
@@ -150,123 +145,99 @@ def has_shapes_that_can_be_traced(case: Case) -> None:
         shapes = jax.eval_shape(functools.partial(case.run, train=train), case.batch)
         values = jax.jit(functools.partial(case.run, train=train))(case.batch)
         described = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), values)
-        expect(described == shapes, f"shapes must be those of eval_shape, got {described}, not {shapes}")
+        require(described == shapes, f"shapes must be those of eval_shape, got {described}, not {shapes}")
 
 
 def partitions_all_variables(case: Case) -> None:
     """Its params, changing and frozen variables are all its variables, each once, as `learns` and `frozen` state."""
     source, variables = case.source, case.variables[NAME]
     params, changing, frozen = parts = source.partition(variables)
-    expect(count(parts) == count(variables), "partition must place each array once")
-    expect(bool(params) == source.learns, f"learns must be True for a source with params alone, got {source.learns}")
-    expect(not (source.frozen and (params or changing)), "a frozen source must have frozen variables alone")
-    expect(not (frozen and not source.frozen), "variables must be frozen only if the source is")
+    require(count(parts) == count(variables), "partition must place each array once")
+    require(bool(params) == source.learns, f"learns must be True for a source with params alone, got {source.learns}")
+    require(not (source.frozen and (params or changing)), "a frozen source must have frozen variables alone")
+    require(not (frozen and not source.frozen), "variables must be frozen only if the source is")
 
 
 def is_deterministic_in_inference(case: Case) -> None:
     """Without a key it returns the same again, and updates nothing."""
     (first, changed), (second, _) = case.run(), case.run()
-    expect(not changed, f"inference must update nothing, got {[*changed]}")
-    compare(first, second, "inference must be deterministic")
+    require(not changed, f"inference must update nothing, got {[*changed]}")
+    require_close(first, second, "inference must be deterministic", rtol=0)
 
 
 def ignores_labels_in_inference(case: Case) -> None:
     """The output of a source that can be evaluated does not depend on labels."""
-    if case.source.evaluable:
-        labels = (case.batch["label"] + 1) % CLASSES
-        compare(case.run()[0], case.run(case.batch | {"label": labels})[0], "inference must not depend on labels")
+    if not case.source.evaluable:
+        raise NotApplicable("the source cannot be evaluated")
+    labels = (case.batch["label"] + 1) % CLASSES
+    require_same(case.run()[0], case.run(case.batch | {"label": labels})[0], "inference must not depend on labels")
 
 
 def states_that_it_reads_labels(case: Case) -> None:
     """The output in training depends on labels only if `reads_labels` states it."""
-    if not case.source.reads_labels:
-        labels = (case.batch["label"] + 1) % CLASSES
-        first, second = case.run(train=True)[0], case.run(case.batch | {"label": labels}, train=True)[0]
-        compare(first, second, "reads_labels must be True for a source whose output depends on labels")
+    if case.source.reads_labels:
+        raise NotApplicable("the source reads labels")
+    labels = (case.batch["label"] + 1) % CLASSES
+    first, second = case.run(train=True)[0], case.run(case.batch | {"label": labels}, train=True)[0]
+    require_same(first, second, "reads_labels must be True for a source whose output depends on labels")
 
 
 def keeps_rows_apart_in_inference(case: Case) -> None:
     """An example's output does not depend on the other rows, such as padding."""
     padded = {name: x.at[0].set(x[1]) for name, x in case.batch.items()}
     first, second = (jax.tree.map(lambda x: x[1:], case.run(batch)[0]) for batch in (case.batch, padded))
-    compare(first, second, "inference must keep the rows of a batch apart")
+    require_same(first, second, "inference must keep the rows of a batch apart")
 
 
 def states_its_gradient(case: Case) -> None:
     """Logits have a gradient by the images only if `differentiable` states it."""
-    if isinstance(case.run()[0].logits, LogitsForm):
-        return
-    if not case.source.differentiable:
-        gradient = jax.grad(lambda x: jnp.sum(case.run(case.batch | {"image": x})[0].logits))(case.batch["image"])
-        expect(not np.any(gradient), "differentiable must be True for a source whose logits have a gradient")
+    if case.source.differentiable:
+        raise NotApplicable("the source is differentiable")
+
+    def total(image: jax.Array) -> jax.Array:
+        return jnp.sum(core.dense(case.run(case.batch | {"image": image})[0].logits))
+
+    gradient = jax.grad(total)(case.batch["image"])
+    require(not np.any(gradient), "differentiable must be True for a source whose logits have a gradient")
 
 
 def follows_its_base(case: Case) -> None:
     """A follower keeps the shapes and dtypes of its variables, and equals its base if it already does."""
-    if isinstance(case.source, Follows):
-        variables, base = case.variables[NAME], case.variables[case.source.of]
-        followed = case.source.follow(variables, base, jnp.int32(7))
-        shapes = [jax.tree.map(lambda x: (x.shape, x.dtype), tree) for tree in (variables, followed)]
-        expect(shapes[0] == shapes[1], "follow must keep shapes and dtypes")
-        same = {name: base[name] for name in variables}
-        compare(case.source.follow(same, base, jnp.int32(7)), same, "follow must keep a copy of the base")
+    if not isinstance(case.source, Follows):
+        raise NotApplicable("the source follows no other")
+    variables, base = case.variables[NAME], case.variables[case.source.of]
+    followed = case.source.follow(variables, base, jnp.int32(7))
+    shapes = [jax.tree.map(lambda x: (x.shape, x.dtype), tree) for tree in (variables, followed)]
+    require(shapes[0] == shapes[1], "follow must keep shapes and dtypes")
+    copied = {name: base[name] for name in variables}
+    require_same(case.source.follow(copied, base, jnp.int32(7)), copied, "follow must keep a copy of the base")
 
 
 def converts_for_inference(case: Case) -> None:
     """Variables converted for inference give the same output, if the precision is not reduced."""
     source = case.source
-    if isinstance(source, ForInference) and not source.is_reduced_precision:
-        converted = source.for_inference(case.variables[NAME], case.batch)
-        output = dataclasses.replace(case, variables={**case.variables, NAME: converted}).run()[0]
-        compare(case.run()[0], output, "for_inference must keep the output", rtol=1e-3, atol=1e-5)
+    if not isinstance(source, ForInference) or source.is_reduced_precision:
+        raise NotApplicable("the source converts no variables, or to another precision")
+    converted = source.for_inference(case.variables[NAME], case.batch)
+    output = dataclasses.replace(case, variables={**case.variables, NAME: converted}).run()[0]
+    require_close(case.run()[0], output, "for_inference must keep the output", rtol=1e-3, atol=1e-5)
 
 
-PROMISES = tuple(
-    Promise(inspect.cleandoc(promise.__doc__).rstrip("."), promise)
-    for promise in (
-        has_keys_with_meanings,
-        names_its_needs,
-        outputs_float32,
-        has_shapes_that_can_be_traced,
-        partitions_all_variables,
-        is_deterministic_in_inference,
-        ignores_labels_in_inference,
-        states_that_it_reads_labels,
-        keeps_rows_apart_in_inference,
-        states_its_gradient,
-        follows_its_base,
-        converts_for_inference,
-    )
+PROMISES = (
+    Promise("every config key has a line of meaning", has_keys_with_meanings),
+    Promise("the networks that it needs exist, and a bound source stays as it is", names_its_needs),
+    Promise("logits and taps are finite float32 with a row for each example", outputs_float32),
+    Promise("it can be traced and compiled, with the shapes of its values", has_shapes_that_can_be_traced),
+    Promise("its variables are trained, changing or frozen, each once", partitions_all_variables),
+    Promise("inference is deterministic and updates nothing", is_deterministic_in_inference),
+    Promise("inference does not depend on labels", ignores_labels_in_inference),
+    Promise("the output depends on labels only if reads_labels is True", states_that_it_reads_labels),
+    Promise("in inference no example depends on the other rows", keeps_rows_apart_in_inference),
+    Promise("logits have a gradient by the images only if differentiable is True", states_its_gradient),
+    Promise("a follower keeps shapes, dtypes and copies of its base", follows_its_base),
+    Promise("variables for inference give the same output", converts_for_inference),
 )
-"""The name of each is the docstring of its function, which raises `UserError` for a case that breaks it."""
-
-
-def check_source(source: type[Source], options: Mapping[str, Any] | None = None, extra: Batch | None = None) -> None:
-    """Checks every promise of a source.
-
-    Args:
-        source: the class.
-        options: config keys that have no default.
-        extra: further fields of the batch that it reads.
-
-    Raises:
-        UserError: for the first promise that is broken.
-    """
-    case = make_case(source, options or {}, extra)
-    for promise in PROMISES:
-        promise.check(case)
-
-
-def expect(holds: Any, message: str) -> None:
-    """Raises `UserError` unless a promise holds."""
-    if not holds:
-        raise UserError(message)
-
-
-def compare(left: Any, right: Any, message: str, *, rtol: float = 1e-5, atol: float = 1e-6) -> None:
-    """Raises `UserError` unless two trees are equal up to rounding."""
-    for x, y in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
-        expect(np.allclose(x, y, rtol=rtol, atol=atol), message)
+"""The properties that every source has."""
 
 
 def count(parts: Parts | Variables) -> int:
