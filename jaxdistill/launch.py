@@ -109,10 +109,10 @@ def _lane(
         raise UserError("--lane and --from belong together: --lane=3 --from=runs/SWEPT --workdir=runs/NEW")
     from jaxdistill.pipeline import extract_lane
 
-    own = extract_lane.single(stages, lane, old)
+    of_lane = extract_lane.settings_of_lane(stages, lane, old)
     if workdir is not None and not values["plan"].value:
-        extract_lane.split(stages, own, lane, old, workdir)
-    return own
+        extract_lane.make_workdir(stages, of_lane, lane=lane, old=old, workdir=workdir)
+    return of_lane
 
 
 def _folder(name: str) -> pathlib.Path | None:

@@ -90,10 +90,10 @@ def check(stage: Stage) -> None:
     runs = stage.kind.inputs(stage)
     if needed := stage.evaluation.needed:
         runs.append((stage.settings.evaluate.split, False, [*networks.dependencies(stage.networks, needed)]))
-    for name, cache in stage.data.caches.items():
+    for name in stage.data.caches:
         for role, augmented, names in runs:
             if name in names:
-                _check_examples(stage, name, cache, role, augmented)
+                _check_examples(stage, name, role, augmented)
 
 
 def check_cycle(stage: Stage) -> None:
@@ -108,8 +108,9 @@ def check_cycle(stage: Stage) -> None:
             )
 
 
-def _check_examples(stage: Stage, name: str, cache: Cache, role: str, augmented: bool) -> None:
-    network, header = f"stage {stage.name!r}: network {name!r}", cache.header
+def _check_examples(stage: Stage, name: str, role: str, augmented: bool) -> None:
+    network, cache = f"stage {stage.name!r}: network {name!r}", stage.data.caches[name]
+    header = cache.header
     if role not in header.splits:
         raise UserError(
             f"{network} needs outputs for the {role} split, and {cache.folder} has {[*header.splits]}; add it to"

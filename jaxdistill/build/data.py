@@ -117,7 +117,7 @@ class StageData:
         return {name: all_examples(name, x) for name, x in self.raw_batch.items() if name not in ROWS}
 
     def loader(self) -> loader.Resident | loader.Streamed:
-        """Returns the loader of the training split: resident if the settings say so or it fits, else streamed."""
+        """Returns the loader of the training split: resident if it is set or fits, else streamed."""
         streamed = functools.partial(
             loader.Streamed, num_threads=self.settings.num_threads, prefetch=self.settings.prefetch
         )

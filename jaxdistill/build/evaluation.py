@@ -11,7 +11,7 @@ from jaxdistill.tasks import Task
 
 @dataclasses.dataclass(frozen=True)
 class StageEvaluation:
-    """What a stage evaluates.
+    """The evaluation of a stage.
 
     Attributes:
         settings: the section `evaluate`.

@@ -82,9 +82,9 @@ def _single(
     task = tasks.find(dataset, settings.task).make(dataset, settings.data)
     context = make_context(task, image_specs, caches)
     needs_networks = settings.networks or kind.needs_networks
-    made = build_networks(settings.networks, context) if needs_networks else {}
+    sources = build_networks(settings.networks, context) if needs_networks else {}
     specs = settings.terms if kind.trains else {}
-    terms = {n: build_term(n, spec, settings.steps, made) for n, spec in specs.items()}
+    terms = {n: build_term(n, spec, settings.steps, sources) for n, spec in specs.items()}
     rate = optim.schedule(settings.learning_rate, settings.steps)
     data = StageData(
         settings=settings.data,
@@ -102,7 +102,7 @@ def _single(
         kind=kind,
         settings=settings,
         data=data,
-        networks=made,
+        networks=sources,
         terms=terms,
         tx=optim.optimizer(settings.optimizer, rate),
         learning_rate=rate,

@@ -116,9 +116,9 @@ def make_partitioner(
     """
     rules = {}
     for name, source in sources.items():
-        own = specs.get(name, {}).get("sharding")
+        network_sharding = specs.get(name, {}).get("sharding")
         axes = tuple(getattr(getattr(source, "module", None), "axes", ()))
         leader = source.of if isinstance(source, networks.Follows) else ""
-        parsed = Rules.parse(own, f"networks.{name}.sharding") if own else None
+        parsed = Rules.parse(network_sharding, f"networks.{name}.sharding") if network_sharding else None
         rules[name] = NetworkRules(parsed, axes, leader, getattr(source, "offload", False))
     return Partitioner(mesh, Rules.parse(sharding), rules)

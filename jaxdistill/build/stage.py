@@ -58,15 +58,28 @@ class Stage:
         """Shapes of its state, frozen variables and outputs."""
         specs, sharding = self.settings.networks, self.settings.sharding
         partitioner = make_partitioner(self.mesh, sharding, self.networks, specs)
-        return StageShapes(self.name, self.networks, self.terms, self.tx, self.data.batch, partitioner)
+        return StageShapes(
+            stage=self.name,
+            networks=self.networks,
+            terms=self.terms,
+            tx=self.tx,
+            batch=self.data.batch,
+            partitioner=partitioner,
+        )
 
     @functools.cached_property
     def evaluation(self) -> StageEvaluation:
-        """What it evaluates."""
+        """The networks, metrics and pairs of its evaluation."""
         reference = self.settings.evaluate.reference or ("teacher" if "teacher" in self.networks else "")
         measured = self.kind.measured(self)
         pairs = self.kind.pairs(self, reference)
-        return StageEvaluation(self.settings.evaluate, self.data.task, measured, reference, pairs)
+        return StageEvaluation(
+            settings=self.settings.evaluate,
+            task=self.data.task,
+            networks=measured,
+            reference=reference,
+            pairs=pairs,
+        )
 
     @functools.cached_property
     def references(self) -> dict[str, dict[str, WeightsRef]]:

@@ -43,4 +43,4 @@ def build_term(name: str, config: TermConfig, steps: int, networks: Mapping[str,
     except (TypeError, ValueError) as error:
         raise UserError(f"terms.{name} must have fields that {config.method!r} takes, got an error: {error}") from error
     weight = optim.schedule(config.weight, steps, f"terms.{name}.weight")
-    return Term(built, student, teacher, weight, schedules)
+    return Term(built, student, teacher, weight=weight, schedules=schedules)

@@ -138,7 +138,7 @@ def _check_sharding_axes(stage: Stage) -> None:
     rules = stage.shapes.partitioner.all_rules().values()
     for rule in rules:
         partitioning.check_axes(stage.mesh, stage.settings.mesh, rule)
-    offloaded = [name for name, own in stage.shapes.partitioner.networks.items() if own.offload]
+    offloaded = [name for name, rules in stage.shapes.partitioner.networks.items() if rules.offload]
     device = stage.mesh.local_devices[0]
     kinds = sorted(memory.kind for memory in device.addressable_memories())
     if offloaded and partitioning.HOST not in kinds:
@@ -165,7 +165,7 @@ def _check_pairings(stage: Stage) -> None:
     for name, term in stage.terms.items():
         pair = [stage.networks[network] for network in (term.student, term.teacher) if network]
         settings = [network.pairing for network in pair]
-        if any(other != settings[0] for other in settings):
+        if any(setting != settings[0] for setting in settings):
             raise UserError(
                 f"terms.{name}: student and teacher must agree in {[*(settings[0] or settings[1])]}, got"
                 f" {term.student!r} with {settings[0]} and {term.teacher!r} with {settings[1]}"

@@ -37,7 +37,7 @@ class CheckpointRef:
 
     @property
     def metadata(self) -> Mapping[str, Any]:
-        """What the stage stored beside the arrays."""
+        """The metadata that the stage stored with the arrays."""
         return checkpoint.metadata(self.folder, self.step).get("about", {})
 
     @property
@@ -96,9 +96,10 @@ def find_checkpoint(ref: WeightsRef, network: str, workdir: pathlib.Path, lane: 
     name = ref.network or (network if network in names or len(names) != 1 else names[0])
     if name not in names:
         raise unknown(f"network in {root / str(step)}", name, names)
-    found = CheckpointRef(root, step, name)
-    check_lane(path, lane if found.lanes else ref.lane, found.lanes)
-    return dataclasses.replace(found, lane=lane) if found.lanes else found
+    checkpoint_ref = CheckpointRef(root, step, name)
+    lanes = checkpoint_ref.lanes
+    check_lane(path, lane if lanes else ref.lane, lanes)
+    return dataclasses.replace(checkpoint_ref, lane=lane) if lanes else checkpoint_ref
 
 
 def _selected_step(folder: pathlib.Path, steps: Sequence[int], lane: int | None) -> int | None:

@@ -1,7 +1,7 @@
-"""One lane of a run taken out of it: an ordinary workdir, which the ordinary command goes on with.
+"""Extraction of one lane of a run: an ordinary workdir, which the ordinary command goes on with.
 
-What a swept stage has (checkpoints, lines of `metrics.jsonl`) becomes the lane's own; what other stages have is copied;
-what was evaluated in lanes, and cached of them, is made again. Networks that read another lane read it where it is.
+Checkpoints and lines of `metrics.jsonl` of a swept stage become the lane's own; files of other stages are copied;
+evaluations of lanes, and caches by them, are made again. Networks that read another lane read it in the old workdir.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ from jaxdistill.train.metrics_log import CLOCKED, MetricsWriter
 RESULTS = ("results.json", "evaluation.json", "predictions.npz")
 
 
-def single(stages: Mapping[str, StageSettings], lane: int, old: pathlib.Path) -> dict[str, StageSettings]:
+def settings_of_lane(stages: Mapping[str, StageSettings], lane: int, old: pathlib.Path) -> dict[str, StageSettings]:
     """Returns the settings of one lane: its values in the place of every sweep.
 
     Args:
@@ -61,13 +61,13 @@ def _settings_in_lane(settings: StageSettings, lane: int, swept: Collection[str]
     networks = dict(settings.networks)
     for network, refs in references.parse_networks(settings.networks).items():
         if "weights" in refs:
-            ref = _reference_in_lane(refs["weights"], network, lane, swept, old)
+            ref = _reference_in_lane(refs["weights"], network, lane=lane, swept=swept, old=old)
             networks[network] = dataclasses.replace(networks[network], weights=str(ref))
     return dataclasses.replace(settings, networks=networks, sweep={})
 
 
 def _reference_in_lane(
-    ref: WeightsRef, network: str, lane: int, swept: Collection[str], old: pathlib.Path
+    ref: WeightsRef, network: str, *, lane: int, swept: Collection[str], old: pathlib.Path
 ) -> WeightsRef:
     """Returns the reference in the run of one lane: weights of that lane are the stage's own, of others in `old`."""
     if ref.folder is not None:
@@ -81,107 +81,130 @@ def _reference_in_lane(
     return WeightsRef(folder=old / ref.stage, network=ref.network, lane=ref.lane)
 
 
-def split(
-    config: Mapping[str, StageSettings],
-    own: Mapping[str, StageSettings],
+def make_workdir(
+    stages: Mapping[str, StageSettings],
+    of_lane: Mapping[str, StageSettings],
+    *,
     lane: int,
     old: pathlib.Path,
     workdir: pathlib.Path,
 ) -> None:
-    """Makes `workdir` that of one lane of the run in `old`; nothing where it was made before.
+    """Makes the workdir of one lane of the run in `old`; does nothing if it exists.
 
     Args:
-        config: of the run in `old`.
-        own: the lane's, by `single`.
+        stages: the settings of the run in `old`.
+        of_lane: those of the lane, by `settings_of_lane`.
+        lane: the number of the lane.
+        old: the workdir of the lanes.
+        workdir: the new one.
 
     Raises:
-        UserError: where `old` is no run of that config, or the workdir holds something else.
+        UserError: if `old` is no run of that config, or the workdir holds something else.
     """
     if jax.process_count() > 1:
         raise UserError("--lane is for one process; split the lane off first, then go on in several")
     if (workdir / "config.json").exists():
-        return  # whether it is this lane's is what every run asks of its workdir
+        return  # every run checks that its workdir is of its config
     if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
         raise UserError(f"{workdir} is there already, and is no run; name another with --workdir")
     if not (old / "config.json").is_file():
         raise UserError(f"--from={old} is no workdir of a run: there is no config.json in it")
-    lines = configs.differences(files.read_json(old / "config.json", dict), configs.to_json(config))
+    lines = configs.differences(files.read_json(old / "config.json", dict), configs.to_json(stages))
     if lines:
         raise UserError(f"--from={old} is a run of another config. What differs:\n  " + "\n  ".join(lines))
-    there, made = (run.prepare(one, old) for one in (config, own))
+    swept_stages, lane_stages = run.prepare(stages, old), run.prepare(of_lane, old)
     part = workdir.with_name(f".{workdir.name}.lane-{lane}.part")
     if part.exists():  # of a command that was killed
         shutil.rmtree(part)
     part.mkdir(parents=True)
-    files.write_json(part / "config.json", configs.to_json(own))
+    files.write_json(part / "config.json", configs.to_json(of_lane))
     shutil.copy2(old / "environment.json", part / "environment.json")
-    _copy_lines(there, old, part)
-    for name, stage in there.items():
+    _copy_log(swept_stages, old, part)
+    for name, stage in swept_stages.items():
         if not stage.lanes:
-            _copy(stage, there, old, part)
+            _copy_stage(stage, swept_stages, old, part)
         elif stage.kind.trains:
-            _take_out(made[name], lane, old, part)
+            _extract_stage(lane_stages[name], lane, old, part)
     part.rename(workdir)
 
 
-def _copy(stage: Stage, stages: Mapping[str, Stage], old: pathlib.Path, part: pathlib.Path) -> None:
-    read = references.stages_read(stage.settings.networks)
-    if stage.kind.stores_outputs and any(stages[source].lanes for source in read):
+def _copy_stage(stage: Stage, stages: Mapping[str, Stage], old: pathlib.Path, part: pathlib.Path) -> None:
+    """Copies the files of a stage without lanes; a cache by the weights of lanes is made again."""
+    sources = references.stages_read(stage.settings.networks)
+    if stage.kind.stores_outputs and any(stages[source].lanes for source in sources):
         return  # its header has the digests of the weights of all lanes
-    if (old / stage.name).is_dir():
-        shutil.copytree(old / stage.name, part / stage.name)
-    if (old / "tensorboard" / stage.name).is_dir():
-        shutil.copytree(old / "tensorboard" / stage.name, part / "tensorboard" / stage.name)
+    for folder in (stage.name, f"tensorboard/{stage.name}"):
+        if (old / folder).is_dir():
+            shutil.copytree(old / folder, part / folder)
     for name in RESULTS if stage.kind.writes_results else ():
         if (old / name).is_file():
             shutil.copy2(old / name, part / name)
 
 
-def _lines(workdir: pathlib.Path) -> list[dict[str, Any]]:
-    """The lines of `metrics.jsonl` that are whole."""
+def _read_log(workdir: pathlib.Path) -> list[dict[str, Any]]:
+    """Returns the complete lines of `metrics.jsonl`."""
     path = workdir / "metrics.jsonl"
     text = path.read_text() if path.is_file() else ""
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
-def _copy_lines(stages: Mapping[str, Stage], old: pathlib.Path, part: pathlib.Path) -> None:
-    kept = [line for line in _lines(old) if line["stage"] in stages and not stages[line["stage"]].lanes]
-    (part / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in kept))
+def _copy_log(stages: Mapping[str, Stage], old: pathlib.Path, part: pathlib.Path) -> None:
+    """Copies the lines of stages without lanes."""
+    without_lanes = [name for name, stage in stages.items() if not stage.lanes]
+    lines = [line for line in _read_log(old) if line["stage"] in without_lanes]
+    (part / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def _own(line: Mapping[str, Any], lane: int) -> dict[str, Any]:
-    """What a line of all lanes says of one."""
+def _line_of_lane(line: Mapping[str, Any], lane: int) -> dict[str, Any]:
+    """Returns the line of one lane, without the clock's numbers, which are of all lanes."""
     start = f"{lane}/"
-    own = {key.removeprefix(start): value for key, value in line.items() if key.startswith(start)}
+    numbers = {key.removeprefix(start): value for key, value in line.items() if key.startswith(start)}
     shared = {key: value for key, value in line.items() if f"{start}{key}" not in line and not key[0].isdigit()}
-    return {key: value for key, value in (shared | own).items() if key not in CLOCKED}  # those were of all lanes
+    return {key: value for key, value in (shared | numbers).items() if key not in CLOCKED}
 
 
-def _take_out(made: Stage, lane: int, old: pathlib.Path, part: pathlib.Path) -> None:
-    """Writes what a swept stage has of one lane."""
-    told = [_own(line, lane) for line in _lines(old) if line["stage"] == made.name]
-    for line in told:
+def _extract_stage(stage: Stage, lane: int, old: pathlib.Path, part: pathlib.Path) -> None:
+    """Writes the log, the checkpoints and the metadata of one lane of a swept stage.
+
+    Args:
+        stage: as the lane alone is built.
+        lane: its number.
+        old: the workdir of the lanes.
+        part: the new workdir.
+    """
+    lines = [_line_of_lane(line, lane) for line in _read_log(old) if line["stage"] == stage.name]
+    for line in lines:
         if "rate" in line:  # of the lanes, their mean
-            line["rate"] = float(made.learning_rate(line["step"] - 1))
-    log = MetricsWriter(part, made.name, 0)
-    for line in told:
+            line["rate"] = float(stage.learning_rate(line["step"] - 1))
+    log = MetricsWriter(part, stage.name, 0)
+    for line in lines:
         log.write(line["step"], {key: value for key, value in line.items() if key not in ("stage", "step")})
     log.close()
-    folder, whole = old / made.name / checkpoint.FOLDER, mesh.replicated(made.mesh)
-    with train.checkpoints(runs_of(made), part) as kept:
+    evaluations = {line["step"]: line for line in lines if "split" in line}
+    folder = old / stage.name / files.CHECKPOINTS
+    with train.checkpoints(runs_of(stage), part) as checkpoints:
         for step in checkpoint.steps_in(folder):
-            meta = checkpoint.metadata(folder, step)
-            arrays = {name: (tuple(shape), dtype) for name, (shape, dtype) in meta["arrays"].items()}
-            wanted = {name: jax.ShapeDtypeStruct(*about, sharding=whole) for name, about in arrays.items()}
-            own = {name: x[lane] for name, x in checkpoint.read(folder, step, wanted).items()}
-            found = {k: v for line in told if line["step"] == step and "split" in line for k, v in line.items()}
-            numbers = {key: value for key, value in found.items() if isinstance(value, float)}
-            kept.save(step, own, numbers, meta["about"] | {"lanes": 0})
-    done = old / made.name / weights.DONE
-    if done.is_file():
-        said = files.read_json(done, dict)
-        steps = said.pop("steps", None)
-        said.pop("seconds", None)
-        reduced = {name: told for name, told in said.pop("reduced", {}).items() if "lane" not in told}
-        said |= {"reduced": reduced} if reduced else {}
-        files.write_json(part / made.name / weights.DONE, said | ({"step": steps[lane]} if steps else {}))
+            numbers = {key: x for key, x in evaluations.get(step, {}).items() if isinstance(x, float)}
+            metadata = checkpoint.metadata(folder, step)["about"] | {"lanes": 0}
+            checkpoints.save(step, _arrays_of_lane(stage, folder, step, lane), numbers, metadata)
+    if (old / stage.name / weights.DONE).is_file():
+        metadata = files.read_json(old / stage.name / weights.DONE, dict)
+        files.write_json(part / stage.name / weights.DONE, _metadata_of_lane(metadata, lane))
+
+
+def _arrays_of_lane(stage: Stage, folder: pathlib.Path, step: int, lane: int) -> dict[str, jax.Array]:
+    replicated = mesh.replicated(stage.mesh)
+    arrays = checkpoint.metadata(folder, step)["arrays"]
+    structs = {
+        name: jax.ShapeDtypeStruct(tuple(shape), dtype, sharding=replicated) for name, (shape, dtype) in arrays.items()
+    }
+    return {name: x[lane] for name, x in checkpoint.read(folder, step, structs).items()}
+
+
+def _metadata_of_lane(metadata: dict[str, Any], lane: int) -> dict[str, Any]:
+    """Returns the contents of `done.json` for one lane; precision reports of lane 0 are left out."""
+    steps = metadata.pop("steps", None)
+    metadata.pop("seconds", None)
+    reports = {name: row for name, row in metadata.pop("reduced", {}).items() if "lane" not in row}
+    metadata |= {"reduced": reports} if reports else {}
+    return metadata | ({"step": steps[lane]} if steps else {})

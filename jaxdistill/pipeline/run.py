@@ -30,8 +30,8 @@ def prepare(config: Mapping[str, StageSettings], workdir: pathlib.Path) -> dict[
     stages: dict[str, Stage] = {}
     for name, settings in config.items():
         network_origins = origins.find_origins(settings, stages, workdir)
-        found = caches.find_caches(name, settings, stages, workdir)
-        stages[name] = resolve.stage(name, settings, network_origins, found)
+        network_caches = caches.find_caches(name, settings, stages, workdir)
+        stages[name] = resolve.stage(name, settings, network_origins, network_caches)
         origins.check(stages[name], network_origins)
         caches.check_teachers(stages[name], workdir)
     _check_sharding(stages)

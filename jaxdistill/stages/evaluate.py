@@ -48,7 +48,7 @@ class Evaluate(Kind):
         maps = None
         if stage.evaluation.draws_saliency:
             examples = evaluations[0].index[disagreements(stage, evaluations[0])]
-            maps = saliency.find(stage, runs.first(variables), examples)
+            maps = saliency.compute_saliency(stage, runs.first(variables), examples)
         if jax.process_index() == 0:
             write_results(workdir, runs, evaluations, maps)
         return {"examples": len(evaluations[0].label), "split": stage.settings.evaluate.split} | reports

@@ -84,7 +84,7 @@ def merge(stage: Stage, variables: Mapping[str, Variables], folder: pathlib.Path
     def make_state(merged: Variables) -> State:
         params, rest = split_params(merged)
         key = jax.random.key(stage.settings.seed)
-        return State(jnp.int32(1), key, {spec.into: params}, {spec.into: rest}, ())
+        return State(jnp.int32(1), key, params={spec.into: params}, variables={spec.into: rest}, opt_state=())
 
     state = jit_replicated(stage, make_state)(merged)
     specs = {spec.into: dataclasses.asdict(image_specs(stage)[spec.into])}

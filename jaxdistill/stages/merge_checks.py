@@ -61,7 +61,7 @@ def check_settings(stage: Stage) -> None:
         raise UserError(f"{path}: merge.density must be more than 0 and at most 1, got {spec.density}")
     if "score" in parameters:
         stage.data.dataset.split(spec.split)
-    offloaded = [name for name, own in stage.shapes.partitioner.networks.items() if own.offload]
+    offloaded = [name for name, rules in stage.shapes.partitioner.networks.items() if rules.offload]
     if offloaded:
         raise UserError(f"{path} merges the weights of {offloaded}; set offload=False for them in this stage")
 

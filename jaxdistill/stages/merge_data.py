@@ -53,7 +53,8 @@ def fisher_of(stage: Stage, variables: Variables) -> Params:
     )
     batches = (prepare(mesh.put(stage.mesh, batch)) for batch in plain_batches(stage, count))
     samples = 1 if stage.data.dataset.classes > EXACT else 0
-    return diagonal_fisher(apply, params, batches, rows, samples, jax.random.key(stage.settings.seed))
+    key = jax.random.key(stage.settings.seed)
+    return diagonal_fisher(apply, params, batches, rows=rows, samples=samples, key=key)
 
 
 def plain_batches(stage: Stage, count: int) -> Iterator[dict[str, np.ndarray]]:

@@ -54,7 +54,14 @@ def make_header(stage: Stage, output: Output, teacher: Mapping[str, Any]) -> Hea
     splits = {role: (len(stage.data.base_split(role)), spec.views if role == "train" else 1) for role in roles}
     arrays, classes = _array_shapes(stage, output)
     view = {key: value for role in roles for key, value in caches.describe_examples(stage, role).items()}
-    return Header(arrays, classes, splits, spec.examples_per_shard, view, teacher)
+    return Header(
+        arrays=arrays,
+        classes=classes,
+        splits=splits,
+        shard=spec.examples_per_shard,
+        view=view,
+        teacher=teacher,
+    )
 
 
 def _array_shapes(stage: Stage, output: Output) -> tuple[dict[str, tuple[tuple[int, ...], str]], int]:

@@ -76,7 +76,7 @@ def fit(stage: Stage, variables: Mapping[str, Variables], folder: pathlib.Path) 
         axes = axes * np.sign(axes[np.argmax(np.abs(axes), 0), np.arange(axes.shape[1])])
         components[name] = {"components": {"mean": jnp.float32(means[name]), "axes": jnp.float32(axes)}}
         fractions[name] = float(values[::-1][: axes.shape[1]].sum() / max(values.sum(), np.finfo(float).tiny))
-    state = State(jnp.int32(1), jax.random.key(stage.settings.seed), {}, components, ())
+    state = State(jnp.int32(1), jax.random.key(stage.settings.seed), params={}, variables=components, opt_state=())
     state = mesh.everywhere(stage.mesh, state)
     with Checkpoints(folder) as checkpoints:
         checkpoints.save(1, state, {}, {"stage": stage.name, "networks": sorted(components)})

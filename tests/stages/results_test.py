@@ -27,7 +27,7 @@ def workdir(stage, tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
     known = jax.jit(stage.init)()[1]
     (found,) = train.evaluator(runs_of(stage))({}, {}, known)
-    looked = saliency.find(stage, known, found.index[results.disagreements(stage, found)])
+    looked = saliency.compute_saliency(stage, known, found.index[results.disagreements(stage, found)])
     results.write_results(folder, runs_of(stage), [found], looked)
     return folder
 

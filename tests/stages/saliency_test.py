@@ -108,7 +108,7 @@ def test_maps_are_of_the_examples_asked_for_and_means_over_a_sample(stage, monke
     monkeypatch.setattr(saliency, "BATCH", 8)
     known = jax.jit(stage.init)()[1]
     shown = np.asarray([200, 7, 31])
-    found = saliency.find(stage, known, shown)
+    found = saliency.compute_saliency(stage, known, shown)
     assert found.left_out == ["cached", "far", "both"]
     assert [*found.maps] == ["teacher", "student", "slow"]
     assert found.examples == 9
@@ -130,7 +130,7 @@ def test_maps_are_of_the_examples_asked_for_and_means_over_a_sample(stage, monke
 
 def test_nobody_to_look_and_nothing_to_show(stage):
     blind = runs.with_evaluate(stage, networks=("cached", "far"), reference="cached", pairs=())
-    found = saliency.find(blind, {}, np.asarray([1, 2]))
+    found = saliency.compute_saliency(blind, {}, np.asarray([1, 2]))
     assert (found.maps, found.pairs, found.left_out) == ({}, {}, ["cached", "far"])
     seeing = runs.with_evaluate(blind, networks=("student",), reference="student")
-    assert saliency.find(seeing, jax.jit(seeing.init)()[1], np.zeros(0, int)).maps == {}
+    assert saliency.compute_saliency(seeing, jax.jit(seeing.init)()[1], np.zeros(0, int)).maps == {}
