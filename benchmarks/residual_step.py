@@ -61,7 +61,7 @@ def draw_weights(stage: Any) -> dict[str, Any]:
 
 def draw_indices(stage: Any) -> Iterator[np.ndarray]:
     """Yields the batches of our loader, for the peers."""
-    for inputs in stage.data.loader().step_inputs(0, stage.settings["steps"]):
+    for inputs in stage.data.loader().step_inputs(0, stage.settings.steps):
         yield inputs["index"]
 
 
@@ -88,7 +88,7 @@ def make_peers(stage: Any, pair: Any, starts: Any, gpu: bool) -> tuple[dict[str,
     peers = {n: theirs.TorchSteps(pair, starts, data, draw_indices(stage), form, RATE) for n, form in forms.items()}
     if importlib.util.find_spec(TORCHDISTILL) is None:
         return peers, [TORCHDISTILL]
-    boxed = theirs.torchdistill_steps(pair, starts, data, stage.settings["batch"], RATE)
+    boxed = theirs.torchdistill_steps(pair, starts, data, stage.settings.batch, RATE)
     boxed.losses = compute_first_loss(boxed, data, next(draw_indices(stage)))
     return peers | {TORCHDISTILL: boxed}, []
 

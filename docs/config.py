@@ -24,7 +24,7 @@ from jaxdistill.config.members import (  # noqa: E402
     TermConfig,
     default_of,
 )
-from jaxdistill.config.parse import Section, hints_of, is_duration, plain  # noqa: E402
+from jaxdistill.config.parse import hints_of, is_duration, plain  # noqa: E402
 from jaxdistill.config.schema import StageSettings  # noqa: E402
 from jaxdistill.networks.model import PreprocessSettings  # noqa: E402
 from jaxdistill.networks.options import NetworkRef  # noqa: E402
@@ -176,17 +176,18 @@ def sections(kind: type, path: str = "") -> Iterator[tuple[str, type]]:
     for name, hint in hints_of(kind).items():
         by_name = typing.get_origin(hint) is dict
         section = typing.get_args(hint)[1] if by_name else hint
-        if isinstance(section, type) and issubclass(section, Section) and section not in OWN_CHAPTERS:
+        if dataclasses.is_dataclass(section) and section not in OWN_CHAPTERS:
             inner = f"{path}{name}{'.NAME' if by_name else ''}"
             yield inner, section
             yield from sections(section, f"{inner}.")
 
 
 def section_chapters() -> list[str]:
-    """Returns the chapters of the sections of a stage; paths of one section share a chapter."""
-    paths: dict[type, list[str]] = {}
-    for path, kind in sections(StageSettings):
-        paths.setdefault(kind, []).append(path)
+    """Returns the chapters of the sections of stages; paths of one section share a chapter."""
+    paths: dict[type, dict[str, None]] = {}
+    for settings in kinds_settings().values():
+        for path, kind in sections(settings):
+            paths.setdefault(kind, {})[path] = None
     lines = []
     for kind, names in paths.items():
         lines += [f"## {', '.join(f'`{name}`' for name in names)}", "", *section_table(kind)]
@@ -198,11 +199,21 @@ def sentence(member: Any) -> str:
     return " ".join((inspect.getdoc(member) or "").split("\n\n")[0].split())
 
 
-def kind_chapter() -> list[str]:
-    """Returns the chapter of the kinds of stages."""
+def kinds_settings() -> dict[str, type[StageSettings]]:
+    """Returns the settings of every kind of stage."""
+    return {name: registry.find("kind", name).settings for name in registry.names("kind")}
+
+
+def kind_chapters() -> list[str]:
+    """Returns the chapters of the kinds of stages, with the keys that only some kinds have."""
     lines = ["## Kinds of stages", "", "| `kind` | task of the stage |", "| --- | --- |"]
     lines += [f"| `{name}` | {sentence(registry.find('kind', name))} |" for name in registry.names("kind")]
-    return [*lines, ""]
+    lines += ["", "A stage may set the keys of its kind; keys of other kinds that it inherits are ignored.", ""]
+    shared = {field.name for field in dataclasses.fields(StageSettings)}
+    for name, settings in kinds_settings().items():
+        fields = {field.name: field for field in dataclasses.fields(settings) if field.name not in shared}
+        lines += [f'### `kind="{name}"`', "", *table(fields, hints_of(settings))] if fields else []
+    return lines
 
 
 def network_chapters() -> list[str]:
@@ -247,7 +258,7 @@ def name_chapter() -> list[str]:
 
 def page() -> str:
     """Returns the text of the page."""
-    lines = [INTRO, "## A stage", "", *section_table(StageSettings), *kind_chapter(), *network_chapters()]
+    lines = [INTRO, "## A stage", "", *section_table(StageSettings), *kind_chapters(), *network_chapters()]
     lines += ["## `terms.NAME`", "", TERMS, *section_table(TermConfig)]
     lines += [
         "## `optimizer`",

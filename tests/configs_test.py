@@ -15,7 +15,7 @@ from jaxdistill.config import load as configs
 from jaxdistill.pipeline import run
 
 ROOT = pathlib.Path(__file__).parents[1]
-FILES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "configs").rglob("*.py"))
+FILES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "configs").glob("*/*.py"))
 
 SHAPES = {"mnist": (28, 28, 1, 10), "cifar10": (32, 32, 3, 10), "cifar100": (32, 32, 3, 100)}
 
@@ -57,7 +57,7 @@ def test_docstring(file):
 def test_builds(file, tmp_path):
     config, _ = launch.parse(["launch", "--config", file, *stand_in(tmp_path, file)])
     stages = run.prepare(config, tmp_path)
-    assert any(stage.settings["kind"] == "evaluate" for stage in stages.values())
+    assert any(stage.settings.kind == "evaluate" for stage in stages.values())
 
 
 @pytest.mark.slow

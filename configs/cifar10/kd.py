@@ -14,6 +14,8 @@ Measured: not the full schedule, but what 21 minutes on 2 cores hold, one seed, 
 
 from ml_collections import ConfigDict
 
+from configs.stages import CLASSIFICATION, teacher_alone_distil
+
 MODES = ("", "smoke")
 
 
@@ -36,37 +38,7 @@ def get_config(mode: str = "") -> ConfigDict:
     c.optimizer = dict(name="sgd", momentum=0.9, nesterov=True, weight_decay=5e-4)
     c.learning_rate = dict(name="cosine_decay", init_value=0.1)
     c.evaluate = dict(every_epochs=1, metrics=("accuracy", "nll"))
-    c.stages = dict(
-        teacher=dict(
-            networks=dict(teacher=dict(source="trained", weights="")),
-            terms=dict(task=dict(student="teacher", weight=1.0)),
-        ),
-        alone=dict(networks=dict(student={}), terms=dict(task=dict(weight=1.0))),
-        distil=dict(),
-        evaluate=dict(
-            kind="evaluate",
-            networks=dict(
-                teacher={},
-                alone=dict(like="student", source="frozen", weights="stage:alone"),
-                distilled=dict(like="student", source="frozen", weights="stage:distil"),
-            ),
-            evaluate=dict(
-                split="test",
-                networks=("teacher", "alone", "distilled"),
-                metrics=(
-                    "accuracy",
-                    "precision",
-                    "recall",
-                    "f1",
-                    "nll",
-                    "ece",
-                    "agreement",
-                    "confusion",
-                    "reliability",
-                ),
-            ),
-        ),
-    )
+    c.stages = teacher_alone_distil(CLASSIFICATION)
     if mode == "smoke":
         c.batch, c.epochs, c.steps = 32, 0, 2
         c.evaluate.every_epochs = 0

@@ -13,6 +13,8 @@ Measured: nothing yet.
 
 from ml_collections import ConfigDict
 
+from configs.stages import CLASSIFICATION, teacher_alone_distil
+
 MODES = ("", "smoke")
 
 
@@ -34,29 +36,7 @@ def get_config(mode: str = "") -> ConfigDict:
     c.learning_rate = dict(start=0.05, times=0.1, at_epochs=(150, 180, 210))
     c.log_every = 100
     c.evaluate = dict(every_epochs=10, split="test", metrics=("accuracy", "top5", "nll"))
-    c.stages = dict(
-        teacher=dict(
-            networks=dict(teacher=dict(source="trained", weights="")),
-            terms=dict(task=dict(student="teacher", weight=1.0)),
-        ),
-        alone=dict(networks=dict(student={}), terms=dict(task=dict(weight=1.0))),
-        distil=dict(),
-        evaluate=dict(
-            kind="evaluate",
-            networks=dict(
-                teacher={},
-                alone=dict(like="student", source="frozen", weights="stage:alone"),
-                distilled=dict(like="student", source="frozen", weights="stage:distil"),
-            ),
-            evaluate=dict(
-                networks=("teacher", "alone", "distilled"),
-                metrics=(
-                    "accuracy", "top5", "precision", "recall", "f1", "nll", "ece", "agreement",
-                    "confusion", "reliability",
-                ),
-            ),
-        ),
-    )  # fmt: skip
+    c.stages = teacher_alone_distil(("accuracy", "top5", *CLASSIFICATION[1:]))
     if mode == "smoke":
         c.batch, c.epochs, c.steps = 8, 0, 2
         c.evaluate.every_epochs = 0

@@ -13,6 +13,8 @@ Measured: test errors of 10,000: teacher 93, student alone 139, distilled 115 (o
 
 from ml_collections import ConfigDict
 
+from configs.stages import CLASSIFICATION, teacher_alone_distil
+
 MODES = ("", "smoke")
 
 
@@ -32,39 +34,7 @@ def get_config(mode: str = "") -> ConfigDict:
     c.learning_rate = dict(name="cosine_decay", init_value=1e-3)
     c.log_every = 100
     c.evaluate = dict(every_epochs=5, metrics=("accuracy", "nll"))
-    c.stages = dict(
-        teacher=dict(
-            networks=dict(teacher=dict(source="trained", weights="")),
-            terms=dict(task=dict(student="teacher", weight=1.0)),
-            data=dict(augment=("pad_crop:2",)),
-            epochs=60,
-        ),
-        alone=dict(networks=dict(student={}), terms=dict(task=dict(weight=1.0))),
-        distil=dict(),
-        evaluate=dict(
-            kind="evaluate",
-            networks=dict(
-                teacher={},
-                alone=dict(like="student", source="frozen", weights="stage:alone"),
-                distilled=dict(like="student", source="frozen", weights="stage:distil"),
-            ),
-            evaluate=dict(
-                split="test",
-                networks=("teacher", "alone", "distilled"),
-                metrics=(
-                    "accuracy",
-                    "precision",
-                    "recall",
-                    "f1",
-                    "nll",
-                    "ece",
-                    "agreement",
-                    "confusion",
-                    "reliability",
-                ),
-            ),
-        ),
-    )
+    c.stages = teacher_alone_distil(CLASSIFICATION, data=dict(augment=("pad_crop:2",)), epochs=60)
     if mode == "smoke":
         c.batch, c.epochs, c.steps = 32, 0, 3
         c.stages.teacher.epochs, c.stages.teacher.steps = 0, 3

@@ -23,6 +23,8 @@ Measured: on the test split at the last step, three seeds, mean and standard dev
 
 from ml_collections import ConfigDict
 
+from configs.stages import teacher_alone_distil
+
 MODES = ("", "smoke")
 LLAMA = dict(model="decoder", positions="rotary", norm="rms", activation="swiglu", bias=False, length=128)
 
@@ -44,27 +46,7 @@ def get_config(mode: str = "") -> ConfigDict:
         name="warmup_cosine_decay", init_value=0.0, peak_value=3e-3, end_value=3e-4, warmup_steps=100
     )
     c.evaluate = dict(every=250, metrics=("nll", "accuracy"))
-    c.stages = dict(
-        teacher=dict(
-            networks=dict(teacher=dict(source="trained", weights="")),
-            terms=dict(task=dict(student="teacher", weight=1.0)),
-        ),
-        alone=dict(networks=dict(student={}), terms=dict(task=dict(weight=1.0))),
-        distil=dict(),
-        evaluate=dict(
-            kind="evaluate",
-            networks=dict(
-                teacher={},
-                alone=dict(like="student", source="frozen", weights="stage:alone"),
-                distilled=dict(like="student", source="frozen", weights="stage:distil"),
-            ),
-            evaluate=dict(
-                split="test",
-                networks=("teacher", "alone", "distilled"),
-                metrics=("nll", "perplexity", "bits_per_byte", "accuracy", "agreement", "kl"),
-            ),
-        ),
-    )
+    c.stages = teacher_alone_distil(("nll", "perplexity", "bits_per_byte", "accuracy", "agreement", "kl"))
     if mode == "smoke":
         c.batch, c.steps = 16, 4
         c.learning_rate.warmup_steps = 1

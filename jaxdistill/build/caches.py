@@ -11,7 +11,7 @@ from jaxdistill.build.stage import Stage
 from jaxdistill.config import references
 from jaxdistill.config.references import WeightsRef
 from jaxdistill.data.output_cache import Cache, Header
-from jaxdistill.errors import UserError, check_kind
+from jaxdistill.errors import UserError
 from jaxdistill.runtime import files
 
 
@@ -29,15 +29,12 @@ def find_caches(
     Raises:
         UserError: for a cache that does not exist.
     """
-    for network, spec in settings["networks"].items():
-        if isinstance(spec, Mapping) and spec.get("source") == "cached" and "cache" in spec:
-            path = f"stage {name!r}: network {network!r}, cache"
-            check_kind(path, spec["cache"], "")
-            if not spec["cache"]:
-                raise UserError(f"{path} must be 'stage:NAME' or a folder, got ''")
+    for network, config in settings.networks.items():
+        if config.options.get("cache") == "":
+            raise UserError(f"stage {name!r}: network {network!r}, cache must be 'stage:NAME' or a folder, got ''")
     return {
         network: _find_cache(f"stage {name!r}: network {network!r}, cache", refs["cache"], stages, workdir)
-        for network, refs in references.parse_networks(settings["networks"]).items()
+        for network, refs in references.parse_networks(settings.networks).items()
         if "cache" in refs
     }
 

@@ -2,11 +2,12 @@
 
 import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxdistill.build import validate
 from jaxdistill.build.stage import Stage
 from jaxdistill.build.weights import DONE
+from jaxdistill.config.schema import StageSettings
 from jaxdistill.data.output_cache import Header
 
 
@@ -14,22 +15,22 @@ class Kind:
     """A kind of stage: its facts, checks and execution. A subclass overrides what differs.
 
     Attributes:
+        settings: the dataclass of its settings, whose fields are the keys of such a stage.
         trains: whether it trains networks by terms.
         stores_outputs: whether it writes the outputs of a network or classifier to a cache.
         needs_networks: whether it must have networks.
         selects_examples: whether `data` restricts its training split (part, classes, subset).
         inherits_lanes: whether it has the lanes of the networks that it reads, and none of its own.
-        keeps_checkpoints: whether `checkpoint` applies to it.
         writes_results: whether it writes the results of the run; a run has at most one such stage.
         images_only: whether it works on images alone.
     """
 
+    settings: ClassVar[type[StageSettings]] = StageSettings
     trains = False
     stores_outputs = False
     needs_networks = True
     selects_examples = True
     inherits_lanes = False
-    keeps_checkpoints = True
     writes_results = False
     images_only = False
 

@@ -92,7 +92,7 @@ def find_origins(settings: Mapping[str, Any], stages: Mapping[str, Stage], workd
         UserError: for weights that do not exist.
     """
     origins: dict[str, Origin] = {}
-    for name, refs in references.parse_networks(settings["networks"]).items():
+    for name, refs in references.parse_networks(settings.networks).items():
         ref = refs.get("weights")
         if ref is None:
             continue

@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Mapping
 
 import jax
+import optax
 
 from jaxdistill import tasks
 from jaxdistill.build import validate
@@ -69,7 +70,7 @@ def _single(
         image_specs: the images that networks with weights were trained on.
         caches: the caches that networks read.
     """
-    mesh = sharding.make_mesh(settings.mesh)
+    mesh = sharding.make_mesh(vars(settings.mesh))
     processes = jax.process_count()
     dataset = open_dataset(settings.data)
     kind = registry.find("kind", settings.kind)()
@@ -77,15 +78,17 @@ def _single(
     settings = in_steps(settings, len(train) / settings.batch, settings.batch)
     if kind.trains:
         validate.check_length(name, settings.steps)
-    sharding.check_batch(mesh, settings.batch, settings.accumulate, processes)
+    sharding.check_batch(mesh, settings.batch, settings.accumulate if kind.trains else 1, processes)
     compilation_cache.check_setting(settings.compilation_cache)
     task = tasks.find(dataset, settings.task).make(dataset, settings.data)
     context = make_context(task, image_specs, caches)
     needs_networks = settings.networks or kind.needs_networks
     sources = build_networks(settings.networks, context) if needs_networks else {}
-    specs = settings.terms if kind.trains else {}
-    terms = {n: build_term(n, spec, settings.steps, sources) for n, spec in specs.items()}
-    rate = optim.schedule(settings.learning_rate, settings.steps)
+    terms, rate, tx = {}, optax.constant_schedule(0.0), optax.identity()
+    if kind.trains:
+        terms = {key: build_term(key, config, settings.steps, sources) for key, config in settings.terms.items()}
+        rate = optim.schedule(settings.learning_rate, settings.steps)
+        tx = optim.optimizer(settings.optimizer, rate)
     data = StageData(
         settings=settings.data,
         dataset=dataset,
@@ -104,7 +107,7 @@ def _single(
         data=data,
         networks=sources,
         terms=terms,
-        tx=optim.optimizer(settings.optimizer, rate),
+        tx=tx,
         learning_rate=rate,
         mesh=mesh,
     )

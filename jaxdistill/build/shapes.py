@@ -10,6 +10,7 @@ import optax
 from jax.sharding import Mesh
 
 from jaxdistill import core, networks
+from jaxdistill.config.members import NetworkConfig
 from jaxdistill.core import Output, State, Term, Variables
 from jaxdistill.errors import UserError
 from jaxdistill.networks import Source
@@ -104,7 +105,7 @@ class StageShapes:
 
 
 def make_partitioner(
-    mesh: Mesh, sharding: tuple[Any, ...], sources: Mapping[str, Source], specs: Mapping[str, Mapping[str, Any]]
+    mesh: Mesh, sharding: tuple[Any, ...], sources: Mapping[str, Source], specs: Mapping[str, NetworkConfig]
 ) -> Partitioner:
     """Returns the partitioner of a stage.
 
@@ -116,7 +117,7 @@ def make_partitioner(
     """
     rules = {}
     for name, source in sources.items():
-        network_sharding = specs.get(name, {}).get("sharding")
+        network_sharding = specs[name].sharding if name in specs else ()
         axes = tuple(getattr(getattr(source, "module", None), "axes", ()))
         leader = source.of if isinstance(source, networks.Follows) else ""
         parsed = Rules.parse(network_sharding, f"networks.{name}.sharding") if network_sharding else None

@@ -137,7 +137,7 @@ def _check_sharding_axes(stage: Stage) -> None:
     """Checks sharding rules against the mesh, and that host memory exists for offloading."""
     rules = stage.shapes.partitioner.all_rules().values()
     for rule in rules:
-        partitioning.check_axes(stage.mesh, stage.settings.mesh, rule)
+        partitioning.check_axes(stage.mesh, vars(stage.settings.mesh), rule)
     offloaded = [name for name, rules in stage.shapes.partitioner.networks.items() if rules.offload]
     device = stage.mesh.local_devices[0]
     kinds = sorted(memory.kind for memory in device.addressable_memories())
@@ -212,7 +212,7 @@ def _check_named_networks(stage: Stage) -> None:
 
 
 def _check_evaluate(stage: Stage) -> None:
-    evaluate, checkpoint, final = stage.settings.evaluate, stage.settings.checkpoint, stage.kind.writes_results
+    evaluate, final = stage.settings.evaluate, stage.kind.writes_results
     if final or evaluate.every:
         stage.data.dataset.split(evaluate.split)
     _check_compared_classes(stage)
@@ -220,8 +220,9 @@ def _check_evaluate(stage: Stage) -> None:
     if views:
         raise UserError(f"networks {views} compute on a second view of a training batch; evaluate the networks of it")
     mesh.check_batch(stage.mesh, stage.data.evaluation_batch_size, 1, stage.data.process.count)
-    if not stage.kind.keeps_checkpoints:
+    if not stage.kind.trains:
         return
+    checkpoint = stage.settings.checkpoint
     if checkpoint.keep not in ("last", "best"):
         raise unknown("way to keep a checkpoint", checkpoint.keep, ("last", "best"))
     ranking = stage.evaluation.ranking

@@ -16,9 +16,9 @@ from ml_collections import ConfigDict
 
 from jaxdistill.config import overrides, registry
 from jaxdistill.config.durations import Duration, bare
-from jaxdistill.config.parse import check, entries, parse, parse_section, plain, raise_all
+from jaxdistill.config.parse import check, entries, parse_section, plain, raise_all
 from jaxdistill.config.references import stages_read
-from jaxdistill.config.schema import StageSettings, is_merged
+from jaxdistill.config.schema import StageSettings, has_key, is_merged, settings_of
 from jaxdistill.config.toposort import in_order
 from jaxdistill.errors import UserError, unknown
 
@@ -71,7 +71,7 @@ def find(path: str) -> pathlib.Path:
     for root in roots:
         if (root / path).is_file():
             return root / path
-    files = (roots[1] / "configs").rglob("*.py")
+    files = (roots[1] / "configs").glob("*/*.py")
     raise unknown("config file", path, [str(file.relative_to(roots[1])) for file in files], "an existing file")
 
 
@@ -88,11 +88,10 @@ def stages(raw: Mapping[str, Any]) -> dict[str, StageSettings]:
     named = raw.get("stages") or {"train": {}}
     check(isinstance(named, Mapping), "stages", "a section", named)
     settings: dict[str, StageSettings] = {}
-    lines = _mistakes(shared)
+    lines = _mistakes(shared, named)
     for name, own in named.items():
         try:
-            check(isinstance(own, Mapping), f"stages.{name}", "a section", own)
-            settings[name] = parse_stage(inherit(name, shared, own), f"stages.{name}")
+            settings[name] = parse_stage(name, shared, own)
         except UserError as error:
             lines += [_rename(line, name, own if raw.get("stages") else {}) for line in str(error).splitlines()]
     raise_all(lines)
@@ -100,18 +99,31 @@ def stages(raw: Mapping[str, Any]) -> dict[str, StageSettings]:
     return {name: settings[name] for name in names}
 
 
-def parse_stage(raw: Mapping[str, Any], path: str) -> StageSettings:
-    """Returns the settings of a stage from its keys, all of them."""
-    return parse(StageSettings, raw, path)
+def parse_stage(name: str, shared: Mapping[str, Any], own: Mapping[str, Any]) -> StageSettings:
+    """Returns the settings of a stage; inherited keys that its kind does not have are left out."""
+    check(isinstance(own, Mapping), f"stages.{name}", "a section", own)
+    whole = inherit(name, shared, own)
+    kind = settings_of(whole.get("kind", "train"))
+    keys = {key: value for key, value in whole.items() if key in own or has_key(kind, key)}
+    owner = f"a stage of kind {whole.get('kind', 'train')!r}"
+    return parse_section(kind, keys, f"stages.{name}", owner)
 
 
-def _mistakes(shared: Mapping[str, Any]) -> list[str]:
+def _mistakes(shared: Mapping[str, Any], named: Mapping[str, Any]) -> list[str]:
     """Returns the mistakes of the top level outside of networks and terms, which stages may complete."""
-    try:
-        parse_section(StageSettings, {key: value for key, value in shared.items() if key not in CAST}, "")
-    except UserError as error:
-        return str(error).splitlines()
-    return []
+    kinds = [settings_of(kind) for kind in registry.names("kind")]
+    for name, own in named.items():
+        if isinstance(own, Mapping) and ":" in str(own.get("kind", "")):  # a user's own
+            kinds.append(settings_of(own["kind"], f"stages.{name}.kind"))
+    left, lines = {key: value for key, value in shared.items() if key not in CAST}, []
+    for kind in dict.fromkeys(kinds):
+        section = {key: left.pop(key) for key in [*left] if has_key(kind, key)}
+        try:
+            parse_section(kind, section, "")
+        except UserError as error:
+            lines += str(error).splitlines()
+    names = dict.fromkeys(field.name for kind in kinds for field in dataclasses.fields(kind))
+    return lines + [str(unknown(key, key, names, "a key of a stage")) for key in left]
 
 
 def _rename(line: str, stage: str, own: Mapping[str, Any]) -> str:
@@ -134,15 +146,16 @@ def _rename(line: str, stage: str, own: Mapping[str, Any]) -> str:
 def inherit(stage: str, shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the keys of a stage with those of the top level that it inherits."""
     whole = dict(shared)
+    kind = registry.find("kind", own.get("kind", shared.get("kind", "train")), f"stages.{stage}.kind")
     for key, value in own.items():
         whole = {other: inherited for other, inherited in whole.items() if other == key or bare(other) != bare(key)}
         if key in CAST and isinstance(value, Mapping):
             whole[key] = {name: _entry(stage, key, name, entry, shared) for name, entry in value.items()}
-        elif is_merged(key):
+        elif is_merged(kind.settings, key):
             whole[key] = _overlay(whole.get(key, {}), value)
         else:
             whole[key] = value
-    if not registry.find("kind", whole.get("kind", "train"), f"stages.{stage}.kind").needs_networks:
+    if not kind.needs_networks:
         none = {"networks": (), "reference": "", "pairs": ()}
         whole |= {"networks": {}, "evaluate": {**whole.get("evaluate", {}), **none}}
     return whole

@@ -9,7 +9,6 @@ from jaxdistill.config import registry
 from jaxdistill.config.durations import Steps, bare
 from jaxdistill.config.parse import (
     FlagText,
-    Section,
     check,
     check_bounds,
     entries,
@@ -105,8 +104,8 @@ def parse_members(
     return values
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class TermConfig(Section):
+@dataclasses.dataclass(frozen=True)
+class TermConfig:
     """A summand of the loss; `fields` are those of its method, of which numbers may be schedules."""
 
     method: str = option("", "method by name")
@@ -143,8 +142,8 @@ class _Number:
         return ScheduleConfig.parse(raw, path) if isinstance(raw, Mapping) else parse(float, raw, path)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class NetworkConfig(Section):
+@dataclasses.dataclass(frozen=True)
+class NetworkConfig:
     """A network of a stage; `options` are the keys of its source and the fields of its model, if it has one."""
 
     source: str = option("trained", "source of outputs by name")
@@ -194,8 +193,8 @@ def default_of(field: dataclasses.Field) -> Any:
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class OptimizerConfig(Section):
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
     """An optimizer of Optax by name, with its own arguments."""
 
     name: str = option("sgd", "optimizer of Optax by name")

@@ -8,7 +8,7 @@ from typing import Any
 
 from jaxdistill.config.durations import bare
 from jaxdistill.config.parse import FlagText
-from jaxdistill.config.schema import is_merged
+from jaxdistill.config.schema import is_merged, settings_of
 from jaxdistill.errors import unknown
 
 NAMED = ("stages", "networks", "terms", "mix")
@@ -45,7 +45,7 @@ def set_value(raw: dict[str, Any], keys: list[str], value: Any) -> None:
         if depth and keys[depth - 1] in NAMED and "sweep" not in keys[:depth] and key not in names:
             raise unknown(".".join(keys[: depth + 1]), key, names)
         if not isinstance(section.get(key), dict):
-            section[key] = _write_inherited(keys[2 : depth + 1], above.get(key))
+            section[key] = _write_inherited(raw, keys[: depth + 1], above.get(key))
         section = section[key]
         above = raw if depth == 1 and keys[0] == "stages" else above.get(key)
         above = above if isinstance(above, Mapping) else {}
@@ -54,10 +54,14 @@ def set_value(raw: dict[str, Any], keys: list[str], value: Any) -> None:
     section[keys[-1]] = value
 
 
-def _write_inherited(keys: list[str], inherited: Any) -> dict[str, Any]:
+def _write_inherited(raw: Mapping[str, Any], keys: list[str], inherited: Any) -> dict[str, Any]:
     """Returns the section of a stage in which a key can be set so that the other keys are still inherited."""
-    if not isinstance(inherited, Mapping) or is_merged(keys[0]):
+    if not isinstance(inherited, Mapping):
         return {}
-    if keys[0] in ("networks", "terms") and len(keys) < 3:
-        return {name: {} for name in inherited} if len(keys) == 1 else {}
+    _, stage, key, *names = keys
+    kind = raw["stages"][stage].get("kind", raw.get("kind", "train"))
+    if is_merged(settings_of(kind, f"stages.{stage}.kind"), key):
+        return {}
+    if key in ("networks", "terms") and len(names) < 2:
+        return {} if names else {name: {} for name in inherited}
     return copy(inherited)

@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 from jaxdistill.config.durations import Duration, Steps, bare
@@ -39,49 +39,6 @@ def option(
     if isinstance(default, type | types.FunctionType | types.MethodType):
         return dataclasses.field(default_factory=default, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
-
-
-class Section(Mapping):
-    """A section of a config. TRANSITION: it is read as a mapping with the old keys until all readers use attributes."""
-
-    def __getitem__(self, key: str) -> Any:
-        return entries(self)[RENAMED.get((type(self).__name__, key), key)]
-
-    def __iter__(self) -> Iterator[str]:
-        back = {new: old for (owner, old), new in RENAMED.items() if owner == type(self).__name__}
-        return iter([back.get(name, name) for name in entries(self)])
-
-    def __len__(self) -> int:
-        return len(entries(self))
-
-    def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
-        return dict(self) | dict(other)
-
-    __hash__ = object.__hash__
-
-
-RENAMED = {  # TRANSITION
-    ("StageSettings", "rate"): "learning_rate",
-    ("StageSettings", "dispatch"): "steps_per_call",
-    ("StageSettings", "classifier"): "sklearn",
-    ("DataConfig", "threads"): "num_threads",
-    ("DataConfig", "ahead"): "prefetch",
-    ("DataConfig", "labels"): "labels_per_class",
-    ("DataConfig", "only"): "classes",
-    ("DataConfig", "hide"): "hide_labels_of",
-    ("SubsetConfig", "share"): "fraction",
-    ("MemberConfig", "labels"): "labelled",
-    ("CacheConfig", "what"): "store",
-    ("CacheConfig", "shard"): "examples_per_shard",
-    ("CheckpointConfig", "by"): "metric",
-    ("CheckpointConfig", "latest"): "max_to_keep",
-    ("SklearnConfig", "floor"): "min_probability",
-}
-
-
-def new_name(kind: type, key: str) -> str:
-    """TRANSITION: the final name of a key."""
-    return RENAMED.get((kind.__name__, key), key)
 
 
 def parse(kind: Any, raw: Any, path: str) -> Any:
@@ -188,17 +145,24 @@ NOUNS = {int: "a whole number", float: "a number", str: "a text", bool: "True or
 PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
 
 
-def parse_section(kind: type, raw: Any, path: str) -> Any:
-    """Returns a section from its keys, which may have a unit if they are durations (`every_epochs`)."""
+def parse_section(kind: type, raw: Any, path: str, owner: str = "this section") -> Any:
+    """Returns a section from its keys, which may have a unit if they are durations (`every_epochs`).
+
+    Args:
+        kind: the dataclass of the section.
+        raw: values by key.
+        path: the key of the section, for messages.
+        owner: a noun for the section, for messages.
+    """
     fields, hints = {f.name: f for f in dataclasses.fields(kind) if f.metadata}, hints_of(kind)
     check(isinstance(raw, Mapping), path, f"a section with keys of {sorted(fields)}", raw)
     values: dict[str, Any] = {}
     lines: list[str] = []
-    for key, value in ((new_name(kind, key), value) for key, value in raw.items()):
+    for key, value in raw.items():
         try:
             name = bare(key) if key not in fields and is_duration(hints.get(bare(key))) else key
             if name not in fields:
-                raise unknown(join(path, key), key, fields, "a key of this section")
+                raise unknown(join(path, key), key, fields, f"a key of {owner}")
             parsed = parse_key(hints[name], key, name, value, path)
             check_bounds(join(path, key), parsed, fields[name].metadata)
             values[name] = one_duration(path, name, values.get(name), parsed) if is_duration(hints[name]) else parsed

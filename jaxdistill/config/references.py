@@ -4,13 +4,13 @@ import dataclasses
 import pathlib
 import re
 from collections.abc import Mapping
-from typing import Any
 
+from jaxdistill.config.members import NetworkConfig
 from jaxdistill.runtime.files import CHECKPOINTS
 
 STAGE = "stage:"
-KEYS = ("weights", "cache", "teacher")
-"""Keys of a network that hold a reference; `teacher` is one for cached networks alone."""
+CACHE_KEYS = ("cache", "teacher")
+"""Keys of a cached network that hold a reference, besides `weights`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,18 +62,18 @@ def parse(text: str) -> WeightsRef:
     return WeightsRef(folder=folder, step=step, network=network, lane=lane)
 
 
-def parse_networks(networks: Mapping[str, Any]) -> dict[str, dict[str, WeightsRef]]:
+def parse_networks(networks: Mapping[str, NetworkConfig]) -> dict[str, dict[str, WeightsRef]]:
     """Returns the references of the networks of a stage: `{network: {key: reference}}`, without those that are ""."""
-    return {name: _parse_network(spec) for name, spec in networks.items() if isinstance(spec, Mapping)}
+    return {name: _parse_network(config) for name, config in networks.items()}
 
 
-def _parse_network(spec: Mapping[str, Any]) -> dict[str, WeightsRef]:
-    keys = KEYS if spec.get("source") == "cached" else KEYS[:1]
-    texts = {key: spec.get(key) for key in keys}
-    return {key: parse(text) for key, text in texts.items() if text and isinstance(text, str)}
+def _parse_network(config: NetworkConfig) -> dict[str, WeightsRef]:
+    keys = CACHE_KEYS if config.source == "cached" else ()
+    texts = {"weights": config.weights} | {key: config.options[key] for key in keys}
+    return {key: parse(text) for key, text in texts.items() if text}
 
 
-def stages_read(networks: Mapping[str, Any]) -> list[str]:
+def stages_read(networks: Mapping[str, NetworkConfig]) -> list[str]:
     """Returns the stages of this run that the networks of a stage read."""
     parsed = parse_networks(networks).values()
     return [ref.stage for refs in parsed for ref in refs.values() if ref.stage]

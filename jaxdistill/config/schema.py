@@ -3,28 +3,29 @@
 import dataclasses
 from typing import Any
 
-from jaxdistill.config.durations import Steps
-from jaxdistill.config.members import NetworkConfig, OptimizerConfig, ScheduleConfig, TermConfig, default_optimizer
-from jaxdistill.config.parse import Section, hints_of, new_name, option
+from jaxdistill.config import registry
+from jaxdistill.config.durations import Steps, bare
+from jaxdistill.config.members import NetworkConfig
+from jaxdistill.config.parse import hints_of, option
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class SplitsConfig(Section):
+@dataclasses.dataclass(frozen=True)
+class SplitsConfig:
     train: str = option("", "split of TFDS, or part of a text, for training")
     validation: str = option("", "the same for validation")
     test: str = option("", "the same for testing")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class NoiseConfig(Section):
+@dataclasses.dataclass(frozen=True)
+class NoiseConfig:
     kind: str = option("uniform", "distribution of the pixels")
     count: int = option(50_000, "number of images")
     seed: int = option(0, "seed of the images")
     classes: int = option(0, "number of classes of the teacher, for noise alone")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class PartitionConfig(Section):
+@dataclasses.dataclass(frozen=True)
+class PartitionConfig:
     of: int = option(1, "number of parts")
     part: int = option(0, "the part to train on")
     by: str = option("iid", "rule of the partition")
@@ -32,15 +33,15 @@ class PartitionConfig(Section):
     seed: int = option(0, "seed of the partition")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class SubsetConfig(Section):
+@dataclasses.dataclass(frozen=True)
+class SubsetConfig:
     fraction: float = option(1.0, "fraction of the examples")
     count: int = option(0, "number of examples; 0 for all")
     seed: int = option(0, "seed of the choice")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class MemberConfig(Section):
+@dataclasses.dataclass(frozen=True)
+class MemberConfig:
     """A dataset of `data.mix`."""
 
     name: str = option("", "dataset")
@@ -54,8 +55,8 @@ class MemberConfig(Section):
     labelled: bool = option(False, "whether its labels are visible")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class DataConfig(Section):
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
     name: str = option("", "dataset: 'digits', 'npz', 'text', 'noise', 'arithmetic' or a name of TFDS")
     data_dir: str = option("", "folder of TFDS datasets")
     path: str = option("", "file of 'npz' or 'text'")
@@ -84,8 +85,8 @@ class DataConfig(Section):
     statistics: int = option(0, "examples that mean and std are measured on; 0 for all", least=0)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class EvaluateConfig(Section):
+@dataclasses.dataclass(frozen=True)
+class EvaluateConfig:
     every: Steps = option(0, "steps between evaluations; 0 for the end alone", least=0)
     split: str = option("validation", "split to evaluate on")
     networks: tuple[str, ...] = option((), "networks to evaluate; all that fit if empty")
@@ -96,8 +97,8 @@ class EvaluateConfig(Section):
     batch: int = option(0, "batch of an evaluation; 0 for the batch of training", least=0)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class CacheConfig(Section):
+@dataclasses.dataclass(frozen=True)
+class CacheConfig:
     network: str = option("teacher", "network whose outputs are stored")
     store: str = option("logits", "stored form of the logits")
     k: int = option(10, "classes of a top-k", least=1)
@@ -108,74 +109,49 @@ class CacheConfig(Section):
     examples_per_shard: int = option(4096, "examples of a file", least=1)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class SklearnConfig(Section):
-    name: str = option("forest", "classifier: a short name, or the path of a class")
-    settings: dict[str, Any] = option(dict, "arguments of the class")
-    min_probability: float = option(1e-6, "lower bound of a probability")
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class MergeConfig(Section):
-    networks: tuple[str, ...] = option((), "networks to merge")
-    into: str = option("merged", "name of the result")
-    rule: str = option("average", "rule of merging")
-    weights: tuple[Any, ...] = option((), "weights of the networks; equal if empty")
-    base: str = option("", "the network that task vectors start from")
-    align: bool = option(False, "whether permutations are matched first")
-    density: float = option(0.2, "fraction of a task vector that TIES keeps")
-    drop: float = option(0.5, "fraction of a task vector that DARE drops")
-    scale: float = option(1.0, "factor of the sum of task vectors")
-    examples: int = option(0, "examples of Fisher information; 0 for all", least=0)
-    split: str = option("validation", "split of a greedy soup")
-    recalibrate: bool = option(True, "whether batch statistics are measured anew")
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class CheckpointConfig(Section):
+@dataclasses.dataclass(frozen=True)
+class CheckpointConfig:
     every: Steps = option(0, "steps between checkpoints; 0 for the end alone", least=0)
     max_to_keep: int = option(2, "number of latest checkpoints to keep", least=1, free=True)
     keep: str = option("last", "the checkpoint a stage selects", choices=("last", "best"))
     metric: str = option("", "NETWORK/METRIC of the best checkpoint; the first evaluated if empty")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class MeshConfig(Section):
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
     data: int = option(-1, "devices of the axis data; -1 for the rest", free=True)
     fsdp: int = option(1, "devices of the axis fsdp", free=True)
     tensor: int = option(1, "devices of the axis tensor", free=True)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class StageSettings(Section):
-    """Settings of a stage, every inherited key written out."""
+@dataclasses.dataclass(frozen=True)
+class StageSettings:
+    """Settings that every kind of stage has; each kind extends them (`build.kind.Kind.settings`)."""
 
     kind: str = option("train", "kind of stage")
     seed: int = option(0, "seed of initialisation, dropout and methods, and of the data", least=0, below=2**32)
-    steps: Steps = option(0, "optimizer steps", least=0)
     batch: int = option(128, "examples of a step over all devices", least=1)
-    accumulate: int = option(1, "micro-batches of a step", least=1)
     networks: dict[str, NetworkConfig] = option(dict, "networks by name")
-    terms: dict[str, TermConfig] = option(dict, "terms of the loss by name")
-    optimizer: OptimizerConfig = option(default_optimizer, "optimizer and its arguments")
-    learning_rate: ScheduleConfig = option(ScheduleConfig(0.1), "learning rate")
     task: str = option("", "task, by name; it follows from the fields of the dataset if empty")
     data: DataConfig = option(DataConfig, "data")
     evaluate: EvaluateConfig = option(EvaluateConfig, "evaluation")
-    cache: CacheConfig = option(CacheConfig, "stages of kind 'cache' and 'sklearn'")
-    sklearn: SklearnConfig = option(SklearnConfig, "stages of kind 'sklearn'")
-    merge: MergeConfig = option(MergeConfig, "stages of kind 'merge'")
-    checkpoint: CheckpointConfig = option(CheckpointConfig, "checkpoints")
-    log_every: Steps = option(50, "steps between lines of the log", least=0, free=True)
-    steps_per_call: int = option(0, "steps of one dispatch; 0 for automatic", least=0, free=True)
     compilation_cache: str = option("workdir", "folder of compiled programs", free=True)
-    peak_flops: float = option(0.0, "peak FLOP/s of a device, for utilisation", least=0, free=True)
     mesh: MeshConfig = option(MeshConfig, "devices by axis", free=True)
     sharding: tuple[Any, ...] = option((), "sharding rules", free=True)
     sweep: dict[str, Any] = option(dict, "lists of values, one for each lane")
 
 
-def is_merged(key: str) -> bool:
+def settings_of(kind: str, path: str = "kind") -> type[StageSettings]:
+    """Returns the settings of a kind of stage."""
+    return registry.find("kind", kind, path).settings
+
+
+def has_key(kind: type[StageSettings], key: str) -> bool:
+    """Whether a kind of stage has a key, with a unit or without."""
+    return not {key, bare(key)}.isdisjoint(field.name for field in dataclasses.fields(kind))
+
+
+def is_merged(kind: type[StageSettings], key: str) -> bool:
     """Whether a stage's section of that key is merged with the inherited one, and does not replace it."""
-    hint = hints_of(StageSettings).get(new_name(StageSettings, key))
+    hint = hints_of(kind).get(key)
     return dataclasses.is_dataclass(hint) and not hasattr(hint, "parse")

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jaxdistill.config import registry
-from jaxdistill.config.parse import parse, plain
+from jaxdistill.config.parse import parse_section, plain
 from jaxdistill.config.schema import StageSettings
 from jaxdistill.errors import UserError, check_kind, check_names, unknown
 
@@ -119,4 +119,4 @@ def _lane(stage: str, settings: StageSettings, values: Mapping[str, Any]) -> Sta
                 )
             section = section[key]
         section[last] = value
-    return parse(type(settings), keys, f"stages.{stage}")
+    return parse_section(type(settings), keys, f"stages.{stage}")

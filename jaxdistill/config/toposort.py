@@ -1,6 +1,7 @@
-"""What needs another comes after it."""
+"""Names sorted so that each follows those it needs."""
 
 from collections.abc import Iterable, Mapping
+from graphlib import CycleError, TopologicalSorter
 
 from jaxdistill.errors import UserError, unknown
 
@@ -9,20 +10,14 @@ def in_order(kind: str, needs: Mapping[str, Iterable[str]]) -> list[str]:
     """Sorts names so that each comes after those it needs; the given order breaks ties.
 
     Raises:
-        UserError: for a need that is not there, and for a circle, naming it.
+        UserError: for a need that does not exist, and for a circle, with its names.
     """
-    done: list[str] = []
-
-    def visit(name: str, path: tuple[str, ...]):
-        if name in path:
-            raise UserError(f"{kind}s need each other in a circle: {' -> '.join([*path, name])}")
-        for other in needs[name]:
+    for name, others in needs.items():
+        for other in others:
             if other not in needs:
                 raise unknown(f"{kind} (which {name!r} needs)", other, needs)
-            visit(other, (*path, name))
-        if name not in done:
-            done.append(name)
-
-    for name in needs:
-        visit(name, ())
-    return done
+    try:
+        return [*TopologicalSorter(needs).static_order()]
+    except CycleError as error:
+        circle = " -> ".join(reversed(error.args[1]))
+        raise UserError(f"{kind}s need each other in a circle: {circle}") from error

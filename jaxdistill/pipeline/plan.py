@@ -38,8 +38,8 @@ def describe(stage: Stage) -> list[str]:
 
 def _describe_network(stage: Stage, name: str) -> list[str]:
     parameters, flops = cost(stage, name)
-    spec, output = stage.settings.networks[name], stage.shapes.outputs[name]
-    start = spec.get("weights") or spec.get("cache", "")
+    config, output = stage.settings.networks[name], stage.shapes.outputs[name]
+    start = config.weights or config.options.get("cache", "")
     source = type(stage.networks[name]).__name__.lower() + (f" from {start}" if start else "")
     taps = ", ".join(f"{tap} {tuple(x.shape[1:])}" for tap, x in output.taps.items())
     return [

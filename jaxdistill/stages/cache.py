@@ -11,6 +11,7 @@ another number of devices or processes, gives the same outputs to float rounding
 same order, which it guarantees nowhere.
 """
 
+import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,6 +23,8 @@ from jaxdistill import networks
 from jaxdistill.build import weights
 from jaxdistill.build.kind import Kind
 from jaxdistill.build.stage import Stage
+from jaxdistill.config.parse import option, plain
+from jaxdistill.config.schema import CacheConfig, StageSettings
 from jaxdistill.core import Batch, Output, Variables
 from jaxdistill.data import loader, output_cache
 from jaxdistill.data.output_cache import Header
@@ -33,11 +36,18 @@ from jaxdistill.train import mesh
 from jaxdistill.train.checkpoint import flatten
 
 
+@dataclasses.dataclass(frozen=True)
+class CacheSettings(StageSettings):
+    """Settings of a stage that caches outputs."""
+
+    cache: CacheConfig = option(CacheConfig, "the cache")
+
+
 class Cache(Kind):
     """Runs one network over the splits of a dataset and stores its outputs."""
 
+    settings = CacheSettings
     stores_outputs = True
-    keeps_checkpoints = False
 
     def inputs(self, stage: Stage) -> list[tuple[str, bool, list[str]]]:
         return [(role, True, [*stage.networks]) for role in self.cache_header(stage).splits]
@@ -94,7 +104,7 @@ def describe_teacher(stage: Stage, workdir: pathlib.Path) -> dict[str, Any]:
     name = stage.settings.cache.network
     description: dict[str, Any] = {"cached": name}
     for member, source in networks.dependencies(stage.networks, [name]).items():
-        spec = dict(stage.settings.networks[member])
+        spec = plain(stage.settings.networks[member])
         if ref := stage.references[member].get("weights"):
             spec["weights"] = weights.fingerprint(weights.find_checkpoint(ref, member, workdir))
         if member in stage.data.caches:

@@ -24,6 +24,8 @@ from jax.experimental import multihost_utils
 from jaxdistill.build.kind import Kind
 from jaxdistill.build.origins import image_specs
 from jaxdistill.build.stage import Stage
+from jaxdistill.config.parse import option
+from jaxdistill.config.schema import StageSettings
 from jaxdistill.core import State, Variables, split_params
 from jaxdistill.merging import permutations, rules, weight_matching
 from jaxdistill.stages import merge_checks, merge_data, recalibration, start_weights
@@ -32,8 +34,33 @@ from jaxdistill.stages.merge_data import jit_replicated
 from jaxdistill.train.checkpoint import Checkpoints
 
 
+@dataclasses.dataclass(frozen=True)
+class MergeConfig:
+    networks: tuple[str, ...] = option((), "networks to merge")
+    into: str = option("merged", "name of the result")
+    rule: str = option("average", "rule of merging")
+    weights: tuple[Any, ...] = option((), "weights of the networks; equal if empty")
+    base: str = option("", "the network that task vectors start from")
+    align: bool = option(False, "whether permutations are matched first")
+    density: float = option(0.2, "fraction of a task vector that TIES keeps")
+    drop: float = option(0.5, "fraction of a task vector that DARE drops")
+    scale: float = option(1.0, "factor of the sum of task vectors")
+    examples: int = option(0, "examples of Fisher information; 0 for all", least=0)
+    split: str = option("validation", "split of a greedy soup")
+    recalibrate: bool = option(True, "whether batch statistics are measured anew")
+
+
+@dataclasses.dataclass(frozen=True)
+class MergeSettings(StageSettings):
+    """Settings of a stage that merges networks."""
+
+    merge: MergeConfig = option(MergeConfig, "the merge")
+
+
 class Merge(Kind):
     """Merges the weights of finished networks into one network."""
+
+    settings = MergeSettings
 
     def saved(self, stage: Stage) -> list[str]:
         return [stage.settings.merge.into]

@@ -7,6 +7,7 @@ is nothing to unpickle. An interrupted cache is resumed after refitting, which `
 the same if scikit-learn guarantees that.
 """
 
+import dataclasses
 import importlib
 import math
 import pathlib
@@ -19,6 +20,8 @@ import numpy as np
 
 from jaxdistill.build.kind import Kind
 from jaxdistill.build.stage import Stage
+from jaxdistill.config.parse import option
+from jaxdistill.config.schema import CacheConfig, StageSettings
 from jaxdistill.core import UNLABELLED, Output
 from jaxdistill.data import augment, loader, output_cache
 from jaxdistill.data.output_cache import Header
@@ -46,12 +49,27 @@ class Classifier(Protocol):
     def predict_proba(self, rows: np.ndarray) -> np.ndarray: ...
 
 
+@dataclasses.dataclass(frozen=True)
+class SklearnConfig:
+    name: str = option("forest", "classifier: a short name, or the path of a class")
+    settings: dict[str, Any] = option(dict, "arguments of the class")
+    min_probability: float = option(1e-6, "lower bound of a probability")
+
+
+@dataclasses.dataclass(frozen=True)
+class SklearnSettings(StageSettings):
+    """Settings of a stage that fits a classifier and caches its outputs."""
+
+    sklearn: SklearnConfig = option(SklearnConfig, "the classifier")
+    cache: CacheConfig = option(CacheConfig, "the cache")
+
+
 class Sklearn(Kind):
     """Fits a classifier and stores its log-probabilities."""
 
+    settings = SklearnSettings
     stores_outputs = True
     needs_networks = False
-    keeps_checkpoints = False
     images_only = True
 
     def inputs(self, stage: Stage) -> list[tuple[str, bool, list[str]]]:

@@ -12,6 +12,10 @@ from jaxdistill.build import caches, validate
 from jaxdistill.build.kind import Kind
 from jaxdistill.build.origins import image_specs
 from jaxdistill.build.stage import Stage
+from jaxdistill.config.durations import Steps
+from jaxdistill.config.members import OptimizerConfig, ScheduleConfig, TermConfig, default_optimizer
+from jaxdistill.config.parse import option
+from jaxdistill.config.schema import CheckpointConfig, StageSettings
 from jaxdistill.core import State
 from jaxdistill.errors import TrainingFailed
 from jaxdistill.stages import precision_report, start_weights, training_plan
@@ -26,9 +30,25 @@ from jaxdistill.train.loop import Intervals, Training, fit
 from jaxdistill.train.prefetch import PREFETCH
 
 
+@dataclasses.dataclass(frozen=True)
+class TrainSettings(StageSettings):
+    """Settings of a stage that trains."""
+
+    steps: Steps = option(0, "optimizer steps", least=0)
+    accumulate: int = option(1, "micro-batches of a step", least=1)
+    terms: dict[str, TermConfig] = option(dict, "terms of the loss by name")
+    optimizer: OptimizerConfig = option(default_optimizer, "optimizer and its arguments")
+    learning_rate: ScheduleConfig = option(ScheduleConfig(0.1), "learning rate")
+    checkpoint: CheckpointConfig = option(CheckpointConfig, "checkpoints")
+    log_every: Steps = option(50, "steps between lines of the log", least=0, free=True)
+    steps_per_call: int = option(0, "steps of one dispatch; 0 for automatic", least=0, free=True)
+    peak_flops: float = option(0.0, "peak FLOP/s of a device, for utilisation", least=0, free=True)
+
+
 class Train(Kind):
     """Trains networks by terms."""
 
+    settings = TrainSettings
     trains = True
 
     def saved(self, stage: Stage) -> list[str]:

@@ -162,6 +162,21 @@ def test_every_mistake_is_told_at_once_at_the_place_where_it_is_written():
     assert keys == ["bacth", "terms.kd.tempreature", "stages.distil.stpes"]
 
 
+def test_a_stage_ignores_inherited_keys_that_its_kind_lacks_and_refuses_its_own():
+    raw = configs.read(runs.TINY)
+    raw["accumulate"], raw["merge"] = 2, {"rule": "ties"}
+    stages = configs.stages(raw)
+    assert stages["distil"].accumulate == 2
+    assert not hasattr(stages["evaluate"], "accumulate")
+    assert not hasattr(stages["distil"], "merge")
+    raw["stages"]["evaluate"]["accumulate"] = 4
+    with pytest.raises(UserError, match="stages.evaluate.accumulate must be a key of a stage of kind 'evaluate', got"):
+        configs.stages(raw)
+    raw["merge"]["rul"] = "ties"
+    with pytest.raises(UserError, match="merge.rul must be a key of this section, got 'rul'. Did you mean 'rule'"):
+        configs.stages(raw)
+
+
 def test_what_is_written_to_json_is_read_back():
     for config in (
         runs.TINY,
@@ -187,7 +202,7 @@ BAD_FLAGS = [
         ("--config.terms.kd.temprature=2",),
         "terms.kd.temprature must be a key of method 'kd', got 'temprature'. Did you mean 'temperature'",
     ),
-    (("--config.setps=2",), "setps must be a key of this section, got 'setps'. Did you mean 'steps'"),
+    (("--config.setps=2",), "setps must be a key of a stage, got 'setps'. Did you mean 'steps'"),
     (
         ("--config.stages.distill.steps=2",),
         "stages.distill must be an existing name, got 'distill'. Did you mean 'distil'",
@@ -282,7 +297,7 @@ def written(folder, body):
 
 
 BAD_FILES = [
-    ("    c.bacth = 3", "bacth must be a key of this section, got 'bacth'. Did you mean 'batch'"),
+    ("    c.bacth = 3", "bacth must be a key of a stage, got 'bacth'. Did you mean 'batch'"),
     (
         "    c.data = dict(nme='digits')",
         "data.nme must be a key of this section, got 'nme'. Did you mean 'name'",
@@ -294,7 +309,7 @@ BAD_FILES = [
     ("    c.data = 'digits'", "data must be a section with keys of ['augment', "),
     (
         "    c.stages = dict(a=dict(stpes=3))",
-        "stages.a.stpes must be a key of this section, got 'stpes'. Did you mean 'steps'",
+        "stages.a.stpes must be a key of a stage of kind 'train', got 'stpes'. Did you mean 'steps'",
     ),
     ("    c = 3", "must return an ml_collections ConfigDict, got 3"),
     ("    raise ValueError('oh')", "cannot be read as a config: ValueError: oh"),
@@ -329,7 +344,8 @@ def test_differences():
     assert lines[2].startswith("stages.c: '(absent)' -> {'kind': 'train', ")
     strange = {"stages": {"a": {"sede": 1}}}
     assert (
-        "of another version of jaxdistill: stages.a.sede must be a key of this" in configs.differences(strange, new)[0]
+        "of another version of jaxdistill: stages.a.sede must be a key of a stage"
+        in configs.differences(strange, new)[0]
     )
 
 

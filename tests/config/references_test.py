@@ -5,6 +5,7 @@ import pathlib
 import pytest
 
 from jaxdistill.config import references
+from jaxdistill.config.members import NetworkConfig
 from jaxdistill.config.references import WeightsRef
 
 FOLDER = pathlib.Path("runs/other/teacher")
@@ -38,9 +39,9 @@ def test_a_home_folder_is_expanded():
 
 def test_only_a_cached_network_references_a_cache_and_its_teacher():
     networks = {
-        "student": {"source": "trained", "weights": "", "teacher": "stage:one", "cache": "stage:two"},
-        "teacher": {"source": "cached", "cache": "stage:two", "teacher": "stage:three#big"},
-        "base": {"weights": "stage:one"},
+        "student": NetworkConfig(options={"teacher": "stage:one", "cache": "stage:two"}),
+        "teacher": NetworkConfig("cached", options={"cache": "stage:two", "teacher": "stage:three#big"}),
+        "base": NetworkConfig(weights="stage:one"),
     }
     assert references.parse_networks(networks) == {
         "student": {},

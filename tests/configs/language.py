@@ -35,7 +35,6 @@ def tokens(c):
         ask=dict(
             kind="cache",
             networks=dict(teacher={}),
-            terms={},
             cache=dict(store="top_k", k=3, dtype="float32", examples_per_shard=1000),
         ),
         read=dict(

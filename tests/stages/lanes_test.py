@@ -19,6 +19,7 @@ from jaxdistill.config.schema import StageSettings
 from jaxdistill.errors import UserError
 from jaxdistill.pipeline import run
 from jaxdistill.stages.lanes import runs_of
+from jaxdistill.stages.train import TrainSettings
 from jaxdistill.train import checkpoint, flops, mesh
 from jaxdistill.train.preemption import StopSignal
 from runs import launched
@@ -113,7 +114,7 @@ def test_what_cannot_be_swept_is_told():
         UserError,
         match=r"setting of stage 's' that can be swept: must be an existing name, got 'data.partition.parts'. Did you",
     ):
-        sweep.lanes("s", StageSettings(sweep={"data": {"partition": {"parts": (0, 1)}}}))
+        sweep.lanes("s", TrainSettings(sweep={"data": {"partition": {"parts": (0, 1)}}}))
     with pytest.raises(UserError, match="only training is done in lanes"):
         sweep.lanes("s", StageSettings(kind="merge", sweep={"seed": (0, 1)}))
 

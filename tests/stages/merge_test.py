@@ -88,7 +88,7 @@ def test_what_is_merged_is_the_average_of_the_aligned(pipeline_run):
     assert {n for n in merged if n.startswith("params.")} == {n.replace("teacher", "merged") for n in names}
     trees = [_tree({n.removeprefix("params.teacher."): x[n] for n in names}) for x in (one, two)]
     spec = merge_checks.find_permutations(stage)
-    first, second = weight_matching.match_all(trees, spec, jax.random.key(stage.settings["seed"]))
+    first, second = weight_matching.match_all(trees, spec, jax.random.key(stage.settings.seed))
     for name in names:
         layer, kind = name.split(".")[-2:]
         expected = (first["params"][layer][kind] + second["params"][layer][kind]) / 2
@@ -148,8 +148,8 @@ def test_statistics_are_those_of_the_batches_of_the_training_split(tmp_path):
     told, merged = run(stage, {"one": one, "two": two}, tmp_path)
     assert told["recalibrated"]
     module = stage.networks["one"].module
-    size = stage.settings["batch"]
-    batches = loader.Streamed(stage.data.train, stage.settings["seed"], size, 10, shard=stage.data.process)
+    size = stage.settings.batch
+    batches = loader.Streamed(stage.data.train, stage.settings.seed, size, 10, shard=stage.data.process)
     plain = jax.tree.map(lambda a, b: (a + b) / 2, one, two)
     step = jax.jit(lambda x: module.apply(plain, x, train=True, mutable=["batch_stats"])[1]["batch_stats"])
     total = jax.tree.map(jnp.zeros_like, plain["batch_stats"])
@@ -176,7 +176,7 @@ def test_the_fisher_looks_at_so_many_examples_in_the_order_of_training():
     stage = built(rule="fisher", examples=70)
     variables = network("", 0)
     found = merge_data.fisher_of(stage, jax.device_put(variables, mesh.replicated(stage.mesh)))
-    batches = loader.Streamed(stage.data.train, stage.settings["seed"], 64, 10, shard=stage.data.process)
+    batches = loader.Streamed(stage.data.train, stage.settings.seed, 64, 10, shard=stage.data.process)
     mask = {"mask": np.ones(64, np.float32)}
     images = np.concatenate([stage.data.prepare(batches[i] | mask)["image"] for i in (0, 1)])[:70]
     module = stage.networks["one"].module

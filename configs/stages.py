@@ -1,0 +1,36 @@
+"""Stages that several configs share."""
+
+from typing import Any
+
+CLASSIFICATION = ("accuracy", "precision", "recall", "f1", "nll", "ece", "agreement", "confusion", "reliability")
+"""Metrics of a final table of classifiers."""
+
+
+def teacher_alone_distil(metrics: tuple[str, ...], **teacher: Any) -> dict[str, Any]:
+    """Returns stages: a teacher is trained, then a student without it and with it, and the three are evaluated.
+
+    The config's networks are `teacher` and `student`, its terms `task` and `kd`.
+
+    Args:
+        metrics: of the final evaluation, on the test split.
+        teacher: further keys of the teacher's stage, such as `epochs`.
+    """
+    networks = dict(
+        teacher={},
+        alone=dict(like="student", source="frozen", weights="stage:alone"),
+        distilled=dict(like="student", source="frozen", weights="stage:distil"),
+    )
+    return dict(
+        teacher=dict(
+            networks=dict(teacher=dict(source="trained", weights="")),
+            terms=dict(task=dict(student="teacher", weight=1.0)),
+            **teacher,
+        ),
+        alone=dict(networks=dict(student={}), terms=dict(task=dict(weight=1.0))),
+        distil=dict(),
+        evaluate=dict(
+            kind="evaluate",
+            networks=networks,
+            evaluate=dict(split="test", networks=tuple(networks), metrics=metrics),
+        ),
+    )
