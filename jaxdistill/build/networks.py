@@ -22,10 +22,9 @@ def make_context(task: Task, trained_on: Mapping[str, ImageSpec], caches: Mappin
         caches: of the cached networks, by name.
     """
 
-    def check_model(network: str, model: str, module: nn.Module) -> None:
-        task.check_model(
-            network, model, module, {name: registry.find("model", name) for name in registry.names("model")}
-        )
+    def check_model(network: str, model: str, module: nn.Module, field: str) -> None:
+        models = {name: registry.find("model", name) for name in registry.names("model")}
+        task.check_model(network, model, module, field=field, models=models)
 
     return Context(
         classes=task.num_classes,

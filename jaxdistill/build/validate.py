@@ -176,7 +176,7 @@ def _check_inputs(stage: Stage) -> None:
     trains = stage.kind.trains
     # All other kinds show one view, the image itself.
     main = stage.data.task.inputs[0]
-    inputs = stage.data.task.views_of(main) if trains else [main]
+    inputs = stage.data.task.network_inputs(augmented=trains)
     for name, source in stage.networks.items():
         field = getattr(source, "input", main)
         if field not in inputs and (trains or source.evaluable):

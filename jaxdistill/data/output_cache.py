@@ -136,7 +136,7 @@ class Cache:
     Reading is safe from several threads; files are opened when they are first read.
     """
 
-    def __init__(self, folder: pathlib.Path, header: Header):
+    def __init__(self, folder: pathlib.Path, header: Header) -> None:
         self.folder, self.header = folder, header
         self._readers: dict[pathlib.Path, Any] = {}
         self._lock = threading.Lock()

@@ -67,9 +67,7 @@ def make_windows(name: str, splits: Mapping[str, bytes | np.ndarray], length: in
         UserError: for a length that is not set, or a split that does not fill a window.
     """
     if not length:
-        raise UserError(
-            f"data.length must be set for the text {name!r}, got 0. It is the number of tokens of a window, say 128"
-        )
+        raise UserError(f"data.length must be set for the text {name!r}, got 0. It is the number of tokens of a window")
     check_least("data.length", length, 2)
     windows = {}
     for role, text in splits.items():

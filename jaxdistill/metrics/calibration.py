@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdistill.core import Batch, Output
-from jaxdistill.metrics.metric import Metric, each, labelled, ratio
+from jaxdistill.metrics.metric import Metric, labelled, map_predictions, ratio
 
 BINS = 15
 """Number of bins of confidence, as in Guo et al."""
@@ -28,7 +28,7 @@ def bin_sums(output: Output, batch: Batch) -> dict[str, jax.Array]:
         confidence = jnp.max(jax.nn.softmax(logits.astype(jnp.float32), -1), -1)
         return confidence, jnp.argmax(logits, -1) == label
 
-    confidence, right = (x.reshape(-1) for x in each(sure, output, batch["label"]))
+    confidence, right = (x.reshape(-1) for x in map_predictions(sure, output, batch["label"]))
     counted = labelled(batch).reshape(-1)
     number = jnp.searchsorted(jnp.asarray(EDGES[1:-1], jnp.float32), confidence, side="left")
 

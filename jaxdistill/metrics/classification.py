@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxdistill import core
 from jaxdistill.core import Batch, Output
-from jaxdistill.metrics.metric import Metric, Ratio, each, labelled, predicted, ratio, total
+from jaxdistill.metrics.metric import Metric, Ratio, labelled, map_predictions, predicted, ratio, total
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,7 @@ class TopK(Ratio):
             logit = jnp.take_along_axis(logits, jnp.maximum(label, 0)[..., None], -1)
             return jnp.sum(~(logits <= logit), -1)  # a nan is not <= anything, hence not in its own favour
 
-        return total(each(rank, output, batch["label"]) < self.k, labelled(batch))
+        return total(map_predictions(rank, output, batch["label"]) < self.k, labelled(batch))
 
 
 def class_counts(output: Output, batch: Batch) -> dict[str, jax.Array]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxdistill import core
 from jaxdistill.core import Batch, Output
 from jaxdistill.losses import divergence
-from jaxdistill.metrics.metric import Metric, Ratio, each_pair, labelled, predicted, total, valid
+from jaxdistill.metrics.metric import Metric, Ratio, labelled, map_pairs, predicted, total, valid
 
 
 class FidelityRatio(Ratio):
@@ -32,7 +32,7 @@ class Agreement(FidelityRatio):
         def same(logits: jax.Array, others: jax.Array) -> jax.Array:
             return jnp.argmax(logits, -1) == jnp.argmax(others, -1)
 
-        return total(each_pair(same, output, reference), valid(batch))
+        return total(map_pairs(same, output, reference), valid(batch))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Overlap(FidelityRatio):
             left, right = (jax.lax.top_k(logits, k)[1] for logits in sides)
             return jnp.sum(left[..., :, None] == right[..., None, :], (-2, -1)) / k
 
-        return total(each_pair(overlap, output, reference), valid(batch))
+        return total(map_pairs(overlap, output, reference), valid(batch))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +67,7 @@ class KL(FidelityRatio):
     needs_labels = False
 
     def sums(self, output: Output, batch: Batch, reference: Output) -> dict[str, jax.Array]:
-        return total(each_pair(lambda logits, others: divergence.kl(others, logits), output, reference), valid(batch))
+        return total(map_pairs(lambda logits, others: divergence.kl(others, logits), output, reference), valid(batch))
 
 
 @dataclasses.dataclass(frozen=True)

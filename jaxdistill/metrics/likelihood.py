@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxdistill.core import Batch, Output
 from jaxdistill.losses import divergence
-from jaxdistill.metrics.metric import Metric, Ratio, each, labelled, total
+from jaxdistill.metrics.metric import Metric, Ratio, labelled, map_predictions, total
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,7 @@ class NLL(Ratio):
             # The id of padding may lie outside the vocabulary.
             return -jnp.take_along_axis(logs, jnp.maximum(label, 0)[..., None], -1, mode="clip")[..., 0]
 
-        return total(each(nats, output, batch["label"]), labelled(batch))
+        return total(map_predictions(nats, output, batch["label"]), labelled(batch))
 
 
 @dataclasses.dataclass(frozen=True)

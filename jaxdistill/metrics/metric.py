@@ -72,7 +72,7 @@ def ratio(numerator: Any, denominator: Any, empty: float = np.nan) -> np.ndarray
     return np.divide(numerator, denominator, out=np.full(numerator.shape, empty), where=denominator != 0)
 
 
-def each(function: Callable[..., Any], output: Output, *arrays: jax.Array) -> Any:
+def map_predictions(function: Callable[..., Any], output: Output, *arrays: jax.Array) -> Any:
     """Returns `function(logits [*m, classes], *arrays [*m])` of all predictions, computed on some at a time.
 
     Args:
@@ -87,14 +87,14 @@ def each(function: Callable[..., Any], output: Output, *arrays: jax.Array) -> An
     return chunked.compare(of_one, output.logits, None, *arrays, chunk=_chunk(output))
 
 
-def each_pair(function: Callable[[jax.Array, jax.Array], Any], output: Output, reference: Output) -> Any:
-    """Returns `function(logits [*m, classes], the reference's)` of all predictions, as `each` does."""
+def map_pairs(function: Callable[[jax.Array, jax.Array], Any], output: Output, reference: Output) -> Any:
+    """Returns `function(logits [*m, classes], the reference's)` of all predictions, as `map_predictions` does."""
     return chunked.compare(function, output.logits, reference.logits, chunk=_chunk(output))
 
 
 def predicted(output: Output) -> jax.Array:
     """Returns the class of the largest logit, int32 `[*n]`."""
-    return each(lambda logits: jnp.argmax(logits, -1), output)
+    return map_predictions(lambda logits: jnp.argmax(logits, -1), output)
 
 
 def _chunk(output: Output) -> int:

@@ -19,7 +19,8 @@ class Context:
         input: the field of a batch that networks take by default.
         vocabulary: number of tokens of texts.
         trained_on: images that networks with weights were trained on, by name.
-        check_model: raises `UserError` for a module that does not fit the task, `check_model(network, model, module)`.
+        check_model: raises `UserError` for a module that does not fit the task, `check_model(network, model, module,
+            input)`.
         cached_classes: number of classes of cached outputs, by name of the network.
     """
 
@@ -29,5 +30,5 @@ class Context:
     input: str = "image"
     vocabulary: int = 0
     trained_on: Mapping[str, ImageSpec] = dataclasses.field(default_factory=dict)
-    check_model: Callable[[str, str, nn.Module], None] = lambda network, model, module: None
+    check_model: Callable[[str, str, nn.Module, str], None] = lambda network, model, module, field: None
     cached_classes: Mapping[str, int] = dataclasses.field(default_factory=dict)

@@ -63,9 +63,7 @@ def build_module(name: str, settings: ModelSettings, fields: Mapping[str, Any], 
             " counted"
         )
     dtype = registry.dtype(settings.dtype)
-    module = registry.make("model", settings.model, fields, classes=classes, dtype=dtype)
-    context.check_model(name, settings.model, module)
-    return module
+    return registry.make("model", settings.model, fields, classes=classes, dtype=dtype)
 
 
 def inputs_of(module: Any) -> tuple[str, ...]:

@@ -45,7 +45,9 @@ class Trained(Source):
         keys = cls.option_fields()
         fields = {key: value for key, value in options.items() if key not in keys}
         module = build_module(name, settings, fields, context)
-        values = parse_options(cls, dict(options) | {"input": options.get("input") or context.input}, path)
+        field = options.get("input") or context.input
+        context.check_model(name, settings.model, module, field)
+        values = parse_options(cls, dict(options) | {"input": field}, path)
         values |= {key: value for key, value in vars(settings).items() if key in cls.__dataclass_fields__}
         values["preprocess"] = build_preprocess(name, settings.preprocess, context)
         if not cls.frozen and settings.offload:

@@ -42,16 +42,16 @@ def batches(
         UserError: for an unknown role, task or augmentation.
     """
     kind = find(dataset, task)
-    made: Task = kind(dataset, augmentations=augment, views=views) if issubclass(kind, ImageTask) else kind(dataset)
-    made.check_dataset()
+    aligned: Task = kind(dataset, augmentations=augment, views=views) if issubclass(kind, ImageTask) else kind(dataset)
+    aligned.check_dataset()
     split = dataset.split(role)
     if role != "train":
-        prepare = jax.jit(made.prepare)
+        prepare = jax.jit(aligned.prepare)
         raw = loader.iterate_once(split, batch, dataset.classes)
         yield from map(prepare, itertools.islice(raw, steps or None))
         return
     reader = loader.Resident.of(split, seed=seed, batch=batch, classes=dataset.classes)
-    change = made.augment(seed=seed)
+    change = aligned.augment(seed=seed)
     step = jax.jit(lambda resident, inputs: change(reader.make_batch(resident, inputs)))
     resident = jax.device_put(dict(reader.resident))
     for inputs in reader.step_inputs(0, steps or loader.NEVER):

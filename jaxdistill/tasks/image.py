@@ -41,16 +41,16 @@ class ImageTask(Task):
     @classmethod
     def make(cls, dataset: Dataset, data: DataConfig) -> "ImageTask":
         mean, std = standardisation(data)
-        made = cls(dataset, mean, std, tuple(data.augment), data.views)
-        made.check_dataset()
-        return made
+        task = cls(dataset, mean, std, augmentations=tuple(data.augment), views=data.views)
+        task.check_dataset()
+        return task
 
     @property
     def image_spec(self) -> ImageSpec:
         return ImageSpec(tuple(self.dataset.shape), self.mean, self.std)
 
-    def views_of(self, field: str) -> list[str]:
-        return [field, *(f"{field}{view}" for view in range(2, self.views + 1))]
+    def network_inputs(self, *, augmented: bool) -> list[str]:
+        return ["image", *(f"image{view}" for view in range(2, self.views + 1) if augmented)]
 
     def prepare(self, batch: Batch) -> Batch:
         return self.align(augment.plain(self.mean, self.std)(batch))

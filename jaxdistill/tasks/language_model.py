@@ -1,5 +1,6 @@
 """Language modelling: the next token at every position."""
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 from jaxdistill.core import Batch
@@ -52,6 +53,9 @@ class LanguageModel(TextTask):
         absent = "bits_per_token" if self.dataset.of_bytes else "bits_per_byte"
         return tuple(name for name in self.metric_names if name != absent)
 
+    def network_inputs(self, *, augmented: bool) -> list[str]:
+        return [field for field in ("tokens", "teacher_tokens") if field in self.dataset.fields]
+
     def align(self, batch: Batch) -> Batch:
         """Adds the next token as `label` and its `valid`, `[batch, length]`; `teacher_valid` of the teacher's tokens.
 
@@ -67,6 +71,15 @@ class LanguageModel(TextTask):
                     f" {type(term.method).__name__} cannot learn. Use labelled data, or leave the term out."
                 )
         super().check(parts)
+
+    def check_measured(self, names: Iterable[str], parts: StageParts) -> None:
+        for name in names:
+            if getattr(parts.networks[name], "input", "tokens") == "teacher_tokens":
+                raise UserError(
+                    f"evaluate: network {name!r} must take 'tokens', got 'teacher_tokens', to which labels do not"
+                    " belong. Leave it out of evaluate.networks and evaluate.reference."
+                )
+        super().check_measured(names, parts)
 
     def check_predictions(self, what: str, network: str, parts: StageParts) -> None:
         super().check_predictions(what, network, parts)

@@ -89,9 +89,9 @@ class Task:
         Raises:
             UserError: for a dataset that lacks a field.
         """
-        made = cls(dataset)
-        made.check_dataset()
-        return made
+        task = cls(dataset)
+        task.check_dataset()
+        return task
 
     @property
     def name(self) -> str:
@@ -118,15 +118,19 @@ class Task:
         """Shape and standardisation of the images; `None` without images."""
         return None
 
-    def views_of(self, field: str) -> list[str]:
-        """Returns the names of the augmented views of a field in a training batch."""
-        return [field]
+    def network_inputs(self, *, augmented: bool) -> list[str]:
+        """Returns the fields of a batch that a network can name as its input.
+
+        Args:
+            augmented: whether the batch is one of training, with all augmented views.
+        """
+        return [self.inputs[0]]
 
     def align(self, batch: Batch) -> Batch:
         """Returns the batch with `label` and `valid`, `[*n]` as the predictions are.
 
         `label` is `UNLABELLED` (or a distribution that is 0 everywhere) for an unknown one. `valid` is float32, 1 for
-        predictions that exist and count, whether their label is known or not. By default an example has one
+        predictions that exist and count, with a label or without. By default an example has one
         prediction.
         """
         return {**batch, "valid": batch["mask"]}
@@ -178,13 +182,14 @@ class Task:
                     " another task or mend the dataset."
                 )
 
-    def check_model(self, network: str, model: str, module: Any, models: Mapping[str, type]) -> None:
+    def check_model(self, network: str, model: str, module: Any, *, field: str, models: Mapping[str, type]) -> None:
         """Raises `UserError` for a network whose inputs are no fields of the dataset.
 
         Args:
             network: its name.
             model: name of its model.
             module: the model.
+            field: the input of the network.
             models: all models by name.
         """
         taken = _main_input(module)

@@ -23,10 +23,10 @@ class TextTask(Task):
     fields: ClassVar[Mapping[str, Field]] = TEXT_FIELDS
     inputs: ClassVar[tuple[str, ...]] = ("tokens", "token_mask", "segment")
 
-    def check_model(self, network: str, model: str, module: Any, models: Mapping[str, type]) -> None:
-        super().check_model(network, model, module, models)
+    def check_model(self, network: str, model: str, module: Any, *, field: str, models: Mapping[str, type]) -> None:
+        super().check_model(network, model, module, field=field, models=models)
         key, vocabulary = "vocabulary" if hasattr(module, "vocabulary") else "classes", self.dataset.vocabulary
-        if getattr(module, key) < vocabulary:
+        if field == "tokens" and getattr(module, key) < vocabulary:
             raise UserError(
                 f"networks.{network}.{key} must be at least {vocabulary}, the tokens of {self.dataset.name!r}, got"
                 f" {getattr(module, key)} (model {model!r}). Set {key}={vocabulary}."

@@ -213,3 +213,30 @@ def test_tfds_reads_a_text_without_tensorflow(tfds_dir):
         UserError, match="sst2 is not an image classification set, nor a text.*an .npz with train_tokens"
     ):
         datasets.load("sst2", data_dir=tfds_dir, length=128)
+
+
+def test_further_fields_of_tokens(tmp_path):
+    shape = arrays()["train_tokens"].shape, arrays()["test_tokens"].shape
+    roles = dict(zip(("train", "test"), shape, strict=True))
+    given = {f"{role}_answer_mask": np.ones(of) for role, of in roles.items()}
+    given |= {f"{role}_segment": np.zeros(of, int) for role, of in roles.items()}
+    given |= {f"{role}_teacher_tokens": np.full((of[0], 3), 40) for role, of in roles.items()}
+    dataset = datasets.load("npz", path=written(tmp_path, **given))
+    assert {*dataset.splits} == {"train", "test"}
+    assert {"answer_mask", "segment", "teacher_tokens"} < {*dataset.fields}
+    assert dataset.fields["teacher_tokens"][0] == (3,)
+    assert dataset.vocabulary == 9  # of the student's tokens
+    targets = {f"{role}_targets": np.full(of, -1) for role, of in roles.items()}
+    assert "targets" in datasets.load("npz", path=written(tmp_path, **targets)).fields
+    with pytest.raises(UserError, match="'train_targets' is from -2 to -2; targets are whole numbers from -1 on"):
+        datasets.load("npz", path=written(tmp_path, **targets | {"train_targets": np.full(shape[0], -2)}))
+    with pytest.raises(UserError, match=r"has a answer_mask for \['train'\]|has a segment for \['train'\]"):
+        datasets.load("npz", path=written(tmp_path, train_segment=np.zeros(shape[0], int)))
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"), [("train_attention_mask", "train_segment|train_token_mask"), ("train_labels", "train_label")]
+)
+def test_an_array_of_an_unknown_name_is_refused(name, nearest, tmp_path):
+    with pytest.raises(UserError, match=f"must have arrays ROLE_FIELD .*, got '{name}'"):
+        datasets.load("npz", path=written(tmp_path, **{name: np.ones((6, 5), int)}))

@@ -92,12 +92,15 @@ def read(settings: DatasetSettings) -> Dataset:
     if settings.size:
         shape = (settings.size, settings.size, shape[-1])
     if None in shape:
-        raise UserError(f"the images of {name} differ in size {shape}; set data.size, say 224")
+        raise UserError(f"the images of {name} differ in size {shape}; set data.size, for example to 224")
     shape = convert_channels(np.zeros(shape, np.uint8), settings.channels).shape
     names = {role: split for role, split in (dict(settings.splits) or SPLITS).items() if split}
     for split in names.values():
         _open_split(name, builder, split)
-    splits = {role: Tfds(builder, split, keys, settings.size, settings.channels) for role, split in names.items()}
+    splits = {
+        role: Tfds(builder, split, keys, size=settings.size, channels=settings.channels)
+        for role, split in names.items()
+    }
     return Dataset(splits, tuple(features[keys[1]].names), shape)
 
 
