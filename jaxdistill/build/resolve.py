@@ -5,7 +5,6 @@ import dataclasses
 from collections.abc import Mapping
 
 import jax
-import optax
 
 from jaxdistill import tasks
 from jaxdistill.build import validate
