@@ -13,8 +13,8 @@
 On several hosts, start the same command on each with --distributed (TPU pods, SLURM, MPI: found in the
 environment), or with --coordinator=HOST:PORT --processes=N --process=I.
 
-Exit status: 0 when the job is done; 1 when training failed; 2 for a mistake that the message tells; 128 + the
-signal's number when it was asked to stop and has saved its state; 75 when another process of the job is gone (134
+Exit status: 0 when the job is done; 1 when training failed; 2 for a mistake, which the message names; 128 + the
+signal's number after a signal, with the state saved; 75 when another process of the job is gone (134
 where JAX notices it first).
 """
 
@@ -83,7 +83,7 @@ def _main(argv: list[str]) -> None:
         if (workdir / "results.json").exists():  # a config may train and leave the evaluating to another
             report.write_report(workdir)
             print(f"\n{report.read_summary(workdir).to_text()}\n")
-        _tell(workdir)
+        _list_files(workdir)
 
 
 def _imagine(devices: int, plan: bool) -> None:
@@ -124,7 +124,7 @@ def _folder(name: str) -> pathlib.Path | None:
     return pathlib.Path(name) if name else None
 
 
-def _tell(workdir: pathlib.Path) -> None:
+def _list_files(workdir: pathlib.Path) -> None:
     written = {
         "report.html": "the report; open it in a browser",
         "accuracy.svg": "accuracy of every stage while it trained",

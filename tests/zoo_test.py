@@ -22,7 +22,7 @@ def test_every_classification_method_has_a_recipe(monkeypatch):
     monkeypatch.chdir(ROOT)
     tasks = {n: toy_outputs.task_of(registry.find("method", n)()) for n in registry.names("method")}
     wanted = {n for n, task in tasks.items() if task in ("images", "derivatives", "next_tokens")} - OF_OTHER_TASKS
-    stages = set(load.read("configs/digits/zoo.py:all").stages)
+    stages = set(load.read("configs/digits/zoo.py:all")["stages"])
     others = {"cross_entropy", "weak_to_strong"}  # the control; a teacher smaller than its student is in docs/modes.md
     assert stages - {"teacher", "alone", "paraphrase", "evaluate"} == wanted - others
 

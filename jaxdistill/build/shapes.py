@@ -105,7 +105,7 @@ class StageShapes:
 
 
 def make_partitioner(
-    mesh: Mesh, sharding: tuple[Any, ...], sources: Mapping[str, Source], specs: Mapping[str, NetworkConfig]
+    mesh: Mesh, sharding: tuple[Any, ...], sources: Mapping[str, Source], configs: Mapping[str, NetworkConfig]
 ) -> Partitioner:
     """Returns the partitioner of a stage.
 
@@ -113,11 +113,11 @@ def make_partitioner(
         mesh: the devices.
         sharding: the stage's rules.
         sources: the networks.
-        specs: their settings, which may hold rules of their own.
+        configs: their settings, which may have rules of their own.
     """
     rules = {}
     for name, source in sources.items():
-        network_sharding = specs[name].sharding if name in specs else ()
+        network_sharding = configs[name].sharding if name in configs else ()
         axes = tuple(getattr(getattr(source, "module", None), "axes", ()))
         leader = source.of if isinstance(source, networks.Follows) else ""
         parsed = Rules.parse(network_sharding, f"networks.{name}.sharding") if network_sharding else None

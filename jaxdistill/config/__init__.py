@@ -1,1 +1,1 @@
-"""What a config may contain: schema, inheritance, overrides, durations, sweeps, the registry of names."""
+"""Contents of a config: schema, inheritance, overrides, durations, sweeps, the registry of names."""

@@ -60,10 +60,10 @@ def _replace_durations(value: Any, units: Mapping[str, float]) -> Any:
     if isinstance(value, Duration):
         return _in_steps(value, units)
     if isinstance(value, tuple):
-        return tuple(_replace_durations(each, units) for each in value)
+        return tuple(_replace_durations(item, units) for item in value)
     if isinstance(value, dict):
-        return {key: _replace_durations(each, units) for key, each in value.items()}
-    if dataclasses.is_dataclass(value):
+        return {key: _replace_durations(item, units) for key, item in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
         return dataclasses.replace(value, **_replace_durations(fields, units))
     return value

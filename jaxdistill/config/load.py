@@ -50,6 +50,8 @@ def read(file: str) -> dict[str, Any]:
     path, _, mode = file.partition(":")
     location = find(path)
     spec = importlib.util.spec_from_file_location(f"config_{location.stem}", location)
+    if spec is None or spec.loader is None:
+        raise UserError(f"--config must be a Python file, got {path!r}. Name it with the ending .py")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
@@ -89,22 +91,22 @@ def stages(raw: Mapping[str, Any]) -> dict[str, StageSettings]:
     check(isinstance(named, Mapping), "stages", "a section", named)
     settings: dict[str, StageSettings] = {}
     lines = _mistakes(shared, named)
-    for name, own in named.items():
+    for name, raw_stage in named.items():
         try:
-            settings[name] = parse_stage(name, shared, own)
+            settings[name] = parse_stage(name, shared, raw_stage)
         except UserError as error:
-            lines += [_rename(line, name, own if raw.get("stages") else {}) for line in str(error).splitlines()]
+            lines += [_rename(line, name, raw_stage if raw.get("stages") else {}) for line in str(error).splitlines()]
     raise_all(lines)
-    names = in_order("stage", {name: stages_read(each.networks) for name, each in settings.items()})
+    names = in_order("stage", {name: stages_read(item.networks) for name, item in settings.items()})
     return {name: settings[name] for name in names}
 
 
-def parse_stage(name: str, shared: Mapping[str, Any], own: Mapping[str, Any]) -> StageSettings:
+def parse_stage(name: str, shared: Mapping[str, Any], raw_stage: Mapping[str, Any]) -> StageSettings:
     """Returns the settings of a stage; inherited keys that its kind does not have are left out."""
-    check(isinstance(own, Mapping), f"stages.{name}", "a section", own)
-    whole = inherit(name, shared, own)
+    check(isinstance(raw_stage, Mapping), f"stages.{name}", "a section", raw_stage)
+    whole = inherit(name, shared, raw_stage)
     kind = settings_of(whole.get("kind", "train"))
-    keys = {key: value for key, value in whole.items() if key in own or has_key(kind, key)}
+    keys = {key: value for key, value in whole.items() if key in raw_stage or has_key(kind, key)}
     owner = f"a stage of kind {whole.get('kind', 'train')!r}"
     return parse_section(kind, keys, f"stages.{name}", owner)
 
@@ -112,9 +114,9 @@ def parse_stage(name: str, shared: Mapping[str, Any], own: Mapping[str, Any]) ->
 def _mistakes(shared: Mapping[str, Any], named: Mapping[str, Any]) -> list[str]:
     """Returns the mistakes of the top level outside of networks and terms, which stages may complete."""
     kinds = [settings_of(kind) for kind in registry.names("kind")]
-    for name, own in named.items():
-        if isinstance(own, Mapping) and ":" in str(own.get("kind", "")):  # a user's own
-            kinds.append(settings_of(own["kind"], f"stages.{name}.kind"))
+    for name, raw_stage in named.items():
+        if isinstance(raw_stage, Mapping) and ":" in str(raw_stage.get("kind", "")):  # a user's own
+            kinds.append(settings_of(raw_stage["kind"], f"stages.{name}.kind"))
     left, lines = {key: value for key, value in shared.items() if key not in CAST}, []
     for kind in dict.fromkeys(kinds):
         section = {key: left.pop(key) for key in [*left] if has_key(kind, key)}
@@ -126,29 +128,29 @@ def _mistakes(shared: Mapping[str, Any], named: Mapping[str, Any]) -> list[str]:
     return lines + [str(unknown(key, key, names, "a key of a stage")) for key in left]
 
 
-def _rename(line: str, stage: str, own: Mapping[str, Any]) -> str:
+def _rename(line: str, stage: str, raw_stage: Mapping[str, Any]) -> str:
     """Returns a message with the path at which a value is written: at the top level if a stage inherits it."""
     path, space, rest = line.partition(" ")
     prefix = f"stages.{stage}."
     keys = path.removeprefix(prefix).split(".")
-    section: Any = own
+    section: Any = raw_stage
     for key in (key.partition("[")[0] for key in keys):
         if not path.startswith(prefix) or not isinstance(section, Mapping) or key not in section:
             break
         section = section[key]
     else:
         return line
-    if keys[0] in CAST and len(keys) > 1 and isinstance(own.get(keys[0]), Mapping):
-        keys[1] = own[keys[0]].get(keys[1], {}).get("like", keys[1])
+    if keys[0] in CAST and len(keys) > 1 and isinstance(raw_stage.get(keys[0]), Mapping):
+        keys[1] = raw_stage[keys[0]].get(keys[1], {}).get("like", keys[1])
     return ".".join(keys) + space + rest
 
 
-def inherit(stage: str, shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+def inherit(stage: str, shared: Mapping[str, Any], raw_stage: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the keys of a stage with those of the top level that it inherits."""
     whole = dict(shared)
-    kind = registry.find("kind", own.get("kind", shared.get("kind", "train")), f"stages.{stage}.kind")
-    for key, value in own.items():
-        whole = {other: inherited for other, inherited in whole.items() if other == key or bare(other) != bare(key)}
+    kind = registry.find("kind", raw_stage.get("kind", shared.get("kind", "train")), f"stages.{stage}.kind")
+    for key, value in raw_stage.items():
+        whole = {name: x for name, x in whole.items() if name == key or bare(name) != bare(key)}
         if key in CAST and isinstance(value, Mapping):
             whole[key] = {name: _entry(stage, key, name, entry, shared) for name, entry in value.items()}
         elif is_merged(kind.settings, key):
@@ -184,12 +186,12 @@ def replaces(entry: Mapping[str, Any], inherited: Mapping[str, Any]) -> bool:
     return any(key in entry and entry[key] != inherited.get(key) for key in ("model", "method"))
 
 
-def _overlay(inherited: Any, own: Any) -> Any:
-    if not (isinstance(inherited, Mapping) and isinstance(own, Mapping)):
-        return own
-    replaced = {bare(key): key for key in own}
+def _overlay(inherited: Any, raw_stage: Any) -> Any:
+    if not (isinstance(inherited, Mapping) and isinstance(raw_stage, Mapping)):
+        return raw_stage
+    replaced = {bare(key): key for key in raw_stage}
     result = {key: value for key, value in inherited.items() if replaced.get(bare(key), key) == key}
-    return result | {key: _overlay(inherited.get(key), value) for key, value in own.items()}
+    return result | {key: _overlay(inherited.get(key), value) for key, value in raw_stage.items()}
 
 
 def to_json(settings: Mapping[str, StageSettings]) -> dict[str, Any]:
@@ -210,19 +212,22 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         before, after = stages(old), stages(new)
     except UserError as error:
         return [f"config.json is of another version of jaxdistill: {error}"]
-    found: dict[str, list[str]] = {}
+    stages_by_line: dict[str, list[str]] = {}
     for name in [*after, *(name for name in before if name not in after)]:
         for line in _unlike(before.get(name, ABSENT), after.get(name, ABSENT), ""):
-            found.setdefault(line, []).append(name)
-    return [line.removeprefix(".") if len(names) > 1 else f"stages.{names[0]}{line}" for line, names in found.items()]
+            stages_by_line.setdefault(line, []).append(name)
+    return [
+        line.removeprefix(".") if len(names) > 1 else f"stages.{names[0]}{line}"
+        for line, names in stages_by_line.items()
+    ]
 
 
 def _unlike(old: Any, new: Any, path: str) -> Iterator[str]:
-    old, new = (plain(each) if hasattr(each, "plain") else each for each in (old, new))
+    old, new = (plain(item) if hasattr(item, "plain") else item for item in (old, new))
     if dataclasses.is_dataclass(old) and type(old) is type(new):
         free = {field.name for field in dataclasses.fields(old) if field.metadata.get("free")}
         free |= getattr(old, "free", set())
-        old, new = ({k: v for k, v in entries(each).items() if k not in free} for each in (old, new))
+        old, new = ({k: v for k, v in entries(item).items() if k not in free} for item in (old, new))
     if isinstance(old, Mapping) and isinstance(new, Mapping) and not dataclasses.is_dataclass(old):
         for key in sorted({*old, *new}):
             yield from _unlike(old.get(key, ABSENT), new.get(key, ABSENT), f"{path}.{key}")

@@ -55,11 +55,11 @@ class ScheduleConfig:
             return parse_section(cls, raw, path)
         function = registry.find("schedule", raw["name"], join(path, "name"))
         parameters = dict.fromkeys(inspect.signature(function).parameters, Any)
-        own = {key: value for key, value in raw.items() if bare(key) in ("name", "until")}
+        section = {key: value for key, value in raw.items() if bare(key) in ("name", "until")}
         arguments = parse_members(
-            parameters, without(raw, own), path, f"schedule {raw['name']!r}", is_flag(raw, "name")
+            parameters, without(raw, section), path, f"schedule {raw['name']!r}", is_flag(raw, "name")
         )
-        return dataclasses.replace(parse_section(cls, own, path), arguments=arguments)
+        return dataclasses.replace(parse_section(cls, section, path), arguments=arguments)
 
     def plain(self) -> Any:
         """Returns the number or the section that `parse` reads."""
@@ -123,15 +123,15 @@ class TermConfig:
         if "method" not in raw:
             raise UserError(f"{path}.method must be set. There are {registry.names('method')}")
         member = registry.find("method", raw["method"], f"{path}.method")
-        own = {key: raw[key] for key in ("method", "student", "teacher", "weight") if key in raw}
-        own = {"teacher": "teacher" if member.needs_teacher else ""} | own
+        section = {key: raw[key] for key in ("method", "student", "teacher", "weight") if key in raw}
+        section = {"teacher": "teacher" if member.needs_teacher else ""} | section
         defaults = registry.fields(member)
         hints = registry.hints(member)
         hints = {key: _Number if isinstance(defaults[key], float) else hint for key, hint in hints.items()}
         flagged = is_flag(raw, "method")
-        given = parse_members(hints, without(raw, own), path, f"method {str(raw['method'])!r}", flagged)
+        given = parse_members(hints, without(raw, section), path, f"method {str(raw['method'])!r}", flagged)
         fields = {key: value for key, value in defaults.items() if value is not None} | given
-        return dataclasses.replace(parse_section(cls, own, path), fields=fields)
+        return dataclasses.replace(parse_section(cls, section, path), fields=fields)
 
 
 class _Number:
@@ -157,8 +157,8 @@ class NetworkConfig:
     def parse(cls, raw: Any, path: str) -> "NetworkConfig":
         """Returns a network whose options have the types and defaults of its source and its model."""
         check(isinstance(raw, Mapping), path, "a section", raw)
-        own = {key: raw[key] for key in ("source", "weights", "sharding") if key in raw}
-        config, rest = parse_section(cls, own, path), without(raw, own)
+        section = {key: raw[key] for key in ("source", "weights", "sharding") if key in raw}
+        config, rest = parse_section(cls, section, path), without(raw, section)
         source = registry.find("network", config.source, f"{path}.source")
         fields, owner = source.option_fields(), f"source {config.source!r}"
         hints = {key: hint for kind in (source, source.settings) if kind for key, hint in hints_of(kind).items()}
@@ -213,19 +213,19 @@ class OptimizerConfig:
         function = registry.find("optimizer", raw["name"], f"{path}.name")
         if "learning_rate" in raw:
             raise UserError(f"{path}.learning_rate must be absent, got {raw['learning_rate']!r}. Set learning_rate")
-        own = {key: raw[key] for key in ("name", "clip", "weight_decay", "decay_on") if key in raw}
+        section = {key: raw[key] for key in ("name", "clip", "weight_decay", "decay_on") if key in raw}
         hints, defaults = arguments_of(function)
         owner = f"optimizer {str(raw['name'])!r}"
-        given = parse_members(hints, without(raw, own), path, owner, is_flag(raw, "name"))
-        return dataclasses.replace(parse_section(cls, own, path), arguments=defaults | given)
+        given = parse_members(hints, without(raw, section), path, owner, is_flag(raw, "name"))
+        return dataclasses.replace(parse_section(cls, section, path), arguments=defaults | given)
 
 
 def arguments_of(function: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns the types and the plain defaults of an optimizer's arguments that a config may set."""
     parameters = inspect.signature(function).parameters
-    own = {key: p.default for key, p in parameters.items() if key not in ("learning_rate", "mask", "weight_decay")}
-    defaults = {key: value for key, value in own.items() if isinstance(value, bool | int | float | str)}
-    return {key: type(defaults[key]) if key in defaults else Any for key in own}, defaults
+    section = {key: p.default for key, p in parameters.items() if key not in ("learning_rate", "mask", "weight_decay")}
+    defaults = {key: value for key, value in section.items() if isinstance(value, bool | int | float | str)}
+    return {key: type(defaults[key]) if key in defaults else Any for key in section}, defaults
 
 
 def default_optimizer() -> OptimizerConfig:

@@ -25,11 +25,11 @@ def apply(raw: Mapping[str, Any], flags: Iterable[str]) -> dict[str, Any]:
     Raises:
         UserError: for a stage, network, term or dataset that does not exist.
     """
-    raw = copy(raw)
+    overridden: dict[str, Any] = copy(raw)
     for flag in sorted(flags, key=lambda flag: flag.startswith("--config.stages.")):  # stages inherit the others
         path, _, text = flag.removeprefix("--config.").partition("=")
-        set_value(raw, path.split("."), FlagText(text))
-    return raw
+        set_value(overridden, path.split("."), FlagText(text))
+    return overridden
 
 
 def copy(raw: Any) -> Any:
@@ -49,8 +49,8 @@ def set_value(raw: dict[str, Any], keys: list[str], value: Any) -> None:
         section = section[key]
         above = raw if depth == 1 and keys[0] == "stages" else above.get(key)
         above = above if isinstance(above, Mapping) else {}
-    for other in [other for other in section if other != keys[-1] and bare(other) == bare(keys[-1])]:
-        del section[other]
+    for unit_key in [unit_key for unit_key in section if unit_key != keys[-1] and bare(unit_key) == bare(keys[-1])]:
+        del section[unit_key]
     section[keys[-1]] = value
 
 

@@ -52,12 +52,13 @@ def parse(kind: Any, raw: Any, path: str) -> Any:
     Raises:
         UserError: if the value is of another type; for a section, one line for each of its mistakes.
     """
-    if dataclasses.is_dataclass(kind) and isinstance(raw, kind):
-        return raw
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        if isinstance(raw, kind):
+            return raw
+        parse_own = getattr(kind, "parse", None)
+        return parse_own(raw, path) if parse_own else parse_section(kind, raw, path)
     if hasattr(kind, "parse"):
         return kind.parse(raw, path)
-    if dataclasses.is_dataclass(kind):
-        return parse_section(kind, raw, path)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
         return _parse_any(raw)
@@ -69,11 +70,11 @@ def parse(kind: Any, raw: Any, path: str) -> Any:
     if origin is dict:
         value = _literal(raw) if isinstance(raw, FlagText) else raw
         check(isinstance(value, Mapping), path, "a section", raw)
-        return {name: parse(arguments[1], each, join(path, name)) for name, each in value.items()}
+        return {name: parse(arguments[1], item, join(path, name)) for name, item in value.items()}
     if origin is tuple:
         value = _split(raw) if isinstance(raw, FlagText) else raw
         check(isinstance(value, tuple | list), path, describe(kind), raw)
-        return tuple(parse(arguments[0], each, f"{path}[{i}]") for i, each in enumerate(value))
+        return tuple(parse(arguments[0], item, f"{path}[{i}]") for i, item in enumerate(value))
     return _parse_steps(raw, path) if kind == Steps else _parse_scalar(kind, raw, path)
 
 
@@ -183,7 +184,8 @@ def hints_of(kind: type) -> dict[str, Any]:
 
 def is_duration(hint: Any) -> bool:
     """Whether a hint is of optimizer steps, so that its key takes units."""
-    return hint in (Steps, Steps | None, tuple[Steps, ...], tuple[Steps, ...] | None)
+    optional = (typing.Optional[Steps], typing.Optional[tuple[Steps, ...]])  # noqa: UP045
+    return hint in (Steps, tuple[Steps, ...], *optional)
 
 
 def parse_key(hint: Any, key: str, name: str, raw: Any, path: str) -> Any:
@@ -194,12 +196,12 @@ def parse_key(hint: Any, key: str, name: str, raw: Any, path: str) -> Any:
 def parse_duration(key: str, name: str, raw: Any, path: str) -> Any:
     """Returns the `Duration`s of a key with a unit, such as `at_epochs=(10, 16)` for `at`."""
     unit = key.rpartition("_")[2]
-    several = isinstance(raw, tuple | list) or (isinstance(raw, FlagText) and isinstance(_literal(raw), tuple))
-    numbers = parse(tuple[float, ...] if several else float, raw, join(path, key))
-    for number in numbers if several else (numbers,):
+    is_list = isinstance(raw, tuple | list) or (isinstance(raw, FlagText) and isinstance(_literal(raw), tuple))
+    numbers = parse(tuple[float, ...] if is_list else float, raw, join(path, key))
+    for number in numbers if is_list else (numbers,):
         check(0 <= number < float("inf"), join(path, key), "at least 0 and finite", number)
         check(unit != "fraction" or number <= 1, join(path, key), "in [0, 1]", number)
-    return tuple(Duration(each, unit) for each in numbers) if several else Duration(numbers, unit)
+    return tuple(Duration(item, unit) for item in numbers) if is_list else Duration(numbers, unit)
 
 
 def one_duration(path: str, name: str, first: Any, second: Any) -> Any:
@@ -256,13 +258,13 @@ def plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         value = entries(value)
     if isinstance(value, Mapping):
-        return dict(_plain_entry(key, each) for key, each in value.items())
-    return [plain(each) for each in value] if isinstance(value, tuple | list) else value
+        return dict(_plain_entry(key, item) for key, item in value.items())
+    return [plain(item) for item in value] if isinstance(value, tuple | list) else value
 
 
 def _plain_entry(key: str, value: Any) -> tuple[str, Any]:
     durations = value if isinstance(value, tuple) else (value,)
     if not durations or not isinstance(durations[0], Duration):
         return key, plain(value)
-    numbers = [each.number for each in durations]
+    numbers = [item.number for item in durations]
     return durations[0].key(key), numbers if isinstance(value, tuple) else numbers[0]

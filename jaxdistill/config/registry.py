@@ -85,7 +85,7 @@ def names(room: str) -> list[str]:
 
 def _entries(room: str) -> Mapping[str, Any]:
     entries = getattr(importlib.import_module(ROOMS[room].module), ROOMS[room].entries)
-    return entries() if callable(entries) else entries
+    return entries if isinstance(entries, Mapping) else entries()
 
 
 def _files(room: str) -> list[str]:
@@ -192,11 +192,11 @@ def make(kind: str, name: str, arguments: Mapping[str, Any], **given: Any):
         UserError: for a name or a key that is not there, and a value of another kind than the default's.
     """
     member = find(kind, name)
-    known = fields(member)
+    defaults = fields(member)
     for key, value in arguments.items():
-        if key not in known:
-            raise unknown(f"{kind} {name!r}: key", key, known)
-        check_kind(f"{kind} {name!r}: {key}", value, known[key])
+        if key not in defaults:
+            raise unknown(f"{kind} {name!r}: key", key, defaults)
+        check_kind(f"{kind} {name!r}: {key}", value, defaults[key])
     try:
         return member(**arguments, **given)
     except (TypeError, ValueError) as error:
@@ -205,7 +205,7 @@ def make(kind: str, name: str, arguments: Mapping[str, Any], **given: Any):
 
 def dtype(name: str):
     """Returns the compute dtype of that name."""
-    known = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-    if name not in known:
-        raise unknown("dtype", name, known)
-    return known[name]
+    defaults = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+    if name not in defaults:
+        raise unknown("dtype", name, defaults)
+    return defaults[name]

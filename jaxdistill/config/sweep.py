@@ -6,7 +6,7 @@ are four lanes, one for each place of the lists: each is the run that its own se
 is a lane for each combination, the last list's values changing fastest. `form` is how they are computed (`Lanes.form`).
 
 A stage whose networks start from a stage of as many lanes takes each lane's from the lane of the same number. An
-evaluation has the lanes of what it reads; a `sweep` of its own, as it inherits one, says nothing. A stage's `sweep`
+evaluation has the lanes of what it reads; its own or inherited `sweep` has no effect. A stage's `sweep`
 stands in place of the top level's.
 """
 
@@ -57,10 +57,11 @@ def lanes(stage: str, settings: StageSettings) -> list[StageSettings]:
 
 
 def differences(section: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns what each lane of a `sweep` is told, by dotted name, such as `{"seed": 1, "rate.init_value": 0.1}`."""
+    """Returns the values of each lane of a `sweep`, by dotted name, such as `{"seed": 1, "rate.init_value": 0.1}`."""
     lists = dict(listed(section))
-    each = itertools.product(*lists.values()) if section.get("grid", False) else zip(*lists.values(), strict=True)
-    return [dict(zip(lists, values, strict=True)) for values in each if values]
+    is_grid = section.get("grid", False)
+    combinations = itertools.product(*lists.values()) if is_grid else zip(*lists.values(), strict=True)
+    return [dict(zip(lists, values, strict=True)) for values in combinations if values]
 
 
 def in_step(stage: str, settings: StageSettings, lanes: int, started: Mapping[str, int]) -> tuple[int, list[str]]:
@@ -76,15 +77,15 @@ def in_step(stage: str, settings: StageSettings, lanes: int, started: Mapping[st
     Raises:
         UserError: where an evaluation reads networks of different numbers of lanes.
     """
-    several = {name: count for name, count in started.items() if count}
-    if registry.find("kind", settings.kind).inherits_lanes and several:
-        if len({*several.values()}) > 1:
+    counts = {name: count for name, count in started.items() if count}
+    if registry.find("kind", settings.kind).inherits_lanes and counts:
+        if len({*counts.values()}) > 1:
             raise UserError(
-                f"stage {stage!r} evaluates networks of {several} lanes, which are not in step; name one lane of each,"
+                f"stage {stage!r} evaluates networks of {counts} lanes, which are not in step; name one lane of each,"
                 " as in weights='stage:NAME@0', or evaluate those of one number"
             )
-        lanes = max(several.values())
-    return lanes, [name for name, count in several.items() if count == lanes]
+        lanes = max(counts.values())
+    return lanes, [name for name, count in counts.items() if count == lanes]
 
 
 def _check(stage: str, name: str, values: Any) -> None:

@@ -12,10 +12,10 @@ def in_order(kind: str, needs: Mapping[str, Iterable[str]]) -> list[str]:
     Raises:
         UserError: for a need that does not exist, and for a circle, with its names.
     """
-    for name, others in needs.items():
-        for other in others:
-            if other not in needs:
-                raise unknown(f"{kind} (which {name!r} needs)", other, needs)
+    for name, names_needed in needs.items():
+        for need in names_needed:
+            if need not in needs:
+                raise unknown(f"{kind} (which {name!r} needs)", need, needs)
     try:
         return [*TopologicalSorter(needs).static_order()]
     except CycleError as error:

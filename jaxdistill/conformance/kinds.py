@@ -92,7 +92,7 @@ def has_settings_with_meanings(toy: ToyStage) -> None:
 
 
 def has_boolean_facts(toy: ToyStage) -> None:
-    """What `Kind` declares as a boolean is one, and known facts alone are declared."""
+    """A fact that `Kind` declares as a boolean is one, and no further facts are declared."""
     for name, default in vars(Kind).items():
         if isinstance(default, bool):
             require(isinstance(getattr(toy.kind, name), bool), f"{name} must be a bool")

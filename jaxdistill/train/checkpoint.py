@@ -39,7 +39,7 @@ def flatten(tree: Any) -> dict[str, jax.Array]:
 
 
 def _plain(leaf: jax.Array) -> jax.Array:
-    return jax.random.key_data(leaf) if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+    return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
 
 
 def unflatten(flat: Mapping[str, jax.Array], like: Any) -> Any:
@@ -47,7 +47,7 @@ def unflatten(flat: Mapping[str, jax.Array], like: Any) -> Any:
 
     def pick(path: Any, leaf: Any) -> jax.Array:
         array = flat[path_name(path).replace("/", ".")]
-        is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
         return jax.random.wrap_key_data(array) if is_key else array
 
     return jax.tree_util.tree_map_with_path(pick, like)
@@ -136,7 +136,7 @@ class Checkpoints:
         ranked = {step: self._rank(metric, self._manager.metrics(step)) for step in self.steps}
         finite = [step for step, value in ranked.items() if value != self._worst]
         # Orbax sorts in the same stable way to choose the best step that it preserves.
-        return sorted(finite, key=ranked.get, reverse=self._reverse)[-1] if finite else None
+        return sorted(finite, key=lambda step: ranked[step], reverse=self._reverse)[-1] if finite else None
 
     def save(self, step: int, state: Any, metrics: Mapping[str, float], about: Mapping[str, Any]) -> None:
         """Writes `state` in the background; its arrays may be donated at once. A step that exists is not replaced."""
@@ -162,7 +162,7 @@ def flatten_structs(tree: Any) -> dict[str, jax.ShapeDtypeStruct]:
     """`flatten` for a tree of shapes: a random key is the shape of its data."""
 
     def plain(leaf: Any) -> jax.ShapeDtypeStruct:
-        if not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return leaf
         data = jax.eval_shape(jax.random.key_data, jax.ShapeDtypeStruct(leaf.shape, leaf.dtype))
         return jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=getattr(leaf, "sharding", None))

@@ -177,7 +177,7 @@ def evaluate_batch(
             for name, reference in pairs
         },
         predictions={
-            name: predicted_classes(outputs[name].logits)
+            name: predicted_classes(core.dense(outputs[name].logits))
             for name in names
             if len(core.prediction_shape(outputs[name].logits)) == 1
         },
@@ -238,7 +238,7 @@ class Evaluator:
         size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(result))
         pieces = math.ceil(len(parts) / max(1, self.result_bytes // size))
         length = math.ceil(len(parts) / pieces)
-        empty = parts[-1] | {"mask": np.zeros_like(parts[-1]["mask"])}
+        empty = {**parts[-1], "mask": np.zeros_like(parts[-1]["mask"])}
         parts += [empty] * (-len(parts) % length)
         groups = [parts[start : start + length] for start in range(0, len(parts), length)]
         stacked = ({key: np.stack([part[key] for part in group]) for key in empty} for group in groups)
@@ -256,7 +256,8 @@ class Evaluator:
             rows.append((fields["label"][is_real], fields["index"][is_real]))
         predictions = jax.tree.map(lambda *parts: np.concatenate(parts, -1), *predictions)
         label, index = (np.concatenate(parts) for parts in zip(*rows, strict=True))
-        return Measurement(*totals, predictions), Rows(label, index)
+        sums, pair_sums = totals or ({}, {})
+        return Measurement(sums, pair_sums, predictions), Rows(label, index)
 
 
 def _select_rows(x: np.ndarray, is_real: np.ndarray) -> np.ndarray:

@@ -155,7 +155,7 @@ def _init_method(name: str, term: Term, outputs: Mapping[str, Output], *, batch:
     """Initialises a method; outputs that it cannot compare are a mistake of the config, found from shapes alone."""
     streams = {"params": key, "method": jax.random.fold_in(key, 1)}
     try:
-        return term.method.init(streams, outputs[term.student], outputs.get(term.teacher), batch)
+        return term.method.init(streams, outputs[term.student], outputs.get(term.teacher or ""), batch)
     except UserError as error:
         raise UserError(f"term {name!r}: {error}") from error
     except (TypeError, ValueError, KeyError, IndexError, ZeroDivisionError) as error:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import itertools
 import pathlib
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
@@ -49,9 +50,11 @@ class Loader(Protocol):
 
     def step_inputs(self, start: int, stop: int) -> Iterator[Mapping[str, np.ndarray]]:
         """Yields the inputs of steps `start` to `stop`."""
+        ...
 
     def make_batch(self, resident: Mapping[str, Any], inputs: Mapping[str, Any]) -> Batch:
         """Makes the raw batch of a step on the device."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -275,7 +278,7 @@ def _loop(
             raise Interrupted(
                 f"stopped by a signal in stage {training.stage!r}; step {step} of {intervals.steps} is saved in"
                 f" {tools.checkpoints.folder}. The same command again continues from there.",
-                status=128 + tools.stop.signal,
+                status=128 + (tools.stop.signal or signal.SIGTERM),
             )
     tools.checkpoints.wait()
     return state

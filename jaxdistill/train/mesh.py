@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -17,7 +18,7 @@ from jaxdistill.errors import UserError, unknown
 AXES = ("data", "fsdp", "tensor")
 
 
-def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(sizes: Mapping[str, int], devices: Sequence[Any] | None = None) -> Mesh:
     """Makes the mesh; one size may be -1, for all devices that the others leave.
 
     Raises:
@@ -72,7 +73,7 @@ def spread(tree: Any, placed: Any) -> Any:
     """Puts a tree of arrays that every process has in full onto its shardings, keys of random numbers included."""
 
     def put_one(x: Any, sharding: NamedSharding) -> jax.Array:
-        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
             return jax.random.wrap_key_data(put_one(jax.random.key_data(x), sharding), impl=jax.random.key_impl(x))
         x = np.asarray(x)  # with several processes only an array of the host can be split
         return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
@@ -97,4 +98,4 @@ def bytes_per_device(tree: Any, placed: Any) -> int:
 
 
 def _itemsize(dtype: Any) -> int:
-    return 8 if jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key) else np.dtype(dtype).itemsize
+    return 8 if jnp.issubdtype(dtype, jax.dtypes.prng_key) else np.dtype(dtype).itemsize

@@ -79,12 +79,13 @@ def _make_schedule(spec: ScheduleConfig, steps: int, path: str) -> Schedule:
     if spec.values:
         return _piecewise(list(spec.values), list(spec.at or ()))
     if spec.times is not None:
-        return optax.piecewise_constant_schedule(spec.start, dict.fromkeys(spec.at or (), spec.times))
+        return optax.piecewise_constant_schedule(spec.start or 0.0, dict.fromkeys(spec.at or (), spec.times))
     if spec.to is not None:
-        if spec.over < 1:  # Optax would stay at the start for ever
+        over = spec.over if isinstance(spec.over, int) else 0
+        if over < 1:  # Optax would stay at the start for ever
             return optax.constant_schedule(spec.to)
-        return optax.linear_schedule(spec.start or 0.0, spec.to, spec.over)
-    return optax.constant_schedule(spec.value)
+        return optax.linear_schedule(spec.start or 0.0, spec.to, over)
+    return optax.constant_schedule(spec.value or 0.0)
 
 
 def _piecewise(values: list[float], steps: list[int]) -> Schedule:

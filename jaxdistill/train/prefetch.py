@@ -77,7 +77,7 @@ class Prefetcher:
             self._put(error)
 
     def _put(self, item: Any) -> bool:
-        while not self._closed:
+        while self._queue is not None and not self._closed:
             try:
                 self._queue.put(item, timeout=0.1)
                 return True

@@ -5,6 +5,7 @@ the valid predictions, weight and add them; differentiate; update. There is no b
 of networks and terms. `jit`, shardings, donation and `scan` are added outside.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -50,7 +51,7 @@ def make_step(
         keys = core.fold_in(jax.random.fold_in(state.key, state.step), [*networks, *terms])
         grads, (metrics, variables) = gradients(state, frozen, augment(batch), keys)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params: Any = optax.apply_updates(state.params, updates)
         everything = core.merge_variables(params, variables, frozen)
         variables |= {
             name: network.follow(variables[name], everything[network.of], state.step + 1)
@@ -58,7 +59,8 @@ def make_step(
             if isinstance(network, Follows)
         }
         metrics |= {"grad_norm": optax.tree.norm(grads), "weight_norm": optax.tree.norm(params)}
-        return state.replace(step=state.step + 1, params=params, variables=variables, opt_state=opt_state), metrics
+        state = dataclasses.replace(state, step=state.step + 1, params=params, variables=variables, opt_state=opt_state)
+        return state, metrics
 
     return step
 
@@ -82,12 +84,13 @@ def make_loss(networks: Mapping[str, Source], terms: Mapping[str, Term]) -> Call
     ) -> tuple[jax.Array, tuple[Metrics, dict[str, Variables]]]:
         everything = core.merge_variables(params, variables, frozen)
         outputs, updated = run(networks, everything, batch, keys)
-        metrics, loss = {}, jnp.float32(0)
+        metrics: Metrics = {}
+        loss = jnp.float32(0)
         for name, term in terms.items():
             values, updated[name] = term.method_at(step).apply(
                 everything.get(name, {}),
                 outputs[term.student],
-                jax.lax.stop_gradient(outputs.get(term.teacher)),
+                jax.lax.stop_gradient(outputs.get(term.teacher or "")),
                 batch,
                 rngs={"method": keys[name]},
                 mutable=[*variables.get(name, {})],
@@ -95,8 +98,10 @@ def make_loss(networks: Mapping[str, Source], terms: Mapping[str, Term]) -> Call
             valid = term.method.valid(batch)
             metrics[name] = core.mean(values, valid, fraction=_count(valid) / jnp.maximum(totals[name], 1.0))
             loss += term.weight(step) * metrics[name]
-        variables = {name: dict(before) | dict(updated.get(name, {})) for name, before in variables.items()}
-        return loss, (metrics | {"loss": loss}, variables)
+        changed: dict[str, Variables] = {
+            name: {**before, **updated.get(name, {})} for name, before in variables.items()
+        }
+        return loss, ({**metrics, "loss": loss}, changed)
 
     return loss_fn
 

@@ -45,9 +45,12 @@ def test_a_finished_run_has_a_row_for_each_stage(tmp_path):
 def test_the_flags_of_the_whole_distillation_are_keys_of_its_config(tmp_path, monkeypatch, folder):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(gpu, "COUNTS", dict.fromkeys(gpu.COUNTS, 16))
-    config, _ = launch.parse(["launch", "--config", "configs/cifar10/kd.py", *gpu.make_data_flags(folder, tmp_path)])
-    assert config.data.name == ("cifar10" if folder else "npz")
-    assert (config.data.data_dir, any(config.data.splits.values())) == (folder, bool(folder))
+    stages, _ = launch.parse(["launch", "--config", "configs/cifar10/kd.py", *gpu.make_data_flags(folder, tmp_path)])
+    for settings in stages.values():
+        data = settings.data
+        assert data.name == ("cifar10" if folder else "npz")
+        splits = (data.splits.train, data.splits.validation, data.splits.test)
+        assert (data.data_dir, any(splits)) == (folder, bool(folder))
 
 
 @pytest.mark.parametrize("script", sorted({script for script, *_ in gpu.SCRIPTS.values()}))
