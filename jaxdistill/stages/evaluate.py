@@ -44,7 +44,7 @@ class Evaluate(Kind):
     def run(self, stage: Stage, workdir: pathlib.Path, log: Callable[[str], None], profile: int) -> dict[str, Any]:
         runs = runs_of(stage)
         variables, reports = start_weights.read_for_inference(runs, workdir, log)
-        evaluations = train.evaluator(runs)({}, {}, variables)
+        evaluations = train.SplitEvaluator(runs).evaluate({}, {}, variables)
         maps = None
         if stage.evaluation.draws_saliency:
             examples = evaluations[0].index[disagreements(stage, evaluations[0])]

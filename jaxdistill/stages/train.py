@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import jax
@@ -88,7 +88,7 @@ class Train(Kind):
 
 def run(
     stage: Stage,
-    starts: Callable[[Collection[str]], Weights],
+    read_weights: Callable[[Collection[str]], Weights],
     workdir: pathlib.Path,
     log: Callable[[str], None],
     profile: int = 0,
@@ -96,7 +96,7 @@ def run(
     """Trains, evaluates and saves one stage; resumes from its last checkpoint.
 
     Args:
-        starts: `names -> weights`, reads the variables of those networks that do not start at random.
+        read_weights: `names -> weights`, reads the variables of those networks that do not start at random.
         workdir: the run's.
         log: prints a line.
         profile: the number of early steps that are recorded.
@@ -105,7 +105,7 @@ def run(
         The contents of `done.json`.
     """
     settings, runs = stage.settings, runs_of(stage)
-    frozen, reduced = _frozen(runs, starts(stage.shapes.frozen), log)
+    frozen, reduced = _frozen(runs, read_weights(stage.shapes.frozen), log)
     training = _training(runs, frozen, log, profile)
     with checkpoints(runs, workdir) as saved:
         start = max(saved.steps, default=0)
@@ -113,7 +113,7 @@ def run(
             state = saved.restore(start, mesh.structs(runs.shapes()[0], training.shardings))
             log(f"stage {stage.name}: resumes at step {start} of {settings.steps}")
         else:
-            state = _init(runs, starts, frozen)
+            state = _init(runs, read_weights, frozen)
         saved_names = sorted(stage.kind.saved(stage))
         specs = {name: dataclasses.asdict(x) for name, x in image_specs(stage).items() if name in saved_names}
         metadata = {"stage": stage.name, "networks": saved_names, "image_specs": specs, **runs.checkpoint_metadata}
@@ -175,10 +175,10 @@ def checkpoints(runs: Runs, workdir: pathlib.Path) -> Checkpoints:
     return Checkpoints(workdir / stage.name, ranked_by, mode, stage.settings.checkpoint.max_to_keep)
 
 
-def _init(runs: Runs, starts: Callable[[Collection[str]], Weights], frozen: Weights) -> State:
+def _init(runs: Runs, read_weights: Callable[[Collection[str]], Weights], frozen: Weights) -> State:
     """Returns the first state, every array of it made where it will live."""
     init = jax.jit(runs.init, out_shardings=runs.shardings()[0], compiler_options=compiler_options())
-    return init(starts([name for name in runs.stage.networks if name not in frozen]) | frozen)
+    return init(read_weights([name for name in runs.stage.networks if name not in frozen]) | frozen)
 
 
 def _steps_per_call(stage: Stage) -> int:
@@ -187,40 +187,48 @@ def _steps_per_call(stage: Stage) -> int:
     return 1 if jax.default_backend() == "cpu" or not stage.data.resident else 32
 
 
-def evaluator(runs: Runs) -> Callable[[Any, Any, Weights], list[Evaluation]]:
-    """Returns `(params, variables, frozen) -> the evaluation of each run`, on the stage's split."""
-    stage, split = runs.stage, runs.stage.settings.evaluate.split
-    plan = Plan(
-        networks=stage.networks,
-        names=stage.evaluation.networks,
-        metrics=stage.evaluation.metrics,
-        prepare=stage.data.prepare,
-        reference=stage.evaluation.measured_reference,
-        pairs=stage.evaluation.pairs,
-    )
-    measure = Evaluator(runs.evaluate_step(plan.step), stage.mesh)
-    resident: list[Any] = []
+class SplitEvaluator:
+    """Evaluates the runs of a stage on its split; a split that fits is put on the devices once.
 
-    def evaluate(params: Any, variables: Any, frozen: Weights) -> list[Evaluation]:
+    Args:
+        runs: those of the stage.
+    """
+
+    def __init__(self, runs: Runs):
+        stage = runs.stage
+        self._runs, self._data, self._split = runs, stage.data, stage.settings.evaluate.split
+        self._plan = Plan(
+            networks=stage.networks,
+            names=stage.evaluation.networks,
+            metrics=stage.evaluation.metrics,
+            prepare=stage.data.prepare,
+            reference=stage.evaluation.measured_reference,
+            pairs=stage.evaluation.pairs,
+        )
+        self._evaluator = Evaluator(runs.evaluate_step(self._plan.step), stage.mesh)
+        self._resident: list[Any] | None = None
+
+    def evaluate(self, params: Any, variables: Any, frozen: Weights) -> list[Evaluation]:
+        """Returns the evaluation of each run."""
         weights = params, variables, frozen
-        if not stage.data.is_resident(split):
-            pieces = measure.stream(stage.data.batches(split))
-        else:
-            if not resident:
-                resident.extend(measure.to_device(weights, stage.data.batches(split)))
-            pieces = resident
-        total, rows = measure.evaluate(weights, pieces)
-        return [plan.finish(measurement, rows) for measurement in runs.split(total)]
+        total, rows = self._evaluator.evaluate(weights, self._pieces(weights))
+        return [self._plan.finish(measurement, rows) for measurement in self._runs.split(total)]
 
-    return evaluate
+    def _pieces(self, weights: tuple[Any, Any, Weights]) -> Iterable[Any]:
+        batches = self._data.batches(self._split)
+        if not self._data.is_resident(self._split):
+            return self._evaluator.stream(batches)
+        if self._resident is None:
+            self._resident = self._evaluator.to_device(weights, batches)
+        return self._resident
 
 
 def _evaluation(runs: Runs, frozen: Weights) -> Callable[[State], dict[str, Any]]:
     """Returns `state -> the line of an evaluation` for the log."""
-    evaluate_all = evaluator(runs)
+    evaluator = SplitEvaluator(runs)
 
     def evaluate(state: State) -> dict[str, Any]:
-        numbers = [_numbers(run) for run in evaluate_all(state.params, state.variables, frozen)]
+        numbers = [_numbers(run) for run in evaluator.evaluate(state.params, state.variables, frozen)]
         return {"split": runs.stage.settings.evaluate.split} | runs.join_numbers(numbers)
 
     return evaluate

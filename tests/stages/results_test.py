@@ -26,7 +26,7 @@ def stage():
 def workdir(stage, tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
     known = jax.jit(stage.init)()[1]
-    (found,) = train.evaluator(runs_of(stage))({}, {}, known)
+    (found,) = train.SplitEvaluator(runs_of(stage)).evaluate({}, {}, known)
     looked = saliency.compute_saliency(stage, known, found.index[results.disagreements(stage, found)])
     results.write_results(folder, runs_of(stage), [found], looked)
     return folder
