@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Mapping
 
 import jax
+import optax
 
 from jaxdistill import tasks
 from jaxdistill.build import validate
