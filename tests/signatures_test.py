@@ -9,7 +9,7 @@ from conftest import ROOT
 
 FILES = sorted((ROOT / "jaxdistill").rglob("*.py"))
 MOST_POSITIONAL = 4
-VARIADIC = {"print", "zip", "max", "min", "map", "reshape", "Path", "joinpath", "chain", "product"}
+VARIADIC = {"print", "zip", "max", "min", "map", "reshape", "Path", "joinpath", "chain", "product", "eval_shape"}
 """Functions of any number of arguments of one kind."""
 
 

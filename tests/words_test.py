@@ -16,7 +16,7 @@ VERBS = re.compile(
 )
 RIDDLES = re.compile(r"(What|Which|Who|Where|How|Those)\b")
 PARTICIPLES = ("said", "told", "spoken", "asked", "known", "looked", "held", "made", "found", "kept")
-PRONOUNS = ("own", "other", "one", "each", "several", "there", "beside", "at")
+PRONOUNS = ("own", "other", "one", "each", "several", "there", "beside")
 NOT_NAMES = frozenset([*PARTICIPLES, *PRONOUNS])
 """A value is a noun, and a function a verb and a noun."""
 

@@ -8,8 +8,8 @@
 
 The mode is the name of a function below, or `all`, or nothing for plain KD; with `-smoke` every stage takes four steps.
 Each function reads as one mode: its stages, and the rows of the final table. As in `kd.py`, a teacher has seen every
-label of the 1,077 training images, a student sees all images and ten labels of each class, unless a mode says
-otherwise. Nothing was tuned for a mode: the table shows that each does what it says, and roughly what that is worth.
+label of the 1,077 training images, a student sees all images and ten labels of each class, unless a mode
+states otherwise. Nothing was tuned for a mode: the table shows that each works, and roughly how much it gains.
 
 Paper:    none; the task is ours. What each mode is after, is cited by the source or method that makes it.
 Measured: docs/modes.md (python benchmarks/modes.py --workdir runs/modes --write docs/modes.md).
@@ -31,9 +31,9 @@ def learns(name: str, like: str = "") -> dict:
     return dict(networks={name: entry}, terms=dict(task=dict(student=name)))
 
 
-def distils(teacher: str, *beside: str, **more) -> dict:
-    """A stage in which the student learns from a network of the top level, which needs those beside it."""
-    cast = dict.fromkeys((teacher, *beside, "student"))
+def distils(teacher: str, *members: str, **more) -> dict:
+    """A stage in which the student learns from a network of the top level, which needs the members."""
+    cast = dict.fromkeys((teacher, *members, "student"))
     return dict(networks={name: {} for name in cast}, terms=dict(task={}, kd=dict(teacher=teacher)), **more)
 
 
@@ -63,8 +63,8 @@ def ensemble(c):
         c.stages[name] = learns(name) | dict(data=dict(labels_per_class=0), steps=c.stages.teacher.steps)
     c.stages.ensemble = distils("mean", *three)
     c.stages.ensemble_confidence = distils("sure", *three)
-    each = {f"kd_{name}": KD | dict(teacher=name, weight=1 / 3) for name in three}
-    c.stages.several = dict(networks={name: {} for name in (*three, "student")}, terms=dict(task={}, **each))
+    terms = {f"kd_{name}": KD | dict(teacher=name, weight=1 / 3) for name in three}
+    c.stages.several = dict(networks={name: {} for name in (*three, "student")}, terms=dict(task={}, **terms))
     return dict(
         second={},
         third={},
@@ -189,8 +189,8 @@ def partitions(c):
 
     def student(name, taught_by):
         c.networks[name] = taught_by
-        beside = taught_by.get("of", ())
-        c.stages[f"{name}_student"] = distils(name, *beside)
+        members = taught_by.get("of", ())
+        c.stages[f"{name}_student"] = distils(name, *members)
         rows.update({name: {}, f"{name}_student": of(f"{name}_student")})
 
     def merged(name, cut, **settings):
@@ -222,7 +222,7 @@ def partitions(c):
 
 
 def classifiers(c):
-    """Teachers of scikit-learn, by what they say once; and one of each kind on a third of the data, as an ensemble."""
+    """Stored outputs of teachers of scikit-learn; and one of each kind on a third of the data, as an ensemble."""
     kinds = dict(svm="svm", forest="forest")
     for name, kind in kinds.items():
         c.stages[name] = dict(kind="sklearn", sklearn=dict(name=kind), data=dict(labels_per_class=0, augment=()))
@@ -247,13 +247,13 @@ def classifiers(c):
 
 
 def cached(c):
-    """What the teacher says, once: of the clean image, and of eight views of each."""
+    """Stored outputs of the teacher: of the clean image, and of eight views of each."""
     for views, augment in ((1, dict(augment=())), (8, {})):
         c.stages[f"cache{views}"] = dict(
             kind="cache", networks=dict(teacher={}), cache=dict(views=views, splits=("train",)), data=augment
         )
-        c.networks[f"said{views}"] = dict(source="cached", cache=f"stage:cache{views}")
-        c.stages[f"cached{views}"] = distils(f"said{views}", data=augment)
+        c.networks[f"stored{views}"] = dict(source="cached", cache=f"stage:cache{views}")
+        c.stages[f"cached{views}"] = distils(f"stored{views}", data=augment)
     return dict(cached1=of("cached1"), cached8=of("cached8"))
 
 

@@ -66,7 +66,7 @@ RECIPES = {
     "sobolev": SLOPES,
     "jacobian": SLOPES,
 }
-"""method -> what its term says beside the method's defaults."""
+"""method -> fields of its term that differ from the method's defaults."""
 
 SMOKE = ("kd", "ctkd", "ft", "simkd", "crd", "jacobian")
 MODES = ("", "all", "smoke", *RECIPES)
@@ -79,7 +79,7 @@ def get_config(mode: str = "") -> ConfigDict:
     c.networks = dict(
         teacher=dict(source="frozen", model="cifar_resnet", depth=8, width=2, weights="stage:teacher"),
         student=dict(source="trained", model="cifar_resnet", depth=8, width=1),
-        # what some methods look at or through
+        # networks that some methods compare
         factors=dict(source="head", of="teacher", tap="stage3", head="paraphraser"),
         reader=dict(source="reused_classifier", of="student", tap="stage3"),
         slope_student=dict(source="derivative", of="student", mode="jvp"),

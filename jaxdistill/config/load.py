@@ -152,7 +152,7 @@ def inherit(stage: str, shared: Mapping[str, Any], raw_stage: Mapping[str, Any])
     for key, value in raw_stage.items():
         whole = {name: x for name, x in whole.items() if name == key or bare(name) != bare(key)}
         if key in CAST and isinstance(value, Mapping):
-            whole[key] = {name: _entry(stage, key, name, entry, shared) for name, entry in value.items()}
+            whole[key] = {name: _entry(stage, key, name, entry, shared=shared) for name, entry in value.items()}
         elif is_merged(kind.settings, key):
             whole[key] = _overlay(whole.get(key, {}), value)
         else:

@@ -57,7 +57,7 @@ class ScheduleConfig:
         parameters = dict.fromkeys(inspect.signature(function).parameters, Any)
         section = {key: value for key, value in raw.items() if bare(key) in ("name", "until")}
         arguments = parse_members(
-            parameters, without(raw, section), path, f"schedule {raw['name']!r}", is_flag(raw, "name")
+            parameters, without(raw, section), path, f"schedule {raw['name']!r}", renamed=is_flag(raw, "name")
         )
         return dataclasses.replace(parse_section(cls, section, path), arguments=arguments)
 
@@ -95,7 +95,7 @@ def parse_members(
         name = key if key in hints else bare(key)
         try:
             if name in hints:
-                values[name] = parse_key(hints[name], key, name, value, path)
+                values[name] = parse_key(hints[name], key, name, value, path=path)
             elif not renamed or isinstance(value, FlagText):
                 raise unknown(join(path, key), key, hints, f"a key of {owner}")
         except UserError as error:
@@ -129,7 +129,7 @@ class TermConfig:
         hints = registry.hints(member)
         hints = {key: _Number if isinstance(defaults[key], float) else hint for key, hint in hints.items()}
         flagged = is_flag(raw, "method")
-        given = parse_members(hints, without(raw, section), path, f"method {str(raw['method'])!r}", flagged)
+        given = parse_members(hints, without(raw, section), path, f"method {str(raw['method'])!r}", renamed=flagged)
         fields = {key: value for key, value in defaults.items() if value is not None} | given
         return dataclasses.replace(parse_section(cls, section, path), fields=fields)
 
@@ -173,7 +173,7 @@ class NetworkConfig:
                 owner, flagged = f"{room} {str(name)!r}", flagged or is_flag(raw, room)
                 hints = ({"dtype": str} if hasattr(member, "dtype") else {}) | registry.hints(member) | hints
                 defaults |= {key: value for key, value in registry.fields(member).items() if value is not None}
-        options = defaults | parse_members(hints, rest, path, owner, flagged)
+        options = defaults | parse_members(hints, rest, path, owner, renamed=flagged)
         for key, field in fields.items():
             if key in options:
                 check_bounds(f"{path}.{key}", options[key], field.metadata)
@@ -216,7 +216,7 @@ class OptimizerConfig:
         section = {key: raw[key] for key in ("name", "clip", "weight_decay", "decay_on") if key in raw}
         hints, defaults = arguments_of(function)
         owner = f"optimizer {str(raw['name'])!r}"
-        given = parse_members(hints, without(raw, section), path, owner, is_flag(raw, "name"))
+        given = parse_members(hints, without(raw, section), path, owner, renamed=is_flag(raw, "name"))
         return dataclasses.replace(parse_section(cls, section, path), arguments=defaults | given)
 
 

@@ -164,7 +164,7 @@ def parse_section(kind: type, raw: Any, path: str, owner: str = "this section") 
             name = bare(key) if key not in fields and is_duration(hints.get(bare(key))) else key
             if name not in fields:
                 raise unknown(join(path, key), key, fields, f"a key of {owner}")
-            parsed = parse_key(hints[name], key, name, value, path)
+            parsed = parse_key(hints[name], key, name, value, path=path)
             check_bounds(join(path, key), parsed, fields[name].metadata)
             values[name] = one_duration(path, name, values.get(name), parsed) if is_duration(hints[name]) else parsed
         except UserError as error:
