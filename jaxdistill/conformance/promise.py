@@ -104,4 +104,7 @@ def require_finite(tree: object, what: str) -> None:
 def require_close(actual: object, expected: object, what: str, *, rtol: float, atol: float = 0.0) -> None:
     """Raises `BrokenPromise` unless the leaves of two trees agree within `rtol` of the expected ones plus `atol`."""
     for left, right in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(left, right, rtol=rtol, atol=atol, err_msg=what)
+        try:
+            np.testing.assert_allclose(left, right, rtol=rtol, atol=atol)
+        except AssertionError as error:
+            raise BrokenPromise(f"{what}: {error}") from error
