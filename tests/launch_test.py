@@ -105,7 +105,7 @@ MISTAKES = {
     "resident": ("c.data.resident = 'maybe'", "data.resident must be an existing name, got 'maybe'"),
     "batch": ("c.batch = 12", "batch must be a multiple of"),
     "no batch": ("c.batch = 0", "batch must be at least 1 and finite, got 0"),
-    "accumulate": ("c.accumulate = 3", "accumulate = 3; take 63 or 66"),
+    "accumulate": ("c.accumulate = 3", "accumulate = 3, got 64. Take 63 or 66"),
     "mesh": ("c.mesh = dict(data=3)", "does not fit 8 devices"),
     "sharding's set": (
         "c.sharding = ('fdsp',)",

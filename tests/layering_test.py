@@ -46,7 +46,7 @@ ALLOWED = {
     "report": {"config", "metrics", "runtime", "train"},
     "runtime": set(),
     "launch": {"config", "pipeline", "report", "runtime"},
-    "__init__": {"core", "networks", "tasks", "train"},
+    "__init__": {"core", "data", "networks", "tasks", "train"},
 }
 """room -> the rooms it may import."""
 

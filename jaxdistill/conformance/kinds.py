@@ -75,8 +75,9 @@ def make_subject(member: type[Kind], **fields: Any) -> ToyStage:
 
 
 def build_stage(keys: Mapping[str, Any]) -> Stage:
-    """Builds a stage as a run does."""
-    return resolve.stage(NAME, load.stages({"stages": {NAME: keys}})[NAME])
+    """Builds a stage as a run does; it inherits its keys, so that those that its kind does not have are left out."""
+    inherited = {key: value for key, value in keys.items() if key != "kind"}
+    return resolve.stage(NAME, load.stages({**inherited, "stages": {NAME: {"kind": keys["kind"]}}})[NAME])
 
 
 def is_documented(toy: ToyStage) -> None:

@@ -57,7 +57,7 @@ def test_a_kind_of_a_user_keeps_the_promises():
 class Naming(Counting):
     """Names what does not exist, and fails in its check."""
 
-    trains = "yes"
+    writes_results = "yes"
 
     def measured(self, stage: Stage) -> list[str]:
         return ["nobody"]
