@@ -31,8 +31,8 @@ def test_what_a_run_leaves(whole, capsys):
     assert rows[0]["agreement"] == 1.0
     assert {"accuracy", "f1", "nll", "ece", "agreement"} <= set(rows[1])
     config = json.loads((whole / "config.json").read_text())
-    assert config["terms"]["kd"]["temperature"] == 2.0
-    assert config["networks"]["student"]["dtype"] == "float32"  # defaults are written out
+    assert config["stages"]["distil"]["terms"]["kd"]["temperature"] == 2.0
+    assert config["stages"]["distil"]["networks"]["student"]["dtype"] == "float32"  # defaults are written out
     launches = json.loads((whole / "environment.json").read_text())
     assert launches[0]["packages"]["jax"]
     assert launches[0]["devices"]["number"] == 8
@@ -149,7 +149,7 @@ def test_a_changed_config_is_refused_with_the_difference(whole, tmp_path, capsys
     assert launched(workdir, "--config.terms.kd.temperature=3", "--config.stages.distil.steps=20") == 2
     said = capsys.readouterr().err
     assert "terms.kd.temperature: 2.0 -> 3.0" in said
-    assert "stages.distil.steps: '(absent)' -> 20" in said
+    assert "stages.distil.steps: 12 -> 20" in said
     assert "name another workdir" in said
 
 

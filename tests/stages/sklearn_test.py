@@ -41,7 +41,7 @@ def rows(split):
 def fitted(kind, part, by):
     train = datasets.load("digits").split("train")
     x, y = rows(train)
-    mine = subsets.partition(train.labels(), 3, by, 0.5, 0)[part]
+    mine = subsets.partition(train.labels(), 3, by, concentration=0.5, seed=0)[part]
     return kind.fit(x[mine], y[mine])
 
 

@@ -67,7 +67,7 @@ def test_on_texts(tmp_path, changed, message):
 
 @pytest.mark.parametrize("term", [dict(method="kd"), dict(method="cross_entropy", teacher="")], ids=str)
 def test_methods_of_logits_fit_next_tokens(term, tmp_path):
-    assert built(tmp_path, "language", terms__kd=term)["live"].task.name == "language_model"
+    assert built(tmp_path, "language", terms__kd=term)["live"].data.task.name == "language_model"
 
 
 OF_IMAGES = [

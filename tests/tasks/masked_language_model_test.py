@@ -33,10 +33,10 @@ def targets():
 def test_the_task_follows_from_targets(targets, tmp_path):
     made = config(tmp_path, targets=targets) | {"checkpoint": {"keep": "best"}, "evaluate": {"every": 1}}
     stage = run.prepare(load.stages(made), tmp_path)["train"]
-    assert stage.task.name == "masked_language_model"
-    assert stage.numbers[0] == "student/nll"
-    batch = next(iter(stage.once("validation")))
-    prepared = stage.prepare(batch)
+    assert stage.data.task.name == "masked_language_model"
+    assert stage.evaluation.ranking[0] == "student/nll"
+    batch = next(iter(stage.data.batches("validation")))
+    prepared = stage.data.prepare(batch)
     np.testing.assert_array_equal(prepared["valid"][:4], targets >= 0)
 
 
