@@ -89,7 +89,7 @@ def test_a_lane_is_taken_out_bit_for_bit(whole, taken):
 def test_what_is_taken_out_is_an_ordinary_run(whole, taken):
     """Its config has no sweep, its lines are the lane's, its results what the lanes' evaluation found of it."""
     config = read(taken / "config.json")
-    assert config["sweep"] == {}
+    assert [config["stages"][stage]["sweep"] for stage in STAGES] == [{}, {}]
     assert [config["stages"][stage]["seed"] for stage in STAGES] == [1, 1]
     theirs = {(line["stage"], line["step"], line.get("split")): line for line in runs.lines(whole)}
     for line in runs.lines(taken):
