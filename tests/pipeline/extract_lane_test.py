@@ -126,7 +126,7 @@ def test_an_unfinished_lane_goes_on_alone(whole, tmp_path):
         ((*SWEEP, "--lane=0", "--from=nowhere"), "--from=nowhere is no workdir of a run"),
         ((*SWEEP, "--config.batch=32", "--lane=0", "--from={whole}"), "batch: 64 -> 32"),
         ((*SWEEP, "--config.stages.distil.sweep.seed=(1, 2, 3)", "--lane=0", "--from={whole}"), "'distil': 3"),
-        ((*SWEEP, "--config.stages.distil.sweep.seed=(1, 2, 3)"), "lanes, which are not in step"),
+        ((*SWEEP, "--config.stages.distil.sweep.seed=(1, 2, 3)"), "for network 'teacher' was trained in 2 lanes"),
     ],
 )
 def test_mistakes_are_told(whole, tmp_path, capsys, flags, message):
