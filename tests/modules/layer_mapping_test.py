@@ -90,8 +90,8 @@ def test_learned_weights_start_equal_and_are_a_softmax_over_the_teachers():
     [
         ("unifrom:block*", "Did you mean 'uniform'"),
         ("uniform:stage*", "layers must match taps with a number instead of '\\*', got 'stage"),
-        ("uniform:block", "with a number in the place"),
-        ("uniform:block*", "name the pairs, like 'block0=block0'"),
+        ("uniform:block", "with a number instead of"),
+        ("uniform:block*", "Name the pairs, such as 'block0=block0'"),
     ],
 )
 def test_mistakes_are_told(rule, message):

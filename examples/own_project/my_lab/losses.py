@@ -2,7 +2,7 @@
 
 An example, not a published method.
 
-    loss = |(max z_s - mean z_s) - (max z_t - mean z_t)|
+    loss = ((max z_s - mean z_s) - (max z_t - mean z_t))^2
 
 one value per prediction.
 
@@ -24,7 +24,7 @@ def margin(logits: jax.Array) -> jax.Array:
 
 
 class Margin(LogitsMethod):
-    """`scale` multiplies the difference."""
+    """`scale` multiplies the square."""
 
     scale: float = 1.0
     zero_at_teacher = True
@@ -35,6 +35,6 @@ class Margin(LogitsMethod):
 
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> jax.Array:
         def loss(student: jax.Array, teacher: jax.Array) -> jax.Array:
-            return self.scale * jnp.abs(margin(student) - margin(teacher))
+            return self.scale * (margin(student) - margin(teacher)) ** 2
 
         return self.compare(loss, student, teacher)
