@@ -20,10 +20,10 @@ import results
 import timing
 
 from jaxdistill.build import resolve
+from jaxdistill.build.lanes import runs_of
 from jaxdistill.build.stage import Stage
 from jaxdistill.config import load as configs
 from jaxdistill.runtime import allocator
-from jaxdistill.stages.lanes import runs_of
 from jaxdistill.train import mesh
 from jaxdistill.train.loop import compile_steps
 

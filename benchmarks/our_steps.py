@@ -11,11 +11,11 @@ import numpy as np
 
 from jaxdistill import launch
 from jaxdistill.build import resolve
+from jaxdistill.build.lanes import runs_of
 from jaxdistill.build.stage import Stage
 from jaxdistill.data.output_cache import Cache
 from jaxdistill.stages import output_writer
 from jaxdistill.stages.cache import network_outputs
-from jaxdistill.stages.lanes import runs_of
 from jaxdistill.train import flops
 from jaxdistill.train import mesh as sharding
 from jaxdistill.train.loop import compile_steps

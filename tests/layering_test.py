@@ -27,7 +27,7 @@ ALLOWED = {
     "train": {"config", "core", "networks", "runtime"},
     "config": {"runtime"},
     "conformance": {"build", "config", "core", "data", "metrics", "modules", "networks", "tasks", "train"},
-    "build": {"config", "core", "data", "metrics", "modules", "networks", "runtime", "stages", "tasks", "train"},
+    "build": {"config", "core", "data", "metrics", "modules", "networks", "runtime", "tasks", "train"},
     "stages": {
         "build",
         "config",

@@ -39,7 +39,7 @@ ROOMS = {
     "model": Room("jaxdistill.models", base="flax.linen:Module"),
     "network": Room("jaxdistill.networks", base="jaxdistill.networks.source:Source"),
     "head": Room("jaxdistill.modules.heads", base="jaxdistill.modules.heads:TapHead", entries="HEADS"),
-    "weighting": Room("jaxdistill.networks.weightings", entries="WEIGHTINGS"),
+    "weighting": Room("jaxdistill.modules.weightings", entries="WEIGHTINGS"),
     "merge_rule": Room("jaxdistill.merging.rules", entries="RULES"),
     "kind": Room("jaxdistill.stages", base="jaxdistill.build.kind:Kind"),
     "task": Room("jaxdistill.tasks", base="jaxdistill.tasks.task:Task"),

@@ -1,5 +1,6 @@
 """Sources of outputs: each mode of distillation is a choice among these."""
 
+from jaxdistill.modules.preprocess import ImageSpec, Preprocess, preprocess
 from jaxdistill.networks.cached import Cached
 from jaxdistill.networks.context import Context
 from jaxdistill.networks.delayed import Delayed
@@ -19,7 +20,6 @@ from jaxdistill.networks.graph import (
 )
 from jaxdistill.networks.head import Head
 from jaxdistill.networks.options import NetworkRef, required
-from jaxdistill.networks.preprocess import ImageSpec, Preprocess, preprocess
 from jaxdistill.networks.reused_classifier import ReusedClassifier
 from jaxdistill.networks.shared import Shared
 from jaxdistill.networks.source import Borrows, BringsVariables, Follows, ForInference, Outputs, Source

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 import flax.linen as nn
 
-from jaxdistill.networks.preprocess import ImageSpec
+from jaxdistill.modules.preprocess import ImageSpec
 
 
 @dataclasses.dataclass(frozen=True)

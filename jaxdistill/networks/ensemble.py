@@ -11,7 +11,7 @@ from jaxdistill.config import registry
 from jaxdistill.config.parse import option
 from jaxdistill.core import Batch, Output, Variables
 from jaxdistill.errors import UserError, check_names
-from jaxdistill.networks import weightings
+from jaxdistill.modules import weightings
 from jaxdistill.networks.options import NetworkRef, required
 from jaxdistill.networks.source import Outputs, Source
 
@@ -23,7 +23,7 @@ class Ensemble(Source):
     """The average of several networks, over "logits" or "probabilities".
 
     The weights of an example are those of `weighting` times `member_weights`, made to sum to 1: "equal", "confidence",
-    "entropy" or "agreement" (`networks.weightings`). In inference, which must not see labels, a weighting that reads
+    "entropy" or "agreement" (`modules.weightings`). In inference, which must not see labels, a weighting that reads
     them is "equal". No gradient flows through the weights; it does through the members' logits. Taps are those of
     the members, named `member/tap`.
     """

@@ -10,9 +10,9 @@ import flax.linen as nn
 from jaxdistill.config import registry
 from jaxdistill.config.parse import option
 from jaxdistill.errors import UserError
+from jaxdistill.modules.preprocess import ImageSpec, Preprocess, preprocess
 from jaxdistill.networks.context import Context
 from jaxdistill.networks.options import required
-from jaxdistill.networks.preprocess import ImageSpec, Preprocess, preprocess
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 
 from jaxdistill.build import weights
+from jaxdistill.build.lanes import runs_of
 from jaxdistill.build.stage import Stage
 from jaxdistill.config import load as configs
 from jaxdistill.config import references, sweep
@@ -23,7 +24,6 @@ from jaxdistill.errors import UserError
 from jaxdistill.pipeline import run
 from jaxdistill.runtime import files
 from jaxdistill.stages import train
-from jaxdistill.stages.lanes import runs_of
 from jaxdistill.train import checkpoint, mesh
 from jaxdistill.train.metrics_log import CLOCKED, MetricsWriter
 

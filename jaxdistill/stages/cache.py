@@ -22,6 +22,7 @@ import numpy as np
 from jaxdistill import networks
 from jaxdistill.build import weights
 from jaxdistill.build.kind import Kind
+from jaxdistill.build.lanes import runs_of
 from jaxdistill.build.stage import Stage
 from jaxdistill.config.parse import option, plain
 from jaxdistill.config.schema import CacheConfig, StageSettings
@@ -31,7 +32,6 @@ from jaxdistill.data.output_cache import Header
 from jaxdistill.errors import UserError, check_names
 from jaxdistill.runtime import files, xla_options
 from jaxdistill.stages import output_writer, start_weights
-from jaxdistill.stages.lanes import runs_of
 from jaxdistill.train import mesh
 from jaxdistill.train.checkpoint import flatten
 

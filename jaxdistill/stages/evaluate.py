@@ -7,10 +7,10 @@ from typing import Any
 import jax
 
 from jaxdistill.build.kind import Kind
+from jaxdistill.build.lanes import runs_of
 from jaxdistill.build.stage import Stage
 from jaxdistill.errors import UserError, check_names
 from jaxdistill.stages import saliency, start_weights, train
-from jaxdistill.stages.lanes import runs_of
 from jaxdistill.stages.results import disagreements, write_results
 
 

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jax.experimental import multihost_utils
 
 from jaxdistill.build.kind import Kind
+from jaxdistill.build.lanes import runs_of
 from jaxdistill.build.origins import image_specs
 from jaxdistill.build.stage import Stage
 from jaxdistill.config.parse import option
@@ -29,7 +30,6 @@ from jaxdistill.config.schema import StageSettings
 from jaxdistill.core import State, Variables, split_params
 from jaxdistill.merging import permutations, rules, weight_matching
 from jaxdistill.stages import merge_checks, merge_data, recalibration, start_weights
-from jaxdistill.stages.lanes import runs_of
 from jaxdistill.stages.merge_data import jit_replicated
 from jaxdistill.train.checkpoint import Checkpoints
 

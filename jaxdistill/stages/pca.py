@@ -14,12 +14,12 @@ import numpy as np
 
 from jaxdistill import core
 from jaxdistill.build.kind import Kind
+from jaxdistill.build.lanes import runs_of
 from jaxdistill.build.stage import Stage
 from jaxdistill.core import Batch, State, Variables
 from jaxdistill.errors import UserError
 from jaxdistill.networks import Source, dependencies, run
 from jaxdistill.stages import start_weights
-from jaxdistill.stages.lanes import runs_of
 from jaxdistill.train import mesh
 from jaxdistill.train.checkpoint import Checkpoints
 

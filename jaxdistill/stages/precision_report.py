@@ -6,10 +6,10 @@ from typing import Any
 
 import jax
 
+from jaxdistill.build.runs import Runs, Weights
 from jaxdistill.build.stage import Stage
 from jaxdistill.core import Variables, lists_all_classes, prediction_shape
 from jaxdistill.networks import ForInference
-from jaxdistill.stages.runs import Runs, Weights
 from jaxdistill.train.evaluate import Plan, evaluate
 
 EXAMPLES = 2_048

@@ -9,11 +9,11 @@ import jax
 import numpy as np
 
 from jaxdistill import core
+from jaxdistill.build.runs import Runs
 from jaxdistill.build.stage import Stage
 from jaxdistill.core import Batch, Variables
 from jaxdistill.networks import dependencies, run
 from jaxdistill.runtime.files import write_json
-from jaxdistill.stages.runs import Runs
 from jaxdistill.stages.saliency import Saliency
 from jaxdistill.train import flops
 from jaxdistill.train.evaluate import Evaluation

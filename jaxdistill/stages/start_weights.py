@@ -6,8 +6,8 @@ from typing import Any
 
 from jaxdistill import core, networks
 from jaxdistill.build import weights
+from jaxdistill.build.runs import Runs, Weights
 from jaxdistill.stages import precision_report
-from jaxdistill.stages.runs import Runs, Weights
 from jaxdistill.train import mesh
 
 

@@ -10,7 +10,9 @@ import jax
 
 from jaxdistill.build import caches, validate
 from jaxdistill.build.kind import Kind
+from jaxdistill.build.lanes import runs_of
 from jaxdistill.build.origins import image_specs
+from jaxdistill.build.runs import Runs, Weights
 from jaxdistill.build.stage import Stage
 from jaxdistill.config.durations import Steps
 from jaxdistill.config.members import OptimizerConfig, ScheduleConfig, TermConfig, default_optimizer
@@ -19,9 +21,7 @@ from jaxdistill.config.schema import CheckpointConfig, StageSettings
 from jaxdistill.core import State
 from jaxdistill.errors import TrainingFailed
 from jaxdistill.stages import precision_report, start_weights, training_plan
-from jaxdistill.stages.lanes import runs_of
 from jaxdistill.stages.pca import fitted_heads
-from jaxdistill.stages.runs import Runs, Weights
 from jaxdistill.train import mesh
 from jaxdistill.train.checkpoint import Checkpoints
 from jaxdistill.train.evaluate import Evaluation, Evaluator, Plan

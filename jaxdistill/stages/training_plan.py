@@ -6,12 +6,12 @@ from typing import Any
 import jax
 
 from jaxdistill import core
+from jaxdistill.build.lanes import runs_of
 from jaxdistill.build.stage import Stage
 from jaxdistill.core import path_name
 from jaxdistill.data import loader
 from jaxdistill.data.build import describe_training_split
 from jaxdistill.runtime import files
-from jaxdistill.stages.lanes import runs_of
 from jaxdistill.train import flops, mesh
 from jaxdistill.train.loop import compile_steps
 from jaxdistill.train.partitioning import LARGE

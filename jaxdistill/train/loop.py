@@ -16,11 +16,11 @@ from jax.sharding import Mesh
 from jaxdistill.core import Batch, Schedule, State, Variables
 from jaxdistill.errors import Interrupted
 from jaxdistill.runtime import xla_options
+from jaxdistill.runtime.preemption import StopSignal
 from jaxdistill.train import flops
 from jaxdistill.train import mesh as sharding
 from jaxdistill.train.checkpoint import Checkpoints
 from jaxdistill.train.monitor import Monitor, is_due
-from jaxdistill.train.preemption import StopSignal
 from jaxdistill.train.prefetch import Prefetcher
 from jaxdistill.train.profile import FOLDER, Profile
 from jaxdistill.train.step import Step

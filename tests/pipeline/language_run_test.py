@@ -12,12 +12,12 @@ import pytest
 
 import runs
 from jaxdistill import core
+from jaxdistill.build.lanes import runs_of
 from jaxdistill.config import load
 from jaxdistill.core import Unembedding
 from jaxdistill.data import datasets
 from jaxdistill.pipeline import run as pipeline
 from jaxdistill.stages import start_weights
-from jaxdistill.stages.lanes import runs_of
 
 pytestmark = pytest.mark.slow
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import runs
+from jaxdistill.runtime.preemption import StopSignal
 from jaxdistill.train import checkpoint
-from jaxdistill.train.preemption import StopSignal
 from runs import launched
 
 

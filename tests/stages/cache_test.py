@@ -14,6 +14,7 @@ import pytest
 
 import runs
 from jaxdistill.build import caches, weights
+from jaxdistill.build.lanes import runs_of
 from jaxdistill.config import load
 from jaxdistill.data import loader
 from jaxdistill.data.output_cache import Cache, Header
@@ -21,7 +22,6 @@ from jaxdistill.errors import UserError
 from jaxdistill.pipeline import plan
 from jaxdistill.pipeline import run as pipeline
 from jaxdistill.stages import start_weights, training_plan
-from jaxdistill.stages.lanes import runs_of
 
 CACHED = str(pathlib.Path(__file__).parents[1] / "configs" / "cached.py")
 

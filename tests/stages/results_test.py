@@ -8,10 +8,10 @@ import pytest
 
 import runs
 from jaxdistill import launch
+from jaxdistill.build.lanes import runs_of
 from jaxdistill.pipeline import run
 from jaxdistill.report import write as report
 from jaxdistill.stages import results, saliency, train
-from jaxdistill.stages.lanes import runs_of
 
 
 @pytest.fixture(scope="module")

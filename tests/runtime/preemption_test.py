@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from jaxdistill.train.preemption import StopSignal
+from jaxdistill.runtime.preemption import StopSignal
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -13,15 +13,15 @@ import pytest
 import runs
 from jaxdistill import launch
 from jaxdistill.build import resolve, weights
+from jaxdistill.build.lanes import runs_of
 from jaxdistill.config import load as configs
 from jaxdistill.config import references, sweep
 from jaxdistill.config.schema import StageSettings
 from jaxdistill.errors import UserError
 from jaxdistill.pipeline import run
-from jaxdistill.stages.lanes import runs_of
+from jaxdistill.runtime.preemption import StopSignal
 from jaxdistill.stages.train import TrainSettings
 from jaxdistill.train import checkpoint, flops, mesh
-from jaxdistill.train.preemption import StopSignal
 from runs import launched
 
 PARTS = str(runs.TINY).replace("tiny.py", "parts.py")

@@ -4,7 +4,7 @@ A lane is the run that its own settings would be, up to the rounding of other ma
 states is stacked. Lanes share the data on the device, the frozen networks and the program; if they also share order
 and augmentation (`data.seed`), they share the batch and the frozen networks' outputs for it.
 
-`runs_of` picks `Single` or `Lanes`; everything else calls their common methods (`stages.runs.Runs`).
+`runs_of` picks `Single` or `Lanes`; everything else calls their common methods (`build.runs.Runs`).
 """
 
 import dataclasses
@@ -17,13 +17,13 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
+from jaxdistill.build.runs import Runs, Single, Weights, for_inference, reduce
 from jaxdistill.build.stage import Stage
 from jaxdistill.config import sweep
 from jaxdistill.config.parse import entries
 from jaxdistill.core import Batch, Schedule, State, Term, Variables
 from jaxdistill.data import loader
 from jaxdistill.networks import Precomputed, dependencies, run
-from jaxdistill.stages.runs import Runs, Single, Weights, for_inference, reduce
 from jaxdistill.train import optim
 from jaxdistill.train.evaluate import Measurement
 from jaxdistill.train.step import Step, make_step
