@@ -23,6 +23,7 @@ from jaxdistill.build import resolve
 from jaxdistill.build.lanes import runs_of
 from jaxdistill.build.stage import Stage
 from jaxdistill.config import load as configs
+from jaxdistill.config.sweep import SweepConfig
 from jaxdistill.runtime import allocator
 from jaxdistill.train import mesh
 from jaxdistill.train.loop import compile_steps
@@ -69,7 +70,8 @@ def build(case: str, count: int, form: str = "") -> Stage:
     settings = configs.load(file)[name]
     settings = dataclasses.replace(settings, data=dataclasses.replace(settings.data, **data))
     if count > 1:
-        settings = dataclasses.replace(settings, sweep={"seed": tuple(range(count)), "form": form})
+        sweep = SweepConfig(form=form, values={"seed": tuple(range(count))})
+        settings = dataclasses.replace(settings, sweep=sweep)
     return resolve.stage(name, settings)
 
 

@@ -167,7 +167,7 @@ def section_table(kind: type) -> list[str]:
     return table({f.name: f for f in dataclasses.fields(kind) if f.metadata}, hints_of(kind))
 
 
-OWN_CHAPTERS = (NetworkConfig, TermConfig, OptimizerConfig, ScheduleConfig)
+OWN_CHAPTERS = (NetworkConfig, TermConfig, OptimizerConfig, ScheduleConfig, sweep.SweepConfig)
 """Sections with chapters of their own."""
 
 
@@ -240,11 +240,9 @@ def schedule_chapter() -> list[str]:
 
 def sweep_chapter() -> list[str]:
     """Returns the chapter of `sweep`."""
-    swept = ", ".join(f"`{key}`" for key in (*sweep.WHOLE, *sweep.NUMBERS))
-    forms = ", ".join(f"`{form}`" for form in sweep.FORMS)
-    defaults = ", ".join(f"`{key}={value!r}`" for key, value in sweep.OF_ALL.items())
-    lines = [f"Lists, one value for each lane, of {swept}; besides, {defaults}. The forms are {forms}."]
-    return ["## `sweep`", "", f"{lines[0]} See [sweeps](guides/sweeps.md).", ""]
+    whole, sections = (", ".join(f"`{key}`" for key in keys) for keys in (sweep.WHOLE, sweep.NUMBERS))
+    text = f"Tuples of values, one for each lane, for {whole} and any number of {sections}."
+    return ["## `sweep`", "", f"{text} See [sweeps](guides/sweeps.md).", "", *section_table(sweep.SweepConfig)]
 
 
 def name_chapter() -> list[str]:

@@ -21,6 +21,11 @@ def launched(workdir, *flags, config=TINY):
     return launch.main(["launch", "--config", config, "--workdir", str(workdir), *flags])
 
 
+def parsed(*flags, config=TINY):
+    """Returns the settings of each stage of a config with flags."""
+    return launch.parse(["launch", "--config", config, *flags])[0]
+
+
 def weights(workdir, stage, step):
     """Every array of a checkpoint, by name."""
     folder = pathlib.Path(workdir) / stage / checkpoint.FOLDER

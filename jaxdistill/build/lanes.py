@@ -19,7 +19,6 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxdistill.build.runs import Runs, Single, Weights, for_inference, reduce
 from jaxdistill.build.stage import Stage
-from jaxdistill.config import sweep
 from jaxdistill.config.parse import entries
 from jaxdistill.core import Batch, Schedule, State, Term, Variables
 from jaxdistill.data import loader
@@ -40,7 +39,7 @@ class Lanes:
     def __init__(self, stage: Stage):
         self.stage, self._one = stage, Single(stage)
         self.count, self.per_lane = len(stage.lanes), stage.per_lane
-        self.swept = dict(sweep.listed(stage.settings.sweep))
+        self.swept = stage.settings.sweep.values
         """Values of the lanes by dotted name of the setting."""
         seeds = {lane.data.seed for lane in stage.lanes}
         self.share_batches = len(seeds) < 2 and "data.partition.part" not in self.swept
@@ -55,7 +54,7 @@ class Lanes:
         "auto" unrolls on a CPU if lanes have convolution kernels of their own. Under `vmap` those become one grouped
         convolution, which XLA computes there much more slowly than one after the other (benchmarks/lanes.py).
         """
-        form = self.stage.settings.sweep.get("form", "auto")
+        form = self.stage.settings.sweep.form
         if form != "auto":
             return form
         state, frozen = self.stage.shapes.state, self.stage.shapes.frozen

@@ -14,8 +14,9 @@ from jaxdistill.build.networks import build_networks, make_context
 from jaxdistill.build.origins import Origin
 from jaxdistill.build.stage import Stage
 from jaxdistill.build.terms import build_term
-from jaxdistill.config import registry, sweep
+from jaxdistill.config import registry
 from jaxdistill.config.durations import in_steps
+from jaxdistill.config.lanes import count_lanes, lane_settings
 from jaxdistill.config.schema import StageSettings
 from jaxdistill.data import loader
 from jaxdistill.data.build import open_dataset, training_split
@@ -45,9 +46,9 @@ def stage(
     """
     origins, caches = origins or {}, caches or {}
     specs = {network: origin.image_spec for network, origin in origins.items() if origin.image_spec}
-    swept = sweep.lanes(name, settings)
+    swept = lane_settings(name, settings)
     trained_in = {network: origin.lanes for network, origin in origins.items() if origin.ref.lane is None}
-    count, per_lane = sweep.in_step(name, settings, len(swept), trained_in)
+    count, per_lane = count_lanes(name, settings, len(swept), trained_in)
     if not count:
         return _single(name, settings, specs, caches)
     lanes = tuple(_single(name, lane, specs, caches) for lane in swept)

@@ -3,7 +3,7 @@
 from jaxdistill import networks
 from jaxdistill.build import caches
 from jaxdistill.build.stage import Stage
-from jaxdistill.config import registry, sweep
+from jaxdistill.config import registry
 from jaxdistill.data.build import has_visible_labels
 from jaxdistill.errors import UserError, check_names, unknown
 from jaxdistill.tasks import StageParts
@@ -62,7 +62,7 @@ def check_lanes(stage: Stage) -> None:
             f"the lanes of stage {stage.name!r} would have {lengths} steps, because their parts of the data differ in"
             " size; set steps instead of epochs"
         )
-    for name, values in sweep.listed(stage.settings.sweep):
+    for name, values in stage.settings.sweep.values.items():
         section, _, key = name.rpartition(".")
         default = 0.0
         if section.startswith("terms.") and section.count(".") == 1 and key != "weight":

@@ -7,6 +7,7 @@ from jaxdistill.config import registry
 from jaxdistill.config.durations import Steps, bare
 from jaxdistill.config.members import NetworkConfig
 from jaxdistill.config.parse import hints_of, option
+from jaxdistill.config.sweep import SweepConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +139,7 @@ class StageSettings:
     compilation_cache: str = option("workdir", "folder of compiled programs", free=True)
     mesh: MeshConfig = option(MeshConfig, "devices by axis", free=True)
     sharding: tuple[Any, ...] = option((), "sharding rules", free=True)
-    sweep: dict[str, Any] = option(dict, "lists of values, one for each lane")
+    sweep: SweepConfig = option(SweepConfig, "values by which lanes differ")
 
 
 def settings_of(kind: str, path: str = "kind") -> type[StageSettings]:

@@ -1,123 +1,84 @@
-"""`sweep`: what the lanes of a stage differ in, as lists in the shape of the config.
+"""Sweeps: the values by which the lanes of a stage differ."""
 
-    sweep = dict(seed=(0, 1, 2, 3), terms=dict(kd=dict(temperature=(1.0, 2.0, 4.0, 8.0))))
-
-are four lanes, one for each place of the lists: each is the run that its own settings would be. With `grid=True` there
-is a lane for each combination, the last list's values changing fastest. `form` is how they are computed (`Lanes.form`).
-
-A stage whose networks start from a stage of as many lanes takes each lane's from the lane of the same number. An
-evaluation has the lanes of what it reads; its own or inherited `sweep` has no effect. A stage's `sweep`
-stands in place of the top level's.
-"""
-
+import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from jaxdistill.config import registry
-from jaxdistill.config.parse import parse_section, plain
-from jaxdistill.config.schema import StageSettings
-from jaxdistill.errors import UserError, check_kind, check_names, unknown
+from jaxdistill.config.parse import check, join, option, parse, parse_section, plain
+from jaxdistill.errors import UserError, unknown
 
 WHOLE = ("seed", "data.partition.part")
 NUMBERS = ("learning_rate", "optimizer", "terms")
-"""What lanes may differ in: these whole numbers, and any number of these sections that may be a fraction."""
+"""Settings that lanes may differ in: these whole numbers, and the numbers of these sections."""
 
 FORMS = ("auto", "vmap", "unroll")
-OF_ALL = {"grid": False, "form": "auto"}
-"""Keys of a `sweep` that are no list, with their defaults."""
 
 
-def lanes(stage: str, settings: StageSettings) -> list[StageSettings]:
-    """Returns the settings of every lane of a stage; none if nothing is swept.
+@dataclasses.dataclass(frozen=True)
+class SweepConfig:
+    """The values of lanes; `values` has a tuple for each dotted key, one value for each lane or axis of a grid."""
 
-    Raises:
-        UserError: for lists of different lengths, and settings that lanes cannot differ in.
-    """
-    kind = registry.find("kind", settings.kind)
-    if kind.inherits_lanes:
-        return []
-    lists = dict(listed(settings.sweep))
-    for name, values in lists.items():
-        _check(stage, name, values)
-    for key, default in OF_ALL.items():
-        check_kind(f"stage {stage!r}: sweep.{key}", settings.sweep.get(key, default), default)
-    check_names(f"form of lanes for stage {stage!r}, sweep.form", [settings.sweep.get("form", "auto")], FORMS)
-    lengths = {name: len(values) for name, values in lists.items()}
-    if 0 in lengths.values() or (len(set(lengths.values())) > 1 and not settings.sweep.get("grid", False)):
-        raise UserError(
-            f"stage {stage!r}: sweep has lists of {lengths} values; all have one for each lane, or set sweep.grid=True"
-        )
-    if lists and not kind.trains:
-        raise UserError(
-            f"stage {stage!r} of kind {settings.kind!r} has a sweep; only training is done in lanes. Set its"
-            " sweep={}, or name the sweep in the stages that train"
-        )
-    return [_lane(stage, settings, values) for values in differences(settings.sweep)]
+    grid: bool = option(False, "whether there is a lane for each combination of values")
+    form: str = option("auto", "computation of lanes", choices=FORMS)
+    values: dict[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
 
+    OPEN = "values"
 
-def differences(section: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns the values of each lane of a `sweep`, by dotted name, such as `{"seed": 1, "rate.init_value": 0.1}`."""
-    lists = dict(listed(section))
-    is_grid = section.get("grid", False)
-    combinations = itertools.product(*lists.values()) if is_grid else zip(*lists.values(), strict=True)
-    return [dict(zip(lists, values, strict=True)) for values in combinations if values]
+    @classmethod
+    def parse(cls, raw: Any, path: str) -> "SweepConfig":
+        """Returns a sweep from nested sections of tuples.
 
-
-def in_step(stage: str, settings: StageSettings, lanes: int, started: Mapping[str, int]) -> tuple[int, list[str]]:
-    """Finds which networks of a stage start each lane from that lane of another stage.
-
-    Args:
-        lanes: how many the stage has by its own sweep.
-        started: in how many lanes the weights come, of the networks that start from weights and name no lane.
-
-    Returns:
-        How many lanes the stage has, an evaluation those of what it reads; and the networks.
-
-    Raises:
-        UserError: where an evaluation reads networks of different numbers of lanes.
-    """
-    counts = {name: count for name, count in started.items() if count}
-    if registry.find("kind", settings.kind).inherits_lanes and counts:
-        if len({*counts.values()}) > 1:
+        Raises:
+            UserError: for settings that lanes cannot differ in, and tuples of different lengths without `grid`.
+        """
+        check(isinstance(raw, Mapping), path, "a section such as dict(seed=(0, 1))", raw)
+        section = {key: raw[key] for key in ("grid", "form") if key in raw}
+        swept = {key: value for key, value in raw.items() if key not in section}
+        values = {name: _parse_values(name, value, path) for name, value in _flatten(swept)}
+        config = dataclasses.replace(parse_section(cls, section, path), values=values)
+        lengths = {name: len(items) for name, items in values.items()}
+        if 0 in lengths.values() or (len({*lengths.values()}) > 1 and not config.grid):
             raise UserError(
-                f"stage {stage!r} evaluates networks of {counts} lanes, which are not in step; name one lane of each,"
-                " as in weights='stage:NAME@0', or evaluate those of one number"
+                f"{path} must have tuples of one length, a value for each lane, got {lengths}. Set {path}.grid=True for"
+                " all combinations of values"
             )
-        lanes = max(counts.values())
-    return lanes, [name for name, count in counts.items() if count == lanes]
+        return config
+
+    def plain(self) -> dict[str, Any]:
+        """Returns the nested sections that `parse` reads."""
+        nested: dict[str, Any] = {}
+        for name, items in self.values.items():
+            *sections, key = name.split(".")
+            section = nested
+            for section_key in sections:
+                section = section.setdefault(section_key, {})
+            section[key] = plain(items)
+        defaults = SweepConfig()
+        return nested | {key: x for key in ("grid", "form") if (x := getattr(self, key)) != getattr(defaults, key)}
+
+    def lanes(self) -> list[dict[str, float]]:
+        """Returns the values of each lane by dotted key, such as `{"seed": 1, "learning_rate.to": 0.1}`."""
+        columns = self.values.values()
+        rows = itertools.product(*columns) if self.grid else zip(*columns, strict=True)
+        return [dict(zip(self.values, row, strict=True)) for row in rows if row]
 
 
-def _check(stage: str, name: str, values: Any) -> None:
-    kinds = (int,) if name in WHOLE else (int, float) if name.split(".")[0] in NUMBERS else ()
-    if not kinds:
-        raise unknown(f"setting of stage {stage!r} that can be swept:", name, [*WHOLE, *NUMBERS])
-    if not isinstance(values, (tuple, list)) or not all(type(value) in kinds for value in values):
-        what = "whole numbers" if name in WHOLE else "numbers"
-        raise UserError(f"stage {stage!r}: sweep.{name}={values!r} is no list of {what}, one for each lane")
-
-
-def listed(section: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields what a `sweep` lists, by dotted name."""
+def _flatten(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields the entries of nested sections by dotted key."""
     for key, value in section.items():
         if isinstance(value, Mapping):
-            yield from listed(value, f"{before}{key}.")
-        elif before or key not in OF_ALL:
-            yield f"{before}{key}", value
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
-def _lane(stage: str, settings: StageSettings, values: Mapping[str, Any]) -> StageSettings:
-    keys = plain(settings) | {"sweep": {}}
-    for name, value in values.items():
-        section = keys
-        *above, last = name.split(".")
-        for depth, key in enumerate(above):
-            if not isinstance(section.get(key), dict):
-                raise UserError(
-                    f"stage {stage!r} has no {'.'.join(above[: depth + 1])!r} to sweep in; name the sweep in the stages"
-                    f" that have it, stages.NAME.sweep.{name}, and give stages that start from these a sweep of as many"
-                    " lanes, such as the same seed in all of them"
-                )
-            section = section[key]
-        section[last] = value
-    return parse_section(type(settings), keys, f"stages.{stage}")
+def _parse_values(name: str, raw: Any, path: str) -> tuple[float, ...]:
+    kinds = (int,) if name in WHOLE else (int, float) if name.split(".")[0] in NUMBERS else ()
+    if not kinds:
+        raise unknown(join(path, name), name, [*WHOLE, *NUMBERS], "a setting that lanes may differ in")
+    values = parse(Any, raw, path)
+    holds = isinstance(values, tuple | list) and all(type(value) in kinds for value in values)
+    noun = "whole numbers" if name in WHOLE else "numbers"
+    check(holds, join(path, name), f"a tuple of {noun}, one for each lane", values)
+    return tuple(values)

@@ -17,9 +17,11 @@ from jaxdistill.build import weights
 from jaxdistill.build.lanes import runs_of
 from jaxdistill.build.stage import Stage
 from jaxdistill.config import load as configs
-from jaxdistill.config import references, sweep
+from jaxdistill.config import references
+from jaxdistill.config.lanes import lane_settings
 from jaxdistill.config.references import WeightsRef
 from jaxdistill.config.schema import StageSettings
+from jaxdistill.config.sweep import SweepConfig
 from jaxdistill.errors import UserError
 from jaxdistill.pipeline import run
 from jaxdistill.runtime import files
@@ -41,7 +43,7 @@ def settings_of_lane(stages: Mapping[str, StageSettings], lane: int, old: pathli
     Raises:
         UserError: if nothing is swept, or stages have different numbers of lanes, or fewer.
     """
-    swept = {name: lanes for name, settings in stages.items() if (lanes := sweep.lanes(name, settings))}
+    swept = {name: lanes for name, settings in stages.items() if (lanes := lane_settings(name, settings))}
     counts = {name: len(lanes) for name, lanes in swept.items()}
     if not swept:
         raise UserError(f"--lane={lane}: no stage of this config has a sweep, so there are no lanes")
@@ -63,7 +65,7 @@ def _settings_in_lane(settings: StageSettings, lane: int, swept: Collection[str]
         if "weights" in refs:
             ref = _reference_in_lane(refs["weights"], network, lane=lane, swept=swept, old=old)
             networks[network] = dataclasses.replace(networks[network], weights=str(ref))
-    return dataclasses.replace(settings, networks=networks, sweep={})
+    return dataclasses.replace(settings, networks=networks, sweep=SweepConfig())
 
 
 def _reference_in_lane(

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from jaxdistill.config import sweep
+from jaxdistill.config.sweep import SweepConfig
 from jaxdistill.report import figures
 from jaxdistill.report.html import Block, Details, Figures, Heading, Note
 from jaxdistill.report.quality import Lines, Points, Stages, gather_points
@@ -104,7 +104,7 @@ def _count_evaluated(rows: Rows) -> int:
 
 def _lane_settings(config: Mapping[str, Any], stage: str, count: int) -> LaneSettings:
     section = (config.get("stages") or {}).get(stage, {}).get("sweep", config.get("sweep"))
-    settings = sweep.differences(section or {})
+    settings = SweepConfig.parse(section or {}, f"stages.{stage}.sweep").lanes()
     return settings if len(settings) == count else [{} for _ in range(count)]
 
 

@@ -8,7 +8,10 @@ from jaxdistill.report import lanes
 from jaxdistill.report import write as report
 from report_files import cells, render
 
-CONFIG = {"sweep": {}, "stages": {"distil": {"sweep": {"seed": [0, 1, 0, 1], "rate": {"init": [0.1, 0.1, 0.2, 0.2]}}}}}
+CONFIG = {
+    "sweep": {},
+    "stages": {"distil": {"sweep": {"seed": [0, 1, 0, 1], "learning_rate": {"init": [0.1, 0.1, 0.2, 0.2]}}}},
+}
 LOSSES = ((4.0, 2.0), (3.0, 1.0), (2.0, 5.0), (1.0, 4.0))
 NLLS = ((0.5, 0.75), (0.5, 0.25), (1.5, 1.0), (2.5, 3.0))
 
@@ -38,7 +41,7 @@ def section():
 
 def test_an_evaluation_has_a_row_for_each_group_of_seeds(section):
     found = cells(section)
-    assert ["network", "rate.init", "lanes", "accuracy"] in found
+    assert ["network", "learning_rate.init", "lanes", "accuracy"] in found
     assert ["student", "0.1", "2", "0.3000 ± 0.1414"] in found
     assert ["student", "0.2", "2", "0.7000 ± 0.2828"] in found
     assert ["teacher", "0.2", "2", "-"] in found
@@ -49,13 +52,13 @@ def test_every_lane_has_its_end_and_its_best(section):
     found = cells(section)
     assert found[0][0] == "network"
     head = next(line for line in found if line[0] == "lane")
-    assert head[:4] == ["lane", "seed", "rate.init", "loss"]
+    assert head[:4] == ["lane", "seed", "learning_rate.init", "loss"]
     first = dict(zip(head, next(line for line in found if line[0] == "1"), strict=True))
     assert (first["loss"], first["student/nll"], first["best student/nll"]) == ("1.0000", "0.2500", "0.2500")
     second = dict(zip(head, next(line for line in found if line[0] == "0"), strict=True))
     assert (second["student/nll"], second["best student/nll"]) == ("0.7500", "0.5000")
     group = [dict(zip(head, line, strict=True)) for line in found if line[0] == "mean ± sd of 2"]
-    assert [line["rate.init"] for line in group] == ["0.1", "0.2"]
+    assert [line["learning_rate.init"] for line in group] == ["0.1", "0.2"]
     assert group[0]["loss"] == "1.5000 ± 0.7071"
 
 
@@ -79,7 +82,10 @@ def test_the_terminal_has_a_row_for_each_group_and_one_for_a_shared_network():
     shared = {"network": "teacher", "lane": None, "parameters": 9, "flops": 90, "accuracy": 0.75}
     found = lanes.summarize_lanes([shared, *rows()[:4]], {"distil": list(lines())}, CONFIG)
     pairs = [(row["network"], row["accuracy"]) for row in found]
-    groups = [("student (rate.init 0.1)", "0.3000 ± 0.1414"), ("student (rate.init 0.2)", "0.7000 ± 0.2828")]
+    groups = [
+        ("student (learning_rate.init 0.1)", "0.3000 ± 0.1414"),
+        ("student (learning_rate.init 0.2)", "0.7000 ± 0.2828"),
+    ]
     assert pairs == [("teacher", "0.7500"), *groups]
     page = cells(render(lanes.lanes([shared, *rows()[:4]], {"distil": list(lines())}, CONFIG)))
     assert ["teacher", "", "1", "0.7500"] in page
