@@ -20,7 +20,6 @@ import results
 import timing
 
 from jaxdistill.build import resolve
-from jaxdistill.build.lanes import runs_of
 from jaxdistill.build.stage import Stage
 from jaxdistill.config import load as configs
 from jaxdistill.config.sweep import SweepConfig
@@ -40,7 +39,7 @@ class Steps:
     """A stage's steps as in the loop: feed, dispatch, fetch the metrics of the step before."""
 
     def __init__(self, stage: Stage):
-        runs = runs_of(stage)
+        runs = stage.runs
         placed, loader = runs.shardings(), runs.loader()
         teachers = jax.jit(stage.init)()[1]  # random weights cost the same
         self.state = jax.jit(runs.init, out_shardings=placed[0])(teachers)

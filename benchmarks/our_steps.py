@@ -11,7 +11,6 @@ import numpy as np
 
 from jaxdistill import launch
 from jaxdistill.build import resolve
-from jaxdistill.build.lanes import runs_of
 from jaxdistill.build.stage import Stage
 from jaxdistill.data.output_cache import Cache
 from jaxdistill.stages import output_writer
@@ -63,7 +62,7 @@ class Steps:
     @classmethod
     def of_stage(cls, stage: Stage, starts: Mapping[str, Any], dispatch: int = 1) -> "Steps":
         """Makes the steps of a built stage."""
-        runs = runs_of(stage)
+        runs = stage.runs
         placed, weights = runs.shardings(), jax.jit(lambda: stage.init(starts)[1])()
         state = jax.device_put(jax.jit(runs.init)(weights | dict(starts)), placed[0])
         frozen = runs.for_inference(weights)

@@ -4,7 +4,7 @@ A lane is the run that its own settings would be, up to the rounding of other ma
 states is stacked. Lanes share the data on the device, the frozen networks and the program; if they also share order
 and augmentation (`data.seed`), they share the batch and the frozen networks' outputs for it.
 
-`runs_of` picks `Single` or `Lanes`; everything else calls their common methods (`build.runs.Runs`).
+`build` picks them or a single run; everything else calls the methods of `Stage.runs` (`build.runs.Runs`).
 """
 
 import dataclasses
@@ -17,31 +17,137 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxdistill.build.runs import Runs, Single, Weights, for_inference, reduce
+from jaxdistill.build.runs import Single, Weights, for_inference, reduce
 from jaxdistill.build.stage import Stage
+from jaxdistill.config import registry
 from jaxdistill.config.parse import entries
+from jaxdistill.config.schema import StageSettings
+from jaxdistill.config.sweep import count_lanes, lane_settings
 from jaxdistill.core import Batch, Schedule, State, Term, Variables
 from jaxdistill.data import loader
+from jaxdistill.errors import UserError
 from jaxdistill.networks import Precomputed, dependencies, run
 from jaxdistill.train import optim
 from jaxdistill.train.evaluate import Measurement
 from jaxdistill.train.step import Step, make_step
 
 
-def runs_of(stage: Stage) -> Runs:
-    """Returns the runs of a stage."""
-    return Lanes(stage) if stage.lanes else Single(stage)
+def build(
+    name: str,
+    settings: StageSettings,
+    trained_in: Mapping[str, Mapping[str, Any]],
+    build_single: Callable[[StageSettings], Stage],
+) -> Stage:
+    """Builds a stage: a single run, or lanes if it sweeps settings or reads networks that were trained in lanes.
+
+    Args:
+        name: of the stage.
+        settings: its own.
+        trained_in: the metadata of the checkpoints of which the networks start that name no lane, by network.
+        build_single: builds a stage of a single run.
+
+    Raises:
+        UserError: if lanes cannot run side by side.
+    """
+    swept = lane_settings(name, settings)
+    counts = {network: lanes_in(metadata) for network, metadata in trained_in.items()}
+    count, per_lane = count_lanes(name, settings, len(swept), counts)
+    if not count:
+        return build_single(settings)
+    lanes = tuple(build_single(lane) for lane in swept) or (build_single(settings),) * count
+    all_settings = dataclasses.replace(lanes[0].settings, sweep=settings.sweep)
+    make_runs = functools.partial(Lanes, lanes=lanes, per_lane=tuple(per_lane))
+    stage = dataclasses.replace(lanes[0], settings=all_settings, make_runs=make_runs)
+    if swept:
+        _check(stage, lanes)
+    return stage
+
+
+def lanes_in(metadata: Mapping[str, Any]) -> int:
+    """Returns the number of lanes of a checkpoint with these metadata; 0 for none."""
+    return metadata.get("lanes", 0)
+
+
+def choose_lane(path: str, metadata: Mapping[str, Any], named: int | None, default: int | None) -> int | None:
+    """Returns the lane of a checkpoint from which weights are read; `None` if it has none.
+
+    Args:
+        path: of the reference, for messages.
+        metadata: of the checkpoint.
+        named: the lane that the reference names.
+        default: the lane to take if it names none.
+
+    Raises:
+        UserError: if a lane is named and there are none, or the other way round.
+    """
+    count = lanes_in(metadata)
+    if not count:
+        if named is not None:
+            raise UserError(f"{path} was not trained in lanes; leave out @{named}")
+        return None
+    lane = default if named is None else named
+    if lane is None or lane >= count:
+        raise UserError(
+            f"{path} was trained in {count} lanes; name one, from ...@0 to ...@{count - 1}, or sweep as many"
+        )
+    return lane
+
+
+def selected_step(metadata: Mapping[str, Any], lane: int | None) -> int | None:
+    """Returns the step that a finished stage selected (for a lane), from its `done.json`."""
+    by_lane = metadata.get("steps", [])
+    return by_lane[lane] if lane is not None and lane < len(by_lane) else metadata.get("step")
+
+
+def stack_struct(struct: jax.ShapeDtypeStruct, metadata: Mapping[str, Any]) -> jax.ShapeDtypeStruct:
+    """Returns the shape of an array of all lanes of a checkpoint from that of one."""
+    sharding = struct.sharding and NamedSharding(struct.sharding.mesh, PartitionSpec(None, *struct.sharding.spec))
+    return jax.ShapeDtypeStruct((lanes_in(metadata), *struct.shape), struct.dtype, sharding=sharding)
+
+
+def _check(stage: Stage, lanes: Sequence[Stage]) -> None:
+    """Raises `UserError` if lanes cannot run side by side."""
+    lengths = [lane.settings.steps for lane in lanes]
+    if len(set(lengths)) > 1:
+        raise UserError(
+            f"the lanes of stage {stage.name!r} would have {lengths} steps, because their parts of the data differ in"
+            " size; set steps instead of epochs"
+        )
+    for name, values in stage.settings.sweep.values.items():
+        section, _, key = name.rpartition(".")
+        default = 0.0
+        if section.startswith("terms.") and section.count(".") == 1 and key != "weight":
+            default = registry.fields(type(stage.terms[section.split(".")[1]].method))[key]
+        elif section == "optimizer":
+            default = ({"clip": 0.0, "weight_decay": 0.0} | stage.settings.optimizer.arguments)[key]
+        if not isinstance(default, float):
+            raise UserError(
+                f"stage {stage.name!r}: sweep.{name} must be a number with a fraction, its default is {default!r};"
+                " lanes differ in such numbers"
+            )
+        zeros = sum(value == 0 for value in values)
+        if name in ("optimizer.weight_decay", "optimizer.clip") and 0 < zeros < len(values):
+            raise UserError(
+                f"stage {stage.name!r}: sweep.{name}={values} mixes 0, which turns it off, with other values; give"
+                " small numbers"
+            )
 
 
 class Lanes:
-    """The lanes of a stage, stacked on a leading axis of the states and of the variables of networks per lane."""
+    """The lanes of a stage, stacked on a leading axis of the states and of the variables of networks per lane.
 
-    def __init__(self, stage: Stage):
+    Args:
+        stage: the stage, with the settings of the first lane.
+        lanes: the single runs.
+        per_lane: the networks that start each lane from that lane of the stage that made them.
+    """
+
+    def __init__(self, stage: Stage, lanes: Sequence[Stage], per_lane: Sequence[str]):
         self.stage, self._one = stage, Single(stage)
-        self.count, self.per_lane = len(stage.lanes), stage.per_lane
+        self._lanes, self.count, self.per_lane = lanes, len(lanes), per_lane
         self.swept = stage.settings.sweep.values
         """Values of the lanes by dotted name of the setting."""
-        seeds = {lane.data.seed for lane in stage.lanes}
+        seeds = {lane.data.seed for lane in self._lanes}
         self.share_batches = len(seeds) < 2 and "data.partition.part" not in self.swept
         """Whether all lanes see the same batches."""
         self.batch_axes = () if self.share_batches else (self.count,)
@@ -87,7 +193,7 @@ class Lanes:
         return {name: 0 if name in self.per_lane else None for name in names}
 
     def init(self, weights: Weights) -> State:
-        seeds = _seeds(lane.settings.seed for lane in self.stage.lanes)
+        seeds = _seeds(lane.settings.seed for lane in self._lanes)
         stacked = {name: weights[name] for name in self.per_lane if name in weights}
 
         def init_lane(seed: jax.Array, lane_weights: Weights) -> State:
@@ -98,7 +204,7 @@ class Lanes:
     def step(self) -> Step:
         """Returns the step of all lanes; its metrics are the lanes' means, and each lane's own as `LANE/NAME`."""
         stage, accumulate = self.stage, self.stage.settings.accumulate
-        data_seeds = _seeds(lane.data.seed for lane in stage.lanes)
+        data_seeds = _seeds(lane.data.seed for lane in self._lanes)
 
         def step(state: State, frozen: Weights, batch: Batch) -> tuple[State, dict[str, jax.Array]]:
             networks = dict(stage.networks)
@@ -134,7 +240,7 @@ class Lanes:
         return {name: self._term(name, lane) for name in self.stage.terms}
 
     def _term(self, name: str, lane: jax.Array) -> Term:
-        of_lanes = [stage.terms[name] for stage in self.stage.lanes]
+        of_lanes = [stage.terms[name] for stage in self._lanes]
         fields = {key.split(".")[2] for key in self.swept if key.startswith(f"terms.{name}.")}
         term = self.stage.terms[name]
         swept = {field: _select([_field(term, field) for term in of_lanes], lane) for field in fields - {"weight"}}
@@ -146,7 +252,7 @@ class Lanes:
         names = [name for name in self.swept if name.split(".")[0] in ("learning_rate", "optimizer")]
         if not names:
             return self.stage.tx
-        stages = self.stage.lanes
+        stages = self._lanes
         keys = [name.split(".")[1] for name in names if name.startswith("optimizer.")]
         values = [entries(stage.settings.optimizer) for stage in stages]
         traced = {key: jnp.array([float(row[key]) for row in values])[lane] for key in keys}
@@ -155,15 +261,15 @@ class Lanes:
 
     def learning_rate(self) -> Schedule:
         """Returns the mean of the lanes' learning rates."""
-        rates = [lane.learning_rate for lane in self.stage.lanes]
+        rates = [lane.learning_rate for lane in self._lanes]
         return lambda step: jnp.mean(jnp.stack([rate(step) for rate in rates]))
 
     def loader(self) -> Any:
         if self.share_batches:
             return self.stage.data.loader()
-        return loader.Lanes.of(lane.data.loader() for lane in self.stage.lanes)
+        return loader.Stacked.of(lane.data.loader() for lane in self._lanes)
 
-    def lanes_of(self, name: str) -> Sequence[int | None]:
+    def numbers_of(self, name: str) -> Sequence[int | None]:
         return range(self.count) if name in self.per_lane else [None]
 
     def join(self, name: str, weights: Sequence[Variables]) -> Variables:

@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from jaxdistill.build import weights
+from jaxdistill.build import lanes, weights
 from jaxdistill.build.stage import Stage
 from jaxdistill.build.weights import CheckpointRef
 from jaxdistill.config import references
@@ -28,11 +28,11 @@ class Origin(Protocol):
         """The images that the weights were trained on; `None` if that is not stored, or of texts."""
 
     @property
-    def lanes(self) -> int:
-        """The number of lanes in which they were trained; 0 for none."""
+    def metadata(self) -> Mapping[str, Any]:
+        """The metadata of their checkpoint, by which `lanes` counts its lanes."""
 
     def check(self, path: str, shapes: Mapping[str, Any], lane: int | None) -> None:
-        """Raises `UserError` unless the weights have these shapes and lane."""
+        """Raises `UserError` unless the weights have these shapes, and `lane` if the reference names none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,14 +48,14 @@ class StageOrigin:
         return image_specs(self.stage).get(self.network)
 
     @property
-    def lanes(self) -> int:
-        return len(self.stage.lanes)
+    def metadata(self) -> Mapping[str, Any]:
+        return self.stage.runs.checkpoint_metadata
 
     def check(self, path: str, shapes: Mapping[str, Any], lane: int | None) -> None:
         saved = self.stage.kind.saved(self.stage)
         if self.network not in saved:
             raise unknown(f"trained network in stage {self.ref.stage!r}", self.network, saved)
-        weights.check_lane(path, self.ref.lane if lane is None else lane, self.lanes)
+        lanes.choose_lane(path, self.metadata, self.ref.lane, lane)
         template = self.stage.kind.template(self.stage, self.network)
         weights.check_same_shapes(path, self.stage.shapes.variables[template], shapes)
 
@@ -72,11 +72,11 @@ class CheckpointOrigin:
         return self.checkpoint.image_spec
 
     @property
-    def lanes(self) -> int:
-        return self.checkpoint.lanes
+    def metadata(self) -> Mapping[str, Any]:
+        return self.checkpoint.metadata
 
     def check(self, path: str, shapes: Mapping[str, Any], lane: int | None) -> None:
-        weights.check_lane(path, self.ref.lane if lane is None else lane, self.lanes)
+        lanes.choose_lane(path, self.metadata, self.ref.lane, lane)
         weights.check(self.checkpoint, shapes)
 
 
@@ -116,7 +116,7 @@ def check(stage: Stage, origins: Mapping[str, Origin]) -> None:
                     f"stage {stage.name!r}: network {name!r} has no variables of its own; leave out its weights"
                 )
             path = f"stage {stage.name!r}: {origins[name].ref} for network {name!r}"
-            origins[name].check(path, shapes, 0 if name in stage.per_lane else None)
+            origins[name].check(path, shapes, stage.runs.numbers_of(name)[0])
         elif shapes is not None and name not in initialised and not brought_variables(stage.networks[name]):
             raise UserError(f"stage {stage.name!r} does not train network {name!r}; set its weights, 'stage:NAME'")
 

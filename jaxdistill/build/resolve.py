@@ -1,14 +1,13 @@
 """From a stage of a config to what it names: data, networks, terms, optimizer. Nothing is computed here but shapes
 and the statistics of the training split, and whatever can be wrong with a config is found here."""
 
-import dataclasses
 from collections.abc import Mapping
 
 import jax
 import optax
 
 from jaxdistill import tasks
-from jaxdistill.build import validate
+from jaxdistill.build import lanes, validate
 from jaxdistill.build.data import StageData
 from jaxdistill.build.networks import build_networks, make_context
 from jaxdistill.build.origins import Origin
@@ -16,7 +15,6 @@ from jaxdistill.build.stage import Stage
 from jaxdistill.build.terms import build_term
 from jaxdistill.config import registry
 from jaxdistill.config.durations import in_steps
-from jaxdistill.config.lanes import count_lanes, lane_settings
 from jaxdistill.config.schema import StageSettings
 from jaxdistill.data import loader
 from jaxdistill.data.build import open_dataset, training_split
@@ -46,24 +44,14 @@ def stage(
     """
     origins, caches = origins or {}, caches or {}
     specs = {network: origin.image_spec for network, origin in origins.items() if origin.image_spec}
-    swept = lane_settings(name, settings)
-    trained_in = {network: origin.lanes for network, origin in origins.items() if origin.ref.lane is None}
-    count, per_lane = count_lanes(name, settings, len(swept), trained_in)
-    if not count:
-        return _single(name, settings, specs, caches)
-    lanes = tuple(_single(name, lane, specs, caches) for lane in swept)
-    lanes = lanes or (_single(name, settings, specs, caches),) * count
-    all_settings = dataclasses.replace(lanes[0].settings, sweep=settings.sweep)
-    built = dataclasses.replace(lanes[0], settings=all_settings, lanes=lanes, per_lane=tuple(per_lane))
-    if swept:
-        validate.check_lanes(built)
-    return built
+    trained_in = {network: origin.metadata for network, origin in origins.items() if origin.ref.lane is None}
+    return lanes.build(name, settings, trained_in, lambda single: _single(name, single, specs, caches))
 
 
 def _single(
     name: str, settings: StageSettings, image_specs: Mapping[str, ImageSpec], caches: Mapping[str, Cache]
 ) -> Stage:
-    """Builds a stage without lanes.
+    """Builds a stage of a single run.
 
     Args:
         name: of the stage.

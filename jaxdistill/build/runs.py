@@ -3,16 +3,18 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
 from jax.sharding import NamedSharding
 
 from jaxdistill import networks
-from jaxdistill.build.stage import Stage
 from jaxdistill.core import Schedule, State, Variables
 from jaxdistill.train.evaluate import Measurement
 from jaxdistill.train.step import Step, make_step
+
+if TYPE_CHECKING:
+    from jaxdistill.build.stage import Stage
 
 Weights = Mapping[str, Variables]
 """Variables by network."""
@@ -28,7 +30,7 @@ class Runs(Protocol):
         result_metadata: the same for readers of an evaluation, if there are lanes.
     """
 
-    stage: Stage
+    stage: "Stage"
     batch_axes: tuple[int, ...]
     checkpoint_metadata: Mapping[str, int]
     result_metadata: Mapping[str, int]
@@ -55,11 +57,11 @@ class Runs(Protocol):
     def loader(self) -> Any:
         """Returns the loader of the training split."""
 
-    def lanes_of(self, name: str) -> Sequence[int | None]:
-        """Returns the lanes of which a network's weights are read; `None` for weights that are in no lanes."""
+    def numbers_of(self, name: str) -> Sequence[int | None]:
+        """Returns the numbers of the runs that have weights of their own of a network; `[None]` if they share them."""
 
     def join(self, name: str, weights: Sequence[Variables]) -> Variables:
-        """Returns a network's variables from those of `lanes_of`."""
+        """Returns a network's variables from those of `numbers_of`."""
 
     def first(self, weights: Weights) -> Weights:
         """Returns the weights of the first run."""
@@ -101,7 +103,7 @@ class Runs(Protocol):
 class Single:
     """The only run of a stage."""
 
-    stage: Stage
+    stage: "Stage"
     batch_axes = ()
     checkpoint_metadata = {"lanes": 0}
     result_metadata = {}
@@ -128,7 +130,7 @@ class Single:
     def loader(self) -> Any:
         return self.stage.data.loader()
 
-    def lanes_of(self, name: str) -> Sequence[int | None]:
+    def numbers_of(self, name: str) -> Sequence[int | None]:
         return [None]
 
     def join(self, name: str, weights: Sequence[Variables]) -> Variables:
@@ -165,7 +167,7 @@ class Single:
         return []
 
 
-def reduce(stage: Stage, name: str, variables: Variables) -> Variables:
+def reduce(stage: "Stage", name: str, variables: Variables) -> Variables:
     """Returns the variables of one run that a frozen network is called with."""
     return networks.for_inference(stage.networks[name], variables, stage.data.batch)
 

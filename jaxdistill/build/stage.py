@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import jax
@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 
 from jaxdistill.build.data import StageData
 from jaxdistill.build.evaluation import StageEvaluation
+from jaxdistill.build.runs import Runs, Single
 from jaxdistill.build.shapes import StageShapes, make_partitioner
 from jaxdistill.config import references
 from jaxdistill.config.references import WeightsRef
@@ -37,8 +38,7 @@ class Stage:
         tx: the optimizer.
         learning_rate: by step.
         mesh: the devices.
-        lanes: the single runs that it does side by side, the first of them this one; empty for one run.
-        per_lane: the networks that start each lane from that lane of the stage that made them.
+        make_runs: makes the form of its runs: a single one, or lanes.
     """
 
     name: str
@@ -50,8 +50,12 @@ class Stage:
     tx: optax.GradientTransformation
     learning_rate: Schedule
     mesh: Mesh
-    lanes: tuple["Stage", ...] = ()
-    per_lane: tuple[str, ...] = ()
+    make_runs: Callable[["Stage"], Runs] = Single
+
+    @functools.cached_property
+    def runs(self) -> Runs:
+        """Its runs, one or several side by side."""
+        return self.make_runs(self)
 
     @functools.cached_property
     def shapes(self) -> StageShapes:

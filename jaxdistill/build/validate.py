@@ -3,7 +3,6 @@
 from jaxdistill import networks
 from jaxdistill.build import caches
 from jaxdistill.build.stage import Stage
-from jaxdistill.config import registry
 from jaxdistill.data.build import has_visible_labels
 from jaxdistill.errors import UserError, check_names, unknown
 from jaxdistill.tasks import StageParts
@@ -52,34 +51,6 @@ def _check_measured_task(stage: Stage) -> None:
 def _parts(stage: Stage) -> StageParts:
     axes = {name: stage.shapes.num_axes(name) for name in stage.networks}
     return StageParts(networks=stage.networks, terms=stage.terms, prediction_axes=axes)
-
-
-def check_lanes(stage: Stage) -> None:
-    """Raises `UserError` if lanes cannot run side by side."""
-    lengths = [lane.settings.steps for lane in stage.lanes]
-    if len(set(lengths)) > 1:
-        raise UserError(
-            f"the lanes of stage {stage.name!r} would have {lengths} steps, because their parts of the data differ in"
-            " size; set steps instead of epochs"
-        )
-    for name, values in stage.settings.sweep.values.items():
-        section, _, key = name.rpartition(".")
-        default = 0.0
-        if section.startswith("terms.") and section.count(".") == 1 and key != "weight":
-            default = registry.fields(type(stage.terms[section.split(".")[1]].method))[key]
-        elif section == "optimizer":
-            default = ({"clip": 0.0, "weight_decay": 0.0} | stage.settings.optimizer.arguments)[key]
-        if not isinstance(default, float):
-            raise UserError(
-                f"stage {stage.name!r}: sweep.{name} must be a number with a fraction, its default is {default!r};"
-                " lanes differ in such numbers"
-            )
-        zeros = sum(value == 0 for value in values)
-        if name in ("optimizer.weight_decay", "optimizer.clip") and 0 < zeros < len(values):
-            raise UserError(
-                f"stage {stage.name!r}: sweep.{name}={values} mixes 0, which turns it off, with other values; give"
-                " small numbers"
-            )
 
 
 def check_length(name: str, steps: int) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxdistill import core
+from jaxdistill.build import lanes
 from jaxdistill.config.references import WeightsRef
 from jaxdistill.errors import UserError, unknown
 from jaxdistill.networks import ImageSpec
@@ -41,11 +41,6 @@ class CheckpointRef:
         return checkpoint.metadata(self.folder, self.step).get("about", {})
 
     @property
-    def lanes(self) -> int:
-        """The number of lanes of the network; 0 for none."""
-        return self.metadata.get("lanes", 0)
-
-    @property
     def image_spec(self) -> ImageSpec | None:
         """The images that the network was trained on; `None` if the metadata do not hold them."""
         spec = self.metadata.get("image_specs", {}).get(self.network)
@@ -55,16 +50,6 @@ class CheckpointRef:
     def prefixes(self) -> tuple[str, str]:
         """The beginnings of the names of its arrays."""
         return f"params.{self.network}.", f"variables.{self.network}."
-
-
-def check_lane(path: str, lane: int | None, lanes: int) -> None:
-    """Raises `UserError` if a lane is named and there are none, or the other way round."""
-    if lanes and (lane is None or lane >= lanes):
-        raise UserError(
-            f"{path} was trained in {lanes} lanes; name one, from ...@0 to ...@{lanes - 1}, or sweep as many"
-        )
-    if not lanes and lane is not None:
-        raise UserError(f"{path} was not trained in lanes; leave out @{lane}")
 
 
 def find_checkpoint(ref: WeightsRef, network: str, workdir: pathlib.Path, lane: int | None = None) -> CheckpointRef:
@@ -88,8 +73,7 @@ def find_checkpoint(ref: WeightsRef, network: str, workdir: pathlib.Path, lane: 
             " stage (runs/NAME/teacher), a checkpoint in it (runs/NAME/teacher/checkpoints/1200), or stage:NAME"
         )
     steps = checkpoint.steps_in(root)
-    lane = lane if ref.lane is None else ref.lane
-    step = _selected_step(folder, steps, lane) if ref.step is None else ref.step
+    step = _selected_step(folder, steps, lane if ref.lane is None else ref.lane) if ref.step is None else ref.step
     if step not in steps:
         raise UserError(f"{path}: no step {step} in {root}; there are {steps}")
     names = _networks_in(root, step)
@@ -97,18 +81,16 @@ def find_checkpoint(ref: WeightsRef, network: str, workdir: pathlib.Path, lane: 
     if name not in names:
         raise unknown(f"network in {root / str(step)}", name, names)
     checkpoint_ref = CheckpointRef(root, step, name)
-    lanes = checkpoint_ref.lanes
-    check_lane(path, lane if lanes else ref.lane, lanes)
-    return dataclasses.replace(checkpoint_ref, lane=lane) if lanes else checkpoint_ref
+    return dataclasses.replace(
+        checkpoint_ref, lane=lanes.choose_lane(path, checkpoint_ref.metadata, ref.lane, default=lane)
+    )
 
 
 def _selected_step(folder: pathlib.Path, steps: Sequence[int], lane: int | None) -> int | None:
     """Returns the step that a finished stage selected (for a lane), or the last step of an unfinished one."""
     if not (folder / DONE).is_file():
         return max(steps, default=None)
-    metadata = files.read_json(folder / DONE, dict)
-    by_lane = metadata.get("steps", [])
-    return by_lane[lane] if lane is not None and lane < len(by_lane) else metadata.get("step")
+    return lanes.selected_step(files.read_json(folder / DONE, dict), lane)
 
 
 def _networks_in(folder: pathlib.Path, step: int) -> list[str]:
@@ -158,12 +140,8 @@ def _stored_structs(
     structs = {names[name]: struct for name, struct in checkpoint.flatten_structs(shapes).items()}
     if ref.lane is None:
         return structs
-    return {name: _with_lanes(struct, ref.lanes) for name, struct in structs.items()}
-
-
-def _with_lanes(struct: jax.ShapeDtypeStruct, lanes: int) -> jax.ShapeDtypeStruct:
-    sharding = struct.sharding and NamedSharding(struct.sharding.mesh, PartitionSpec(None, *struct.sharding.spec))
-    return jax.ShapeDtypeStruct((lanes, *struct.shape), struct.dtype, sharding=sharding)
+    metadata = ref.metadata
+    return {name: lanes.stack_struct(struct, metadata) for name, struct in structs.items()}
 
 
 def _stored_names(ref: CheckpointRef, shapes: Mapping[str, Any]) -> dict[str, str]:

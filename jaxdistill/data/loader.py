@@ -159,8 +159,8 @@ Loader = Resident | Streamed
 
 
 @dataclasses.dataclass(frozen=True)
-class Lanes:
-    """Several loaders of one base split: batches `[lanes, batch, ...]`; resident arrays are shared."""
+class Stacked:
+    """Several loaders of one base split: batches `[loaders, batch, ...]`; resident arrays are shared."""
 
     loaders: tuple[Loader, ...]
     resident: Mapping[str, np.ndarray]
@@ -168,11 +168,11 @@ class Lanes:
     leading = 1
 
     @classmethod
-    def of(cls, loaders: Iterable[Loader]) -> "Lanes":
-        """Joins loaders; an example's label is held if some lane may see it.
+    def of(cls, loaders: Iterable[Loader]) -> "Stacked":
+        """Joins loaders; an example's label is held if some loader may see it.
 
         Raises:
-            UserError: if a lane would see labels that are hidden from it.
+            UserError: if a loader would see labels that are hidden from it.
         """
         light, labels, resident = [], [], {}
         for loader in loaders:  # one after the other: each holds the whole split until its labels are taken
@@ -192,7 +192,7 @@ class Lanes:
     def step_inputs(self, start: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
         """Yields the inputs of steps `start` to `stop`."""
         for inputs in zip(*(loader.step_inputs(start, stop) for loader in self.loaders), strict=True):
-            yield {name: np.stack([lane[name] for lane in inputs]) for name in inputs[0]}
+            yield {name: np.stack([part[name] for part in inputs]) for name in inputs[0]}
 
     def make_batch(self, resident: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Makes the raw batch on the device."""

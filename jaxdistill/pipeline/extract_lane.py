@@ -14,14 +14,13 @@ from typing import Any
 import jax
 
 from jaxdistill.build import weights
-from jaxdistill.build.lanes import runs_of
+from jaxdistill.build.runs import Single
 from jaxdistill.build.stage import Stage
 from jaxdistill.config import load as configs
 from jaxdistill.config import references
-from jaxdistill.config.lanes import lane_settings
 from jaxdistill.config.references import WeightsRef
 from jaxdistill.config.schema import StageSettings
-from jaxdistill.config.sweep import SweepConfig
+from jaxdistill.config.sweep import SweepConfig, lane_settings
 from jaxdistill.errors import UserError
 from jaxdistill.pipeline import run
 from jaxdistill.runtime import files
@@ -73,7 +72,7 @@ def _reference_in_lane(
 ) -> WeightsRef:
     """Returns the reference in the run of one lane: weights of that lane are the stage's own, of others in `old`."""
     if ref.folder is not None:
-        if ref.lane is None and weights.find_checkpoint(ref, network, old, lane=0).lanes:
+        if ref.lane is None and weights.find_checkpoint(ref, network, old, lane=0).lane is not None:
             return dataclasses.replace(ref, lane=lane)
         return ref
     if ref.stage not in swept or ref.lane is None:
@@ -123,7 +122,7 @@ def make_workdir(
     shutil.copy2(old / "environment.json", part / "environment.json")
     _copy_log(swept_stages, old, part)
     for name, stage in swept_stages.items():
-        if not stage.lanes:
+        if isinstance(stage.runs, Single):
             _copy_stage(stage, swept_stages, old, part)
         elif stage.kind.trains:
             _extract_stage(lane_stages[name], lane, old, part)
@@ -133,7 +132,7 @@ def make_workdir(
 def _copy_stage(stage: Stage, stages: Mapping[str, Stage], old: pathlib.Path, part: pathlib.Path) -> None:
     """Copies the files of a stage without lanes; a cache by the weights of lanes is made again."""
     sources = references.stages_read(stage.settings.networks)
-    if stage.kind.stores_outputs and any(stages[source].lanes for source in sources):
+    if stage.kind.stores_outputs and not all(isinstance(stages[source].runs, Single) for source in sources):
         return  # its header has the digests of the weights of all lanes
     for folder in (stage.name, f"tensorboard/{stage.name}"):
         if (old / folder).is_dir():
@@ -152,7 +151,7 @@ def _read_log(workdir: pathlib.Path) -> list[dict[str, Any]]:
 
 def _copy_log(stages: Mapping[str, Stage], old: pathlib.Path, part: pathlib.Path) -> None:
     """Copies the lines of stages without lanes."""
-    without_lanes = [name for name, stage in stages.items() if not stage.lanes]
+    without_lanes = [name for name, stage in stages.items() if isinstance(stage.runs, Single)]
     lines = [line for line in _read_log(old) if line["stage"] in without_lanes]
     (part / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
@@ -184,7 +183,7 @@ def _extract_stage(stage: Stage, lane: int, old: pathlib.Path, part: pathlib.Pat
     log.close()
     evaluations = {line["step"]: line for line in lines if "split" in line}
     folder = old / stage.name / files.CHECKPOINTS
-    with train.checkpoints(runs_of(stage), part) as checkpoints:
+    with train.checkpoints(stage.runs, part) as checkpoints:
         for step in checkpoint.steps_in(folder):
             numbers = {key: x for key, x in evaluations.get(step, {}).items() if isinstance(x, float)}
             metadata = checkpoint.metadata(folder, step)["about"] | {"lanes": 0}

@@ -1,13 +1,16 @@
 """The section of the report that compares lanes: their settings, final and best values, and curves."""
 
 import dataclasses
+import pathlib
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jaxdistill.config.sweep import SweepConfig
+from jaxdistill.errors import UserError
 from jaxdistill.report import figures
 from jaxdistill.report.html import Block, Details, Figures, Heading, Note
+from jaxdistill.report.inputs import EVALUATE_AGAIN, read_optional
 from jaxdistill.report.quality import Lines, Points, Stages, gather_points
 from jaxdistill.report.tables import Rows, Table, format_mean, format_value, list_columns
 
@@ -40,6 +43,19 @@ class Group:
         return [_format_setting(self.settings.get(name, "")) for name in names]
 
 
+def read(workdir: pathlib.Path) -> Rows:
+    """Reads the rows of an evaluation in lanes, one for each network and lane; none for a run without lanes.
+
+    Raises:
+        UserError: if `lanes.json` holds anything else.
+    """
+    path, keys = workdir / "lanes.json", {"network", "lane"}
+    rows = read_optional(path) or []
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and keys <= row.keys() for row in rows):
+        raise UserError(f"{path} must be a list of rows with a network and a lane each. {EVALUATE_AGAIN}")
+    return rows
+
+
 def group_lanes(rows: Rows, settings: LaneSettings) -> list[Group]:
     """Groups rows by network, and by the swept settings other than the seed.
 
@@ -57,7 +73,7 @@ def group_lanes(rows: Rows, settings: LaneSettings) -> list[Group]:
     return sorted(by_settings, key=lambda group: order.index(group.network))
 
 
-def lanes(rows: Rows, stages: Stages, config: Mapping[str, Any] | None) -> list[Block]:
+def compare(rows: Rows, stages: Stages, config: Mapping[str, Any] | None) -> list[Block]:
     """Returns the blocks of the section, none for a run without lanes.
 
     Args:
@@ -72,7 +88,7 @@ def lanes(rows: Rows, stages: Stages, config: Mapping[str, Any] | None) -> list[
     return blocks
 
 
-def summarize_lanes(rows: Rows, stages: Stages, config: Mapping[str, Any] | None) -> Rows:
+def summarize(rows: Rows, stages: Stages, config: Mapping[str, Any] | None) -> Rows:
     """Returns rows for the terminal: one for each network and group of lanes, with means and spreads."""
     settings = _merge_settings(_swept_settings(stages, config).values(), _count_evaluated(rows))
     summary = []

@@ -15,22 +15,11 @@ from typing import Any
 import numpy as np
 
 from jaxdistill.errors import UserError
-from jaxdistill.report import fidelity, quality
+from jaxdistill.report import fidelity, lanes, quality
 from jaxdistill.report.html import Section, fold_json, render_page
-from jaxdistill.report.lanes import lanes, summarize_lanes
+from jaxdistill.report.inputs import EVALUATE_AGAIN, read_optional
 from jaxdistill.report.tables import Rows, Table, make_results_table
 from jaxdistill.runtime import files
-
-EVALUATE_AGAIN = "Run the evaluation again to write it anew."
-
-
-def read_optional(path: pathlib.Path, kind: type | tuple[type, ...] = (dict, list)) -> Any:
-    """Reads a JSON file of the run; None if it is missing.
-
-    Raises:
-        UserError: if it is not JSON, or of another kind.
-    """
-    return files.read_json(path, kind, EVALUATE_AGAIN) if path.is_file() else None
 
 
 def read_results(workdir: pathlib.Path) -> Rows:
@@ -48,19 +37,6 @@ def read_results(workdir: pathlib.Path) -> Rows:
     )
     if not named:
         raise UserError(f"{path} must be a list of rows with a network each. Is this a workdir of jaxdistill?")
-    return rows
-
-
-def read_lanes(workdir: pathlib.Path) -> Rows:
-    """Reads the rows of an evaluation in lanes, one for each network and lane; none for a run without lanes.
-
-    Raises:
-        UserError: if `lanes.json` holds anything else.
-    """
-    path, keys = workdir / "lanes.json", {"network", "lane"}
-    rows = read_optional(path) or []
-    if not isinstance(rows, list) or not all(isinstance(row, dict) and keys <= row.keys() for row in rows):
-        raise UserError(f"{path} must be a list of rows with a network and a lane each. {EVALUATE_AGAIN}")
     return rows
 
 
@@ -106,11 +82,11 @@ def read_predictions(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 def read_summary(workdir: pathlib.Path) -> Table:
     """Returns the final table of a run, for a terminal; of a run in lanes, means and spreads."""
-    rows = read_lanes(workdir)
+    rows = lanes.read(workdir)
     if not rows:
         return make_results_table(read_results(workdir))
     config = read_optional(workdir / "config.json", dict)
-    return make_results_table(summarize_lanes(rows, read_lines(workdir / "metrics.jsonl"), config))
+    return make_results_table(lanes.summarize(rows, read_lines(workdir / "metrics.jsonl"), config))
 
 
 def write_report(workdir: pathlib.Path) -> pathlib.Path:
@@ -128,7 +104,7 @@ def write_report(workdir: pathlib.Path) -> pathlib.Path:
     environment = read_optional(workdir / "environment.json")
     sections = [
         Section("Results", quality.results(rows, evaluation.get("reference"))),
-        Section("Lanes", lanes(read_lanes(workdir), stages, config)),
+        Section("Lanes", lanes.compare(lanes.read(workdir), stages, config)),
         Section("Training", quality.training(stages)),
         Section("Confusion matrices", quality.confusions(evaluation)),
         Section("Classes", quality.class_scores(evaluation)),

@@ -22,7 +22,6 @@ import numpy as np
 from jaxdistill import networks
 from jaxdistill.build import weights
 from jaxdistill.build.kind import Kind
-from jaxdistill.build.lanes import runs_of
 from jaxdistill.build.stage import Stage
 from jaxdistill.config.parse import option, plain
 from jaxdistill.config.schema import CacheConfig, StageSettings
@@ -77,7 +76,7 @@ class Cache(Kind):
         precision: dict[str, Any] = {}
 
         def make_predict() -> output_writer.Predict:
-            variables, reports = start_weights.read_for_inference(runs_of(stage), workdir, log)
+            variables, reports = start_weights.read_for_inference(stage.runs, workdir, log)
             precision.update(reports)
             return network_outputs(stage, variables)
 

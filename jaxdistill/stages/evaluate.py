@@ -7,7 +7,6 @@ from typing import Any
 import jax
 
 from jaxdistill.build.kind import Kind
-from jaxdistill.build.lanes import runs_of
 from jaxdistill.build.stage import Stage
 from jaxdistill.errors import UserError, check_names
 from jaxdistill.stages import saliency, start_weights, train
@@ -42,7 +41,7 @@ class Evaluate(Kind):
         return super().is_done(stage, workdir) and (workdir / "results.json").exists()
 
     def run(self, stage: Stage, workdir: pathlib.Path, log: Callable[[str], None], profile: int) -> dict[str, Any]:
-        runs = runs_of(stage)
+        runs = stage.runs
         variables, reports = start_weights.read_for_inference(runs, workdir, log)
         evaluations = train.SplitEvaluator(runs).evaluate({}, {}, variables)
         maps = None

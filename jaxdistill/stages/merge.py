@@ -22,7 +22,6 @@ import jax.numpy as jnp
 from jax.experimental import multihost_utils
 
 from jaxdistill.build.kind import Kind
-from jaxdistill.build.lanes import runs_of
 from jaxdistill.build.origins import image_specs
 from jaxdistill.build.stage import Stage
 from jaxdistill.config.parse import option
@@ -80,7 +79,7 @@ class Merge(Kind):
         return [f"  merge: {spec.rule} of {', '.join(spec.networks)}{aligned}{base}, as {spec.into!r}"]
 
     def run(self, stage: Stage, workdir: pathlib.Path, log: Callable[[str], None], profile: int) -> dict[str, Any]:
-        metadata = merge(stage, start_weights.read(runs_of(stage), workdir), workdir / stage.name)
+        metadata = merge(stage, start_weights.read(stage.runs, workdir), workdir / stage.name)
         members = ", ".join(metadata.get("kept_by_soup", metadata["networks"]))
         log(f"stage {stage.name}: {metadata['into']!r} is made of {members} by {metadata['rule']}")
         return metadata

@@ -14,7 +14,6 @@ import numpy as np
 
 from jaxdistill import core
 from jaxdistill.build.kind import Kind
-from jaxdistill.build.lanes import runs_of
 from jaxdistill.build.stage import Stage
 from jaxdistill.core import Batch, State, Variables
 from jaxdistill.errors import UserError
@@ -43,7 +42,7 @@ class PCA(Kind):
         super().check(stage)
 
     def run(self, stage: Stage, workdir: pathlib.Path, log: Callable[[str], None], profile: int) -> dict[str, Any]:
-        variables, reports = start_weights.read_for_inference(runs_of(stage), workdir, log)
+        variables, reports = start_weights.read_for_inference(stage.runs, workdir, log)
         metadata = fit(stage, variables, workdir / stage.name) | reports
         fractions = ", ".join(f"{name} {fraction:.1%}" for name, fraction in metadata["variance_kept"].items())
         log(f"stage {stage.name}: fraction of the variance that is kept: {fractions}")

@@ -29,8 +29,8 @@ def read(runs: Runs, workdir: pathlib.Path, names: Collection[str] | None = None
     variables = {}
     for name, refs in stage.references.items():
         if name in names and "weights" in refs:
-            lanes = runs.lanes_of(name)
-            checkpoints = [weights.find_checkpoint(refs["weights"], name, workdir, lane) for lane in lanes]
+            numbers = runs.numbers_of(name)
+            checkpoints = [weights.find_checkpoint(refs["weights"], name, workdir, lane) for lane in numbers]
             trees = weights.read_all(checkpoints, mesh.structs(stage.shapes.variables[name], placed[name]))
             variables[name] = runs.join(name, trees)
     for name, source in stage.networks.items():

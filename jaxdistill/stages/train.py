@@ -10,7 +10,6 @@ import jax
 
 from jaxdistill.build import caches, validate
 from jaxdistill.build.kind import Kind
-from jaxdistill.build.lanes import runs_of
 from jaxdistill.build.origins import image_specs
 from jaxdistill.build.runs import Runs, Weights
 from jaxdistill.build.stage import Stage
@@ -82,7 +81,7 @@ class Train(Kind):
         return training_plan.describe(stage)
 
     def run(self, stage: Stage, workdir: pathlib.Path, log: Callable[[str], None], profile: int) -> dict[str, Any]:
-        read = functools.partial(start_weights.read, runs_of(stage), workdir)
+        read = functools.partial(start_weights.read, stage.runs, workdir)
         return run(stage, read, workdir, log, profile=profile)
 
 
@@ -104,7 +103,7 @@ def run(
     Returns:
         The contents of `done.json`.
     """
-    settings, runs = stage.settings, runs_of(stage)
+    settings, runs = stage.settings, stage.runs
     frozen, reduced = _frozen(runs, read_weights(stage.shapes.frozen), log)
     training = _training(runs, frozen, log, profile)
     with checkpoints(runs, workdir) as saved:

@@ -6,7 +6,6 @@ from typing import Any
 import jax
 
 from jaxdistill import core
-from jaxdistill.build.lanes import runs_of
 from jaxdistill.build.stage import Stage
 from jaxdistill.core import path_name
 from jaxdistill.data import loader
@@ -37,7 +36,7 @@ def describe_data(stage: Stage) -> list[str]:
 def describe(stage: Stage) -> list[str]:
     """Returns lines about the lanes, the terms, and the cost of a step."""
     state = stage.shapes.state
-    lines = [*runs_of(stage).describe(), "  terms:"]
+    lines = [*stage.runs.describe(), "  terms:"]
     for name in stage.terms:
         lines += _describe_term(stage, name)
     program, shapes = step_program(stage)
@@ -80,7 +79,7 @@ def _describe_memory(stage: Stage) -> list[str]:
 
 def device_bytes(stage: Stage) -> dict[str, int]:
     """Predicts the bytes that one device holds during training, by what they are for, from shapes and shardings."""
-    runs = runs_of(stage)
+    runs = stage.runs
     (state, frozen), (state_shardings, frozen_shardings) = runs.shapes(), runs.shardings()
     offloaded = [name for name in frozen if stage.shapes.partitioner.networks[name].offload]
     count = mesh.bytes_per_device
@@ -114,7 +113,7 @@ def large_replicated(stage: Stage) -> list[str]:
 
 def _step_inputs(stage: Stage) -> tuple[dict[str, jax.ShapeDtypeStruct], dict[str, jax.ShapeDtypeStruct]]:
     """Returns shapes of the data that stays on the device, and of the inputs of every step."""
-    leading = runs_of(stage).batch_axes
+    leading = stage.runs.batch_axes
     everywhere, rows = mesh.replicated(stage.mesh), mesh.over_rows(stage.mesh, len(leading))
     resident = stage.data.resident_arrays
     data = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere) for name, x in resident.items()}
@@ -131,7 +130,7 @@ def compile_step(stage: Stage) -> jax.stages.Compiled:
 def step_program(stage: Stage) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     """Returns one step as a program, not compiled, and the shapes of its arguments."""
     make_batch = (loader.Resident if stage.data.resident else loader.Streamed).make_batch
-    runs = runs_of(stage)
+    runs = stage.runs
     shardings = runs.shardings()
     state, frozen = mesh.structs(runs.shapes(), shardings)
     program = compile_steps(runs.step(), make_batch, stage.mesh, shardings[0])

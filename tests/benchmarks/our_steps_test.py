@@ -36,9 +36,9 @@ def test_losses_are_those_of_steps_made_by_hand(live, starts):
     steps = our_steps.Steps.of_stage(live, starts)
     assert steps.flops() > 0  # which must not take a batch away
     steps.run(2)
-    loader, placed = live.data.loader(), our_steps.runs_of(live).shardings()
+    loader, placed = live.data.loader(), live.runs.shardings()
     state, frozen = live.init(starts)
-    one = compile_steps(our_steps.runs_of(live).step(), loader.make_batch, live.mesh, placed[0])
+    one = compile_steps(live.runs.step(), loader.make_batch, live.mesh, placed[0])
     for step, fed in enumerate(loader.step_inputs(0, 2)):
         state, metrics = one(state, frozen, dict(loader.resident), fed)
         np.testing.assert_allclose(steps.losses[step], metrics["loss"], rtol=1e-5)

@@ -12,7 +12,6 @@ import pytest
 
 import runs
 from jaxdistill.build import resolve, weights
-from jaxdistill.build.lanes import runs_of
 from jaxdistill.config import load as configs
 from jaxdistill.config import references
 from jaxdistill.errors import UserError
@@ -140,9 +139,9 @@ def test_lanes_that_differ_in_one_number_of_the_optimizer_take_different_steps(s
     whole = configs.read(SWEPT)
     whole["stages"]["distil"]["sweep"] = swept
     stage = run.prepare(configs.stages(whole), pathlib.Path())["distil"]
-    frozen, step = jax.jit(stage.init)()[1], jax.jit(runs_of(stage).step())
+    frozen, step = jax.jit(stage.init)()[1], jax.jit(stage.runs.step())
     batch = jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), stage.data.raw_batch)
-    state = jax.jit(runs_of(stage).init)(frozen)
+    state = jax.jit(stage.runs.init)(frozen)
     for label in (1, 2):
         state, _ = step(state, frozen, batch | {"label": jnp.full(64, label, jnp.int32)})
     kernel = state.params["student"]["head"]["kernel"]
@@ -152,10 +151,10 @@ def test_lanes_that_differ_in_one_number_of_the_optimizer_take_different_steps(s
 def test_lanes_of_one_stream_share_it():
     whole = configs.read(SWEPT)
     stages = run.prepare(configs.stages(whole), pathlib.Path())
-    assert runs_of(stages["distil"]).share_batches
-    assert runs_of(stages["distil"]).loader().leading == 0
+    assert stages["distil"].runs.share_batches
+    assert stages["distil"].runs.loader().leading == 0
     whole["data"]["seed"] = -1
-    assert not runs_of(run.prepare(configs.stages(whole), pathlib.Path())["distil"]).share_batches
+    assert not run.prepare(configs.stages(whole), pathlib.Path())["distil"].runs.share_batches
 
 
 @pytest.mark.parametrize(
@@ -211,7 +210,7 @@ def test_forms_give_the_same_numbers(mode):
         stage = resolve.stage(
             "teachers", dataclasses.replace(settings, sweep=dataclasses.replace(settings.sweep, form=kind))
         )
-        runs = runs_of(stage)
+        runs = stage.runs
         assert runs.form == kind
         state = jax.jit(runs.init)({})
         batch = jax.tree.map(lambda x: jnp.ones((3, *x.shape), x.dtype), stage.data.raw_batch)
@@ -226,8 +225,8 @@ def test_forms_give_the_same_numbers(mode):
 def test_lanes_with_convolutions_are_unrolled_on_a_cpu():
     whole = configs.read(f"{PARTS}:conv")
     stages = run.prepare(configs.stages(whole), pathlib.Path())
-    assert runs_of(stages["teachers"]).form == "unroll"
-    assert runs_of(run.prepare(configs.load(SWEPT), pathlib.Path())["distil"]).form == "vmap"
+    assert stages["teachers"].runs.form == "unroll"
+    assert run.prepare(configs.load(SWEPT), pathlib.Path())["distil"].runs.form == "vmap"
 
 
 def distil(form, **sweep):
@@ -241,14 +240,14 @@ def test_a_teacher_that_all_lanes_share_speaks_once(form):
     """And every lane learns what it would learn: the teacher's answer is not of one lane."""
     stage, single = distil(form), distil("vmap", grid=False)
     frozen = jax.jit(stage.init)()[1]
-    state, before = (jax.jit(runs_of(s).init)(frozen) for s in (stage, single))
+    state, before = (jax.jit(s.runs.init)(frozen) for s in (stage, single))
     batch = jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), stage.data.raw_batch)
     batch["label"] = batch["index"] = jnp.arange(64, dtype=jnp.int32) % 10
-    counted = flops.count(runs_of(stage).step(), state, frozen, batch)["float32"]
+    counted = flops.count(stage.runs.step(), state, frozen, batch)["float32"]
     teacher, student = (2 * 64 * size for size in (64 * 16 + 16 * 10, 64 * 8 + 8 * 10))
     trained = 3 * student - 2 * 64 * 64 * 8  # no gradient by the images
     assert counted == teacher + 3 * trained
-    state, wanted = (jax.jit(runs_of(s).step())(now, frozen, batch)[0] for s, now in ((stage, state), (single, before)))
+    state, wanted = (jax.jit(s.runs.step())(now, frozen, batch)[0] for s, now in ((stage, state), (single, before)))
     for one, other in zip(jax.tree.leaves(state.params), jax.tree.leaves(wanted.params), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 

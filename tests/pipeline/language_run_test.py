@@ -12,7 +12,6 @@ import pytest
 
 import runs
 from jaxdistill import core
-from jaxdistill.build.lanes import runs_of
 from jaxdistill.config import load
 from jaxdistill.core import Unembedding
 from jaxdistill.data import datasets
@@ -44,7 +43,7 @@ def params(run, stage):
 
 def test_numbers_are_those_of_every_next_byte_of_the_split(run, stages):
     stage = stages["evaluate"]
-    known, dataset = start_weights.read(runs_of(stage), run), datasets.load("arithmetic", length=32)
+    known, dataset = start_weights.read(stage.runs, run), datasets.load("arithmetic", length=32)
     tokens = dataset.split("test").take(np.arange(len(dataset.split("test"))))["tokens"]
     logs = {}
     for name, network in stage.networks.items():
@@ -73,7 +72,7 @@ def shapes_in(jaxpr):
 def test_a_step_from_a_config_never_has_the_logits_of_all_tokens(stages):
     stage = stages["live"]
     found = shapes_in(
-        jax.make_jaxpr(runs_of(stage).step())(stage.shapes.state, stage.shapes.frozen, stage.data.raw_batch).jaxpr
+        jax.make_jaxpr(stage.runs.step())(stage.shapes.state, stage.shapes.frozen, stage.data.raw_batch).jaxpr
     )
     assert max(math.prod(shape[:-1]) for shape in found if shape and shape[-1] == 256) == 100  # of 512
 

@@ -36,7 +36,7 @@ def rows():
 
 @pytest.fixture(scope="module")
 def section():
-    return render(lanes.lanes(rows(), {"distil": list(lines()), "alone": [{"step": 1, "loss": 1.0}]}, CONFIG))
+    return render(lanes.compare(rows(), {"distil": list(lines()), "alone": [{"step": 1, "loss": 1.0}]}, CONFIG))
 
 
 def test_an_evaluation_has_a_row_for_each_group_of_seeds(section):
@@ -70,24 +70,24 @@ def test_curves_of_all_lanes_are_in_one_plot(section):
 
 
 def test_a_run_without_lanes_has_no_section():
-    assert lanes.lanes([], {"0": [{"step": 1, "loss": 1.0, "0/accuracy": 0.5}]}, None) == []
+    assert lanes.compare([], {"0": [{"step": 1, "loss": 1.0, "0/accuracy": 0.5}]}, None) == []
 
 
 def test_the_table_has_a_row_for_each_network():
-    found = lanes.summarize_lanes(rows()[:4], {}, None)
+    found = lanes.summarize(rows()[:4], {}, None)
     assert found == [{"network": "student", "parameters": 7, "flops": 70, "accuracy": "0.5000 ± 0.2944"}]
 
 
 def test_the_terminal_has_a_row_for_each_group_and_one_for_a_shared_network():
     shared = {"network": "teacher", "lane": None, "parameters": 9, "flops": 90, "accuracy": 0.75}
-    found = lanes.summarize_lanes([shared, *rows()[:4]], {"distil": list(lines())}, CONFIG)
+    found = lanes.summarize([shared, *rows()[:4]], {"distil": list(lines())}, CONFIG)
     pairs = [(row["network"], row["accuracy"]) for row in found]
     groups = [
         ("student (learning_rate.init 0.1)", "0.3000 ± 0.1414"),
         ("student (learning_rate.init 0.2)", "0.7000 ± 0.2828"),
     ]
     assert pairs == [("teacher", "0.7500"), *groups]
-    page = cells(render(lanes.lanes([shared, *rows()[:4]], {"distil": list(lines())}, CONFIG)))
+    page = cells(render(lanes.compare([shared, *rows()[:4]], {"distil": list(lines())}, CONFIG)))
     assert ["teacher", "", "1", "0.7500"] in page
 
 

@@ -14,7 +14,6 @@ import pytest
 
 import runs
 from jaxdistill.build import caches, weights
-from jaxdistill.build.lanes import runs_of
 from jaxdistill.config import load
 from jaxdistill.data import loader
 from jaxdistill.data.output_cache import Cache, Header
@@ -71,7 +70,7 @@ def test_training_by_a_cache_is_training_by_the_live_teacher(run):
 def test_what_is_cached_belongs_to_the_image_that_the_student_sees(run, stages):
     """Of every row of batches that span two passes, and both views: also where they are streamed."""
     live, stage = stages["live"], stages["read"]
-    known = start_weights.read(runs_of(live), run)
+    known = start_weights.read(live.runs, run)
     source, augment = live.networks["teacher"], live.data.augment
     teacher = jax.jit(lambda known, batch: source(known["teacher"], augment(batch), {}, None)[0])
     more = {"seed": 0, "batch": 120, "classes": 10, "shard": stage.data.process, "cycle": stage.data.cycle}

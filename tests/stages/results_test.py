@@ -8,7 +8,6 @@ import pytest
 
 import runs
 from jaxdistill import launch
-from jaxdistill.build.lanes import runs_of
 from jaxdistill.pipeline import run
 from jaxdistill.report import write as report
 from jaxdistill.stages import results, saliency, train
@@ -26,9 +25,9 @@ def stage():
 def workdir(stage, tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
     known = jax.jit(stage.init)()[1]
-    (found,) = train.SplitEvaluator(runs_of(stage)).evaluate({}, {}, known)
+    (found,) = train.SplitEvaluator(stage.runs).evaluate({}, {}, known)
     looked = saliency.compute_saliency(stage, known, found.index[results.disagreements(stage, found)])
-    results.write_results(folder, runs_of(stage), [found], looked)
+    results.write_results(folder, stage.runs, [found], looked)
     return folder
 
 
