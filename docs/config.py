@@ -18,6 +18,7 @@ sys.path[:0] = [str(ROOT)]
 
 from jaxdistill.config import registry, sweep  # noqa: E402
 from jaxdistill.config.members import (  # noqa: E402
+    GroupConfig,
     NetworkConfig,
     OptimizerConfig,
     ScheduleConfig,
@@ -264,7 +265,8 @@ def page() -> str:
         "Names are those of Optax; an optimizer's arguments are further keys.",
         "",
     ]
-    lines += [*section_table(OptimizerConfig), *schedule_chapter(), *section_chapters()]
+    lines += [*section_table(OptimizerConfig), "### `optimizer.groups.NAME`", "", *section_table(GroupConfig)]
+    lines += [*schedule_chapter(), *section_chapters()]
     return "\n".join([*lines, *sweep_chapter(), *name_chapter()]).rstrip("\n") + "\n"
 
 

@@ -38,6 +38,18 @@ MISTAKES = {
         "networks.teacher.weights must be set for a frozen network",
     ),
     "method": ("c.terms.kd.method = 'kdd'", "method must be a method, got 'kdd'. Did you mean 'kd'"),
+    "warm-up beyond the end": (
+        "c.learning_rate = dict(name='warmup_cosine_decay', init_value=0.0, peak_value=0.1, warmup_steps=100)",
+        "stage 'teacher': learning_rate must be longer than its warm-up, got warmup_steps=100 and decay_steps=12, the",
+    ),
+    "decay of nothing": (
+        "c.optimizer.decay_on = 'kernels'",
+        "stage 'teacher': optimizer.decay_on must match the path of a parameter, got 'kernels'. The nearest of 4 are",
+    ),
+    "frozen whole": (
+        "c.stages.distil.optimizer = dict(name='adam', groups=dict(all=dict(pattern='student', frozen=True)))",
+        "stage 'distil': optimizer.groups must leave a parameter of 'student' to learn, got ['all'], which freeze all",
+    ),
     "method field": (
         "c.terms.kd.tempreature = 3.0",
         "terms.kd.tempreature must be a key of method 'kd', got 'tempreature'. Did you mean 'temperature'",

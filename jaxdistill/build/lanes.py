@@ -9,6 +9,7 @@ and augmentation (`data.seed`), they share the batch and the frozen networks' ou
 
 import dataclasses
 import functools
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxdistill.build.runs import Single, Weights, for_inference, reduce
 from jaxdistill.build.stage import Stage
 from jaxdistill.config import registry
-from jaxdistill.config.parse import entries
+from jaxdistill.config.parse import plain
 from jaxdistill.config.schema import StageSettings
 from jaxdistill.config.sweep import count_lanes, lane_settings
 from jaxdistill.core import Batch, Schedule, State, Term, Variables
@@ -126,7 +127,7 @@ def _check(stage: Stage, lanes: Sequence[Stage]) -> None:
                 " lanes differ in such numbers"
             )
         zeros = sum(value == 0 for value in values)
-        if name in ("optimizer.weight_decay", "optimizer.clip") and 0 < zeros < len(values):
+        if key in ("weight_decay", "clip") and section.startswith("optimizer") and 0 < zeros < len(values):
             raise UserError(
                 f"stage {stage.name!r}: sweep.{name}={values} mixes 0, which turns it off, with other values; give"
                 " small numbers"
@@ -205,6 +206,7 @@ class Lanes:
         """Returns the step of all lanes; its metrics are the lanes' means, and each lane's own as `LANE/NAME`."""
         stage, accumulate = self.stage, self.stage.settings.accumulate
         data_seeds = _seeds(lane.data.seed for lane in self._lanes)
+        freeze = optim.freezing(stage.settings.optimizer)
 
         def step(state: State, frozen: Weights, batch: Batch) -> tuple[State, dict[str, jax.Array]]:
             networks = dict(stage.networks)
@@ -214,7 +216,8 @@ class Lanes:
 
             def lane_step(lane: jax.Array, state: State, frozen: Weights, batch: Batch) -> Any:
                 augment = dict if self.share_batches else stage.data.task.augment(seed=data_seeds[lane])
-                run_step = make_step(networks, self._terms(lane), self._optimizer(lane), augment, accumulate=accumulate)
+                terms, tx = self._terms(lane), self._optimizer(lane)
+                run_step = make_step(networks, terms, tx, augment, accumulate=accumulate, freeze=freeze)
                 return run_step(state, frozen, batch)
 
             all_lanes = self._over_lanes(lane_step, (0, 0, self._axes(frozen), None if self.share_batches else 0))
@@ -252,12 +255,18 @@ class Lanes:
         names = [name for name in self.swept if name.split(".")[0] in ("learning_rate", "optimizer")]
         if not names:
             return self.stage.tx
-        stages = self._lanes
-        keys = [name.split(".")[1] for name in names if name.startswith("optimizer.")]
-        values = [entries(stage.settings.optimizer) for stage in stages]
-        traced = {key: jnp.array([float(row[key]) for row in values])[lane] for key in keys}
+        stages, spec = self._lanes, self.stage.settings.optimizer
+        keys = [name.removeprefix("optimizer.") for name in names if name.startswith("optimizer.")]
+        keys = [key for key in keys if ".learning_rate" not in key]
+        sections = [plain(stage.settings.optimizer) for stage in stages]
+        traced = {key: jnp.array([float(_at(section, key)) for section in sections])[lane] for key in keys}
         rate = _select([stage.learning_rate for stage in stages], lane)
-        return optim.optimizer(self.stage.settings.optimizer, rate, **traced)
+        rates = [
+            optim.make_group_rates(stage.settings.optimizer, stage.learning_rate, stage.settings.steps)
+            for stage in stages
+        ]
+        group_rates = {name: _select([of_lane[name] for of_lane in rates], lane) for name in rates[0]}
+        return optim.optimizer(spec, rate, group_rates, traced)
 
     def learning_rate(self) -> Schedule:
         """Returns the mean of the lanes' learning rates."""
@@ -363,6 +372,11 @@ def _take_axes(axes: Any, tree: Any, lane: int) -> Any:
 def _select(schedules: Sequence[Schedule], lane: jax.Array) -> Schedule:
     """Returns the schedule of the lane of a traced number."""
     return lambda step: jnp.stack([jnp.float32(schedule(step)) for schedule in schedules])[lane]
+
+
+def _at(section: Mapping[str, Any], key: str) -> Any:
+    """Returns the value at a dotted key."""
+    return functools.reduce(operator.getitem, key.split("."), section)
 
 
 def _field(term: Term, field: str) -> Schedule:

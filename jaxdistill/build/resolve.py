@@ -2,6 +2,7 @@
 and the statistics of the training split, and whatever can be wrong with a config is found here."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import optax
@@ -16,10 +17,12 @@ from jaxdistill.build.terms import build_term
 from jaxdistill.config import registry
 from jaxdistill.config.durations import in_steps
 from jaxdistill.config.schema import StageSettings
+from jaxdistill.core import Term
 from jaxdistill.data import loader
 from jaxdistill.data.build import open_dataset, training_split
 from jaxdistill.data.output_cache import Cache
-from jaxdistill.networks import ImageSpec
+from jaxdistill.errors import UserError
+from jaxdistill.networks import ImageSpec, Source
 from jaxdistill.runtime import compilation_cache
 from jaxdistill.train import mesh as sharding
 from jaxdistill.train import optim
@@ -75,9 +78,10 @@ def _single(
     sources = build_networks(settings.networks, context) if needs_networks else {}
     terms, rate, tx = {}, optax.constant_schedule(0.0), optax.identity()
     if kind.trains:
-        terms = {key: build_term(key, config, settings.steps, sources) for key, config in settings.terms.items()}
-        rate = optim.schedule(settings.learning_rate, settings.steps)
-        tx = optim.optimizer(settings.optimizer, rate)
+        terms = _build_terms(name, settings, sources)
+        rate = optim.schedule(settings.learning_rate, settings.steps, f"stage {name!r}: learning_rate")
+        group_rates = optim.make_group_rates(settings.optimizer, rate, settings.steps, f"stage {name!r}: optimizer")
+        tx = optim.optimizer(settings.optimizer, rate, group_rates)
     data = StageData(
         settings=settings.data,
         dataset=dataset,
@@ -102,3 +106,11 @@ def _single(
     )
     kind.check(built)
     return built
+
+
+def _build_terms(name: str, settings: Any, sources: Mapping[str, Source]) -> dict[str, Term]:
+    """Returns the terms of a stage that trains; messages name the stage."""
+    try:
+        return {key: build_term(key, config, settings.steps, sources) for key, config in settings.terms.items()}
+    except UserError as error:
+        raise UserError(f"stage {name!r}: {error}") from error

@@ -10,6 +10,7 @@ from jax.sharding import NamedSharding
 
 from jaxdistill import networks
 from jaxdistill.core import Schedule, State, Variables
+from jaxdistill.train import optim
 from jaxdistill.train.evaluate import Measurement
 from jaxdistill.train.step import Step, make_step
 
@@ -122,7 +123,10 @@ class Single:
     def step(self) -> Step:
         stage = self.stage
         accumulate = stage.settings.accumulate
-        return make_step(stage.networks, stage.terms, stage.tx, stage.data.augment, accumulate=accumulate)
+        freeze = optim.freezing(stage.settings.optimizer)
+        return make_step(
+            stage.networks, stage.terms, stage.tx, stage.data.augment, accumulate=accumulate, freeze=freeze
+        )
 
     def learning_rate(self) -> Schedule:
         return self.stage.learning_rate

@@ -6,7 +6,7 @@ from jaxdistill.build.stage import Stage
 from jaxdistill.data.build import has_visible_labels
 from jaxdistill.errors import UserError, check_names, unknown
 from jaxdistill.tasks import StageParts
-from jaxdistill.train import mesh, partitioning
+from jaxdistill.train import mesh, optim, partitioning
 from jaxdistill.train.metrics_log import RESERVED
 
 
@@ -80,6 +80,11 @@ def check_training(stage: Stage) -> None:
         if key in sources or key in RESERVED or "/" in key:
             raise UserError(f"a term cannot be named {key!r}; {[*sources, *RESERVED]} and names with '/' are taken")
         _check_term(stage, key)
+
+
+def check_optimizer(stage: Stage) -> None:
+    """Raises `UserError` if a pattern of the optimizer matches no parameter, or freezes a whole network."""
+    optim.check_patterns(stage.settings.optimizer, stage.shapes.state.params, f"stage {stage.name!r}: optimizer")
 
 
 def _check_term(stage: Stage, key: str) -> None:

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from jaxdistill.config import overrides, registry
 from jaxdistill.config.durations import Duration, bare
-from jaxdistill.config.parse import check, entries, parse_section, plain, raise_all
+from jaxdistill.config.parse import FlagText, check, entries, parse_section, plain, raise_all
 from jaxdistill.config.references import stages_read
 from jaxdistill.config.schema import StageSettings, has_key, is_merged, settings_of
 from jaxdistill.config.toposort import in_order
@@ -106,7 +106,9 @@ def parse_stage(name: str, shared: Mapping[str, Any], raw_stage: Mapping[str, An
     check(isinstance(raw_stage, Mapping), f"stages.{name}", "a section", raw_stage)
     whole = inherit(name, shared, raw_stage)
     kind = settings_of(whole.get("kind", "train"))
-    keys = {key: value for key, value in whole.items() if key in raw_stage or has_key(kind, key)}
+    renamed = isinstance(whole.get("kind"), FlagText)
+    stated = [key for key in raw_stage if not renamed or isinstance(raw_stage[key], FlagText)]
+    keys = {key: value for key, value in whole.items() if key in stated or has_key(kind, key)}
     owner = f"a stage of kind {whole.get('kind', 'train')!r}"
     return parse_section(kind, keys, f"stages.{name}", owner)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,6 +48,8 @@ class ScheduleConfig:
     def parse(cls, raw: Any, path: str) -> "ScheduleConfig":
         """Returns a schedule from a number or a section."""
         if not isinstance(raw, Mapping):
+            if str(raw) in registry.names("schedule"):
+                raise UserError(f"{path} must be a number or a section, got {str(raw)!r}. Set {path}.name to it")
             return cls(value=parse(float, raw, path))
         if "name" not in raw:
             forms = ", ".join(f"({', '.join(sorted(form))})" for form in SCHEDULE_FORMS)
@@ -194,13 +197,50 @@ def default_of(field: dataclasses.Field) -> Any:
 
 
 @dataclasses.dataclass(frozen=True)
+class GroupConfig:
+    """Parameters that are frozen, or have a learning rate and a weight decay of their own."""
+
+    pattern: str = option("", "regular expression of the paths of its parameters, such as 'student/.*/bias'")
+    frozen: bool = option(False, "whether they keep their values")
+    learning_rate: ScheduleConfig | None = option(None, "their learning rate; the stage's if not set")
+    learning_rate_factor: float = option(1.0, "factor of their learning rate", least=0)
+    weight_decay: float | None = option(None, "their weight decay; the optimizer's if not set", least=0)
+
+    @classmethod
+    def parse(cls, raw: Any, path: str) -> "GroupConfig":
+        """Returns a group from a section."""
+        group = parse_section(cls, raw, path)
+        check(bool(group.pattern), f"{path}.pattern", "a regular expression of paths of parameters", group.pattern)
+        compile_pattern(f"{path}.pattern", group.pattern)
+        rest = [key for key in ("learning_rate", "learning_rate_factor", "weight_decay") if raw.get(key) is not None]
+        if group.frozen and rest and getattr(group, rest[0]) != default_of(cls.__dataclass_fields__[rest[0]]):
+            raise UserError(f"{path}.frozen must be False beside {rest[0]}, got True. Remove one of the two")
+        return group
+
+
+def compile_pattern(path: str, pattern: str) -> re.Pattern[str]:
+    """Returns a regular expression of a config.
+
+    Raises:
+        UserError: for a text that is none.
+    """
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise UserError(f"{path} must be a regular expression, got {pattern!r}. {error}") from error
+
+
+@dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
     """An optimizer of Optax by name, with its own arguments."""
 
     name: str = option("sgd", "optimizer of Optax by name")
     clip: float = option(0.0, "global norm that gradients are cut to; 0 for none", least=0)
-    weight_decay: float = option(0.0, "weight decay", least=0)
-    decay_on: str = option("", "regular expression of the names of parameters that decay; all if empty")
+    weight_decay: float = option(
+        0.0, "weight decay; without it Optax's default: 1e-4 of adamw, 1e-3 of lion, 0 of most", least=0
+    )
+    decay_on: str = option("", "regular expression of the paths of parameters that decay; all if empty")
+    groups: dict[str, GroupConfig] = option(dict, "groups of parameters by name; the first that matches counts")
     arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     OPEN = "arguments"
@@ -213,17 +253,31 @@ class OptimizerConfig:
         function = registry.find("optimizer", raw["name"], f"{path}.name")
         if "learning_rate" in raw:
             raise UserError(f"{path}.learning_rate must be absent, got {raw['learning_rate']!r}. Set learning_rate")
-        section = {key: raw[key] for key in ("name", "clip", "weight_decay", "decay_on") if key in raw}
+        section = {key: raw[key] for key in ("name", "clip", "weight_decay", "decay_on", "groups") if key in raw}
         hints, defaults = arguments_of(function)
         owner = f"optimizer {str(raw['name'])!r}"
         given = parse_members(hints, without(raw, section), path, owner, renamed=is_flag(raw, "name"))
-        return dataclasses.replace(parse_section(cls, section, path), arguments=defaults | given)
+        config = parse_section(cls, {"weight_decay": default_decay(function)} | section, path)
+        compile_pattern(f"{path}.decay_on", config.decay_on)
+        return dataclasses.replace(config, arguments=defaults | given)
+
+
+DECAY_ARGUMENTS = ("weight_decay", "weight_decay_rate")
+MASK_ARGUMENTS = ("mask", "weight_decay_mask")
+"""Arguments of Optax's optimizers that set a weight decay, and the parameters that decay."""
+
+
+def default_decay(function: Any) -> float:
+    """Returns the weight decay of an optimizer of which none is set."""
+    parameters = inspect.signature(function).parameters
+    return next((parameters[key].default or 0.0 for key in DECAY_ARGUMENTS if key in parameters), 0.0)
 
 
 def arguments_of(function: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns the types and the plain defaults of an optimizer's arguments that a config may set."""
     parameters = inspect.signature(function).parameters
-    section = {key: p.default for key, p in parameters.items() if key not in ("learning_rate", "mask", "weight_decay")}
+    others = ("learning_rate", *DECAY_ARGUMENTS, *MASK_ARGUMENTS)
+    section = {key: p.default for key, p in parameters.items() if key not in others}
     defaults = {key: value for key, value in section.items() if isinstance(value, bool | int | float | str)}
     return {key: type(defaults[key]) if key in defaults else Any for key in section}, defaults
 

@@ -216,6 +216,8 @@ def one_duration(path: str, name: str, first: Any, second: Any) -> Any:
 
 def check_bounds(path: str, value: Any, bounds: Mapping[str, Any]) -> None:
     """Raises `UserError` for a value outside the bounds of its field's metadata."""
+    if value is None:
+        return
     least, below, choices = (bounds.get(key) for key in ("least", "below", "choices"))
     number = value.number if isinstance(value, Duration) else value
     if least is not None:

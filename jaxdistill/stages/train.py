@@ -72,6 +72,7 @@ class Train(Kind):
     def check(self, stage: Stage) -> None:
         validate.check_training(stage)
         super().check(stage)
+        validate.check_optimizer(stage)
         caches.check_cycle(stage)
 
     def describe_data(self, stage: Stage) -> list[str]:

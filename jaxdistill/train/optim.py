@@ -1,11 +1,12 @@
 """Optimizers and schedules: Optax's, by name."""
 
 import dataclasses
+import difflib
 import functools
 import inspect
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxdistill.config import registry
-from jaxdistill.config.members import OptimizerConfig, ScheduleConfig
+from jaxdistill.config.members import DECAY_ARGUMENTS, MASK_ARGUMENTS, OptimizerConfig, ScheduleConfig
 from jaxdistill.config.parse import plain
 from jaxdistill.core import Schedule, path_name
 from jaxdistill.errors import UserError, unknown
@@ -75,7 +76,7 @@ def _make_schedule(spec: ScheduleConfig, steps: int, path: str) -> Schedule:
         until, inner = spec.until, _make_schedule(dataclasses.replace(spec, until=None), steps, path)
         return lambda step: jnp.where(step < until, inner(step), 0.0)
     if spec.name:
-        return _named(spec.name, dict(spec.arguments), steps)
+        return _named(spec.name, dict(spec.arguments), steps, path)
     if spec.values:
         return _piecewise(list(spec.values), list(spec.at or ()))
     if spec.times is not None:
@@ -96,12 +97,22 @@ def _piecewise(values: list[float], steps: list[int]) -> Schedule:
     return lambda step: jnp.asarray(values)[jnp.searchsorted(jnp.asarray(steps), step, side="right")]
 
 
-def _named(name: str, arguments: dict[str, Any], steps: int) -> Schedule:
+LENGTHS = ("decay_steps", "transition_steps")
+"""Arguments of Optax's schedules that are the length of the stage if they are not set."""
+
+
+def _named(name: str, arguments: dict[str, Any], steps: int, path: str) -> Schedule:
     function = registry.find("schedule", name)
-    for length in ("decay_steps", "transition_steps"):
-        if length in inspect.signature(function).parameters:
-            arguments.setdefault(length, steps)
-    return _call(f"schedule {name}", function, arguments)
+    parameters = inspect.signature(function).parameters
+    lengths = {key: arguments.get(key, steps) for key in LENGTHS if key in parameters}
+    warmup, decay = arguments.get("warmup_steps", 0), lengths.get("decay_steps")
+    if decay is not None and warmup >= decay:
+        owner = "" if "decay_steps" in arguments else ", the length of the stage"
+        raise UserError(
+            f"{path} must be longer than its warm-up, got warmup_steps={warmup} and decay_steps={decay}{owner}. Shorten"
+            " the warm-up, such as warmup_fraction=0.1, or train for more steps"
+        )
+    return _call(f"{path}: schedule {name!r}", function, lengths | arguments)
 
 
 def _call(title: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
@@ -118,35 +129,156 @@ def _call(title: str, function: Callable[..., Any], arguments: Mapping[str, Any]
         raise UserError(f"{title} must have arguments that Optax accepts, got {dict(arguments)}. {error}") from error
 
 
-def optimizer(spec: OptimizerConfig, rate: Schedule, **traced: jax.Array) -> optax.GradientTransformation:
+def optimizer(
+    spec: OptimizerConfig,
+    rate: Schedule,
+    group_rates: Mapping[str, Schedule] | None = None,
+    values: Mapping[str, jax.Array] | None = None,
+) -> optax.GradientTransformation:
     """Makes the optimizer.
 
-    If the Optax function has no `weight_decay` of its own, as `sgd`, the decay is added to the gradient (L2, before
-    momentum, as in PyTorch).
+    If the Optax function has no weight decay of its own, as `sgd`, the decay is added to the gradient (L2, before
+    momentum, as in PyTorch). Gradients are clipped by the norm of all parameters together, frozen ones excepted
+    (`freezing`).
 
     Args:
         spec: the settings.
         rate: the learning rate by optimizer step.
-        traced: values that replace those of `spec`.
+        group_rates: those of the groups, by name (`make_group_rates`).
+        values: traced numbers that replace those of `spec`, by dotted key.
     """
-    clip, decay = traced.pop("clip", spec.clip), traced.pop("weight_decay", spec.weight_decay)
-    try:
-        pattern = re.compile(spec.decay_on)
-    except re.error as error:
-        raise UserError(f"optimizer.decay_on must be a regular expression, got {spec.decay_on!r}. {error}") from error
-    function = registry.find("optimizer", spec.name, "optimizer.name")
-    arguments = dict(spec.arguments) | traced
-
-    def mask(params: Any) -> Any:
-        return jax.tree_util.tree_map_with_path(lambda path, _: bool(pattern.search(path_name(path))), params)
-
+    values, group_rates = values or {}, group_rates or {}
+    clip = values.get("clip", spec.clip)
     before = [] if _is_zero(clip) else [optax.clip_by_global_norm(clip)]
-    parameters = inspect.signature(function).parameters
-    if "weight_decay" in parameters:
-        arguments |= {"weight_decay": decay} | ({"mask": mask} if "mask" in parameters else {})
-    elif not _is_zero(decay):
-        before.append(optax.add_decayed_weights(decay, mask))
-    return optax.chain(*before, _call(f"optimizer {spec.name}", function, arguments | {"learning_rate": rate}))
+    decay = values.get("weight_decay", spec.weight_decay)
+    rest = _update_rule(spec, rate, decay, values)
+    if not spec.groups:
+        return optax.chain(*before, *rest)
+    parts = {"": optax.chain(*rest)}
+    for name, group in spec.groups.items():
+        own = decay if group.weight_decay is None else group.weight_decay
+        own = values.get(f"groups.{name}.weight_decay", own)
+        parts[name] = _keep() if group.frozen else optax.chain(*_update_rule(spec, group_rates[name], own, values))
+    return optax.chain(*before, optax.partition(parts, functools.partial(_label_groups, spec)))
+
+
+def make_group_rates(spec: OptimizerConfig, rate: Schedule, steps: int, path: str = "optimizer") -> dict[str, Schedule]:
+    """Returns the learning rates of the groups that are not frozen, by name.
+
+    Args:
+        spec: the settings of the optimizer.
+        rate: the stage's learning rate.
+        steps: the length of the run.
+        path: the key of the optimizer, for messages.
+    """
+    rates = {}
+    for name, group in spec.groups.items():
+        if not group.frozen:
+            key = f"{path}.groups.{name}.learning_rate"
+            base = rate if group.learning_rate is None else schedule(group.learning_rate, steps, key)
+            rates[name] = _scaled(base, group.learning_rate_factor)
+    return rates
+
+
+def _scaled(rate: Schedule, factor: float) -> Schedule:
+    return rate if factor == 1 else lambda step: factor * rate(step)
+
+
+def _update_rule(
+    spec: OptimizerConfig, rate: Schedule, decay: float | jax.Array, values: Mapping[str, jax.Array]
+) -> list[optax.GradientTransformation]:
+    """Returns the transformations that make updates of a part of the parameters from its gradients."""
+    function = registry.find("optimizer", spec.name, "optimizer.name")
+    title, parameters = f"optimizer {spec.name!r}", inspect.signature(function).parameters
+    arguments = dict(spec.arguments) | {key: x for key, x in values.items() if key in spec.arguments}
+    arguments["learning_rate"] = rate
+    decay_key = next((key for key in DECAY_ARGUMENTS if key in parameters), "")
+    mask_key = next((key for key in MASK_ARGUMENTS if key in parameters), "")
+    mask = functools.partial(_matches, re.compile(spec.decay_on))
+    if _is_zero(decay):
+        return [_call(title, function, arguments | ({decay_key: 0.0} if decay_key == "weight_decay" else {}))]
+    if not decay_key:
+        return [optax.add_decayed_weights(decay, mask), _call(title, function, arguments)]
+    decaying = arguments | {decay_key: decay}
+    if mask_key or not spec.decay_on:
+        return [_call(title, function, decaying | ({mask_key: mask} if mask_key else {}))]
+    both = {True: _call(title, function, decaying), False: _call(title, function, arguments | {decay_key: 0.0})}
+    return [optax.partition(both, mask)]
+
+
+def _matches(pattern: re.Pattern[str], params: Any) -> Any:
+    """Returns a tree of whether the path of each parameter matches."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: bool(pattern.search(path_name(path))), params)
+
+
+def _group_of(spec: OptimizerConfig, name: str) -> str:
+    """Returns the group of the parameter at a path, "" for none."""
+    return next((key for key, group in spec.groups.items() if re.search(group.pattern, name)), "")
+
+
+def _label_groups(spec: OptimizerConfig, params: Any) -> Any:
+    return jax.tree_util.tree_map_with_path(lambda path, _: _group_of(spec, path_name(path)), params)
+
+
+def _keep() -> optax.GradientTransformation:
+    """Returns the transformation that changes no bit: adding -0.0 also keeps -0.0, adding 0.0 does not."""
+    return optax.stateless(lambda updates, _: jax.tree.map(lambda x: jnp.full_like(x, -0.0), updates))
+
+
+def freezing(spec: OptimizerConfig) -> Callable[[Any], Any]:
+    """Returns a function of the params that stops the gradient of frozen ones, so that none is computed."""
+    if not any(group.frozen for group in spec.groups.values()):
+        return lambda params: params
+
+    def stop(path: Any, x: jax.Array) -> jax.Array:
+        group = _group_of(spec, path_name(path))
+        return jax.lax.stop_gradient(x) if group and spec.groups[group].frozen else x
+
+    return functools.partial(jax.tree_util.tree_map_with_path, stop)
+
+
+def check_patterns(spec: OptimizerConfig, params: Any, path: str = "optimizer") -> None:
+    """Checks that each pattern matches a parameter.
+
+    Args:
+        spec: the settings.
+        params: `{network or term: tree}`.
+        path: the key of the optimizer, for messages.
+
+    Raises:
+        UserError: for a pattern without a match, with the nearest parameters, and for a network all of which is frozen.
+    """
+    names = [path_name(leaf) for leaf, _ in jax.tree_util.tree_leaves_with_path(params)]
+    if not any(re.search(spec.decay_on, name) for name in names):
+        raise _unmatched(f"{path}.decay_on", spec.decay_on, names)
+    groups = {name: _group_of(spec, name) for name in names}
+    for key, group in spec.groups.items():
+        matches = [name for name in names if re.search(group.pattern, name)]
+        if not matches:
+            raise _unmatched(f"{path}.groups.{key}.pattern", group.pattern, names)
+        if key not in groups.values():
+            earlier = sorted({groups[name] for name in matches})
+            raise UserError(
+                f"{path}.groups.{key}.pattern must match a parameter of no earlier group, got {group.pattern!r}, whose"
+                f" parameters are all of {earlier}. Place {key!r} before them, or narrow their patterns"
+            )
+    for owner in params:
+        owned = [group for name, group in groups.items() if name.startswith(f"{owner}/")]
+        if owned and all(group and spec.groups[group].frozen for group in owned):
+            raise UserError(
+                f"{path}.groups must leave a parameter of {owner!r} to learn, got {sorted(set(owned))}, which freeze"
+                " all of them. Narrow the pattern, or set source='frozen' and weights for a network that does not learn"
+            )
+
+
+def _unmatched(path: str, pattern: str, names: Sequence[str]) -> UserError:
+    def similarity(name: str) -> float:
+        return max(difflib.SequenceMatcher(None, pattern, part).ratio() for part in (name, *name.split("/")))
+
+    nearest = sorted(names, key=similarity, reverse=True)[:5]
+    return UserError(
+        f"{path} must match the path of a parameter, got {pattern!r}. The nearest of {len(names)} are {nearest}"
+    )
 
 
 def _is_zero(value: float | jax.Array) -> bool:

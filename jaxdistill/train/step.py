@@ -29,6 +29,7 @@ def make_step(
     augment: Callable[[Batch], Batch] = lambda batch: batch,
     *,
     accumulate: int = 1,
+    freeze: Callable[[Any], Any] = lambda params: params,
 ) -> Step:
     """Returns `step(state, frozen, batch) -> (state, metrics)`, pure, ready for `jit`.
 
@@ -39,13 +40,14 @@ def make_step(
         augment: batch -> batch, on the device; all networks get one and the same result. Its randomness is a
             function of the examples, not of the step (`data.augment`).
         accumulate: the number of micro-batches over which the gradient is summed.
+        freeze: params -> params, stops the gradient of frozen ones (`optim.freezing`).
 
     The metrics are float32 scalars: every term's mean under its own name, `loss` their weighted sum,
     `grad_norm`, and `weight_norm` after the update. `frozen` is `{name: {collection: tree}}`, never changed,
     never differentiated.
     """
     networks = in_order(networks)
-    gradients = accumulated(jax.grad(make_loss(networks, terms), has_aux=True), terms, accumulate)
+    gradients = accumulated(jax.grad(make_loss(networks, terms, freeze), has_aux=True), terms, accumulate)
 
     def step(state: State, frozen: Frozen, batch: Batch) -> tuple[State, Metrics]:
         keys = core.fold_in(jax.random.fold_in(state.key, state.step), [*networks, *terms])
@@ -65,7 +67,11 @@ def make_step(
     return step
 
 
-def make_loss(networks: Mapping[str, Source], terms: Mapping[str, Term]) -> Callable[..., Any]:
+def make_loss(
+    networks: Mapping[str, Source],
+    terms: Mapping[str, Term],
+    freeze: Callable[[Any], Any] = lambda params: params,
+) -> Callable[..., Any]:
     """Returns `loss(params, variables, frozen, batch, *, keys, step, totals) -> (loss, (metrics, variables))`.
 
     `totals` counts each term's valid predictions in the whole batch, of which `batch` may be a part: the losses of
@@ -82,7 +88,7 @@ def make_loss(networks: Mapping[str, Source], terms: Mapping[str, Term]) -> Call
         step: jax.Array,
         totals: Mapping[str, jax.Array],
     ) -> tuple[jax.Array, tuple[Metrics, dict[str, Variables]]]:
-        everything = core.merge_variables(params, variables, frozen)
+        everything = core.merge_variables(freeze(params), variables, frozen)
         outputs, updated = run(networks, everything, batch, keys)
         metrics: Metrics = {}
         loss = jnp.float32(0)

@@ -133,19 +133,31 @@ def test_lanes_that_differ_in_numbers_are_the_separate_runs(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "swept", [{"learning_rate": {"init_value": (0.01, 0.02)}}, {"optimizer": {"b1": (0.9, 0.5)}}], ids=["rate", "b1"]
+    "swept",
+    [
+        {"learning_rate": {"init_value": (0.01, 0.02)}},
+        {"optimizer": {"b1": (0.9, 0.5)}},
+        {"optimizer": {"groups": {"head": {"learning_rate_factor": (1.0, 2.0)}}}},
+        {"optimizer": {"groups": {"head": {"learning_rate": (0.1, 0.2)}}}},
+        {"optimizer": {"groups": {"head": {"weight_decay": (0.1, 0.9)}}}},
+    ],
+    ids=["rate", "b1", "factor of a group", "rate of a group", "decay of a group"],
 )
 def test_lanes_that_differ_in_one_number_of_the_optimizer_take_different_steps(swept):
     whole = configs.read(SWEPT)
     whole["stages"]["distil"]["sweep"] = swept
+    groups = {"head": {"pattern": "head/kernel"}, "frozen": {"pattern": "head/bias", "frozen": True}}
+    whole["stages"]["distil"]["optimizer"] = whole["optimizer"] | {"groups": groups}
     stage = run.prepare(configs.stages(whole), pathlib.Path())["distil"]
     frozen, step = jax.jit(stage.init)()[1], jax.jit(stage.runs.step())
     batch = jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), stage.data.raw_batch)
     state = jax.jit(stage.runs.init)(frozen)
+    bias = state.params["student"]["head"]["bias"]
     for label in (1, 2):
         state, _ = step(state, frozen, batch | {"label": jnp.full(64, label, jnp.int32)})
     kernel = state.params["student"]["head"]["kernel"]
     assert not np.allclose(kernel[0], kernel[1], atol=1e-6)
+    np.testing.assert_array_equal(state.params["student"]["head"]["bias"], bias)
 
 
 def test_lanes_of_one_stream_share_it():

@@ -47,6 +47,12 @@ def test_fields_of_the_file_fall_away_if_a_flag_names_another_method():
         configs.stages({"terms": {"kd": {"method": "at", "temperature": 2.0}}})
 
 
+def test_keys_of_the_file_fall_away_if_a_flag_names_another_kind():
+    assert parsed("--config.stages.distil.kind=cache")["distil"].kind == "cache"
+    with pytest.raises(UserError, match="stages.distil.steps must be a key of a stage of kind 'cache', got 'steps'"):
+        parsed("--config.stages.distil.kind=cache", "--config.stages.distil.steps=3")
+
+
 def test_a_schedule_takes_a_number_or_keys():
     number, section = (
         parsed(f"--config.terms.kd.weight{flag}")["distil"].terms["kd"].weight for flag in ("=0.5", ".over_epochs=2")

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from jaxdistill import core
 from jaxdistill.config.members import OptimizerConfig, ScheduleConfig
 from jaxdistill.errors import UserError
 from jaxdistill.train import optim
@@ -52,6 +53,14 @@ def test_schedules():
         ({"values": (1.0, 2.0), "at": (3, 4)}, "2 values need 1 steps"),
         ({"values": (1.0, 2.0, 3.0), "at": (4, 3)}, "in order"),
         ({"values": (1.0, -5.0, 1.0), "at": (3, 4)}, "must be at least 0 and finite, got"),
+        (
+            "cosine_decay",
+            "learning_rate must be a number or a section, got 'cosine_decay'. Set learning_rate.name",
+        ),
+        (
+            {"name": "warmup_cosine_decay", "init_value": 0.0, "peak_value": 1.0, "warmup_steps": 100},
+            r"longer than its warm-up, got warmup_steps=100 and decay_steps=10, the length of the stage. Shorten",
+        ),
         ({"value": 1.0, "until": 0.5}, "until must be a whole number of steps, or have a unit .*, got 0.5"),
         ({"value": 1.0, "until": -3}, "until must be a whole number of steps, or have a unit .*, got -3"),
         ({"to": 1.0, "over": 0.5}, "over must be a whole number of steps, or have a unit .*, got 0.5"),
@@ -77,9 +86,109 @@ def test_weight_decay_by_hand():
     assert update({"name": "sgd", "weight_decay": 0.1}) == pytest.approx((-0.1, -0.05))
     assert update({"name": "sgd", "weight_decay": 0.1, "decay_on": "kernel"}) == pytest.approx((-0.1, 0.0))
     assert update({"name": "adamw", "weight_decay": 0.1, "decay_on": "kernel"}) == pytest.approx((-0.1, 0.0))
-    assert update({"name": "adamw"}) == pytest.approx((0.0, 0.0))  # Optax's own default decays
+    assert update({"name": "adamw"}) == pytest.approx((-0.5 * 1e-4 * 2, -0.5 * 1e-4))  # Optax's own default decays
+    assert update({"name": "adamw", "weight_decay": 0.0}) == pytest.approx((0.0, 0.0))
     first = -0.5 * (3 + 0.9 * 3)  # Nesterov's first step looks ahead
     assert update({"name": "sgd", "momentum": 0.9, "nesterov": True}, 3.0)[0] == pytest.approx(first)
+
+
+RATE = optax.constant_schedule(0.1)
+TREE = {
+    "student": {
+        "conv": {"kernel": jnp.array([1.0, -2.0]), "bias": jnp.array([0.5, -1.0])},
+        "head": {"kernel": jnp.array([2.0, 1.0]), "bias": jnp.array([-0.0, 3.0])},
+    },
+    "fitnet": {"kernel": jnp.array([1.5, -0.5])},
+}
+PATHS = [core.path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(TREE)]
+
+
+def gradients(tree, step=0):
+    return jax.tree.map(lambda x: 0.1 * (step + 1) + 0.3 * jnp.cos(x), tree)
+
+
+def steps(tx, params, count=2):
+    state = tx.init(params)
+    for step in range(count):
+        updates, state = tx.update(gradients(params, step), state, params)
+        params = optax.apply_updates(params, updates)
+    return params
+
+
+def grouped(spec, rate=0.1, length=10):
+    config, rate = OptimizerConfig.parse(spec, "optimizer"), optax.constant_schedule(rate)
+    return optim.optimizer(config, rate, optim.make_group_rates(config, rate, length)), optim.freezing(config)
+
+
+def leaves(tree):
+    return {core.path_name(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+@pytest.mark.parametrize("name", sorted(optim.optimizers()))
+def test_decay_on_reaches_every_optimizer(name):
+    # The same gradients with and without decay: parameters that do not match must not differ by a bit.
+    plain, decayed = (
+        leaves(steps(optimizer({"name": name, "weight_decay": decay, "decay_on": "kernel$"}, RATE), TREE))
+        for decay in (0.0, 0.5)
+    )
+    changed = {path for path in PATHS if not np.array_equal(plain[path], decayed[path])}
+    # The sign of a gradient, which is all that sign_sgd and signum take, changes for some parameters alone.
+    expected = {path for path in PATHS if path.endswith("kernel")}
+    assert changed == expected or (name in ("sign_sgd", "signum") and changed and changed < expected)
+
+
+def test_a_weight_decay_is_optaxs_default_unless_it_is_set():
+    defaults = {name: OptimizerConfig.parse({"name": name}, "optimizer").weight_decay for name in optim.optimizers()}
+    assert {name: decay for name, decay in defaults.items() if decay} == {"adamw": 1e-4, "adamaxw": 1e-4, "lion": 1e-3}
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lars", "novograd", "adafactor"])
+def test_a_group_is_updated_as_by_an_optimizer_of_its_own_and_frozen_parameters_keep_their_bits(name):
+    groups = {
+        "frozen": {"pattern": "conv/bias|head/bias"},
+        "slow": {"pattern": "student/conv", "learning_rate_factor": 0.5, "weight_decay": 0.3},
+        "own": {"pattern": "fitnet", "learning_rate": {"start": 0.2, "to": 0.0, "over": 4}},
+    }
+    groups["frozen"]["frozen"] = True
+    tx, _ = grouped({"name": name, "weight_decay": 0.1, "decay_on": "kernel$", "groups": groups})
+    after, before = leaves(steps(tx, TREE)), leaves(TREE)
+    alone = {
+        "student/conv/kernel": ({"weight_decay": 0.3}, lambda step: 0.5 * 0.1),
+        "fitnet/kernel": ({"weight_decay": 0.1}, schedule({"start": 0.2, "to": 0.0, "over": 4}, 10)),
+        "student/head/kernel": ({"weight_decay": 0.1}, lambda step: 0.1),
+    }
+    for path, (spec, rate) in alone.items():
+        own = steps(optimizer({"name": name} | spec, rate), {"kernel": before[path]})
+        np.testing.assert_array_equal(after[path], own["kernel"])
+        assert not np.array_equal(after[path], before[path])
+    for path in ("student/conv/bias", "student/head/bias"):  # one of them is -0.0
+        np.testing.assert_array_equal(after[path].view(np.uint32), before[path].view(np.uint32))
+
+
+def test_frozen_parameters_have_no_gradient_so_that_they_count_in_no_norm():
+    _, freeze = grouped({"name": "sgd", "groups": {"a": {"pattern": "student/conv", "frozen": True}}})
+    grads = leaves(jax.grad(lambda params: sum(jnp.sum(x**2) for x in jax.tree.leaves(freeze(params))))(TREE))
+    assert {path for path in PATHS if not grads[path].any()} == {"student/conv/kernel", "student/conv/bias"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"decay_on": "kernels$"}, r"optimizer.decay_on must match .* nearest of 5 are \['fitnet/kernel', 'student/"),
+        ({"groups": {"a": {"pattern": "studnet/head"}}}, "groups.a.pattern must match .*'student/head/kernel'"),
+        (
+            {"groups": {"a": {"pattern": "student"}, "b": {"pattern": "head"}}},
+            r"groups.b.pattern must match a parameter of no earlier group, got 'head', whose .* are all of \['a'",
+        ),
+        (
+            {"groups": {"a": {"pattern": "conv", "frozen": True}, "b": {"pattern": "head", "frozen": True}}},
+            r"must leave a parameter of 'student' to learn, got \['a', 'b'\], which freeze all of them. Narrow",
+        ),
+    ],
+)
+def test_patterns_without_effect_are_refused(spec, message):
+    with pytest.raises(UserError, match=message):
+        optim.check_patterns(OptimizerConfig.parse({"name": "sgd"} | spec, "optimizer"), TREE)
 
 
 def test_clip_by_global_norm():
@@ -94,6 +203,13 @@ def test_clip_by_global_norm():
         ({"name": "sgd", "clip": "x"}, "optimizer.clip must be a number, got 'x'"),
         ({"name": "sgd", "learning_rate": 0.1}, "must be absent, got 0.1. Set learning_rate"),
         ({"name": "sgd", "decay_on": "("}, "must be a regular expression"),
+        ({"name": "sgd", "groups": {"a": {"pattern": "("}}}, "groups.a.pattern must be a regular expression, got"),
+        ({"name": "sgd", "groups": {"a": {}}}, "groups.a.pattern must be a regular expression of paths"),
+        ({"name": "sgd", "groups": {"a": {"pattern": "b", "rate": 1.0}}}, "groups.a.rate must be a key of this"),
+        (
+            {"name": "sgd", "groups": {"a": {"pattern": "b", "frozen": True, "weight_decay": 1.0}}},
+            "groups.a.frozen must be False beside weight_decay, got True",
+        ),
         ({"name": "sgd", "clip": -1.0}, "optimizer.clip must be at least 0 and finite, got -1.0"),
         (
             {"name": "sgd", "weight_decay": float("nan")},
