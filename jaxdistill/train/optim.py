@@ -156,9 +156,11 @@ def optimizer(
         return optax.chain(*before, *rest)
     parts = {"": optax.chain(*rest)}
     for name, group in spec.groups.items():
-        own = decay if group.weight_decay is None else group.weight_decay
-        own = values.get(f"groups.{name}.weight_decay", own)
-        parts[name] = _keep() if group.frozen else optax.chain(*_update_rule(spec, group_rates[name], own, values))
+        group_decay = decay if group.weight_decay is None else group.weight_decay
+        group_decay = values.get(f"groups.{name}.weight_decay", group_decay)
+        parts[name] = (
+            _keep() if group.frozen else optax.chain(*_update_rule(spec, group_rates[name], group_decay, values))
+        )
     return optax.chain(*before, optax.partition(parts, functools.partial(_label_groups, spec)))
 
 
