@@ -15,6 +15,7 @@ import flax.linen as nn
 import jax
 
 from jaxdistill.core import Batch, Output, Variables
+from jaxdistill.networks.batch_sharding import keep_rows_split, split_rows
 from jaxdistill.networks.context import Context
 from jaxdistill.networks.options import check_keys, option_fields, parse_options, reference_fields
 
@@ -182,9 +183,12 @@ def apply_module(
     module: nn.Module, variables: Variables, x: jax.Array, key: jax.Array | None, **inputs: jax.Array
 ) -> tuple[Any, Variables]:
     """Applies a Linen module, in inference mode if `key` is `None`; returns its value and the updated collections."""
-    if key is None:
-        arguments: dict[str, Any] = {**inputs, "train": False}
-        return module.apply(variables, x, **arguments), {}
-    mutable = [name for name in variables if name != "params"]
-    arguments: dict[str, Any] = {**inputs, "train": True, "rngs": {"dropout": key}, "mutable": mutable}
-    return module.apply(variables, x, **arguments)
+    rows = len(x)
+    x = split_rows(x, rows)
+    with keep_rows_split(rows):
+        if key is None:
+            arguments: dict[str, Any] = {**inputs, "train": False}
+            return module.apply(variables, x, **arguments), {}
+        mutable = [name for name in variables if name != "params"]
+        arguments: dict[str, Any] = {**inputs, "train": True, "rngs": {"dropout": key}, "mutable": mutable}
+        return module.apply(variables, x, **arguments)

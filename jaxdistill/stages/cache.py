@@ -130,7 +130,7 @@ def network_outputs(stage: Stage, variables: Mapping[str, Variables]) -> output_
             outputs, _ = networks.run(members, variables, change(batch), None)
             return output_writer.stored_arrays(outputs[spec.network], spec)
 
-        return xla_options.jit(run, out_shardings=mesh.replicated(stage.mesh))
+        return xla_options.jit(mesh.traced_on(stage.mesh, run), out_shardings=mesh.replicated(stage.mesh))
 
     augmented, plain = compile_for(stage.data.augment), compile_for(stage.data.prepare)
 

@@ -70,4 +70,4 @@ def plain_batches(stage: Stage, count: int) -> Iterator[dict[str, np.ndarray]]:
 
 def jit_replicated(stage: Stage, function: Callable[..., Any] = lambda tree: tree) -> Callable[..., Any]:
     """Compiles a function whose results every device of every process holds whole."""
-    return jax.jit(function, out_shardings=mesh.replicated(stage.mesh))
+    return jax.jit(mesh.traced_on(stage.mesh, function), out_shardings=mesh.replicated(stage.mesh))

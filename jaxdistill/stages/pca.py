@@ -115,7 +115,7 @@ def _sum_over_split(
             sums[name] = (jnp.sum(weight), function(x.reshape(-1, x.shape[-1]), weight, float_means.get(name)))
         return sums
 
-    add = jax.jit(add, out_shardings=mesh.replicated(stage.mesh))
+    add = jax.jit(mesh.traced_on(stage.mesh, add), out_shardings=mesh.replicated(stage.mesh))
     total = None
     for batch in stage.data.batches("train", stage.data.train):
         sums = jax.device_get(add(variables, mesh.put(stage.mesh, batch)))

@@ -132,7 +132,7 @@ def _compile_maps(stage: Stage, names: Sequence[str], pairs: Sequence[tuple[str,
         drawn = {n: jnp.round(255 * x / jnp.where(largest[n] > 0, largest[n], 1)) for n, x in maps.items()}
         return jax.tree.map(lambda x: x.astype(jnp.uint8), drawn), correlations, batch["mask"]
 
-    return jax.jit(compute, out_shardings=mesh.replicated(stage.mesh))
+    return jax.jit(mesh.traced_on(stage.mesh, compute), out_shardings=mesh.replicated(stage.mesh))
 
 
 def _over_examples(

@@ -220,7 +220,7 @@ class Evaluator:
             return jax.lax.map(lambda batch: measure(params, variables, frozen, batch), batches)
 
         self._measure = measure
-        self._compiled = xla_options.jit(measure_all, out_shardings=sharding.replicated(mesh))
+        self._compiled = xla_options.jit(sharding.traced_on(mesh, measure_all), out_shardings=sharding.replicated(mesh))
 
     def stream(self, batches: Iterable[Mapping[str, np.ndarray]]) -> Iterator[Any]:
         """Yields pieces of one batch each, put on the devices as they are used."""

@@ -165,7 +165,8 @@ def compile_steps(
         return jax.lax.scan(lambda state, inputs: one_step(state, frozen, resident, inputs), state, inputs)
 
     outputs = (shardings, sharding.replicated(mesh))
-    return xla_options.jit(one_step if count == 1 else many_steps, donate_argnums=0, out_shardings=outputs)
+    steps = sharding.traced_on(mesh, one_step if count == 1 else many_steps)
+    return xla_options.jit(steps, donate_argnums=0, out_shardings=outputs)
 
 
 def fit(

@@ -5,8 +5,9 @@ are split over `data` and `fsdp`. The axes are of JAX's Auto kind: under Explici
 trace.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +15,12 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxdistill.errors import UserError, unknown
+from jaxdistill.networks.batch_sharding import BATCH_AXES
 
-AXES = ("data", "fsdp", "tensor")
+AXES = (*BATCH_AXES, "tensor")
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def make_mesh(sizes: Mapping[str, int], devices: Sequence[Any] | None = None) -> Mesh:
@@ -46,7 +51,23 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def over_rows(mesh: Mesh, leading: int = 0) -> NamedSharding:
     """Returns the sharding that splits the batch axis, which comes after `leading` others."""
-    return NamedSharding(mesh, PartitionSpec(*[None] * leading, ("data", "fsdp")))
+    return NamedSharding(mesh, PartitionSpec(*[None] * leading, BATCH_AXES))
+
+
+def traced_on(mesh: Mesh, function: Callable[P, T]) -> Callable[P, T]:
+    """Returns a function that is traced with a mesh, for `jit`: its activations stay split as the batch is.
+
+    With one device nothing changes.
+    """
+    if mesh.size == 1:
+        return function
+
+    @functools.wraps(function)
+    def traced(*args: P.args, **kwargs: P.kwargs) -> T:
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return function(*args, **kwargs)
+
+    return traced
 
 
 def check_batch(mesh: Mesh, batch: int, accumulate: int, processes: int = 1) -> None:

@@ -1,0 +1,112 @@
+"""Compiled steps on eight devices: no device holds the activations of another's rows, in any family of models."""
+
+import dataclasses
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+from jaxdistill.config import registry
+from jaxdistill.core import Term
+from jaxdistill.methods.cross_entropy import CrossEntropy
+from jaxdistill.methods.forward_kl import ForwardKL
+from jaxdistill.methods.kd import KD
+from jaxdistill.models.cifar_resnet import CifarResNet
+from jaxdistill.models.decoder import Decoder
+from jaxdistill.models.encoder import Encoder
+from jaxdistill.models.mlp import MLP
+from jaxdistill.models.resnet import ResNet
+from jaxdistill.models.vit import ViT
+from jaxdistill.models.wide_resnet import WideResNet
+from jaxdistill.networks import Frozen, Trained
+from jaxdistill.train import mesh as sharding
+from jaxdistill.train import partitioning
+from jaxdistill.train.init import init_state
+from jaxdistill.train.loop import compile_steps
+from jaxdistill.train.step import make_step
+
+ROWS, LENGTH, SIDE, PATCHES = 8 * 11, 7, 12, 10
+"""No dimension of a program but those that count rows is a multiple of 11."""
+
+WHOLE = {ROWS * count for count in (1, LENGTH, PATCHES)}
+"""Dimensions that count the whole batch's rows, tokens or patches; none of them is what a device with an eighth or a
+quarter of the rows has, times heads (6), tokens, patches or pixels."""
+
+WIDTH = {"width": 24, "heads": 6, "hidden": 48}
+TEXT = {"vocabulary": 32, "length": LENGTH}
+FAMILIES = {
+    "mlp": MLP(10, widths=(24, 18)),
+    "cifar_resnet": CifarResNet(10, depth=8),
+    "resnet": ResNet(10, depth=18),
+    "wide_resnet": WideResNet(10, depth=10, width=1),
+    "vit": ViT(10, patch=4, layers=1, **WIDTH),
+    "encoder": Encoder(10, layers=1, **TEXT, **WIDTH),
+    "decoder": Decoder(32, layers=1, length=LENGTH, tied=False, **WIDTH),
+}
+SCANNED = {name: dataclasses.replace(FAMILIES[name], layers=3, scan=True) for name in ("vit", "encoder", "decoder")}
+MESHES = {
+    "data": ({"data": 8}, []),
+    "fsdp": ({"fsdp": 8}, ["fsdp:16"]),
+    "tensor": ({"data": 4, "tensor": 2}, ["tensor"]),
+    "mixed": ({"data": 2, "fsdp": 2, "tensor": 2}, ["tensor", "fsdp:16"]),
+}
+SLOW = pytest.mark.slow
+
+
+def batch_of(model):
+    """Shapes of a prepared batch."""
+    like = jax.ShapeDtypeStruct
+    fields = {"index": like((ROWS,), jnp.int32), "view": like((ROWS,), jnp.int32), "mask": like((ROWS,), jnp.float32)}
+    if "tokens" not in model.inputs:
+        return fields | {"image": like((ROWS, SIDE, SIDE, 3), jnp.float32), "label": like((ROWS,), jnp.int32)}
+    fields |= {"tokens": like((ROWS, LENGTH), jnp.int32), "token_mask": like((ROWS, LENGTH), jnp.int32)}
+    if isinstance(model, Encoder):
+        return fields | {"label": like((ROWS,), jnp.int32)}
+    return fields | {"label": like((ROWS, LENGTH), jnp.int32), "valid": like((ROWS, LENGTH), jnp.float32)}
+
+
+def compiled_step(model, mesh, *, teacher=False, accumulate=1):
+    """Compiles a step that trains a model, with another of its kind as teacher on request."""
+    networks: dict[str, Any] = {"student": Trained(model, input=model.inputs[0])}
+    terms = {"task": Term(CrossEntropy(), teacher=None)}
+    if teacher:
+        networks["teacher"] = Frozen(model, input=model.inputs[0])
+        # A chunk is as many predictions as the devices divide.
+        terms["kd"] = Term(ForwardKL(chunk=ROWS) if isinstance(model, Decoder) else KD())
+    (sizes, entries), batch, tx = MESHES[mesh], batch_of(model), optax.sgd(0.1, momentum=0.9)
+    devices = sharding.make_mesh(sizes)
+    state, frozen = jax.eval_shape(lambda: init_state(networks, terms, tx, batch, key=jax.random.key(0)))
+    own = partitioning.NetworkRules(axes=getattr(model, "axes", ()))
+    partitioner = partitioning.Partitioner(devices, partitioning.Rules.parse(entries), dict.fromkeys(networks, own))
+    planned = [partitioner.partition(tree).shardings for tree in (state, {"frozen": frozen})]
+    inputs = sharding.structs(batch, jax.tree.map(lambda _: sharding.over_rows(devices), batch))
+    arguments = sharding.structs((state, frozen), (planned[0], planned[1]["frozen"]))
+    step = make_step(networks, terms, tx, accumulate=accumulate)
+    program = compile_steps(step, lambda resident, inputs: inputs, devices, planned[0])
+    return program.lower(*arguments, {}, inputs).compile()
+
+
+def whole_activations(compiled):
+    """Returns the types of the arrays in one device's program that hold all rows of the batch."""
+    types = set(re.findall(r"\b(?:f32|bf16)\[(\d+(?:,\d+)+)\]", compiled.as_text()))
+    return sorted(shape for shape in types if WHOLE & set(map(int, shape.split(","))))
+
+
+def test_every_family_is_here():
+    assert sorted(FAMILIES) == registry.names("model")
+
+
+@pytest.mark.parametrize("name", ["mlp", "decoder", *(pytest.param(name, marks=SLOW) for name in ("vit", "encoder"))])
+def test_weights_that_are_split_leave_the_activations_by_rows(name):
+    assert whole_activations(compiled_step(SCANNED.get(name, FAMILIES[name]), "fsdp")) == []
+
+
+@SLOW
+@pytest.mark.parametrize("mesh", MESHES)
+@pytest.mark.parametrize("name", [*FAMILIES, *(f"scanned {name}" for name in SCANNED)])
+def test_a_step_with_a_teacher(name, mesh):
+    model = SCANNED[name.split()[1]] if name.startswith("scanned") else FAMILIES[name]
+    assert whole_activations(compiled_step(model, mesh, teacher=True)) == []
