@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import shutil
 import socket
 import subprocess
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 
 import runs
+from cached_runs import CACHED, TOP, prepared
 from jaxdistill.build import caches, weights
 from jaxdistill.config import load
 from jaxdistill.data import loader
@@ -21,8 +21,6 @@ from jaxdistill.errors import UserError
 from jaxdistill.pipeline import plan
 from jaxdistill.pipeline import run as pipeline
 from jaxdistill.stages import start_weights, training_plan
-
-CACHED = str(pathlib.Path(__file__).parents[1] / "configs" / "cached.py")
 
 
 def ran(workdir):
@@ -148,92 +146,6 @@ def test_the_plan_says_how_large_it_will_be(stages, tmp_path):
     training_plan.compile_step(fresh["read"])  # of a cache that is not written yet
 
 
-def prepared(workdir, **sections):
-    """Prepares the short config with some sections of its stages, or of the top level, overwritten."""
-    whole = load.read(CACHED + ":short")
-    for name, own in sections.items():
-        into = whole["stages"].get(name, whole)
-        for key, value in own.items():
-            into[key] = {**into.get(key, {}), **value} if isinstance(value, dict) else value
-    return pipeline.prepare(load.stages(whole), workdir)
-
-
-TOP = dict(source="cached", cache="stage:cache")
-
-
-@pytest.mark.parametrize(
-    ("sections", "message"),
-    [
-        (dict(read=dict(data=dict(augment=("pad_crop:1",)))), r"- data.augment: \['pad_crop:1'\]\n  \+ data.augment"),
-        (dict(read=dict(seed=3)), r"- seed: 3\n  \+ seed: 0"),
-        (dict(read=dict(data=dict(size=16))), "has a cache for other images"),
-        (  # evaluated on the training split, too
-            dict(
-                read=dict(
-                    networks=dict(teacher={}, said=TOP),
-                    terms=dict(kd=dict(method="kd", teacher="said")),
-                    seed=3,
-                    evaluate=dict(split="train", metrics=("accuracy",)),
-                )
-            ),
-            r"network 'said' has a cache for other images(.|\n)*- seed: 3",
-        ),
-        (
-            dict(
-                cache=dict(
-                    networks=dict(teacher={}, sure=dict(source="ensemble", of=("teacher",), weighting="confidence")),
-                    cache=dict(network="sure"),
-                )
-            ),
-            "'sure', which depends on labels",
-        ),
-        (dict(cache=dict(networks=dict(teacher=dict(input="image2")))), r"must be one of \['image'\], got 'image2'"),
-        (dict(read=dict(networks=dict(teacher=TOP | dict(cache="stage:cache@0")))), "write 'stage:cache'"),
-        (dict(read=dict(networks=dict(teacher=TOP | dict(teacher="stage:techer")))), "Did you mean 'teacher'"),
-        (dict(read=dict(networks=dict(teacher=TOP | dict(teacher="runs/none")))), "no checkpoints in runs/none"),
-        (dict(read=dict(data=dict(cycle=3))), "data.cycle=3, and network 'teacher' is cached in views=2"),
-        (dict(cache=dict(cache=dict(views=1)), read=dict(data=dict(cycle=2))), "data.cycle=2, and network 'teacher'"),
-        (dict(cache=dict(cache=dict(splits=("train",)))), "needs outputs for the validation split"),
-        (dict(cache=dict(cache=dict(splits=("trian",)))), "Did you mean 'train'"),
-        (dict(cache=dict(cache=dict(network="techer"))), "Did you mean 'teacher'"),
-        (dict(cache=dict(cache=dict(store="logit"))), "Did you mean 'logits'"),
-        (dict(cache=dict(cache=dict(dtype="float64"))), r"cache.dtype must be an existing name, got 'float64'"),
-        (dict(cache=dict(cache=dict(taps=("poled",)))), "Did you mean 'pooled'"),
-        (dict(cache=dict(cache=dict(views=0))), "cache.views must be at least 1 and finite, got 0"),
-        (dict(cache=dict(data=dict(augment=("flip", "mixup:0.2")))), "'mixup:0.2' makes one of two"),
-        (dict(cache=dict(data=dict(augment=()))), "would all be the same"),
-        (dict(read=dict(networks=dict(teacher=TOP | dict(cache="stage:teacher")))), "kind 'train'; caches are made by"),
-        (dict(read=dict(networks=dict(teacher=TOP | dict(cache="nowhere")))), "no cache in nowhere"),
-        (dict(read=dict(networks=dict(teacher=TOP | dict(tail="even")))), "'even'"),
-        (dict(read=dict(networks=dict(teacher=dict(source="cached")))), r"networks.teacher.cache must be set"),
-        (
-            dict(
-                cache=dict(cache=dict(store="top_k", k=3)),
-                read=dict(networks=dict(teacher=TOP | dict(tail="bucket"))),
-            ),
-            "term 'kd' compares logits, and network 'teacher' has its top-k classes alone",
-        ),
-        (
-            dict(
-                cache=dict(cache=dict(store="top_k", k=3)),
-                read=dict(
-                    networks=dict(teacher=TOP | dict(tail="bucket")),
-                    terms=dict(kd=dict(method="top_k")),
-                ),
-            ),
-            "has its top-k classes and no logits, and is measured",
-        ),
-        (
-            dict(read=dict(networks=dict(teacher=dict(source="frozen", model="mlp", weights="stage:cache")))),
-            "trained network in stage 'cache' must be an existing name, got",
-        ),
-    ],
-)
-def test_mistakes_are_told_before_anything_runs(tmp_path, sections, message):
-    with pytest.raises(UserError, match=message):
-        prepared(tmp_path / "run", **sections)
-
-
 @pytest.mark.slow
 def test_a_bucket_is_for_the_method_that_takes_it(tmp_path):
     sections = dict(
@@ -291,16 +203,6 @@ def test_a_part_of_the_data_reads_the_cache_of_all_of_it(run, tmp_path):
     assert set(fed["index"].tolist()) <= set(stage.data.train.index(np.arange(len(stage.data.train))).tolist())
     expected = Cache(run / "cache", Header.read(run / "cache")).take("train", fed["index"], fed["view"])["logits"]
     np.testing.assert_array_equal(raw["cached/teacher/logits"], expected)
-
-
-def test_the_device_holds_both_or_neither(tmp_path, monkeypatch):
-    from jaxdistill.data import build
-
-    images, answers = 1077 * 64, 1077 * 2 * 40
-    monkeypatch.setattr(build, "RESIDENT_LIMIT", images + answers)
-    assert prepared(tmp_path / "run")["read"].data.resident
-    monkeypatch.setattr(build, "RESIDENT_LIMIT", images + answers - 1)
-    assert not prepared(tmp_path / "run")["read"].data.resident
 
 
 @pytest.mark.slow
