@@ -5,7 +5,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
-from jaxdistill.config.parse import check_bounds, parse
+from jaxdistill.config.parse import check_bounds, hints_of, parse
 from jaxdistill.errors import UserError, unknown
 
 NetworkRef = Annotated[str, "network"]
@@ -38,7 +38,7 @@ def parse_options(kind: type, options: Mapping[str, Any], path: str) -> dict[str
     Raises:
         UserError: if a key is missing, or a value is of another type or out of bounds.
     """
-    hints, fields, values = typing.get_type_hints(kind), option_fields(kind), {}
+    hints, fields, values = hints_of(kind), option_fields(kind), {}
     for name, field in fields.items():
         if name in options:
             values[name] = parse(hints[name], options[name], f"{path}.{name}")

@@ -9,11 +9,13 @@ import optax
 import pytest
 
 import toys
+from jaxdistill.build.networks import build_networks
+from jaxdistill.config.members import NetworkConfig
 from jaxdistill.core import Term
 from jaxdistill.errors import UserError
 from jaxdistill.methods.sobolev import Sobolev
 from jaxdistill.models.mlp import MLP
-from jaxdistill.networks import Derivative, Ensemble, Frozen, Trained, in_order
+from jaxdistill.networks import Context, Derivative, Ensemble, Frozen, ImageSpec, Trained, in_order
 from jaxdistill.train.step import make_step
 from source_runs import run_fresh
 
@@ -105,3 +107,18 @@ def test_only_a_network_with_a_module_has_derivatives():
 def test_a_source_that_is_not_bound_raises():
     with pytest.raises(UserError, match="of must be bound to a network, got 'net' alone"):
         Derivative("net")({"borrowed": {}}, toys.batch(4), {}, None)
+
+
+def build(entries):
+    context = Context(3, ImageSpec((4, 4, 1), (0.0,), (1.0,)))
+    return build_networks({n: NetworkConfig.parse(entry, f"networks.{n}") for n, entry in entries.items()}, context)
+
+
+@pytest.mark.parametrize("narrow", [{"quantize": "int8"}, {"dtype": "bfloat16"}])
+def test_finite_differences_of_a_network_below_float32_are_refused(narrow):
+    teacher = {"source": "frozen", "model": "mlp", "weights": "stage:x"}
+    slope = {"source": "derivative", "of": "teacher", "mode": "difference"}
+    assert "slope" in build({"teacher": teacher, "slope": slope})
+    assert "slope" in build({"teacher": teacher | narrow, "slope": slope | {"mode": "jvp"}})
+    with pytest.raises(UserError, match="rounding noise. Take mode='jvp'"):
+        build({"teacher": teacher | narrow, "slope": slope})

@@ -100,3 +100,12 @@ def test_members_without_any_confidence_leave_the_fixed_weights():
     batch = {"label": jnp.array([0])}  # the only member that counts is surely wrong
     got = Ensemble(("a", "b"), weighting="confidence", member_weights=(1.0, 0.0))({}, batch, outputs, KEY)[0].logits
     np.testing.assert_allclose(jax.nn.softmax(got), [[0.0, 1.0]])
+
+
+def test_averages_of_probabilities_and_of_logits_by_hand():
+    outputs = {"a": core.Output(jnp.log(jnp.array([[0.2, 0.8]]))), "b": core.Output(jnp.log(jnp.array([[0.6, 0.4]])))}
+    said, _ = Ensemble(("a", "b"), "probabilities")({}, {}, outputs, None)
+    np.testing.assert_allclose(jax.nn.softmax(said.logits), [[0.4, 0.6]], rtol=1e-6)
+    said, _ = Ensemble(("a", "b"), "logits")({}, {}, outputs, None)
+    geometric = np.sqrt([0.2 * 0.6, 0.8 * 0.4])
+    np.testing.assert_allclose(jax.nn.softmax(said.logits)[0], geometric / geometric.sum(), rtol=1e-6)

@@ -16,7 +16,6 @@ from jaxdistill.methods.kd import KD
 from jaxdistill.methods.weak_to_strong import WeakToStrong
 from jaxdistill.modules.heads import Linear
 from jaxdistill.networks import Delayed, Ema, Ensemble, Frozen, Function, Head, Shared, Trained, dependencies, in_order
-from jaxdistill.train.init import init_state
 from jaxdistill.train.step import make_loss, make_step
 
 TASK = Term(CrossEntropy(), teacher=None)
@@ -145,25 +144,6 @@ def test_the_gradient_reaches_only_what_should_learn(mode):
         assert reached == wanted & set(grads), name
 
 
-def test_frozen_teacher_speaks_in_inference_mode():
-    """Neither its batch statistics nor its dropout take part, and no gradient reaches it."""
-    teacher = toys.Net(norm=True, dropout=0.9)
-    networks = {"teacher": Frozen(teacher), "student": Trained(NET)}
-    tx, batch = optax.sgd(0.1), toys.batch()
-    terms = {"kd": Term(KD())}
-    state, frozen = toys.start(networks, terms, tx, batch)
-    variables = frozen["teacher"]
-    said, changed = networks["teacher"](variables, batch, {}, jax.random.key(0))
-    np.testing.assert_array_equal(said.logits, teacher.apply(variables, batch["image"], train=False).logits)
-    assert changed == {}
-    step = jax.jit(make_step(networks, terms, tx))
-
-    def loss(frozen):
-        return step(state, frozen, batch)[1]["loss"]
-
-    assert all((leaf == 0).all() for leaf in jax.tree.leaves(jax.grad(loss)(frozen)))
-
-
 def test_statistics_of_students_are_state():
     networks, terms = MODES["offline"]
     tx, batch = optax.sgd(0.0), views()
@@ -180,56 +160,6 @@ def test_statistics_of_students_are_state():
     np.testing.assert_allclose(statistics["mean"], 0.1 * convolved.mean((0, 1, 2)), rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(statistics["var"], 0.9 + 0.1 * convolved.var((0, 1, 2)), rtol=1e-5)
     assert toys.same(after.params, state.params)
-
-
-def test_ema_by_hand():
-    """d = min(decay, 1 - 1/(n+1)): after one update half of each, after three with decay 0.6 the last at 0.6."""
-    networks = {"student": Trained(toys.Net()), "teacher": Ema("student", decay=0.6)}
-    tx, batch = optax.sgd(0.5), toys.batch()
-    terms = {"task": TASK}
-    state, frozen = toys.start(networks, terms, tx, batch)
-    step = jax.jit(make_step(networks, terms, tx))
-    follow = state.params["student"]
-    assert toys.same(follow, state.variables["teacher"]["params"])
-    for decay in (0.5, 0.6, 0.6):
-        state, _ = step(state, frozen, batch)
-        follow = jax.tree.map(lambda a, b, d=decay: d * a + (1 - d) * b, follow, state.params["student"])
-    for mine, theirs in zip(
-        jax.tree.leaves(follow), jax.tree.leaves(state.variables["teacher"]["params"]), strict=True
-    ):
-        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-7)
-
-
-def test_ema_starts_as_a_copy_that_can_be_donated():
-    networks = {"student": Trained(toys.Net()), "teacher": Ema("student")}
-    tx, batch = optax.sgd(0.5), toys.batch()
-    given = toys.Net(width=5).init(jax.random.key(3), batch["image"])
-    key = jax.random.key(0)
-    state, frozen = init_state(networks, {"task": TASK}, tx, batch, key=key, weights={"student": given})
-    assert toys.same(state.params["student"], given["params"])
-    step = jax.jit(make_step(networks, {"task": TASK}, tx), donate_argnums=0)
-    state, _ = step(state, frozen, batch)
-    assert np.isfinite(jax.tree.leaves(state.params)[0]).all()
-    assert np.isfinite(jax.tree.leaves(given)[0]).all()  # still the caller's
-
-
-def test_ensemble_by_hand():
-    outputs = {"a": core.Output(jnp.log(jnp.array([[0.2, 0.8]]))), "b": core.Output(jnp.log(jnp.array([[0.6, 0.4]])))}
-    said, _ = Ensemble(("a", "b"), "probabilities")({}, {}, outputs, None)
-    np.testing.assert_allclose(jax.nn.softmax(said.logits), [[0.4, 0.6]], rtol=1e-6)
-    said, _ = Ensemble(("a", "b"), "logits")({}, {}, outputs, None)
-    geometric = np.sqrt([0.2 * 0.6, 0.8 * 0.4])
-    np.testing.assert_allclose(jax.nn.softmax(said.logits)[0], geometric / geometric.sum(), rtol=1e-6)
-
-
-def test_again_shares_weights_and_keeps_no_statistics():
-    networks, terms = MODES["two views"]
-    tx, batch = optax.sgd(0.0), views()
-    state, frozen = toys.start(networks, terms, tx, batch)
-    assert set(state.params) == {"student"}
-    alone, _ = jax.jit(make_step({"student": networks["student"]}, {"task": TASK}, tx))(state, frozen, batch)
-    both, _ = jax.jit(make_step(networks, terms, tx))(state, frozen, batch)
-    assert toys.same(alone.variables, both.variables)
 
 
 @pytest.mark.parametrize("parts", [2, 4])
