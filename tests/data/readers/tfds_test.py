@@ -75,3 +75,52 @@ def test_a_text_byte_by_byte(tiny_tfds_dir):
 def test_mistakes(name, options, message, tiny_tfds_dir):
     with pytest.raises(UserError, match=message):
         load(tiny_tfds_dir, name, **options)
+
+
+def test_tfds(tfds_dir):
+    dataset = datasets.load("mnist", data_dir=tfds_dir, splits={"train": "train[:300]", "test": "test[-20:]"})
+    assert {role: len(split) for role, split in dataset.splits.items()} == {"train": 300, "test": 20}
+    split = dataset.split("train")
+    batch = split.take(np.array([299, 0, 299]))
+    assert batch["image"].shape == (3, 28, 28, 1)
+    assert batch["image"].dtype == np.uint8
+    np.testing.assert_array_equal(batch["image"][0], batch["image"][2])
+    np.testing.assert_array_equal(split.labels(), split.take(np.arange(300))["label"])
+    assert "tensorflow" not in sys.modules
+
+
+def test_tfds_resizes(tfds_dir):
+    dataset = datasets.load("cifar10", data_dir=tfds_dir, splits={"train": "train[:4]"}, size=16)
+    assert dataset.split("train").take(np.arange(4))["image"].shape == (4, 16, 16, 3)
+    grey = datasets.load("cifar10", data_dir=tfds_dir, splits={"train": "train[:4]"}, size=16, channels=1)
+    assert grey.shape == grey.split("train").take(np.arange(4))["image"].shape[1:] == (16, 16, 1)
+    with pytest.raises(UserError, match="data.channels=2 of images with 3"):
+        datasets.load("cifar10", data_dir=tfds_dir, splits={"train": "train[:4]"}, channels=2)
+
+
+def test_tfds_split_that_is_not_there(tfds_dir):
+    with pytest.raises(UserError, match=r"no split 'trian'.*There are \{'train': 60000, 'test': 10000\}"):
+        datasets.load("mnist", data_dir=tfds_dir, splits={"train": "trian"})
+
+
+def test_tfds_of_another_task(tfds_dir):
+    with pytest.raises(UserError, match="not an image classification set"):
+        datasets.load("camvid", data_dir=tfds_dir)
+
+
+def test_tfds_reads_a_text_without_tensorflow(tfds_dir):
+    dataset = datasets.load("tiny_shakespeare", data_dir=tfds_dir, length=128)
+    assert {role: len(split.text) for role, split in dataset.splits.items()} == {
+        "train": 1_003_854,
+        "validation": 55_770,
+        "test": 55_770,
+    }
+    first = dataset.split("train").take(np.array([0]))["tokens"][0]
+    assert bytes(first[:14].astype(np.uint8)) == b"First Citizen:"
+    assert "tensorflow" not in sys.modules
+    with pytest.raises(UserError, match=r"no split 'tets'.*There are \{'train': 1, 'validation': 1, 'test': 1\}"):
+        datasets.load("tiny_shakespeare", data_dir=tfds_dir, length=128, splits={"train": "tets"})
+    with pytest.raises(
+        UserError, match="sst2 is not an image classification set, nor a text.*an .npz with train_tokens"
+    ):
+        datasets.load("sst2", data_dir=tfds_dir, length=128)
