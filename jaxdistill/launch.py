@@ -27,7 +27,7 @@ from absl import flags, logging
 from jaxdistill.config import load
 from jaxdistill.config.schema import StageSettings
 from jaxdistill.errors import Interrupted, TrainingFailed, UserError
-from jaxdistill.runtime import allocator, distributed, event_loops
+from jaxdistill.runtime import allocator, distributed, event_loops, files
 
 PROFILED = 5
 """Steps that --profile records."""
@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _main(argv: list[str]) -> None:
     stages, values = parse(argv)
-    workdir = _folder(values["workdir"].value)
+    workdir = _folder("--workdir", values)
     distributed.join(values)
     if values["devices"].value:
         _imagine(values["devices"].value, values["plan"].value)
@@ -70,7 +70,6 @@ def _main(argv: list[str]) -> None:
 
     from jaxdistill.pipeline import plan
     from jaxdistill.pipeline import run as pipeline
-    from jaxdistill.report import write as report
 
     stages = _lane(stages, values, workdir)
     if values["plan"].value:
@@ -78,12 +77,18 @@ def _main(argv: list[str]) -> None:
         return
     if workdir is None:
         raise UserError("no --workdir; name a folder for what the run writes, --workdir runs/NAME")
-    pipeline.run(stages, workdir, profile=values["profile"].value)
+    pipeline.run(stages, workdir, profile=values["profile"].value, finish=_report)
     if jax.process_index() == 0:
-        if (workdir / "results.json").exists():  # a config may train and leave the evaluating to another
-            report.write_report(workdir)
-            print(f"\n{report.read_summary(workdir).to_text()}\n")
         _list_files(workdir)
+
+
+def _report(workdir: pathlib.Path) -> None:
+    """Writes the report and prints its summary; a config may train and leave the evaluation to another."""
+    from jaxdistill.report import write as report
+
+    if (workdir / "results.json").exists():
+        report.write_report(workdir)
+        print(f"\n{report.read_summary(workdir).to_text()}\n")
 
 
 def _imagine(devices: int, plan: bool) -> None:
@@ -102,7 +107,7 @@ def _lane(
     stages: dict[str, StageSettings], values: flags.FlagValues, workdir: pathlib.Path | None
 ) -> dict[str, StageSettings]:
     """Returns the settings of the lane of `--lane`, and makes its workdir from that of all lanes."""
-    lane, old = values["lane"].value, _folder(values["from"].value)
+    lane, old = values["lane"].value, _folder("--from", values)
     if lane is None and old is None:
         return stages
     if lane is None or old is None:
@@ -115,13 +120,9 @@ def _lane(
     return of_lane
 
 
-def _folder(name: str) -> pathlib.Path | None:
-    if "://" in name:
-        raise UserError(
-            f"--workdir={name} is a URL, and a run writes into a folder; mount the bucket (gcsfuse, s3fs; see"
-            " launch/README.md) and name the folder that it is mounted at"
-        )
-    return pathlib.Path(name) if name else None
+def _folder(flag: str, values: flags.FlagValues) -> pathlib.Path | None:
+    text = values[flag.removeprefix("--")].value
+    return files.local_path(flag, text) if text else None
 
 
 def _list_files(workdir: pathlib.Path) -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from jaxdistill.config.members import NetworkConfig
-from jaxdistill.runtime.files import CHECKPOINTS
+from jaxdistill.runtime.files import CHECKPOINTS, local_path
 
 STAGE = "stage:"
 CACHE_KEYS = ("cache", "teacher")
@@ -44,8 +44,8 @@ class WeightsRef:
         return f"{STAGE + self.stage if self.stage else self.folder}{step}{network}{lane}"
 
 
-def parse(text: str) -> WeightsRef:
-    """Parses a reference as a config has it."""
+def parse(text: str, key: str = "weights") -> WeightsRef:
+    """Parses a reference as a config has it; `key` is the key that holds it, for messages."""
     place, _, network = text.partition("#")
     lane = None
     # A folder may be called anything, so that only a network or a stage is followed by a lane.
@@ -55,7 +55,7 @@ def parse(text: str) -> WeightsRef:
         place, network = (place, match[1]) if network else (match[1], "")
     if place.startswith(STAGE):
         return WeightsRef(stage=place.removeprefix(STAGE), network=network, lane=lane)
-    folder = pathlib.Path(place).expanduser()
+    folder = local_path(key, place)
     step = None
     if folder.parent.name == CHECKPOINTS and folder.name.isdigit():
         folder, step = folder.parents[1], int(folder.name)
@@ -64,13 +64,13 @@ def parse(text: str) -> WeightsRef:
 
 def parse_networks(networks: Mapping[str, NetworkConfig]) -> dict[str, dict[str, WeightsRef]]:
     """Returns the references of the networks of a stage: `{network: {key: reference}}`, without those that are ""."""
-    return {name: _parse_network(config) for name, config in networks.items()}
+    return {name: _parse_network(f"networks.{name}", config) for name, config in networks.items()}
 
 
-def _parse_network(config: NetworkConfig) -> dict[str, WeightsRef]:
+def _parse_network(path: str, config: NetworkConfig) -> dict[str, WeightsRef]:
     keys = CACHE_KEYS if config.source == "cached" else ()
     texts = {"weights": config.weights} | {key: config.options[key] for key in keys}
-    return {key: parse(text) for key, text in texts.items() if text}
+    return {key: parse(text, f"{path}.{key}") for key, text in texts.items() if text}
 
 
 def stages_read(networks: Mapping[str, NetworkConfig]) -> list[str]:

@@ -56,6 +56,7 @@ def run(
     workdir: pathlib.Path,
     log: Callable[[str], None] = print,
     profile: int = 0,
+    finish: Callable[[pathlib.Path], None] | None = None,
 ) -> None:
     """Runs a pipeline to its end; stages that are done are skipped.
 
@@ -64,27 +65,35 @@ def run(
         workdir: the folder of the run; an interrupted run there is resumed.
         log: prints a line.
         profile: the number of early steps of every stage that trains to record (`train.profile`).
+        finish: writes what follows from the files of the run, such as a report; the first process calls it with the
+            workdir, which this launch then still owns.
 
     Raises:
         UserError, TrainingFailed, Interrupted: see `errors`.
     """
     stages = prepare(config, workdir)
-    claim_workdir(workdir, configs.to_json(config), configs.differences)
-    compilations = compilation_log()
-    for name, stage in stages.items():
-        if stage.kind.is_done(stage, workdir):
-            log(f"stage {name}: done before")
-            continue
-        caches.verify(stage, workdir)
-        compilations.use(stage.settings.compilation_cache, workdir)
-        start, before = time.perf_counter(), compilations.total
-        metadata = stage.kind.run(stage, workdir, log, profile)
-        compiled = compilations.total - before
-        if compiled.programs:
-            log(f"stage {name}: {compiled.describe()}")
-        if jax.process_index() == 0:
-            metadata |= {"seconds": round(time.perf_counter() - start, 2)}
-            files.write_json(workdir / name / weights.DONE, metadata)
-        if jax.process_count() > 1:
-            # The next stage reads files that one process wrote.
-            multihost_utils.sync_global_devices(f"stage {name}")
+    with claim_workdir(workdir, configs.to_json(config), configs.differences):
+        for stage in stages.values():
+            _run_stage(stage, workdir, log, profile)
+        if finish is not None and jax.process_index() == 0:
+            finish(workdir)
+
+
+def _run_stage(stage: Stage, workdir: pathlib.Path, log: Callable[[str], None], profile: int) -> None:
+    name, compilations = stage.name, compilation_log()
+    if stage.kind.is_done(stage, workdir):
+        log(f"stage {name}: done before")
+        return
+    caches.verify(stage, workdir)
+    compilations.use(stage.settings.compilation_cache, workdir)
+    start, before = time.perf_counter(), compilations.total
+    metadata = stage.kind.run(stage, workdir, log, profile)
+    compiled = compilations.total - before
+    if compiled.programs:
+        log(f"stage {name}: {compiled.describe()}")
+    if jax.process_index() == 0:
+        metadata |= {"seconds": round(time.perf_counter() - start, 2)}
+        files.write_json(workdir / name / weights.DONE, metadata)
+    if jax.process_count() > 1:
+        # The next stage reads files that one process wrote.
+        multihost_utils.sync_global_devices(f"stage {name}")

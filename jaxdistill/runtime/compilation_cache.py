@@ -125,7 +125,7 @@ def _check_writable(setting: str, folder: str) -> None:
 
 def locate_folder(setting: str, workdir: pathlib.Path) -> pathlib.Path:
     """Returns the folder of this machine's programs."""
-    root = workdir / FOLDER if setting == "workdir" else pathlib.Path(setting).expanduser()
+    root = workdir / FOLDER if setting == "workdir" else files.local_path("compilation_cache", setting)
     return root.resolve() / (_name_machine() if jax.default_backend() == "cpu" else jax.default_backend())
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pathlib
+import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,33 @@ CHECKPOINTS = "checkpoints"
 """The folder of a stage's checkpoints, in the folder of the stage."""
 
 ANOTHER_WORKDIR = "Name another workdir with --workdir."
+
+
+def local_path(key: str, text: str) -> pathlib.Path:
+    """Returns the path that a config or a flag names: `~` is the home folder, and `file://` is left out.
+
+    Args:
+        key: the key that holds the path, for messages.
+        text: the path.
+
+    Raises:
+        UserError: for another URL, the home folder of an unknown user, and text that cannot be a path.
+    """
+    scheme, separator, rest = text.partition("://")
+    if separator and scheme != "file":
+        raise UserError(
+            f"{key} must be a path of this machine, got the URL {text!r}. Mount the bucket (gcsfuse, s3fs; see"
+            " launch/README.md) and name the path below the mount"
+        )
+    plain = urllib.parse.unquote(rest.removeprefix("localhost")) if separator else text
+    if separator and not plain.startswith("/"):
+        raise UserError(f"{key} must have an absolute path after file://, got {text!r}. Write file:///PATH")
+    if not plain.isprintable():
+        raise UserError(f"{key} must be a path of printable characters, got {text!r}. Leave the others out")
+    try:
+        return pathlib.Path(plain).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{key} must be an existing user's folder, got {text!r} ({error}). Write its path") from error
 
 
 def write_bytes(path: pathlib.Path, content: bytes) -> None:

@@ -1,19 +1,20 @@
 """The workdir of a run: its owner, and a record of every launch with versions, commit and devices."""
 
+import contextlib
 import datetime
 import json
 import pathlib
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from typing import Any
 
 import jax
 
 from jaxdistill.errors import UserError
-from jaxdistill.runtime import files
+from jaxdistill.runtime import distributed, files, ownership
 
 CONFIG = "config.json"
 ENVIRONMENT = "environment.json"
@@ -35,8 +36,13 @@ RUN_FILES = (
 Config = Mapping[str, Any]
 
 
-def claim_workdir(workdir: pathlib.Path, config: Config, differences: Callable[[Config, Config], list[str]]) -> None:
-    """Makes the workdir this run's: writes the resolved config, or checks the existing one against it.
+@contextlib.contextmanager
+def claim_workdir(
+    workdir: pathlib.Path, config: Config, differences: Callable[[Config, Config], list[str]]
+) -> Iterator[None]:
+    """Makes the workdir this launch's in the `with` block, and this run's: writes the resolved config, or checks it.
+
+    Of several processes, the first one owns the workdir, and all of them raise its error.
 
     Args:
         workdir: the folder; it is made if it is missing.
@@ -45,20 +51,38 @@ def claim_workdir(workdir: pathlib.Path, config: Config, differences: Callable[[
             may differ from its first launch are absent from the lines, and their last values are written.
 
     Raises:
-        UserError: if the folder cannot be written, belongs to a run of another config (with the differences), or
-            holds files that a run would overwrite and no config.
+        UserError: if the folder cannot be written, another launch writes into it, it belongs to a run of another config
+            (with the differences), or holds files that a run would overwrite and no config.
     """
-    config = json.loads(json.dumps(config))
+    with contextlib.ExitStack() as stack:
+        refusal = ""
+        if jax.process_index() == 0:
+            try:
+                _claim(workdir, json.loads(json.dumps(config)), differences, stack)
+            except UserError as error:
+                refusal = str(error)
+        refusal = distributed.from_first_process(refusal)
+        if refusal:
+            raise UserError(refusal)
+        yield
+
+
+def _claim(
+    workdir: pathlib.Path,
+    config: Config,
+    differences: Callable[[Config, Config], list[str]],
+    stack: contextlib.ExitStack,
+) -> None:
     path = workdir / CONFIG
     try:
         workdir.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(ownership.own(workdir))
         if path.exists():
             _check_same_run(path, differences(files.read_json(path, dict), config))
-        elif jax.process_index() == 0:
+        else:
             _check_unclaimed(workdir)
-        if jax.process_index() == 0:
-            files.write_json(path, config)
-            record_launch(workdir / ENVIRONMENT)
+        files.write_json(path, config)
+        record_launch(workdir / ENVIRONMENT)
     except OSError as error:
         raise UserError(
             f"the workdir {workdir} cannot be written ({error.strerror or error}); name another with --workdir"

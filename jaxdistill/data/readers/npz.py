@@ -1,7 +1,6 @@
 """An `.npz` of arrays: images with labels, or texts as tokens."""
 
 import difflib
-import pathlib
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from jaxdistill.data.dataset import Arrays, Dataset, DatasetSettings, check_fini
 from jaxdistill.data.images import resize_splits
 from jaxdistill.data.texts import Texts
 from jaxdistill.errors import UserError
+from jaxdistill.runtime import files
 
 IMAGE_FIELDS = ("image", "label")
 MASKS = ("token_mask", "answer_mask", "teacher_token_mask", "teacher_answer_mask")
@@ -33,13 +33,14 @@ def read(settings: DatasetSettings) -> Dataset:
     """
     settings.check_no_splits()
     path = settings.path
-    if not path or not pathlib.Path(path).is_file():
+    file = files.local_path("data.path", path)
+    if not path or not file.is_file():
         raise UserError(
             "data.path must be an .npz with train_image or train_tokens, train_label, test_image, ..., got no file"
             f" {path!r}"
         )
     try:
-        arrays = dict(np.load(path, allow_pickle=False))
+        arrays = dict(np.load(file, allow_pickle=False))
     except (ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path} is not an .npz of plain arrays: {error}") from error
     if "train_tokens" in arrays:

@@ -1,6 +1,5 @@
 """Any file as a text, byte by byte, whatever its encoding."""
 
-import pathlib
 import re
 
 import numpy as np
@@ -8,6 +7,7 @@ import numpy as np
 from jaxdistill.data.dataset import Dataset, DatasetSettings
 from jaxdistill.data.texts import make_windows
 from jaxdistill.errors import UserError
+from jaxdistill.runtime import files
 
 PARTS = {"train": "[:90%]", "validation": "[90%:95%]", "test": "[95%:]"}
 """The default splits, in percent of the bytes."""
@@ -19,7 +19,7 @@ def read(settings: DatasetSettings) -> Dataset:
     Raises:
         UserError: for a missing file, and a part that cannot be read.
     """
-    path = pathlib.Path(settings.path).expanduser()
+    path = files.local_path("data.path", settings.path)
     if not settings.path or not path.is_file():
         raise UserError(f"data.path must be a file of text in any encoding, got no file {settings.path!r}")
     if not path.stat().st_size:

@@ -5,7 +5,6 @@ Datasets of images with labels, and datasets of one text feature, whose texts ar
 
 import dataclasses
 import functools
-import os
 import pathlib
 import re
 from typing import Any
@@ -17,6 +16,7 @@ from jaxdistill.data.dataset import CHUNK, Dataset, DatasetSettings, Split
 from jaxdistill.data.images import convert_channels, resize
 from jaxdistill.data.texts import make_windows
 from jaxdistill.errors import UserError, unknown
+from jaxdistill.runtime import files
 
 SPLITS = {"train": "train[:90%]", "validation": "train[90%:]", "test": "test"}
 """The default splits of a dataset of images."""
@@ -138,14 +138,15 @@ def _open_builder(name: str, data_dir: str) -> Any:
         import tensorflow_datasets
         from tensorflow_datasets.core.registered import DatasetNotFoundError
 
-        if data_dir and not os.path.isdir(os.path.expanduser(data_dir)):
+        root = files.local_path("data.data_dir", data_dir)
+        if data_dir and not root.is_dir():
             raise UserError(f"no folder {data_dir!r}; data.data_dir names the folder that holds prepared TFDS datasets")
         try:
-            builder = tensorflow_datasets.builder(name, data_dir=data_dir or None)
+            builder = tensorflow_datasets.builder(name, data_dir=str(root) if data_dir else None)
         except DatasetNotFoundError as error:
             options = re.findall(r"^\s*- (\w+)$", str(error), re.MULTILINE)
-            folder = data_dir or tensorflow_datasets.core.constants.DATA_DIR
-            prepared = sorted(p.name for p in pathlib.Path(folder).expanduser().glob("*") if p.is_dir())
+            folder = root if data_dir else pathlib.Path(tensorflow_datasets.core.constants.DATA_DIR).expanduser()
+            prepared = sorted(p.name for p in folder.glob("*") if p.is_dir())
             raise _no_dataset(name, options, prepared, folder) from error
         except (ValueError, AssertionError) as error:
             raise UserError(f"TFDS cannot open {name!r}: {str(error).splitlines()[0]}") from error
