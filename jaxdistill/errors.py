@@ -31,7 +31,9 @@ def unknown(path: str, name: object, options: Iterable[object], what: str = "an 
         what: a noun for an option, with its article.
     """
     options = sorted(map(str, options))
+    lower = {option.lower(): option for option in reversed(options)}
     near = difflib.get_close_matches(str(name), options, n=1, cutoff=0.5)
+    near = near or [lower[match] for match in difflib.get_close_matches(str(name).lower(), lower, n=1, cutoff=0.5)]
     hint = f"Did you mean {near[0]!r}? " if near else ""
     return UserError(f"{path} must be {what}, got {name!r}. {hint}There are {options}")
 

@@ -18,19 +18,27 @@ signal's number after a signal, with the state saved; 75 when another process of
 where JAX notices it first).
 """
 
+import contextlib
+import os
 import pathlib
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from absl import flags, logging
-
-from jaxdistill.config import load
-from jaxdistill.config.schema import StageSettings
 from jaxdistill.errors import Interrupted, TrainingFailed, UserError
-from jaxdistill.runtime import allocator, distributed, event_loops, files
+from jaxdistill.runtime import allocator, background, distributed, failures, files
+
+if TYPE_CHECKING:  # imported when it is needed, so that Ctrl-C during imports gets one message
+    from absl import flags
+
+    from jaxdistill.config.schema import StageSettings
 
 PROFILED = 5
 """Steps that --profile records."""
+
+INTERRUPTED = "interrupted; what was saved stays, the same command again goes on from there"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -39,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
         print(__doc__)
         return 0 if len(argv) > 1 else 2
     try:
-        with event_loops.ignore_closed():
+        with background.watch():
             _main(list(argv))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -51,9 +59,12 @@ def main(argv: Sequence[str]) -> int:
         print(str(error), file=sys.stderr)
         return error.status
     except KeyboardInterrupt:
-        print("interrupted; what was saved stays, the same command again goes on from there", file=sys.stderr)
-        return 130
+        print(INTERRUPTED, file=sys.stderr)
+        return 128 + signal.SIGINT
     except Exception as error:
+        if failure := failures.describe(error):
+            print(f"error: {failure}", file=sys.stderr)
+            return 2
         if not distributed.is_joined():
             raise
         return distributed.report_failure(error)
@@ -61,16 +72,17 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _main(argv: list[str]) -> None:
-    stages, values = parse(argv)
+    with _exit_on_interrupt():
+        stages, values = parse(argv)
     workdir = _folder("--workdir", values)
     distributed.join(values)
-    if values["devices"].value:
+    if values["devices"].value is not None:
         _imagine(values["devices"].value, values["plan"].value)
-    import jax
+    with _exit_on_interrupt():
+        import jax
 
-    from jaxdistill.pipeline import plan
-    from jaxdistill.pipeline import run as pipeline
-
+        from jaxdistill.pipeline import plan
+        from jaxdistill.pipeline import run as pipeline
     stages = _lane(stages, values, workdir)
     if values["plan"].value:
         plan.show(stages, workdir or pathlib.Path())
@@ -80,6 +92,25 @@ def _main(argv: list[str]) -> None:
     pipeline.run(stages, workdir, profile=values["profile"].value, finish=_report)
     if jax.process_index() == 0:
         _list_files(workdir)
+
+
+@contextlib.contextmanager
+def _exit_on_interrupt() -> Iterator[None]:
+    """Ends the process at once on Ctrl-C: an exception inside an import may be lost or become another one."""
+    usual = signal.getsignal(signal.SIGINT)
+    if usual is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(*_: object) -> None:
+        os.write(2, f"{INTERRUPTED}\n".encode())
+        os._exit(128 + signal.SIGINT)
+
+    signal.signal(signal.SIGINT, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
 
 
 def _report(workdir: pathlib.Path) -> None:
@@ -104,8 +135,8 @@ def _imagine(devices: int, plan: bool) -> None:
 
 
 def _lane(
-    stages: dict[str, StageSettings], values: flags.FlagValues, workdir: pathlib.Path | None
-) -> dict[str, StageSettings]:
+    stages: dict[str, "StageSettings"], values: "flags.FlagValues", workdir: pathlib.Path | None
+) -> dict[str, "StageSettings"]:
     """Returns the settings of the lane of `--lane`, and makes its workdir from that of all lanes."""
     lane, old = values["lane"].value, _folder("--from", values)
     if lane is None and old is None:
@@ -120,7 +151,7 @@ def _lane(
     return of_lane
 
 
-def _folder(flag: str, values: flags.FlagValues) -> pathlib.Path | None:
+def _folder(flag: str, values: "flags.FlagValues") -> pathlib.Path | None:
     text = values[flag.removeprefix("--")].value
     return files.local_path(flag, text) if text else None
 
@@ -144,7 +175,7 @@ def _list_files(workdir: pathlib.Path) -> None:
         print(f"{folder}  checkpoints")
 
 
-def parse(argv: list[str]) -> tuple[dict[str, StageSettings], flags.FlagValues]:
+def parse(argv: list[str]) -> tuple[dict[str, "StageSettings"], "flags.FlagValues"]:
     """Reads the command line.
 
     Returns:
@@ -153,6 +184,10 @@ def parse(argv: list[str]) -> tuple[dict[str, StageSettings], flags.FlagValues]:
     Raises:
         UserError: for mistakes in the config and the flags.
     """
+    from absl import flags, logging
+
+    from jaxdistill.config import load
+
     file, words = _take_config(argv)
     overrides = [word for word in words if word.startswith("--config.")]
     stages = load.load(file, overrides)
@@ -160,7 +195,7 @@ def parse(argv: list[str]) -> tuple[dict[str, StageSettings], flags.FlagValues]:
     flags.DEFINE_string("workdir", "", "folder of the run", flag_values=values)
     flags.DEFINE_bool("plan", False, "print what would be done", flag_values=values)
     flags.DEFINE_integer("profile", 0, "number of early steps to record", lower_bound=0, flag_values=values)
-    flags.DEFINE_integer("devices", 0, "number of devices to plan for", flag_values=values)
+    flags.DEFINE_integer("devices", None, "number of devices to plan for", flag_values=values)
     flags.DEFINE_integer("lane", None, "lane to run alone", flag_values=values)
     flags.DEFINE_string("from", "", "the workdir of all lanes", flag_values=values)
     flags.DEFINE_bool("distributed", False, "join the other processes of the environment", flag_values=values)

@@ -1,13 +1,17 @@
 """The command: what it says to mistakes, and with which status it ends."""
 
+import os
+import pathlib
 import signal
 import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 import runs
 from jaxdistill import launch
+from jaxdistill.pipeline import run as pipeline
 from runs import LONG, command, launched, until
 
 MISTAKES = {
@@ -227,6 +231,82 @@ MISTAKES = {
         "temperature must be greater than 0 and finite, got inf",
     ),
     "keep": ("c.checkpoint = dict(keep='bets')", "got 'bets'. Did you mean 'best'"),
+    "stage's empty name": (
+        "c.stages[''] = c.stages.teacher",
+        "stages must have a name for a stage",
+    ),
+    "stage with a slash": ("c.stages['a/b'] = c.stages.teacher", "got 'a/b'. Rename it"),
+    "stage's reserved name": (
+        "c.stages.compiled = c.stages.teacher",
+        "got 'compiled', a folder of the workdir. Rename it",
+    ),
+    "another reserved name": ("c.stages.tensorboard = c.stages.teacher", "got 'tensorboard', a folder of the workdir"),
+    "stage with a lane": ("c.stages['t@0'] = c.stages.teacher", "stages must have a name for a stage"),
+    "stage's long name": ("c.stages['x' * 300] = c.stages.teacher", "stages must have a name for a stage of 1 to 100"),
+    "stage's number": ("c.stages = {3: c.stages.teacher}", "stages must have a name for a stage"),
+    "stage with a line break": ("c.stages['a\\nb'] = c.stages.teacher", "stages must have a name for a stage"),
+    "network with a slash": ("c.networks['a/b'] = c.networks.student", "networks must have a name for a network"),
+    "network of a stage with a slash": (
+        "c.stages.distil.networks = {'student': {}, 'a/b': {}}",
+        "stages.distil.networks must have a name for a network",
+    ),
+    "network's empty name": ("c.networks[''] = c.networks.student", "networks must have a name for a network"),
+    "term with a slash": ("c.terms['a/b'] = dict(method='kd')", "terms must have a name for a term"),
+    "term's empty name": ("c.terms[''] = dict(method='kd')", "terms must have a name for a term"),
+    "dataset's empty name": (
+        "c.data.mix = {'': dict(name='digits')}",
+        "data.mix must have a name for a dataset of data.mix",
+    ),
+    "method in capitals": ("c.terms.kd.method = 'KD'", "terms.kd.method must be a method, got 'KD'. Did you mean 'kd'"),
+    "module's class": (
+        "c.networks.student.model = 'jaxdistill.models.mlp:MPL'",
+        "networks.student.model must be a name in jaxdistill.models.mlp, got 'jaxdistill.models.mlp:MPL'. Did you mean"
+        " 'jaxdistill.models.mlp:MLP'",
+    ),
+    "half of a door": ("c.networks.student.model = 'mlp:'", "must be of the form 'package.module:Name', got 'mlp:'"),
+    "metric that is none": (
+        "c.evaluate.metrics = ('json:loads',)",
+        "evaluate.metrics must be a metric with better, needs_reference",
+    ),
+    "metric with arguments": (
+        "c.evaluate.metrics = ('datetime:date',)",
+        "evaluate.metrics must be a class without arguments, got 'datetime:date'",
+    ),
+    "reader that fails": (
+        "c.data.name = 'json:loads'",
+        "data.name must be a function of DatasetSettings that returns a Dataset, got 'json:loads' (TypeError",
+    ),
+    "reader of something else": ("c.data.name = 'builtins:str'", "which returns a str. Correct it"),
+    "weights of no stage": ("c.networks.teacher.weights = 'stage:'", "networks.teacher.weights must name a stage"),
+    "weights' URL": (
+        "c.networks.teacher.weights = 'gs://bucket/run/teacher'",
+        "networks.teacher.weights must be a path of this machine, got the URL 'gs://bucket/run/teacher'. Mount",
+    ),
+    "cache's URL": (
+        "c.networks.cached = dict(source='cached', cache='s3://bucket/run')",
+        "networks.cached.cache must be a path of this machine, got the URL",
+    ),
+    "compiled programs' URL": (
+        "c.compilation_cache = 'gs://bucket/cache'",
+        "compilation_cache must be a path of this machine, got the URL",
+    ),
+    "folder's URL": (
+        "c.data.name = 'mnist'; c.data.data_dir = 'gs://bucket/tfds'",
+        "data.data_dir must be a path of this machine, got the URL",
+    ),
+    "weights in the home folder": (
+        "c.networks.teacher.weights = '~/nowhere'",
+        f"no checkpoints in {pathlib.Path.home()}/nowhere/checkpoints",
+    ),
+    "weights' file URL": ("c.networks.teacher.weights = 'file:///nowhere'", "no checkpoints in /nowhere/checkpoints"),
+    "home of nobody": ("c.networks.teacher.weights = '~nobody-here/x'", "must be an existing user's folder"),
+    "huge batch": ("c.batch = 10**12", "batch must be less than 2147483648, got 1000000000000"),
+    "endless steps": ("c.steps = 10**30", "steps must be less than 2,147,483,648"),
+    "huge size": ("c.data.size = 10**9", "data.size must be less than 16384, got 1000000000"),
+    "channels": ("c.data.channels = 7", "data.channels must be an existing name, got 7"),
+    "batch's kind": ("c.batch = '64'", "(c.batch = '64') cannot be read as a config: TypeError"),
+    "no section": ("c.networks = None", "networks must be a section, got None"),
+    "no section of a network": ("c.networks.student = None", "networks.student must be a section, got None"),
 }
 
 
@@ -264,8 +344,95 @@ def test_a_workdir_that_cannot_be_written(tmp_path, capsys):
 def test_a_workdir_that_is_a_url(url, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert launched(url) == 2
-    assert f"--workdir={url} is a URL" in capsys.readouterr().err
+    assert f"--workdir must be a path of this machine, got the URL {url!r}" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []  # a path of it would be a folder "gs:"
+
+
+CONFIGS = {
+    "nothing": ("", "must have a function get_config(mode), got None"),
+    "no function": ("get_config = 3", "must have a function get_config(mode), got 3"),
+    "no mode": ("def get_config(): pass", "must take one argument, the mode, got get_config()"),
+    "two arguments": ("def get_config(a, b): pass", "must take one argument, the mode, got get_config(a, b)"),
+    "no config": ("def get_config(mode): return {}", "must return an ml_collections ConfigDict, got {}"),
+    "syntax": ("def get_config(mode) return 3", "SyntaxError"),
+    "module": ("import nowhere", "line 1 (import nowhere) cannot be read as a config: ModuleNotFoundError"),
+    "exit": ("import sys; sys.exit(0)", "line 1 (import sys; sys.exit(0)) cannot be read as a config: SystemExit: 0"),
+    "endless": ("def get_config(mode): return get_config(mode)", "RecursionError"),
+    "null": ("\0", "null bytes"),
+    "modes": ("MODES = 3\ndef get_config(mode): pass", "MODES of FILE must be a tuple of texts, got 3"),
+    "mode": ("MODES = ('smoke',)\ndef get_config(mode): pass", "mode of FILE must be an existing name, got ''"),
+}
+
+
+@pytest.mark.parametrize("mistake", CONFIGS)
+def test_a_file_that_is_no_config(mistake, tmp_path, capsys):
+    content, message = CONFIGS[mistake]
+    (tmp_path / "mine.py").write_text(content)
+    assert launched(tmp_path / "run", config=str(tmp_path / "mine.py")) == 2
+    said = capsys.readouterr()
+    assert message.replace("FILE", str(tmp_path / "mine.py")) in said.err
+    assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["mine.txt", "mine"])
+def test_a_config_of_another_ending(name, tmp_path, capsys):
+    (tmp_path / name).write_text("def get_config(mode): pass")
+    assert launched(tmp_path / "run", config=str(tmp_path / name)) == 2
+    assert f"--config must be a Python file, got '{tmp_path / name}'" in capsys.readouterr().err
+
+
+def test_a_config_in_the_home_folder_and_by_its_file_url(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.py").write_text("MODES = ('smoke',)\ndef get_config(mode): raise ValueError('it is read')")
+    for file in ("~/mine.py:smoke", f"file://{tmp_path}/mine.py:smoke"):
+        assert launched(tmp_path / "run", config=file) == 2
+        assert "it is read" in capsys.readouterr().err
+    assert launched(tmp_path / "run", config="gs://bucket/mine.py:smoke") == 2
+    assert "--config must be a path of this machine, got the URL 'gs://bucket/mine.py'" in capsys.readouterr().err
+
+
+def test_a_workdir_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pipeline, "run", lambda stages, workdir, **_: workdir.mkdir())
+    for folder in ("~/one", f"file://{tmp_path}/two"):
+        assert launched(folder) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
+
+
+FLAGS = {
+    "empty key": ("--config..batch=3", "--config..batch=3 must be --config.KEY=VALUE, got an empty key"),
+    "float batch": ("--config.batch=1e12", "batch must be a whole number, got '1e12'"),
+    "devices": ("--devices=0", "--devices=0 is for --plan alone, and 1 or more"),
+    "port": ("--coordinator=localhost:99999", "--coordinator=HOST:PORT, --processes=N and --process=I"),
+}
+
+
+@pytest.mark.parametrize("mistake", FLAGS)
+def test_a_mistake_in_a_flag(mistake, tmp_path, capsys):
+    flag, message = FLAGS[mistake]
+    assert launched(tmp_path / "run", flag) == 2
+    assert capsys.readouterr().err.startswith(f"error: {message}")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_platform_that_this_machine_does_not_have(tmp_path):
+    environment = os.environ | {"JAX_PLATFORMS": "nosuch"}
+    ended = subprocess.run(command(tmp_path / "run"), env=environment, capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: JAX_PLATFORMS must name a platform of this machine")
+    assert "Traceback" not in ended.stderr
+
+
+def test_ctrl_c_during_imports_ends_with_one_line(tmp_path):
+    code = "import signal, sys\nfrom jaxdistill import launch\n"
+    code += "class Interrupt:\n    def find_spec(self, name, *_):\n"
+    code += "        if name == 'jax': signal.raise_signal(signal.SIGINT)\n"
+    code += "sys.meta_path.insert(0, Interrupt())\nassert 'jax' not in sys.modules\nsys.exit(launch.main(sys.argv))"
+    words = command(tmp_path / "run")[3:]
+    ended = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (130, f"{launch.INTERRUPTED}\n")
 
 
 def test_labels_out_of_range_in_an_npz(tmp_path, capsys):

@@ -8,19 +8,23 @@ any other key replaces the inherited one. Durations may have units (`every_epoch
 
 import dataclasses
 import importlib.util
+import inspect
 import pathlib
+import traceback
+import types
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxdistill.config import overrides, registry
+from jaxdistill.config import names, overrides, registry
 from jaxdistill.config.durations import Duration, bare
 from jaxdistill.config.parse import FlagText, check, entries, parse_section, plain, raise_all
 from jaxdistill.config.references import stages_read
 from jaxdistill.config.schema import StageSettings, has_key, is_merged, settings_of
 from jaxdistill.config.toposort import in_order
 from jaxdistill.errors import UserError, unknown
+from jaxdistill.runtime import files
 
 CAST = ("networks", "terms")
 """Sections of a stage that name its entries."""
@@ -47,7 +51,9 @@ def read(file: str) -> dict[str, Any]:
     Raises:
         UserError: for a missing or broken file, and an unknown mode.
     """
-    path, _, mode = file.partition(":")
+    scheme = file.partition("://")[0] + "://" if "://" in file else ""
+    path, _, mode = file.removeprefix(scheme).partition(":")
+    path = str(files.local_path("--config", scheme + path))
     location = find(path)
     spec = importlib.util.spec_from_file_location(f"config_{location.stem}", location)
     if spec is None or spec.loader is None:
@@ -55,16 +61,44 @@ def read(file: str) -> dict[str, Any]:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-        if mode not in getattr(module, "MODES", (mode,)):
-            raise unknown(f"mode of {path}", mode, module.MODES)
+        _check_module(module, path, mode)
         config = module.get_config(mode)
+        raw = config.to_dict() if isinstance(config, ConfigDict) else None
     except UserError:
         raise
-    except Exception as error:  # a config is a user's program
-        raise UserError(f"{location} cannot be read as a config: {type(error).__name__}: {error}") from error
-    if not isinstance(config, ConfigDict):
+    except (Exception, SystemExit) as error:  # a config is a user's program
+        raise _failure(location, error) from error
+    if raw is None:
         raise UserError(f"get_config of {location} must return an ml_collections ConfigDict, got {config!r}")
-    return config.to_dict()
+    return raw
+
+
+def _check_module(module: types.ModuleType, path: str, mode: str) -> None:
+    """Raises `UserError` unless a config file has `get_config(mode)`, and the mode if it lists its modes."""
+    function = getattr(module, "get_config", None)
+    if not callable(function):
+        raise UserError(f"{path} must have a function get_config(mode), got {function!r}. Define it")
+    try:
+        inspect.signature(function).bind(mode)
+    except TypeError as error:
+        signature = f"get_config{inspect.signature(function)}"
+        raise UserError(
+            f"get_config of {path} must take one argument, the mode, got {signature}. Write get_config(mode='')"
+        ) from error
+    modes = getattr(module, "MODES", (mode,))
+    if not isinstance(modes, tuple | list | set | frozenset | Mapping):
+        raise UserError(f"MODES of {path} must be a tuple of texts, got {modes!r}. List the modes of get_config")
+    if mode not in modes:
+        raise unknown(f"mode of {path}", mode, modes)
+
+
+def _failure(location: pathlib.Path, error: BaseException) -> UserError:
+    """Returns the error of a config that raises, with the last of its own lines that was executed."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame for frame in frames if pathlib.Path(frame.filename) == location]
+    place = f", line {lines[-1].lineno} ({lines[-1].line})" if lines else ""
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    return UserError(f"{location}{place} cannot be read as a config: {reason}. Correct the file")
 
 
 def find(path: str) -> pathlib.Path:
@@ -89,7 +123,9 @@ def stages(raw: Mapping[str, Any]) -> dict[str, StageSettings]:
     shared = {key: value for key, value in raw.items() if key != "stages"}
     named = raw.get("stages") or {"train": {}}
     check(isinstance(named, Mapping), "stages", "a section", named)
+    names.check(shared, named)
     settings: dict[str, StageSettings] = {}
+    _check_sections(shared)
     lines = _mistakes(shared, named)
     for name, raw_stage in named.items():
         try:
@@ -97,8 +133,17 @@ def stages(raw: Mapping[str, Any]) -> dict[str, StageSettings]:
         except UserError as error:
             lines += [_rename(line, name, raw_stage if raw.get("stages") else {}) for line in str(error).splitlines()]
     raise_all(lines)
-    names = in_order("stage", {name: stages_read(item.networks) for name, item in settings.items()})
-    return {name: settings[name] for name in names}
+    order = in_order("stage", {name: stages_read(item.networks) for name, item in settings.items()})
+    return {name: settings[name] for name in order}
+
+
+def _check_sections(shared: Mapping[str, Any]) -> None:
+    """Raises `UserError` for what is no section among those of the top level that stages complete."""
+    for key in CAST:
+        section = shared.get(key, {})
+        check(isinstance(section, Mapping), key, "a section", section)
+        for name, entry in section.items():
+            check(isinstance(entry, Mapping), f"{key}.{name}", "a section", entry)
 
 
 def parse_stage(name: str, shared: Mapping[str, Any], raw_stage: Mapping[str, Any]) -> StageSettings:
@@ -126,8 +171,8 @@ def _mistakes(shared: Mapping[str, Any], named: Mapping[str, Any]) -> list[str]:
             parse_section(kind, section, "")
         except UserError as error:
             lines += str(error).splitlines()
-    names = dict.fromkeys(field.name for kind in kinds for field in dataclasses.fields(kind))
-    return lines + [str(unknown(key, key, names, "a key of a stage")) for key in left]
+    keys = dict.fromkeys(field.name for kind in kinds for field in dataclasses.fields(kind))
+    return lines + [str(unknown(key, key, keys, "a key of a stage")) for key in left]
 
 
 def _rename(line: str, stage: str, raw_stage: Mapping[str, Any]) -> str:

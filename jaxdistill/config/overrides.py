@@ -9,7 +9,7 @@ from typing import Any
 from jaxdistill.config.durations import bare
 from jaxdistill.config.parse import FlagText
 from jaxdistill.config.schema import is_merged, settings_of
-from jaxdistill.errors import unknown
+from jaxdistill.errors import UserError, unknown
 
 NAMED = ("stages", "networks", "terms", "mix")
 """Sections of named entries; a flag sets keys of existing ones."""
@@ -23,11 +23,13 @@ def apply(raw: Mapping[str, Any], flags: Iterable[str]) -> dict[str, Any]:
         flags: `--config.PATH=TEXT`.
 
     Raises:
-        UserError: for a stage, network, term or dataset that does not exist.
+        UserError: for an empty key, and for a stage, network, term or dataset that does not exist.
     """
     overridden: dict[str, Any] = copy(raw)
     for flag in sorted(flags, key=lambda flag: flag.startswith("--config.stages.")):  # stages inherit the others
         path, _, text = flag.removeprefix("--config.").partition("=")
+        if "" in path.split("."):
+            raise UserError(f"{flag} must be --config.KEY=VALUE, got an empty key. Write one, as in --config.batch=64")
         set_value(overridden, path.split("."), FlagText(text))
     return overridden
 

@@ -22,7 +22,7 @@ def option(
     *,
     least: float | None = None,
     below: float | None = None,
-    choices: tuple[str, ...] = (),
+    choices: tuple[str | int, ...] = (),
     free: bool = False,
 ) -> Any:
     """Declares a field of a section.
@@ -98,8 +98,12 @@ def _parse_steps(raw: Any, path: str) -> int:
     number = _parse_scalar(float, raw, path)
     whole = number >= 0 and float(number).is_integer()
     check(whole, path, "a whole number of steps, or have a unit (_epochs, _examples, _fraction)", raw)
+    check(number < MOST_STEPS, path, f"less than {MOST_STEPS:,}", raw)
     return int(number)
 
+
+MOST_STEPS = 2**31
+"""Optax counts steps in 32 bits."""
 
 BOOLS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 

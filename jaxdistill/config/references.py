@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 from jaxdistill.config.members import NetworkConfig
+from jaxdistill.errors import UserError
 from jaxdistill.runtime.files import CHECKPOINTS, local_path
 
 STAGE = "stage:"
@@ -54,6 +55,8 @@ def parse(text: str, key: str = "weights") -> WeightsRef:
         lane = int(match[2])
         place, network = (place, match[1]) if network else (match[1], "")
     if place.startswith(STAGE):
+        if place == STAGE:
+            raise UserError(f"{key} must name a stage, got {text!r}. Write 'stage:NAME'")
         return WeightsRef(stage=place.removeprefix(STAGE), network=network, lane=lane)
     folder = local_path(key, place)
     step = None

@@ -127,14 +127,20 @@ def import_object(name: str, path: str) -> Any:
     if "" not in sys.path and "." not in sys.path:
         sys.path.insert(0, "")  # as `python -m` does
     importlib.invalidate_caches()
+    if not module or not attribute:
+        raise UserError(f"{path} must be of the form 'package.module:Name', got {name!r}. Write both parts")
     try:
-        return getattr(importlib.import_module(module), attribute)
+        imported = importlib.import_module(module)
+        if hasattr(imported, attribute):
+            return getattr(imported, attribute)
     except Exception as error:  # a user's module may raise anything
         line = f"{type(error).__name__}: {error}".replace("\n", " ")
         raise UserError(
             f"{path} must be importable, got {name!r} ({line}). Put the folder of {module.partition('.')[0]!r} on"
             " PYTHONPATH, or start the command in it"
         ) from error
+    options = [f"{module}:{key}" for key in vars(imported) if not key.startswith("_")]
+    raise unknown(path, name, options, f"a name in {module}")
 
 
 def _import_member(room: str, name: str, path: str) -> Any:

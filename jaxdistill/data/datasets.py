@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from jaxdistill.config import registry
 from jaxdistill.data import readers
 from jaxdistill.data.dataset import Dataset, DatasetSettings, NoiseSettings
+from jaxdistill.errors import UserError
 
 TFDS = "tfds"
 """The reader of all names that are no reader's."""
@@ -33,9 +34,30 @@ def read(settings: DatasetSettings) -> Dataset:
     """
     if settings.name in DATASETS or ":" in settings.name.partition("/")[0]:
         reader = registry.find("dataset", settings.name, "data.name")
+        dataset = reader(settings) if settings.name in DATASETS else _read_by(reader, settings)
     else:
-        reader = importlib.import_module(f"{readers.__name__}.{TFDS}").read
-    return dataclasses.replace(reader(settings), name=settings.name)
+        dataset = importlib.import_module(f"{readers.__name__}.{TFDS}").read(settings)
+    return dataclasses.replace(dataset, name=settings.name)
+
+
+def _read_by(reader: Callable[[DatasetSettings], Dataset], settings: DatasetSettings) -> Dataset:
+    """Returns the dataset of a user's own reader, or raises `UserError` if it fails or returns something else."""
+    try:
+        dataset = reader(settings)
+    except UserError:
+        raise
+    except Exception as error:  # a user's function may raise anything
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(
+            f"data.name must be a function of DatasetSettings that returns a Dataset, got {settings.name!r}"
+            f" ({reason}). Correct it"
+        ) from error
+    if not isinstance(dataset, Dataset):
+        raise UserError(
+            f"data.name must be a function that returns a Dataset, got {settings.name!r}, which returns a"
+            f" {type(dataset).__name__}. Correct it"
+        )
+    return dataset
 
 
 def load(

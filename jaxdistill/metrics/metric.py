@@ -1,7 +1,7 @@
 """The protocol of a metric, and sums over predictions."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ CHUNK = 1 << 24
 """Upper bound of the numbers of logits, predictions times classes, that exist at once: 64 MiB."""
 
 
+@runtime_checkable
 class Metric(Protocol):
     """A number or table of a split, from sums that add up over batches and hosts.
 

@@ -106,9 +106,10 @@ def compilation_log() -> CompilationLog:
 
 
 def check_setting(setting: str) -> None:
-    """Raises `UserError` for a setting without a name."""
+    """Raises `UserError` for a setting without a name, and for a URL."""
     if not setting.strip():
         raise UserError("compilation_cache must be 'workdir', 'off' or a folder, got ''. Name one of these.")
+    files.local_path("compilation_cache", setting)
 
 
 def _check_writable(setting: str, folder: str) -> None:

@@ -8,10 +8,12 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-
-from absl import flags
+from typing import TYPE_CHECKING
 
 from jaxdistill.errors import UserError
+
+if TYPE_CHECKING:
+    from absl import flags
 
 DISTRIBUTED = "JAX_COORDINATOR_ADDRESS"
 """JAX's own variable; if it is set, the processes join without a flag."""
@@ -29,7 +31,7 @@ SIGNS = ("gloo", "nccl", "heartbeat", "coordination", "unavailable", "connection
 """Words of the errors of a collective, a barrier or the coordination service when a process is lost."""
 
 
-def join(values: Mapping[str, flags.Flag]) -> None:
+def join(values: Mapping[str, "flags.Flag"]) -> None:
     """Joins the other processes of a job, if flags or the environment name one.
 
     If some processes do not start, JAX itself ends the others after five minutes.

@@ -48,7 +48,7 @@ class Owner:
 
 
 @contextlib.contextmanager
-def own(workdir: pathlib.Path) -> Iterator[None]:
+def own_workdir(workdir: pathlib.Path) -> Iterator[None]:
     """Owns an existing workdir in the `with` block.
 
     Raises:

@@ -76,7 +76,7 @@ def _claim(
     path = workdir / CONFIG
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        stack.enter_context(ownership.own(workdir))
+        stack.enter_context(ownership.own_workdir(workdir))
         if path.exists():
             _check_same_run(path, differences(files.read_json(path, dict), config))
         else:

@@ -161,7 +161,16 @@ class Task:
         if ":" not in name and name not in self.metrics:
             raise unknown("evaluate.metrics", name, self.metrics, f"metrics of the task {self.name}")
         member = registry.find("metric", name, "evaluate.metrics")
-        return member() if isinstance(member, type) else member
+        try:
+            metric = member() if isinstance(member, type) else member
+        except TypeError as error:  # of a user's own class
+            raise UserError(f"evaluate.metrics must be a class without arguments, got {name!r} ({error})") from error
+        if not isinstance(metric, Metric):
+            raise UserError(
+                f"evaluate.metrics must be a metric with better, needs_reference, needs_labels, sums and finish, got"
+                f" {name!r}, a {type(metric).__name__}. Define them"
+            )
+        return metric
 
     def check_dataset(self) -> None:
         """Raises `UserError` for a dataset that lacks a field, or has one of another shape or dtype."""

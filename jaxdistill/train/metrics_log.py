@@ -9,13 +9,17 @@ from typing import Any
 
 import jax
 
-from jaxdistill.runtime import files
+from jaxdistill.runtime import background, files
 
 CLOCKED = ("examples_per_second", "data_wait", "model_flops_per_second", "utilisation")
 """Keys of a line of `metrics.jsonl` that depend on the clock (`train.throughput`)."""
 
 RESERVED = ("stage", "step", "epoch", "rate", "loss", "grad_norm", "weight_norm", "split", *CLOCKED)
 """Keys of a line of `metrics.jsonl` that are not a term's; no term may be named so."""
+
+
+EVENTS = 10_000
+"""Events that may wait for TensorBoard's thread; if it has died of a full disk, a full queue would block for ever."""
 
 
 class MetricsWriter:
@@ -34,7 +38,7 @@ class MetricsWriter:
         lines = path.read_text(errors="replace").splitlines() if path.exists() else []
         files.write_text(path, "".join(line + "\n" for line in lines if self._is_current(line, start)))
         self._lines = path.open("a")
-        self._events = SummaryWriter(str(workdir / "tensorboard" / stage), purge_step=start + 1)
+        self._events = SummaryWriter(str(workdir / "tensorboard" / stage), purge_step=start + 1, max_queue=EVENTS)
 
     def _is_current(self, line: str, start: int) -> bool:
         try:
@@ -49,6 +53,7 @@ class MetricsWriter:
         """Adds a line; a number that is not finite is written as null, as JSON has no other form for it."""
         if not self._is_writer:
             return
+        background.check()
         entry = {"stage": self.stage, "step": step} | {name: _rounded(value) for name, value in values.items()}
         self._lines.write(json.dumps(entry) + "\n")
         self._lines.flush()

@@ -61,7 +61,7 @@ def test_a_class_of_a_users_package_is_found_in_the_current_folder(lab):
     [
         ("method", "kdd", "terms.kd.method must be a method, got 'kdd'. Did you mean 'kd'? There are ['ab', "),
         ("method", 3, "terms.kd.method must be the name of a method, got 3"),
-        ("method", "{lab}:Mien", "terms.kd.method must be importable, got '{lab}:Mien' (AttributeError: "),
+        ("method", "{lab}:Mien", "must be a name in {lab}, got '{lab}:Mien'. Did you mean '{lab}:Mine'"),
         ("method", "lab_of_test.broken:Mine", "(ModuleNotFoundError: No module named 'nothing_of_this_name')"),
         ("method", "lab_of_tests.losses:Mine", "Put the folder of 'lab_of_tests' on PYTHONPATH"),
         ("method", "{lab}:Other", "must be a subclass of jaxdistill.core.Method, got '{lab}:Other'"),

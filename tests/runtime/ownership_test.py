@@ -11,6 +11,7 @@ import pytest
 from jaxdistill.errors import UserError
 from jaxdistill.runtime import ownership
 
+
 @pytest.fixture
 def sleeper():
     """A process of this host."""
@@ -28,35 +29,35 @@ def write_owner(workdir, **changes):
 def test_the_second_launch_is_refused_and_one_killed_is_taken_over(tmp_path, sleeper):
     write_owner(tmp_path, process=sleeper.pid, start=ownership.start_of(sleeper.pid))
     record = json.loads((tmp_path / ownership.FILE).read_text())
-    with pytest.raises(UserError) as raised, ownership.own(tmp_path):
+    with pytest.raises(UserError) as raised, ownership.own_workdir(tmp_path):
         pass
     for part in (f"process {sleeper.pid} on host {record['host']}", f"since {record['time']}", f"kill {sleeper.pid}"):
         assert part in str(raised.value)
     assert json.loads((tmp_path / ownership.FILE).read_text()) == record
     sleeper.kill()
     os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)  # it is still in the table of processes
-    with ownership.own(tmp_path):
+    with ownership.own_workdir(tmp_path):
         assert json.loads((tmp_path / ownership.FILE).read_text())["process"] == os.getpid()
     assert not (tmp_path / ownership.FILE).exists()
 
 
 def test_a_process_that_took_the_number_of_a_dead_owner_is_no_owner(tmp_path):
     write_owner(tmp_path, start="1")
-    with ownership.own(tmp_path):
+    with ownership.own_workdir(tmp_path):
         pass
 
 
 @pytest.mark.parametrize("content", ["", '{"process": 1', "[]", '{"process": 1}'])
 def test_an_incomplete_record_is_no_owner(tmp_path, content):
     (tmp_path / ownership.FILE).write_text(content)
-    with ownership.own(tmp_path):
+    with ownership.own_workdir(tmp_path):
         pass
 
 
 def test_an_owner_on_another_host_that_does_not_renew_its_record_is_gone(tmp_path, monkeypatch):
     monkeypatch.setattr(ownership, "PATIENCE", 0.2)
     write_owner(tmp_path, host="elsewhere")
-    with ownership.own(tmp_path):
+    with ownership.own_workdir(tmp_path):
         pass
 
 
@@ -68,7 +69,7 @@ def test_an_owner_on_another_host_that_renews_its_record_is_alive(tmp_path, monk
     renewing = threading.Thread(target=ownership._renew, args=(tmp_path / ownership.FILE, ended))
     renewing.start()
     try:
-        with pytest.raises(UserError, match="on host elsewhere"), ownership.own(tmp_path):
+        with pytest.raises(UserError, match="on host elsewhere"), ownership.own_workdir(tmp_path):
             pass
     finally:
         ended.set()
@@ -76,7 +77,7 @@ def test_an_owner_on_another_host_that_renews_its_record_is_alive(tmp_path, monk
 
 
 def test_an_owner_that_lost_its_workdir_leaves_the_record_of_the_new_one(tmp_path):
-    with ownership.own(tmp_path):
+    with ownership.own_workdir(tmp_path):
         write_owner(tmp_path, host="elsewhere")
     assert "elsewhere" in (tmp_path / ownership.FILE).read_text()
 
@@ -88,7 +89,7 @@ def test_of_many_launches_at_once_one_owns_the_workdir(tmp_path):
     def launch():
         start.wait()
         try:
-            with ownership.own(tmp_path):
+            with ownership.own_workdir(tmp_path):
                 results.append("owned")
                 release.wait(30)
         except UserError:

@@ -40,9 +40,13 @@ def read(settings: DatasetSettings) -> Dataset:
             f" {path!r}"
         )
     try:
-        arrays = dict(np.load(file, allow_pickle=False))
+        loaded = np.load(file, allow_pickle=False)
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            raise UserError(f"{path} must be an .npz of named arrays, got one array of {loaded.dtype}. Use np.savez")
+        arrays = dict(loaded)
     except (ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path} is not an .npz of plain arrays: {error}") from error
+        reason = "pickled objects. Save plain arrays" if "pickle" in str(error) else f"{error}. Save it"
+        raise UserError(f"{path} must be an .npz of plain arrays, got {reason} with np.savez") from error
     if "train_tokens" in arrays:
         return _read_texts(path, arrays)
     return resize_splits(_read_images(path, arrays), settings.size, settings.channels)
@@ -170,6 +174,8 @@ def _read_class_names(path: str, arrays: Mapping[str, np.ndarray], labels: Mappi
         if arrays["class_names"].ndim != 1:
             raise UserError(f"{path}: 'class_names' has shape {arrays['class_names'].shape}; it is a list of names")
         names = tuple(map(str, arrays["class_names"]))
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise UserError(f"{path}: 'class_names' must be different names, got {repeated} twice. Rename them")
     else:
         train = labels["train"]
         if train.max() >= len(train):
