@@ -4,7 +4,6 @@ and the statistics of the training split, and whatever can be wrong with a confi
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import optax
 
 from jaxdistill import tasks
@@ -63,14 +62,13 @@ def _single(
         caches: the caches that networks read.
     """
     mesh = sharding.make_mesh(vars(settings.mesh))
-    processes = jax.process_count()
     dataset = open_dataset(settings.data)
     kind = registry.find("kind", settings.kind)()
     train = training_split(settings.data, dataset) if kind.selects_examples else dataset.split("train")
     settings = in_steps(settings, len(train) / settings.batch, settings.batch)
     if kind.trains:
         validate.check_length(name, settings.steps)
-    sharding.check_batch(mesh, settings.batch, settings.accumulate if kind.trains else 1, processes)
+    sharding.check_batch(mesh, settings.batch, settings.accumulate if kind.trains else 1)
     compilation_cache.check_setting(settings.compilation_cache)
     task = tasks.find(dataset, settings.task).make(dataset, settings.data)
     context = make_context(task, image_specs, caches)
@@ -90,7 +88,7 @@ def _single(
         batch_size=settings.batch,
         evaluation_batch_size=settings.evaluate.batch or settings.batch,
         seed=settings.data.seed if settings.data.seed >= 0 else settings.seed,
-        process=loader.ProcessShard(jax.process_index(), processes),
+        process=loader.ProcessShard(sharding.process_blocks(mesh), sharding.num_blocks(mesh)),
         caches=caches,
     )
     built = Stage(

@@ -195,7 +195,7 @@ def _check_evaluate(stage: Stage) -> None:
     views = [name for name in stage.evaluation.compared if not stage.networks[name].evaluable]
     if views:
         raise UserError(f"networks {views} compute on a second view of a training batch; evaluate the networks of it")
-    mesh.check_batch(stage.mesh, stage.data.evaluation_batch_size, 1, stage.data.process.count)
+    mesh.check_batch(stage.mesh, stage.data.evaluation_batch_size, 1)
     if not stage.kind.trains:
         return
     checkpoint = stage.settings.checkpoint

@@ -29,15 +29,20 @@ NEVER = np.iinfo(np.int32).max
 
 @dataclasses.dataclass(frozen=True)
 class ProcessShard:
-    """The rows of every batch that this process reads: shard `index` of `count`, contiguous."""
+    """The rows of every batch that this process reads: those that its devices hold.
 
-    index: int = 0
+    Attributes:
+        blocks: numbers of its blocks of rows, ascending, which need not be neighbours; several processes have the same
+            ones if an axis of the mesh that does not split the batch goes over them.
+        count: the number of blocks of a batch, equal in size.
+    """
+
+    blocks: tuple[int, ...] = (0,)
     count: int = 1
 
-    def rows(self, batch: int) -> slice:
-        """Returns the rows of a batch."""
-        size = batch // self.count
-        return slice(self.index * size, (self.index + 1) * size)
+    def rows(self, batch: int) -> np.ndarray:
+        """Returns the rows of a batch, int64 `[rows]`, ascending."""
+        return np.arange(batch).reshape(self.count, -1)[list(self.blocks)].reshape(-1)
 
 
 def _take_checked(split: Split, indices: np.ndarray, classes: int) -> dict[str, np.ndarray]:

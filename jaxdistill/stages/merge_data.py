@@ -41,7 +41,7 @@ def fisher_of(stage: Stage, variables: Variables) -> Params:
     """Returns the diagonal Fisher information of a network on `merge.examples` of the training split."""
     source, size = stage.networks[stage.settings.merge.networks[0]], stage.settings.batch
     params, rest = split_params(variables)
-    ways = stage.mesh.shape["data"] * stage.mesh.shape["fsdp"]
+    ways = mesh.num_blocks(stage.mesh)
     rows = ways * max(n for n in range(1, 9) if size // ways % n == 0)
 
     def apply(params: Params, batch: Batch) -> jax.Array:

@@ -11,7 +11,6 @@ Maps are compared by Spearman's rank correlation, as in Adebayo et al., "Sanity 
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -140,7 +139,7 @@ def _over_examples(
 ) -> tuple[Any, Any]:
     """Returns maps and rank correlations of the examples of the split with these indices, in their order."""
     chosen = Subset(stage.data.dataset.split(stage.settings.evaluate.split), index.astype(np.int32))
-    devices = math.lcm(stage.mesh.shape["data"] * stage.mesh.shape["fsdp"], stage.data.process.count)
+    devices = mesh.num_blocks(stage.mesh)
     size = devices * max(1, BATCH // devices)
     parts = []
     for raw in loader.iterate_once(chosen, size, stage.data.dataset.classes, stage.data.process):

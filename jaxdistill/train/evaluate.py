@@ -234,7 +234,8 @@ class Evaluator:
         up with batches that are masked.
         """
         parts = [*batches]
-        result = jax.eval_shape(self._measure, *weights, parts[0])
+        # All processes must find the same number of pieces, whatever rows each of them has.
+        result = jax.eval_shape(self._measure, *weights, sharding.batch_structs(self.mesh, parts[0]))
         size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(result))
         pieces = math.ceil(len(parts) / max(1, self.result_bytes // size))
         length = math.ceil(len(parts) / pieces)

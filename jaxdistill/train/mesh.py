@@ -6,6 +6,7 @@ trace.
 """
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
@@ -70,24 +71,63 @@ def traced_on(mesh: Mesh, function: Callable[P, T]) -> Callable[P, T]:
     return traced
 
 
-def check_batch(mesh: Mesh, batch: int, accumulate: int, processes: int = 1) -> None:
-    """Raises `UserError` for a batch that micro-batches, devices or processes do not divide."""
-    devices = mesh.shape["data"] * mesh.shape["fsdp"]
+def num_blocks(mesh: Mesh) -> int:
+    """Returns the number of blocks of rows that a batch is split into."""
+    return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+
+
+@functools.cache
+def process_blocks(mesh: Mesh, process: int | None = None) -> tuple[int, ...]:
+    """Returns the numbers of the blocks of rows that a process's devices hold, ascending.
+
+    Args:
+        mesh: the devices, in any order: on a pod it follows the topology.
+        process: the index of the process; `None` for this one.
+    """
+    process = jax.process_index() if process is None else process
+    blocks = over_rows(mesh).devices_indices_map((num_blocks(mesh),))
+    return tuple(sorted({rows.start or 0 for device, (rows,) in blocks.items() if device.process_index == process}))
+
+
+def check_batch(mesh: Mesh, batch: int, accumulate: int) -> None:
+    """Raises `UserError` for a batch that micro-batches or devices do not divide."""
+    devices = num_blocks(mesh)
     for number, name in ((accumulate, "accumulate"), (devices * accumulate, "the mesh's data x fsdp (x accumulate)")):
         if number < 1 or batch < 1 or batch % number:
             near = max(number, batch // number * number) if number > 0 else batch
             raise UserError(
                 f"batch must be a multiple of {name} = {number}, got {batch}. Take {near} or {near + max(number, 1)}"
             )
-    if batch % processes:
-        raise UserError(f"batch must be a multiple of the number of processes, {processes}, got {batch}")
 
 
 def put(mesh: Mesh, tree: Mapping[str, np.ndarray], leading: int = 0) -> Any:
-    """Puts this process's rows of a batch on its devices; together the processes' rows are the batch."""
-    sharding = over_rows(mesh, leading)
+    """Puts the blocks of a batch that this process reads, in order, on its devices.
+
+    Together the processes' blocks are the batch; a block that several of them read is the same in all.
+    """
+    sharding, blocks = over_rows(mesh, leading), process_blocks(mesh)
+
+    def put_one(x: np.ndarray) -> jax.Array:
+        size = x.shape[leading] // len(blocks)
+
+        def block(index: tuple[slice, ...]) -> np.ndarray:
+            start = size * blocks.index((index[leading].start or 0) // size)
+            return x[(*index[:leading], slice(start, start + size))]
+
+        return jax.make_array_from_callback(_whole_shape(mesh, x, leading), sharding, block)
+
     with jax.transfer_guard("allow"):  # the guard takes this call for an implicit transfer
-        return {name: jax.make_array_from_process_local_data(sharding, x) for name, x in tree.items()}
+        return {name: put_one(x) for name, x in tree.items()}
+
+
+def batch_structs(mesh: Mesh, tree: Mapping[str, np.ndarray], leading: int = 0) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns the shapes of the whole batch of which this process has some blocks."""
+    return {name: jax.ShapeDtypeStruct(_whole_shape(mesh, x, leading), x.dtype) for name, x in tree.items()}
+
+
+def _whole_shape(mesh: Mesh, x: np.ndarray, leading: int) -> tuple[int, ...]:
+    rows = x.shape[leading] // len(process_blocks(mesh)) * num_blocks(mesh)
+    return (*x.shape[:leading], rows, *x.shape[leading + 1 :])
 
 
 def spread(tree: Any, placed: Any) -> Any:

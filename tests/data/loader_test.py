@@ -41,16 +41,25 @@ def test_resident_and_streamed_give_the_same_batches_and_resume_at_the_position(
 
 def test_parts_of_processes_make_the_whole_batch():
     whole = next(Resident.of(split(), seed=5, batch=8, classes=5).step_inputs(2, 3))
-    parts = [next(Streamed(split(), 5, 8, 5, ProcessShard(number, 2)).step_inputs(2, 3)) for number in (0, 1)]
+    parts = [next(Streamed(split(), 5, 8, 5, ProcessShard((number,), 2)).step_inputs(2, 3)) for number in (0, 1)]
     np.testing.assert_array_equal(np.concatenate([part["index"] for part in parts]), whole["index"])
     np.testing.assert_array_equal(parts[1]["image"], split().image[whole["index"][4:]])
+
+
+@pytest.mark.parametrize("kind", [Resident.of, Streamed])
+def test_a_process_reads_blocks_that_are_not_neighbours(kind):
+    whole = next(Resident.of(split(), seed=5, batch=8, classes=5).step_inputs(2, 3))
+    part = next(kind(split(), seed=5, batch=8, classes=5, shard=ProcessShard((0, 2), 4)).step_inputs(2, 3))
+    np.testing.assert_array_equal(part["index"], whole["index"][[0, 1, 4, 5]])
+    once = next(loader.iterate_once(split(), 8, 5, ProcessShard((1, 3), 4)))
+    np.testing.assert_array_equal(once["index"], [2, 3, 6, 7])
 
 
 @pytest.mark.parametrize("kind", [Resident.of, Streamed])
 @pytest.mark.parametrize("processes", [1, 2, 4])
 def test_processes_together_see_every_example_equally_often_where_epochs_end_within_a_batch(kind, processes):
     parts = [
-        kind(split(), seed=5, batch=8, classes=5, shard=ProcessShard(k, processes)).step_inputs(0, ROWS)
+        kind(split(), seed=5, batch=8, classes=5, shard=ProcessShard((k,), processes)).step_inputs(0, ROWS)
         for k in range(processes)
     ]
     seen = np.zeros(ROWS, int)
@@ -69,7 +78,7 @@ def test_a_whole_split_is_seen_once_whatever_the_batch(batch, processes):
         pytest.skip("refused before it comes to this")
     seen = []
     for number in range(processes):
-        for part in loader.iterate_once(split(), batch, 5, ProcessShard(number, processes)):
+        for part in loader.iterate_once(split(), batch, 5, ProcessShard((number,), processes)):
             assert len(part["mask"]) == batch // processes
             seen += list(part["index"][part["mask"] > 0])
             np.testing.assert_array_equal(part["image"], split().image[part["index"]])

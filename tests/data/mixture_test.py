@@ -59,7 +59,7 @@ def test_resident_and_streamed_give_the_same_batches(split):
 def test_parts_of_processes_make_the_whole_batch():
     split = mixture()
     whole = next(Resident.of(split, seed=5, batch=8, classes=5).step_inputs(2, 3))
-    parts = [next(Streamed(split, 5, 8, 5, ProcessShard(number, 2)).step_inputs(2, 3)) for number in (0, 1)]
+    parts = [next(Streamed(split, 5, 8, 5, ProcessShard((number,), 2)).step_inputs(2, 3)) for number in (0, 1)]
     for key in ("index", "view"):
         np.testing.assert_array_equal(np.concatenate([part[key] for part in parts]), whole[key])
 

@@ -47,6 +47,40 @@ def test_one_two_and_four_processes_are_the_same_run(tmp_path, one_device):
         assert not any("accuracy" in other for other in others)
 
 
+MIXED = "--config.sharding=('tensor', 'fsdp:64')"
+
+
+def meshes(data, fsdp, tensor):
+    return [f"--config.mesh.{name}={size}" for name, size in (("data", data), ("fsdp", fsdp), ("tensor", tensor))]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, one_device):
+    """The run of one process."""
+    workdir = tmp_path_factory.mktemp("alone") / "run"
+    ran(workdir, 1, one_device, "--config.steps=8")
+    return workdir
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sizes", "sharding"),
+    [
+        ((1, 1, 2), "--config.sharding=tensor"),
+        ((1, 2, 1), "--config.sharding=fsdp:64"),
+        ((2, 1, 2), "--config.sharding=tensor"),
+        ((1, 2, 2), MIXED),
+        ((2, 2, 1), "--config.sharding=fsdp:64"),
+    ],
+    ids=["tensor", "fsdp", "data_tensor", "fsdp_tensor", "data_fsdp"],
+)
+def test_any_axis_of_the_mesh_may_go_over_processes(sizes, sharding, alone, tmp_path, one_device):
+    """A process reads the rows of its devices, in training of several steps per call and in evaluations."""
+    count = int(np.prod(sizes))
+    ran(tmp_path / "run", count, one_device, "--config.steps=8", "--config.steps_per_call=2", *meshes(*sizes), sharding)
+    close(runs.lines(alone), runs.lines(tmp_path / "run"))
+
+
 def together(workdir, count, environment, *flags):
     """Starts the processes without anything that watches over them."""
     with socket.socket() as free:
