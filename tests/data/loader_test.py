@@ -6,7 +6,7 @@ import pytest
 
 from jaxdistill.data import datasets, loader
 from jaxdistill.data.dataset import Arrays
-from jaxdistill.data.loader import Lanes, ProcessShard, Resident, Streamed
+from jaxdistill.data.loader import ProcessShard, Resident, Stacked, Streamed
 from jaxdistill.data.subsets import Hidden, Subset
 from jaxdistill.errors import UserError
 
@@ -129,7 +129,7 @@ def test_lanes_share_what_is_held_and_see_the_labels_of_their_parts():
     halves = [np.arange(0, 12, dtype=np.int32), np.arange(12, ROWS, dtype=np.int32)]
     parts = [Subset(Hidden(whole, visible & np.isin(np.arange(ROWS), half)), half) for half in halves]
     single = [Resident.of(part, seed=lane, batch=8, classes=5) for lane, part in enumerate(parts)]
-    lanes = Lanes.of(Resident.of(part, seed=lane, batch=8, classes=5) for lane, part in enumerate(parts))
+    lanes = Stacked.of(Resident.of(part, seed=lane, batch=8, classes=5) for lane, part in enumerate(parts))
     assert lanes.resident["image"].shape[0] == ROWS
     for lane, made in enumerate(single):
         for together, alone in zip(lanes.step_inputs(0, 4), made.step_inputs(0, 4), strict=True):
@@ -138,4 +138,4 @@ def test_lanes_share_what_is_held_and_see_the_labels_of_their_parts():
                 np.testing.assert_array_equal(ours[name][lane], theirs[name], err_msg=name)
     seen = [Subset(Hidden(whole, visible & (np.arange(ROWS) < limit)), halves[1]) for limit in (ROWS, 15)]
     with pytest.raises(UserError, match="lanes differ in whether they see the label"):
-        Lanes.of(Resident.of(part, seed=0, batch=8, classes=5) for part in seen)
+        Stacked.of(Resident.of(part, seed=0, batch=8, classes=5) for part in seen)
