@@ -1,8 +1,6 @@
-import functools
 import json
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
@@ -10,34 +8,13 @@ from sklearn import metrics as sklearn_metrics
 from jaxdistill import core, metrics
 from jaxdistill.config import registry
 from jaxdistill.errors import UserError
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def on_device(metric, output, batch):
-    return metric.sums(output, batch, None)
-
-
-def sums_of(name, logits, label, mask=None):
-    mask = np.ones(len(label)) if mask is None else mask
-    batch = {"label": jnp.asarray(label, jnp.int32), "mask": jnp.asarray(mask, jnp.float32)}
-    sums = on_device(metrics.METRICS[name], core.Output(jnp.asarray(logits, jnp.float32)), batch)
-    return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), sums)
-
-
-def value(name, logits, label, mask=None):
-    return metrics.METRICS[name].finish(sums_of(name, logits, label, mask))
+from metric_values import sums_of, value
 
 
 def plain(result):
     """Flattens a number or a table, with nan for what a table leaves empty."""
     leaves = jax.tree.leaves(result, is_leaf=lambda leaf: leaf is None)
     return np.asarray([np.nan if leaf is None else leaf for leaf in leaves], np.float64)
-
-
-def at_confidence(*confidences):
-    """Logits of two classes whose first has these probabilities."""
-    p = np.asarray(confidences, np.float64)
-    return np.log(np.stack([p, 1 - p], -1))
 
 
 NEED_LABELS = [n for n, metric in metrics.METRICS.items() if metric.needs_labels and not metric.needs_reference]
@@ -112,47 +89,6 @@ def test_nll_equals_scikit_learn(random):
 
 def test_nll_is_finite_for_huge_gaps():
     assert value("nll", [[1e4, 0.0]], [1]) == pytest.approx(1e4)
-
-
-def test_ece_by_hand():
-    # In (8/15, 9/15]: 0.55 right and 0.59 wrong. In (13/15, 14/15]: 0.9 right.
-    logits = at_confidence(0.55, 0.59, 0.9)
-    expected = (abs(1 - (0.55 + 0.59)) + abs(1 - 0.9)) / 3
-    assert value("ece", logits, [0, 1, 0]) == pytest.approx(expected, abs=1e-6)
-
-
-def test_ece_of_certainty():
-    assert value("ece", [[1e4, 0.0], [1e4, 0.0]], [0, 1]) == pytest.approx(0.5)
-
-
-def test_ece_equals_a_plain_loop(random):
-    logits, label = random
-    label = np.where(np.arange(64) % 2, np.argmax(logits, -1), label)  # bins both too sure and not sure enough
-    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-    confidence, right = p.max(-1), p.argmax(-1) == label
-    expected = 0.0
-    for m in range(15):
-        inside = (confidence > m / 15) & (confidence <= (m + 1) / 15)
-        if inside.any():
-            expected += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
-    assert value("ece", logits, label) == pytest.approx(expected, abs=1e-6)
-
-
-def test_reliability_by_hand_and_as_json():
-    logits = np.concatenate([at_confidence(0.55, 0.59), [[1e4, 0.0]]])
-    table = json.loads(json.dumps(value("reliability", logits, [0, 1, 0])))
-    assert len(table["edges"]) == 16
-    assert (table["edges"][0], table["edges"][15]) == (0.0, 1.0)
-    assert table["count"] == [0] * 8 + [2] + [0] * 5 + [1]
-    assert table["accuracy"][8] == 0.5
-    assert table["confidence"][8] == pytest.approx(0.57)
-    assert (table["confidence"][14], table["accuracy"][14]) == (1.0, 1.0)
-    assert table["confidence"][0] is table["accuracy"][0] is None
-
-
-def test_reliability_bins_are_closed_on_the_right():
-    logits = np.zeros((1, 3))  # a confidence of 1/3 is the upper edge of bin 4
-    assert value("reliability", logits, [0])["count"].index(1) == 4
 
 
 def test_confusion_equals_scikit_learn(random):

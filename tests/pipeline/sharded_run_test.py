@@ -1,6 +1,5 @@
 """A sharded run, from its plan to its results."""
 
-import pathlib
 import subprocess
 
 import jax
@@ -9,49 +8,9 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 import runs
-from jaxdistill import launch
-from jaxdistill.pipeline import run
-from jaxdistill.stages import train, training_plan
+from jaxdistill.stages import train
 from jaxdistill.train import partitioning
-
-WIDE = "--config.networks.teacher.widths=(256,128)", "--config.networks.student.widths=(64,)"
-STREAMED = "--config.data.resident=no"
-MESHES = {
-    "data": ("--config.sharding=()",),
-    "fsdp": ("--config.mesh.data=1", "--config.mesh.fsdp=8", "--config.sharding=fsdp:64"),
-    "mixed": (
-        *("--config.mesh.data=2", "--config.mesh.fsdp=2", "--config.mesh.tensor=2"),
-        "--config.sharding=('tensor', 'fsdp:64')",
-        "--config.networks.teacher.sharding=('fsdp:64',)",
-    ),
-}
-
-
-def stage(*flags):
-    made, _ = launch.parse(["launch", "--config", runs.TINY, *flags])
-    return run.prepare(made, pathlib.Path())["distil"]
-
-
-@pytest.mark.parametrize("mesh", [pytest.param("data", marks=pytest.mark.slow), "fsdp", "mixed"])
-def test_the_plan_predicts_what_the_compiled_step_holds(mesh):
-    built = stage(*WIDE, STREAMED, *MESHES[mesh])
-    predicted = training_plan.device_bytes(built)
-    compiled = training_plan.compile_step(built).memory_analysis()
-    np.testing.assert_allclose(compiled.argument_size_in_bytes, sum(predicted.values()), rtol=0.02)
-    # The state is donated: what comes out is where it was, but for the metrics.
-    state = sum(predicted[name] for name in ("parameters", "other variables", "optimizer"))
-    np.testing.assert_allclose(compiled.alias_size_in_bytes, state, rtol=0.02)
-    whole = 4 * (64 * 256 + 256 * 128 + 128 * 10 + 256 + 128 + 10)
-    assert predicted["frozen"] == pytest.approx(whole / {"data": 1, "fsdp": 8, "mixed": 2}[mesh], rel=0.02)
-
-
-def test_the_plan_tells_what_is_large_and_whole():
-    built = stage("--config.networks.teacher.widths=(1031,)", *MESHES["fsdp"][:2], "--config.sharding=fsdp:64")
-    assert training_plan.large_replicated(built) == []
-    built = stage(
-        "--config.networks.teacher.widths=(4099,)", *MESHES["fsdp"], "--config.networks.teacher.sharding=replicated"
-    )
-    assert training_plan.large_replicated(built) == ["frozen/teacher/params/dense1/kernel (64, 4099), 1.001 MiB"]
+from meshes import MESHES
 
 
 @pytest.mark.slow

@@ -1,7 +1,6 @@
 """Stages of kind "merge": what they save, what they tell, and which mistakes are found before anything runs."""
 
 import functools
-import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -15,40 +14,14 @@ from jaxdistill.config.references import WeightsRef
 from jaxdistill.data import loader
 from jaxdistill.errors import UserError
 from jaxdistill.merging import rules, weight_matching
-from jaxdistill.merging.fisher import diagonal_fisher
 from jaxdistill.pipeline import plan
 from jaxdistill.pipeline import run as pipeline
 from jaxdistill.runtime import files
 from jaxdistill.stages import merge as merging
-from jaxdistill.stages import merge_checks, merge_data
+from jaxdistill.stages import merge_checks
 from jaxdistill.train import mesh
+from merge_runs import MERGED, built, network, settings
 from runs import launched
-
-MERGED = str(pathlib.Path(__file__).parents[1] / "configs" / "merged.py")
-
-
-def settings(mode="", stage="merge", **merge):
-    whole = load.read(f"{MERGED}:{mode}" if mode else MERGED)
-    whole["stages"][stage]["merge"] |= merge
-    if mode == "conv":
-        whole["data"]["subset"]["count"] = 100
-    return whole
-
-
-def built(mode="", **merge):
-    return resolve.stage("merge", load.stages(settings(mode, **merge))["merge"])
-
-
-@functools.cache
-def network(mode, seed):
-    """Variables of the config's teacher with nothing left at a constant."""
-    stage = built(mode)
-    module = stage.networks["one"].module
-    variables = jax.jit(lambda key: module.init(key, jnp.zeros((1, 8, 8, 1))))(jax.random.key(seed))
-    leaves, treedef = jax.tree.flatten(variables)
-    keys = jax.random.split(jax.random.key(seed + 100), len(leaves))
-    noise = [jax.random.uniform(key, x.shape, minval=-0.1, maxval=0.1) for key, x in zip(keys, leaves, strict=True)]
-    return jax.tree.unflatten(treedef, [x + n for x, n in zip(leaves, noise, strict=True)])
 
 
 def run(stage, known, folder):
@@ -170,74 +143,6 @@ def test_statistics_are_averaged_where_they_are_not_recomputed(tmp_path):
     assert not told["recalibrated"]
     expected = jax.tree.map(lambda a, b: (a + b) / 2, one, two)
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), merged, expected)
-
-
-def test_the_fisher_looks_at_so_many_examples_in_the_order_of_training():
-    stage = built(rule="fisher", examples=70)
-    variables = network("", 0)
-    found = merge_data.fisher_of(stage, jax.device_put(variables, mesh.replicated(stage.mesh)))
-    batches = loader.Streamed(stage.data.train, stage.settings.seed, 64, 10, shard=stage.data.process)
-    mask = {"mask": np.ones(64, np.float32)}
-    images = np.concatenate([stage.data.prepare(batches[i] | mask)["image"] for i in (0, 1)])[:70]
-    module = stage.networks["one"].module
-    batch = {"image": images, "mask": np.ones(70, np.float32), "index": np.arange(70)}
-
-    def apply(params, batch):
-        return module.apply({"params": params}, batch["image"]).logits
-
-    expected = diagonal_fisher(apply, variables["params"], [batch], rows=70)
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-8), found, expected)
-
-
-@pytest.mark.parametrize(
-    ("merge", "message"),
-    [
-        (dict(networks=("one",)), "merge.networks are two or more"),
-        (dict(networks=("one", "one")), "merge.networks are two or more"),
-        (
-            dict(networks=("one", "tow")),
-            "network for stage 'merge', merge.networks must be an existing name, got 'tow'. Did you mean 'two'",
-        ),
-        (
-            dict(rule="averge"),
-            "stages.merge.merge.rule must be a merge_rule, got 'averge'. Did you mean 'average'",
-        ),
-        (dict(into="a#b"), "merge.into='a#b' is the name of the new network"),
-        (dict(into="one"), "merge.into='one' is the name of the new network.*none of"),
-        (dict(weights=(1.0,)), "a number of 0 or more for each.*merge.networks are"),
-        (dict(weights=("1", "2")), "stage 'merge'.*merge.networks are"),
-        (dict(rule="ties", networks=("one", "two", "three"), weights=(1, 2, 3)), "rule 'ties' takes no merge.weights"),
-        (dict(rule="slerp", base="three"), "rule 'slerp' takes no merge.base"),
-        (dict(rule="dare", base="one"), "'one' is merge.base and one of merge.networks"),
-        (dict(rule="dare", base="tree"), "merge.base must be an existing name, got 'tree'. Did you mean 'three'"),
-        (dict(rule="task_arithmetic"), "about their own mean is their average; name the network"),
-        (dict(rule="ties"), "about their own mean is their average; name the network"),
-        (dict(density=0.0), "merge.density must be more than 0 and at most 1, got 0.0"),
-        (dict(drop=1.0), r"merge.drop must be in \[0, 1\), got 1.0"),
-        (dict(scale="1"), "merge.scale must be a number, got '1'"),
-        (dict(examples=-1), "merge.examples must be at least 0 and finite, got -1"),
-        (dict(rule="soup", split="held"), "held"),
-        (dict(networks=("one", "wide")), "'wide', to be merged with 'one'.*\n  - params/dense1"),
-        (dict(networks=("one", "both")), "network 'both' has no weights of its own"),
-        (
-            dict(networks=("linear", "linear2"), align=True),
-            "merge.align=True: a network to align must have units whose order is free",
-        ),
-    ],
-)
-def test_mistakes_are_told_before_anything_runs(tmp_path, merge, message):
-    whole = settings()
-    whole["stages"]["merge"]["networks"] |= dict(
-        three=dict(like="teacher", weights="stage:one"),
-        wide=dict(like="teacher", widths=(20, 12), weights=str(tmp_path)),
-        linear=dict(like="teacher", widths=(), weights=str(tmp_path)),
-        linear2=dict(like="teacher", widths=(), weights=str(tmp_path)),
-        both=dict(source="ensemble", of=("one", "two"), model=None),
-    )
-    del whole["stages"]["merge"]["networks"]["both"]["model"]
-    whole["stages"]["merge"]["merge"] |= merge
-    with pytest.raises(UserError, match=message):
-        resolve.stage("merge", load.stages(whole)["merge"])
 
 
 def test_another_stage_must_ask_for_what_is_merged(tmp_path):
