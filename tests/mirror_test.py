@@ -27,7 +27,6 @@ TESTED_ELSEWHERE = {
     "modules/heads.py": "networks/head_test.py",
     "metrics/metric.py": "metrics/conformance_test.py",
     # Whole stages are tested as runs.
-    "stages/train.py": "pipeline/run_test.py",
     "stages/start_weights.py": "stages/cache_test.py",
     "stages/output_writer.py": "stages/cache_test.py",
     "stages/recalibration.py": "stages/merge_test.py",

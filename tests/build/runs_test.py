@@ -16,7 +16,7 @@ def test_a_single_run_has_the_shapes_and_shardings_of_its_stage(stages):
 
 def test_a_single_run_has_one_of_everything(stages):
     single = stages["distil"].runs
-    assert (single.batch_axes, single.lanes_of("teacher"), single.first_metadata("teacher")) == ((), [None], {})
+    assert (single.batch_axes, single.numbers_of("teacher"), single.first_metadata("teacher")) == ((), [None], {})
     weights = {"teacher": {"params": {"w": 1}}}
     assert single.join("teacher", [weights["teacher"]]) == weights["teacher"]
     assert single.first(weights) == weights

@@ -17,7 +17,7 @@ def stage():
 
 
 def test_all_networks_are_measured_unless_some_are_named(stage):
-    assert stage.kind.measured(with_evaluate(stage, networks=())) == ["teacher", "student", "slow"]
+    assert stage.kind.measured(with_evaluate(stage, networks=())) == ["slow", "student", "teacher"]
     assert stage.kind.measured(with_evaluate(stage, networks=("slow",))) == ["slow"]
     assert stage.kind.measured(with_evaluate(stage, split="none")) == []
 
@@ -54,7 +54,5 @@ def test_pairs_that_compare_nothing_are_refused(stage, changed, message):
 def test_metrics_of_fidelity_need_a_reference_or_pairs(stage):
     alone = {name: network for name, network in stage.networks.items() if name != "teacher"}
     changed = with_evaluate(dataclasses.replace(stage, networks=alone), networks=("student",), pairs=())
-    with pytest.raises(
-        UserError, match=r"metrics \['agreement', 'kl'\] compare with a reference; set evaluate.reference"
-    ):
+    with pytest.raises(UserError, match="compare with a reference; set evaluate.reference to one of"):
         changed.kind.check(changed)
