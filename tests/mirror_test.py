@@ -16,7 +16,6 @@ TESTED_ELSEWHERE = {
     # Promises are checked on members that keep them and on members that break them, by room.
     "conformance/*.py": "conformance/command_test.py",
     # Records without behaviour.
-    "networks/context.py": "build/networks_test.py",
     # Two lines each around a library.
     "report/inputs.py": "report/write_test.py",
     "report/template.py": "report/html_test.py",
@@ -29,7 +28,6 @@ TESTED_ELSEWHERE = {
     # Whole stages are tested as runs.
     "stages/start_weights.py": "stages/cache_test.py",
     "stages/output_writer.py": "stages/cache_test.py",
-    "stages/recalibration.py": "stages/merge_test.py",
     # Tasks are tested by the batches that they prepare and the stages that they refuse.
     "tasks/task.py": "tasks/checks_test.py",
     "tasks/image.py": "tasks/batches_test.py",

@@ -60,7 +60,7 @@ def build(
     make_runs = functools.partial(Lanes, lanes=lanes, per_lane=tuple(per_lane))
     stage = dataclasses.replace(lanes[0], settings=all_settings, make_runs=make_runs)
     if swept:
-        _check(stage, lanes)
+        check_lanes(stage, lanes)
     return stage
 
 
@@ -106,7 +106,7 @@ def stack_struct(struct: jax.ShapeDtypeStruct, metadata: Mapping[str, Any]) -> j
     return jax.ShapeDtypeStruct((lanes_in(metadata), *struct.shape), struct.dtype, sharding=sharding)
 
 
-def _check(stage: Stage, lanes: Sequence[Stage]) -> None:
+def check_lanes(stage: Stage, lanes: Sequence[Stage]) -> None:
     """Raises `UserError` if lanes cannot run side by side."""
     lengths = [lane.settings.steps for lane in lanes]
     if len(set(lengths)) > 1:
@@ -145,10 +145,10 @@ class Lanes:
 
     def __init__(self, stage: Stage, lanes: Sequence[Stage], per_lane: Sequence[str]):
         self.stage, self._one = stage, Single(stage)
-        self._lanes, self.count, self.per_lane = lanes, len(lanes), per_lane
+        self.lanes, self.count, self.per_lane = lanes, len(lanes), per_lane
         self.swept = stage.settings.sweep.values
         """Values of the lanes by dotted name of the setting."""
-        seeds = {lane.data.seed for lane in self._lanes}
+        seeds = {lane.data.seed for lane in self.lanes}
         self.share_batches = len(seeds) < 2 and "data.partition.part" not in self.swept
         """Whether all lanes see the same batches."""
         self.batch_axes = () if self.share_batches else (self.count,)
@@ -194,7 +194,7 @@ class Lanes:
         return {name: 0 if name in self.per_lane else None for name in names}
 
     def init(self, weights: Weights) -> State:
-        seeds = _seeds(lane.settings.seed for lane in self._lanes)
+        seeds = _seeds(lane.settings.seed for lane in self.lanes)
         stacked = {name: weights[name] for name in self.per_lane if name in weights}
 
         def init_lane(seed: jax.Array, lane_weights: Weights) -> State:
@@ -205,7 +205,7 @@ class Lanes:
     def step(self) -> Step:
         """Returns the step of all lanes; its metrics are the lanes' means, and each lane's own as `LANE/NAME`."""
         stage, accumulate = self.stage, self.stage.settings.accumulate
-        data_seeds = _seeds(lane.data.seed for lane in self._lanes)
+        data_seeds = _seeds(lane.data.seed for lane in self.lanes)
         freeze = optim.freezing(stage.settings.optimizer)
 
         def step(state: State, frozen: Weights, batch: Batch) -> tuple[State, dict[str, jax.Array]]:
@@ -243,7 +243,7 @@ class Lanes:
         return {name: self._term(name, lane) for name in self.stage.terms}
 
     def _term(self, name: str, lane: jax.Array) -> Term:
-        of_lanes = [stage.terms[name] for stage in self._lanes]
+        of_lanes = [stage.terms[name] for stage in self.lanes]
         fields = {key.split(".")[2] for key in self.swept if key.startswith(f"terms.{name}.")}
         term = self.stage.terms[name]
         swept = {field: _select([_field(term, field) for term in of_lanes], lane) for field in fields - {"weight"}}
@@ -255,7 +255,7 @@ class Lanes:
         names = [name for name in self.swept if name.split(".")[0] in ("learning_rate", "optimizer")]
         if not names:
             return self.stage.tx
-        stages, spec = self._lanes, self.stage.settings.optimizer
+        stages, spec = self.lanes, self.stage.settings.optimizer
         keys = [name.removeprefix("optimizer.") for name in names if name.startswith("optimizer.")]
         keys = [key for key in keys if ".learning_rate" not in key]
         sections = [plain(stage.settings.optimizer) for stage in stages]
@@ -270,13 +270,13 @@ class Lanes:
 
     def learning_rate(self) -> Schedule:
         """Returns the mean of the lanes' learning rates."""
-        rates = [lane.learning_rate for lane in self._lanes]
+        rates = [lane.learning_rate for lane in self.lanes]
         return lambda step: jnp.mean(jnp.stack([rate(step) for rate in rates]))
 
     def loader(self) -> Any:
         if self.share_batches:
             return self.stage.data.loader()
-        return loader.Stacked.of(lane.data.loader() for lane in self._lanes)
+        return loader.Stacked.of(lane.data.loader() for lane in self.lanes)
 
     def numbers_of(self, name: str) -> Sequence[int | None]:
         return range(self.count) if name in self.per_lane else [None]

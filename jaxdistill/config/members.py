@@ -163,25 +163,7 @@ class NetworkConfig:
         section = {key: raw[key] for key in ("source", "weights", "sharding") if key in raw}
         config, rest = parse_section(cls, section, path), without(raw, section)
         source = registry.find("network", config.source, f"{path}.source")
-        fields, owner = source.option_fields(), f"source {config.source!r}"
-        hints = {key: hint for kind in (source, source.settings) if kind for key, hint in hints_of(kind).items()}
-        hints = {key: hints[key] for key in fields}
-        defaults = {key: default_of(field) for key, field in fields.items()}
-        defaults = {key: value for key, value in defaults.items() if value is not dataclasses.MISSING}
-        flagged = is_flag(raw, "source")
-        for room in ("model", "head"):  # a key of that name adds the fields of a member of that room
-            name = rest.get(room, defaults.get(room)) if room in fields else None
-            if name is not None:
-                member = registry.find(room, name, f"{path}.{room}")
-                owner, flagged = f"{room} {str(name)!r}", flagged or is_flag(raw, room)
-                hints = ({"dtype": str} if hasattr(member, "dtype") else {}) | registry.hints(member) | hints
-                defaults |= {key: value for key, value in registry.fields(member).items() if value is not None}
-        options = defaults | parse_members(hints, rest, path, owner, renamed=flagged)
-        for key, field in fields.items():
-            if key in options:
-                check_bounds(f"{path}.{key}", options[key], field.metadata)
-            elif field.default is dataclasses.MISSING:
-                raise UserError(f"{path}.{key} must be set: {field.metadata['meaning']}. The keys are {[*fields]}")
+        options = parse_options(source, rest, path, f"source {config.source!r}", renamed=is_flag(raw, "source"))
         return dataclasses.replace(config, options=options)
 
     @property
@@ -189,6 +171,40 @@ class NetworkConfig:
         """The options that a run may resume with other values of."""
         fields = registry.find("network", self.source).option_fields()
         return {key for key, field in fields.items() if field.metadata.get("free")}
+
+
+def parse_options(source: Any, raw: Mapping[str, Any], path: str, owner: str, renamed: bool = False) -> dict[str, Any]:
+    """Returns the options of a source, each of its keys with a value.
+
+    Args:
+        source: its class.
+        raw: values by key.
+        path: the key of the network, for messages.
+        owner: the source, for messages.
+        renamed: whether a flag has named the source.
+
+    Raises:
+        UserError: for an unknown or missing key, and a value of another type or out of bounds.
+    """
+    fields = source.option_fields()
+    hints = {key: hint for kind in (source, source.settings) if kind for key, hint in hints_of(kind).items()}
+    hints = {key: hints[key] for key in fields}
+    defaults = {key: default_of(field) for key, field in fields.items()}
+    defaults = {key: value for key, value in defaults.items() if value is not dataclasses.MISSING}
+    for room in ("model", "head"):  # a key of that name adds the fields of a member of that room
+        name = raw.get(room, defaults.get(room)) if room in fields else None
+        if name is not None:
+            member = registry.find(room, name, f"{path}.{room}")
+            owner, renamed = f"{room} {str(name)!r}", renamed or is_flag(raw, room)
+            hints = ({"dtype": str} if hasattr(member, "dtype") else {}) | registry.hints(member) | hints
+            defaults |= {key: value for key, value in registry.fields(member).items() if value is not None}
+    options = defaults | parse_members(hints, raw, path, owner, renamed=renamed)
+    for key, field in fields.items():
+        if key in options:
+            check_bounds(f"{path}.{key}", options[key], field.metadata)
+        elif field.default is dataclasses.MISSING:
+            raise UserError(f"{path}.{key} must be set: {field.metadata['meaning']}. The keys are {[*fields]}")
+    return options
 
 
 def default_of(field: dataclasses.Field) -> Any:

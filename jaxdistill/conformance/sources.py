@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdistill import core
+from jaxdistill.config.members import parse_options
 from jaxdistill.conformance.promise import NotApplicable, Promise, require, require_close
 from jaxdistill.core import Batch, Output, Variables
 from jaxdistill.networks import Context, Follows, ForInference, Frozen, ImageSpec, Source, Trained, in_order, run
@@ -94,7 +95,8 @@ def make_subject(member: type[Source], **options: Any) -> Case:
     """
     references = {key: ("a", "b") if names_several else "a" for key, names_several in reference_fields(member).items()}
     context = Context(CLASSES, SPEC, dataset="random images", cached_classes={NAME: CLASSES})
-    source = member.build(NAME, references | options, context)
+    owner = f"source {member.__name__}"
+    source = member.build(NAME, parse_options(member, references | options, f"networks.{NAME}", owner), context)
     source.check()
     networks, batch = in_order({"a": Trained(Classifier()), "b": Frozen(Classifier()), NAME: source}), make_batch()
     return Case(networks, batch, init_variables(networks, batch))

@@ -2,7 +2,6 @@
 
 from jaxdistill.modules.preprocess import ImageSpec, Preprocess, preprocess
 from jaxdistill.networks.cached import Cached
-from jaxdistill.networks.context import Context
 from jaxdistill.networks.delayed import Delayed
 from jaxdistill.networks.derivative import Derivative
 from jaxdistill.networks.ema import Ema
@@ -22,7 +21,7 @@ from jaxdistill.networks.head import Head
 from jaxdistill.networks.options import NetworkRef, required
 from jaxdistill.networks.reused_classifier import ReusedClassifier
 from jaxdistill.networks.shared import Shared
-from jaxdistill.networks.source import Borrows, BringsVariables, Follows, ForInference, Outputs, Source
+from jaxdistill.networks.source import Borrows, BringsVariables, Context, Follows, ForInference, Outputs, Source
 from jaxdistill.networks.trained import Trained
 
 __all__ = [

@@ -11,9 +11,8 @@ from jaxdistill import core
 from jaxdistill.config.parse import option
 from jaxdistill.core import Batch, Output, TopK, Variables
 from jaxdistill.errors import check_names
-from jaxdistill.networks.context import Context
-from jaxdistill.networks.options import check_keys, parse_options, required
-from jaxdistill.networks.source import Outputs, Source
+from jaxdistill.networks.options import required, select
+from jaxdistill.networks.source import Context, Outputs, Source
 
 TAILS = ("uniform", "bucket")
 
@@ -50,10 +49,7 @@ class Cached(Source):
 
     @classmethod
     def build(cls, name: str, options: Mapping[str, Any], context: Context) -> Self:
-        path = f"networks.{name}"
-        check_keys(options, cls.option_fields(), f"source {cls.__name__}", path)
-        parse_options(CachedSettings, options, path)
-        return cls(name, context.cached_classes[name], **parse_options(cls, options, path))
+        return cls(name, context.cached_classes[name], **select(cls, options))
 
     def check(self) -> None:
         check_names("tail", [self.tail], TAILS)

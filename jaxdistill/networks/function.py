@@ -23,10 +23,9 @@ import jax.numpy as jnp
 from jaxdistill.config.parse import option
 from jaxdistill.core import Batch, Output, Variables
 from jaxdistill.errors import UserError
-from jaxdistill.networks.context import Context
 from jaxdistill.networks.model import PreprocessSettings, build_preprocess
-from jaxdistill.networks.options import check_keys, parse_options, required
-from jaxdistill.networks.source import Outputs, Parts, Source
+from jaxdistill.networks.options import required, select
+from jaxdistill.networks.source import Context, Outputs, Parts, Source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,9 +62,8 @@ class Function(Source):
     @classmethod
     def build(cls, name: str, options: Mapping[str, Any], context: Context) -> Self:
         path = f"networks.{name}"
-        check_keys(options, cls.option_fields(), f"source {cls.__name__}", path)
-        settings = FunctionSettings(**parse_options(FunctionSettings, options, path))
-        values = parse_options(cls, dict(options) | {"input": options.get("input") or context.input}, path)
+        settings = FunctionSettings(**select(FunctionSettings, options))
+        values = select(cls, options) | {"input": options["input"] or context.input}
         values["preprocess"] = build_preprocess(name, settings.preprocess, context)
         function = _call_factory(settings, path)
         if any(member.__module__.startswith("flax.nnx") for member in type(function).__mro__):

@@ -11,9 +11,8 @@ from jaxdistill.config import registry
 from jaxdistill.config.parse import option
 from jaxdistill.core import Batch, Output, Variables
 from jaxdistill.modules.heads import TapHead
-from jaxdistill.networks.context import Context
-from jaxdistill.networks.options import NetworkRef, built, check_keys, parse_options, required
-from jaxdistill.networks.source import Outputs, Parts, Source, apply
+from jaxdistill.networks.options import NetworkRef, built, required, select
+from jaxdistill.networks.source import Context, Outputs, Parts, Source, apply
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,18 +40,15 @@ class Head(Source):
 
     @classmethod
     def build(cls, name: str, options: Mapping[str, Any], context: Context) -> Self:
-        path = f"networks.{name}"
-        settings = HeadSettings(**parse_options(HeadSettings, options, path))
-        member = registry.find("head", settings.head, f"{path}.head")
+        settings = HeadSettings(**select(HeadSettings, options))
+        member = registry.find("head", settings.head, f"networks.{name}.head")
         keys = cls.option_fields()
         given = {"classes": context.classes, "dtype": registry.dtype(options.get("dtype", "float32"))}
         given = {key: value for key, value in given.items() if key in member.__dataclass_fields__}
-        allowed = [*keys, *registry.fields(member), *(["dtype"] if "dtype" in given else [])]
-        check_keys(options, allowed, f"head {settings.head!r}", path)
         fields = {key: value for key, value in options.items() if key not in keys and key != "dtype"}
         head = registry.make("head", settings.head, fields, **given)
         frozen = head.fitted if settings.frozen is None else settings.frozen
-        return cls(**parse_options(cls, options, path), head=head, frozen=frozen)
+        return cls(**select(cls, options), head=head, frozen=frozen)
 
     def check(self) -> None:
         self.head.check()

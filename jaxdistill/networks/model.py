@@ -11,8 +11,8 @@ from jaxdistill.config import registry
 from jaxdistill.config.parse import option
 from jaxdistill.errors import UserError
 from jaxdistill.modules.preprocess import ImageSpec, Preprocess, preprocess
-from jaxdistill.networks.context import Context
 from jaxdistill.networks.options import required
+from jaxdistill.networks.source import Context
 
 
 @dataclasses.dataclass(frozen=True)

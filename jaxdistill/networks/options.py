@@ -2,11 +2,10 @@
 
 import dataclasses
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any
 
-from jaxdistill.config.parse import check_bounds, hints_of, parse
-from jaxdistill.errors import UserError, unknown
+from jaxdistill.errors import UserError
 
 NetworkRef = Annotated[str, "network"]
 """Type of a field that names another network; `tuple[NetworkRef, ...]` names several."""
@@ -27,33 +26,9 @@ def option_fields(*kinds: type) -> dict[str, dataclasses.Field]:
     return {field.name: field for kind in kinds for field in dataclasses.fields(kind) if "meaning" in field.metadata}
 
 
-def parse_options(kind: type, options: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """Returns values by field of a dataclass.
-
-    Args:
-        kind: the dataclass.
-        options: raw values; keys that are not among its fields are ignored.
-        path: of the section, for messages.
-
-    Raises:
-        UserError: if a key is missing, or a value is of another type or out of bounds.
-    """
-    hints, fields, values = hints_of(kind), option_fields(kind), {}
-    for name, field in fields.items():
-        if name in options:
-            values[name] = parse(hints[name], options[name], f"{path}.{name}")
-            check_bounds(f"{path}.{name}", values[name], field.metadata)
-        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise UserError(f"{path}.{name} must be set: {field.metadata['meaning']}. The keys are {[*fields]}")
-    return values
-
-
-def check_keys(options: Iterable[str], keys: Iterable[str], owner: str, path: str) -> None:
-    """Raises `UserError` for the first of `options` that is not one of `keys`."""
-    keys = list(keys)
-    for name in options:
-        if name not in keys:
-            raise unknown(f"{path}.{name}", name, keys, f"a key of {owner}")
+def select(kind: type, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the options that are fields of a dataclass."""
+    return {name: options[name] for name in option_fields(kind)}
 
 
 def reference_fields(kind: type) -> dict[str, bool]:
@@ -69,17 +44,11 @@ def references(kind: type, options: Mapping[str, Any], path: str) -> tuple[str, 
     """Returns the networks that the options of a source name.
 
     Raises:
-        UserError: if a value is not the name of a network, or a tuple of names.
+        UserError: if a tuple of names is empty.
     """
-    fields, names = option_fields(kind), []
-    for key, is_tuple in reference_fields(kind).items():
-        value = options.get(key, fields[key].default)
-        if value is dataclasses.MISSING:
-            continue  # reported with the other keys, when the source is built
-        names_several = isinstance(value, tuple | list) and value and all(isinstance(name, str) for name in value)
-        if is_tuple and not names_several:
-            raise UserError(f"{path}.{key} must be a tuple of networks such as ('a', 'b'), got {value!r}")
-        if not is_tuple and not isinstance(value, str):
-            raise UserError(f"{path}.{key} must be the name of a network, got {value!r}")
-        names += value if is_tuple else [value]
+    names: list[str] = []
+    for key, names_several in reference_fields(kind).items():
+        if names_several and not options[key]:
+            raise UserError(f"{path}.{key} must be a tuple of networks such as ('a', 'b'), got {options[key]!r}")
+        names += options[key] if names_several else [options[key]]
     return tuple(names)

@@ -8,20 +8,46 @@ in; logits that are not computed yet (`core.Unembedding`) stay as they are.
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import flax.linen as nn
 import jax
 
 from jaxdistill.core import Batch, Output, Variables
+from jaxdistill.modules.preprocess import ImageSpec
 from jaxdistill.networks.batch_sharding import keep_rows_split, split_rows
-from jaxdistill.networks.context import Context
-from jaxdistill.networks.options import check_keys, option_fields, parse_options, reference_fields
+from jaxdistill.networks.options import option_fields, reference_fields, select
 
 Outputs = Mapping[str, Output]
 Parts = tuple[Any, Variables, Variables]
 """(params for the optimizer, variables that the step changes, frozen variables)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """The data of a stage, as far as sources are built for it.
+
+    Attributes:
+        classes: number of classes.
+        images: shape and standardisation of the images; `None` for texts.
+        dataset: name of the dataset, for messages.
+        input: the field of a batch that networks take by default.
+        vocabulary: number of tokens of texts.
+        trained_on: images that networks with weights were trained on, by name.
+        check_model: raises `UserError` for a module that does not fit the task, `check_model(network, model, module,
+            input)`.
+        cached_classes: number of classes of cached outputs, by name of the network.
+    """
+
+    classes: int
+    images: ImageSpec | None
+    dataset: str = ""
+    input: str = "image"
+    vocabulary: int = 0
+    trained_on: Mapping[str, ImageSpec] = dataclasses.field(default_factory=dict)
+    check_model: Callable[[str, str, nn.Module, str], None] = lambda network, model, module, field: None
+    cached_classes: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,14 +91,13 @@ class Source:
 
         Args:
             name: of the network.
-            options: its raw entry, without `source`, `weights` and `sharding`.
+            options: its parsed entry (`NetworkConfig.options`), with a value for each key.
             context: the data of the stage.
 
         Raises:
-            UserError: for an unknown or missing key, or a value that is out of bounds.
+            UserError: for values that do not fit the data.
         """
-        check_keys(options, cls.option_fields(), f"source {cls.__name__}", f"networks.{name}")
-        return cls(**parse_options(cls, options, f"networks.{name}"))
+        return cls(**select(cls, options))
 
     def check(self) -> None:
         """Checks the fields, before anything is compiled.

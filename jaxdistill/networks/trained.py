@@ -11,10 +11,9 @@ from jaxdistill import core
 from jaxdistill.config.parse import option
 from jaxdistill.core import Batch, Output, Variables
 from jaxdistill.errors import UserError
-from jaxdistill.networks.context import Context
 from jaxdistill.networks.model import ModelSettings, build_module, build_preprocess, inputs_of
-from jaxdistill.networks.options import NetworkRef, parse_options, required
-from jaxdistill.networks.source import Outputs, Parts, Source, apply
+from jaxdistill.networks.options import NetworkRef, required, select
+from jaxdistill.networks.source import Context, Outputs, Parts, Source, apply
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,13 +40,13 @@ class Trained(Source):
     @classmethod
     def build(cls, name: str, options: Mapping[str, Any], context: Context) -> Self:
         path = f"networks.{name}"
-        settings = ModelSettings(**parse_options(ModelSettings, options, path))
+        settings = ModelSettings(**select(ModelSettings, options))
         keys = cls.option_fields()
         fields = {key: value for key, value in options.items() if key not in keys}
         module = build_module(name, settings, fields, context)
-        field = options.get("input") or context.input
+        field = options["input"] or context.input
         context.check_model(name, settings.model, module, field)
-        values = parse_options(cls, dict(options) | {"input": field}, path)
+        values = select(cls, options) | {"input": field}
         values |= {key: value for key, value in vars(settings).items() if key in cls.__dataclass_fields__}
         values["preprocess"] = build_preprocess(name, settings.preprocess, context)
         if not cls.frozen and settings.offload:

@@ -1,16 +1,18 @@
 """Stages of kind "evaluate": measure finished networks on a split and write the results of the run."""
 
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
 
 from jaxdistill.build.kind import Kind
+from jaxdistill.build.runs import Runs, Weights
 from jaxdistill.build.stage import Stage
 from jaxdistill.errors import UserError, check_names
-from jaxdistill.stages import saliency, start_weights, train
+from jaxdistill.stages import saliency, start_weights
 from jaxdistill.stages.results import disagreements, write_results
+from jaxdistill.train.evaluate import Evaluation, Evaluator, Plan
 
 
 class Evaluate(Kind):
@@ -43,7 +45,7 @@ class Evaluate(Kind):
     def run(self, stage: Stage, workdir: pathlib.Path, log: Callable[[str], None], profile: int) -> dict[str, Any]:
         runs = stage.runs
         variables, reports = start_weights.read_for_inference(runs, workdir, log)
-        evaluations = train.SplitEvaluator(runs).evaluate({}, {}, variables)
+        evaluations = SplitEvaluator(runs).evaluate({}, {}, variables)
         maps = None
         if stage.evaluation.draws_saliency:
             examples = evaluations[0].index[disagreements(stage, evaluations[0])]
@@ -51,6 +53,42 @@ class Evaluate(Kind):
         if jax.process_index() == 0:
             write_results(workdir, runs, evaluations, maps)
         return {"examples": len(evaluations[0].label), "split": stage.settings.evaluate.split} | reports
+
+
+class SplitEvaluator:
+    """Evaluates the runs of a stage on its split; a split that fits is put on the devices once.
+
+    Args:
+        runs: those of the stage.
+    """
+
+    def __init__(self, runs: Runs):
+        stage = runs.stage
+        self._runs, self._data, self._split = runs, stage.data, stage.settings.evaluate.split
+        self._plan = Plan(
+            networks=stage.networks,
+            names=stage.evaluation.networks,
+            metrics=stage.evaluation.metrics,
+            prepare=stage.data.prepare,
+            reference=stage.evaluation.measured_reference,
+            pairs=stage.evaluation.pairs,
+        )
+        self._evaluator = Evaluator(runs.evaluate_step(self._plan.step), stage.mesh)
+        self._resident: list[Any] | None = None
+
+    def evaluate(self, params: Any, variables: Any, frozen: Weights) -> list[Evaluation]:
+        """Returns the evaluation of each run."""
+        weights = params, variables, frozen
+        total, rows = self._evaluator.evaluate(weights, self._pieces(weights))
+        return [self._plan.finish(measurement, rows) for measurement in self._runs.split(total)]
+
+    def _pieces(self, weights: tuple[Any, Any, Weights]) -> Iterable[Any]:
+        batches = self._data.batches(self._split)
+        if not self._data.is_resident(self._split):
+            return self._evaluator.stream(batches)
+        if self._resident is None:
+            self._resident = self._evaluator.to_device(weights, batches)
+        return self._resident
 
 
 def _check_pairs(stage: Stage) -> None:

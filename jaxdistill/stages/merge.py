@@ -28,7 +28,7 @@ from jaxdistill.config.parse import option
 from jaxdistill.config.schema import StageSettings
 from jaxdistill.core import State, Variables, split_params
 from jaxdistill.merging import permutations, rules, weight_matching
-from jaxdistill.stages import merge_checks, merge_data, recalibration, start_weights
+from jaxdistill.stages import merge_checks, merge_data, start_weights
 from jaxdistill.stages.merge_data import jit_replicated
 from jaxdistill.train.checkpoint import Checkpoints
 
@@ -154,7 +154,7 @@ def _combine(stage: Stage, inputs: Mapping[str, Variables]) -> tuple[Variables, 
     spec = stage.settings.merge
     networks = [inputs[name] for name in spec.networks]
     recalibrated = spec.recalibrate and "batch_stats" in networks[0]
-    finish = recalibration.make_recalibrate(stage) if recalibrated else lambda variables: variables
+    finish = merge_data.make_recalibrate(stage) if recalibrated else lambda variables: variables
     metadata: dict[str, Any] = {"recalibrated": bool(recalibrated)}
     rule, parameters = merge_checks.find_rule(stage), merge_checks.rule_parameters(stage)
     if "score" in parameters:

@@ -12,7 +12,7 @@ from jaxdistill.build.stage import Stage
 from jaxdistill.config import registry
 from jaxdistill.errors import UserError, check_fraction, check_names
 from jaxdistill.merging import permutations, rules
-from jaxdistill.stages import recalibration
+from jaxdistill.stages import merge_data
 
 
 def find_rule(stage: Stage) -> rules.Rule:
@@ -111,7 +111,7 @@ def check_networks(stage: Stage) -> None:
     if spec.align:
         find_permutations(stage)
     if spec.recalibrate:
-        recalibration.find_momenta(stage)
+        merge_data.find_momenta(stage)
 
 
 def _scores_tokens(stage: Stage) -> bool:

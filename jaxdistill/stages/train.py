@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -20,10 +20,11 @@ from jaxdistill.config.schema import CheckpointConfig, StageSettings
 from jaxdistill.core import State
 from jaxdistill.errors import TrainingFailed
 from jaxdistill.stages import precision_report, start_weights, training_plan
+from jaxdistill.stages.evaluate import SplitEvaluator
 from jaxdistill.stages.pca import fitted_heads
 from jaxdistill.train import mesh
 from jaxdistill.train.checkpoint import Checkpoints
-from jaxdistill.train.evaluate import Evaluation, Evaluator, Plan
+from jaxdistill.train.evaluate import Evaluation
 from jaxdistill.train.init import compiler_options
 from jaxdistill.train.loop import Intervals, Training, fit
 from jaxdistill.train.prefetch import PREFETCH
@@ -185,42 +186,6 @@ def _steps_per_call(stage: Stage) -> int:
     # By benchmarks/dispatch.py: on a CPU tiny MLPs gain from a scan over steps and convolutions lose much more by it;
     # elsewhere small models wait for dispatch (not measured).
     return 1 if jax.default_backend() == "cpu" or not stage.data.resident else 32
-
-
-class SplitEvaluator:
-    """Evaluates the runs of a stage on its split; a split that fits is put on the devices once.
-
-    Args:
-        runs: those of the stage.
-    """
-
-    def __init__(self, runs: Runs):
-        stage = runs.stage
-        self._runs, self._data, self._split = runs, stage.data, stage.settings.evaluate.split
-        self._plan = Plan(
-            networks=stage.networks,
-            names=stage.evaluation.networks,
-            metrics=stage.evaluation.metrics,
-            prepare=stage.data.prepare,
-            reference=stage.evaluation.measured_reference,
-            pairs=stage.evaluation.pairs,
-        )
-        self._evaluator = Evaluator(runs.evaluate_step(self._plan.step), stage.mesh)
-        self._resident: list[Any] | None = None
-
-    def evaluate(self, params: Any, variables: Any, frozen: Weights) -> list[Evaluation]:
-        """Returns the evaluation of each run."""
-        weights = params, variables, frozen
-        total, rows = self._evaluator.evaluate(weights, self._pieces(weights))
-        return [self._plan.finish(measurement, rows) for measurement in self._runs.split(total)]
-
-    def _pieces(self, weights: tuple[Any, Any, Weights]) -> Iterable[Any]:
-        batches = self._data.batches(self._split)
-        if not self._data.is_resident(self._split):
-            return self._evaluator.stream(batches)
-        if self._resident is None:
-            self._resident = self._evaluator.to_device(weights, batches)
-        return self._resident
 
 
 def _evaluation(runs: Runs, frozen: Weights) -> Callable[[State], dict[str, Any]]:

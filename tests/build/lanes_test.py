@@ -12,6 +12,7 @@ import pytest
 
 import runs
 from jaxdistill.build import resolve, weights
+from jaxdistill.build.lanes import check_lanes
 from jaxdistill.config import load as configs
 from jaxdistill.config import references
 from jaxdistill.errors import UserError
@@ -290,3 +291,10 @@ def test_an_evaluation_in_lanes_takes_networks_that_could_learn(tmp_path):
     for lane in range(2):
         for name in ("student", "early"):
             np.testing.assert_allclose(rows[name, lane]["accuracy"], last[f"{lane}/{name}/accuracy"], rtol=1e-5)
+
+
+def test_lanes_have_the_same_number_of_steps(stages):
+    stage = stages["distil"]
+    lanes = (stage, dataclasses.replace(stage, settings=dataclasses.replace(stage.settings, steps=9)))
+    with pytest.raises(UserError, match=r"the lanes of stage 'distil' would have \[12, 9\] steps"):
+        check_lanes(stage, lanes)

@@ -1,11 +1,13 @@
 """Origins of the weights that networks start from."""
 
 import dataclasses
+import functools
 import pathlib
 
 import pytest
 
 from jaxdistill.build import origins
+from jaxdistill.build.lanes import Lanes, lanes_in
 from jaxdistill.build.origins import StageOrigin
 from jaxdistill.config import references
 from jaxdistill.errors import UserError
@@ -28,9 +30,10 @@ def test_an_origin_has_the_images_and_lanes_of_its_stage(stages):
     origin = find(stages)["student"]
     assert isinstance(origin.image_spec, ImageSpec)
     assert origin.image_spec == stages["distil"].data.task.image_spec
-    assert origin.lanes == 0
-    lanes = dataclasses.replace(stages["distil"], lanes=(stages["distil"],) * 2)
-    assert StageOrigin(origin.ref, lanes, "student").lanes == 2
+    assert lanes_in(origin.metadata) == 0
+    make_runs = functools.partial(Lanes, lanes=(stages["distil"],) * 2, per_lane=())
+    stage = dataclasses.replace(stages["distil"], make_runs=make_runs)
+    assert lanes_in(StageOrigin(origin.ref, stage, "student").metadata) == 2
 
 
 def test_weights_of_another_run_must_exist(stages):

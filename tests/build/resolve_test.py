@@ -3,6 +3,7 @@
 import pytest
 
 from jaxdistill.build import resolve
+from jaxdistill.build.runs import Single
 from jaxdistill.config import load as configs
 from jaxdistill.errors import UserError
 
@@ -20,7 +21,7 @@ def test_a_stage_has_objects_for_its_settings():
     assert (stage.name, [*stage.networks], [*stage.terms]) == ("train", ["student"], ["task"])
     assert stage.settings.steps == round(2 * 1077 / 32)
     assert (stage.data.batch_size, stage.data.evaluation_batch_size, stage.data.seed) == (32, 40, 0)
-    assert stage.lanes == ()
+    assert isinstance(stage.runs, Single)
 
 
 def test_the_data_have_the_seed_of_the_run_unless_they_have_their_own():
@@ -30,8 +31,8 @@ def test_the_data_have_the_seed_of_the_run_unless_they_have_their_own():
 
 def test_lanes_are_stages_that_differ_in_swept_values():
     stage = build(sweep={"seed": (4, 5), "learning_rate": {"to": (0.1, 0.2)}}, learning_rate={"to": 1.0, "over": 2})
-    assert [lane.settings.seed for lane in stage.lanes] == [4, 5]
-    assert [float(lane.learning_rate(2)) for lane in stage.lanes] == pytest.approx([0.1, 0.2])
+    assert [lane.settings.seed for lane in stage.runs.lanes] == [4, 5]
+    assert [float(lane.learning_rate(2)) for lane in stage.runs.lanes] == pytest.approx([0.1, 0.2])
     assert [*stage.settings.sweep.values] == ["seed", "learning_rate.to"]
 
 

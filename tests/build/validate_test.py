@@ -144,10 +144,3 @@ def test_a_stage_that_trains_has_a_length():
 def test_an_evaluation_names_existing_networks_and_splits(stages, changed, message):
     with pytest.raises(UserError, match=message):
         validate.check(runs.with_evaluate(stages["distil"], **changed))
-
-
-def test_lanes_have_the_same_number_of_steps(stages):
-    stage = stages["distil"]
-    lanes = (stage, with_settings(stage, steps=9))
-    with pytest.raises(UserError, match=r"the lanes of stage 'distil' would have \[12, 9\] steps"):
-        validate.check_lanes(dataclasses.replace(stage, lanes=lanes))

@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from jaxdistill.build import weights
+from jaxdistill.build.lanes import lanes_in
 from jaxdistill.config import references
 from jaxdistill.core import State
 from jaxdistill.errors import UserError
@@ -76,7 +77,7 @@ def test_arrays_of_a_network_of_its_average_and_of_a_lane(run):
 
 def test_metadata_of_a_checkpoint(run):
     ref = find(run, "stage:lanes", lane=0)
-    assert (ref.lanes, ref.lane) == (3, 0)
+    assert (lanes_in(ref.metadata), ref.lane) == (3, 0)
     assert ref.image_spec == ImageSpec((8, 8, 1), (0.5,), (0.25,))
     assert find(run, "stage:distil#slow").image_spec is None
 

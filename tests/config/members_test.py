@@ -1,12 +1,17 @@
 """Sections with the keys of a member: terms, networks, optimizers and schedules."""
 
+import dataclasses
+
 import pytest
 
 from jaxdistill.config import durations
 from jaxdistill.config import load as configs
-from jaxdistill.config.members import NetworkConfig, OptimizerConfig, ScheduleConfig, TermConfig
+from jaxdistill.config.members import NetworkConfig, OptimizerConfig, ScheduleConfig, TermConfig, parse_options
+from jaxdistill.config.parse import option
 from jaxdistill.errors import UserError
+from jaxdistill.networks import Source
 from jaxdistill.networks.model import PreprocessSettings
+from jaxdistill.networks.options import NetworkRef, required
 from runs import parsed
 
 
@@ -107,3 +112,34 @@ def test_mistakes(kind, raw, message):
 )
 def test_a_schedule_is_written_as_it_was_read(raw):
     assert ScheduleConfig.parse(raw, "x").plain() == raw
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixed(Source):
+    of: NetworkRef = required("the network")
+    members: tuple[NetworkRef, ...] = option(("a",), "further networks")
+    factor: float = option(0.5, "factor", least=0, below=2)
+
+
+def test_options_of_a_source_are_parsed_by_type_and_complete():
+    parsed = parse_options(Mixed, {"of": "b", "factor": 1}, "x", "source Mixed")
+    assert parsed == {"of": "b", "members": ("a",), "factor": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ({"of": "a", "fator": 1}, r"x.fator must be a key of source Mixed, got 'fator'. Did you mean 'factor'"),
+        ({}, r"x.of must be set: the network. The keys are \['of', 'members', 'factor'\]"),
+        ({"of": 3}, "x.of must be the name of a network, got 3"),
+        ({"of": ("a",)}, r"x.of must be the name of a network, got \('a',\)"),
+        ({"of": "a", "factor": 2.0}, "x.factor must be less than 2, got 2.0"),
+        ({"of": "a", "factor": -1.0}, "x.factor must be at least 0 and finite, got -1.0"),
+        ({"of": "a", "factor": "b"}, "x.factor must be a number, got 'b'"),
+        ({"of": "a", "members": "b"}, "x.members must be a tuple of .*, got 'b'"),
+        ({"of": "a", "members": (1,)}, r"x.members\[0\] must be the name of a network, got 1"),
+    ],
+)
+def test_mistakes_in_the_options_of_a_source(raw, message):
+    with pytest.raises(UserError, match=message):
+        parse_options(Mixed, raw, "x", "source Mixed")

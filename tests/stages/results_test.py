@@ -10,7 +10,7 @@ import runs
 from jaxdistill import launch
 from jaxdistill.pipeline import run
 from jaxdistill.report import write as report
-from jaxdistill.stages import results, saliency, train
+from jaxdistill.stages import evaluate, results, saliency
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def stage():
 def workdir(stage, tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
     known = jax.jit(stage.init)()[1]
-    (found,) = train.SplitEvaluator(stage.runs).evaluate({}, {}, known)
+    (found,) = evaluate.SplitEvaluator(stage.runs).evaluate({}, {}, known)
     looked = saliency.compute_saliency(stage, known, found.index[results.disagreements(stage, found)])
     results.write_results(folder, stage.runs, [found], looked)
     return folder
