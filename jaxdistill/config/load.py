@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from jaxdistill.config import names, overrides, registry
 from jaxdistill.config.durations import Duration, bare
-from jaxdistill.config.parse import FlagText, check, entries, parse_section, plain, raise_all
+from jaxdistill.config.parse import FlagText, check, entries, free_keys, parse_section, plain, raise_all
 from jaxdistill.config.references import stages_read
 from jaxdistill.config.schema import StageSettings, has_key, is_merged, settings_of
 from jaxdistill.config.toposort import in_order
@@ -272,8 +272,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 def _unlike(old: Any, new: Any, path: str) -> Iterator[str]:
     old, new = (plain(item) if hasattr(item, "plain") else item for item in (old, new))
     if dataclasses.is_dataclass(old) and type(old) is type(new):
-        free = {field.name for field in dataclasses.fields(old) if field.metadata.get("free")}
-        free |= getattr(old, "free", set())
+        free = free_keys(old)
         old, new = ({k: v for k, v in entries(item).items() if k not in free} for item in (old, new))
     if isinstance(old, Mapping) and isinstance(new, Mapping) and not dataclasses.is_dataclass(old):
         for key in sorted({*old, *new}):

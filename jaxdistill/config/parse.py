@@ -257,6 +257,12 @@ def entries(section: Any) -> dict[str, Any]:
     return values | values.pop(section.OPEN) if getattr(section, "OPEN", "") else values
 
 
+def free_keys(section: Any) -> set[str]:
+    """Returns the keys of a section that results do not depend on, with which a run may resume at other values."""
+    declared = {field.name for field in dataclasses.fields(section) if field.metadata.get("free")}
+    return declared | getattr(section, "free", set())
+
+
 def plain(value: Any) -> Any:
     """Returns a parsed value as nested dicts, lists, numbers and texts, from which `parse` makes it again."""
     if hasattr(value, "plain"):

@@ -21,6 +21,9 @@ DISTRIBUTED = "JAX_COORDINATOR_ADDRESS"
 SILENCE = 30
 """Seconds without a heartbeat after which a process counts as dead; JAX's default is 100."""
 
+COORDINATOR_PATIENCE = 300
+"""Seconds that a process waits for process 0, JAX's own limit."""
+
 PATIENCE = 10
 """Seconds that a failed process waits for the others to end as well."""
 
@@ -59,6 +62,8 @@ def join(values: Mapping[str, "flags.Flag"]) -> None:
     waiting.daemon = True
     waiting.start()
     try:
+        if by_flags and index:
+            _wait_for_coordinator(address)
         jax.distributed.initialize(*job, heartbeat_timeout_seconds=SILENCE)
     except (ValueError, RuntimeError) as error:
         raise UserError(
@@ -71,12 +76,30 @@ def join(values: Mapping[str, "flags.Flag"]) -> None:
         waiting.cancel()
 
 
+def _wait_for_coordinator(address: str) -> None:
+    """Returns when process 0 listens; JAX ends a process that does not find it with a trace of C++."""
+    host, _, port = address.rpartition(":")
+    deadline = time.monotonic() + COORDINATOR_PATIENCE
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=SILENCE).close()
+            return
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise UserError(
+                    f"--coordinator must be the address of process 0, got {address}, where nothing has answered for"
+                    f" {COORDINATOR_PATIENCE} s ({error.strerror or error}). Start process 0 there with the same flags"
+                ) from error
+        time.sleep(min(1.0, COORDINATOR_PATIENCE / 10))
+
+
 def _check_address(address: str, index: int) -> None:
     # JAX crashes for a port in use, and raises an IndexError for none.
-    port = address.rpartition(":")[2]
-    if not port.isdigit() or not 0 < int(port) < 2**16:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 2**16:
+        part = "port" if host or not port.isdigit() else "host"
         raise UserError(
-            f"--coordinator must be HOST:PORT, got {address}, which names no port. Use any free port there."
+            f"--coordinator must be HOST:PORT, got {address}, which names no {part}. Use any free port of process 0."
         )
     if index == 0:
         try:

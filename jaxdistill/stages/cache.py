@@ -23,7 +23,7 @@ from jaxdistill import networks
 from jaxdistill.build import weights
 from jaxdistill.build.kind import Kind
 from jaxdistill.build.stage import Stage
-from jaxdistill.config.parse import option, plain
+from jaxdistill.config.parse import free_keys, option, plain
 from jaxdistill.config.schema import CacheConfig, StageSettings
 from jaxdistill.core import Batch, Output, Variables
 from jaxdistill.data import loader, output_cache
@@ -103,7 +103,9 @@ def describe_teacher(stage: Stage, workdir: pathlib.Path) -> dict[str, Any]:
     name = stage.settings.cache.network
     description: dict[str, Any] = {"cached": name}
     for member, source in networks.dependencies(stage.networks, [name]).items():
-        spec = plain(stage.settings.networks[member])
+        config = stage.settings.networks[member]
+        free = free_keys(config)
+        spec = {key: value for key, value in plain(config).items() if key not in free}
         if ref := stage.references[member].get("weights"):
             spec["weights"] = weights.fingerprint(weights.find_checkpoint(ref, member, workdir))
         if member in stage.data.caches:

@@ -198,6 +198,7 @@ def test_leaving_does_not_wait_for_others_that_do_not_come(joined, monkeypatch):
             "--coordinator must be HOST:PORT, got a, which names no port",
         ),
         (["--coordinator=a:1", "--processes=2", "--process=1"], "the 2 processes did not come together at a:1"),
+        (["--coordinator=:9", "--processes=2", "--process=1"], "got :9, which names no host"),
         (["--distributed"], "--distributed found no job in the environment"),
     ],
 )
@@ -206,6 +207,7 @@ def test_joining_nobody(flags, message, tmp_path, capsys, monkeypatch):
         assert heartbeat_timeout_seconds == distributed.SILENCE
         raise RuntimeError("DEADLINE_EXCEEDED")
 
+    monkeypatch.setattr(distributed, "_wait_for_coordinator", lambda address: None)
     monkeypatch.setattr(jax.distributed, "initialize", fails)
     assert runs.launched(tmp_path / "run", *flags) == 2
     assert message in capsys.readouterr().err
@@ -217,9 +219,20 @@ def test_waiting_for_the_others_is_printed(tmp_path, capsys, monkeypatch):
         raise RuntimeError("enough")
 
     monkeypatch.setattr(distributed, "SILENCE", 0.05)
+    monkeypatch.setattr(distributed, "_wait_for_coordinator", lambda address: None)
     monkeypatch.setattr(jax.distributed, "initialize", fails)
     runs.launched(tmp_path / "run", "--coordinator=a:1", "--processes=2", "--process=1")
     assert "waiting for the other processes (2 in all, at a:1)" in capsys.readouterr().err
+
+
+def test_a_coordinator_that_is_not_there(tmp_path, capsys, monkeypatch):
+    with socket.create_server(("localhost", 0)) as free:
+        address = f"localhost:{free.getsockname()[1]}"
+        distributed._wait_for_coordinator(address)
+    monkeypatch.setattr(distributed, "COORDINATOR_PATIENCE", 0.1)
+    assert runs.launched(tmp_path / "run", f"--coordinator={address}", "--processes=2", "--process=1") == 2
+    message = f"error: --coordinator must be the address of process 0, got {address}, where nothing has answered for"
+    assert capsys.readouterr().err.startswith(message)
 
 
 def test_a_port_that_is_taken(tmp_path, capsys):

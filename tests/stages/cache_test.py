@@ -1,5 +1,6 @@
 """Cached teachers, end to end: a student cannot tell them from live ones."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -20,7 +21,7 @@ from jaxdistill.data.output_cache import Cache, Header
 from jaxdistill.errors import UserError
 from jaxdistill.pipeline import plan
 from jaxdistill.pipeline import run as pipeline
-from jaxdistill.stages import start_weights, training_plan
+from jaxdistill.stages import cache, start_weights, training_plan
 
 
 def ran(workdir):
@@ -179,6 +180,19 @@ def test_a_cache_by_a_teacher_that_was_trained_anew_is_refused(run, monkeypatch)
     assert "holds another cache" in str(raised.value)
     assert "'weights': 'other'" in str(raised.value)
     assert f"move {run / 'cache'} away" in str(raised.value)
+
+
+def test_sharding_and_offload_do_not_change_what_a_cache_is_of(run, stages):
+    def describe(**changes):
+        settings = stages["cache"].settings
+        network = settings.networks["teacher"]
+        options = network.options | {key: changes.pop(key) for key in ("offload", "fold") if key in changes}
+        changed = dataclasses.replace(network, options=options, **changes)
+        settings = dataclasses.replace(settings, networks=settings.networks | {"teacher": changed})
+        return cache.describe_teacher(dataclasses.replace(stages["cache"], settings=settings), run)
+
+    assert describe(offload=True) == describe(sharding=(("kernel", ("fsdp",)),)) == describe()
+    assert describe(fold=False) != describe()
 
 
 def test_a_damaged_cache_of_another_run_is_refused(run, tmp_path):
