@@ -43,7 +43,7 @@ ALLOWED = {
         "train",
     },
     "pipeline": {"build", "config", "core", "data", "metrics", "networks", "runtime", "stages", "train"},
-    "report": {"config", "metrics", "runtime", "train"},
+    "report": {"config", "runtime", "train"},
     "runtime": set(),
     "launch": {"config", "pipeline", "report", "runtime"},
     "__init__": {"core", "data", "networks", "tasks", "train"},

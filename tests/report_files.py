@@ -25,6 +25,7 @@ ROWS = [
     {"network": "pupil", "parameters": 78_042, "flops": 1_200_000, "accuracy": 0.875, "nll": 0.2, "agreement": 0.8},
 ]
 PREDICTIONS = {"teacher": [0, 1, 2, 0, 1, 2], "plain": [0, 1, 2, 0, 2, 1], "pupil": [0, 1, 2, 1, 1, 2]}
+BETTER = {"accuracy": "max", "nll": "min", "agreement": "max"}
 SCORES = ("precision", "recall", "f1")
 TAPS = {"taps": ["stem", "pooled"], "reference_taps": ["pooled"], "cka": [[0.4375], [None]]}
 FILES = ("evaluation.json", "predictions.npz", "metrics.jsonl", "config.json", "environment.json")
@@ -59,6 +60,9 @@ def fill(workdir, name="pupil"):
             {"network": name, "reference": names[1], "kl": 0.0625, "saliency": 0.75, "cka": TAPS | {"taps": []}},
         ],
         "saliency": {"examples": 6, "left_out": ["forest"]},
+        "figures": ["disagreements", "saliency"],
+        "better": BETTER,
+        "meanings": {"kl": "KL(reference || network) in nats", "cka": "Similarity of taps."},
     }
     arrays = {"label": label, "index": np.arange(10, 16, dtype=np.int32)}
     arrays |= {f"prediction/{one}": np.asarray(ids, np.int32) for one, ids in predictions.items()}

@@ -1,7 +1,6 @@
 """Sections of the report that compare networks with each other: predictions, fidelity, taps, saliency."""
 
 import base64
-import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -59,11 +58,10 @@ def _title(pair: Pair) -> str:
 
 
 def _explain_columns(names: Iterable[str], evaluation: Mapping[str, Any]) -> list[Block]:
-    """Returns the meaning of each column, from the docstring of its metric."""
-    from jaxdistill.metrics import METRICS
-
+    """Returns the meaning of each column."""
     saliency = evaluation.get("saliency") or {}
-    meanings = {name: (inspect.getdoc(METRICS[name]) or "").partition("\n\n")[0] for name in names if name in METRICS}
+    stored = evaluation.get("meanings", {})
+    meanings = {name: stored[name] for name in names if name in stored}
     if "saliency" in names:
         meanings["saliency"] = (
             "The rank correlation of the two networks' saliency maps: about 0 if they depend on unrelated pixels, 1 if"

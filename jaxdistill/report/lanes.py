@@ -11,7 +11,7 @@ from jaxdistill.errors import UserError
 from jaxdistill.report import figures
 from jaxdistill.report.html import Block, Details, Figures, Heading, Note
 from jaxdistill.report.inputs import EVALUATE_AGAIN, read_optional
-from jaxdistill.report.quality import Lines, Points, Stages, gather_points
+from jaxdistill.report.quality import Better, Lines, Points, Stages, gather_points
 from jaxdistill.report.tables import Rows, Table, format_mean, format_value, list_columns
 
 LaneSettings = list[dict[str, Any]]
@@ -73,18 +73,19 @@ def group_lanes(rows: Rows, settings: LaneSettings) -> list[Group]:
     return sorted(by_settings, key=lambda group: order.index(group.network))
 
 
-def compare(rows: Rows, stages: Stages, config: Mapping[str, Any] | None) -> list[Block]:
+def compare(rows: Rows, stages: Stages, config: Mapping[str, Any] | None, better: Better) -> list[Block]:
     """Returns the blocks of the section, none for a run without lanes.
 
     Args:
         rows: of `lanes.json`, one for each network and lane.
         stages: the lines of `metrics.jsonl`.
         config: as resolved.
+        better: the better end of each metric.
     """
     swept = _swept_settings(stages, config)
     blocks = _evaluation(rows, _merge_settings(swept.values(), _count_evaluated(rows))) if rows else []
     for stage, settings in swept.items():
-        blocks += [Heading(stage), *_stage(stage, stages[stage], settings)]
+        blocks += [Heading(stage), *_stage(stage, stages[stage], settings, better)]
     return blocks
 
 
@@ -179,7 +180,7 @@ def _evaluation(rows: Rows, settings: LaneSettings) -> list[Block]:
     ]
 
 
-def _stage(stage: str, lines: Lines, settings: LaneSettings) -> list[Block]:
+def _stage(stage: str, lines: Lines, settings: LaneSettings, better: Better) -> list[Block]:
     """Returns the table of a stage's lanes, with final and best values, and their curves."""
     train = [line for line in lines if "split" not in line]
     split = next((line["split"] for line in lines if "split" in line), "")
@@ -189,10 +190,10 @@ def _stage(stage: str, lines: Lines, settings: LaneSettings) -> list[Block]:
     }
     rows: list[dict[str, Any]] = [{"network": "", "lane": lane} for lane in range(len(settings))]
     for row in rows:
-        row |= {name: _final_and_best(logged, f"{row['lane']}/{name}")[0] for name, logged in numbers.items()}
+        row |= {name: _final_and_best(logged, f"{row['lane']}/{name}", better)[0] for name, logged in numbers.items()}
     for row in rows:
         row |= {
-            f"best {name}": _final_and_best(logged, f"{row['lane']}/{name}")[1]
+            f"best {name}": _final_and_best(logged, f"{row['lane']}/{name}", better)[1]
             for name, logged in numbers.items()
             if name != "loss"
         }
@@ -225,13 +226,10 @@ def _is_drawn(name: str) -> bool:
     return name == "loss" or name.endswith("/accuracy")
 
 
-def _final_and_best(lines: Lines, key: str) -> tuple[float | None, float | None]:
+def _final_and_best(lines: Lines, key: str, better: Better) -> tuple[float | None, float | None]:
     """Returns the last number that lines hold under a key, and the best of them."""
-    from jaxdistill.metrics import METRICS
-
     values = [line[key] for line in lines if isinstance(line.get(key), int | float)]
-    metric = METRICS.get(key.rpartition("/")[2])
-    best = {"max": max, "min": min}.get(metric.better if metric else "", min)
+    best = {"max": max, "min": min}[better.get(key.rpartition("/")[2], "min")]
     return (values[-1], best(values)) if values else (None, None)
 
 

@@ -17,6 +17,9 @@ Stages = Mapping[str, Lines]
 Points = dict[str, tuple[list[float], list[float]]]
 """Curves, `{name: (steps, values)}`."""
 
+Better = Mapping[str, str]
+"""The better end of each metric that has one, "max" or "min"."""
+
 MEASURES = {"accuracy": "accuracy", "nll": "NLL (nats)"}
 """Titles of the metrics that are drawn while a stage trains."""
 
@@ -62,25 +65,24 @@ def _describe_setting(evaluation: Mapping[str, Any]) -> str:
     return setting
 
 
-def find_best_students(rows: Rows, reference: str | None) -> set[tuple[str, str]]:
+def find_best_students(rows: Rows, reference: str | None, better: Better) -> set[tuple[str, str]]:
     """Returns the `(network, column)` of the best students; none in a column of equal values."""
-    from jaxdistill.metrics import METRICS
-
-    better = {"parameters": "min", "flops": "min"} | {name: metric.better for name, metric in METRICS.items()}
+    better = {"parameters": "min", "flops": "min"} | dict(better)
     students = [row for row in rows if row["network"] != reference]
     best_students = set()
     for column in list_columns(rows)[1:]:
         values = {row["network"]: row[column] for row in students if isinstance(row.get(column), int | float)}
         values = {name: value for name, value in values.items() if math.isfinite(value)}
-        if better.get(column) and len(set(values.values())) > 1:
+        if column in better and len(set(values.values())) > 1:
             best = {"max": max, "min": min}[better[column]](values.values())
             best_students |= {(name, column) for name, value in values.items() if value == best}
     return best_students
 
 
-def results(rows: Rows, reference: str | None) -> list[Block]:
+def results(rows: Rows, evaluation: Mapping[str, Any]) -> list[Block]:
     """Returns the final table, with the reference labelled and the best student of each column marked."""
-    best, names, table = find_best_students(rows, reference), list_columns(rows), make_results_table(rows)
+    reference, names, table = evaluation.get("reference"), list_columns(rows), make_results_table(rows)
+    best = find_best_students(rows, reference, evaluation.get("better", {}))
 
     def mark(row: Mapping[str, Any], name: str, text: str) -> Cell:
         label = "reference" if name == "network" and row["network"] == reference else ""

@@ -21,6 +21,9 @@ from jaxdistill.report.inputs import EVALUATE_AGAIN, read_optional
 from jaxdistill.report.tables import Rows, Table, make_results_table
 from jaxdistill.runtime import files
 
+FIGURES = {"disagreements": ("Where the networks disagree", fidelity.disagreements)}
+"""Sections that only some tasks have, by the name in `Task.figures`."""
+
 
 def read_results(workdir: pathlib.Path) -> Rows:
     """Reads the rows of `results.json`.
@@ -103,15 +106,19 @@ def write_report(workdir: pathlib.Path) -> pathlib.Path:
     config = read_optional(workdir / "config.json", dict)
     environment = read_optional(workdir / "environment.json")
     sections = [
-        Section("Results", quality.results(rows, evaluation.get("reference"))),
-        Section("Lanes", lanes.compare(lanes.read(workdir), stages, config)),
+        Section("Results", quality.results(rows, evaluation)),
+        Section("Lanes", lanes.compare(lanes.read(workdir), stages, config, evaluation.get("better", {}))),
         Section("Training", quality.training(stages)),
         Section("Confusion matrices", quality.confusions(evaluation)),
         Section("Classes", quality.class_scores(evaluation)),
         Section("Calibration", quality.calibration(evaluation)),
         Section("Agreement", fidelity.agreements(predictions)),
         Section("Fidelity", fidelity.fidelity(evaluation)),
-        Section("Where the networks disagree", fidelity.disagreements(predictions, evaluation)),
+        *(
+            Section(title, write(predictions, evaluation))
+            for name, (title, write) in FIGURES.items()
+            if name in evaluation.get("figures", ())
+        ),
         Section(
             "How this was made",
             [

@@ -1,5 +1,6 @@
 """The results of a run as data: the final table, the tables behind the report's plots, each prediction."""
 
+import inspect
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -70,6 +71,8 @@ def write_results(
         "classes": stage.data.dataset.class_names,
         "unit": stage.data.task.unit,
         "pairs": _pair_rows(stage, first, saliency),
+        "figures": stage.data.task.figures,
+        **_describe_metrics(stage),
     }
     if saliency:
         metadata["saliency"] = {"examples": saliency.examples, "left_out": saliency.left_out}
@@ -78,6 +81,16 @@ def write_results(
     write_json(workdir / "results.json", table)
     write_json(workdir / "evaluation.json", metadata | runs.result_metadata | _tables(stage, first))
     np.savez_compressed(workdir / "predictions.npz", **_arrays(stage, first, saliency))
+
+
+def _describe_metrics(stage: Stage) -> dict[str, dict[str, str]]:
+    """Returns the better end of each metric of the task that has one, and the meaning of each, for the report."""
+    task = stage.data.task
+    metrics = {name: task.metric(name) for name in task.metrics} | stage.evaluation.metrics
+    return {
+        "better": {name: metric.better for name, metric in metrics.items() if metric.better},
+        "meanings": {name: (inspect.getdoc(metric) or "").partition("\n\n")[0] for name, metric in metrics.items()},
+    }
 
 
 def _tables(stage: Stage, evaluation: Evaluation) -> dict[str, dict[str, Any]]:

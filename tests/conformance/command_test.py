@@ -107,6 +107,14 @@ def test_a_good_member_keeps_every_promise(lab, capsys, name, fields, fewest):
     assert len(lines["ok"]) >= fewest
 
 
+def test_promises_of_other_sources_are_skipped_with_their_reason(capsys):
+    """An average has a gradient by the images, and converts no variables."""
+    _, lines = check(capsys, "ema", "--room=network")
+    reasons = ("the source is differentiable", "the source converts no variables")
+    assert len(lines["skip"]) == 2
+    assert all(any(reason in line for line in lines["skip"]) for reason in reasons)
+
+
 @pytest.mark.parametrize(
     ("name", "promise"),
     [

@@ -6,7 +6,7 @@ import pytest
 
 from jaxdistill.report import lanes
 from jaxdistill.report import write as report
-from report_files import cells, render
+from report_files import BETTER, cells, render
 
 CONFIG = {
     "sweep": {},
@@ -36,7 +36,7 @@ def rows():
 
 @pytest.fixture(scope="module")
 def section():
-    return render(lanes.compare(rows(), {"distil": list(lines()), "alone": [{"step": 1, "loss": 1.0}]}, CONFIG))
+    return render(lanes.compare(rows(), {"distil": list(lines()), "alone": [{"step": 1, "loss": 1.0}]}, CONFIG, BETTER))
 
 
 def test_an_evaluation_has_a_row_for_each_group_of_seeds(section):
@@ -70,7 +70,7 @@ def test_curves_of_all_lanes_are_in_one_plot(section):
 
 
 def test_a_run_without_lanes_has_no_section():
-    assert lanes.compare([], {"0": [{"step": 1, "loss": 1.0, "0/accuracy": 0.5}]}, None) == []
+    assert lanes.compare([], {"0": [{"step": 1, "loss": 1.0, "0/accuracy": 0.5}]}, None, BETTER) == []
 
 
 def test_the_table_has_a_row_for_each_network():
@@ -87,7 +87,7 @@ def test_the_terminal_has_a_row_for_each_group_and_one_for_a_shared_network():
         ("student (learning_rate.init 0.2)", "0.7000 ± 0.2828"),
     ]
     assert pairs == [("teacher", "0.7500"), *groups]
-    page = cells(render(lanes.compare([shared, *rows()[:4]], {"distil": list(lines())}, CONFIG)))
+    page = cells(render(lanes.compare([shared, *rows()[:4]], {"distil": list(lines())}, CONFIG, BETTER)))
     assert ["teacher", "", "1", "0.7500"] in page
 
 

@@ -8,7 +8,7 @@ import pytest
 import report_files
 from jaxdistill.report import quality
 from jaxdistill.report import write as report
-from report_files import ROWS, fill, text_of
+from report_files import BETTER, ROWS, fill, text_of
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def test_summary_compares_the_best_student_with_the_reference(page):
 
 
 def test_best_students_leave_out_the_reference_and_columns_of_equals():
-    assert quality.find_best_students(ROWS, "teacher") == {
+    assert quality.find_best_students(ROWS, "teacher", BETTER) == {
         ("pupil", "accuracy"),
         ("pupil", "nll"),
         ("pupil", "agreement"),

@@ -66,4 +66,6 @@ def test_the_sheet_is_of_those_on_which_most_pairs_differ_and_has_their_maps(wor
 def test_the_report_is_made_of_them(workdir):
     page = report.write_report(workdir).read_text()
     assert page.count('alt="saliency of slow') == results.SHEET
+    assert "★ marks the best student of a column" in page
+    assert "Meaning of the columns" in page
     assert "CKA of slow : student" in page

@@ -2,7 +2,6 @@
 
 import json
 import math
-import time
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +11,7 @@ import runs
 from jaxdistill.data.dataset import Arrays
 from jaxdistill.data.loader import Streamed
 from jaxdistill.errors import TrainingFailed
-from jaxdistill.train import throughput
+from jaxdistill.train import loop
 from jaxdistill.train.monitor import Monitor
 from jaxdistill.train.throughput import Throughput
 
@@ -37,37 +36,6 @@ def test_a_line_has_rates(tmp_path, capsys):
     assert "time is spent" not in said.err
 
 
-def test_a_slow_source_is_told(tmp_path, capsys, monkeypatch):
-    take = Arrays.take
-
-    def slowly(self, places):
-        time.sleep(0.3 * (len(places) == 64))
-        return take(self, places)
-
-    monkeypatch.setattr(Arrays, "take", slowly)
-    monkeypatch.setattr(throughput, "LONG", 0.5)
-    flags = (
-        "--config.data.resident=no",
-        "--config.data.num_threads=1",
-        "--config.data.prefetch=1",
-        "--config.evaluate.every=0",
-    )
-    assert runs.launched(tmp_path, *flags, config=SINGLE) == 0
-    waits = [line["data_wait"] for line in lines(tmp_path) if "data_wait" in line]
-    assert waits[-1] > 0.5
-    said = capsys.readouterr().err
-    assert said.count("time is spent waiting for data; hold it on the device (data.resident=yes)") == 1
-
-
-def test_what_is_held_already_is_not_told_to_be_held(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(throughput, "LONG", 0.0)
-    monkeypatch.setattr(throughput, "STARVED", -1.0)
-    assert runs.launched(tmp_path, "--config.evaluate.every=0", config=SINGLE) == 0
-    said = capsys.readouterr().err
-    assert said.count("sending the indices of examples; make several steps in a dispatch, steps_per_call=16") == 1
-    assert "data.resident" not in said
-
-
 @pytest.mark.parametrize("key", ["num_threads", "prefetch"])
 def test_reading_is_a_setting(key, tmp_path, capsys):
     assert runs.launched(tmp_path / "run", f"--config.data.{key}=0", config=SINGLE) == 2
@@ -84,9 +52,9 @@ class Saved:
     steps, folder = [2, 4], "runs/x/checkpoints"
 
 
-def make_monitor(tmp_path, **options):
+def make_monitor(tmp_path, counter=None, **options):
     settings = {"start": 0, "steps": 6, "log_every": 2, "batch": 8, "examples": 16} | options
-    counter = Throughput(0, batch=8, devices=1)
+    counter = counter or Throughput(0, batch=8, devices=1)
     rate = lambda step: 0.5 * step  # noqa: E731
     return Monitor("train", tmp_path, Saved, learning_rate=rate, throughput=counter, advice="waiting", **settings)
 
@@ -121,3 +89,22 @@ def test_an_evaluation_returns_finite_numbers_alone(tmp_path):
     monitor = make_monitor(tmp_path)
     assert monitor.record_evaluation(2, {"split": "test", "a/accuracy": 0.5, "a/nll": math.nan}) == {"a/accuracy": 0.5}
     monitor.close()
+
+
+@pytest.mark.parametrize(("wait", "warnings"), [(2.5, 1), (0.5, 0)])
+def test_a_slow_source_is_reported_once_with_the_advice(tmp_path, capsys, wait, warnings):
+    """On a clock set by hand: five seconds a step, of which `wait` are without data."""
+    now = [0.0]
+    counter = Throughput(0, batch=8, devices=1, clock=lambda: now[0])
+    monitor = make_monitor(tmp_path, counter)
+    for step in range(1, 5):
+        now[0] += 5.0
+        counter.add_wait(wait)
+        monitor.record(step, {"loss": jnp.float32(1.0)})
+    monitor.close()
+    assert capsys.readouterr().err.count("50% of the time is spent waiting") == warnings
+
+
+def test_the_advice_fits_the_place_of_the_data():
+    assert "data.resident=yes" in loop.STREAMED_ADVICE
+    assert "data.resident" not in loop.RESIDENT_ADVICE
