@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Bool, Float
 
-from jaxdistill.core import precise
+from jaxdistill.core import Scalar, precise
 
 NEAR = 0.25
 """Bound of |u| below which e^u - 1 - u is its series, which is exact to 1e-16 there."""
@@ -42,6 +42,17 @@ class Pair(NamedTuple):
     p_is_possible: Bool[Array, "*n classes"]
     q_is_possible: Bool[Array, "*n classes"]
 
+    def swap(self) -> "Pair":
+        """Returns the pair with its sides exchanged."""
+        return Pair(
+            p=self.q,
+            q=self.p,
+            log_ratio=-self.log_ratio,
+            difference=-self.difference,
+            p_is_possible=self.q_is_possible,
+            q_is_possible=self.p_is_possible,
+        )
+
 
 def pair(
     left: Float[Array, "*n classes"],
@@ -55,44 +66,64 @@ def pair(
         right: logits of q.
         where: the classes of the distributions, or all.
     """
-    p_is_possible, p_logits, p_exps, p_total = _normalise(precise(left), where)
-    q_is_possible, q_logits, q_exps, q_total = _normalise(precise(right), where)
-    p, q = p_exps / p_total, q_exps / q_total
-    log_ratio = (q_logits - p_logits) - (jnp.log(q_total) - jnp.log(p_total))
-    log_ratio = jnp.where(p_is_possible & q_is_possible, log_ratio, 0.0)
-    is_near = (jnp.abs(log_ratio) < NEAR) & p_is_possible & q_is_possible
-    difference = jnp.where(is_near, p * jnp.expm1(jnp.where(is_near, log_ratio, 0.0)), q - p)
+    of_p, of_q = _normalise(precise(left), where), _normalise(precise(right), where)
+    p, q = of_p.exps / of_p.total, of_q.exps / of_q.total
+    is_in_both = of_p.is_possible & of_q.is_possible
+    log_ratio = (of_q.logits - of_p.logits) - (jnp.log(of_q.total) - jnp.log(of_p.total))
+    log_ratio = jnp.where(is_in_both, log_ratio, 0.0)
+    is_near = (jnp.abs(log_ratio) < NEAR) & is_in_both
     return Pair(
         p=p,
         q=q,
         log_ratio=log_ratio,
-        difference=difference,
-        p_is_possible=p_is_possible,
-        q_is_possible=q_is_possible,
+        difference=jnp.where(is_near, p * jnp.expm1(jnp.where(is_near, log_ratio, 0.0)), q - p),
+        p_is_possible=of_p.is_possible,
+        q_is_possible=of_q.is_possible,
     )
 
 
-def _normalise(
-    logits: Float[Array, "*n classes"], where: Bool[Array, "*n classes"] | None
-) -> tuple[Bool[Array, "*n classes"], Float[Array, "*n classes"], Float[Array, "*n classes"], Float[Array, "*n 1"]]:
-    """Returns the possible classes, their logits below 0, the exponentials of these and the sum of them.
+class _Exponentials(NamedTuple):
+    """Exponentials of logits below 0; 0, with a total of 1, if no class is possible.
 
-    Not a number stays so. Without a possible class the exponentials are 0, and their sum is 1.
+    Attributes:
+        is_possible: the classes that count and have a logit above -inf, or not a number.
+        largest: the greatest of their logits, or 0; without a gradient.
+        logits: the logits less the greatest, 0 for other classes.
+        exps: their exponentials, 0 for other classes.
+        total: the sum of these.
     """
+
+    is_possible: Bool[Array, "*n classes"]
+    largest: Float[Array, "*n 1"]
+    logits: Float[Array, "*n classes"]
+    exps: Float[Array, "*n classes"]
+    total: Float[Array, "*n 1"]
+
+
+def _normalise(logits: Float[Array, "*n classes"], where: Bool[Array, "*n classes"] | None) -> _Exponentials:
     is_possible = logits != -jnp.inf
     if where is not None:
         is_possible &= where
     largest = jax.lax.stop_gradient(jnp.max(logits, -1, keepdims=True, where=is_possible, initial=-jnp.inf))
-    logits = jnp.where(is_possible, logits - jnp.where(largest == -jnp.inf, 0.0, largest), 0.0)
+    largest = jnp.where(largest == -jnp.inf, 0.0, largest)
+    logits = jnp.where(is_possible, logits - largest, 0.0)
     exps = jnp.where(is_possible, jnp.exp(logits), 0.0)
     total = jnp.sum(exps, -1, keepdims=True)
-    return is_possible, logits, exps, jnp.where(total == 0, 1.0, total)
+    total = jnp.where(total == 0, 1.0, total)
+    return _Exponentials(is_possible=is_possible, largest=largest, logits=logits, exps=exps, total=total)
+
+
+def log_total(logits: Float[Array, "*n classes"], where: Bool[Array, "*n classes"]) -> Float[Array, "*n"]:
+    """Returns the logsumexp over some classes; -inf, with a gradient of 0, if none of them is possible."""
+    of = _normalise(precise(logits), where)
+    value = (of.largest + jnp.log(of.total))[..., 0]
+    return jnp.where(jnp.any(of.is_possible, -1), value, -jnp.inf)
 
 
 def log_probabilities(
     logits: Float[Array, "*n classes"], where: Bool[Array, "*n classes"] | None = None
 ) -> Float[Array, "*n classes"]:
-    """Returns the log-softmax over the classes, in at least float32.
+    """Returns the log-softmax over the classes, in at least float32; -inf for a logit of -inf.
 
     Args:
         logits: of any float dtype.
@@ -102,7 +133,8 @@ def log_probabilities(
     logits = precise(logits)
     if where is None:
         return jax.nn.log_softmax(logits)
-    return jnp.where(where, logits - jax.nn.logsumexp(logits, -1, where=where, keepdims=True), 0.0)
+    of = _normalise(logits, where)
+    return jnp.where(of.is_possible, of.logits - jnp.log(of.total), jnp.where(where, -jnp.inf, 0.0))
 
 
 def cross_entropy(target: Float[Array, "*n classes"], logits: Float[Array, "*n classes"]) -> Float[Array, "*n"]:
@@ -110,7 +142,12 @@ def cross_entropy(target: Float[Array, "*n classes"], logits: Float[Array, "*n c
 
     A class of target 0 adds nothing, however unlikely it is by the logits.
     """
-    return -jnp.sum(target * log_probabilities(logits), -1)
+    return -jnp.sum(weighted(target, log_probabilities(logits)), -1)
+
+
+def weighted(weight: Float[Array, "..."] | Scalar, values: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Returns the product, 0 with a gradient of 0 for a weight of 0, whatever the value: also for one of -inf."""
+    return jnp.where(weight == 0, 0.0, weight * jnp.where(weight == 0, 0.0, values))
 
 
 def soft_cross_entropy(
@@ -125,7 +162,8 @@ def soft_cross_entropy(
         student: logits.
         where: the classes of the distributions, or all.
     """
-    return -jnp.sum(jnp.exp(log_probabilities(teacher, where)) * log_probabilities(student, where), -1)
+    of = _normalise(precise(teacher), where)
+    return -jnp.sum(weighted(of.exps / of.total, log_probabilities(student, where)), -1)
 
 
 def kl(
@@ -194,15 +232,17 @@ def _excess(u: Float[Array, "*n"]) -> Float[Array, "*n"]:
 
 def total_variation(teacher: Float[Array, "*n classes"], student: Float[Array, "*n classes"]) -> Float[Array, "*n"]:
     """Returns 1/2 sum_k |softmax(teacher)_k - softmax(student)_k|, 0 to 1."""
-    return jnp.sum(jnp.abs(jax.nn.softmax(precise(teacher)) - jax.nn.softmax(precise(student))), -1) / 2
+    return jnp.sum(jnp.abs(pair(teacher, student).difference), -1) / 2
 
 
 def binary_kl(teacher: Float[Array, "*n"], student: Float[Array, "*n"]) -> Float[Array, "*n"]:
-    """Returns the KL between the Bernoulli distributions of sigmoid(teacher) and sigmoid(student), one per logit."""
-    teacher, student = precise(teacher), precise(student)
+    """Returns the KL between the Bernoulli distributions of sigmoid(teacher) and sigmoid(student), one per logit.
 
-    def one_outcome(sign: int) -> Float[Array, "*n"]:
-        log_p, log_q = jax.nn.log_sigmoid(sign * teacher), jax.nn.log_sigmoid(sign * student)
-        return jnp.exp(log_p) * (log_p - log_q)
+    A logit of inf or -inf is an outcome without a doubt.
+    """
 
-    return one_outcome(1) + one_outcome(-1)
+    def outcomes(logit: Float[Array, "*n"]) -> Float[Array, "*n 2"]:
+        is_certain = logit == jnp.inf
+        return jnp.stack([jnp.where(is_certain, 0.0, logit), jnp.where(is_certain, -jnp.inf, 0.0)], -1)
+
+    return kl(outcomes(precise(teacher)), outcomes(precise(student)))

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxdistill.core import Scalar
-from jaxdistill.losses.divergence import log_probabilities
+from jaxdistill.losses.divergence import Pair, pair, weighted
 
 LARGEST = 80.0
 """Bound of u: e^80 is finite in float32, and a class so much less likely in p than in q adds q - p whatever s is."""
@@ -40,7 +40,7 @@ def kl_per_fraction(
     left: Float[Array, "*n classes"], right: Float[Array, "*n classes"], fraction: Scalar
 ) -> Float[Array, "*n"]:
     """Returns `kl` / fraction, which is continuous; at fraction 0 it is its limit 0."""
-    return _per_fraction(log_probabilities(left), log_probabilities(right), fraction)
+    return _kl_per_fraction(left, right, fraction)
 
 
 def jensen_shannon(
@@ -58,24 +58,41 @@ def jensen_shannon(
     Returns:
         Nats; at most log 2 at beta 1/2 if it is not normalised.
     """
-    log_p, log_q = log_probabilities(teacher), log_probabilities(student)
-    value = _per_fraction(log_p, log_q, 1 - beta) + _per_fraction(log_q, log_p, beta)
-    return value if normalize else beta * (1 - beta) * value
+    value = _sum_of_both(teacher, student, beta)
+    # One of the two is infinite at beta 0 or 1 if a class is impossible on one side; its weight is 0 there.
+    return value if normalize else weighted(jnp.asarray(beta * (1 - beta), value.dtype), value)
 
 
 @jax.checkpoint  # its backward pass keeps two arrays of classes instead of twenty
-def _per_fraction(
-    log_p: Float[Array, "*n classes"], log_q: Float[Array, "*n classes"], fraction: Scalar
+def _kl_per_fraction(
+    left: Float[Array, "*n classes"], right: Float[Array, "*n classes"], fraction: Scalar
 ) -> Float[Array, "*n"]:
-    fraction = jnp.asarray(fraction, log_p.dtype)
-    p, q, u = jnp.exp(log_p), jnp.exp(log_q), log_q - log_p
-    w = fraction * jnp.expm1(jnp.minimum(u, LARGEST))
+    return _per_fraction(pair(left, right), fraction)
+
+
+@jax.checkpoint
+def _sum_of_both(
+    left: Float[Array, "*n classes"], right: Float[Array, "*n classes"], beta: Scalar
+) -> Float[Array, "*n"]:
+    sides = pair(left, right)
+    return _per_fraction(sides, 1 - beta) + _per_fraction(sides.swap(), beta)
+
+
+def _per_fraction(sides: Pair, fraction: Scalar) -> Float[Array, "*n"]:
+    p, u, difference = sides.p, sides.log_ratio, sides.difference
+    fraction = jnp.asarray(fraction, p.dtype)
+    is_whole = fraction >= 1
+    is_in_both = sides.p_is_possible & sides.q_is_possible
+    # A class that q rules out has (1 - s) p in the mixture, so w = -s, and is infinitely far if nothing of p is left.
+    w = jnp.where(is_in_both, fraction * jnp.expm1(jnp.minimum(u, LARGEST)), jnp.where(is_whole, 0.0, -fraction))
     # If the mixture keeps less than half of p, 1 + w may round to 0: there log(m / p) is computed in log-space.
-    is_far = w < -0.5
+    is_far = is_in_both & (w < -0.5)
     log_ratio = _log_mixture(jnp.where(is_far, u, 0.0), jnp.where(is_far, fraction, 1.0))
-    far = (q - p) - p * log_ratio / jnp.where(is_far, fraction, 1.0)
-    near = (q - p) * _ratio_deficit(jnp.where(is_far, 0.0, w))
-    return jnp.sum(jnp.where(is_far, far, near), -1)
+    far = difference - p * log_ratio / jnp.where(is_far, fraction, 1.0)
+    # A class that p rules out adds q, however small the fraction is.
+    deficit = jnp.where(sides.p_is_possible, _ratio_deficit(jnp.where(is_far, 0.0, w)), 1.0)
+    is_infinite = is_whole & jnp.any((p > 0) & ~sides.q_is_possible, -1)
+    return jnp.where(is_infinite, jnp.inf, jnp.sum(jnp.where(is_far, far, difference * deficit), -1))
 
 
 def _log_mixture(u: Float[Array, "*n"], fraction: Float[Array, "*n"]) -> Float[Array, "*n"]:

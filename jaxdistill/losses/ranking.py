@@ -11,9 +11,11 @@ from jaxdistill.core import Scalar, precise
 
 
 def gaps(scores: Float[Array, "*n classes"]) -> Float[Array, "*n classes classes"]:
-    """Returns scores_k - scores_l."""
+    """Returns scores_k - scores_l; 0 for two scores of -inf."""
     scores = precise(scores)
-    return scores[..., :, None] - scores[..., None, :]
+    left, right = scores[..., :, None], scores[..., None, :]
+    are_lowest = (left == -jnp.inf) & (right == -jnp.inf)
+    return jnp.where(are_lowest, 0.0, left) - jnp.where(are_lowest, 0.0, right)
 
 
 def order(teacher: Float[Array, "*n classes"]) -> Bool[Array, "*n classes classes"]:

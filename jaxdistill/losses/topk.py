@@ -8,10 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxdistill.core import Scalar, TopK, precise
-from jaxdistill.losses import mixture
-
-NOWHERE = -1e30
-"""The log-probability of an empty bucket: finite, since the difference of two infinite ones is not a number."""
+from jaxdistill.losses import divergence, mixture
 
 
 def from_logits(logits: Float[Array, "*n classes"], k: int) -> TopK:
@@ -30,7 +27,7 @@ def from_ids(logits: Float[Array, "*n classes"], ids: Int[Array, "*n k"]) -> Top
     if ids.shape[-1] == num_classes:
         return TopK(values, ids, jnp.full_like(total, -jnp.inf), num_classes)
     others = jnp.put_along_axis(jnp.ones(logits.shape, bool), ids, False, -1, inplace=False)
-    return TopK(values, ids, jax.nn.logsumexp(logits, -1, where=others) - total, num_classes)
+    return TopK(values, ids, divergence.log_total(logits, others) - total, num_classes)
 
 
 def kl(teacher: TopK, student: Float[Array, "*n classes"]) -> Float[Array, "*n"]:
@@ -45,16 +42,12 @@ def kl(teacher: TopK, student: Float[Array, "*n classes"]) -> Float[Array, "*n"]
         agree on the distribution within the bucket.
     """
     listed = from_ids(student, teacher.ids)
-    value = jnp.sum(jnp.exp(teacher.values) * (teacher.values - listed.values), -1)
-    has_rest = jnp.isfinite(teacher.log_rest) & jnp.isfinite(listed.log_rest)
-    log_p, log_q = (jnp.where(has_rest, side.log_rest, 0.0) for side in (teacher, listed))
-    return value + jnp.where(has_rest, jnp.exp(log_p) * (log_p - log_q), 0.0)
+    return divergence.kl(log_probabilities(teacher), log_probabilities(listed))
 
 
 def log_probabilities(top: TopK) -> Float[Array, "*n listed"]:
     """Returns the log-probabilities of the K classes and of the bucket, K + 1 in all."""
-    rest = jnp.where(jnp.isfinite(top.log_rest), top.log_rest, NOWHERE)
-    return jnp.concatenate([top.values, rest[..., None]], -1)
+    return jnp.concatenate([top.values, top.log_rest[..., None]], -1)
 
 
 def jensen_shannon(

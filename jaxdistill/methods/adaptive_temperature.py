@@ -30,8 +30,9 @@ RULES = ("flsw", "cwsm")
 def flsw(
     student: Float[Array, "*n classes"], teacher: Float[Array, "*n classes"], gamma: Scalar, eps: float = 1e-4
 ) -> Float[Array, "*n"]:
-    """Returns (1 - cosine)^gamma of logits; `eps` is added to the norms."""
-    left, right = (distance.normalize(precise(x), eps=eps) for x in (student, teacher))
+    """Returns (1 - cosine)^gamma of logits; `eps` is added to the norms, and a logit of -inf counts as 0."""
+    sides = (precise(x) for x in (student, teacher))
+    left, right = (distance.normalize(jnp.where(x == -jnp.inf, 0.0, x), eps=eps) for x in sides)
     return jnp.maximum(1 - jnp.sum(left * right, -1), 0.0) ** gamma
 
 

@@ -44,7 +44,8 @@ def index_cross_entropy(
     log_q = divergence.log_probabilities(logits)
     # The id of padding may lie outside the vocabulary.
     labelled = jnp.take_along_axis(log_q, label[..., None], -1, mode="clip")[..., 0]
-    return -(1 - label_smoothing) * labelled - label_smoothing * jnp.mean(log_q, -1)
+    smoothing = jnp.asarray(label_smoothing, log_q.dtype)
+    return -(1 - smoothing) * labelled - divergence.weighted(smoothing, jnp.mean(log_q, -1))
 
 
 class CrossEntropy(LogitsMethod):

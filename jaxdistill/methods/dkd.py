@@ -45,7 +45,7 @@ def tckd_nckd(
 
     def binary(logits: Float[Array, "*n classes"]) -> Float[Array, "*n 2"]:
         of_label = jnp.sum(logits, -1, where=target)
-        return jnp.stack([of_label, jax.nn.logsumexp(logits, -1, where=~target)], -1)
+        return jnp.stack([of_label, divergence.log_total(logits, ~target)], -1)
 
     return divergence.kl(binary(teacher), binary(student)), divergence.kl(teacher, student, where=~target)
 

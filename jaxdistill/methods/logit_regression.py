@@ -22,16 +22,19 @@ from jaxdistill.modules.logits_method import LogitsMethod
 
 
 def centre(logits: Float[Array, "*n classes"]) -> Float[Array, "*n classes"]:
-    """Subtracts the mean over the classes, in at least float32."""
+    """Subtracts the mean over the classes above -inf, in at least float32."""
     logits = precise(logits)
-    return logits - jnp.mean(logits, -1, keepdims=True)
+    return logits - jnp.mean(logits, -1, keepdims=True, where=logits != -jnp.inf)
 
 
 def logit_regression(
     student: Float[Array, "*n classes"], teacher: Float[Array, "*n classes"], temperature: Scalar = 1.0
 ) -> Float[Array, "*n"]:
-    """Returns half the sum of the squared differences, over T^2."""
-    return jnp.sum(((precise(student) - precise(teacher)) / temperature) ** 2, -1) / 2
+    """Returns half the sum of the squared differences, over T^2; classes of -inf on both sides differ by 0."""
+    student, teacher = precise(student), precise(teacher)
+    is_ruled_out = (student == -jnp.inf) & (teacher == -jnp.inf)
+    student, teacher = (jnp.where(is_ruled_out, 0.0, logits) for logits in (student, teacher))
+    return jnp.sum(((student - teacher) / temperature) ** 2, -1) / 2
 
 
 class LogitRegression(LogitsMethod):

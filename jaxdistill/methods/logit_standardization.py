@@ -26,11 +26,15 @@ from jaxdistill.modules.logits_method import LogitsMethod
 
 
 def standardize(logits: Float[Array, "*n classes"], eps: float = 1e-7) -> Float[Array, "*n classes"]:
-    """Returns (z - mean) / (std + eps) over the classes, in at least float32."""
+    """Returns (z - mean) / (std + eps) over the classes above -inf, in at least float32; -inf stays."""
     logits = precise(logits)
-    root = max(logits.shape[-1] - 1, 1) ** 0.5
+    is_possible = logits != -jnp.inf
+    count = jnp.sum(is_possible, -1, keepdims=True).astype(logits.dtype)
+    finite = jnp.where(is_possible, logits, 0.0)
+    centred = jnp.where(is_possible, finite - jnp.sum(finite, -1, keepdims=True) / jnp.maximum(count, 1), 0.0)
+    root = jnp.sqrt(jnp.maximum(count - 1, 1))
     # The norm of the centred logits is root * std.
-    return root * distance.normalize(logits - jnp.mean(logits, -1, keepdims=True), eps=root * eps)
+    return jnp.where(is_possible, root * distance.normalize(centred, eps=root * eps), -jnp.inf)
 
 
 class LogitStandardization(LogitsMethod):

@@ -39,7 +39,7 @@ def nkd(
     p = jnp.sum(jax.nn.softmax(teacher), -1, where=target)
     log_q = jnp.sum(divergence.log_probabilities(student), -1, where=target)
     others = divergence.soft_cross_entropy(teacher / temperature, student / temperature, where=~target)
-    return -p * log_q + gamma * temperature**2 * others
+    return -divergence.weighted(p, log_q) + gamma * temperature**2 * others
 
 
 class NKD(LogitsMethod):

@@ -15,6 +15,7 @@ entropy.
 """
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxdistill.core import Batch, Output, Scalar, precise
@@ -26,7 +27,9 @@ from jaxdistill.modules.logits_method import LogitsMethod
 def taid(student: Float[Array, "*n classes"], teacher: Float[Array, "*n classes"], share: Scalar) -> Float[Array, "*n"]:
     """Returns nats; `share` is the fraction of the teacher in the target."""
     student, teacher = precise(student), precise(teacher)
-    target = (1 - share) * jax.lax.stop_gradient(student) + share * teacher
+    share = jnp.asarray(share, student.dtype)
+    # A logit of -inf has no part in the target where its fraction is 0.
+    target = divergence.weighted(1 - share, jax.lax.stop_gradient(student)) + divergence.weighted(share, teacher)
     return divergence.kl(target, student)
 
 

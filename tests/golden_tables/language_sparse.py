@@ -25,8 +25,8 @@ def renormalised(x, ids, beta):
 
 def bucketed(logits, member):
     """Logits of the classes that are members, and of all the others together as one class more."""
-    rest = jax.nn.logsumexp(jnp.where(member, topk.NOWHERE, logits), -1, keepdims=True)
-    return jnp.concatenate([jnp.where(member, logits, topk.NOWHERE), rest], -1)
+    rest = jax.nn.logsumexp(jnp.where(member, -jnp.inf, logits), -1, keepdims=True)
+    return jnp.concatenate([jnp.where(member, logits, -jnp.inf), rest], -1)
 
 
 def trl_iw_opd(x, beta, temperature, reduction, top_k, add_tail):
@@ -37,7 +37,7 @@ def trl_iw_opd(x, beta, temperature, reduction, top_k, add_tail):
     used = {0: ids[:1], 1: ids[1:]}.get(beta, ids)
     member = sum(jax.nn.one_hot(i, student.shape[-1]).sum(-2) for i in used) > 0
     if not add_tail:
-        inside = (jnp.where(member, logits, topk.NOWHERE) for logits in (student, teacher))
+        inside = (jnp.where(member, logits, -jnp.inf) for logits in (student, teacher))
         values = divergence(*inside, beta)
     elif beta == 0:
         values = topk.kl(topk.from_ids(teacher, ids[0]), student)

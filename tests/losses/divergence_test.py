@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdistill.losses import divergence
+from jaxdistill.losses import divergence, mixture, topk
 
 
 def test_kl_by_hand():
@@ -132,3 +132,39 @@ def test_kl_is_right_near_equality(temperature):
     np.testing.assert_allclose(value, expected, rtol=1e-4)
     gradient = jax.grad(lambda s: divergence.kl(jnp.asarray(teacher) / temperature, s / temperature).sum())(student)
     np.testing.assert_allclose(gradient * temperature, np.exp(log_q) - np.exp(log_p), rtol=1e-2, atol=1e-8)
+
+
+def test_cross_entropies_leave_out_what_no_target_has():
+    gradient = jax.grad(lambda s: divergence.soft_cross_entropy(RULED_OUT, s).sum())(RULED_OUT)
+    np.testing.assert_allclose(gradient, jnp.zeros((1, 4)), atol=1e-6)
+    target = jnp.array([[0.5, 0.5, 0.0, 0.0]])
+    expected = divergence.cross_entropy(target[:, :3], RULED_OUT[:, :3])
+    np.testing.assert_allclose(divergence.cross_entropy(target, RULED_OUT), expected, rtol=1e-6)
+
+
+def test_binary_kl_of_a_certain_outcome():
+    """-log sigmoid(1) of a certain yes, and of a certain no at -1."""
+    teacher, student = jnp.array([jnp.inf, -jnp.inf, jnp.inf]), jnp.array([1.0, -1.0, jnp.inf])
+    value, gradient = jax.vmap(jax.value_and_grad(divergence.binary_kl, 1))(teacher, student)
+    np.testing.assert_allclose(value, [0.313262, 0.313262, 0.0], rtol=1e-5)
+    np.testing.assert_allclose(gradient, [-0.268941, 0.268941, 0.0], rtol=1e-5)
+
+
+NEAR_LOSSES = {
+    "binary_kl": lambda t, s: divergence.binary_kl(t, s).sum(-1) * 1e8,
+    "total_variation": lambda t, s: divergence.total_variation(t, s) * 1e4,
+    "jensen_shannon": lambda t, s: mixture.jensen_shannon(t, s, 0.3) * 1e8,
+    "skew": lambda t, s: mixture.kl(t, s, 0.9) * 1e8,
+    "top_k": lambda t, s: topk.kl(topk.from_logits(t, 3), s) * 1e8,
+    "top_k of all": lambda t, s: topk.kl(topk.from_logits(t, 50), s) * 1e8,
+}
+
+
+@pytest.mark.parametrize("loss", NEAR_LOSSES.values(), ids=NEAR_LOSSES)
+def test_other_divergences_are_right_at_temperature_1e4(loss):
+    teacher, student = np.random.default_rng(1).normal(size=(2, 20, 50)).astype(np.float32)
+    with jax.enable_x64(True):
+        exact = np.asarray(loss(*(jnp.asarray(side.astype(np.float64) / 1e4) for side in (teacher, student))))
+    value = loss(jnp.asarray(teacher) / 1e4, jnp.asarray(student) / 1e4)
+    np.testing.assert_allclose(np.mean(value), np.mean(exact), rtol=1e-3)
+    np.testing.assert_allclose(value, exact, rtol=2e-2)
