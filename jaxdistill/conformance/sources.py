@@ -36,7 +36,7 @@ class Classifier(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> Output:
         x = nn.Conv(5, (3, 3), name="conv")(x)
-        feature_map = nn.relu(nn.BatchNorm(use_running_average=not train, name="norm")(x))
+        feature_map = nn.relu(nn.BatchNorm(use_running_average=not train, use_fast_variance=False, name="norm")(x))
         x = nn.Dropout(0.5, deterministic=not train)(feature_map)
         pooled = jnp.mean(x, (1, 2))
         return Output(nn.Dense(self.classes, name="head")(pooled), {"map": feature_map, "pooled": pooled})

@@ -48,7 +48,9 @@ def differences(x: Float[Array, "batch features"]) -> Float[Array, "batch batch 
 def distances(
     x: Float[Array, "batch features"], mask: Shaped[Array, " batch"], squared: bool = False
 ) -> Float[Array, "batch batch"]:
-    """Returns the distances of every two rows over the mean of those that are greater than 0.
+    """Returns the distances of every two rows over their mean, which is that of all pairs of different rows' places.
+
+    Two examples with equal features are at distance 0, and count in the mean.
 
     Args:
         x: of `rows`.
@@ -60,7 +62,7 @@ def distances(
     """
     between = differences(x)
     size = jnp.sum(between**2, -1) if squared else distance.norm(between)
-    pairs = (mask[:, None] > 0) & (mask[None] > 0) & (size > 0)
+    pairs = (mask[:, None] > 0) & (mask[None] > 0) & ~jnp.eye(len(x), dtype=bool)
     mean = jnp.sum(jnp.where(pairs, size, 0.0)) / jnp.maximum(jnp.sum(pairs), 1)
     return jnp.where(mean > 0, size / jnp.where(mean > 0, mean, 1.0), 0.0)
 

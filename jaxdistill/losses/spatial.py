@@ -30,6 +30,21 @@ def average_pool(
     return jnp.einsum("bhwc,hi,wj->bijc", x, rows, columns, precision="highest")
 
 
+def average_blocks(
+    x: Float[Array, "batch height width channels"], size: int
+) -> Float[Array, "batch new_height new_width channels"]:
+    """Averages blocks of `size` x `size` places that do not overlap.
+
+    The last ones of a side that `size` does not divide have fewer places.
+    """
+
+    def blocks(length: int) -> Array:
+        inside = np.arange(length)[:, None] // size == np.arange(-(-length // size))[None]
+        return jnp.asarray(inside / inside.sum(0), x.dtype)
+
+    return jnp.einsum("bhwc,hi,wj->bijc", x, blocks(x.shape[1]), blocks(x.shape[2]), precision="highest")
+
+
 def max_pool(
     x: Float[Array, "batch height width channels"], size: Size
 ) -> Float[Array, "batch new_height new_width channels"]:

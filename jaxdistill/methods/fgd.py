@@ -79,7 +79,8 @@ class Context(nn.Module):
         scores = nn.Dense(1, name="scores")(x).reshape(len(x), -1)
         places = x.reshape(len(x), -1, channels)
         context = jnp.einsum("bi,bic->bc", jax.nn.softmax(scores), places, precision="highest")
-        hidden = nn.LayerNorm(epsilon=1e-5, name="norm")(nn.Dense(max(1, channels // 2), name="down")(context))
+        norm = nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, name="norm")
+        hidden = norm(nn.Dense(max(1, channels // 2), name="down")(context))
         added = nn.Dense(channels, kernel_init=nn.initializers.zeros, name="up")(nn.relu(hidden))
         return x + added[:, None, None]
 

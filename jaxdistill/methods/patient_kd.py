@@ -6,7 +6,8 @@ https://arxiv.org/abs/1908.09355
     loss = sum_(i, j) || h^s_i / ||h^s_i||_2 - h^t_j / ||h^t_j||_2 ||_2^2,    one value per example
 
 h is the state of the first token, [CLS], after layer i of the student and j of the teacher. "Skip" takes every k-th of
-the teacher's layers and "Last" its last ones (`layers="last:block*"`); the student's last layer learns by its logits.
+the teacher's layers and "Last" its last ones (`layers="last:block*"`); no rule pairs the student's last layer, which
+learns by its logits.
 This is one term of the paper's loss: (1 - alpha) cross-entropy + alpha KD + beta this. Widths are equal in the paper;
 if they differ, a learned linear map gives the student the teacher's.
 
@@ -47,4 +48,4 @@ class PatientKD(Method):
                 student_state = adapters.match(student_state, teacher_state, name)
             return patient_kd(student_state, teacher_state)
 
-        return layer_mapping.sum_over_pairs(self, student, teacher, loss)
+        return layer_mapping.sum_over_pairs(self, student, teacher, loss, without_last=True)

@@ -6,11 +6,11 @@ Park, Kim, Lu, Cho, "Relational Knowledge Distillation", CVPR 2019, https://arxi
 
     d_ij = |f_i - f_j| / mean,    a_ijk = cos of the angle at i between f_j and f_k,    h = smooth L1
 
-The mean that divides the distances is that of each network, over those greater than 0. The paper adds over tuples of
-different examples; its code averages over all B^2 and B^3, also those of equal indices, which add nothing. This is the
-code's form with its weights of 1 and 2; the CRD benchmark uses 25 and 50. Widths may differ. An example's value is its
-part of the sums, times B, so that the mean over examples is the loss. It takes memory for B^3 numbers and for B^2 times
-the width, 2.6 GB for 256 embeddings of 2,048.
+The mean that divides the distances is that of each network, over all pairs of two examples. The paper adds over tuples
+of different examples; its code averages over all B^2 and B^3, also those of equal indices, which add nothing. This is
+the code's form with its weights of 1 and 2; the CRD benchmark uses 25 and 50. Widths may differ. An example's value is
+its part of the sums, times B, so that the mean over examples is the loss. It takes memory for B^3 numbers and for B^2
+times the width, 2.6 GB for 256 embeddings of 2,048.
 
 Elsewhere: RepDistiller and torchdistill agree with the authors' code. mdistiller can square the distances (`squared`).
 MMRazor L2-normalises the embeddings first and lets gradients reach the teacher. All compute distances from a Gram

@@ -7,7 +7,8 @@ https://arxiv.org/abs/1903.04197
 
 for pixel-wise and pair-wise distillation: one value per image, over its pixels i and over all pairs of nodes i, j of
 the feature map. A node is the average of `granularity` x `granularity` places, the paper's beta, whose best is 2 x 2
-with all nodes connected. The paper weights the sum with 10. Its third part, an adversary between the two segmentations
+with all nodes connected; nodes do not overlap, and the last ones of a side that it does not divide are of fewer places.
+The paper weights the sum with 10. Its third part, an adversary between the two segmentations
 (weight 0.1), is left out: no term here trains a network against another.
 
 Void pixels, where `batch["valid"]` is 0, do not count in the first part. Widths may differ. The student's logits are
@@ -56,8 +57,8 @@ def pair_wise(
 def nodes(
     x: Float[Array, "batch height width channels"], granularity: int
 ) -> Float[Array, "batch rows columns channels"]:
-    """Averages `granularity` x `granularity` places."""
-    return spatial.average_pool(x, tuple(-(-side // granularity) for side in x.shape[1:3]))
+    """Averages `granularity` x `granularity` places, no place in two nodes."""
+    return spatial.average_blocks(x, granularity)
 
 
 class SKD(Method):

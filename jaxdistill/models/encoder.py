@@ -10,14 +10,16 @@ from jaxdistill.core import Output
 from jaxdistill.errors import UserError, check_least, unknown
 from jaxdistill.models import transformer
 
+POOLERS = {"tanh": nn.tanh, "relu": nn.relu}
+
 
 class Encoder(nn.Module):
     """BERT, RoBERTa and DistilBERT; predicts the class of a text, or every token of it.
 
     Devlin et al., "BERT", NAACL 2019, https://arxiv.org/abs/1810.04805; Liu et al., "RoBERTa", 2019,
     https://arxiv.org/abs/1907.11692. The defaults are BERT-base (uncased). RoBERTa-base is vocabulary=50_265,
-    length=514, first=2, segments=1, epsilon=1e-5; DistilBERT is layers=6, segments=0. Weights are drawn from a normal
-    distribution of spread 0.02, which is not truncated here.
+    length=514, first=2, segments=1, epsilon=1e-5; DistilBERT is layers=6, segments=0, pooler="relu". Weights are drawn
+    from a normal distribution of spread 0.02, which is not truncated here.
 
     Its inputs are `tokens` int `[batch, length]`; `token_mask` `[batch, length]`, above 0 for tokens and 0 for padding,
     which follows them; and `segment` int `[batch, length]`, the part of the text that a token belongs to, 0 by default.
@@ -29,7 +31,7 @@ class Encoder(nn.Module):
             value, scores and attention.
         final: `[batch, l, w]`, the last of these.
         pooled: `[batch, w]`, float32: `final` of the first token; if `predicts` is "class", after a linear layer and
-            tanh (the input of the head, before dropout).
+            the activation `pooler` (the input of the head, before dropout).
 
     Attributes:
         classes: number of logits.
@@ -41,6 +43,7 @@ class Encoder(nn.Module):
         first: the row of the first position (RoBERTa: 2).
         segments: number of parts of a text; 0 for no segment embedding.
         activation: "gelu", "gelu_tanh", "relu" or "swiglu".
+        pooler: activation of the layer before the head of a text's class: "tanh", or "relu" as in DistilBERT.
         dense: whether logits of tokens are computed; if not they are an `Unembedding`, which losses evaluate in chunks
             of tokens.
         dropout: rate, of embeddings, attention, both parts of a block and the classifier's input (BERT: 0.1).
@@ -65,6 +68,7 @@ class Encoder(nn.Module):
     segments: int = 2
     epsilon: float = 1e-12
     activation: str = "gelu"
+    pooler: str = "tanh"
     dense: bool = False
     dropout: float = 0.0
     remat: str = ""
@@ -83,6 +87,8 @@ class Encoder(nn.Module):
                 f"classes must equal vocabulary={self.vocabulary} if predicts='token', got {self.classes}; set"
                 " both to the same number"
             )
+        if self.pooler not in POOLERS:
+            raise unknown("pooler", self.pooler, POOLERS)
         check_least("vocabulary", self.vocabulary, 1)
         check_least("first", self.first, 0)
         check_least("length", self.length, self.first + 1)
@@ -118,7 +124,8 @@ class Encoder(nn.Module):
             x = transformer.normalize(style, "head_norm")(x)
             head = transformer.Head(self.classes, bias=True, dense=self.dense, name="head")
             return head(x, taps, embedding.embedding)
-        pooled = nn.tanh(transformer.project(self.width, style, name="pooler")(first)).astype(jnp.float32)
+        pooled = transformer.project(self.width, style, name="pooler")(first)
+        pooled = POOLERS[self.pooler](pooled).astype(jnp.float32)
         taps["pooled"] = pooled
         pooled = nn.Dropout(self.dropout, deterministic=not train)(pooled)
         return Output(transformer.classifier(self.classes)(pooled), taps)

@@ -44,13 +44,15 @@ def conv(channels: int, size: int, stride: int = 1, *, dtype: Any, name: str) ->
 def norm(train: bool, *, dtype: Any, name: str) -> nn.BatchNorm:
     """Returns a batch normalisation with statistics in float32: of the batch if `train`, else the running ones.
 
-    Each update keeps 0.9 of the running ones (PyTorch: momentum 0.1). One difference: PyTorch's running variance is the
-    unbiased one, `n / (n - 1)` times ours, with n = batch * height * width.
+    The variance is that of the centred numbers, in two passes: the mean of squares less the square of the mean cancels
+    where the mean is large. Each update keeps 0.9 of the running ones (PyTorch: momentum 0.1). One difference:
+    PyTorch's running variance is the unbiased one, `n / (n - 1)` times ours, with n = batch * height * width.
     """
     return nn.BatchNorm(
         use_running_average=not train,
         momentum=0.9,
         epsilon=1e-5,
+        use_fast_variance=False,
         dtype=dtype,
         param_dtype=jnp.float32,
         name=name,

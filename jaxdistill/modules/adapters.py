@@ -63,7 +63,9 @@ def norm(
     """
     mask = jnp.where(jnp.any(mask > 0), mask > 0, True)  # the mean of nothing is not a number
     mask = mask.reshape(-1, *[1] * (x.ndim - 1))
-    return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, name=name)(x, mask=mask)
+    # The fast variance, the mean of squares less the square of the mean, cancels where the mean is large.
+    layer = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, use_fast_variance=False, name=name)
+    return layer(x, mask=mask)
 
 
 def resize(

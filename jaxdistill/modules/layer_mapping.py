@@ -93,6 +93,8 @@ def sum_over_pairs(
     student: Output,
     teacher: Output,
     loss: Callable[[jax.Array, jax.Array, str], jax.Array],
+    *,
+    without_last: bool = False,
 ) -> Float[Array, "*n"]:
     """Adds `loss(student tap, teacher tap, name)` over the pairs of `method.layers`.
 
@@ -101,9 +103,12 @@ def sum_over_pairs(
         student: with the taps.
         teacher: with the taps.
         loss: returns `[*n]`; `name` is usable for the pair's adapter.
+        without_last: whether the rules "uniform" and "last" leave out the last of several pairs, as "skip" does.
     """
     layers = method.layers
     named = pairs(layers, student.taps, teacher.taps)
+    if without_last and layers.startswith(("uniform:", "last:")) and len(named) > 1:
+        named = named[:-1]
     if layers.startswith("mean:"):
         of_student, of_teacher = side_taps(layers, student, teacher)
         return loss(_mean(of_student, layers), _mean(of_teacher, layers), "mean")

@@ -59,14 +59,23 @@ def _digests(flat: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         x = jax.device_put(x, jax.memory.Space.Device)  # an offloaded array is in the host's memory
         if x.dtype == jnp.bool_:
             x = x.astype(jnp.uint8)
-        bits = jax.lax.bitcast_convert_type(x, f"uint{8 * x.dtype.itemsize}")
+        # Numbers of 64 bits become two words in a last axis.
+        x = bits = jax.lax.bitcast_convert_type(x, f"uint{min(8 * x.dtype.itemsize, 32)}")
         position = jnp.zeros(x.shape, jnp.uint32)
         for axis, size in enumerate(x.shape):
             position = position * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
-        # Odd multipliers are invertible mod 2^32, so a change of any single element changes the digest.
-        return jnp.sum(bits.astype(jnp.uint32) * (position * jnp.uint32(2654435761) * 2 + 1), dtype=jnp.uint32)
+        # For each position a bijection of the bits, so that a change of any single element changes the digest. In a sum
+        # of multiples the sign bits of two elements would cancel: 2^31 times any odd numbers are equal mod 2^32.
+        return jnp.sum(_mix(bits.astype(jnp.uint32) ^ _mix(position)), dtype=jnp.uint32)
 
     return {name: digest(x) for name, x in flat.items()}
+
+
+def _mix(word: jax.Array) -> jax.Array:
+    """Returns the finaliser of MurmurHash3 (Appleby, 2011): a bijection in which every bit depends on all others."""
+    word = (word ^ (word >> 16)) * jnp.uint32(0x85EBCA6B)
+    word = (word ^ (word >> 13)) * jnp.uint32(0xC2B2AE35)
+    return word ^ (word >> 16)
 
 
 def digests(flat: Mapping[str, jax.Array]) -> dict[str, int]:

@@ -49,6 +49,26 @@ def test_distances_by_hand():
     np.testing.assert_array_equal(relation.distances(0 * LINE, jnp.ones(3)), np.zeros((3, 3)))
 
 
+EQUAL = jnp.array([[0.0, 0.0], [0.0, 0.0], [3.0, 4.0]])
+
+
+def test_equal_examples_are_a_pair_too():
+    """Of 0, 5 and 5, whose mean is 10/3."""
+    expected = [[0, 0, 1.5], [0, 0, 1.5], [1.5, 1.5, 0]]
+    np.testing.assert_allclose(relation.distances(EQUAL, jnp.ones(3)), expected, rtol=1e-6)
+
+
+def test_rkd_does_not_jump_where_two_examples_part():
+    teacher = jnp.array([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
+
+    def value(student):
+        return loss(rkd.distance(student, teacher, jnp.ones(3)), jnp.ones(3))
+
+    at, gradient = jax.value_and_grad(value)(EQUAL)
+    np.testing.assert_allclose(value(EQUAL.at[0, 0].add(1e-6)), at, rtol=1e-4)
+    assert jnp.isfinite(gradient).all()
+
+
 def test_angles_by_hand():
     half = 0.5**0.5
     at_corner, at_right = [[0, 0, 0], [0, 1, 0], [0, 0, 1]], [[1, 0, half], [0, 0, 0], [half, 0, 1]]

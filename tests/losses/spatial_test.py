@@ -39,3 +39,11 @@ def test_the_larger_is_pooled_axis_by_axis(pool):
     wide, high = spatial.to_smaller(left[:, :2], right[:, :, :3], pool)
     np.testing.assert_array_equal(wide, pool(left[:, :2], (2, 3)))
     np.testing.assert_array_equal(high, pool(right[:, :, :3], (2, 3)))
+
+
+def test_blocks_do_not_overlap():
+    """3 x 5 places in blocks of 2: two rows and three columns, the last ones of one place."""
+    x = jnp.arange(15.0).reshape(1, 3, 5, 1)
+    expected = [[[3, 5, 6.5], [10.5, 12.5, 14]]]
+    np.testing.assert_allclose(spatial.average_blocks(x, 2)[..., 0], expected, rtol=1e-6)
+    np.testing.assert_allclose(spatial.average_blocks(x[:, :2, :4], 2), spatial.average_pool(x[:, :2, :4], (1, 2)))

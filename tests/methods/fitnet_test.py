@@ -73,3 +73,13 @@ def test_norm_and_relu_without_an_adapter_are_refused(fields):
 def test_batch_normalisation_needs_the_whole_batch():
     assert FitNet(norm=True).needs_whole_batch
     assert not FitNet().needs_whole_batch
+
+
+def test_norm_is_exact_on_maps_far_from_0():
+    """By the mean of squares less the square of the mean it is 56,220 here."""
+    left, right = of(stage2=noise(2, 4, 4, 3)), of(stage2=noise(2, 4, 4, 3, seed=1))
+    far = of(stage2=left.tap("stage2") + 1e4)
+    method = FitNet(norm=True)
+    variables = method.init(jax.random.key(0), left, right, BATCH)
+    near, value = (method.apply(variables, x, right, BATCH, mutable=["batch_stats"])[0] for x in (left, far))
+    np.testing.assert_allclose(value, near, rtol=1e-2)

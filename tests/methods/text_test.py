@@ -89,6 +89,15 @@ def test_distilbert_without_labels_can_be_split():
     np.testing.assert_allclose(added, loss(plain, STUDENT, TEACHER), rtol=1e-5)
 
 
+def test_patient_kd_leaves_the_last_layer_to_the_logits():
+    """PKD-Last of the paper pairs layers 1 to 5 of 6 with 7 to 11 of 12: here 1 of 2 with 3 of 4."""
+    states = jax.random.normal(jax.random.key(0), (6, 2, 3, 4))
+    student = Output(jnp.zeros((2, 3)), {f"block{i}": states[i] for i in range(2)})
+    teacher = Output(jnp.zeros((2, 3)), {f"block{i}": states[2 + i] for i in range(4)})
+    value = PatientKD(layers="last:block*").apply({}, student, teacher, {"mask": jnp.ones(2)})
+    np.testing.assert_allclose(value, patient_kd(states[0][:, 0], states[4][:, 0]), rtol=1e-6)
+
+
 def test_patient_kd_by_hand():
     student, teacher = jnp.array([[3.0, 4.0]]), jnp.array([[4.0, 3.0]])
     np.testing.assert_allclose(patient_kd(student, teacher), [0.08], rtol=1e-5)

@@ -21,8 +21,8 @@ MASK = jnp.ones(TOKENS.shape).at[0, 3:].set(0).at[2, 5:].set(0)
 
 
 @functools.cache
-def small(predicts):
-    model = Encoder(VOCABULARY if predicts == "token" else 3, predicts, **HERE, length=8)
+def small(predicts, **fields):
+    model = Encoder(VOCABULARY if predicts == "token" else 3, predicts, **HERE, length=8, **fields)
     return model, drawn(model, TOKENS)
 
 
@@ -105,6 +105,15 @@ def test_the_class_is_predicted_from_the_first_token():
     pooled = np.tanh(result.tap("final")[:, 0] @ params["pooler"]["kernel"] + params["pooler"]["bias"])
     close(result.tap("pooled"), pooled)
     close(result.logits, pooled @ params["head"]["kernel"] + params["head"]["bias"])
+
+
+def test_the_class_head_of_distilbert_is_a_relu():
+    model, variables = small("class", pooler="relu")
+    params, result = jax.tree.map(np.asarray, (variables["params"], apply(model, variables, TOKENS)))
+    pooled = np.maximum(result.tap("final")[:, 0] @ params["pooler"]["kernel"] + params["pooler"]["bias"], 0)
+    close(result.tap("pooled"), pooled)
+    with pytest.raises(UserError, match="pooler"):
+        Encoder(classes=3, pooler="rleu")
 
 
 def test_tokens_are_predicted_by_the_embedding():

@@ -202,6 +202,26 @@ def test_digest_sees_every_single_change_and_no_mesh():
     assert checkpoint.digests({"x": rows}) != checkpoint.digests({"x": rows[::-1]})  # order counts
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_digest_sees_signs(dtype):
+    """The sum of odd multiples of the bits does not see an even number of them."""
+    x = jax.random.normal(jax.random.key(0), (8, 4)).astype(dtype)
+    one, other = x.at[0, 0].set(1).at[5, 3].set(-1), x.at[0, 0].set(-1).at[5, 3].set(1)
+    two = x.at[3, 1].multiply(-1).at[7, 2].multiply(-1)
+    values = [checkpoint.digests({"x": y})["x"] for y in (x, -x, one, other, two, -two)]
+    assert len(set(values)) == len(values)
+
+
+def test_digest_sees_both_words_of_64_bits():
+    with jax.enable_x64(True):
+        x = jnp.arange(4)
+        assert x.dtype == jnp.int64
+        values = [
+            checkpoint.digests({"x": y})["x"] for y in (x, x.at[2].add(1), x.at[2].add(2**40), x.at[1].add(2**40))
+        ]
+    assert len(set(values)) == 4
+
+
 @pytest.mark.parametrize("shape", [(64, 64), (3, 4099)])
 def test_a_large_array_is_stored_in_pieces(shape, tmp_path):
     """A reader of a part need not read all, on whichever mesh the array was saved."""
