@@ -102,7 +102,7 @@ def test_slurm_gives_one_process_on_a_node_all_its_devices(tmp_path):
 
 
 @pytest.mark.parametrize(("words", "message"), [((), "usage: sbatch"), (COMMAND, "start it with sbatch")])
-def test_slurm_tells_how_it_is_started(words, message):
+def test_slurm_prints_its_usage(words, message):
     status, _, error = run_script("slurm.sh", *words)
     assert status == 2
     assert message in error
@@ -179,7 +179,7 @@ def test_tpu_pod_goes_on_until_the_command_is_done(states, ends, status, created
         (("--help",), "launch/tpu_pod.sh run NAME"),
     ],
 )
-def test_tpu_pod_tells_mistakes(words, message):
+def test_tpu_pod_refuses_mistakes(words, message):
     status, _, error = run_script("tpu_pod.sh", *words)
     assert status == 2
     assert message in error

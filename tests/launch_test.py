@@ -493,7 +493,7 @@ def test_killed_at_any_moment_and_run_again_it_ends_with_the_same_bits(tmp_path,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_says_how_to_go_on(tmp_path, one_device, number):
+def test_a_signal_saves_and_prints_how_to_continue(tmp_path, one_device, number):
     process = subprocess.Popen(command(tmp_path, *LONG), env=one_device, stderr=subprocess.PIPE, text=True)
     until(tmp_path, 50, process)
     process.send_signal(number)

@@ -45,7 +45,7 @@ def test_losses_are_those_of_steps_made_by_hand(live, starts):
 
 
 @pytest.mark.slow
-def test_several_steps_at_once_and_a_cached_teacher_say_the_same(live, starts, flags, tmp_path):
+def test_several_steps_at_once_and_a_cached_teacher_give_the_same_numbers(live, starts, flags, tmp_path):
     one, two = (our_steps.Steps.of_stage(live, starts, dispatch) for dispatch in (1, 2))
     cached = our_steps.Steps.of_stage(our_steps.build_cached(CONFIG, flags, starts, tmp_path), starts)
     for steps in (one, two, cached):

@@ -104,7 +104,7 @@ def test_lanes_resume_and_stream(whole, tmp_path, monkeypatch, flags):
         ("--config.stages.teachers.sweep.seed=(0, 1, 4294967296)", "seed must be less than 4294967296, got 4294967296"),
     ],
 )
-def test_mistakes_are_told(tmp_path, capsys, flag, message):
+def test_mistakes_are_refused(tmp_path, capsys, flag, message):
     assert launched(tmp_path, flag, config=PARTS) == 2
     assert message in capsys.readouterr().err
 
@@ -192,7 +192,7 @@ def test_lanes_of_one_stream_share_it():
         ),
     ],
 )
-def test_mistakes_of_a_lane_are_told(tmp_path, capsys, flag, message):
+def test_mistakes_of_a_lane_are_refused(tmp_path, capsys, flag, message):
     assert launched(tmp_path, flag, config=SWEPT) == 2
     assert message in capsys.readouterr().err
 
@@ -249,7 +249,7 @@ def distil(form, **sweep):
 
 
 @pytest.mark.parametrize("form", ["vmap", "unroll"])
-def test_a_teacher_that_all_lanes_share_speaks_once(form):
+def test_a_teacher_that_all_lanes_share_runs_once(form):
     """And every lane learns what it would learn: the teacher's answer is not of one lane."""
     stage, single = distil(form), distil("vmap", grid=False)
     frozen = jax.jit(stage.init)()[1]

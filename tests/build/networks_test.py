@@ -102,6 +102,6 @@ def test_probe_and_reuse():
         (dict(source="function", factory="json:nothing"), "networks.x.factory must be"),
     ],
 )
-def test_entries_that_make_no_sense(entry, message):
+def test_invalid_entries_are_refused(entry, message):
     with pytest.raises(UserError, match=message):
         made(x=entry)

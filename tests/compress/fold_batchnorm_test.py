@@ -50,7 +50,7 @@ MODELS = {
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_folded_network_says_the_same_in_every_tap(name):
+def test_a_folded_network_has_the_same_output_and_taps(name):
     module, (folded, norms) = MODELS[name]
     x = jax.random.normal(jax.random.key(1), (2, 8, 8, 3))
     variables, source = alive(module, x), Frozen(module, fold=True)
@@ -80,7 +80,7 @@ class Between(nn.Module):
 
 
 @pytest.mark.parametrize("reader", ["nobody", "tap", "shortcut"])
-def test_what_another_reads_is_not_folded(reader):
+def test_a_convolution_with_another_reader_is_not_folded(reader):
     x = jnp.ones((1, 4, 4, 3))
     module = Between(reader)
     variables = alive(module, x)
@@ -132,7 +132,7 @@ def test_bfloat16_kernels_are_stored_as_they_are_used():
     assert source.full_precision.module.dtype == jnp.float32
 
 
-def test_the_narrow_forms_say_nearly_the_same():
+def test_reduced_precision_has_nearly_the_same_output():
     x = jax.random.normal(jax.random.key(1), (4, 8, 8, 3))
     module = Bottlenecked()
     variables = alive(module, x)

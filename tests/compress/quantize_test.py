@@ -58,7 +58,7 @@ def test_a_layer_in_int8_is_the_layer_of_the_rounded_numbers(name):
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_what_is_said_of_an_example_does_not_depend_on_the_others(name):
+def test_an_examples_output_does_not_depend_on_the_others(name):
     layer, shape = LAYERS[name]
     module, x = Alone(layer), jax.random.normal(jax.random.key(1), shape)
     _, less = reduced(module, x)

@@ -44,7 +44,7 @@ def test_an_entry_that_repeats_its_method_still_inherits(tmp_path):
     assert "widths" not in stages["b"].networks["student"].options
 
 
-def test_every_mistake_is_told_at_once_at_the_place_where_it_is_written():
+def test_all_mistakes_are_reported_together_with_their_paths():
     raw = configs.read(runs.TINY)
     raw["bacth"], raw["terms"]["kd"]["tempreature"], raw["stages"]["distil"]["stpes"] = 3, 2.0, 1
     with pytest.raises(UserError) as caught:
@@ -53,7 +53,7 @@ def test_every_mistake_is_told_at_once_at_the_place_where_it_is_written():
     assert keys == ["bacth", "terms.kd.tempreature", "stages.distil.stpes"]
 
 
-def test_what_is_written_to_json_is_read_back():
+def test_resolved_configs_survive_json():
     for config in (
         runs.TINY,
         "configs/cifar100/kd.py",

@@ -170,7 +170,7 @@ def test_a_pair_is_unlabelled_if_either_is_and_its_mask_is_the_product():
     np.testing.assert_array_equal(result["mask"], [1, 0, 1, 0, 1])
 
 
-def test_what_is_not_mixed_passes_unchanged():
+def test_unmixed_examples_pass_unchanged():
     batch = raw() | {"extra": jnp.arange(3)}
     batch["label"] = batch["label"].at[0].set(UNLABELLED)
     result = run(ONE_IMAGE, batch)
@@ -304,7 +304,7 @@ def test_sharded_over_devices_is_the_same_and_compiles_once(compiled):
         ("flip", r"not the string 'flip'; write \('flip',\)"),
     ],
 )
-def test_a_wrong_list_is_told(names, message):
+def test_a_wrong_list_is_refused(names, message):
     with pytest.raises(UserError, match=message):
         augment.build(names, **PLAIN)
 
@@ -322,12 +322,12 @@ def test_a_wrong_list_is_told(names, message):
         ({"mean": (), "std": ()}, "give both per channel"),
     ],
 )
-def test_wrong_options_are_told(options, message):
+def test_wrong_options_are_refused(options, message):
     with pytest.raises(UserError, match=message):
         augment.build(**{"names": ()} | PLAIN | options)
 
 
-def test_wrong_images_are_told_while_tracing():
+def test_wrong_images_are_refused_while_tracing():
     with pytest.raises(UserError, match="images have 3 channels, mean and std are for 1"):
         run((), raw(shape=(2, 2, 3)))
     batch = raw()

@@ -83,7 +83,7 @@ def test_noise_as_the_main_set():
     assert (build.training_split(data, dataset).labels() == UNLABELLED).all()
 
 
-def test_standardisation_is_that_of_the_whole_main_set_or_as_told():
+def test_standardisation_is_that_of_the_whole_main_set_or_as_set():
     whole = build.standardisation(settings())
     for data in (
         dict(partition=dict(of=2)),
@@ -127,7 +127,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("data", "message"), BAD, ids=lambda x: str(x)[:50])
-def test_mixtures_that_make_no_sense(data, message):
+def test_invalid_mixtures_are_refused(data, message):
     with pytest.raises(UserError, match=message):
         trained_on(**data)
 
@@ -211,7 +211,7 @@ def test_all_at_once_resident_as_streamed(config):
         assert set(known) <= {1, 2}
 
 
-def test_the_plan_tells_what_is_trained_on(config):
+def test_the_plan_describes_the_training_data(config):
     made, _ = launch.parse(["launch", "--config", config, "--config.stages.teacher.data.labels_per_class=3"])
     stages = run.prepare(made, None)
     said = {name: plan.describe(stage)[1] for name, stage in stages.items()}

@@ -29,7 +29,7 @@ def test_unknown_dataset_is_answered_with_the_nearest(tmp_path):
         datasets.load("cifr10", data_dir=str(tmp_path))
 
 
-def test_dataset_that_is_not_prepared_says_how(tmp_path):
+def test_an_unprepared_dataset_is_refused_with_the_command(tmp_path):
     with pytest.raises(UserError, match=r"mnist is not prepared in .*download_and_prepare.*--config.data.data_dir"):
         datasets.load("mnist", data_dir=str(tmp_path))
 

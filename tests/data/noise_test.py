@@ -43,7 +43,7 @@ def test_shuffled_images_keep_their_pixels():
     assert (shuffled[0] != shuffled[1]).any()
 
 
-def test_what_makes_no_sense():
+def test_invalid_settings_are_refused():
     with pytest.raises(UserError, match="noise.kind must be a kind of noise, got 'unifrom'. Did you mean 'uniform'"):
         Noise(SHAPE, 10, "unifrom")
     with pytest.raises(UserError, match="noise.count must be at least 1 and finite, got 0"):

@@ -87,7 +87,7 @@ def test_the_layout_is_the_documented_one(cache):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "no json", "gone", "half json"])
-def test_what_is_damaged_is_found_and_nothing_else_is_written_again(cache, damage):
+def test_damaged_shards_alone_are_written_again(cache, damage):
     before = files(cache)
     shard = cache.folder / "train" / "00001.array_record"
     if damage == "truncated":
@@ -164,7 +164,7 @@ def test_another_cache_in_the_folder_is_refused(cache, changed, lines):
     assert all(line in str(raised.value) for line in lines)
 
 
-def test_a_foreign_or_altered_header_is_told(tmp_path, cache):
+def test_a_foreign_or_altered_header_is_refused(tmp_path, cache):
     with pytest.raises(UserError, match="no cache in"):
         Header.read(tmp_path)
     path = cache.folder / "cache.json"
@@ -176,7 +176,7 @@ def test_a_foreign_or_altered_header_is_told(tmp_path, cache):
         Header.read(cache.folder)
 
 
-def test_what_a_dtype_cannot_hold_is_refused(cache):
+def test_values_outside_the_range_of_a_dtype_are_refused(cache):
     arrays = {name: x[:32] for name, x in said(8, 4).items()}
     arrays["values"][9, 1] = 1e6
     with pytest.raises(UserError, match="values of example 2 of the train split is not finite as float16"):
@@ -190,7 +190,7 @@ def test_what_a_dtype_cannot_hold_is_refused(cache):
         cache.write("train", 0, arrays)
 
 
-def test_the_images_of_a_split_are_known_again():
+def test_the_digest_of_a_split_depends_on_its_images():
     image = np.zeros((300, 8, 8, 1), np.uint8)
     one = content(Arrays(image, np.zeros(300, np.int32)))
     assert one == content(Arrays(image.copy(), np.ones(300, np.int32)))
@@ -198,6 +198,6 @@ def test_the_images_of_a_split_are_known_again():
     assert one != content(Arrays(image, np.zeros(300, np.int32)))
 
 
-def test_an_unknown_split_is_told(cache):
+def test_an_unknown_split_is_refused(cache):
     with pytest.raises(UserError, match=r"split.*must be an existing name, got 'validation'.*\['test', 'train'\]"):
         cache.take("validation", np.array([0]), np.array([0]))

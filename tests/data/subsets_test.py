@@ -41,7 +41,7 @@ def test_parts_are_disjoint_and_together_all(by, of):
     assert all((np.diff(part) > 0).all() and part.dtype == np.int32 for part in parts)
 
 
-def test_what_parts_are_made_of():
+def test_contents_of_parts():
     iid = subsets.partition(LABELS, 4, "iid", concentration=0.5, seed=0)
     assert {len(part) for part in iid} == {269, 270}
     assert all(len(np.unique(LABELS[part])) == 10 for part in iid)
@@ -80,7 +80,7 @@ BAD_PARTITIONS = [
 
 
 @pytest.mark.parametrize(("changed", "message"), BAD_PARTITIONS, ids=lambda x: str(x)[:40])
-def test_partitions_that_make_no_sense(changed, message):
+def test_invalid_partitions_are_refused(changed, message):
     with pytest.raises(UserError, match=message):
         chosen(partition=dict(of=2) | changed)
 
@@ -165,7 +165,7 @@ def test_no_example_is_left():
         chosen(partition=dict(of=10, by="class"), classes=(other,))
 
 
-def test_what_goes_by_labels_needs_them():
+def test_choices_by_label_need_labels():
     split = Arrays(np.zeros((6, 2, 2, 1), np.uint8), np.full(6, UNLABELLED, np.int32))
     blind = Dataset({"train": split}, tuple("abc"), (2, 2, 1))
     for data in (

@@ -47,7 +47,7 @@ def opened(**given):
         ({"name": "digits"}, "data.length=8 is of texts, and 'digits' has images; leave it out"),
     ],
 )
-def test_options_of_the_other_kind_are_told(given, message):
+def test_options_of_the_other_kind_are_refused(given, message):
     with pytest.raises(UserError, match=message):
         opened(**{"name": "arithmetic", "length": 8} | given)
 
@@ -73,7 +73,7 @@ def test_resident_and_streamed_texts_are_the_same(tmp_path):
     assert [row["mask"].tolist() for row in rows] == [[1, 1, 1], [1, 0, 0]]
 
 
-def test_the_digest_of_a_split_knows_its_tokens_and_its_padding(tmp_path):
+def test_the_digest_of_a_split_covers_tokens_and_padding(tmp_path):
     one = datasets.load("npz", path=write_tokens(tmp_path)).split("train")
     tokens, mask = one.tokens.copy(), one.fields["token_mask"].copy()
     tokens[2, 0] += 1

@@ -34,7 +34,7 @@ def test_every_network_and_term_has_a_box_and_its_arrows():
     assert texts(svg).count("labels") == 1  # of the only term without a teacher
 
 
-def test_a_term_with_a_teacher_of_its_own_is_told_from_one_with_labels_alone():
+def test_a_term_with_its_own_teacher_is_distinct_from_one_with_labels_alone():
     assert not graph.uses_teacher({"method": "cross_entropy"})
     assert graph.uses_teacher({"method": "kd"})
     assert graph.uses_teacher({"method": "cross_entropy", "teacher": "peer"})

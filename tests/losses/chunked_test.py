@@ -60,7 +60,7 @@ def found(name, chunk, dense):
 
 @pytest.mark.parametrize("chunk", [5, 6, 100])
 @pytest.mark.parametrize("name", METHODS)
-def test_chunks_say_what_the_whole_says(name, chunk):
+def test_chunks_equal_the_whole(name, chunk):
     """42 predictions, in chunks that divide them, that do not, and that are larger than all."""
     values, grads = found(name, chunk, dense=False)
     expected, wanted = found(name, 0, dense=False)
@@ -91,7 +91,7 @@ def test_predictions_of_encoders_in_chunks_are_the_whole(settings):
 
 @pytest.mark.parametrize("chunk", [0, 5])
 @pytest.mark.parametrize("name", METHODS)
-def test_logits_in_chunks_say_what_unembeddings_say(name, chunk):
+def test_logits_in_chunks_equal_unembeddings(name, chunk):
     values, gradient = found(name, chunk, dense=True)
     expected, wanted = found(name, 0, dense=False)
     np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-6)
@@ -194,7 +194,7 @@ def test_bfloat16_products_add_up_in_float32():
     np.testing.assert_array_equal(logits, [[301.5]])
 
 
-def test_what_else_a_loss_needs_comes_in_the_same_order():
+def test_further_inputs_of_a_loss_have_the_same_order():
     """Labels, a teacher that says a few classes, and no teacher."""
     student, teacher = jax.random.normal(jax.random.key(0), (2, 3, 7, 11))
     label = jax.random.randint(jax.random.key(1), (3, 7), 0, 11)

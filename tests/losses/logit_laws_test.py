@@ -80,7 +80,7 @@ def test_top_k_is_at_most_kl_and_all_classes_are_all_of_it(x, k):
 
 @checked
 @given(logits, st.integers(1, CLASSES))
-def test_top_k_says_a_whole_distribution(x, k):
+def test_a_top_k_is_a_whole_distribution(x, k):
     said = topk.from_logits(jnp.asarray(x), k)
     np.testing.assert_allclose(jnp.sum(jnp.exp(said.values), -1) + jnp.exp(said.log_rest), 1, rtol=1e-5)
 

@@ -8,7 +8,7 @@ from jaxdistill.losses import ranking
 TEACHER, STUDENT = jnp.array([[3.0, 1.0, 1.0]]), jnp.array([[0.0, 0.5, -2.0]])
 
 
-def test_only_classes_that_the_teacher_tells_apart_are_pairs():
+def test_only_classes_that_the_teacher_distinguishes_are_pairs():
     np.testing.assert_array_equal(ranking.order(TEACHER), [[[0, 1, 1], [0, 0, 0], [0, 0, 0]]])
 
 

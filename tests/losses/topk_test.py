@@ -10,7 +10,7 @@ from jaxdistill.losses import divergence, topk
 TEACHER = jnp.log(jnp.array([[0.1, 0.5, 0.1, 0.3], [0.4, 0.3, 0.2, 0.1]]))
 
 
-def test_of_says_the_likeliest_and_the_rest():
+def test_a_top_k_of_logits_has_the_likeliest_and_the_rest():
     said = topk.from_logits(TEACHER + 3, 2)
     np.testing.assert_array_equal(said.ids, [[1, 3], [0, 1]])
     np.testing.assert_allclose(jnp.exp(said.values), [[0.5, 0.3], [0.4, 0.3]], rtol=1e-6)

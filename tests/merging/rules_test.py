@@ -154,7 +154,7 @@ def test_ties_about_the_mean_of_two_is_their_average():
     jax.tree.map(np.testing.assert_array_equal, rules.ties(trees, density=1.0), rules.average(trees))
 
 
-def test_what_dare_drops_is_made_up_for():
+def test_dare_rescales_the_remaining_entries():
     base = {"w": jnp.ones(4000), "v": jnp.ones(4000)}
     trees = [jax.tree.map(lambda x, c=c: x + c, base) for c in (1.0, 2.0)]
     first, second = rules.drop_and_rescale(trees, jax.random.key(0), base, drop=0.75)

@@ -48,7 +48,7 @@ def test_promise(name, promise):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_docstring_cites_and_tells_the_formula(name):
+def test_docstring_has_citation_and_formula(name):
     text = importlib.import_module(f"jaxdistill.methods.{name}").__doc__
     assert "https://" in text
     assert "\n    loss = " in text

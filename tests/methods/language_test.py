@@ -141,7 +141,7 @@ def test_top_k_keeps_the_rest_as_one_class():
     close(top_k(elsewhere, certain, 2), -np.log(0.06))
 
 
-def test_top_k_takes_what_a_cache_says():
+def test_top_k_takes_cached_outputs():
     """The same value from dense logits and from their `TopK`, whose own k counts; whole and in chunks."""
     student, teacher = jax.random.normal(jax.random.key(0), (2, 1, 4, 9))
     dense = TopK(k=3).apply({}, Output(student), Output(teacher), TEXT)
@@ -216,6 +216,6 @@ def test_uld_refuses_masks_of_another_length():
         CrossEntropy(label_smoothing=1.0),
     ],
 )
-def test_fields_that_make_no_sense(method):
+def test_invalid_fields_are_refused(method):
     with pytest.raises(UserError, match="makes no sense|must"):
         method.check()

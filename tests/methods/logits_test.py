@@ -245,7 +245,7 @@ def test_dkd_refuses_labels_that_mix_classes():
 @pytest.mark.parametrize(
     "method", [DIST(), MLKD(), MLKD(share=0.5), AdaptiveTemperature()], ids=lambda m: type(m).__name__
 )
-def test_what_masked_rows_hold_is_not_seen(method):
+def test_masked_rows_change_nothing(method):
     """Not even where it is no number."""
     student, teacher = jax.random.normal(jax.random.key(0), (2, 4, 3))
     expected = applied(method, {"mask": jnp.ones(3)}, student[:3], teacher[:3])
@@ -301,7 +301,7 @@ NONSENSE = [
 
 
 @pytest.mark.parametrize("method", NONSENSE, ids=lambda m: type(m).__name__)
-def test_fields_that_make_no_sense(method):
+def test_invalid_fields_are_refused(method):
     with pytest.raises(UserError, match="makes no sense|must"):
         method.check()
     type(method)().check()

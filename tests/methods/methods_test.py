@@ -56,6 +56,6 @@ def test_temperature_to_infinity_is_logit_matching():
 
 
 @pytest.mark.parametrize("method", [KD(temperature=0.0), KD(temperature=-1.0), CrossEntropy(1.0), CrossEntropy(-0.1)])
-def test_fields_that_make_no_sense(method):
+def test_invalid_fields_are_refused(method):
     with pytest.raises(UserError, match="makes no sense|must"):
         method.check()

@@ -111,7 +111,7 @@ def test_the_worked_example_of_contributing_keeps_the_promises_and_trains(added,
     assert len(statuses) == len(conformance.PROMISES)
     assert "FAIL" not in statuses.values(), statuses
     assert [*statuses.values()].count("skip") <= 3, statuses
-    conformance_test.test_docstring_cites_and_tells_the_formula("cosine_hint")
+    conformance_test.test_docstring_has_citation_and_formula("cosine_hint")
     conformance_test.test_it_is_one_file_of_a_size_to_be_read("cosine_hint")
     assert launched(tmp_path / "run", config=config) == 0
     arrays = runs.weights(tmp_path / "run", "distil", 12)

@@ -106,7 +106,7 @@ def test_an_empty_split_is_nan(name):
     assert np.isnan(value(name, np.zeros((2, 7)), np.zeros((2, 7)), [0, 1], mask=np.zeros(2)))
 
 
-def test_what_compares_says_what_it_needs():
+def test_comparisons_declare_their_needs():
     for name, metric in metrics.METRICS.items():
         assert hasattr(metric, "same_classes") == metric.needs_reference, name
     agreement = metrics.METRICS["agreement"]

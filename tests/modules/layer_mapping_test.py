@@ -94,7 +94,7 @@ def test_learned_weights_start_equal_and_are_a_softmax_over_the_teachers():
         ("uniform:block*", "Name the pairs, such as 'block0=block0'"),
     ],
 )
-def test_mistakes_are_told(rule, message):
+def test_mistakes_are_refused(rule, message):
     with pytest.raises(UserError, match=message):
         layer_mapping.pairs(rule, blocks(3), blocks(2))
 

@@ -111,7 +111,7 @@ def test_valid_is_the_mask_of_examples_for_a_batch_without_it():
     np.testing.assert_array_equal(KD().valid(pixels()), pixels()["valid"])
 
 
-def test_what_has_no_label_does_not_count_if_labels_are_needed():
+def test_predictions_without_label_do_not_count_if_labels_are_needed():
     np.testing.assert_array_equal(CrossEntropy().valid(images()), [1, 1, 0, 0, 1, 0])
     np.testing.assert_array_equal(CrossEntropy().valid(pixels()), pixels()["valid"] * (pixels()["label"] >= 0))
     np.testing.assert_array_equal(has_label(jnp.array([[0.5, 0.5], [0.0, 0.0]])), [True, False])

@@ -75,7 +75,7 @@ def get_config(mode=""):
 
 
 @pytest.mark.slow
-def test_a_network_looks_at_what_it_was_trained_on(tmp_path, capsys):
+def test_a_network_gets_the_images_it_was_trained_on(tmp_path, capsys):
     """The teacher saw 6 x 6 pixels, the student another standardisation: an evaluation on plain digits knows both."""
     (tmp_path / "c.py").write_text(CONFIG)
     assert launched(tmp_path / "run", config=str(tmp_path / "c.py")) == 0

@@ -62,7 +62,7 @@ def test_a_weighed_average_of_logits():
 
 
 @pytest.mark.parametrize("weighting", ["confidence", "entropy", "agreement"])
-def test_members_learn_through_what_they_say_and_not_through_their_weight(weighting):
+def test_members_learn_through_their_outputs_and_not_through_their_weight(weighting):
     """With the weights held fixed, the derivative is that of the plain weighted mixture."""
 
     def loss(z, **settings):

@@ -147,6 +147,6 @@ def test_a_config_names_a_factory(mine, tmp_path, name, settings, parameters):
         ("mine_of_a_user:failing", "must accept images"),
     ],
 )
-def test_what_is_no_teacher_is_told(mine, tmp_path, capsys, make, message):
+def test_other_objects_are_refused(mine, tmp_path, capsys, make, message):
     assert launched(tmp_path / "run", config=written(tmp_path, make)) == 2
     assert message in capsys.readouterr().err

@@ -49,7 +49,7 @@ def test_logits_that_are_not_computed_keep_their_dtype_and_taps_become_float32()
     assert {x.dtype for x in said.taps.values()} == {jnp.dtype("float32")}
 
 
-def test_a_function_of_tokens_may_say_what_each_next_one_is():
+def test_a_function_of_tokens_may_predict_each_next_token():
     says = Function(lambda tokens: jax.nn.one_hot(tokens, 5), input="tokens")
     said, _ = says({}, {"tokens": toy_texts.TOKENS}, {}, None)
     assert said.logits.shape == (*toy_texts.TOKENS.shape, 5)

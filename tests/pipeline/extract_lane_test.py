@@ -86,7 +86,7 @@ def test_a_lane_is_taken_out_bit_for_bit(whole, taken):
     assert read(taken / "distil" / "done.json")["step"] == read(whole / "distil" / "done.json")["steps"][1]
 
 
-def test_what_is_taken_out_is_an_ordinary_run(whole, taken):
+def test_an_extracted_lane_is_an_ordinary_run(whole, taken):
     """Its config has no sweep, its lines are the lane's, its results what the lanes' evaluation found of it."""
     config = read(taken / "config.json")
     assert [config["stages"][stage]["sweep"] for stage in STAGES] == [{}, {}]
@@ -129,7 +129,7 @@ def test_an_unfinished_lane_goes_on_alone(whole, tmp_path):
         ((*SWEEP, "--config.stages.distil.sweep.seed=(1, 2, 3)"), "for network 'teacher' was trained in 2 lanes"),
     ],
 )
-def test_mistakes_are_told(whole, tmp_path, capsys, flags, message):
+def test_mistakes_are_refused(whole, tmp_path, capsys, flags, message):
     assert launched(tmp_path / "new", *(flag.format(whole=whole) for flag in flags)) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "new").exists()

@@ -94,7 +94,7 @@ def test_a_lane_is_the_run_that_it_would_be_alone(tmp_path):
     assert any(np.abs(x[0] - x[1]).max() > 1e-3 for x in lanes.values())
 
 
-def test_no_predictions_are_written_and_the_report_says_what_there_is(run):
+def test_no_predictions_are_written_and_the_report_has_the_other_sections(run):
     with zipfile.ZipFile(run / "predictions.npz") as held:
         assert sorted(held.namelist()) == ["index.npy", "label.npy"]
     page = (run / "report.html").read_text()

@@ -23,7 +23,7 @@ def whole(tmp_path_factory):
     return workdir
 
 
-def test_what_a_run_leaves(whole, capsys):
+def test_files_of_a_run(whole, capsys):
     rows = runs.results(whole)
     assert [row["network"] for row in rows] == ["teacher", "student", "slow"]
     assert rows[0]["parameters"] == 64 * 24 + 24 + 24 * 10 + 10
@@ -198,7 +198,7 @@ def test_a_broken_file_is_named(whole, tmp_path, capsys, name):
     assert name.split("/")[-1] in capsys.readouterr().err
 
 
-def test_what_is_not_known_to_be_ours_is_left_alone(tmp_path, capsys):
+def test_foreign_folders_are_left_alone(tmp_path, capsys):
     workdir = tmp_path / "run"
     workdir.mkdir()
     (workdir / "metrics.jsonl").write_text("mine\n")
@@ -227,7 +227,7 @@ def test_a_config_that_only_trains_ends_well(tmp_path, capsys):
     assert "train/checkpoints" in capsys.readouterr().out
 
 
-def test_a_missing_teacher_is_said(whole, tmp_path, capsys):
+def test_a_missing_teacher_is_reported(whole, tmp_path, capsys):
     workdir = copied(whole, tmp_path)
     shutil.rmtree(workdir / "teacher" / "checkpoints")
     assert launched(workdir) == 2

@@ -14,7 +14,7 @@ from meshes import MESHES
 
 
 @pytest.mark.slow
-def test_a_teacher_in_the_hosts_memory_says_the_same(tmp_path, monkeypatch):
+def test_a_teacher_in_host_memory_has_the_same_outputs(tmp_path, monkeypatch):
     """Every process has its part of it there; it is brought to the device in the step, and in an evaluation."""
     seen, fit = {}, train.fit
 
@@ -45,7 +45,7 @@ def test_a_teacher_in_the_hosts_memory_says_the_same(tmp_path, monkeypatch):
     assert {shard.data.shape for shard in kernel.addressable_shards} == {(8, 24)}
 
 
-def test_where_there_is_no_memory_of_the_host_it_is_said(monkeypatch, capsys, tmp_path):
+def test_offloading_without_host_memory_is_refused(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(partitioning, "HOST", "elsewhere")
     flags = "--plan", "--config.stages.distil.networks.teacher.offload=True"
     assert runs.launched(tmp_path, *flags) == 2

@@ -23,6 +23,6 @@ def faults(how, environment):
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"), reason="the C library is not glibc")
-def test_what_is_freed_is_kept_unless_the_user_has_set_the_allocator(one_device):
+def test_freed_memory_is_kept_unless_the_user_sets_the_allocator(one_device):
     assert faults("keep", one_device) < 100  # of 8,192 pages
     assert faults("leave", one_device | {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=7"}) > 1000

@@ -66,7 +66,7 @@ def test_training_by_a_cache_is_training_by_the_live_teacher(run):
         assert ours == pytest.approx(theirs, rel=1e-5)
 
 
-def test_what_is_cached_belongs_to_the_image_that_the_student_sees(run, stages):
+def test_cached_outputs_belong_to_the_images_of_the_student(run, stages):
     """Of every row of batches that span two passes, and both views: also where they are streamed."""
     live, stage = stages["live"], stages["read"]
     known = start_weights.read(live.runs, run)
@@ -89,7 +89,7 @@ def test_what_is_cached_belongs_to_the_image_that_the_student_sees(run, stages):
     assert seen == {0, 1}
 
 
-def test_evaluation_cannot_tell_it_from_the_live_one(run):
+def test_evaluation_equals_that_of_the_live_teacher(run):
     rows = {row["network"]: row for row in runs.results(run)}
     assert rows["cached"]["accuracy"] == rows["teacher"]["accuracy"] == rows["both"]["accuracy"]
     assert rows["teacher"]["agreement"] == rows["both"]["agreement"] == 1.0
@@ -139,7 +139,7 @@ def test_taps_and_facts_are_kept(run):
     assert cache.load_all("train")["tap/pooled"].shape == (1077, 2, 24)
 
 
-def test_the_plan_says_how_large_it_will_be(stages, tmp_path):
+def test_the_plan_has_the_size_of_the_cache(stages, tmp_path):
     fresh = pipeline.prepare(load.load(CACHED), tmp_path / "none")
     lines = "\n".join(plan.describe(fresh["half"]))
     assert "train 1,077 x 2 + validation 360 x 1 + test 360 x 1 = 2,874 records of 68 B" in lines
@@ -163,7 +163,7 @@ def test_a_bucket_is_for_the_method_that_takes_it(tmp_path):
     assert stage.data.batch["cached/teacher/ids"].dtype == np.uint16
 
 
-def test_a_cache_of_another_run_is_read_and_its_teacher_known(run, tmp_path):
+def test_a_cache_of_another_run_is_read_and_its_teacher_verified(run, tmp_path):
     by = dict(source="cached", cache=str(run / "cache"), teacher=str(run / "teacher"))
     stage = prepared(tmp_path / "run", read=dict(networks=dict(teacher=by)))["read"]
     caches.verify(stage, tmp_path / "run")

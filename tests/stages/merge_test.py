@@ -53,7 +53,7 @@ def test_a_pipeline_merges_and_measures(pipeline_run):
     assert soup["accuracy_alone"][soup["kept_by_soup"][0]] == best
 
 
-def test_what_is_merged_is_the_average_of_the_aligned(pipeline_run):
+def test_the_merged_network_is_the_average_of_the_aligned_ones(pipeline_run):
     stage = built(align=True)
     one, two = (runs.weights(pipeline_run, name, 12) for name in ("one", "two"))
     merged = runs.weights(pipeline_run, "merge", 1)
@@ -76,7 +76,7 @@ def _tree(flat):
     return {"params": tree}
 
 
-def test_the_plan_tells_it():
+def test_the_plan_describes_the_merge():
     assert plan.describe(built())[-1] == "  merge: average of one, two, aligned, as 'merged'"
 
 
@@ -97,7 +97,7 @@ def test_copies_of_one_network_merge_to_it_bit_for_bit(tmp_path, rule):
     assert told.get("kept_by_soup", list(names)) == list(names)
 
 
-def test_a_base_is_what_task_vectors_are_about_and_what_is_aligned_to(tmp_path):
+def test_a_base_is_the_origin_of_task_vectors_and_of_alignment(tmp_path):
     whole = settings(rule="task_arithmetic", base="base", scale=0.5, align=True)
     whole["stages"]["merge"]["networks"]["base"] = dict(like="teacher", weights="stage:one")
     stage = resolve.stage("merge", load.stages(whole)["merge"])
@@ -145,7 +145,7 @@ def test_statistics_are_averaged_where_they_are_not_recomputed(tmp_path):
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), merged, expected)
 
 
-def test_another_stage_must_ask_for_what_is_merged(tmp_path):
+def test_another_stage_must_name_the_merged_network(tmp_path):
     whole = settings()
     whole["stages"]["evaluate"]["networks"]["merged"]["weights"] = "stage:merge#average"
     with pytest.raises(

@@ -83,7 +83,7 @@ def test_a_second_run_skips_it(run, capsys):
         (["--config.networks.reduced.head=none"], "stage 'components' fits nothing"),
     ],
 )
-def test_mistakes_are_told_before_anything_runs(tmp_path, capsys, flags, message):
+def test_mistakes_are_refused_before_anything_runs(tmp_path, capsys, flags, message):
     assert launched(tmp_path / "run", *flags, config=REDUCED) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run" / "teacher").exists()

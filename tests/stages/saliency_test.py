@@ -51,14 +51,14 @@ def test_the_largest_of_the_channels_counts():
     np.testing.assert_allclose(found, np.full((1, 2, 2), 4.0), rtol=1e-6)  # |1 - -3| of the one, 0.25 of the other
 
 
-def test_a_network_that_is_sure_still_looks_somewhere():
+def test_a_confident_network_still_has_a_map():
     batch = {"image": jnp.ones((1, 2, 2, 1))}
     network = Told(lambda image: 1e3 * jnp.stack([image[:, 0, 0, 0], -image[:, 1, 1, 0], -2 * image[:, 1, 1, 0]], -1))
     found = saliency.saliency({"told": network}, "told", {}, batch)
     np.testing.assert_allclose(found[0], [[1e3, 0], [0, 1e3]], rtol=1e-6)
 
 
-def test_an_ensemble_looks_through_its_members():
+def test_the_map_of_an_ensemble_combines_its_members():
     networks, known, batch = start("a", "b")
     networks["both"] = Ensemble(("a", "b"))
     assert np.ptp(np.asarray(saliency.saliency(networks, "both", known, batch))) > 0
@@ -103,7 +103,7 @@ def stage():
     return runs.with_evaluate(stage, networks=("teacher", "student", "slow", *more))
 
 
-def test_maps_are_of_the_examples_asked_for_and_means_over_a_sample(stage, monkeypatch):
+def test_maps_are_of_the_requested_examples_and_means_over_a_sample(stage, monkeypatch):
     monkeypatch.setattr(saliency, "SAMPLE", 9)
     monkeypatch.setattr(saliency, "BATCH", 8)
     known = jax.jit(stage.init)()[1]
@@ -128,7 +128,7 @@ def test_maps_are_of_the_examples_asked_for_and_means_over_a_sample(stage, monke
         assert value == pytest.approx(np.mean(alike), abs=1e-4)
 
 
-def test_nobody_to_look_and_nothing_to_show(stage):
+def test_no_network_and_no_example_give_no_map(stage):
     blind = runs.with_evaluate(stage, networks=("cached", "far"), reference="cached", pairs=())
     found = saliency.compute_saliency(blind, {}, np.asarray([1, 2]))
     assert (found.maps, found.pairs, found.left_out) == ({}, {}, ["cached", "far"])

@@ -45,7 +45,7 @@ def fitted(kind, part, by):
     return kind.fit(x[mine], y[mine])
 
 
-def test_it_says_what_scikit_learn_says_of_all_examples_when_fitted_on_its_part(run):
+def test_it_equals_scikit_learn_on_all_examples_when_fitted_on_its_part(run):
     said = Cache(run / "forest", Header.read(run / "forest"))
     forest = fitted(RandomForestClassifier(n_estimators=20, random_state=0), 0, "class")
     assert len(forest.classes_) < 10
@@ -57,7 +57,7 @@ def test_it_says_what_scikit_learn_says_of_all_examples_when_fitted_on_its_part(
         np.testing.assert_allclose(logits[:, 0], np.log(expected), rtol=1e-5, atol=1e-5)
 
 
-def test_its_accuracy_is_told_and_is_that_of_the_network_that_reads_it(run):
+def test_its_accuracy_is_printed_and_equals_that_of_the_cached_network(run):
     test, table = datasets.load("digits").split("test"), {row["network"]: row for row in runs.results(run)}
     logistic = fitted(LogisticRegression(random_state=0), 1, "iid")
     x, y = rows(test)
@@ -109,12 +109,12 @@ def stage(tmp_path, **own):
         (dict(cache=dict(views=2)), "would all be the same"),
     ],
 )
-def test_mistakes_are_told_before_anything_runs(tmp_path, own, message):
+def test_mistakes_are_refused_before_anything_runs(tmp_path, own, message):
     with pytest.raises(UserError, match=message):
         stage(tmp_path, **own)
 
 
-def test_what_cannot_be_fitted_is_told(tmp_path):
+def test_data_that_cannot_be_fitted_are_refused(tmp_path):
     data = dict(unlabelled=True)
     with pytest.raises(UserError, match="no label is visible"):
         classifier.fit(stage(tmp_path, data=data), None)
@@ -125,7 +125,7 @@ def test_what_cannot_be_fitted_is_told(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*classifier.NAMED])
-def test_each_named_one_tells_probabilities(tmp_path, name):
+def test_each_named_classifier_has_probabilities(tmp_path, name):
     made = classifier.make_classifier(stage(tmp_path, sklearn=dict(name=name)))
     x, y = rows(datasets.load("digits").split("train"))
     few = np.flatnonzero(y < 4)[:120]
@@ -137,7 +137,7 @@ def test_each_named_one_tells_probabilities(tmp_path, name):
     assert (logs.argmax(-1) == y[few]).mean() > 0.8
 
 
-def test_what_is_below_the_floor_is_the_floor_and_nothing_else_is_moved():
+def test_probabilities_below_the_minimum_are_raised_and_no_others():
     class Says:
         classes_ = np.array([3, 1])
 
@@ -149,7 +149,7 @@ def test_what_is_below_the_floor_is_the_floor_and_nothing_else_is_moved():
     np.testing.assert_allclose(logs, np.log(expected), rtol=1e-6)
 
 
-def test_it_is_asked_about_the_augmented_images(tmp_path):
+def test_it_predicts_the_augmented_images(tmp_path):
     """Each view of an example is another image, the same whoever asks."""
     one = stage(tmp_path, data=dict(augment=("pad_crop:1",)), cache=dict(views=3))
 

@@ -127,7 +127,7 @@ def test_a_language_model_may_read_texts_that_have_labels(labelled, tmp_path):
         run.prepare(load.stages(made), tmp_path)
 
 
-def test_stages_that_look_at_images_are_refused(labelled, tmp_path):
+def test_stages_of_images_are_refused(labelled, tmp_path):
     made = load.read(f"{CONFIGS / 'language'}.py:classes") | {"batch": 8}
     made["data"]["path"] = labelled["data__path"]
     made["stages"] = {"fit": dict(kind="sklearn", sklearn=dict(name="forest"))}

@@ -108,6 +108,6 @@ def test_without_a_reference_only_pairs_are_compared():
     assert set(NAMES) - set(found.values["student"]) == {"agreement"}
 
 
-def test_only_what_is_asked_for_runs():
+def test_only_needed_networks_run():
     assert list(dependencies(NETWORKS, ["student"])) == ["student"]
     assert set(dependencies(NETWORKS, ["both"])) == {"teacher", "student", "both"}

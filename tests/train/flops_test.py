@@ -90,7 +90,7 @@ def test_the_least_time():
         flops.least_seconds({}, "cpu", peak=-1.0)
 
 
-def test_what_nobody_reads_does_not_count():
+def test_unused_products_do_not_count():
     def run(x):
         unread = x @ x @ x
         return x @ x, unread.shape[0]

@@ -228,7 +228,7 @@ def test_a_ramp_of_no_length_is_where_it_leads():
 
 
 @pytest.mark.parametrize("spec", [-0.5, float("nan"), None, "fast", {"start": 0.1, "times": 0.1, "at": 5}])
-def test_schedules_that_make_no_sense(spec):
+def test_invalid_schedules_are_refused(spec):
     with pytest.raises(UserError, match="learning_rate(.at)? must be"):
         schedule(spec, 10)
 

@@ -58,7 +58,7 @@ def test_bad_rules(rule, message):
         (("kernel", ("fsdp", "fsdp")), "two dimensions over one axis"),
     ],
 )
-def test_what_is_no_rule(rule, message):
+def test_other_values_are_no_rules(rule, message):
     with pytest.raises(UserError, match=message):
         Rules.parse([rule])
 
@@ -181,7 +181,7 @@ def test_a_set_that_splits_nothing(entry, message):
         partitioning.shardings(sharding.make_mesh({"data": 2, "fsdp": 2, "tensor": 2}), TREE, [entry])
 
 
-def test_one_device_is_not_asked_to_split():
+def test_one_device_needs_no_split():
     one = sharding.make_mesh({}, jax.devices()[:1])
     assert partitioning.shardings(one, TREE, ["fsdp", "tensor"])["student"]["Conv_0"]["kernel"].spec == P(*[None] * 4)
     partitioning.check_axes(one, {"data": -1, "fsdp": 1}, Rules.parse(["fsdp"]))

@@ -93,7 +93,7 @@ def test_a_source_that_gives_nothing_is_reported():
 
 
 @pytest.mark.parametrize("ahead", [0, 2])
-def test_an_error_of_the_source_is_raised_where_its_batch_is_asked_for(ahead):
+def test_an_error_of_the_source_is_raised_where_its_batch_is_requested(ahead):
     def batches():
         yield 0
         raise OSError("disk")

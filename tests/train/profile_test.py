@@ -38,6 +38,6 @@ def test_too_few_steps_for_a_profile(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("value", ["-1", "many"])
-def test_a_number_of_steps_that_makes_no_sense(value, tmp_path, capsys):
+def test_an_invalid_number_of_steps(value, tmp_path, capsys):
     assert runs.launched(tmp_path / "run", f"--profile={value}", config=SINGLE) == 2
     assert "flag --profile=" in capsys.readouterr().err
