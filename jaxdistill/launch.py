@@ -38,7 +38,7 @@ if TYPE_CHECKING:  # imported when it is needed, so that Ctrl-C during imports g
 PROFILED = 5
 """Steps that --profile records."""
 
-INTERRUPTED = "interrupted; what was saved stays, the same command again goes on from there"
+INTERRUPTED = "interrupted; saved states remain, and the same command continues from them"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -123,11 +123,9 @@ def _report(workdir: pathlib.Path) -> None:
 
 
 def _imagine(devices: int, plan: bool) -> None:
-    """Has the CPU stand for so many devices: what each holds does not depend on what they are."""
+    """Simulates a number of devices on the CPU: the bytes that each holds do not depend on their kind."""
     if not plan or devices < 1:
-        raise UserError(
-            f"--devices={devices} is for --plan alone, and 1 or more; a run takes the devices that there are"
-        )
+        raise UserError(f"--devices={devices} is for --plan alone, and 1 or more; a run takes the existing devices")
     import jax
 
     jax.config.update("jax_platforms", "cpu")

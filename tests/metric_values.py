@@ -29,3 +29,12 @@ def at_confidence(*confidences):
     """Logits of two classes whose first has these probabilities."""
     p = np.asarray(confidences, np.float64)
     return np.log(np.stack([p, 1 - p], -1))
+
+
+def draw_examples():
+    """Returns logits and labels of 64 examples of seven classes."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(64, 7))
+    logits[:, 6] = -9.0  # a class that is never predicted,
+    label = rng.integers(1, 7, size=64)  # and one that is never a label
+    return logits, label

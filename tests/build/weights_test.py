@@ -21,13 +21,13 @@ SPEC = {"shape": [8, 8, 1], "mean": [0.5], "std": [0.25]}
 SHAPES = {"params": {"kernel": jax.ShapeDtypeStruct((2, 3), jnp.float32)}}
 
 
-def save(folder, lanes=0, networks=("student", "slow"), metadata=None):
+def save(folder, lanes=0, networks=("student", "slow"), metadata=None, sign=-1.0):
     """Saves steps 1 and 2 of a student and of its average `slow`, whose values are 100 * step + index."""
     shape = (lanes, 2, 3) if lanes else (2, 3)
     with Checkpoints(folder) as checkpoints:
         for step in (1, 2):
             kernel = 100.0 * step + jnp.arange(np.prod(shape), dtype=jnp.float32).reshape(shape)
-            slow = {"slow": {"params": {"kernel": -kernel}}}
+            slow = {"slow": {"params": {"kernel": sign * kernel}}}
             params = {"student": {"kernel": kernel}}
             state = State(jnp.int32(step), jax.random.key(0), params, slow, optax.sgd(0.1).init(params))
             about = {"networks": list(networks), "lanes": lanes, "image_specs": {"student": SPEC}}
@@ -119,5 +119,8 @@ def test_a_fingerprint_depends_on_values_and_lane_and_not_on_the_name(run, tmp_p
     student = weights.fingerprint(find(run, "stage:distil"))
     assert student != weights.fingerprint(find(run, f"{run}/distil/checkpoints/1"))
     assert len({weights.fingerprint(find(run, f"stage:lanes@{lane}")) for lane in (0, 2)}) == 2
+    save(tmp_path / "equal", sign=1.0, metadata={"networks": ["student", "slow"]})
+    names = ("student", "slow")
+    assert len({weights.fingerprint(find(tmp_path, f"stage:equal#{name}")) for name in names}) == 1
     save(tmp_path / "again")
     assert student == weights.fingerprint(find(tmp_path, "stage:again"))

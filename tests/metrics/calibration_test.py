@@ -5,16 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from metric_values import at_confidence, value
+from metric_values import at_confidence, draw_examples, value
 
 
 @pytest.fixture(scope="module")
 def random():
-    rng = np.random.default_rng(0)
-    logits = rng.normal(size=(64, 7))
-    logits[:, 6] = -9.0  # a class that is never predicted,
-    label = rng.integers(1, 7, size=64)  # and one that is never a label
-    return logits, label
+    return draw_examples()
 
 
 def test_ece_by_hand():

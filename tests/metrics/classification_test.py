@@ -8,7 +8,7 @@ from sklearn import metrics as sklearn_metrics
 from jaxdistill import core, metrics
 from jaxdistill.config import registry
 from jaxdistill.errors import UserError
-from metric_values import sums_of, value
+from metric_values import draw_examples, sums_of, value
 
 
 def plain(result):
@@ -22,11 +22,7 @@ NEED_LABELS = [n for n, metric in metrics.METRICS.items() if metric.needs_labels
 
 @pytest.fixture(scope="module")
 def random():
-    rng = np.random.default_rng(0)
-    logits = rng.normal(size=(64, 7))
-    logits[:, 6] = -9.0  # a class that is never predicted,
-    label = rng.integers(1, 7, size=64)  # and one that is never a label
-    return logits, label
+    return draw_examples()
 
 
 def test_unknown_metric_names_the_nearest():
