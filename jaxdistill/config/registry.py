@@ -195,7 +195,7 @@ def make(kind: str, name: str, arguments: Mapping[str, Any], **given: Any):
     """Makes a module from config keys.
 
     Raises:
-        UserError: for a name or a key that is not there, and a value of another kind than the default's.
+        UserError: for an unknown name or key, and a value of another type than the default.
     """
     member = find(kind, name)
     defaults = fields(member)
