@@ -75,6 +75,10 @@ class LogitsForm:
         """Returns the form with its logits in at least float32; unchanged if they are not computed yet."""
         return self
 
+    def select_classes(self, classes: tuple[int, ...]) -> "Logits":
+        """Returns the logits of some classes, in that order."""
+        return self.dense()[..., jnp.array(classes)]
+
     def describe(self) -> str:
         """Describes the shapes of one example, for `--plan`."""
         return str((*self.prediction_shape[1:], self.num_classes))
@@ -119,6 +123,11 @@ class Unembedding(LogitsForm):
         # The kernel stays in float32 outside the chunk, where the gradients of all chunks are summed.
         kernel, bias = precise(self.kernel), None if self.bias is None else precise(self.bias)
         return lambda rows: Unembedding(rows, kernel.astype(self.kernel.dtype), bias).dense()
+
+    def select_classes(self, classes: tuple[int, ...]) -> "Unembedding":
+        order = jnp.array(classes)
+        bias = None if self.bias is None else self.bias[order]
+        return dataclasses.replace(self, kernel=self.kernel[:, order], bias=bias)
 
     def describe(self) -> str:
         return f"{super().describe()}, computed where they are compared"
@@ -192,6 +201,11 @@ def dense(logits: Logits) -> jax.Array:
         UserError: for a form that lists only some classes.
     """
     return logits.dense() if isinstance(logits, LogitsForm) else logits
+
+
+def select_classes(logits: Logits, classes: tuple[int, ...]) -> Logits:
+    """Returns the logits of some classes, in that order."""
+    return logits.select_classes(classes) if isinstance(logits, LogitsForm) else logits[..., jnp.array(classes)]
 
 
 def rows(logits: Logits) -> Any:

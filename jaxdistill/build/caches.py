@@ -7,6 +7,7 @@ from typing import Any
 
 from jaxdistill import core, networks
 from jaxdistill.build import weights
+from jaxdistill.build.networks import data_class_names
 from jaxdistill.build.stage import Stage
 from jaxdistill.config import references
 from jaxdistill.config.references import WeightsRef
@@ -68,9 +69,11 @@ def describe_examples(stage: Stage, role: str, augmented: bool = True) -> dict[s
     """Returns what determines the examples of a split that networks get, in plain words."""
     data, split = stage.settings.data, stage.data.base_split(role)
     spec = stage.data.task.image_spec
+    names = data_class_names(stage.data.task)
+    classes = {"classes": list(names)} if names else {}
     if spec is None:
-        return {f"{role} split": f"{len(split)} texts of {data.name}, {stage.data.digest(role)}"}
-    description = {
+        return {f"{role} split": f"{len(split)} texts of {data.name}, {stage.data.digest(role)}"} | classes
+    description = classes | {
         f"{role} split": f"{len(split)} images of {data.name}, {stage.data.digest(role)}",
         "mean": [round(float(x), 6) for x in spec.mean],
         "std": [round(float(x), 6) for x in spec.std],

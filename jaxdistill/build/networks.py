@@ -9,18 +9,28 @@ from jaxdistill.config.members import NetworkConfig
 from jaxdistill.data.output_cache import Cache
 from jaxdistill.errors import UserError
 from jaxdistill.networks import Context, ImageSpec, Source, in_order
+from jaxdistill.networks.meaning import Meaning, own_names
 from jaxdistill.networks.options import references
 from jaxdistill.tasks import Task
 
 
-def make_context(task: Task, trained_on: Mapping[str, ImageSpec], caches: Mapping[str, Cache]) -> Context:
+def make_context(
+    task: Task,
+    trained_on: Mapping[str, ImageSpec],
+    caches: Mapping[str, Cache],
+    stored_meanings: Mapping[str, Meaning] | None = None,
+) -> Context:
     """Returns the data of a stage, as far as its networks are built for it.
 
     Args:
         task: of the stage.
         trained_on: images that networks with weights were trained on, by name.
         caches: of the cached networks, by name.
+        stored_meanings: classes and tokenizers of networks with weights, by name.
     """
+    names, dataset = data_class_names(task), task.dataset
+    meanings = {task.inputs[0]: Meaning(names, dataset.tokenizer)}
+    meanings |= {"teacher_tokens": Meaning(names, dataset.teacher_tokenizer)}
 
     def check_model(network: str, model: str, module: nn.Module, field: str) -> None:
         models = {name: registry.find("model", name) for name in registry.names("model")}
@@ -33,9 +43,16 @@ def make_context(task: Task, trained_on: Mapping[str, ImageSpec], caches: Mappin
         input=task.inputs[0],
         vocabulary=task.dataset.vocabulary,
         trained_on=trained_on,
+        meanings=meanings,
+        stored_meanings=stored_meanings or {},
         check_model=check_model,
         cached_classes={name: cache.header.classes for name, cache in caches.items()},
     )
+
+
+def data_class_names(task: Task) -> tuple[str, ...]:
+    """Returns the names of the classes that networks predict; none if they are numbers or tokens."""
+    return own_names(task.dataset.class_names) if task.reads_class_labels else ()
 
 
 def build_networks(configs: Mapping[str, NetworkConfig], context: Context) -> dict[str, Source]:

@@ -12,6 +12,7 @@ from jaxdistill.config import references
 from jaxdistill.config.references import WeightsRef
 from jaxdistill.errors import UserError, unknown
 from jaxdistill.networks import ImageSpec, brought_variables
+from jaxdistill.networks.meaning import Meaning
 
 
 class Origin(Protocol):
@@ -26,6 +27,10 @@ class Origin(Protocol):
     @property
     def image_spec(self) -> ImageSpec | None:
         """The images that the weights were trained on; `None` if that is not stored, or of texts."""
+
+    @property
+    def meaning(self) -> Meaning:
+        """The classes and the tokenizer that the weights were trained on."""
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -46,6 +51,10 @@ class StageOrigin:
     @property
     def image_spec(self) -> ImageSpec | None:
         return image_specs(self.stage).get(self.network)
+
+    @property
+    def meaning(self) -> Meaning:
+        return meanings(self.stage).get(self.network, Meaning())
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -70,6 +79,10 @@ class CheckpointOrigin:
     @property
     def image_spec(self) -> ImageSpec | None:
         return self.checkpoint.image_spec
+
+    @property
+    def meaning(self) -> Meaning:
+        return self.checkpoint.meaning
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -133,3 +146,22 @@ def image_specs(stage: Stage) -> dict[str, ImageSpec]:
     new = [name for name in stage.kind.saved(stage) if name not in stage.networks]
     steps |= {name: steps.get(stage.kind.template(stage, name)) for name in new}
     return {name: preprocess.wanted if preprocess else spec for name, preprocess in steps.items()}
+
+
+def meanings(stage: Stage) -> dict[str, Meaning]:
+    """Returns the classes and the tokenizer of each network that the stage saves, as `image_specs` does the images."""
+    dataset, result = stage.data.dataset, {}
+    for name in stage.kind.saved(stage):
+        source = stage.networks.get(name, stage.networks.get(stage.kind.template(stage, name)))
+        field = getattr(source, "input", "tokens")
+        tokenizer = dataset.teacher_tokenizer if field == "teacher_tokens" else dataset.tokenizer
+        result[name] = Meaning(getattr(source, "module_class_names", ()), tokenizer)
+    return result
+
+
+def saved_metadata(stage: Stage) -> dict[str, Any]:
+    """Returns what a checkpoint of a stage stores about its networks: their names, images, classes and tokenizers."""
+    names = sorted(stage.kind.saved(stage))
+    specs = {name: dataclasses.asdict(x) for name, x in image_specs(stage).items() if name in names}
+    described = {name: dataclasses.asdict(x) for name, x in meanings(stage).items()}
+    return {"stage": stage.name, "networks": names, "image_specs": specs, "meanings": described}

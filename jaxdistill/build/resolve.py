@@ -22,6 +22,7 @@ from jaxdistill.data.build import open_dataset, training_split
 from jaxdistill.data.output_cache import Cache
 from jaxdistill.errors import UserError
 from jaxdistill.networks import ImageSpec, Source
+from jaxdistill.networks.meaning import Meaning
 from jaxdistill.runtime import compilation_cache
 from jaxdistill.train import mesh as sharding
 from jaxdistill.train import optim
@@ -47,11 +48,16 @@ def stage(
     origins, caches = origins or {}, caches or {}
     specs = {network: origin.image_spec for network, origin in origins.items() if origin.image_spec}
     trained_in = {network: origin.metadata for network, origin in origins.items() if origin.ref.lane is None}
-    return lanes.build(name, settings, trained_in, lambda single: _single(name, single, specs, caches))
+    meanings = {network: origin.meaning for network, origin in origins.items()}
+    return lanes.build(name, settings, trained_in, lambda single: _single(name, single, specs, caches, meanings))
 
 
 def _single(
-    name: str, settings: StageSettings, image_specs: Mapping[str, ImageSpec], caches: Mapping[str, Cache]
+    name: str,
+    settings: StageSettings,
+    image_specs: Mapping[str, ImageSpec],
+    caches: Mapping[str, Cache],
+    meanings: Mapping[str, Meaning],
 ) -> Stage:
     """Builds a stage of a single run.
 
@@ -60,6 +66,7 @@ def _single(
         settings: its own.
         image_specs: the images that networks with weights were trained on.
         caches: the caches that networks read.
+        meanings: classes and tokenizers of networks with weights.
     """
     mesh = sharding.make_mesh(vars(settings.mesh))
     dataset = open_dataset(settings.data)
@@ -71,7 +78,7 @@ def _single(
     sharding.check_batch(mesh, settings.batch, settings.accumulate if kind.trains else 1)
     compilation_cache.check_setting(settings.compilation_cache)
     task = tasks.find(dataset, settings.task).make(dataset, settings.data)
-    context = make_context(task, image_specs, caches)
+    context = make_context(task, image_specs, caches, meanings)
     needs_networks = settings.networks or kind.needs_networks
     sources = build_networks(settings.networks, context) if needs_networks else {}
     terms, rate, tx = {}, optax.constant_schedule(0.0), optax.identity()

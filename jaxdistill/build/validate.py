@@ -2,6 +2,7 @@
 
 from jaxdistill import networks
 from jaxdistill.build import caches
+from jaxdistill.build.networks import data_class_names
 from jaxdistill.build.stage import Stage
 from jaxdistill.data.build import has_visible_labels
 from jaxdistill.errors import UserError, check_names, unknown
@@ -25,6 +26,7 @@ def check(stage: Stage) -> None:
         _check_inputs,
         _check_task,
         _check_classes,
+        _check_class_names,
         caches.check,
         _check_measured_task,
         _check_evaluate,
@@ -178,6 +180,27 @@ def _check_classes(stage: Stage) -> None:
                 f"term {name!r}: network {term.student!r} has {classes[term.student]} classes, the data"
                 f" {expected}; leave out `classes` and it is taken from the data"
             )
+
+
+def _check_class_names(stage: Stage) -> None:
+    """Checks that networks whose logits are compared or measured have the classes of the data."""
+    names = data_class_names(stage.data.task)
+    uses = dict.fromkeys(stage.evaluation.needed, "evaluate")
+    for key, term in stage.terms.items():
+        if term.method.same_classes and term.teacher:
+            uses |= dict.fromkeys([term.student, term.teacher], f"term {key!r}")
+    for network, use in uses.items():
+        source = stage.networks[network]
+        members = [network, *(source.needs if isinstance(source, networks.Ensemble) else ())]
+        for member in members if names else ():
+            other = getattr(stage.networks[member], "class_names", ())
+            if other and other != names:
+                missing = [name for name in other if name not in names][:5]
+                raise UserError(
+                    f"stage {stage.name!r}: {use}: network {member!r} must have the classes of"
+                    f" {stage.data.dataset.name!r}, such as {list(names[:5])}, got others, such as {missing}. Take"
+                    " weights of these classes, a method that compares features, or data with its class_names"
+                )
 
 
 def _check_named_networks(stage: Stage) -> None:

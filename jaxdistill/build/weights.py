@@ -12,6 +12,7 @@ from jaxdistill.build import lanes
 from jaxdistill.config.references import WeightsRef
 from jaxdistill.errors import UserError, unknown
 from jaxdistill.networks import ImageSpec
+from jaxdistill.networks.meaning import Meaning
 from jaxdistill.runtime import files
 from jaxdistill.train import checkpoint
 
@@ -45,6 +46,11 @@ class CheckpointRef:
         """The images that the network was trained on; `None` if the metadata do not hold them."""
         spec = self.metadata.get("image_specs", {}).get(self.network)
         return ImageSpec(*(tuple(spec[key]) for key in ("shape", "mean", "std"))) if spec else None
+
+    @property
+    def meaning(self) -> Meaning:
+        """The network's classes and tokenizer, if the metadata hold them."""
+        return Meaning.parse(self.metadata.get("meanings", {}).get(self.network, {}))
 
     @property
     def prefixes(self) -> tuple[str, str]:

@@ -74,6 +74,8 @@ class Dataset:
         vocabulary: of texts, the number of tokens; 0 of images.
         of_bytes: whether a token is a byte of a text.
         name: as a config names it; "" if it has none.
+        tokenizer: a name of the tokenizer of texts, such as "bytes"; "" if it is not given.
+        teacher_tokenizer: the same of `teacher_tokens`.
     """
 
     splits: Mapping[str, Split]
@@ -82,6 +84,8 @@ class Dataset:
     vocabulary: int = 0
     of_bytes: bool = False
     name: str = ""
+    tokenizer: str = ""
+    teacher_tokenizer: str = ""
 
     @property
     def classes(self) -> int:

@@ -77,4 +77,4 @@ def make_windows(name: str, splits: Mapping[str, bytes | np.ndarray], length: in
                 f"the {role} split of {name!r} must fill a window of data.length={length}, got {len(text)} bytes. Take"
                 " a smaller length, or a larger part in data.splits"
             )
-    return Dataset(windows, (), (length,), BYTES, of_bytes=True)
+    return Dataset(windows, (), (length,), BYTES, of_bytes=True, tokenizer="bytes")

@@ -84,4 +84,5 @@ class Frozen(Trained):
             variables = jax.device_put(variables, jax.memory.Space.Device)
         # The names of the parameters decide whether a layer computes as folded or quantized.
         with nn.intercept_methods(fold_batchnorm.apply_folded), nn.intercept_methods(quantize.apply_quantized):
-            return apply(self.module, variables, self.main_input(batch), None, **self.other_inputs(batch))
+            output, changed = apply(self.module, variables, self.main_input(batch), None, **self.other_inputs(batch))
+        return self.in_class_order(output), changed

@@ -28,6 +28,7 @@ class ReusedClassifier(Source):
 
     Attributes:
         projector: makes a module from the channels of the teacher's tap.
+        class_order: that of the teacher, whose head gives the logits (`Trained`); `bind` sets it.
     """
 
     of: NetworkRef = required("student")
@@ -35,12 +36,16 @@ class ReusedClassifier(Source):
     teacher: NetworkRef = option("teacher", "network whose classifier is reused")
     teacher_tap: str = option("", "tap of the teacher; `tap` if empty")
     projector: Callable[[int], nn.Module] = Projector
+    class_order: tuple[int, ...] = ()
     learns = True
     needs_fields = ("image",)
 
     def __post_init__(self) -> None:
         if not self.teacher_tap:
             object.__setattr__(self, "teacher_tap", self.tap)
+
+    def bind(self, networks: Mapping[str, Source]) -> Source:
+        return dataclasses.replace(self, class_order=getattr(networks[self.teacher], "class_order", ()))
 
     @property
     def borrows(self) -> str:
@@ -82,4 +87,5 @@ class ReusedClassifier(Source):
         pooled = jnp.mean(projected, axis=tuple(range(1, projected.ndim - 1)))
         head = jax.lax.stop_gradient(head)
         logits = pooled @ head["kernel"] + head["bias"][None]
+        logits = core.select_classes(logits, self.class_order) if self.class_order else logits
         return Output(logits, {"projected": projected, "pooled": pooled}), changed

@@ -17,6 +17,7 @@ import jax
 from jaxdistill.core import Batch, Output, Variables
 from jaxdistill.modules.preprocess import ImageSpec
 from jaxdistill.networks.batch_sharding import keep_rows_split, split_rows
+from jaxdistill.networks.meaning import Meaning
 from jaxdistill.networks.options import option_fields, reference_fields, select
 
 Outputs = Mapping[str, Output]
@@ -35,6 +36,8 @@ class Context:
         input: the field of a batch that networks take by default.
         vocabulary: number of tokens of texts.
         trained_on: images that networks with weights were trained on, by name.
+        meanings: classes and tokenizer of the data, by the field that a network reads.
+        stored_meanings: those that networks with weights were trained on, by name.
         check_model: raises `UserError` for a module that does not fit the task, `check_model(network, model, module,
             input)`.
         cached_classes: number of classes of cached outputs, by name of the network.
@@ -46,6 +49,8 @@ class Context:
     input: str = "image"
     vocabulary: int = 0
     trained_on: Mapping[str, ImageSpec] = dataclasses.field(default_factory=dict)
+    meanings: Mapping[str, Meaning] = dataclasses.field(default_factory=dict)
+    stored_meanings: Mapping[str, Meaning] = dataclasses.field(default_factory=dict)
     check_model: Callable[[str, str, nn.Module, str], None] = lambda network, model, module, field: None
     cached_classes: Mapping[str, int] = dataclasses.field(default_factory=dict)
 

@@ -11,6 +11,7 @@ from jaxdistill import core
 from jaxdistill.config.parse import option
 from jaxdistill.core import Batch, Output, Variables
 from jaxdistill.errors import UserError
+from jaxdistill.networks.meaning import Meaning, check_tokenizer, class_order
 from jaxdistill.networks.model import ModelSettings, build_module, build_preprocess, inputs_of
 from jaxdistill.networks.options import NetworkRef, required, select
 from jaxdistill.networks.source import Context, Outputs, Parts, Source, apply
@@ -25,11 +26,15 @@ class Trained(Source):
         input: the field of the batch that the module is applied to; the first of `module.inputs`, or images, if empty.
             The other inputs of the module go with it if the batch has them: `teacher_token_mask` with `teacher_tokens`.
         preprocess: applied to images before the module.
+        class_names: of the logits that the source outputs, if they are stored or given by the data.
+        class_order: the position of each of these classes among the module's logits; () if they are in order.
     """
 
     module: nn.Module
     input: str = option("", "field of the batch that the network reads; the first that fits the model if empty")
     preprocess: Callable[[jax.Array], jax.Array] | None = None
+    class_names: tuple[str, ...] = ()
+    class_order: tuple[int, ...] = ()
     learns = True
     settings = ModelSettings
 
@@ -54,7 +59,26 @@ class Trained(Source):
                 f"{path}.offload must be False for a network that learns, got True. Only one with source='frozen' can"
                 f" be offloaded to the host's memory; set {path}.offload=False in this stage"
             )
+        data = context.meanings.get(field, context.meanings.get(context.input, Meaning()))
+        stored = context.stored_meanings.get(name, Meaning())
+        check_tokenizer(name, stored, data)
+        values["class_order"] = class_order(stored, data)
+        is_other = cls.frozen and not values["class_order"] and stored.class_names and data.class_names
+        names = stored.class_names if is_other else data.class_names
+        values["class_names"] = names if len(names) == getattr(module, "classes", 0) else ()
         return cls(module, **values)
+
+    @property
+    def module_class_names(self) -> tuple[str, ...]:
+        """The names of the classes in the order of the module's logits, for checkpoints."""
+        names = dict(zip(self.class_order, self.class_names, strict=True)) if self.class_order else {}
+        return tuple(names[position] for position in sorted(names)) or self.class_names
+
+    def in_class_order(self, output: Output) -> Output:
+        """Returns the module's output with its classes in the order of `class_names`."""
+        if not self.class_order:
+            return output
+        return dataclasses.replace(output, logits=core.select_classes(output.logits, self.class_order))
 
     def main_input(self, batch: Batch) -> jax.Array:
         """Returns the images or tokens that the module is applied to, preprocessed."""
@@ -77,7 +101,8 @@ class Trained(Source):
     def __call__(
         self, variables: Variables, batch: Batch, outputs: Outputs, key: jax.Array | None
     ) -> tuple[Output, Variables]:
-        return apply(self.module, variables, self.main_input(batch), key, **self.other_inputs(batch))
+        output, changed = apply(self.module, variables, self.main_input(batch), key, **self.other_inputs(batch))
+        return self.in_class_order(output), changed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +127,16 @@ class RunsModuleOf(Source):
         if self.base is None:
             raise UserError(f"of must be bound to a network, got {self.of!r} alone. Call networks.in_order first")
         return self.base
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of that network's classes."""
+        return self.network.class_names
+
+    @property
+    def module_class_names(self) -> tuple[str, ...]:
+        """The same in the order of the module's logits."""
+        return self.network.module_class_names
 
     @property
     def preprocess(self) -> Callable[[jax.Array], jax.Array] | None:

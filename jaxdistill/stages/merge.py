@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jax.experimental import multihost_utils
 
 from jaxdistill.build.kind import Kind
-from jaxdistill.build.origins import image_specs
+from jaxdistill.build.origins import saved_metadata
 from jaxdistill.build.stage import Stage
 from jaxdistill.config.parse import option
 from jaxdistill.config.schema import StageSettings
@@ -113,9 +113,8 @@ def merge(stage: Stage, variables: Mapping[str, Variables], folder: pathlib.Path
         return State(jnp.int32(1), key, params={spec.into: params}, variables={spec.into: rest}, opt_state=())
 
     state = jit_replicated(stage, make_state)(merged)
-    specs = {spec.into: dataclasses.asdict(image_specs(stage)[spec.into])}
     with Checkpoints(folder) as checkpoints:
-        checkpoints.save(1, state, {}, {"stage": stage.name, "networks": [spec.into], "image_specs": specs})
+        checkpoints.save(1, state, {}, saved_metadata(stage))
         checkpoints.wait()
     return {"step": 1, "kept": "last"} | metadata | details
 

@@ -102,11 +102,12 @@ def check_networks(stage: Stage) -> None:
             raise UserError(f"stage {stage.name!r}: network {name!r} has no weights of its own that could be merged")
         path = f"stage {stage.name!r}: {name!r}, to be merged with {first!r},"
         weights.check_same_shapes(path, shapes[name], shapes[first])
-        models = [(repr(stage.networks[n].module), specs[n]) for n in (first, name)]
-        if models[0] != models[1]:
+        both = {n: stage.networks[n] for n in (first, name)}
+        models = [(repr(source.module), specs[n], source.module_class_names) for n, source in both.items()]
+        if models[0] != models[-1]:
             raise UserError(
                 f"stage {stage.name!r}: {first!r} and {name!r} are not one model of the same images; merge equal"
-                f" networks:\n  - {' '.join(str(models[0]).split())}\n  + {' '.join(str(models[1]).split())}"
+                f" networks:\n  - {' '.join(str(models[0]).split())}\n  + {' '.join(str(models[-1]).split())}"
             )
     if spec.align:
         find_permutations(stage)

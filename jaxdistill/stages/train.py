@@ -10,7 +10,7 @@ import jax
 
 from jaxdistill.build import caches, validate
 from jaxdistill.build.kind import Kind
-from jaxdistill.build.origins import image_specs
+from jaxdistill.build.origins import saved_metadata
 from jaxdistill.build.runs import Runs, Weights
 from jaxdistill.build.stage import Stage
 from jaxdistill.config.durations import Steps
@@ -115,9 +115,7 @@ def run(
             log(f"stage {stage.name}: resumes at step {start} of {settings.steps}")
         else:
             state = _init(runs, read_weights, frozen)
-        saved_names = sorted(stage.kind.saved(stage))
-        specs = {name: dataclasses.asdict(x) for name, x in image_specs(stage).items() if name in saved_names}
-        metadata = {"stage": stage.name, "networks": saved_names, "image_specs": specs, **runs.checkpoint_metadata}
+        metadata = {**saved_metadata(stage), **runs.checkpoint_metadata}
         fit(training, state, frozen, start=start, checkpoints=saved, workdir=workdir, metadata=metadata)
         if settings.checkpoint.keep == "last":
             return {"step": settings.steps, "kept": "last"} | reduced

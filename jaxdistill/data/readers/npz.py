@@ -14,6 +14,7 @@ from jaxdistill.data.texts import Texts
 from jaxdistill.errors import UserError
 from jaxdistill.runtime import files
 
+TOKENIZERS = ("tokenizer", "teacher_tokenizer")
 IMAGE_FIELDS = ("image", "label")
 MASKS = ("token_mask", "answer_mask", "teacher_token_mask", "teacher_answer_mask")
 TOKEN_FIELDS = ("tokens", "label", *MASKS, "segment", "targets", "teacher_tokens")
@@ -25,8 +26,8 @@ def read(settings: DatasetSettings) -> Dataset:
 
     Images: `image` uint8 or float `[n, height, width]` or `[n, height, width, channels]`, and `label` integers `[n]`.
     Texts: `tokens` integers `[n, length]`; for all roles or none, `label` `[n]`, masks and `segment` `[n, length]`,
-    `targets` `[n, length]` (-1 for none), and `teacher_tokens` of another length. `class_names`, and `vocabulary`, the
-    number of tokens, are optional.
+    `targets` `[n, length]` (-1 for none), and `teacher_tokens` of another length. `class_names`, `vocabulary`, the
+    number of tokens, and `tokenizer` and `teacher_tokenizer`, names of the tokenizers, are optional.
 
     Raises:
         UserError: for a missing or foreign file, unknown names, and arrays that do not fit each other.
@@ -104,7 +105,7 @@ def _check_images(path: str, role: str, arrays: Mapping[str, np.ndarray]) -> Arr
 def _read_texts(path: str, arrays: Mapping[str, np.ndarray]) -> Dataset:
     if any(name.endswith("_image") for name in arrays):
         raise UserError(f"{path} has images and tokens; a set is of one of them: {sorted(arrays)}")
-    roles = _roles(path, arrays, TOKEN_FIELDS, ["class_names", "vocabulary"])
+    roles = _roles(path, arrays, TOKEN_FIELDS, ["class_names", "vocabulary", *TOKENIZERS])
     for field in TOKEN_FIELDS[1:]:
         having = [role for role in roles if f"{role}_{field}" in arrays]
         if having and having != roles:
@@ -119,7 +120,8 @@ def _read_texts(path: str, arrays: Mapping[str, np.ndarray]) -> Dataset:
         raise UserError(f"{path}: vocabulary={vocabulary}; it is one whole number, above the largest token {largest}")
     labels = {role: split.label for role, split in splits.items()}
     names = _read_class_names(path, arrays, labels) if "train_label" in arrays else ()
-    return Dataset(splits, names, (lengths["train"],), int(vocabulary))
+    tokenizers = {name: str(arrays[name]) for name in TOKENIZERS if name in arrays}
+    return Dataset(splits, names, (lengths["train"],), int(vocabulary), **tokenizers)
 
 
 def _token_arrays(split: Texts) -> list[np.ndarray]:

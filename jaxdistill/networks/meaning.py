@@ -1,0 +1,53 @@
+"""Meaning of a network's numbers: the names of its classes, and the tokenizer of its texts."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jaxdistill.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Meaning:
+    """The classes of a network's logits, in their order, and the tokenizer of the texts that it reads.
+
+    Attributes:
+        class_names: none if they are not stored, or the classes have no names but their numbers.
+        tokenizer: "" if it is not stored, or there are no texts.
+    """
+
+    class_names: tuple[str, ...] = ()
+    tokenizer: str = ""
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any]) -> "Meaning":
+        """Returns the meaning from the metadata of a checkpoint."""
+        return cls(tuple(raw.get("class_names", ())), raw.get("tokenizer", ""))
+
+
+def own_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Returns names of classes; none if they are the numbers from 0 on, by which nothing can be told apart."""
+    numbers = tuple(map(str, range(len(names))))
+    return () if tuple(names) == numbers else tuple(names)
+
+
+def check_tokenizer(network: str, stored: Meaning, data: Meaning) -> None:
+    """Raises `UserError` if a network was trained on the tokens of another tokenizer than those that it would read."""
+    if stored.tokenizer and data.tokenizer and stored.tokenizer != data.tokenizer:
+        raise UserError(
+            f"networks.{network}.weights must be of a network that reads the data's tokens, of {data.tokenizer!r}, got"
+            f" one trained on tokens of {stored.tokenizer!r}. Use data in its tokens: as train_teacher_tokens, with"
+            f" networks.{network}.input='teacher_tokens', beside those of the student"
+        )
+
+
+def class_order(stored: Meaning, data: Meaning) -> tuple[int, ...]:
+    """Returns the position of each class of the data among a network's logits.
+
+    Returns:
+        Nothing if the order is the same, if names are missing, or if the classes are others.
+    """
+    left, right = stored.class_names, data.class_names
+    if not left or not right or left == right or sorted(left) != sorted(right):
+        return ()
+    return tuple(left.index(name) for name in right)
