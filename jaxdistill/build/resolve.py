@@ -49,7 +49,9 @@ def stage(
     specs = {network: origin.image_spec for network, origin in origins.items() if origin.image_spec}
     trained_in = {network: origin.metadata for network, origin in origins.items() if origin.ref.lane is None}
     meanings = {network: origin.meaning for network, origin in origins.items()}
-    return lanes.build(name, settings, trained_in, lambda single: _single(name, single, specs, caches, meanings))
+    return lanes.build(
+        name, settings, trained_in, lambda single: _single(name, single, specs, caches, meanings=meanings)
+    )
 
 
 def _single(
@@ -57,6 +59,7 @@ def _single(
     settings: StageSettings,
     image_specs: Mapping[str, ImageSpec],
     caches: Mapping[str, Cache],
+    *,
     meanings: Mapping[str, Meaning],
 ) -> Stage:
     """Builds a stage of a single run.

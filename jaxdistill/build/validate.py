@@ -193,9 +193,9 @@ def _check_class_names(stage: Stage) -> None:
         source = stage.networks[network]
         members = [network, *(source.needs if isinstance(source, networks.Ensemble) else ())]
         for member in members if names else ():
-            other = getattr(stage.networks[member], "class_names", ())
-            if other and other != names:
-                missing = [name for name in other if name not in names][:5]
+            present = getattr(stage.networks[member], "class_names", ())
+            if present and present != names:
+                missing = [name for name in present if name not in names][:5]
                 raise UserError(
                     f"stage {stage.name!r}: {use}: network {member!r} must have the classes of"
                     f" {stage.data.dataset.name!r}, such as {list(names[:5])}, got others, such as {missing}. Take"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import math
 
 import numpy as np
@@ -13,6 +14,9 @@ from jaxdistill.data.dataset import Arrays, Dataset, DatasetSettings, Split
 from jaxdistill.data.mixture import Converted, Mixture
 from jaxdistill.data.noise import Noise
 from jaxdistill.errors import UserError, check_least
+
+FINGERPRINT_CHUNK = 4096
+"""Examples that are read at once for a fingerprint."""
 
 RESIDENT_LIMIT = 2 << 30
 """Bytes up to which `data.resident="auto"` holds a split on the device."""
@@ -136,6 +140,26 @@ def _open(settings: DatasetSettings, resident: str) -> Dataset:
 @functools.lru_cache(maxsize=8)
 def _measure(settings: DatasetSettings, resident: str, examples: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return loader.statistics(_open(settings, resident).split("train"), examples)
+
+
+@functools.lru_cache(maxsize=32)
+def fingerprint(settings: DatasetSettings, resident: str, role: str) -> str:
+    """Returns a digest of the fields of a split: of all examples if it is held in memory, else of 256, evenly spaced.
+
+    Args:
+        settings: of the dataset.
+        resident: the setting `data.resident`.
+        role: of the split.
+    """
+    dataset = _open(settings, resident)
+    split, digest = dataset.split(role), hashlib.blake2b(digest_size=16)
+    is_held = is_resident(resident, len(split) * dataset.example_bytes)
+    positions = np.arange(len(split)) if is_held else np.linspace(0, len(split) - 1, 256).astype(int)
+    for start in range(0, len(positions), FINGERPRINT_CHUNK):
+        for name, array in sorted(split.take(positions[start : start + FINGERPRINT_CHUNK]).items()):
+            digest.update(f"{name} {array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+    return f"{len(split)} examples, {digest.hexdigest()}"
 
 
 def _check_weight(path: str, value: float) -> float:

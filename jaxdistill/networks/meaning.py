@@ -26,7 +26,7 @@ class Meaning:
 
 
 def own_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Returns names of classes; none if they are the numbers from 0 on, by which nothing can be told apart."""
+    """Returns names of classes; none if they are the numbers from 0 on, which identify no class."""
     numbers = tuple(map(str, range(len(names))))
     return () if tuple(names) == numbers else tuple(names)
 

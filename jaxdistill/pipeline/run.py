@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 import jax
 from jax.experimental import multihost_utils
 
-from jaxdistill.build import caches, origins, resolve, weights
+from jaxdistill.build import caches, inputs, origins, resolve, weights
 from jaxdistill.build.stage import Stage
 from jaxdistill.config import load as configs
 from jaxdistill.config.schema import StageSettings
@@ -85,6 +85,7 @@ def _run_stage(stage: Stage, workdir: pathlib.Path, log: Callable[[str], None], 
         log(f"stage {name}: done before")
         return
     caches.verify(stage, workdir)
+    inputs.verify(stage, workdir)
     compilations.use(stage.settings.compilation_cache, workdir)
     start, before = time.perf_counter(), compilations.total
     metadata = stage.kind.run(stage, workdir, log, profile)

@@ -24,6 +24,7 @@ PACKAGES = ("jaxdistill", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", 
 
 RUN_FILES = (
     CONFIG,
+    "inputs.json",
     "metrics.jsonl",
     "results.json",
     "lanes.json",

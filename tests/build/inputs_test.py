@@ -1,0 +1,77 @@
+"""Fingerprints of what a run reads."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+import pytest
+
+import runs
+from jaxdistill.build import inputs, weights
+from jaxdistill.config import load as configs
+from jaxdistill.data import build
+from jaxdistill.data.dataset import DatasetSettings
+from jaxdistill.errors import UserError
+from jaxdistill.pipeline import run
+from jaxdistill.runtime import files
+
+
+def write(path, changed=()):
+    draw = np.random.default_rng(0)
+    arrays = {f"{role}_label": np.arange(40) % 4 for role in ("train", "validation", "test")}
+    arrays |= {f"{role}_image": draw.integers(0, 256, (40, 4, 4)).astype(np.uint8) for role in ("train", "test")}
+    arrays["validation_image"] = arrays["test_image"]
+    for name in changed:
+        arrays[name] = arrays[name].copy()
+        arrays[name].flat[-1] ^= 1
+    np.savez(path, **arrays)
+    build._open.cache_clear()
+    build.fingerprint.cache_clear()
+
+
+@pytest.fixture
+def stage(tmp_path):
+    write(tmp_path / "set.npz")
+    flags = ("--config.data.name=npz", f"--config.data.path={tmp_path}/set.npz", "--config.data.labels_per_class=0")
+    return run.prepare(configs.load(runs.TINY, flags), tmp_path)["teacher"]
+
+
+@pytest.mark.parametrize("changed", ["train_image", "train_label", "validation_image"])
+def test_data_that_changed_in_place_are_named(stage, tmp_path, changed):
+    inputs.verify(stage, tmp_path)
+    inputs.verify(stage, tmp_path)
+    write(tmp_path / "set.npz", [changed])
+    (tmp_path / "teacher").mkdir()
+    files.write_json(tmp_path / "teacher" / weights.DONE, {})
+    role = changed.partition("_")[0]
+    with pytest.raises(
+        UserError, match=f"stage 'teacher' must read .*\n  data, the {role} split of .*set.npz"
+    ) as error:
+        inputs.verify(stage, tmp_path)
+    assert len(str(error.value).splitlines()) == 3  # the only input that is named
+
+
+def test_data_may_be_mended_before_anything_is_computed_from_them(stage, tmp_path):
+    inputs.verify(stage, tmp_path)
+    write(tmp_path / "set.npz", ["train_image"])
+    inputs.verify(stage, tmp_path)
+
+
+def test_weights_that_changed_in_place_are_named(stage, tmp_path, monkeypatch):
+    digests = {"now": "a"}
+    monkeypatch.setattr(weights, "find_checkpoint", lambda *arguments: arguments)
+    monkeypatch.setattr(weights, "fingerprint", lambda checkpoint: digests["now"])
+    distil = run.prepare(configs.load(runs.TINY), pathlib.Path())["distil"]
+    inputs.verify(distil, tmp_path)
+    (tmp_path / "teacher").mkdir()
+    files.write_json(tmp_path / "teacher" / weights.DONE, {})
+    digests["now"] = "b"
+    with pytest.raises(UserError, match="\n  weights of network 'teacher' in stage 'distil', stage:teacher\n"):
+        inputs.verify(distil, tmp_path)
+
+
+def test_a_split_that_is_streamed_is_sampled(tmp_path):
+    write(tmp_path / "set.npz")
+    settings = DatasetSettings("npz", path=str(tmp_path / "set.npz"))
+    assert build.fingerprint(settings, "no", "train") != build.fingerprint(settings, "no", "test")
+    assert build.fingerprint(dataclasses.replace(settings), "yes", "train").startswith("40 examples, ")
