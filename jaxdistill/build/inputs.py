@@ -44,8 +44,8 @@ def verify(stage: Stage, workdir: pathlib.Path) -> None:
 
 def _has_begun(workdir: pathlib.Path) -> bool:
     """Whether a run has anything that was computed from its inputs."""
-    made = (f"*/{files.CHECKPOINTS}/[0-9]*", f"*/{weights.DONE}", f"*/{HEADER}")
-    return any(True for pattern in made for _ in workdir.glob(pattern))
+    patterns = (f"*/{files.CHECKPOINTS}/[0-9]*", f"*/{weights.DONE}", f"*/{HEADER}")
+    return any(True for pattern in patterns for _ in workdir.glob(pattern))
 
 
 def _of_data(stage: Stage) -> dict[str, str]:

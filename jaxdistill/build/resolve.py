@@ -49,9 +49,11 @@ def stage(
     specs = {network: origin.image_spec for network, origin in origins.items() if origin.image_spec}
     trained_in = {network: origin.metadata for network, origin in origins.items() if origin.ref.lane is None}
     meanings = {network: origin.meaning for network, origin in origins.items()}
-    return lanes.build(
-        name, settings, trained_in, lambda single: _single(name, single, specs, caches, meanings=meanings)
-    )
+
+    def build_single(single: StageSettings) -> Stage:
+        return _single(name, single, specs, caches, meanings=meanings)
+
+    return lanes.build(name, settings, trained_in, build_single)
 
 
 def _single(

@@ -44,9 +44,7 @@ def test_data_that_changed_in_place_are_named(stage, tmp_path, changed):
     (tmp_path / "teacher").mkdir()
     files.write_json(tmp_path / "teacher" / weights.DONE, {})
     role = changed.partition("_")[0]
-    with pytest.raises(
-        UserError, match=f"stage 'teacher' must read .*\n  data, the {role} split of .*set.npz"
-    ) as error:
+    with pytest.raises(UserError, match=f"'teacher' must read .*\n  data, the {role} split of .*set.npz") as error:
         inputs.verify(stage, tmp_path)
     assert len(str(error.value).splitlines()) == 3  # the only input that is named
 
