@@ -20,7 +20,8 @@ def compare(loss: Callable[..., Any], student: Logits, teacher: Logits | None, *
     """Returns `loss(student, teacher, *arrays)`, computed on `chunk` predictions at a time.
 
     A chunk takes predictions at a fixed stride, not neighbours. If a batch is sharded over devices whose number divides
-    `chunk`, every device has a part of every chunk. The last chunk is filled up with the last prediction.
+    `chunk`, every device has a part of every chunk. Chunks are made up to half smaller if they then divide the
+    predictions; else the last one is filled up with the last prediction, which moves predictions between devices.
 
     Args:
         loss: `(logits [*n, classes], logits or TopK or None, *arrays [*n, ...]) -> [*n]`, each prediction's value a
@@ -28,7 +29,7 @@ def compare(loss: Callable[..., Any], student: Logits, teacher: Logits | None, *
         student: of `[*n]` predictions; logits keep their dtype outside the chunk.
         teacher: of the same predictions, or `None`.
         arrays: `[*n, ...]`.
-        chunk: number of predictions; 0 for all at once.
+        chunk: the largest number of predictions in a chunk; 0 for all at once.
 
     Returns:
         `[*n]`, or the tree that `loss` returns.
@@ -37,11 +38,12 @@ def compare(loss: Callable[..., Any], student: Logits, teacher: Logits | None, *
     count = math.prod(shape)
     if not 0 < chunk < count:
         return loss(core.comparable(student), None if teacher is None else core.comparable(teacher), *arrays)
-    chunks = -(-count // chunk)
+    chunks, chunk = _divide(shape, chunk)
 
     def fold(x: jax.Array) -> jax.Array:
         x = x.reshape(count, *x.shape[len(shape) :])
-        x = jnp.pad(x, [(0, chunks * chunk - count)] + [(0, 0)] * (x.ndim - 1), mode="edge")
+        if chunks * chunk > count:
+            x = jnp.pad(x, [(0, chunks * chunk - count)] + [(0, 0)] * (x.ndim - 1), mode="edge")
         return jnp.moveaxis(x.reshape(chunk, chunks, *x.shape[1:]), 1, 0)
 
     def unfold(x: jax.Array) -> jax.Array:
@@ -57,3 +59,12 @@ def compare(loss: Callable[..., Any], student: Logits, teacher: Logits | None, *
 
     parts = jax.tree.map(fold, ([core.rows(side) for side in sides], list(arrays)))
     return jax.tree.map(unfold, jax.lax.map(compare_chunk, parts))
+
+
+def _divide(shape: tuple[int, ...], chunk: int) -> tuple[int, int]:
+    """Returns the number of chunks and their size: of one that divides the predictions, and devices as `chunk` does."""
+    count, least = math.prod(shape), -(-math.prod(shape) // chunk)
+    devices = math.gcd(chunk, shape[0])
+    fitting = (n for n in range(least, 2 * least + 1) if count % (n * devices) == 0)
+    chunks = next(fitting, 0)
+    return (chunks, count // chunks) if chunks else (least, chunk)
