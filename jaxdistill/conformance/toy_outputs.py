@@ -34,6 +34,7 @@ def task_of(method: Method) -> str:
     )
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def batch(task: str) -> dict[str, jax.Array]:
     """Returns a batch; the last examples of texts are shorter."""
     label, tokens = jax.random.split(jax.random.key(7))
@@ -57,6 +58,7 @@ def with_mask(batch: dict[str, jax.Array], mask: jax.Array) -> dict[str, jax.Arr
     return masked | ({"valid": batch["valid"] * mask[:, None]} if "valid" in batch else {})
 
 
+@functools.partial(jax.jit, static_argnames=("task", "scale", "dtype", "wide"))
 def output(task: str, seed: int, scale: float = 1.0, dtype: jnp.dtype = jnp.float32, wide: bool = False) -> Output:
     """Returns a random output; a `wide` one is that of a larger network, with other widths and more layers."""
     shapes = _shapes(task, wide)

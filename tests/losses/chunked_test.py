@@ -24,6 +24,8 @@ METHODS = [
     if issubclass(registry.find("method", name), LogitsMethod) and not registry.find("method", name).needs_whole_batch
 ]
 QUICK = ("cross_entropy", "forward_kl", "gkd", "top_k")
+"""Methods whose chunks are tested by default; `modules/logits_method.py` makes those of all."""
+CASES = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in METHODS]
 WIDTH = 4
 
 
@@ -59,7 +61,7 @@ def found(name, chunk, dense):
 
 
 @pytest.mark.parametrize("chunk", [5, 6, 100])
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", CASES)
 def test_chunks_equal_the_whole(name, chunk):
     """42 predictions, in chunks that divide them, that do not, and that are larger than all."""
     values, grads = found(name, chunk, dense=False)
@@ -90,7 +92,7 @@ def test_predictions_of_encoders_in_chunks_are_the_whole(settings):
 
 
 @pytest.mark.parametrize("chunk", [0, 5])
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", CASES)
 def test_logits_in_chunks_equal_unembeddings(name, chunk):
     values, gradient = found(name, chunk, dense=True)
     expected, wanted = found(name, 0, dense=False)
@@ -109,7 +111,7 @@ def arrays(jaxpr):
 
 
 @pytest.mark.parametrize("dense", [True, False])
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", CASES)
 def test_no_float32_array_is_as_large_as_all_logits(name, dense):
     """Forward and backward, for bfloat16 from outside: as logits, or as states and a kernel.
 
@@ -148,7 +150,7 @@ def memory(name, chunk, tokens=4096, vocabulary=32_768, width=64):
     return analysis.temp_size_in_bytes + analysis.output_size_in_bytes
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in METHODS])
+@pytest.mark.parametrize("name", CASES)
 def test_peak_memory_is_a_small_part_of_the_dense_forms(name):
     """4,096 tokens and 32,768 classes, of which float32 logits are half a gigabyte, compiled and not run."""
     whole = memory(name, 0)
