@@ -6,11 +6,11 @@ import pathlib
 
 # Before JAX starts: more than one device, so that sharding is tested on every machine.
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
-# Tests compile more than they compute. The emitters of fusions take half of it; a newer XLA has no flag for them and stops.
-options = ["--xla_backend_optimization_level=0"]
-if importlib.metadata.version("jaxlib").startswith("0.10."):
-    options.append("--xla_cpu_use_fusion_emitters=false")
-os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *options])
+# Tests compile more than they compute, and emitters of fusions take half of that. A newer XLA stops at their flag.
+os.environ["XLA_FLAGS"] = " ".join(
+    [os.environ.get("XLA_FLAGS", ""), "--xla_backend_optimization_level=0"]
+    + ["--xla_cpu_use_fusion_emitters=false"] * importlib.metadata.version("jaxlib").startswith("0.10.")
+)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import jax
