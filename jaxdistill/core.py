@@ -75,9 +75,9 @@ class LogitsForm:
         """Returns the form with its logits in at least float32; unchanged if they are not computed yet."""
         return self
 
-    def select_classes(self, classes: tuple[int, ...]) -> "Logits":
+    def select_classes(self, classes: slice | jax.Array) -> "Logits":
         """Returns the logits of some classes, in that order."""
-        return self.dense()[..., jnp.array(classes)]
+        return self.dense()[..., classes]
 
     def describe(self) -> str:
         """Describes the shapes of one example, for `--plan`."""
@@ -124,10 +124,9 @@ class Unembedding(LogitsForm):
         kernel, bias = precise(self.kernel), None if self.bias is None else precise(self.bias)
         return lambda rows: Unembedding(rows, kernel.astype(self.kernel.dtype), bias).dense()
 
-    def select_classes(self, classes: tuple[int, ...]) -> "Unembedding":
-        order = jnp.array(classes)
-        bias = None if self.bias is None else self.bias[order]
-        return dataclasses.replace(self, kernel=self.kernel[:, order], bias=bias)
+    def select_classes(self, classes: slice | jax.Array) -> "Unembedding":
+        bias = None if self.bias is None else self.bias[classes]
+        return dataclasses.replace(self, kernel=self.kernel[:, classes], bias=bias)
 
     def describe(self) -> str:
         return f"{super().describe()}, computed where they are compared"
@@ -203,9 +202,9 @@ def dense(logits: Logits) -> jax.Array:
     return logits.dense() if isinstance(logits, LogitsForm) else logits
 
 
-def select_classes(logits: Logits, classes: tuple[int, ...]) -> Logits:
+def select_classes(logits: Logits, classes: slice | jax.Array) -> Logits:
     """Returns the logits of some classes, in that order."""
-    return logits.select_classes(classes) if isinstance(logits, LogitsForm) else logits[..., jnp.array(classes)]
+    return logits.select_classes(classes) if isinstance(logits, LogitsForm) else logits[..., classes]
 
 
 def rows(logits: Logits) -> Any:

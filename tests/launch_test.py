@@ -54,6 +54,15 @@ MISTAKES = {
         "c.stages.distil.optimizer = dict(name='adam', groups=dict(all=dict(pattern='student', frozen=True)))",
         "stage 'distil': optimizer.groups must leave a parameter of 'student' to learn, got ['all'], which freeze all",
     ),
+    "fewer classes than the data": (
+        "c.stages = dict(distil=dict(networks=dict(student={}, slow={}), terms=dict(kd=dict(teacher='slow'))));"
+        "c.networks.student.classes = 5",
+        "stage 'distil': evaluate: network 'student' must have the 10 classes of the data, got 5. Leave out `classes`",
+    ),
+    "more labels than there are": (
+        "c.data.labels_per_class = 1000",
+        "data.labels_per_class must be at most 124, the examples of the largest class, got 1000",
+    ),
     "method field": (
         "c.terms.kd.tempreature = 3.0",
         "terms.kd.tempreature must be a key of method 'kd', got 'tempreature'. Did you mean 'temperature'",

@@ -30,6 +30,7 @@ def check(stage: Stage) -> None:
         caches.check,
         _check_measured_task,
         _check_evaluate,
+        _check_fewer_classes,
     )
     for run_check in checks:
         run_check(stage)
@@ -172,7 +173,7 @@ def _check_classes(stage: Stage) -> None:
             raise UserError(
                 f"term {name!r}: student {term.student!r} has {classes[term.student]} classes and teacher"
                 f" {term.teacher!r} {classes[term.teacher]}; this method compares their logits, so they must be the"
-                " same"
+                f" same. {_remedy_of_classes(stage, classes[term.student], classes[term.teacher])}"
             )
         expected, is_per_example = stage.data.task.num_classes, stage.shapes.num_axes(term.student) == 1
         if not term.teacher and is_per_example and classes[term.student] != expected:
@@ -180,6 +181,32 @@ def _check_classes(stage: Stage) -> None:
                 f"term {name!r}: network {term.student!r} has {classes[term.student]} classes, the data"
                 f" {expected}; leave out `classes` and it is taken from the data"
             )
+
+
+def _check_fewer_classes(stage: Stage) -> None:
+    """Checks that no network that is measured, or learns labels, has fewer classes than the data."""
+    expected = stage.data.task.num_classes
+    learned = {term.student: f"term {key!r}" for key, term in stage.terms.items() if term.method.needs_labels}
+    for name, use in (dict.fromkeys(stage.evaluation.networks, "evaluate") | learned).items():
+        number = stage.shapes.num_classes(name)
+        if number < expected:
+            noun = stage.data.task.class_noun
+            raise UserError(
+                f"stage {stage.name!r}: {use}: network {name!r} must have the {expected} {noun} of the data, got"
+                f" {number}. Leave out `classes`, which is taken from the data, or the network"
+            )
+
+
+def _remedy_of_classes(stage: Stage, student: int, teacher: int) -> str:
+    if stage.data.task.reads_class_labels:
+        return "Set the student's `classes`, or take a method that compares features"
+    vocabulary, fewer = stage.data.task.num_classes, min(student, teacher)
+    if fewer < vocabulary:
+        return "Take a method for other tokens, such as 'uld'"
+    return (
+        f"If the larger is padded, set keep_classes={fewer} for that network, which then outputs the logits of the"
+        f" first {fewer} tokens"
+    )
 
 
 def _check_class_names(stage: Stage) -> None:

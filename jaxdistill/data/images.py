@@ -1,12 +1,22 @@
 """Images of another size, number of channels or unit than they are stored in, on the host."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
 from jaxdistill.core import LUMINANCE
 from jaxdistill.data.dataset import Arrays, Dataset
 from jaxdistill.errors import UserError
+
+
+def check_channels_last(shape: Sequence[int], path: str) -> None:
+    """Raises `UserError` for images `[channels, height, width]`; `shape` is that of one image."""
+    if shape[0] in (1, 3) and shape[-1] > 4:
+        raise UserError(
+            f"{path} must be [n, height, width, channels], got images of shape {tuple(shape)}, whose channels seem to"
+            " be first. Move them to the end, numpy.moveaxis(images, 1, -1)"
+        )
 
 
 def crop_to_square(image: np.ndarray, size: int) -> np.ndarray:

@@ -235,6 +235,13 @@ def _find_visible(dataset: Dataset, labels: Labels, positions: np.ndarray, data:
     if not per_class and not hidden:
         return None
     _check_labelled(labels(), "data.labels_per_class" if per_class else "data.hide_labels_of")
+    chosen = labels()[positions]
+    largest = int(np.bincount(chosen).max())
+    if per_class > largest:
+        raise UserError(
+            f"data.labels_per_class must be at most {largest}, the examples of the largest class, got {per_class}."
+            " Leave it out to show all labels"
+        )
     visible = np.zeros(len(labels()), bool)
-    visible[positions[first_of_each_class(labels()[positions], per_class)] if per_class else positions] = True
+    visible[positions[first_of_each_class(chosen, per_class)] if per_class else positions] = True
     return visible & ~np.isin(labels(), hidden)

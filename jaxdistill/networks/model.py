@@ -35,6 +35,7 @@ class ModelSettings:
     model: str = required("model by name")
     dtype: str = option("float32", "dtype of the computation, float32 or bfloat16")
     classes: int = option(0, "number of outputs; 0 for the classes of the data", least=0)
+    keep_classes: int = option(0, "number of first outputs to keep, of a padded vocabulary; 0 for all", least=0)
     preprocess: PreprocessSettings = option(PreprocessSettings, "images that the network expects")
     offload: bool = option(False, "whether frozen weights are held in the host's memory", free=True)
     fold: bool = option(True, "whether BatchNorms of a frozen network are folded into convolutions")

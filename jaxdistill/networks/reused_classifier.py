@@ -87,5 +87,5 @@ class ReusedClassifier(Source):
         pooled = jnp.mean(projected, axis=tuple(range(1, projected.ndim - 1)))
         head = jax.lax.stop_gradient(head)
         logits = pooled @ head["kernel"] + head["bias"][None]
-        logits = core.select_classes(logits, self.class_order) if self.class_order else logits
+        logits = core.select_classes(logits, jnp.array(self.class_order)) if self.class_order else logits
         return Output(logits, {"projected": projected, "pooled": pooled}), changed

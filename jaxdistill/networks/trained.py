@@ -6,11 +6,12 @@ from typing import Any, Self
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from jaxdistill import core
 from jaxdistill.config.parse import option
 from jaxdistill.core import Batch, Output, Variables
-from jaxdistill.errors import UserError
+from jaxdistill.errors import UserError, check_between
 from jaxdistill.networks.meaning import Meaning, check_tokenizer, class_order
 from jaxdistill.networks.model import ModelSettings, build_module, build_preprocess, inputs_of
 from jaxdistill.networks.options import NetworkRef, required, select
@@ -63,6 +64,9 @@ class Trained(Source):
         stored = context.stored_meanings.get(name, Meaning())
         check_tokenizer(name, stored, data)
         values["class_order"] = class_order(stored, data)
+        if settings.keep_classes:
+            check_between(f"{path}.keep_classes", settings.keep_classes, 1, module.classes)
+            values["class_order"] = values["class_order"] or tuple(range(settings.keep_classes))
         is_other = cls.frozen and not values["class_order"] and stored.class_names and data.class_names
         names = stored.class_names if is_other else data.class_names
         values["class_names"] = names if len(names) == getattr(module, "classes", 0) else ()
@@ -71,14 +75,18 @@ class Trained(Source):
     @property
     def module_class_names(self) -> tuple[str, ...]:
         """The names of the classes in the order of the module's logits, for checkpoints."""
-        names = dict(zip(self.class_order, self.class_names, strict=True)) if self.class_order else {}
-        return tuple(names[position] for position in sorted(names)) or self.class_names
+        if len(self.class_order) != len(self.class_names):
+            return self.class_names
+        names = dict(zip(self.class_order, self.class_names, strict=True))
+        return tuple(names[position] for position in sorted(names))
 
     def in_class_order(self, output: Output) -> Output:
         """Returns the module's output with its classes in the order of `class_names`."""
         if not self.class_order:
             return output
-        return dataclasses.replace(output, logits=core.select_classes(output.logits, self.class_order))
+        order, count = self.class_order, len(self.class_order)
+        classes = slice(count) if order == tuple(range(count)) else jnp.array(order)
+        return dataclasses.replace(output, logits=core.select_classes(output.logits, classes))
 
     def main_input(self, batch: Batch) -> jax.Array:
         """Returns the images or tokens that the module is applied to, preprocessed."""

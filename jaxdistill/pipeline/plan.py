@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Mapping
 
 from jaxdistill import core
+from jaxdistill.build.notes import notes
 from jaxdistill.build.stage import Stage
 from jaxdistill.config.schema import StageSettings
 from jaxdistill.pipeline import run
@@ -17,7 +18,7 @@ def show(config: Mapping[str, StageSettings], workdir: pathlib.Path) -> None:
         UserError: for anything that would stop the run.
     """
     for stage in run.prepare(config, workdir).values():
-        print("\n".join(describe(stage)))
+        print("\n".join([*describe(stage), *(f"  note: {line}" for line in notes(stage, workdir))]))
 
 
 def describe(stage: Stage) -> list[str]:

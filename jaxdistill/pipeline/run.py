@@ -11,6 +11,7 @@ import jax
 from jax.experimental import multihost_utils
 
 from jaxdistill.build import caches, inputs, origins, resolve, weights
+from jaxdistill.build.notes import notes
 from jaxdistill.build.stage import Stage
 from jaxdistill.config import load as configs
 from jaxdistill.config.schema import StageSettings
@@ -86,6 +87,8 @@ def _run_stage(stage: Stage, workdir: pathlib.Path, log: Callable[[str], None], 
         return
     caches.verify(stage, workdir)
     inputs.verify(stage, workdir)
+    for line in notes(stage, workdir):
+        log(f"stage {name}: note: {line}")
     compilations.use(stage.settings.compilation_cache, workdir)
     start, before = time.perf_counter(), compilations.total
     metadata = stage.kind.run(stage, workdir, log, profile)

@@ -9,6 +9,7 @@ from jaxdistill.core import Batch
 from jaxdistill.data import augment, loader
 from jaxdistill.data.build import standardisation
 from jaxdistill.data.dataset import Dataset
+from jaxdistill.data.images import check_channels_last
 from jaxdistill.networks import ImageSpec
 from jaxdistill.tasks.task import Task
 
@@ -33,6 +34,8 @@ class ImageTask(Task):
     figures: ClassVar[tuple[str, ...]] = ("disagreements", "saliency")
 
     def __post_init__(self) -> None:
+        if self.dataset.shape[-1] not in (1, 3):  # the report has no picture of other channels
+            object.__setattr__(self, "figures", ())
         if not self.mean:
             mean, std = loader.statistics(self.dataset.split("train"))
             object.__setattr__(self, "mean", mean)
@@ -44,6 +47,10 @@ class ImageTask(Task):
         task = cls(dataset, mean, std, augmentations=tuple(data.augment), views=data.views)
         task.check_dataset()
         return task
+
+    def check_dataset(self) -> None:
+        super().check_dataset()
+        check_channels_last(self.dataset.shape, f"the images of {self.dataset.name!r}")
 
     @property
     def image_spec(self) -> ImageSpec:

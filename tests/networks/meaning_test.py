@@ -77,3 +77,13 @@ def test_another_tokenizer_is_refused():
     with pytest.raises(UserError, match="networks.teacher.weights must .* of 'bytes', got one trained on .* 'llama'"):
         build(Meaning(tokenizer="llama"), Meaning(tokenizer="bytes"))
     assert build(Meaning(tokenizer="llama"), Meaning()).class_order == ()
+
+
+def test_the_first_outputs_can_be_kept():
+    teacher = build(Meaning(), Meaning(), classes=6, keep_classes=4)
+    batch = {"image": jax.random.normal(jax.random.key(0), (5, 2, 2, 1))}
+    variables = teacher.init(jax.random.key(1), batch, {}, {})
+    whole, _ = dataclasses.replace(teacher, class_order=())(variables, batch, {}, None)
+    np.testing.assert_array_equal(teacher(variables, batch, {}, None)[0].logits, whole.logits[:, :4])
+    with pytest.raises(UserError, match=r"networks.teacher.keep_classes must be in \[1, 6\], got 7"):
+        build(Meaning(), Meaning(), classes=6, keep_classes=7)

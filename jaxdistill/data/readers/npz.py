@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxdistill.core import UNLABELLED
 from jaxdistill.data.dataset import Arrays, Dataset, DatasetSettings, check_finite
-from jaxdistill.data.images import resize_splits
+from jaxdistill.data.images import check_channels_last, resize_splits
 from jaxdistill.data.texts import Texts
 from jaxdistill.errors import UserError
 from jaxdistill.runtime import files
@@ -91,6 +91,7 @@ def _check_images(path: str, role: str, arrays: Mapping[str, np.ndarray]) -> Arr
             f"{path}: '{role}_image' has shape {image.shape} and '{role}_label' {label.shape}; expected"
             " [n, height, width(, channels)] and [n], n > 0"
         )
+    check_channels_last(image.shape[1:], f"{path}: '{role}_image'")
     check_whole(f"{path}: '{role}_label'", label, "labels")
     if image.dtype != np.uint8:
         if not np.issubdtype(image.dtype, np.floating):
@@ -184,6 +185,12 @@ def _read_class_names(path: str, arrays: Mapping[str, np.ndarray], labels: Mappi
             raise UserError(
                 f"{path}: 'train_label' goes up to {train.max()} in {len(train)} examples; mend it, or add"
                 " 'class_names'"
+            )
+        absent = np.setdiff1d(np.arange(train.max() + 1), train)
+        if len(absent):
+            raise UserError(
+                f"{path}: 'train_label' must have an example of each class up to {train.max()}, got none of"
+                f" {[int(number) for number in absent[:5]]}, {len(absent)} in all. Mend the labels, or add class_names"
             )
         names = tuple(map(str, range(train.max() + 1)))
     for role, label in labels.items():

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import pathlib
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -53,9 +54,10 @@ class Tfds(Split):
     def take(self, positions: np.ndarray) -> dict[str, np.ndarray]:
         image, label = self.keys
         source = self._source(decode=True)
-        examples = []
+        examples: list[Any] = []
         for start in range(0, len(positions), CHUNK):
-            examples += source.__getitems__([int(i) for i in positions[start : start + CHUNK]])
+            chunk = [int(i) for i in positions[start : start + CHUNK]]
+            examples += read_examples(source, self.builder, self.name, chunk, self.keys)
         images = [resize(example[image], self.size, self.channels) for example in examples]
         return {"image": np.stack(images), "label": np.array([example[label] for example in examples], np.int32)}
 
@@ -67,8 +69,51 @@ class Tfds(Split):
         source = self._source(decode=False)
         label = self.keys[1]
         starts = range(0, len(source), CHUNK)
-        groups = (source.__getitems__(list(range(s, min(s + CHUNK, len(source))))) for s in starts)
+        chunks = (list(range(start, min(start + CHUNK, len(source)))) for start in starts)
+        groups = (read_examples(source, self.builder, self.name, chunk, self.keys) for chunk in chunks)
         return np.array([example[label] for group in groups for example in group], np.int32)
+
+
+def read_examples(source: Any, builder: Any, split: str, positions: list[int], keys: Sequence[str]) -> list[Any]:
+    """Returns the examples of a split at some positions.
+
+    Args:
+        source: the random access to the split.
+        builder: TFDS's.
+        split: as TFDS writes it.
+        positions: of the examples.
+        keys: the features that an example must have.
+
+    Raises:
+        UserError: for an example that is damaged, with its file.
+    """
+    reason: object = ""
+    try:
+        examples = source.__getitems__(positions)
+        if all(example[key] is not None for example in examples for key in keys):
+            return examples
+        reason = "it has no content"
+    except Exception as error:  # each decoder and ArrayRecord raise errors of their own
+        reason = f"{type(error).__name__}: {error}"
+    if len(positions) > 1:
+        for position in positions:
+            read_examples(source, builder, split, [position], keys)
+    file, start = _file_of(builder, split, positions[0])
+    raise UserError(
+        f"example {positions[0]} of the split {split!r} of {builder.name!r} must be readable in {file}, got"
+        f" {' '.join(str(reason).split())[:200]}. Restore that file, prepare the dataset again"
+        f" (remove its folder first), or leave its examples out with data.splits; the file's first is {start}"
+    )
+
+
+def _file_of(builder: Any, split: str, position: int) -> tuple[str, int]:
+    """Returns the file of an example of a split, and the position of the file's first example."""
+    start = 0
+    for instruction in builder.info.splits[split].file_instructions:
+        if position < start + instruction.take:
+            return str(instruction.filename), start
+        start += instruction.take
+    return str(builder.data_dir), 0
 
 
 def read(settings: DatasetSettings) -> Dataset:
@@ -124,7 +169,8 @@ def _read_text(builder: Any, key: str, settings: DatasetSettings) -> Dataset:
     for role, split in (dict(settings.splits) or default).items():
         if split:
             source = _open_split(settings.name, builder, split)
-            examples = source.__getitems__(list(range(len(source)))) if len(source) else []
+            positions = list(range(len(source)))
+            examples = read_examples(source, builder, split, positions, [key]) if positions else []
             splits[role] = b"\n".join(example[key] for example in examples)
     return make_windows(settings.name, splits, settings.length)
 

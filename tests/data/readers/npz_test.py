@@ -44,7 +44,7 @@ IMAGE_MISTAKES = [
     ({"train_image": np.zeros((6, 5, 4, 0), np.uint8)}, "expected"),
     ({"test_image": np.zeros((6, 5, 5, 3), np.uint8)}, "different shapes"),
     ({"class_names": np.array(["a"])}, "goes up to 2, and there are 1 classes"),
-    ({"train_image": np.array([{}] * 6)}, "not an .npz of plain arrays"),
+    ({"train_image": np.array([{}] * 6)}, "must be an .npz of plain arrays"),
 ]
 
 
@@ -57,7 +57,7 @@ def test_images_that_do_not_fit(tmp_path, changed, message):
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 and then nothing", b"\x93NUMPY"])
 def test_a_file_of_another_format(tmp_path, content):
     (tmp_path / "d.npz").write_bytes(content)
-    with pytest.raises(UserError, match="is not an .npz of plain arrays"):
+    with pytest.raises(UserError, match="must be an .npz of plain arrays"):
         datasets.load("npz", path=str(tmp_path / "d.npz"))
 
 
@@ -142,3 +142,20 @@ def test_further_fields_of_tokens(tmp_path):
 def test_an_array_of_an_unknown_name_is_refused(name, nearest, tmp_path):
     with pytest.raises(UserError, match=f"must have arrays ROLE_FIELD .*, got '{name}'"):
         datasets.load("npz", path=write_tokens(tmp_path, **{name: np.ones((6, 5), int)}))
+
+
+def test_channels_that_are_first_are_refused(tmp_path):
+    for shape in ((3, 8, 8), (1, 6, 6)):
+        np.savez(tmp_path / "d.npz", train_image=np.zeros((4, *shape), np.uint8), train_label=np.arange(4))
+        with pytest.raises(UserError, match="must be .n, height, width, channels., got images of shape .*moveaxis"):
+            datasets.load("npz", path=str(tmp_path / "d.npz"))
+
+
+def test_a_stray_label_makes_no_class(tmp_path):
+    label = np.append(np.arange(200) % 4, 99)
+    arrays = {"train_image": np.zeros((201, 4, 4), np.uint8), "train_label": label}
+    np.savez(tmp_path / "d.npz", **arrays)
+    with pytest.raises(UserError, match=r"example of each class up to 99, got none of \[4, 5, 6, 7, 8\], 95 in all"):
+        datasets.load("npz", path=str(tmp_path / "d.npz"))
+    np.savez(tmp_path / "d.npz", **arrays, class_names=np.array([f"name {number}" for number in range(100)]))
+    assert datasets.load("npz", path=str(tmp_path / "d.npz")).classes == 100

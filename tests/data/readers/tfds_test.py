@@ -124,3 +124,30 @@ def test_tfds_reads_a_text_without_tensorflow(tfds_dir):
         UserError, match="sst2 is not an image classification set, nor a text.*an .npz with train_tokens"
     ):
         datasets.load("sst2", data_dir=tfds_dir, length=128)
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    tiny_tfds.prepare(tmp_path)
+    return str(tmp_path), next(tmp_path.glob("tiny_images/*/*train.array_record*"))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[:100] + bytes([content[100] ^ 255]) + content[101:],
+        lambda content: content[: len(content) // 2],
+        lambda content: b"",
+    ],
+    ids=["a byte", "the second half", "all"],
+)
+def test_a_damaged_file_is_named_with_its_example(damaged, damage):
+    folder, file = damaged
+    file.write_bytes(damage(file.read_bytes()))
+    split = load(folder, splits={"train": "train[:20]", "test": "test"}).split("train")
+    message = (
+        r"example 0 of the split 'train\[:20\]' of 'tiny_images' must be readable in .*tiny_images-train.array_record"
+    )
+    for read in (lambda: split.take(np.arange(3)), split.labels):
+        with pytest.raises(UserError, match=f"{message}-00000-of-00001, got .* Restore that file, prepare"):
+            read()

@@ -1,0 +1,54 @@
+"""Notes on settings that are permitted and may not be meant."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+import runs
+from jaxdistill.build import weights
+from jaxdistill.build.notes import notes
+from jaxdistill.config import load as configs
+from jaxdistill.networks.meaning import Meaning
+from jaxdistill.pipeline import run
+
+
+def stage(*flags, name="distil"):
+    return run.prepare(configs.load(runs.TINY, [f"--config.{flag}" for flag in flags]), pathlib.Path())[name]
+
+
+def test_a_usual_stage_has_none():
+    assert notes(stage(), pathlib.Path()) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (["data.subset.count=40", "data.labels_per_class=0"], "batch=64 is larger than the 40 examples"),
+        (["learning_rate.decay_steps=99"], "learning_rate changes until step 99, and the stage ends at 12"),
+        (["terms.kd.weight.over=40"], "terms.kd.weight changes until step 40, and the stage ends at 12"),
+        (["data.labels_per_class=108"], "data.labels_per_class=108 is more than the classes 0, "),
+        (["data.classes=3"], "terms ['task'] learn from labels of one class alone, class 3"),
+        (["stages.distil.networks.student.quantize=int8"], "networks.student.quantize has no effect on a network that"),
+        (
+            ["data.augment=mixup:0.2", "data.labels_per_class=1"],
+            "mixup:0.2 mixes pairs, of which both must have a label to count: about 0.0055 of a batch",
+        ),
+    ],
+)
+def test_settings_that_may_not_be_meant_have_a_line(flags, line):
+    assert [text for text in notes(stage(*flags), pathlib.Path()) if text.startswith(line)]
+
+
+def test_what_is_assumed_of_weights_is_named(tmp_path, monkeypatch):
+    class Checkpoint:
+        image_spec, meaning = None, Meaning(("cat", "dog"))
+
+    built = stage()
+    ref = weights.WeightsRef(folder=tmp_path)
+    built.references["teacher"]["weights"] = ref
+    monkeypatch.setattr(weights, "find_checkpoint", lambda *arguments: Checkpoint)
+    images, classes = notes(built, tmp_path)
+    mean = round(float(np.asarray(built.data.task.mean)[0]), 4)
+    assert f"do not store their images; those of this stage are assumed, of shape (8, 8, 1), mean [{mean}]" in images
+    assert classes.endswith("assumed to have their classes in one order, since the data have no names")
