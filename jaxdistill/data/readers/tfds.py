@@ -57,7 +57,7 @@ class Tfds(Split):
         examples: list[Any] = []
         for start in range(0, len(positions), CHUNK):
             chunk = [int(i) for i in positions[start : start + CHUNK]]
-            examples += read_examples(source, self.builder, self.name, chunk, self.keys)
+            examples += read_examples(source, self.builder, self.name, chunk, keys=self.keys)
         images = [resize(example[image], self.size, self.channels) for example in examples]
         return {"image": np.stack(images), "label": np.array([example[label] for example in examples], np.int32)}
 
@@ -70,11 +70,11 @@ class Tfds(Split):
         label = self.keys[1]
         starts = range(0, len(source), CHUNK)
         chunks = (list(range(start, min(start + CHUNK, len(source)))) for start in starts)
-        groups = (read_examples(source, self.builder, self.name, chunk, self.keys) for chunk in chunks)
+        groups = (read_examples(source, self.builder, self.name, chunk, keys=self.keys) for chunk in chunks)
         return np.array([example[label] for group in groups for example in group], np.int32)
 
 
-def read_examples(source: Any, builder: Any, split: str, positions: list[int], keys: Sequence[str]) -> list[Any]:
+def read_examples(source: Any, builder: Any, split: str, positions: list[int], *, keys: Sequence[str]) -> list[Any]:
     """Returns the examples of a split at some positions.
 
     Args:
@@ -97,7 +97,7 @@ def read_examples(source: Any, builder: Any, split: str, positions: list[int], k
         reason = f"{type(error).__name__}: {error}"
     if len(positions) > 1:
         for position in positions:
-            read_examples(source, builder, split, [position], keys)
+            read_examples(source, builder, split, [position], keys=keys)
     file, start = _file_of(builder, split, positions[0])
     raise UserError(
         f"example {positions[0]} of the split {split!r} of {builder.name!r} must be readable in {file}, got"
@@ -170,7 +170,7 @@ def _read_text(builder: Any, key: str, settings: DatasetSettings) -> Dataset:
         if split:
             source = _open_split(settings.name, builder, split)
             positions = list(range(len(source)))
-            examples = read_examples(source, builder, split, positions, [key]) if positions else []
+            examples = read_examples(source, builder, split, positions, keys=[key]) if positions else []
             splits[role] = b"\n".join(example[key] for example in examples)
     return make_windows(settings.name, splits, settings.length)
 
