@@ -1,8 +1,11 @@
 """The command: what it says to mistakes, and with which status it ends."""
 
+import errno
 import os
 import pathlib
+import resource
 import signal
+import socket
 import subprocess
 import sys
 
@@ -12,6 +15,7 @@ import pytest
 import runs
 from jaxdistill import launch
 from jaxdistill.pipeline import run as pipeline
+from jaxdistill.runtime import files
 from runs import LONG, command, launched, until
 
 MISTAKES = {
@@ -481,6 +485,46 @@ def test_plan(tmp_path, capsys):
     ):
         assert part in said
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_disk_that_takes_no_more_stops_the_run_with_one_message_and_the_next_launch_goes_on(tmp_path, one_device):
+    def limit():  # the checkpoint's larger files do not fit
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3_000, resource.RLIM_INFINITY))
+
+    words = command(tmp_path / "run", "--config.compilation_cache=off")
+    ended = subprocess.run(words, env=one_device, capture_output=True, text=True, preexec_fn=limit)
+    assert ended.returncode == 2
+    assert ended.stderr.count("error: ") == 1
+    assert "must be on a disk with space left, got 'File too large'" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    again = subprocess.run(words, env=one_device, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+
+
+@pytest.mark.slow
+def test_the_second_launch_on_a_workdir_ends_at_once_and_a_killed_one_does_not_block(tmp_path, one_device):
+    first = subprocess.Popen(command(tmp_path / "run", *LONG), env=one_device, stderr=subprocess.DEVNULL)
+    until(tmp_path / "run", 50, first, stage="teacher")
+    second = subprocess.run(command(tmp_path / "run", *LONG), env=one_device, capture_output=True, text=True)
+    assert second.returncode == 2
+    assert f"process {first.pid} on host {socket.gethostname()} has it since" in second.stderr
+    assert first.poll() is None
+    first.kill()
+    first.wait()
+    third = subprocess.run(command(tmp_path / "run", *LONG), env=one_device, capture_output=True, text=True)
+    assert third.returncode == 0, third.stderr
+
+
+def test_a_full_disk_at_the_start(tmp_path, capsys, monkeypatch):
+    def fail(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(files, "write_bytes", fail)
+    assert launched(tmp_path / "run") == 2
+    message = f"error: {tmp_path}/run/config.json must be on a disk with space left, got 'No space left on device'"
+    assert capsys.readouterr().err.startswith(message)
+    assert list((tmp_path / "run").iterdir()) == []
 
 
 @pytest.mark.slow

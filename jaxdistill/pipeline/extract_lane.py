@@ -142,17 +142,10 @@ def _copy_stage(stage: Stage, stages: Mapping[str, Stage], old: pathlib.Path, pa
             shutil.copy2(old / name, part / name)
 
 
-def _read_log(workdir: pathlib.Path) -> list[dict[str, Any]]:
-    """Returns the complete lines of `metrics.jsonl`."""
-    path = workdir / "metrics.jsonl"
-    text = path.read_text() if path.is_file() else ""
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
-
-
 def _copy_log(stages: Mapping[str, Stage], old: pathlib.Path, part: pathlib.Path) -> None:
     """Copies the lines of stages without lanes."""
     without_lanes = [name for name, stage in stages.items() if isinstance(stage.runs, Single)]
-    lines = [line for line in _read_log(old) if line["stage"] in without_lanes]
+    lines = [line for line in files.read_metrics(old / "metrics.jsonl") if line["stage"] in without_lanes]
     (part / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
@@ -173,7 +166,8 @@ def _extract_stage(stage: Stage, lane: int, old: pathlib.Path, part: pathlib.Pat
         old: the workdir of the lanes.
         part: the new workdir.
     """
-    lines = [_line_of_lane(line, lane) for line in _read_log(old) if line["stage"] == stage.name]
+    entries = files.read_metrics(old / "metrics.jsonl")
+    lines = [_line_of_lane(line, lane) for line in entries if line["stage"] == stage.name]
     for line in lines:
         if "rate" in line:  # of the lanes, their mean
             line["rate"] = float(stage.learning_rate(line["step"] - 1))

@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxdistill.runtime import files
 
-EVALUATE_AGAIN = "Run the evaluation again to write it anew."
+EVALUATE_AGAIN = "Remove it and results.json, and the same command evaluates again."
 
 
 def read_optional(path: pathlib.Path, kind: type | tuple[type, ...] = (dict, list)) -> Any:

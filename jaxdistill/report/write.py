@@ -5,7 +5,6 @@ part (images, a reference, the evaluations of a stage) the page has a note.
 """
 
 import argparse
-import json
 import pathlib
 import sys
 import zipfile
@@ -39,29 +38,21 @@ def read_results(workdir: pathlib.Path) -> Rows:
         isinstance(row, dict) and isinstance(row.get("network"), str) for row in rows
     )
     if not named:
-        raise UserError(f"{path} must be a list of rows with a network each. Is this a workdir of jaxdistill?")
+        raise UserError(f"{path} must be a list of rows with a network each. {EVALUATE_AGAIN}")
     return rows
 
 
 def read_lines(path: pathlib.Path) -> dict[str, list[dict[str, Any]]]:
     """Reads `metrics.jsonl` by stage, in order of step.
 
-    A resumed run repeats the steps after its last checkpoint: of two lines about the same step the later counts. A
-    killed run may leave a last line without its end, which is skipped.
+    A resumed run repeats the steps after its last checkpoint: of two lines about the same step the later counts.
 
     Raises:
-        UserError: if another line is not one of metrics.
+        UserError: if a line is not one of metrics.
     """
     stages: dict[str, dict] = {}
-    if not path.is_file():
-        return {}
-    *complete, _ = path.read_text(encoding="utf-8").split("\n")
-    for number, line in enumerate(complete, 1):
-        try:
-            entry = json.loads(line)
-            stages.setdefault(str(entry["stage"]), {})[entry["step"], entry.get("split", "")] = entry
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path}, line {number}: not a line of metrics ({error!r})") from None
+    for entry in files.read_metrics(path):
+        stages.setdefault(entry["stage"], {})[entry["step"], str(entry.get("split", ""))] = entry
     return {stage: [lines[key] for key in sorted(lines, key=lambda key: key[0])] for stage, lines in stages.items()}
 
 

@@ -5,6 +5,7 @@ so does an event loop that Orbax leaves open, at any later time.
 """
 
 import contextlib
+import inspect
 import logging
 import sys
 import threading
@@ -20,14 +21,16 @@ _failed: list[BaseException] = []
 def watch() -> Iterator[None]:
     """Does not print failures of the machine in background threads; `check` raises them.
 
-    Closed event loops are not printed either, since the message of the failed read names the damage and the remedy.
+    What Orbax leaves of a failed read (event loops, coroutines, tasks) is not printed either, since the message of the
+    read names the damage and the remedy.
     """
     from absl import logging as absl_logging
 
     usual_unraisable, usual_thread = sys.unraisablehook, threading.excepthook
 
     def print_others(unraisable: Any) -> None:
-        if "Event loop is closed" not in str(unraisable.exc_value):
+        closed = "Event loop is closed" in str(unraisable.exc_value)
+        if not closed and not inspect.iscoroutine(getattr(unraisable, "object", None)):
             usual_unraisable(unraisable)
 
     def keep_failures(thread: threading.ExceptHookArgs) -> None:
@@ -36,18 +39,23 @@ def watch() -> Iterator[None]:
         else:
             usual_thread(thread)
 
-    logger = absl_logging.get_absl_logger()
+    loggers = absl_logging.get_absl_logger(), logging.getLogger("asyncio")
     sys.unraisablehook, threading.excepthook = print_others, keep_failures
-    logger.addFilter(_is_no_failure)
+    for logger in loggers:
+        logger.addFilter(_is_news)
     try:
         yield
     finally:
         sys.unraisablehook, threading.excepthook = usual_unraisable, usual_thread
-        logger.removeFilter(_is_no_failure)
+        for logger in loggers:
+            logger.removeFilter(_is_news)
         _failed.clear()
 
 
-def _is_no_failure(record: logging.LogRecord) -> bool:
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a record is of no failure that the run itself reports."""
+    if "exception was never retrieved" in record.getMessage():  # of further arrays of a damaged checkpoint
+        return False
     exception = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
     return exception is None or failures.describe(exception) is None
 

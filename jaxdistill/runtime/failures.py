@@ -1,7 +1,7 @@
 """Failures of the machine under a run as errors that a user can fix: disks, permissions, memory, devices."""
 
 import errno
-import pathlib
+import os
 import re
 from collections.abc import Iterator
 
@@ -83,8 +83,7 @@ def _place(cause: BaseException) -> str:
     if isinstance(cause, OSError) and cause.filename:
         return str(cause.filename)
     paths = re.findall(r"(?<![\w:])/[^\s\"'\]),;]+", str(cause))
-    existing = (path for path in map(pathlib.Path, paths) if path.is_absolute() and path.parent.exists())
-    return str(next(existing, "the workdir"))
+    return next((path for path in paths if os.path.exists(os.path.dirname(path))), "the workdir")
 
 
 def _first_line(cause: BaseException) -> str:

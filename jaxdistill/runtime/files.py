@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxdistill.errors import UserError
+from jaxdistill.runtime import failures
 
 PART = ".part"
 """The suffix of a file that is still being written; a process that was killed may leave it behind."""
@@ -87,10 +88,39 @@ def read_json(path: pathlib.Path, kind: type | tuple[type, ...], fix: str = ANOT
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
+        if failures.is_of_access(error):
+            raise failures.describe(error) or UserError(str(error)) from error
         raise UserError(f"{path} must be a JSON file of a run, and cannot be read ({error}). {fix}") from error
     if not isinstance(value, kind):
         raise UserError(f"{path} must be a file of a run, got JSON of another kind. {fix}")
     return value
+
+
+def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
+    """Reads the lines of a `metrics.jsonl`, each with a stage and a step; none if it is missing.
+
+    A killed run may leave a last line without its end, which is skipped.
+
+    Raises:
+        UserError: if another line is not one of metrics.
+    """
+    if not path.is_file():
+        return []
+    *complete, _ = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    entries = []
+    for number, line in enumerate(complete, 1):
+        try:
+            entry = json.loads(line)
+            whole = isinstance(entry["stage"], str) and isinstance(entry["step"], int)
+        except (ValueError, KeyError, TypeError):
+            whole = False
+        if not whole:
+            raise UserError(
+                f"{path} must have metrics in every line, got {line[:60]!r} in line {number}. Remove this line (sed -i"
+                f" {number}d {path}), and the same command goes on"
+            )
+        entries.append(entry)
+    return entries
 
 
 def digest(*content: bytes) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 
 from jaxdistill.errors import UserError
-from jaxdistill.runtime import distributed, files, ownership
+from jaxdistill.runtime import distributed, failures, files, ownership
 
 CONFIG = "config.json"
 ENVIRONMENT = "environment.json"
@@ -33,6 +33,8 @@ RUN_FILES = (
     "report.html",
 )
 """Files of a run; a folder that has some of them and no `config.json` belongs to something else."""
+
+REMOVE_LAUNCHES = "Remove it, and the same command goes on, without its list of earlier launches."
 
 Config = Mapping[str, Any]
 
@@ -85,6 +87,8 @@ def _claim(
         files.write_json(path, config)
         record_launch(workdir / ENVIRONMENT)
     except OSError as error:
+        if error.errno in failures.FULL:
+            raise
         raise UserError(
             f"the workdir {workdir} cannot be written ({error.strerror or error}); name another with --workdir"
         ) from error
@@ -112,7 +116,7 @@ def _check_same_run(path: pathlib.Path, lines: list[str]) -> None:
 
 def record_launch(path: pathlib.Path) -> None:
     """Appends this launch to a JSON list of the launches that made the run."""
-    launches = files.read_json(path, list) if path.exists() else []
+    launches = files.read_json(path, list, REMOVE_LAUNCHES) if path.exists() else []
     devices = jax.devices()
     launches.append(
         {

@@ -10,6 +10,7 @@ leaving the `with` block commits pending saves, and every array read is compared
 import functools
 import json
 import math
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,7 +22,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from jaxdistill.core import path_name
 from jaxdistill.errors import UserError
-from jaxdistill.runtime import files
+from jaxdistill.runtime import failures, files
 
 FOLDER = files.CHECKPOINTS
 CHUNK_BYTES = 2**24
@@ -216,7 +217,15 @@ def _restore(folder: pathlib.Path, step: int, item: str, *, handler: Any, args: 
 
 
 def damage(folder: pathlib.Path, step: int, reason: object) -> UserError:
-    """Returns the error of a damaged checkpoint, with the earlier one to continue from."""
+    """Returns the error of a damaged checkpoint, with the earlier one to continue from.
+
+    One that cannot be read for want of permission may be whole, so that its error names no removal.
+    """
+    refused = [reason] if isinstance(reason, BaseException) else []
+    for _ in os.walk(folder / str(step), onerror=refused.append):  # Orbax calls such a folder missing
+        pass
+    for error in filter(failures.is_of_access, refused):
+        return failures.describe(error) or UserError(str(error))
     earlier = [candidate for candidate in steps_in(folder) if candidate < step]
     done = folder.parent / "done.json"
     paths = f"{folder / str(step)}" + (f" and {done}" if done.exists() else "")

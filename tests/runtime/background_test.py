@@ -1,6 +1,7 @@
 """Failures in background threads: those of the machine and of closed event loops are not printed, others are."""
 
 import errno
+import logging as std_logging
 import sys
 import threading
 from types import SimpleNamespace
@@ -53,4 +54,10 @@ def test_a_library_logs_no_traceback_of_a_full_disk(caplog):
                 raise error
             except ValueError:
                 logging.exception("a save failed")
-    assert [str(record.exc_info[1]) for record in caplog.records] == ["a bug"]
+    logged = caplog.records.copy()
+    with background.watch():
+        asyncio_logger = std_logging.getLogger("asyncio")
+        asyncio_logger.error("Task exception was never retrieved\nfuture: <Task>")
+        asyncio_logger.error("another message")
+    assert [record.getMessage() for record in caplog.records[len(logged) :]] == ["another message"]
+    assert [str(record.exc_info[1]) for record in logged] == ["a bug"]

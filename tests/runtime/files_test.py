@@ -1,5 +1,6 @@
 """Files are written whole or not at all, and a file that cannot be used is named with its remedy."""
 
+import errno
 import hashlib
 import json
 import pathlib
@@ -71,3 +72,72 @@ def test_of_many_differences_some_of_both_sides_are_listed():
     lines = files.diff_lines(expected, existing, limit=2)
     assert [line[:4] for line in lines] == ["- x0", "+ x0", "- x1", "+ x1", "- y0", "+ y0", "- y1", "+ y1", "and "]
     assert lines[-1] == "and 6 more"
+
+
+LINE = '{"stage": "teacher", "step": 2, "loss": 1.5}\n'
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b'{"stage": "tea\n',
+        b"\xff\xfe\n",
+        b"[1]\n",
+        b'{"stage": "teacher"}\n',
+        b'{"stage": "teacher", "step": "x"}\n',
+        b"\n",
+    ],
+)
+def test_a_damaged_line_of_metrics_is_named_with_its_number_and_stays(tmp_path, damage):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(LINE.encode() + damage + LINE.encode())
+    with pytest.raises(
+        UserError, match=r"metrics\.jsonl must have metrics in every line.*in line 2\. Remove.*sed -i 2d"
+    ):
+        files.read_metrics(path)
+    assert path.read_bytes() == LINE.encode() + damage + LINE.encode()
+
+
+def test_half_of_a_last_line_of_a_killed_run_is_skipped(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text(LINE + LINE[:10])
+    assert files.read_metrics(tmp_path / "metrics.jsonl") == [{"stage": "teacher", "step": 2, "loss": 1.5}]
+    assert files.read_metrics(tmp_path / "nothing.jsonl") == []
+
+
+def test_a_file_without_permission_is_not_called_damaged(tmp_path, monkeypatch):
+    def fail(path, **_):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(pathlib.Path, "read_text", fail)
+    with pytest.raises(UserError, match=r"done\.json must be readable and writable for this user.*chmod"):
+        files.read_json(tmp_path / "done.json", dict)
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("~/runs/a", "HOME/runs/a"),
+        ("file:///runs/a%20b", "/runs/a b"),
+        ("file://localhost/runs", "/runs"),
+        ("runs/a~b", "runs/a~b"),
+        ("/runs/:x", "/runs/:x"),
+    ],
+)
+def test_paths_of_the_home_folder_and_of_file_urls(text, path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert str(files.local_path("data.path", text)) == path.replace("HOME", "/home/me")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("gs://bucket/x", r"data\.path must be a path of this machine, got the URL 'gs://bucket/x'\. Mount the bucket"),
+        ("https://host/x.npz", "got the URL"),
+        ("file://runs/x", "must have an absolute path after file://"),
+        ("a\0b", "must be a path of printable characters"),
+        ("~nobody-here/x", "must be an existing user's folder"),
+    ],
+)
+def test_other_urls_and_texts_that_are_no_paths_are_refused(text, message):
+    with pytest.raises(UserError, match=message):
+        files.local_path("data.path", text)

@@ -1,7 +1,9 @@
 """Checkpoints: what Orbax leaves open is closed."""
 
+import errno
 import json
 import math
+import os
 import pathlib
 
 import jax
@@ -231,3 +233,20 @@ def test_a_large_array_is_stored_in_pieces(shape, tmp_path):
     (file,) = (tmp_path / checkpoint.FOLDER / "1" / "state" / "array_metadatas").iterdir()
     (told,) = json.loads(file.read_text())["array_metadatas"]
     assert 4 * math.prod(told["array_metadata"]["chunk_shape"]) <= max(2**13, 4 * 4099)
+
+
+def test_a_step_without_permission_is_not_called_damaged(tmp_path, monkeypatch):
+    step = tmp_path / "checkpoints" / "8"
+    step.mkdir(parents=True)
+    usual = os.scandir
+
+    def scan(path):
+        if pathlib.Path(path) == step:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return usual(path)
+
+    assert "is damaged" in str(checkpoint.damage(tmp_path / "checkpoints", 8, "meta not found"))
+    monkeypatch.setattr(os, "scandir", scan)
+    message = str(checkpoint.damage(tmp_path / "checkpoints", 8, "meta not found"))
+    assert f"{step} must be readable and writable for this user" in message
+    assert "remove" not in message
