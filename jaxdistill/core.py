@@ -294,14 +294,19 @@ class Method(nn.Module):
 class Term:
     """One summand of the loss: `student` learns from `teacher` by `method`, weighted by `weight(step)`.
 
-    `schedules` are those of the method's fields that change from step to step.
+    `schedules` are those of the method's fields that change from step to step. An empty `teacher` is "teacher" for a
+    method that needs one, and none for others.
     """
 
     method: Method
     student: str = "student"
-    teacher: str | None = "teacher"
+    teacher: str | None = ""
     weight: Schedule = lambda step: 1.0
     schedules: Mapping[str, Schedule] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.teacher == "":
+            object.__setattr__(self, "teacher", "teacher" if self.method.needs_teacher else None)
 
     def method_at(self, step: jax.Array | int) -> Method:
         """Returns the method with its fields as scheduled at an optimizer step."""

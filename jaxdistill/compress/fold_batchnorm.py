@@ -7,7 +7,8 @@ https://arxiv.org/abs/1712.05877, section 3.2: with s = scale / sqrt(var + epsil
 
 Only a BatchNorm that alone reads the output of a convolution (or a dense layer) is folded: if a tap, a shortcut or
 another layer reads it too, both stay as they are, so that every tap keeps its meaning. The input of a BatchNorm in a
-pre-activation block is a sum, and stays.
+pre-activation block is a sum, and stays. So does a BatchNorm of another axis than the last or of several, and one after
+a layer with a kernel that is computed (weight normalisation) or used more than once.
 """
 
 from collections.abc import Callable

@@ -15,6 +15,7 @@ import flax.linen as nn
 import jax
 
 from jaxdistill.core import Batch, Output, Variables
+from jaxdistill.errors import UserError
 from jaxdistill.modules.preprocess import ImageSpec
 from jaxdistill.networks.batch_sharding import keep_rows_split, split_rows
 from jaxdistill.networks.meaning import Meaning
@@ -206,6 +207,11 @@ def apply(
 ) -> tuple[Output, Variables]:
     """Applies a Linen module that returns an `Output`; returns it in float32, and the updated collections."""
     output, changed = apply_module(module, variables, x, key, **inputs)
+    if not isinstance(output, Output):
+        raise UserError(
+            f"module {type(module).__name__} must return an Output, got {type(output).__name__}. Return"
+            " Output(logits, taps), from jaxdistill.core; taps may be left out."
+        )
     return output.in_float32(), changed
 
 

@@ -11,6 +11,7 @@ from jaxdistill import core
 from jaxdistill.core import Batch, Output, State, Term, Variables
 from jaxdistill.errors import UserError
 from jaxdistill.networks import Source, in_order, variables_of
+from jaxdistill.train.step import check_terms
 
 Shapes = Mapping[str, jax.ShapeDtypeStruct]
 
@@ -65,6 +66,7 @@ def _init(
 ) -> tuple[State, dict[str, Variables], dict[str, Output]]:
     """Returns the first state, the frozen variables, and each network's output for zeros."""
     networks = in_order(networks)
+    check_terms(networks, terms)
     zeros = {name: jnp.zeros(x.shape, x.dtype) for name, x in batch.items()}
     keys = core.fold_in(key, ["run", *networks, *terms])
     outputs, variables, parts = {}, {}, {}

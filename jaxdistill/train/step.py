@@ -15,6 +15,7 @@ import optax
 
 from jaxdistill import core
 from jaxdistill.core import Batch, State, Term, Variables
+from jaxdistill.errors import UserError, unknown
 from jaxdistill.networks import Follows, Source, in_order, run
 
 Frozen = Mapping[str, Variables]
@@ -47,6 +48,13 @@ def make_step(
     never differentiated.
     """
     networks = in_order(networks)
+    check_terms(networks, terms)
+    whole = [name for name, term in terms.items() if term.method.needs_whole_batch]
+    if accumulate > 1 and whole:
+        raise UserError(
+            f"accumulate must be 1 with term {whole[0]!r}, got {accumulate}: {type(terms[whole[0]].method).__name__}"
+            " compares the rows of a batch, and micro-batches would change its loss. Use a smaller batch."
+        )
     gradients = accumulated(jax.grad(make_loss(networks, terms, freeze), has_aux=True), terms, accumulate)
 
     def step(state: State, frozen: Frozen, batch: Batch) -> tuple[State, Metrics]:
@@ -65,6 +73,38 @@ def make_step(
         return state, metrics
 
     return step
+
+
+def check_terms(networks: Mapping[str, Source], terms: Mapping[str, Term]) -> None:
+    """Checks the names of terms, and those of their students and teachers.
+
+    Raises:
+        UserError: for a term named like a network, whose variables would be one another's; for a network that does not
+            exist; and for a method without the teacher that it needs.
+    """
+    for name, term in terms.items():
+        if name in networks:
+            raise UserError(
+                f"terms.{name} must have a name that no network has, got {name!r}. Rename the term; the networks are"
+                f" {[*networks]}"
+            )
+        if term.student not in networks:
+            raise unknown(f"terms.{name}.student", term.student, networks, "a network")
+        if term.teacher is None and term.method.needs_teacher:
+            raise UserError(
+                f"terms.{name}.teacher must be a network, got None: {type(term.method).__name__} needs a teacher. There"
+                f" are {[*networks]}"
+            )
+        if term.teacher is not None and term.teacher not in networks:
+            raise unknown(f"terms.{name}.teacher", term.teacher, networks, "a network")
+
+
+def _check_values(name: str, values: jax.Array, valid: jax.Array) -> None:
+    if values.shape[: valid.ndim] != valid.shape:
+        raise UserError(
+            f"terms.{name} must return one value per prediction {list(valid.shape)}, got {list(values.shape)}."
+            " Return the values of the method without their mean; the step averages those that count."
+        )
 
 
 def make_loss(
@@ -102,6 +142,7 @@ def make_loss(
                 mutable=[*variables.get(name, {})],
             )
             valid = term.method.valid(batch)
+            _check_values(name, values, valid)
             metrics[name] = core.mean(values, valid, fraction=_count(valid) / jnp.maximum(totals[name], 1.0))
             loss += term.weight(step) * metrics[name]
         changed: dict[str, Variables] = {

@@ -141,3 +141,29 @@ def test_reduced_precision_has_nearly_the_same_output():
         found = said(source, source.for_inference(variables, {"image": x}), x).logits
         error = float(jnp.linalg.norm(found - exact) / jnp.linalg.norm(exact))
         assert 1e-5 < error < 0.05
+
+
+class Unfoldable(nn.Module):
+    """A BatchNorm that no kernel can take in."""
+
+    kind: str = ""
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        axis = {"first axis": 1, "two axes": (-2, -1)}.get(self.kind, -1)
+        conv = nn.Conv(4, (3, 3), name="conv")
+        y = nn.WeightNorm(conv)(x) if self.kind == "weight norm" else conv(x)
+        y = nn.BatchNorm(use_running_average=not train, axis=axis, name="norm")(y)
+        if self.kind == "shared kernel":
+            y = y + jnp.sum(conv.variables["params"]["kernel"])
+        return Output(jnp.mean(y, (1, 2)), {"y": y})
+
+
+@pytest.mark.parametrize("kind", ["first axis", "two axes", "weight norm", "shared kernel"])
+def test_what_cannot_be_folded_exactly_stays(kind):
+    module, x = Unfoldable(kind), jax.random.normal(jax.random.key(0), (2, 4, 4, 3))
+    variables = alive(module, x)
+    source = Frozen(module, fold=True)
+    folded = source.for_inference(variables, {"image": x})
+    assert "batch_stats" in folded
+    np.testing.assert_allclose(said(source, folded, x).logits, module.apply(variables, x).logits, rtol=1e-5, atol=1e-6)

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import toys
 from jaxdistill.config.parse import option
 from jaxdistill.core import Output, Unembedding
+from jaxdistill.errors import UserError
 from jaxdistill.networks import Context, Delayed, Frozen, Function, Shared, Source, Trained
 from jaxdistill.networks.options import NetworkRef, required
 from jaxdistill.networks.source import Borrows, BringsVariables, Follows, ForInference, apply
@@ -74,3 +76,16 @@ def test_outputs_are_in_float32_unless_they_are_not_computed_yet():
     assert {x.dtype for x in (output.logits, *output.taps.values())} == {jnp.dtype("float32")}
     lazy = Output(Unembedding(jnp.ones((2, 3), jnp.bfloat16), jnp.ones((3, 4), jnp.bfloat16))).in_float32()
     assert lazy.logits.hidden.dtype == jnp.bfloat16
+
+
+class Plain(nn.Module):
+    @nn.compact
+    def __call__(self, x, train=False):
+        return nn.Dense(3)(x)
+
+
+def test_a_module_that_returns_an_array_is_refused():
+    with pytest.raises(UserError, match=r"module Plain must return an Output, got .* Return Output\(logits, taps\)"):
+        apply(
+            Plain(), {"params": {"Dense_0": {"kernel": jnp.ones((2, 3)), "bias": jnp.zeros(3)}}}, jnp.ones((1, 2)), None
+        )

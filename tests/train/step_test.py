@@ -11,11 +11,14 @@ import pytest
 import toys
 from jaxdistill import core
 from jaxdistill.core import Term
+from jaxdistill.errors import UserError
 from jaxdistill.methods.cross_entropy import CrossEntropy
+from jaxdistill.methods.dist import DIST
 from jaxdistill.methods.kd import KD
 from jaxdistill.methods.weak_to_strong import WeakToStrong
 from jaxdistill.modules.heads import Linear
 from jaxdistill.networks import Delayed, Ema, Ensemble, Frozen, Function, Head, Shared, Trained, dependencies, in_order
+from jaxdistill.train.init import init_state
 from jaxdistill.train.step import make_loss, make_step
 
 TASK = Term(CrossEntropy(), teacher=None)
@@ -245,3 +248,49 @@ def test_randomness_is_a_function_of_seed_step_and_name():
     _, beside = make_step(more, terms, tx)(wider, frozen, batch)
     # Another program, so other last bits; other draws would differ in the first digit.
     np.testing.assert_allclose(beside["hint"], first["hint"], rtol=1e-6)
+
+
+class MeanKD(KD):
+    def __call__(self, student, teacher, batch):
+        return jnp.mean(super().__call__(student, teacher, batch))
+
+
+NETWORKS = {"teacher": Frozen(LARGE), "student": Trained(NET)}
+
+
+@pytest.mark.parametrize(
+    ("terms", "message"),
+    [
+        ({"student": TASK}, r"terms\.student must have a name that no network has"),
+        (
+            {"kd": Term(KD(), teacher="teachr")},
+            r"terms\.kd\.teacher must be .* got 'teachr'. Did you mean 'teacher'",
+        ),
+        ({"kd": Term(KD(), student="studnt")}, r"terms\.kd\.student must be a network, got 'studnt'. Did you mean"),
+        ({"kd": Term(KD(), teacher=None)}, r"terms\.kd\.teacher must be a network, got None: KD needs a teacher"),
+    ],
+)
+def test_names_of_terms_are_checked_without_a_config(terms, message):
+    with pytest.raises(UserError, match=message):
+        make_step(NETWORKS, terms, optax.sgd(0.1))
+    with pytest.raises(UserError, match=message):
+        init_state(NETWORKS, terms, optax.sgd(0.1), {}, key=jax.random.key(0))
+
+
+def test_a_method_without_a_teacher_has_none_by_default():
+    assert Term(CrossEntropy()).teacher is None
+    assert Term(KD()).teacher == "teacher"
+    make_step({"student": Trained(NET)}, {"task": Term(CrossEntropy())}, optax.sgd(0.1))
+
+
+def test_a_method_that_compares_rows_is_refused_with_micro_batches():
+    with pytest.raises(UserError, match="accumulate must be 1 with term 'dist', got 2: DIST compares the rows"):
+        make_step(NETWORKS, {"task": TASK, "dist": Term(DIST())}, optax.sgd(0.1), accumulate=2)
+
+
+def test_a_method_that_returns_a_mean_is_refused():
+    networks, tx, batch = {"student": Trained(toys.Net()), "teacher": Frozen(toys.Net())}, optax.sgd(0.1), toys.batch()
+    terms = {"kd": Term(MeanKD())}
+    state, frozen = jax.eval_shape(lambda: init_state(networks, terms, tx, batch, key=jax.random.key(0)))
+    with pytest.raises(UserError, match=r"terms\.kd must return one value per prediction \[\d+\], got \[\]"):
+        jax.eval_shape(make_step(networks, terms, tx), state, frozen, batch)
