@@ -316,7 +316,7 @@ MISTAKES = {
     "huge batch": ("c.batch = 10**12", "batch must be less than 2147483648, got 1000000000000"),
     "endless steps": ("c.steps = 10**30", "steps must be less than 2,147,483,648"),
     "huge size": ("c.data.size = 10**9", "data.size must be less than 16384, got 1000000000"),
-    "channels": ("c.data.channels = 7", "data.channels must be an existing name, got 7"),
+    "channels": ("c.data.channels = 256", "data.channels must be less than 256, got 256"),
     "batch's kind": ("c.batch = '64'", "(c.batch = '64') cannot be read as a config: TypeError"),
     "no section": ("c.networks = None", "networks must be a section, got None"),
     "no section of a network": ("c.networks.student = None", "networks.student must be a section, got None"),

@@ -63,7 +63,7 @@ class Function(Source):
     def build(cls, name: str, options: Mapping[str, Any], context: Context) -> Self:
         path = f"networks.{name}"
         settings = FunctionSettings(**select(FunctionSettings, options))
-        values = select(cls, options) | {"input": options["input"] or context.input}
+        values: dict[str, Any] = select(cls, options) | {"input": options["input"] or context.input}
         values["preprocess"] = build_preprocess(name, settings.preprocess, context)
         function = _call_factory(settings, path)
         if any(member.__module__.startswith("flax.nnx") for member in type(function).__mro__):

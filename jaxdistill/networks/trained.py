@@ -52,7 +52,7 @@ class Trained(Source):
         module = build_module(name, settings, fields, context)
         field = options["input"] or context.input
         context.check_model(name, settings.model, module, field)
-        values = select(cls, options) | {"input": field}
+        values: dict[str, Any] = select(cls, options) | {"input": field}
         values |= {key: value for key, value in vars(settings).items() if key in cls.__dataclass_fields__}
         values["preprocess"] = build_preprocess(name, settings.preprocess, context)
         if not cls.frozen and settings.offload:

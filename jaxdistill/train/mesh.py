@@ -110,7 +110,8 @@ def put(mesh: Mesh, tree: Mapping[str, np.ndarray], leading: int = 0) -> Any:
     def put_one(x: np.ndarray) -> jax.Array:
         size = x.shape[leading] // len(blocks)
 
-        def block(index: tuple[slice, ...]) -> np.ndarray:
+        def block(index: tuple[slice, ...] | None) -> np.ndarray:
+            assert index is not None
             start = size * blocks.index((index[leading].start or 0) // size)
             return x[(*index[:leading], slice(start, start + size))]
 

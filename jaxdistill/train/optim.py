@@ -6,7 +6,7 @@ import functools
 import inspect
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -154,7 +154,7 @@ def optimizer(
     rest = _update_rule(spec, rate, decay, values)
     if not spec.groups:
         return optax.chain(*before, *rest)
-    parts = {"": optax.chain(*rest)}
+    parts: dict[Hashable, optax.GradientTransformation] = {"": optax.chain(*rest)}
     for name, group in spec.groups.items():
         group_decay = decay if group.weight_decay is None else group.weight_decay
         group_decay = values.get(f"groups.{name}.weight_decay", group_decay)
@@ -204,7 +204,10 @@ def _update_rule(
     decaying = arguments | {decay_key: decay}
     if mask_key or not spec.decay_on:
         return [_call(title, function, decaying | ({mask_key: mask} if mask_key else {}))]
-    both = {True: _call(title, function, decaying), False: _call(title, function, arguments | {decay_key: 0.0})}
+    both: dict[Hashable, optax.GradientTransformation] = {
+        True: _call(title, function, decaying),
+        False: _call(title, function, arguments | {decay_key: 0.0}),
+    }
     return [optax.partition(both, mask)]
 
 
