@@ -18,22 +18,21 @@ signal's number after a signal, with the state saved; 75 when another process of
 where JAX notices it first).
 """
 
-import contextlib
 import os
 import pathlib
 import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from jaxdistill.errors import Interrupted, TrainingFailed, UserError
-from jaxdistill.runtime import allocator, background, distributed, failures, files
+from jaxdistill.runtime import allocator, background, distributed, failures, files, preemption
 
 if TYPE_CHECKING:  # imported when it is needed, so that Ctrl-C during imports gets one message
     from absl import flags
 
     from jaxdistill.config.schema import StageSettings
+    from jaxdistill.runtime.preemption import StopSignal
 
 PROFILED = 5
 """Steps that --profile records."""
@@ -41,14 +40,19 @@ PROFILED = 5
 INTERRUPTED = "interrupted; saved states remain, and the same command continues from them"
 
 
-def main(argv: Sequence[str]) -> int:
-    """Runs the command; returns the exit status."""
+def main(argv: Sequence[str], stop: "StopSignal | None" = None) -> int:
+    """Runs the command; returns the exit status.
+
+    Args:
+        argv: the words of the command line.
+        stop: the flag of the run; one that signals set by default.
+    """
     if any(word in ("-h", "--help") for word in argv[1:]) or len(argv) == 1:
         print(__doc__)
         return 0 if len(argv) > 1 else 2
     try:
         with background.watch():
-            _main(list(argv))
+            _main(list(argv), stop)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -71,46 +75,26 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _main(argv: list[str]) -> None:
-    with _exit_on_interrupt():
-        stages, values = parse(argv)
+def _main(argv: list[str], stop: "StopSignal | None") -> None:
+    stages, values = parse(argv)
     workdir = _folder("--workdir", values)
     distributed.join(values)
     if values["devices"].value is not None:
         _imagine(values["devices"].value, values["plan"].value)
-    with _exit_on_interrupt():
-        import jax
+    import jax
 
-        from jaxdistill.pipeline import plan
-        from jaxdistill.pipeline import run as pipeline
+    from jaxdistill.pipeline import plan
+    from jaxdistill.pipeline import run as pipeline
+
     stages = _lane(stages, values, workdir)
     if values["plan"].value:
         plan.show(stages, workdir or pathlib.Path())
         return
     if workdir is None:
         raise UserError("no --workdir; name a folder for what the run writes, --workdir runs/NAME")
-    pipeline.run(stages, workdir, profile=values["profile"].value, finish=_report)
+    pipeline.run(stages, workdir, profile=values["profile"].value, finish=_report, stop=stop)
     if jax.process_index() == 0:
         _list_files(workdir)
-
-
-@contextlib.contextmanager
-def _exit_on_interrupt() -> Iterator[None]:
-    """Ends the process at once on Ctrl-C: an exception inside an import may be lost or become another one."""
-    usual = signal.getsignal(signal.SIGINT)
-    if usual is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def leave(*_: object) -> None:
-        os.write(2, f"{INTERRUPTED}\n".encode())
-        os._exit(128 + signal.SIGINT)
-
-    signal.signal(signal.SIGINT, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, usual)
 
 
 def _report(workdir: pathlib.Path) -> None:
@@ -235,7 +219,8 @@ def _take_config(argv: list[str]) -> tuple[str, list[str]]:
 def run() -> None:
     allocator.keep_freed()
     try:
-        status = main(sys.argv)
+        with preemption.exit_on_signal(INTERRUPTED):
+            status = main(sys.argv)
     except Exception:
         if not distributed.is_joined():
             raise

@@ -442,7 +442,7 @@ def test_ctrl_c_during_imports_ends_with_one_line(tmp_path):
     code = "import signal, sys\nfrom jaxdistill import launch\n"
     code += "class Interrupt:\n    def find_spec(self, name, *_):\n"
     code += "        if name == 'jax': signal.raise_signal(signal.SIGINT)\n"
-    code += "sys.meta_path.insert(0, Interrupt())\nassert 'jax' not in sys.modules\nsys.exit(launch.main(sys.argv))"
+    code += "sys.meta_path.insert(0, Interrupt())\nassert 'jax' not in sys.modules\nlaunch.run()"
     words = command(tmp_path / "run")[3:]
     ended = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
     assert (ended.returncode, ended.stderr) == (130, f"{launch.INTERRUPTED}\n")

@@ -1,6 +1,7 @@
 """Runs of the launcher in this process, and what they left."""
 
 import dataclasses
+import itertools
 import json
 import pathlib
 import sys
@@ -10,15 +11,22 @@ import jax
 import numpy as np
 
 from jaxdistill import launch
+from jaxdistill.runtime.preemption import StopSignal
 from jaxdistill.train import checkpoint, mesh
 from jaxdistill.train.metrics_log import CLOCKED
 
 TINY = str(pathlib.Path(__file__).parent / "configs" / "tiny.py")
 
 
-def launched(workdir, *flags, config=TINY):
+def launched(workdir, *flags, config=TINY, stop=None):
     """Runs the command; returns its exit status."""
-    return launch.main(["launch", "--config", config, "--workdir", str(workdir), *flags])
+    return launch.main(["launch", "--config", config, "--workdir", str(workdir), *flags], stop)
+
+
+def stop_at(number):
+    """Returns a flag that stops a run at its check of that number: before each stage, and after each dispatch."""
+    numbers = itertools.count(1)
+    return StopSignal(lambda _: next(numbers) == number)
 
 
 def parsed(*flags, config=TINY):

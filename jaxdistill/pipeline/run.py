@@ -16,8 +16,9 @@ from jaxdistill.build.stage import Stage
 from jaxdistill.config import load as configs
 from jaxdistill.config.schema import StageSettings
 from jaxdistill.errors import UserError
-from jaxdistill.runtime import files
+from jaxdistill.runtime import files, preemption
 from jaxdistill.runtime.compilation_cache import compilation_log
+from jaxdistill.runtime.preemption import StopSignal
 from jaxdistill.runtime.workdir import claim_workdir
 from jaxdistill.train import partitioning
 
@@ -58,6 +59,7 @@ def run(
     log: Callable[[str], None] = print,
     profile: int = 0,
     finish: Callable[[pathlib.Path], None] | None = None,
+    stop: StopSignal | None = None,
 ) -> None:
     """Runs a pipeline to its end; stages that are done are skipped.
 
@@ -68,14 +70,19 @@ def run(
         profile: the number of early steps of every stage that trains to record (`train.profile`).
         finish: writes what follows from the files of the run, such as a report; the first process calls it with the
             workdir, which this launch then still owns.
+        stop: the flag of the run; one that signals set by default.
 
     Raises:
         UserError, TrainingFailed, Interrupted: see `errors`.
     """
     stages = prepare(config, workdir)
     with claim_workdir(workdir, configs.to_json(config), configs.differences):
-        for stage in stages.values():
-            _run_stage(stage, workdir, log, profile)
+        with stop or StopSignal() as stop:
+            for name, stage in stages.items():
+                stop.place = f"stage {name!r}"
+                preemption.check()
+                _run_stage(stage, workdir, log, profile)
+            preemption.check()
         if finish is not None and jax.process_index() == 0:
             finish(workdir)
 

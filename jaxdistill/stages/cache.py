@@ -29,7 +29,7 @@ from jaxdistill.core import Batch, Output, Variables
 from jaxdistill.data import loader, output_cache
 from jaxdistill.data.output_cache import Header
 from jaxdistill.errors import UserError, check_names
-from jaxdistill.runtime import files, xla_options
+from jaxdistill.runtime import files, preemption, xla_options
 from jaxdistill.stages import output_writer, start_weights
 from jaxdistill.train import mesh
 from jaxdistill.train.checkpoint import flatten
@@ -140,6 +140,7 @@ def network_outputs(stage: Stage, variables: Mapping[str, Variables]) -> output_
         parts, pending = [], None
         split, outputs = stage.data.base_split(role), stage.data.cached_outputs(role)
         for start in range(0, len(index), size):
+            preemption.check()
             rows = np.arange(start, start + size)
             rows = np.where(rows < len(index), rows, start)[stage.data.process.rows(size)]
             batch = loader.take_rows(split, stage.data.dataset.classes, index[rows], view[rows], outputs=outputs)

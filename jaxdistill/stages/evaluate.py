@@ -10,6 +10,7 @@ from jaxdistill.build.kind import Kind
 from jaxdistill.build.runs import Runs, Weights
 from jaxdistill.build.stage import Stage
 from jaxdistill.errors import UserError, check_names
+from jaxdistill.runtime import preemption
 from jaxdistill.stages import saliency, start_weights
 from jaxdistill.stages.results import disagreements, write_results
 from jaxdistill.train.evaluate import Evaluation, Evaluator, Plan
@@ -45,7 +46,7 @@ class Evaluate(Kind):
     def run(self, stage: Stage, workdir: pathlib.Path, log: Callable[[str], None], profile: int) -> dict[str, Any]:
         runs = stage.runs
         variables, reports = start_weights.read_for_inference(runs, workdir, log)
-        evaluations = SplitEvaluator(runs).evaluate({}, {}, variables)
+        evaluations = SplitEvaluator(runs, preemption.checked).evaluate({}, {}, variables)
         maps = None
         if stage.evaluation.draws_saliency:
             examples = evaluations[0].index[disagreements(stage, evaluations[0])]
@@ -60,10 +61,12 @@ class SplitEvaluator:
 
     Args:
         runs: those of the stage.
+        watch: passes on the pieces of the split; `preemption.checked` where a signal may end an evaluation.
     """
 
-    def __init__(self, runs: Runs):
+    def __init__(self, runs: Runs, watch: Callable[[Iterable[Any]], Iterable[Any]] = iter):
         stage = runs.stage
+        self._watch = watch
         self._runs, self._data, self._split = runs, stage.data, stage.settings.evaluate.split
         self._plan = Plan(
             networks=stage.networks,
@@ -79,7 +82,7 @@ class SplitEvaluator:
     def evaluate(self, params: Any, variables: Any, frozen: Weights) -> list[Evaluation]:
         """Returns the evaluation of each run."""
         weights = params, variables, frozen
-        total, rows = self._evaluator.evaluate(weights, self._pieces(weights))
+        total, rows = self._evaluator.evaluate(weights, self._watch(self._pieces(weights)))
         return [self._plan.finish(measurement, rows) for measurement in self._runs.split(total)]
 
     def _pieces(self, weights: tuple[Any, Any, Weights]) -> Iterable[Any]:

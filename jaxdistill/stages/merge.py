@@ -28,6 +28,7 @@ from jaxdistill.config.parse import option
 from jaxdistill.config.schema import StageSettings
 from jaxdistill.core import State, Variables, split_params
 from jaxdistill.merging import permutations, rules, weight_matching
+from jaxdistill.runtime import preemption
 from jaxdistill.stages import merge_checks, merge_data, start_weights
 from jaxdistill.stages.merge_data import jit_replicated
 from jaxdistill.train.checkpoint import Checkpoints
@@ -104,7 +105,8 @@ def merge(stage: Stage, variables: Mapping[str, Variables], folder: pathlib.Path
     if "base" in merge_checks.rule_parameters(stage):
         metadata["base"] = spec.base or "the mean of the networks"
     if spec.align:
-        inputs, metadata["distance"] = _align(stage, inputs)
+        with preemption.losing_nothing():
+            inputs, metadata["distance"] = _align(stage, inputs)
     merged, details = _combine(stage, inputs)
 
     def make_state(merged: Variables) -> State:
@@ -125,7 +127,8 @@ def _align(stage: Stage, inputs: dict[str, Variables]) -> tuple[dict[str, Variab
     names, base, symmetry = list(spec.networks), spec.base, merge_checks.find_permutations(stage)
     before = jax.device_get(inputs)
     if base:
-        matches = {name: weight_matching.match(before[base], before[name], symmetry, key) for name in names}
+        checked = preemption.checked(names)
+        matches = {name: weight_matching.match(before[base], before[name], symmetry, key) for name in checked}
         after = {name: _permute(before[name], symmetry, matches[name]) for name in names} | {base: before[base]}
     else:
         trees = weight_matching.match_all([before[name] for name in names], symmetry, key)

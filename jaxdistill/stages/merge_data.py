@@ -15,6 +15,7 @@ from jaxdistill.core import Batch, Variables, split_params
 from jaxdistill.data import loader
 from jaxdistill.errors import UserError
 from jaxdistill.merging.fisher import diagonal_fisher
+from jaxdistill.runtime import preemption
 from jaxdistill.train import mesh
 from jaxdistill.train.evaluate import Evaluator, Plan
 
@@ -34,7 +35,7 @@ def accuracy_on_split(stage: Stage) -> Callable[[Variables], float]:
     evaluator = Evaluator(plan.step, stage.mesh)
 
     def accuracy(variables: Variables) -> float:
-        batches = evaluator.stream(stage.data.batches(spec.split))
+        batches = evaluator.stream(preemption.checked(stage.data.batches(spec.split)))
         total = evaluator.evaluate(({}, {}, {name: variables}), batches)
         return plan.finish(*total).values[name]["accuracy"]
 
@@ -67,7 +68,7 @@ def plain_batches(stage: Stage, count: int) -> Iterator[dict[str, np.ndarray]]:
     batches = loader.Streamed(
         stage.data.train, seed=stage.data.seed, batch=size, classes=stage.data.dataset.classes, shard=stage.data.process
     )
-    for step in range(math.ceil(count / size)):
+    for step in preemption.checked(range(math.ceil(count / size))):
         positions = np.arange(step * size, (step + 1) * size)[stage.data.process.rows(size)]
         yield batches[step] | {"mask": (positions < count).astype(np.float32)}
 

@@ -17,7 +17,7 @@ from jaxdistill.data import augment
 from jaxdistill.data.output_cache import DTYPES, Cache, Header
 from jaxdistill.errors import UserError, check_names, unknown
 from jaxdistill.losses import chunked, topk
-from jaxdistill.runtime import files
+from jaxdistill.runtime import files, preemption
 
 CHUNK = 1 << 24
 """Logits over a vocabulary that are in memory at once while their top-k is taken: 64 MiB."""
@@ -138,6 +138,7 @@ def fill(cache: Cache, make_predict: Callable[[], Predict], log: Callable[[str],
         log(f"stage {cache.folder.name}: {total - len(missing)} of {total} shards exist")
     predict = make_predict() if missing else None
     for role, number in missing:
+        preemption.check()
         examples, views = cache.header.shards(role)[number], cache.header.splits[role][1]
         index = np.repeat(np.arange(examples.start, examples.stop, dtype=np.int32), views)
         arrays = predict(role, index, np.tile(np.arange(views, dtype=np.int32), len(examples)))

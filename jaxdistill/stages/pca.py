@@ -18,6 +18,7 @@ from jaxdistill.build.stage import Stage
 from jaxdistill.core import Batch, State, Variables
 from jaxdistill.errors import UserError
 from jaxdistill.networks import Source, dependencies, run
+from jaxdistill.runtime import preemption
 from jaxdistill.stages import start_weights
 from jaxdistill.train import mesh
 from jaxdistill.train.checkpoint import Checkpoints
@@ -118,6 +119,7 @@ def _sum_over_split(
     add = jax.jit(mesh.traced_on(stage.mesh, add), out_shardings=mesh.replicated(stage.mesh))
     total = None
     for batch in stage.data.batches("train", stage.data.train):
+        preemption.check()
         sums = jax.device_get(add(variables, mesh.put(stage.mesh, batch)))
         sums = jax.tree.map(lambda x: np.asarray(x, np.float64), sums)
         total = sums if total is None else jax.tree.map(np.add, total, sums)

@@ -10,6 +10,7 @@ from jaxdistill.build.runs import Runs, Weights
 from jaxdistill.build.stage import Stage
 from jaxdistill.core import Variables, lists_all_classes, prediction_shape
 from jaxdistill.networks import ForInference
+from jaxdistill.runtime import preemption
 from jaxdistill.train.evaluate import Plan, evaluate
 
 EXAMPLES = 2_048
@@ -63,6 +64,7 @@ def _measure(stage: Stage, name: str, variables: Variables, role: str) -> dict[s
     )
     reduced = jax.jit(lambda x: source.for_inference(x, stage.data.batch))(variables)
     batches = itertools.islice(stage.data.batches(role), -(-EXAMPLES // stage.data.evaluation_batch_size))
+    batches = preemption.checked(batches)
     evaluation = evaluate(plan, stage.mesh, ({}, {}, {"reduced": reduced, "exact": variables}), batches)
     values, exact = evaluation.values["reduced"], evaluation.values["exact"]
     accuracy = {"accuracy": values["accuracy"], "exact_accuracy": exact["accuracy"]}

@@ -23,6 +23,7 @@ from jaxdistill.core import Batch, Variables
 from jaxdistill.data import loader
 from jaxdistill.data.subsets import Subset
 from jaxdistill.networks import Source, dependencies, run
+from jaxdistill.runtime import preemption
 from jaxdistill.train import mesh
 
 SAMPLE = 512
@@ -142,7 +143,7 @@ def _over_examples(
     devices = mesh.num_blocks(stage.mesh)
     size = devices * max(1, BATCH // devices)
     parts = []
-    for raw in loader.iterate_once(chosen, size, stage.data.dataset.classes, stage.data.process):
+    for raw in preemption.checked(loader.iterate_once(chosen, size, stage.data.dataset.classes, stage.data.process)):
         maps, correlations, mask = jax.device_get(compute(variables, mesh.put(stage.mesh, raw)))
         parts.append(jax.tree.map(lambda x, is_real=mask > 0: x[is_real], (maps, correlations)))
     return jax.tree.map(lambda *rows: np.concatenate(rows), *parts)

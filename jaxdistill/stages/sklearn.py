@@ -26,7 +26,7 @@ from jaxdistill.core import UNLABELLED, Output
 from jaxdistill.data import augment, loader, output_cache
 from jaxdistill.data.output_cache import Header
 from jaxdistill.errors import UserError, check_between, unknown
-from jaxdistill.runtime import files
+from jaxdistill.runtime import files, preemption
 from jaxdistill.stages import output_writer
 
 NAMED = {
@@ -176,7 +176,8 @@ def fit(stage: Stage, classifier: Classifier) -> Classifier:
         )
     batch = split.take(labelled)
     try:
-        return classifier.fit(_flatten(_to_unit_range(batch["image"])), batch["label"])
+        with preemption.losing_nothing():
+            return classifier.fit(_flatten(_to_unit_range(batch["image"])), batch["label"])
     except ValueError as error:
         name, reason = stage.settings.sklearn.name, " ".join(str(error).split())[:300]
         raise UserError(f"stage {stage.name!r}: classifier {name!r} cannot be fitted: {reason}") from error
@@ -209,6 +210,7 @@ def class_outputs(stage: Stage, classifier: Classifier) -> output_writer.Predict
     def predict(role: str, index: np.ndarray, view: np.ndarray) -> dict[str, np.ndarray]:
         parts = []
         for start in range(0, len(index), stage.data.evaluation_batch_size):
+            preemption.check()
             rows = slice(start, start + stage.data.evaluation_batch_size)
             batch = loader.take_rows(stage.data.base_split(role), classes, index[rows], view[rows])
             batch |= {"mask": np.ones(len(batch["index"]), np.float32)}

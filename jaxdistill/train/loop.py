@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import itertools
 import pathlib
-import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
@@ -14,9 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxdistill.core import Batch, Schedule, State, Variables
-from jaxdistill.errors import Interrupted
-from jaxdistill.runtime import xla_options
-from jaxdistill.runtime.preemption import StopSignal
+from jaxdistill.runtime import preemption, xla_options
 from jaxdistill.train import flops
 from jaxdistill.train import mesh as sharding
 from jaxdistill.train.checkpoint import Checkpoints
@@ -213,10 +210,9 @@ def fit(
         contextlib.closing(monitor),
         contextlib.closing(Prefetcher(_put_inputs(training, start), training.prefetch, monitor.print)) as prefetcher,
         contextlib.closing(Profile(workdir / stage / FOLDER, training.profile_steps, monitor.print)) as profile,
-        StopSignal() as stop,
         jax.transfer_guard("disallow"),
     ):
-        tools = Tools(prefetcher=prefetcher, monitor=monitor, profile=profile, stop=stop, checkpoints=checkpoints)
+        tools = Tools(prefetcher=prefetcher, monitor=monitor, profile=profile, checkpoints=checkpoints)
         state = _loop(training, state, frozen, tools=tools, start=start, metadata=metadata)
     if summary := monitor.throughput.summary():
         training.log(f"stage {stage}: {summary}")
@@ -230,7 +226,6 @@ class Tools:
     prefetcher: Prefetcher
     monitor: Monitor
     profile: Profile
-    stop: StopSignal
     checkpoints: Checkpoints
 
 
@@ -254,13 +249,14 @@ def _loop(
         if step == start:
             counted = flops.count(compiled[count], *(state, frozen, resident, inputs))
             throughput.set_flops({kind: number // count for kind, number in counted.items()})
-        with tools.profile.before(step, count):
+        compiles = step == start
+        with tools.profile.before(step, count), preemption.losing_nothing(compiles):
             state, metrics = compiled[count](state, frozen, resident, inputs)
         if pending is not None:  # read one dispatch late, so that the device never waits for the host
             monitor.record(step, pending)
         step, pending = step + count, metrics
 
-        stopping = tools.stop.is_requested(step)
+        stopping = preemption.is_requested()
         at_boundary = step == intervals.next_boundary(step - count)
         if not (at_boundary or stopping or tools.profile.is_full(step)):
             continue
@@ -276,10 +272,9 @@ def _loop(
                 tools.checkpoints.save(step, state, numbers, metadata)
         if stopping:
             tools.checkpoints.wait()
-            raise Interrupted(
+            raise preemption.interrupted(
                 f"stopped by a signal in stage {training.stage!r}; step {step} of {intervals.steps} is saved in"
-                f" {tools.checkpoints.folder}. The same command again continues from there.",
-                status=128 + (tools.stop.signal or signal.SIGTERM),
+                f" {tools.checkpoints.folder}."
             )
     tools.checkpoints.wait()
     return state

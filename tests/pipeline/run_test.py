@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import runs
-from jaxdistill.runtime.preemption import StopSignal
 from jaxdistill.train import checkpoint
 from runs import launched
 
@@ -100,27 +99,36 @@ def assert_same_run(workdir, whole):
 
 
 @pytest.mark.parametrize(
-    "moments", [(("distil", 5),), (("teacher", 1), ("teacher", 12), ("distil", 4), ("distil", 11))]
+    "moments",
+    [(("distil", 5, 1 + 12 + 1 + 5),), (("teacher", 1, 2), ("teacher", 12, 12), ("distil", 4, 6), ("distil", 11, 9))],
 )
-def test_stopped_and_resumed_ends_with_the_same_bits(whole, tmp_path, monkeypatch, capsys, moments):
+def test_stopped_and_resumed_ends_with_the_same_bits(whole, tmp_path, capsys, moments):
     """Asked to stop at odd moments: saves, says how to go on, and then ends as if nothing had happened."""
-    for stage, at in moments:
-
-        def asked(self, step, stage=stage, at=at):
-            running = (tmp_path / "run" / "teacher" / "done.json").exists()
-            if step == at and running == (stage == "distil"):
-                self.signal = signal.SIGTERM
-            return self.signal is not None
-
-        monkeypatch.setattr(StopSignal, "is_requested", asked)
-        assert launched(tmp_path / "run") == 128 + signal.SIGTERM
+    for stage, at, check in moments:
+        assert launched(tmp_path / "run", stop=runs.stop_at(check)) == 128 + signal.SIGTERM
         said = capsys.readouterr().err
         assert f"stage '{stage}'; step {at} of 12 is saved" in said
         assert "The same command again continues from there" in said
-        monkeypatch.undo()
     assert launched(tmp_path / "run") == 0
     assert f"stage distil: resumes at step {moments[-1][1]} of 12" in capsys.readouterr().out
     assert_same_run(tmp_path / "run", whole)
+
+
+def test_a_notice_in_a_last_evaluation_or_save_or_between_stages_is_obeyed(whole, tmp_path, capsys):
+    """Checks come before each stage, after each dispatch, before each piece of an evaluation, and at the end."""
+    workdir = tmp_path / "run"
+    for check, place, done in (
+        (1, "teacher", []),
+        (1 + 12 + 1, "distil", ["teacher"]),
+        (2 + 12 + 1, "evaluate", ["distil", "teacher"]),
+        (3 + 1, "evaluate", ["distil", "teacher"]),
+        (3 + 1 + 1, "evaluate", ["distil", "evaluate", "teacher"]),
+    ):
+        assert launched(workdir, stop=runs.stop_at(check)) == 128 + signal.SIGTERM
+        assert f"stopped by a signal in stage '{place}'; what it has finished is saved" in capsys.readouterr().err
+        assert sorted(path.parent.name for path in workdir.glob("*/done.json")) == done
+    assert launched(workdir) == 0
+    assert_same_run(workdir, whole)
 
 
 @pytest.mark.parametrize(

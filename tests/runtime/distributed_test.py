@@ -151,7 +151,7 @@ def test_a_lost_process_is_reported_in_words(joined, monkeypatch, capsys):
 
 
 def test_another_error_in_one_of_several_processes_keeps_its_traceback(joined, monkeypatch, capsys):
-    monkeypatch.setattr(launch, "_main", lambda _: 1 / 0)
+    monkeypatch.setattr(launch, "_main", lambda *_: 1 / 0)
     assert launch.main(["launch", "--config", runs.TINY]) == 1
     assert "ZeroDivisionError" in capsys.readouterr().err
 
@@ -170,7 +170,7 @@ def test_a_process_that_cannot_even_print_its_error_leaves_too(joined, monkeypat
 
 
 def test_without_others_an_error_is_raised(monkeypatch):
-    monkeypatch.setattr(launch, "_main", lambda _: 1 / 0)
+    monkeypatch.setattr(launch, "_main", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         launch.main(["launch", "--config", runs.TINY])
 
