@@ -18,7 +18,6 @@ signal's number after a signal, with the state saved; 75 when another process of
 where JAX notices it first).
 """
 
-import os
 import pathlib
 import signal
 import sys

@@ -1,7 +1,7 @@
 """Preemption: SIGTERM and Ctrl-C end a run after its state is saved.
 
-A command has two phases. While `StopSignal` is active a signal sets the flag of the run, and `check` ends the run at the
-next place where nothing is lost. Outside of it, `exit_on_signal` ends the process at once with one message.
+A command has two phases. While `StopSignal` is active a signal sets the flag of the run, and `check` ends the run at
+the next place where nothing is lost. Outside of it, `exit_on_signal` ends the process at once with one message.
 """
 
 import contextlib

@@ -13,48 +13,68 @@ from jaxdistill.runtime import preemption
 from jaxdistill.runtime.preemption import StopSignal
 
 
+def run(stage, stop=None):
+    """Runs a function of the flag as the stages of a run."""
+    with stop or StopSignal() as stop:
+        stage(stop)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_requests_a_stop_and_ends_the_block(number):
-    before = signal.getsignal(number)
-    with pytest.raises(Interrupted) as error, StopSignal() as stop:
+    def stage(stop):
         assert not stop.is_requested()
         signal.raise_signal(number)
         assert stop.is_requested()
         assert stop.signal == number
+
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted) as error:
+        run(stage)
     assert error.value.status == 128 + number
     assert signal.getsignal(number) == before
 
 
 def test_a_second_interrupt_stops_at_once():
-    with pytest.raises(KeyboardInterrupt), StopSignal() as stop:
+    def stage(stop):
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)
         assert stop.is_requested()
         signal.raise_signal(signal.SIGINT)
 
+    with pytest.raises(KeyboardInterrupt):
+        run(stage)
+
 
 def test_a_signal_after_the_last_check_is_not_swallowed():
+    def stage(_):
+        preemption.check()
+        signal.raise_signal(signal.SIGTERM)
+
     with pytest.raises(Interrupted, match=r"stopped by a signal in the run; .* The same command again continues"):
-        with StopSignal():
-            preemption.check()
-            signal.raise_signal(signal.SIGTERM)
+        run(stage)
 
 
 def test_an_error_is_not_replaced_by_the_signal():
-    with pytest.raises(ZeroDivisionError), StopSignal():
+    def stage(_):
         signal.raise_signal(signal.SIGTERM)
         raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run(stage)
 
 
 def test_items_are_checked_one_by_one():
     passed = []
+
+    def stage(stop):
+        stop.place = "stage 'cache'"
+        for item in preemption.checked(range(5)):
+            passed.append(item)
+            if item == 1:
+                signal.raise_signal(signal.SIGTERM)
+
     with pytest.raises(Interrupted, match="in stage 'cache'"):
-        with StopSignal() as stop:
-            stop.place = "stage 'cache'"
-            for item in preemption.checked(range(5)):
-                passed.append(item)
-                if item == 1:
-                    signal.raise_signal(signal.SIGTERM)
+        run(stage)
     assert passed == [0, 1]
 
 
@@ -82,8 +102,12 @@ def test_all_processes_stop_where_the_sync_point_is_reached(monkeypatch):
     """The notice of one process reaches the others through JAX alone."""
     monkeypatch.setattr(preemption, "_num_processes", lambda: 2)
     reached = iter([False, False, True])
-    with pytest.raises(Interrupted) as error, StopSignal(lambda _: next(reached)) as stop:
+
+    def stage(stop):
         assert [stop.is_requested() for _ in range(4)] == [False, False, True, True]
+
+    with pytest.raises(Interrupted) as error:
+        run(stage, StopSignal(lambda _: next(reached)))
     assert error.value.status == 143
 
 
@@ -93,11 +117,15 @@ def test_ctrl_c_in_one_of_several_processes_becomes_a_notice(monkeypatch):
     monkeypatch.setattr(preemption.os, "kill", lambda *arguments: sent.append(arguments))
     reached = iter([False, True])
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Interrupted) as error, StopSignal(lambda _: next(reached)) as stop:
+
+    def stage(stop):
         assert signal.getsignal(signal.SIGTERM) == before  # JAX's
         signal.raise_signal(signal.SIGINT)
         assert sent == [(os.getpid(), signal.SIGTERM)]
         assert [stop.is_requested() for _ in range(2)] == [False, True]
+
+    with pytest.raises(Interrupted) as error:
+        run(stage, StopSignal(lambda _: next(reached)))
     assert error.value.status == 130
 
 
