@@ -14,7 +14,7 @@ import optax
 
 from jaxdistill import core, networks
 from jaxdistill.conformance import toy_outputs
-from jaxdistill.conformance.promise import BrokenPromise, NotApplicable, Promise, require, require_close, require_finite
+from jaxdistill.conformance.promise import NotApplicable, Promise, require, require_close, require_finite
 from jaxdistill.conformance.toy_outputs import ROWS
 from jaxdistill.core import Batch, Method, Output, Term, Variables
 from jaxdistill.errors import UserError
@@ -282,16 +282,14 @@ def memories_keep_the_promises(toy: ToyMethod) -> None:
 def labels_as_declared(toy: ToyMethod) -> None:
     unlabelled = {name: value for name, value in toy.batch.items() if name != "label"}
     arguments = toy.output(0), toy.output(1), unlabelled
-    if not toy.method.needs_labels:
-        require_finite(toy.measure(*arguments), "value and gradients without labels")
-        return
     try:
         jax.eval_shape(toy.loss, *arguments, toy.variables)
     except KeyError as error:
-        if "label" in str(error):
-            return
-        raise
-    raise BrokenPromise("needs_labels must be False, since the method reads no label")
+        if "label" not in str(error):
+            raise
+        require(toy.method.needs_labels, "needs_labels must be True, since the method reads labels")
+        return
+    require(not toy.method.needs_labels, "needs_labels must be False, since the method reads no label")
 
 
 def _finite(scale: float, dtype: Any, name: str) -> Promise[ToyMethod]:

@@ -78,7 +78,7 @@ def test_hcl_by_hand():
 
 def test_reviewkd_fuses_deep_stages_into_shallow_ones():
     method = ReviewKD(layers="stage1,stage3", width=3)
-    variables = method.init(KEYS, result(0), result(1), BATCH)
+    variables = jax.jit(method.init)(KEYS, result(0), result(1), BATCH)
     assert variables["params"]["fusion0"]["conv1"]["kernel"].shape == (1, 1, 4, 3)
     assert "attention" in variables["params"]["fusion0"]
     assert "attention" not in variables["params"]["fusion1"]
@@ -95,7 +95,7 @@ def test_reviewkd_fuses_deep_stages_into_shallow_ones():
         )
         return jnp.sum(method.apply(silent, left, result(1), BATCH, mutable=["batch_stats"])[0])
 
-    assert jnp.any(jax.grad(shallow)(result(0).tap("stage3")) != 0)
+    assert jnp.any(jax.jit(jax.grad(shallow))(result(0).tap("stage3")) != 0)
 
 
 def test_semckd_by_hand():

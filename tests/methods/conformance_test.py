@@ -13,7 +13,12 @@ from jaxdistill.conformance.promise import NotApplicable
 
 METHODS = registry.names("method")
 FEW = {"at", "cirkd", "crd", "forward_kl", "kd", "reviewkd", "rkd", "tinybert"}
-COMPILES_MUCH = {methods.micro_batches_add_up, methods.no_gradient_to_the_teacher, methods.wider_teacher}
+COMPILES_MUCH = {
+    methods.memories_keep_the_promises,
+    methods.micro_batches_add_up,
+    methods.no_gradient_to_the_teacher,
+    methods.wider_teacher,
+}
 """Promises that are slow tests, except for a few methods of each kind."""
 
 subject = functools.cache(lambda name: methods.make_subject(registry.find("method", name)))
