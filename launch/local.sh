@@ -6,7 +6,7 @@
 #   launch/local.sh --dry-run 2 COMMAND...   # prints what would be started
 #
 # Process 0 writes to this terminal, the others to local-I.log in this folder. Ends with the first status
-# that is not 0, after stopping the rest.
+# that is not 0, after stopping the rest, and with one line on this terminal if no signal to it was the cause.
 set -u
 dry=""
 if [ "${1:-}" = --dry-run ]; then dry=yes && shift; fi
@@ -37,9 +37,21 @@ done
 [ -z "$dry" ] || exit 0
 started=yes
 [ -z "$stopping" ] || stop # a signal that came while they were being started
-status=0
-for ((i = 0; i < count; i++)); do
-  wait -n || { code=$?; [ "$status" -eq 0 ] && status=$code && [ -z "$stopping" ] && stop; }
+status=0 ended=()
+while [ "${#ended[@]}" -lt "$count" ]; do # wait -n loses a process that ends before it is called
+  for ((i = 0; i < count; i++)); do
+    { [ "${ended[i]:-}" ] || kill -0 "${pids[i]}"; } 2>/dev/null && continue
+    wait "${pids[i]}"
+    code=$?
+    ended[i]=yes
+    { [ "$code" -eq 0 ] || [ "$status" -ne 0 ]; } && continue
+    status=$code
+    if [ -z "$stopping" ]; then
+      output="above" && [ "$i" -eq 0 ] || output="in local-$i.log"
+      echo "$0: process $i ended with status $code, its output is $output; stopping the others" >&2
+      stop
+    fi
+  done
+  sleep 0.1
 done
-while [ -n "$(jobs -pr)" ]; do wait; done # a signal ends a wait before those who are saving their state have ended
 exit "$status"

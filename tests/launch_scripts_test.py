@@ -340,6 +340,20 @@ def test_dockerfile_installs_what_the_package_needs_and_the_chosen_jax(extra):
     assert any(need.startswith("orbax-checkpoint>=") for need in needs.splitlines())
 
 
+@pytest.mark.parametrize(("kill", "status"), [("kill -KILL $$", 137), ("exit 3", 3)])
+def test_local_names_the_status_of_a_process_that_ends_too_early(kill, status, tmp_path):
+    """The killed one, of which the terminal has nothing, is process 0."""
+    script = f'case "$*" in *--process=0*) {kill};; esac; sleep 20'
+    words = ["bash", str(LAUNCH / "local.sh"), "2", "bash", "-c", script, "script"]
+    ended = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == status
+    lines = [line for line in ended.stderr.splitlines() if "local.sh: " in line and "ended" in line]
+    assert len(lines) == 1
+    assert lines[0].endswith(
+        f"local.sh: process 0 ended with status {status}, its output is above; stopping the others"
+    )
+
+
 def test_local_waits_for_those_who_save_and_empties_no_log(tmp_path):
     log = tmp_path / "app.log"
     log.write_text("precious\n")
