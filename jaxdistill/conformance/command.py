@@ -89,7 +89,7 @@ def find_room(name: str) -> str:
         return rooms[0]
     if rooms:
         raise UserError(f"NAME must be of one room, got {name!r}, which is in {rooms}. Add --room {rooms[0]}")
-    raise unknown("NAME", name, (option for room in ROOMS for option in registry.names(room)), "a registered name")
+    raise unknown("NAME", name, {option for room in ROOMS for option in registry.names(room)}, "a registered name")
 
 
 def _room_of(member: object, name: str) -> str:

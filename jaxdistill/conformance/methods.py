@@ -126,6 +126,7 @@ class ToyMethod:
 def make_subject(member: Callable[..., Method], **fields: Any) -> ToyMethod:
     """Makes a method with its defaults, and finds a toy task whose outputs it can compare."""
     method = member(**fields)
+    method.check()
     return ToyMethod(method, toy_outputs.task_of(method))
 
 

@@ -33,7 +33,7 @@ class ToyModel:
     @functools.cached_property
     def variables(self) -> Variables:
         """Random variables, drawn by numpy since compiling an initialisation takes seconds; variances are positive."""
-        shapes = jax.eval_shape(self.model.init, jax.random.key(0), self.x)
+        shapes = jax.eval_shape(functools.partial(self.model.init, train=False), jax.random.key(0), self.x)
         draw = np.random.default_rng(0)
 
         def fill(tree: Any, low: float) -> Any:
@@ -98,7 +98,7 @@ def logits_of_pooled(toy: ToyModel) -> None:
 def bfloat16(toy: ToyModel) -> None:
     """Computation is in bfloat16; variables, `pooled`, attention scores and logits are float32."""
     model = toy.model.clone(dtype=jnp.bfloat16)
-    output, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), toy.x)
+    output, variables = jax.eval_shape(functools.partial(model.init_with_output, train=False), jax.random.key(0), toy.x)
     for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
         require(leaf.dtype == jnp.float32, f"variable {core.path_name(path)} must be float32, got {leaf.dtype}")
     for name, tap in output.taps.items():

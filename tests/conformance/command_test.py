@@ -38,6 +38,11 @@ class Padded(Ratio):
     def sums(self, output, batch, reference=None):
         return total(predicted(output) == 0, jnp.ones(batch["valid"].shape, bool))
 
+class WithoutDefaults(MLP):
+    @nn.compact
+    def __call__(self, x, train):
+        return super().__call__(x, train)
+
 class Bare(MLP):
     @nn.compact
     def __call__(self, x, train=False):
@@ -88,6 +93,7 @@ def check(capsys, *arguments):
     [
         ("{lab}:MyKD", (), 15),
         ("mlp", ("widths=(5,)",), 7),
+        ("{lab}:WithoutDefaults", ("widths=(5,)",), 7),
         ("accuracy", (), 8),
         ("image_classification", (), 6),
         ("text_classification", (), 6),
@@ -133,6 +139,12 @@ def test_promises_of_other_sources_are_skipped_with_their_reason(capsys):
 def test_a_broken_promise_is_printed_with_its_reason(lab, capsys, name, promise):
     status, lines = check(capsys, f"{lab}:{name}")
     assert [line for line in lines["FAIL"] if line.startswith(f"FAIL {promise}")]
+    assert status == 1
+
+
+def test_values_that_check_refuses_are_refused(capsys):
+    status, lines = check(capsys, "kd", "temperature=-3")
+    assert lines["FAIL"][0].startswith("FAIL it can be made and fits one of the toy tasks: temperature must be ")
     assert status == 1
 
 
