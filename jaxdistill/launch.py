@@ -2,12 +2,12 @@
 
     --config    a config file, or one of those that come with the package (configs/digits/kd.py); MODE is given
                 to its get_config, `:smoke` is a few steps of the same path
-    --workdir   where everything is written; the same command again goes on where it stopped, or ends at once
+    --workdir   where everything is written; the same command resumes an interrupted run
     --plan      print what would be done (networks, shapes, parameters, FLOPs, memory), compile, do not train
     --profile[=STEPS]   record some early steps (5) of every stage that trains, for TensorBoard and Perfetto
     --devices=N with --plan: as it would be on N devices, which this machine need not have
-    --lane      with --from: the run of one lane alone. What the swept run in the folder --from has of that lane is
-                taken over into --workdir, and goes on from there; give --config as that run was given it
+    --lane      with --from: continue one lane of the swept run in the folder --from as a run of its own in --workdir;
+                --config and its flags must be those of the swept run
     --config.terms.kd.temperature=2   set any key of the config
 
 On several hosts, start the same command on each with --distributed (TPU pods, SLURM, MPI: found in the

@@ -51,7 +51,7 @@ def describe(stage: Stage) -> list[str]:
 def _describe_term(stage: Stage, name: str) -> list[str]:
     term, state = stage.terms[name], stage.shapes.state
     teacher = f" <- {term.teacher}" if term.teacher else ""
-    weights = sorted({float(term.weight(0)), float(term.weight(stage.settings.steps))})
+    weights = " -> ".join(dict.fromkeys(f"{float(term.weight(at)):.4g}" for at in (0, stage.settings.steps)))
     lines = [f"    {name}: {term.method!r}".split("(")[0] + f" {term.student}{teacher}, weight {weights}"]
     variables = {"params": state.params.get(name, {}), **state.variables.get(name, {})}
     for path, leaf in jax.tree_util.tree_leaves_with_path(variables):

@@ -35,3 +35,10 @@ def test_large_arrays_that_no_rule_splits_are_listed():
         "--config.networks.teacher.widths=(4099,)", *MESHES["fsdp"], "--config.networks.teacher.sharding=replicated"
     )
     assert training_plan.large_replicated(built) == ["frozen/teacher/params/dense1/kernel (64, 4099), 1.001 MiB"]
+
+
+def test_a_terms_weight_is_a_number_or_its_first_and_last_value():
+    built = stage("--config.terms.kd.weight.start=0.5", "--config.terms.kd.weight.to=2.0")
+    lines = training_plan.describe(built)
+    assert [line.split(", ")[1] for line in lines if line.startswith("    kd:")] == ["weight 0.5 -> 2"]
+    assert [line.split(", ")[1] for line in lines if line.startswith("    task:")] == ["weight 1"]
