@@ -220,6 +220,7 @@ def run() -> None:
     try:
         with preemption.exit_on_signal(INTERRUPTED):
             status = main(sys.argv)
+            preemption.ignore_signals()
     except Exception:
         if not distributed.is_joined():
             raise

@@ -150,7 +150,11 @@ def exit_on_signal(message: str) -> Iterator[None]:
 
     thread = threading.Thread(target=leave, daemon=True)
     thread.start()
-    handlers = {number: signal.signal(number, lambda *_: None) for number in NUMBERS}
+
+    def wait(*_: object) -> None:
+        """Leaves the signal to the thread."""
+
+    handlers = {number: signal.signal(number, wait) for number in NUMBERS}
     wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     _messages.append(message)
     try:
@@ -159,11 +163,19 @@ def exit_on_signal(message: str) -> Iterator[None]:
         _messages.pop()
         signal.set_wakeup_fd(wakeup)
         for number, handler in handlers.items():
-            if number != signal.SIGTERM or not distributed.is_joined():  # else it is JAX's
+            is_of_jax = number == signal.SIGTERM and distributed.is_joined()
+            if signal.getsignal(number) is wait and not is_of_jax:
                 signal.signal(number, handler)
         os.close(writing)
         thread.join()
         os.close(reading)
+
+
+def ignore_signals() -> None:
+    """Lets the status of a finished command of one process stand while the interpreter shuts down."""
+    if _num_processes() == 1:
+        for number in NUMBERS:
+            signal.signal(number, signal.SIG_IGN)
 
 
 @contextlib.contextmanager

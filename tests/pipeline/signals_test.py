@@ -77,13 +77,18 @@ def test_a_signal_at_any_moment_ends_a_run_of_every_kind_soon_and_it_resumes_to_
         try:
             process.communicate(timeout=generator.uniform(0, longest))
         except subprocess.TimeoutExpired:
+            is_reported = (workdir / "report.html").exists()
             process.send_signal(chosen)
             began = time.monotonic()
             said = process.communicate(timeout=60)[1]
             took, last = time.monotonic() - began, said.strip().splitlines()[-1:]
             sent += 1
             print(f"{sent}: {chosen.name}, {process.returncode} after {took:.1f} s: {last}")
-            assert (process.returncode, took < SOON) == (128 + chosen, True), said
+            assert took < SOON
+            if process.returncode == 0 and is_reported:  # the interpreter was shutting down
+                number += 1
+                continue
+            assert process.returncode == 128 + chosen, said
             assert "Traceback" not in said
             assert said.count("he same command") == 1
         else:

@@ -150,3 +150,11 @@ def test_exit_on_signal_restores_the_handlers():
         assert signal.getsignal(signal.SIGTERM) not in before
     assert [signal.getsignal(number) for number in preemption.NUMBERS] == before
     assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_the_status_of_a_finished_command_stands():
+    code = "import atexit, signal\nfrom jaxdistill.runtime import preemption\n"
+    code += "atexit.register(lambda: [signal.raise_signal(number) for number in preemption.NUMBERS])\n"
+    code += "with preemption.exit_on_signal('bye'):\n    preemption.ignore_signals()\n"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
+    assert (ended.returncode, ended.stderr) == (0, "")
