@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from jaxdistill import core
 from jaxdistill.build import lanes
@@ -127,17 +129,36 @@ def read_all(refs: Sequence[CheckpointRef], shapes: Mapping[str, Any]) -> list[d
         shapes: `{collection: tree}` of `ShapeDtypeStruct`s with shardings.
 
     Raises:
-        UserError: if the checkpoint is damaged, or of a network of another shape.
+        UserError: if the checkpoint is damaged, of a network of another shape, or has NaN in an array.
     """
     variables: dict[CheckpointRef, dict[str, Any]] = {}
     for first in {dataclasses.replace(ref, lane=None): ref for ref in refs}.values():
         names = _stored_names(first, shapes)
         arrays = checkpoint.read(first.folder, first.step, _stored_structs(first, shapes, names), first.prefixes)
+        _check_numbers(first, arrays)
         for ref in refs:
             if dataclasses.replace(ref, lane=first.lane) == first:
                 flat = arrays if ref.lane is None else {name: x[ref.lane] for name, x in arrays.items()}
                 variables[ref] = checkpoint.unflatten({name: flat[stored] for name, stored in names.items()}, shapes)
     return [variables[ref] for ref in refs]
+
+
+def _check_numbers(ref: CheckpointRef, arrays: Mapping[str, jax.Array]) -> None:
+    """Raises `UserError` if an array has NaN in the parts that this process holds.
+
+    A loss of NaN at the first step would be all that a user sees of it.
+    """
+    names = [
+        name
+        for name, array in arrays.items()
+        if jnp.issubdtype(array.dtype, jnp.inexact)
+        and any(np.isnan(np.asarray(shard.data)).any() for shard in array.addressable_shards)
+    ]
+    if names:
+        raise UserError(
+            f"weights of network {ref.network!r} in {ref.folder / str(ref.step)} must be numbers, got NaN in"
+            f" {', '.join(names[:4])}{' ...' if len(names) > 4 else ''}. Take another step or train that network again"
+        )
 
 
 def _stored_structs(

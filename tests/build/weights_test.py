@@ -124,3 +124,12 @@ def test_a_fingerprint_depends_on_values_and_lane_and_not_on_the_name(run, tmp_p
     assert len({weights.fingerprint(find(tmp_path, f"stage:equal#{name}")) for name in names}) == 1
     save(tmp_path / "again")
     assert student == weights.fingerprint(find(tmp_path, "stage:again"))
+
+
+def test_weights_of_nan_are_refused_with_the_array_and_its_checkpoint(tmp_path):
+    save(tmp_path / "distil", sign=np.nan)
+    assert np.isfinite(read(find(tmp_path, "stage:distil#student"))).all()
+    with pytest.raises(
+        UserError, match=r"network 'slow' in .*distil/checkpoints/2 must be numbers, got NaN in .*kernel"
+    ):
+        read(find(tmp_path, "stage:distil#slow"))
