@@ -165,6 +165,17 @@ def masked_rows_change_nothing(toy: ToyMethod) -> None:
     require_close(params, expected_params, "gradient of the method's params", rtol=1e-3, atol=1e-5)
 
 
+def contents_of_masked_rows_change_nothing(toy: ToyMethod) -> None:
+    masked = toy_outputs.with_mask(toy.batch, toy.batch["mask"].at[KEPT:].set(0))
+    sides = [toy.output(seed) for seed in (0, 1)]
+    changed = [jax.tree.map(lambda x, y: x.at[KEPT:].set(y[KEPT:]), side, toy.output(2)) for side in sides]
+    value, (gradient, params) = toy.measure(*sides, masked)
+    result, (changed_gradient, changed_params) = toy.measure(*changed, masked)
+    require_close(result, value, "value with other masked rows", rtol=2e-5, atol=1e-6)
+    require_close(changed_gradient, gradient, "gradient with other masked rows", rtol=1e-3, atol=1e-5)
+    require_close(changed_params, params, "gradient of the method's params", rtol=1e-3, atol=1e-5)
+
+
 def padded_tokens_change_nothing(toy: ToyMethod) -> None:
     """Outputs at padded tokens, and attention to and from them, do not count."""
     if toy.task not in ("texts", "next_tokens"):
@@ -310,6 +321,7 @@ PROMISES = (
     Promise("there is one float32 value per prediction", one_value_per_prediction),
     *FINITE,
     Promise("masked rows change nothing", masked_rows_change_nothing),
+    Promise("contents of masked rows change nothing", contents_of_masked_rows_change_nothing),
     Promise("padded tokens change nothing", padded_tokens_change_nothing),
     Promise("the order of the batch changes nothing", order_changes_nothing),
     Promise("micro-batches add up unless needs_whole_batch", micro_batches_add_up),

@@ -91,7 +91,7 @@ def check(capsys, *arguments):
 @pytest.mark.parametrize(
     ("name", "fields", "fewest"),
     [
-        ("{lab}:MyKD", (), 15),
+        pytest.param("{lab}:MyKD", (), 15, marks=pytest.mark.slow),
         ("mlp", ("widths=(5,)",), 7),
         ("{lab}:WithoutDefaults", ("widths=(5,)",), 7),
         ("accuracy", (), 8),

@@ -43,7 +43,11 @@ def evaluate(name, student, teacher, label=BATCH["label"]):
     return values, gradient
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name not in OTHER_BY_NUMBER_OF_CLASSES])
+QUICK = ("cross_entropy", "forward_kl", "gkd", "kd", "top_k")
+CASES = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in METHODS]
+
+
+@pytest.mark.parametrize("name", [case for case in CASES if case.values[0] not in OTHER_BY_NUMBER_OF_CLASSES])
 def test_classes_that_both_rule_out_are_none(name):
     values, gradient = evaluate(name, fill(STUDENT), fill(TEACHER), BATCH["label"] + 1)
     expected, wanted = evaluate(name, STUDENT, TEACHER)
@@ -62,7 +66,7 @@ INFINITE = {
 }
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", CASES)
 def test_classes_that_the_teacher_alone_rules_out(name):
     values, gradient = evaluate(name, STUDENT, TEACHER.at[:, 3].set(-jnp.inf))
     assert jnp.isinf(values).all() if name in INFINITE else jnp.isfinite(values).all()

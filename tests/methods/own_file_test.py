@@ -84,6 +84,7 @@ def test_it_is_planned_with_the_shapes_it_infers(toy, tmp_path, capsys):
     assert f"{7 * 24 + 24:,} of methods" in said
 
 
+@pytest.mark.slow
 def test_it_is_trained_logged_and_saved(toy, tmp_path):
     assert launched(tmp_path / "run", "--config.terms.hint.scale=2", config=toy) == 0
     arrays = runs.weights(tmp_path / "run", "distil", 12)
@@ -100,6 +101,7 @@ def test_one_that_needs_the_whole_batch_is_refused_by_accumulation(toy, tmp_path
     assert "term 'hint' compares the examples of a batch with each other" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_worked_example_of_contributing_keeps_the_promises_and_trains(added, tmp_path):
     """The file and the line of config, taken from the page."""
     example, term = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.S)[:2]

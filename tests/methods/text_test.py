@@ -41,6 +41,7 @@ def loss(method, student, teacher, batch=BATCH):
     return core.mean(method.apply(variables, student, teacher, batch), method.valid(batch))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", VARIANTS, ids=lambda method: type(method).__name__)
 def test_other_settings_learn_and_ignore_padded_tokens(method):
     method.check()

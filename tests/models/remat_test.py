@@ -24,6 +24,7 @@ def gradient(module, x):
     return jax.jit(jax.grad(loss, has_aux=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_gradients_statistics_and_names_are_the_same(name):
     x = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))

@@ -50,6 +50,7 @@ def test_the_example_has_the_taps_of_its_docstring(example):
     assert shapes == {"stage1": (4, 4, 4, 4), "stage2": (4, 2, 2, 5), "pooled": (4, 5)}
 
 
+@pytest.mark.slow
 def test_the_example_is_trained_from_a_config(example, tmp_path):
     _, line = example
     config = tmp_path / "config.py"

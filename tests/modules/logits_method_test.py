@@ -76,8 +76,8 @@ def on_valid_rows(name, task):
     counts = counts & np.asarray(batch["label"] >= 0) if method.needs_labels else counts
     rows = [jnp.asarray(np.asarray(x)[counts]) for x in logits]
     flat = {"label": jnp.asarray(np.asarray(batch["label"])[counts]), "mask": jnp.ones(counts.sum())}
-    variables = method.init(jax.random.key(0), *map(Output, rows), flat)
-    value, gradient = jax.value_and_grad(lambda s: loss(method, variables, s, rows[1], flat))(rows[0])
+    variables = jax.jit(method.init)(jax.random.key(0), *map(Output, rows), flat)
+    value, gradient = jax.jit(jax.value_and_grad(lambda s: loss(method, variables, s, rows[1], flat)))(rows[0])
     return variables, value, gradient, counts
 
 
@@ -89,7 +89,7 @@ def test_the_value_is_that_of_the_valid_predictions_alone(name, task):
     student, teacher = (core.dense(side) for side in sides(batch["label"].shape))
     variables, expected, rows, counts = on_valid_rows(name, task)
     assert 1 < counts.sum() < counts.size
-    value, gradient = jax.value_and_grad(lambda s: loss(method, variables, s, teacher, batch))(student)
+    value, gradient = jax.jit(jax.value_and_grad(lambda s: loss(method, variables, s, teacher, batch)))(student)
     np.testing.assert_allclose(value, expected, rtol=2e-5, atol=1e-6)
     np.testing.assert_allclose(gradient[counts], rows, rtol=1e-3, atol=1e-5)
     np.testing.assert_array_equal(gradient[~counts], 0)

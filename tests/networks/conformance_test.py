@@ -36,6 +36,7 @@ def test_every_source_keeps_the_promises(name):
     assert check(registry.find("network", name), **OPTIONS.get(name, {})) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options"),
     [
@@ -52,6 +53,7 @@ def test_every_source_keeps_them_in_other_settings(name, options):
     assert check(registry.find("network", name), **options) == []
 
 
+@pytest.mark.slow
 def test_each_promise_is_about_some_source():
     subjects = [sources.make_subject(registry.find("network", name), **OPTIONS.get(name, {})) for name in OPTIONS]
     subjects.append(sources.make_subject(registry.find("network", "ema")))
