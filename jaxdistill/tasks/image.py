@@ -34,7 +34,7 @@ class ImageTask(Task):
     figures: ClassVar[tuple[str, ...]] = ("disagreements", "saliency")
 
     def __post_init__(self) -> None:
-        if self.dataset.shape[-1] not in (1, 3):  # the report has no picture of other channels
+        if tuple(self.dataset.shape[-1:]) not in ((1,), (3,)):  # the report has no picture of other channels
             object.__setattr__(self, "figures", ())
         if not self.mean:
             mean, std = loader.statistics(self.dataset.split("train"))

@@ -153,7 +153,7 @@ def test_values_that_check_refuses_are_refused(capsys):
     [
         (["kdd"], "NAME must be a registered name, got 'kdd'. Did you mean 'kd'?"),
         (["cka"], "NAME must be of one room, got 'cka', which is in ['method', 'metric']. Add --room method"),
-        (["{lab}:Mien"], "NAME must be importable, got '{lab}:Mien' (AttributeError: "),
+        (["{lab}:Mien"], "NAME must be a name in {lab}, got '{lab}:Mien'. Did you mean '{lab}:Mean'?"),
         (["no_lab:Mine"], "Put the folder of 'no_lab' on PYTHONPATH"),
         (["{lab}:Other"], "NAME must be of one of the rooms ['method', 'model', "),
         (["kd", "temperature"], "a field must be written FIELD=VALUE, got 'temperature'"),
