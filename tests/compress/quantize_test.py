@@ -82,6 +82,7 @@ def test_zeros_stay_zeros():
     np.testing.assert_array_equal(apply(module, less, x), jnp.zeros((2, 4, 4, 3)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scan", [False, True])
 def test_a_transformer_looped_or_scanned(scan):
     module = Encoder(5, vocabulary=11, layers=1 + scan, width=16, heads=2, length=8, scan=scan)

@@ -160,6 +160,7 @@ NEAR_LOSSES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", NEAR_LOSSES.values(), ids=NEAR_LOSSES)
 def test_other_divergences_are_right_at_temperature_1e4(loss):
     teacher, student = np.random.default_rng(1).normal(size=(2, 20, 50)).astype(np.float32)

@@ -69,6 +69,7 @@ def test_skd_averages_over_valid_pixels():
     np.testing.assert_array_equal(pixel_wise(student, teacher, jnp.zeros((1, 1, 3))), [0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method", [IFVD(layers="a"), FGD(layers="a"), CIRKD(layers="a", pixels=2)], ids=lambda x: type(x).__name__
 )
@@ -230,6 +231,7 @@ def cirkd(**fields):
     return step, variables, teacher, label
 
 
+@pytest.mark.slow
 def test_cirkd_remembers_regions_and_pixels_of_their_class():
     step, variables, teacher, label = cirkd()
     _, after = step(variables)
@@ -256,6 +258,7 @@ def test_cirkd_compares_only_with_earlier_batches():
         assert second[2] == 0  # no pixel of it counts
 
 
+@pytest.mark.slow
 def test_cirkd_averages_over_labelled_pixels():
     """Where all pixels are alike, images weigh 3 and 4, as many as have labels, and their mean is a pixel's value."""
     step, variables, *_ = cirkd(batch=0.0, pixel=0.0, region=1.0)

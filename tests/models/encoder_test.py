@@ -137,6 +137,7 @@ def spoken(layers, width):
     return apply(model, drawn(model, TOKENS), TOKENS, token_mask=MASK)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["tinybert", "minilmv2", "distilbert"])
 def test_methods_of_text_read_its_taps(method):
     """A student of two layers and a teacher of four that are twice as wide."""

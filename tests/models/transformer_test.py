@@ -164,6 +164,7 @@ def learned(scan, remat):
     return result, grads if scan else scanned(grads, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scan", "remat"), [(True, ""), (False, "block"), (True, "products")])
 def test_scanned_and_rematerialised_layers_equal_looped_ones(scan, remat):
     expected, actual = learned(False, ""), learned(scan, remat)

@@ -131,6 +131,7 @@ def test_a_notice_in_a_last_evaluation_or_save_or_between_stages_is_obeyed(whole
     assert_same_run(workdir, whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "flag", ["--config.steps_per_call=3", pytest.param("--config.data.resident=no", marks=pytest.mark.slow)]
 )
@@ -277,6 +278,7 @@ def test_overflowing_weights_stop_the_run(tmp_path, capsys):
     assert "of stage 'teacher'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_the_weights_of_another(whole, tmp_path, capsys):
     other = tmp_path / "other"
     for weights in (f"{whole}/teacher", f"{whole}/teacher/checkpoints/12"):

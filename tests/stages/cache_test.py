@@ -66,6 +66,7 @@ def test_training_by_a_cache_is_training_by_the_live_teacher(run):
         assert ours == pytest.approx(theirs, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_cached_outputs_belong_to_the_images_of_the_student(run, stages):
     """Of every row of batches that span two passes, and both views: also where they are streamed."""
     live, stage = stages["live"], stages["read"]
