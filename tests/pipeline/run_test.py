@@ -49,6 +49,7 @@ def test_files_of_a_run(whole, capsys):
     np.testing.assert_allclose(rows[1]["accuracy"], accuracy, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_lines_of_metrics(whole):
     lines = [line for line in runs.lines(whole) if line["stage"] == "distil"]
     trained = [line for line in lines if "loss" in line]
@@ -177,6 +178,7 @@ def test_a_damaged_checkpoint_stops_before_anything_is_lost(whole, tmp_path, cap
     assert_same_run(workdir, whole)
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_of_a_finished_stage(whole, tmp_path, capsys):
     workdir = copied(whole, tmp_path)
     shutil.rmtree(workdir / "distil")
@@ -243,6 +245,7 @@ def test_a_missing_teacher_is_reported(whole, tmp_path, capsys):
     assert "no checkpoints in" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_half_a_line_of_metrics_is_dropped(whole, tmp_path):
     workdir = copied(whole, tmp_path)
     shutil.rmtree(workdir / "distil")

@@ -18,6 +18,7 @@ def page():
     return report_files.page()
 
 
+@pytest.mark.slow
 def test_same_workdir_gives_the_same_page(page, tmp_path):
     once = report.write_report(fill(tmp_path / "run")).read_text()
     assert report.write_report(tmp_path / "run").read_text() == once

@@ -41,6 +41,7 @@ def pipeline_run(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_pipeline_merges_and_measures(pipeline_run):
     rows = {row["network"]: row["accuracy"] for row in runs.results(pipeline_run)}
     assert list(rows) == ["teacher", "merged", "soup"]
@@ -53,6 +54,7 @@ def test_a_pipeline_merges_and_measures(pipeline_run):
     assert soup["accuracy_alone"][soup["kept_by_soup"][0]] == best
 
 
+@pytest.mark.slow
 def test_the_merged_network_is_the_average_of_the_aligned_ones(pipeline_run):
     stage = built(align=True)
     one, two = (runs.weights(pipeline_run, name, 12) for name in ("one", "two"))

@@ -56,6 +56,7 @@ def test_they_are_those_of_scikit_learn(run):
     np.testing.assert_allclose(kept, expected.explained_variance_ratio_.sum(), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_an_axis_has_the_sign_of_its_largest_entry(run):
     axes = runs.weights(run, "components", 1)["variables.reduced.components.axes"]
     assert (axes[np.argmax(np.abs(axes), 0), np.arange(4)] > 0).all()

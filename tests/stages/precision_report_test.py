@@ -12,6 +12,7 @@ from jaxdistill.stages import precision_report
 SHORT = ("--config.steps=3", "--config.evaluate.every=0", "--config.stages.distil.checkpoint.keep=last")
 
 
+@pytest.mark.slow
 def test_a_run_with_a_teacher_in_int8_reports_the_lost_accuracy(tmp_path, capsys):
     assert runs.launched(tmp_path, *SHORT, "--config.networks.teacher.quantize=int8") == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if "int8" in line]

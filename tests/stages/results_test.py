@@ -50,6 +50,7 @@ def test_pairs_have_what_compares_and_rows_have_only_numbers(workdir):
     assert "cka" not in evaluation
 
 
+@pytest.mark.slow
 def test_the_sheet_is_of_those_on_which_most_pairs_differ_and_has_their_maps(workdir):
     predictions = np.load(workdir / "predictions.npz", allow_pickle=False)
     said = {name: predictions[f"prediction/{name}"] for name in ("teacher", "student", "slow")}

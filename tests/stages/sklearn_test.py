@@ -69,6 +69,7 @@ def test_its_accuracy_is_printed_and_equals_that_of_the_cached_network(run):
     assert done["split"] == "validation"
 
 
+@pytest.mark.slow
 def test_forest_and_network_teach_as_one(run):
     """A network of a few steps is no better than a forest of a third of the classes; the three together are."""
     table = {row["network"]: row["accuracy"] for row in runs.results(run)}

@@ -15,6 +15,7 @@ def stage(*flags):
     return run.prepare(parsed(*flags), pathlib.Path())["distil"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mesh", [pytest.param("data", marks=pytest.mark.slow), "fsdp", "mixed"])
 def test_predicted_bytes_are_those_of_the_compiled_step(mesh):
     built = stage(*WIDE, STREAMED, *MESHES[mesh])

@@ -213,6 +213,7 @@ def structs(start, mesh, *entries):
     return sharding.structs(shapes, partitioning.shardings(mesh, shapes, entries))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sizes", "entries"),
     [

@@ -10,6 +10,7 @@ import runs
 SINGLE = runs.TINY.replace("tiny.py", "single.py")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "first", "last", "annotated"),
     [
