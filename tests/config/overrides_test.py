@@ -1,113 +1,100 @@
-"""Every row of docs/config.md is a key that a flag sets."""
-
-import ast
-import pathlib
-import re
+"""Flags: the path that each sets, inheritance by stages, and refusals."""
 
 import pytest
 
-from jaxdistill.config import load, overrides
+import runs
+from jaxdistill.config import load as configs
+from jaxdistill.config import overrides
+from jaxdistill.config.parse import FlagText
 from jaxdistill.errors import UserError
+from runs import parsed
 
-PAGE = pathlib.Path(__file__).parents[2] / "docs" / "config.md"
-
-NETWORKS = {
-    "student": {"model": "mlp"},
-    "trained": {"source": "trained", "model": "mlp"},
-    "frozen": {"source": "frozen", "model": "mlp", "weights": "stage:train"},
-    "cached": {"source": "cached", "cache": "stage:cache"},
-    "delayed": {"source": "delayed", "of": "student"},
-    "derivative": {"source": "derivative", "of": "student"},
-    "ema": {"source": "ema", "of": "student"},
-    "ensemble": {"source": "ensemble", "of": ("student", "ema")},
-    "function": {"source": "function", "factory": "my_lab:factory"},
-    "head": {"source": "head", "of": "student", "tap": "hidden1"},
-    "reused_classifier": {"source": "reused_classifier", "of": "student"},
-    "shared": {"source": "shared", "of": "student"},
-}
-"""A network of each source, by the source."""
-
-STAGES = {
-    "train": {"networks": {"student": {}, "trained": {}}, "terms": {"NAME": {"method": "kd"}}},
-    "use": {"networks": {name: {} for name in NETWORKS}},
-    "cache": {"kind": "cache", "networks": {"frozen": {}}},
-    "merge": {"kind": "merge", "networks": {"frozen": {}}},
-    "pca": {"kind": "pca", "networks": {"frozen": {}}},
-    "sklearn": {"kind": "sklearn", "networks": {}},
-    "evaluate": {"kind": "evaluate", "networks": {"frozen": {}}},
-}
-"""A stage of each kind, by the kind, and one that has all networks."""
-
-CONFIG = {
-    "data": {"name": "digits", "mix": {"NAME": {"name": "digits"}}},
-    "networks": NETWORKS,
-    "optimizer": {"name": "sgd", "groups": {"NAME": {"pattern": "bias"}}},
-    "stages": STAGES,
-}
-
-OWNERS = {"cache": "cache", "merge": "merge", "sklearn": "sklearn", "terms": "train", "checkpoint": "train"}
-OWNERS |= {"optimizer": "train", "sweep": "train"}
-"""The stages whose kind has a section."""
-
-VALUES = {"text": "'stage:cache'", "name of a network": "'student'", "tuple of names of networks": "('student', 'ema')"}
-VALUES |= {"bool": "True", "number": "1.0", "steps": "3", "steps, several": "(3,)"}
-"""Values of keys without a default, by the type of the page."""
-
-REQUIRED = {"model": "'mlp'", "method": "'kd'", "pattern": "'bias'", "learning_rate.name": "'constant'"}
-"""Values of keys that cannot be empty, by the end of their path."""
+SWEPT = runs.TINY.replace("tiny.py", "swept.py")
 
 
-def find_section(title):
-    """Returns the path of the keys below a heading of the page, and `None` for headings of other tables."""
-    kind, source, path = (re.search(pattern, title) for pattern in (r'kind="(\w+)"', r'source="(\w+)"', r"`([\w.]+)`"))
-    if kind:
-        return f"stages.{kind[1]}."
-    if source:
-        return f"networks.{source[1]}."
-    if title == "A stage":
-        return "stages.train."
-    if title == "Schedules":
-        return "stages.train.learning_rate."
-    if path is None:
-        return None
-    name = path[1].replace("networks.NAME", "networks.trained")
-    owner = OWNERS.get(name.partition(".")[0])
-    return f"stages.{owner}.{name}." if owner else f"{name}."
+def test_overrides_reach_the_stages_that_inherit():
+    stages = parsed("--config.terms.kd.temperature=5", "--config.networks.student.widths=(3,)")
+    assert stages["distil"].terms["kd"].fields["temperature"] == 5.0
+    assert stages["evaluate"].networks["slow"].options["widths"] == (3,)
 
 
-def list_rows():
-    """Returns (path, type, default) of each row of a key that is no section."""
-    section, rows = None, []
-    for line in PAGE.read_text().splitlines():
-        if line.startswith("#"):
-            section = find_section(line.strip("# "))
-        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)]
-        if section is None or len(cells) != 7 or not cells[1].startswith("`") or cells[2].startswith("section"):
-            continue
-        rows.append((section + cells[1].split("`")[1], cells[2], cells[3].strip("`")))
-    return rows
+def test_overrides_of_one_stage_leave_the_others():
+    flags = (
+        "--config.stages.distil.terms.kd.temperature=5",
+        "--config.stages.distil.optimizer.clip=2",
+        "--config.stages.distil.evaluate.every=3",
+        "--config.stages.distil.batch=32",
+        "--config.stages.distil.learning_rate=0.5",
+    )
+    before, after = (configs.to_json(parsed(*each))["stages"] for each in ((), flags))
+    assert after["teacher"] == before["teacher"]
+    distil = after["distil"]
+    assert list(distil["terms"]) == ["kd", "task"]
+    assert distil["terms"]["kd"] == before["distil"]["terms"]["kd"] | {"temperature": 5.0}
+    assert distil["optimizer"] == before["distil"]["optimizer"] | {"clip": 2.0}
+    assert distil["evaluate"] == before["distil"]["evaluate"] | {"every": 3}
+    assert (distil["batch"], distil["learning_rate"]) == (32, 0.5)
 
 
-ROWS = list_rows()
+MISTAKES = [
+    (
+        ("--config.terms.kd.temprature=2",),
+        "terms.kd.temprature must be a key of method 'kd', got 'temprature'. Did you mean 'temperature'",
+    ),
+    (("--config.setps=2",), "setps must be a key of a stage, got 'setps'. Did you mean 'steps'"),
+    (
+        ("--config.stages.distill.steps=2",),
+        "stages.distill must be an existing name, got 'distill'. Did you mean 'distil'",
+    ),
+    (
+        ("--config.stages.teacher.terms.kd.temperature=2",),
+        "stages.teacher.terms.kd must be an existing name, got 'kd'. There are ['task']",
+    ),
+    (("--config.batch=many",), "many"),
+    (("--config.batch=2.5",), "2.5"),
+    (("--config.terms=3",), "terms must be a section, got '3'"),
+    (("--config.batch",), "has no value"),
+    (("--config", "configs/digits/kd.py"), "--config is given twice"),
+    (("--noplan=3",), "noplan"),
+    (("extra",), "every argument must be a flag such as --config.batch=64, got 'extra'"),
+    (("--confg.batch=2",), "confg"),
+    (("--wokdir=x",), "wokdir"),
+]
 
 
-def test_the_page_has_rows_of_every_section():
-    sections = {path.rpartition(".")[0] for path, _, _ in ROWS}
-    assert {"stages.train", "networks.frozen", "networks.trained.preprocess", "data.noise", "data.mix.NAME"} <= sections
-    assert {f"networks.{name}" for name in NETWORKS} - {"networks.student"} <= sections
-    assert len(ROWS) > 160
+@pytest.mark.parametrize(("flags", "message"), MISTAKES, ids=lambda x: str(x)[:40])
+def test_mistakes(flags, message):
+    with pytest.raises(UserError) as caught:
+        parsed(*flags)
+    assert message in str(caught.value)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
-def test_every_row_of_the_page_has_a_flag(row):
-    path, kind, default = row
-    required = (value for end, value in REQUIRED.items() if path.endswith(end))
-    text = next(required, VALUES.get(kind, "1.0") if default in ("must be set", "None") else default)
-    value = ast.literal_eval(text)
-    shown = value if isinstance(value, str) else text
-    try:
-        load.stages(overrides.apply(CONFIG, [f"--config.{path}={shown}"]))
-    except UserError as error:
-        alone = path.startswith("stages.train.learning_rate.")  # such as `start`, which is no schedule without `to`
-        assert alone, error
-        assert "learning_rate must be a" in str(error) or "must have" in str(error), error
+def test_flags_of_the_top_level_come_before_those_of_a_stage():
+    """In any order of the command."""
+    words = ["--config.sweep.seed=(0, 1)", "--config.stages.distil.sweep.terms.kd.temperature=(1.0, 2.0)"]
+    for order in (words, words[::-1]):
+        sweep = parsed(*order, config=f"{SWEPT}:single")["distil"].sweep
+        assert sweep.values == {"seed": (0, 1), "terms.kd.temperature": (1.0, 2.0)}
+
+
+def test_a_flag_sets_text_at_its_path_and_leaves_the_raw_config_unchanged():
+    raw = {"batch": 8, "networks": {"student": {"model": "mlp"}}}
+    flags = ["--config.networks.student.widths=(3,)", "--config.data.name=digits", "--config.data.path=a=b"]
+    changed = overrides.apply(raw, flags)
+    assert changed["networks"]["student"] == {"model": "mlp", "widths": "(3,)"}
+    assert changed["data"] == {"name": "digits", "path": "a=b"}
+    assert isinstance(changed["data"]["name"], FlagText)
+    assert raw == {"batch": 8, "networks": {"student": {"model": "mlp"}}}
+
+
+def test_a_flag_replaces_the_duration_in_other_units():
+    raw = {"epochs": 3, "evaluate": {"every_epochs": 2, "split": "test"}}
+    changed = overrides.apply(raw, ["--config.evaluate.every=4", "--config.steps=9"])
+    assert changed == {"steps": "9", "evaluate": {"split": "test", "every": "4"}}
+
+
+def test_a_stage_keeps_what_it_inherits_beside_a_flag():
+    raw = {"terms": {"kd": {"method": "kd"}, "task": {}}, "sharding": ["fsdp"], "stages": {"a": {}}}
+    assert overrides.apply(raw, ["--config.stages.a.terms.kd.weight=2"])["stages"]["a"] == {
+        "terms": {"kd": {"weight": "2"}, "task": {}}
+    }
