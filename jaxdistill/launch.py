@@ -36,7 +36,7 @@ if TYPE_CHECKING:  # imported when it is needed, so that Ctrl-C during imports g
 PROFILED = 5
 """Steps that --profile records."""
 
-INTERRUPTED = "interrupted; saved states remain, and the same command continues from them"
+INTERRUPTED = "interrupted; what a run has saved remains, and the same command continues from it"
 
 
 def main(argv: Sequence[str], stop: "StopSignal | None" = None) -> int:
@@ -100,9 +100,14 @@ def _report(workdir: pathlib.Path) -> None:
     """Writes the report and prints its summary; a config may train and leave the evaluation to another."""
     from jaxdistill.report import write as report
 
-    if (workdir / "results.json").exists():
-        report.write_report(workdir)
-        print(f"\n{report.read_summary(workdir).to_text()}\n")
+    if not (workdir / "results.json").exists():
+        print(
+            "\nno stage evaluated, so there is no table and no report; a stage of kind='evaluate', such as"
+            " c.stages.evaluate = dict(kind='evaluate'), makes both\n"
+        )
+        return
+    report.write_report(workdir)
+    print(f"\n{report.read_summary(workdir).to_text()}\n")
 
 
 def _imagine(devices: int, plan: bool) -> None:

@@ -60,7 +60,7 @@ def fill(workdir, name="pupil"):
             {"network": name, "reference": names[1], "kl": 0.0625, "saliency": 0.75, "cka": TAPS | {"taps": []}},
         ],
         "saliency": {"examples": 6, "left_out": ["forest"]},
-        "figures": ["disagreements", "saliency"],
+        "figures": ["confusion", "classes", "calibration", "disagreements", "saliency"],
         "better": BETTER,
         "meanings": {"kl": "KL(reference || network) in nats", "cka": "Similarity of taps."},
     }

@@ -8,6 +8,7 @@ modules, on which the current folder is, and is held to the same checks.
 import dataclasses
 import functools
 import importlib
+import inspect
 import pkgutil
 import sys
 import typing
@@ -139,7 +140,11 @@ def import_object(name: str, path: str) -> Any:
             f"{path} must be importable, got {name!r} ({line}). Put the folder of {module.partition('.')[0]!r} on"
             " PYTHONPATH, or start the command in it"
         ) from error
-    options = [f"{module}:{key}" for key in vars(imported) if not key.startswith("_")]
+    options = [
+        f"{module}:{key}"
+        for key, value in vars(imported).items()
+        if not key.startswith("_") and not inspect.ismodule(value) and getattr(value, "__module__", module) == module
+    ]
     raise unknown(path, name, options, f"a name in {module}")
 
 

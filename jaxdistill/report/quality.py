@@ -114,9 +114,10 @@ def gather_points(lines: Lines, name_curve: Callable[[str], str | None]) -> Poin
 
 
 def choose_measure(lines: Lines) -> str:
-    """Returns the metric that is drawn while a stage trains: accuracy, or NLL if that alone was measured."""
+    """Returns the metric that is drawn while a stage trains: accuracy, or NLL of tokens or where it alone is."""
     measured = {key.rpartition("/")[2] for line in lines for key in line if "/" in key}
-    return "nll" if "nll" in measured and "accuracy" not in measured else "accuracy"
+    of_tokens = "perplexity" in measured or "accuracy" not in measured
+    return "nll" if "nll" in measured and of_tokens else "accuracy"
 
 
 def name_by_network(measure: str) -> Callable[[str], str | None]:

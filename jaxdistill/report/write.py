@@ -20,8 +20,13 @@ from jaxdistill.report.inputs import EVALUATE_AGAIN, read_optional
 from jaxdistill.report.tables import Rows, Table, make_results_table
 from jaxdistill.runtime import files
 
+SCORES = {
+    "confusion": ("Confusion matrices", quality.confusions),
+    "classes": ("Classes", quality.class_scores),
+    "calibration": ("Calibration", quality.calibration),
+}
 FIGURES = {"disagreements": ("Where the networks disagree", fidelity.disagreements)}
-"""Sections that only some tasks have, by the name in `Task.figures`."""
+"""Sections that only some tasks have, by the name in `Task.figures`: of scores, and of examples."""
 
 
 def read_results(workdir: pathlib.Path) -> Rows:
@@ -96,20 +101,15 @@ def write_report(workdir: pathlib.Path) -> pathlib.Path:
     stages = read_lines(workdir / "metrics.jsonl")
     config = read_optional(workdir / "config.json", dict)
     environment = read_optional(workdir / "environment.json")
+    drawn = evaluation.get("figures", ())
     sections = [
         Section("Results", quality.results(rows, evaluation)),
         Section("Lanes", lanes.compare(lanes.read(workdir), stages, config, evaluation.get("better", {}))),
         Section("Training", quality.training(stages)),
-        Section("Confusion matrices", quality.confusions(evaluation)),
-        Section("Classes", quality.class_scores(evaluation)),
-        Section("Calibration", quality.calibration(evaluation)),
+        *(Section(title, write(evaluation)) for name, (title, write) in SCORES.items() if name in drawn),
         Section("Agreement", fidelity.agreements(predictions)),
         Section("Fidelity", fidelity.fidelity(evaluation)),
-        *(
-            Section(title, write(predictions, evaluation))
-            for name, (title, write) in FIGURES.items()
-            if name in evaluation.get("figures", ())
-        ),
+        *(Section(title, write(predictions, evaluation)) for name, (title, write) in FIGURES.items() if name in drawn),
         Section(
             "How this was made",
             [

@@ -13,6 +13,9 @@ from jaxdistill.data.images import check_channels_last
 from jaxdistill.networks import ImageSpec
 from jaxdistill.tasks.task import Task
 
+PICTURES = ("disagreements", "saliency")
+"""Sections of the report that show images."""
+
 
 @dataclasses.dataclass(frozen=True)
 class ImageTask(Task):
@@ -31,11 +34,11 @@ class ImageTask(Task):
     views: int = 1
 
     inputs: ClassVar[tuple[str, ...]] = ("image",)
-    figures: ClassVar[tuple[str, ...]] = ("disagreements", "saliency")
+    figures: ClassVar[tuple[str, ...]] = PICTURES
 
     def __post_init__(self) -> None:
         if tuple(self.dataset.shape[-1:]) not in ((1,), (3,)):  # the report has no picture of other channels
-            object.__setattr__(self, "figures", ())
+            object.__setattr__(self, "figures", tuple(name for name in self.figures if name not in PICTURES))
         if not self.mean:
             mean, std = loader.statistics(self.dataset.split("train"))
             object.__setattr__(self, "mean", mean)

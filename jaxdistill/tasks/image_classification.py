@@ -3,8 +3,10 @@
 from typing import ClassVar
 
 from jaxdistill.data.dataset import Dataset
-from jaxdistill.tasks.image import ImageTask
+from jaxdistill.tasks.image import PICTURES, ImageTask
 from jaxdistill.tasks.task import Field
+
+CLASSIFICATION_FIGURES = ("confusion", "classes", "calibration")
 
 CLASSIFICATION_METRICS = (
     "accuracy",
@@ -33,6 +35,7 @@ class ImageClassification(ImageTask):
 
     fields: ClassVar = {"image": Field(("height", "width", "channels"), integer=False), "label": Field()}
     metric_names: ClassVar = CLASSIFICATION_METRICS
+    figures: ClassVar = (*CLASSIFICATION_FIGURES, *PICTURES)
 
     @classmethod
     def is_default_for(cls, dataset: Dataset) -> bool:

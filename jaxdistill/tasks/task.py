@@ -55,7 +55,8 @@ class Task:
         axes: axes of the predictions, the batch's first: `("example",)` for one prediction per example.
         metric_names: metrics that fit.
         preferred: metrics that select a checkpoint before those named first in `evaluate.metrics`.
-        figures: sections of the report that show examples: "disagreements", "saliency".
+        figures: sections of the report beside those of every task: "confusion", "classes" and "calibration" of scores,
+            "disagreements" and "saliency" of examples.
         reads_class_labels: whether labels are the field `label`, which `data` can hide.
         class_noun: what a prediction chooses among, in the plural.
         remedy: advice for a network with other predictions.

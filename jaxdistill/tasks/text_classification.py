@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from jaxdistill.data.dataset import Dataset
-from jaxdistill.tasks.image_classification import CLASSIFICATION_METRICS
+from jaxdistill.tasks.image_classification import CLASSIFICATION_FIGURES, CLASSIFICATION_METRICS
 from jaxdistill.tasks.text import TextTask
 
 
@@ -11,6 +11,7 @@ class TextClassification(TextTask):
     """Fields `tokens`, `token_mask` and `segment`, `[length]` each, and `label`."""
 
     metric_names: ClassVar = CLASSIFICATION_METRICS
+    figures: ClassVar = CLASSIFICATION_FIGURES
     remedy: ClassVar = "Use a network with one prediction per text, or set task='language_model'."
 
     @classmethod

@@ -74,3 +74,9 @@ def test_a_wrong_name_gets_a_message_with_its_path(lab, room, name, message):
         registry.find(room, name, "terms.kd.method")
     assert message.format(lab=lab) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_names_that_a_module_imports_are_not_suggested(lab):
+    with pytest.raises(UserError) as caught:
+        registry.find("method", f"{lab}:Mien", "terms.kd.method")
+    assert str(caught.value).endswith(str([f"{lab}:{name}" for name in ("Mine", "Other", "augment", "number")]))

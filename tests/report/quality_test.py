@@ -54,3 +54,16 @@ def test_numbers_that_are_not_finite_are_shown(tmp_path):
     text = text_of(report.write_report(workdir).read_text())
     assert "pupil reaches an accuracy of 0.8750" in text
     assert "nan" in text
+
+
+@pytest.mark.parametrize(
+    ("measured", "expected"),
+    [
+        (("accuracy", "nll"), "accuracy"),
+        (("nll",), "nll"),
+        (("accuracy", "nll", "perplexity"), "nll"),
+        (("accuracy", "perplexity"), "accuracy"),
+    ],
+)
+def test_training_is_drawn_by_accuracy_and_that_of_tokens_by_nll(measured, expected):
+    assert quality.choose_measure([{f"student/{name}": 1.0 for name in measured}]) == expected

@@ -96,3 +96,15 @@ def test_report_is_made_again_from_the_command_line(page, tmp_path):
     )
     assert done.stdout.strip() == str(workdir / "report.html")
     assert (workdir / "report.html").read_text().split("<h2>", 1)[1] == page.split("<h2>", 1)[1]
+
+
+def test_scores_that_a_task_does_not_have_leave_no_sections(tmp_path):
+    workdir = fill(tmp_path / "run")
+    evaluation = json.loads((workdir / "evaluation.json").read_text())
+    titles = {"confusion": "Confusion matrices", "classes": "Classes", "calibration": "Calibration"}
+    for shown in ([], ["classes"], [*titles]):
+        (workdir / "evaluation.json").write_text(json.dumps(evaluation | {"figures": shown}))
+        page = report.write_report(workdir).read_text()
+        assert [name for name, title in titles.items() if f">{title}</h2>" in page] == [
+            name for name in titles if name in shown
+        ]
