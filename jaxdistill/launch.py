@@ -36,6 +36,9 @@ if TYPE_CHECKING:  # imported when it is needed, so that Ctrl-C during imports g
 PROFILED = 5
 """Steps that --profile records."""
 
+VALUED = ("--config", "--workdir", "--from", "--coordinator", "--processes", "--process", "--lane", "--devices")
+"""Flags whose value may be the next word."""
+
 INTERRUPTED = "interrupted; what a run has saved remains, and the same command continues from it"
 
 
@@ -204,15 +207,15 @@ def _take_config(argv: list[str]) -> tuple[str, list[str]]:
     """Returns the file of `--config`, and the other words, of which `--config.key value` is joined into one."""
     file, rest, words = "", [], iter(argv[1:])
     for word in words:
-        if word == "--config" or word.startswith("--config="):
-            if file:
-                raise UserError(f"--config is given twice, as {file} and again; a run has one config")
-            file = next(words, "") if word == "--config" else word.removeprefix("--config=")
-        elif word.startswith("--config.") and "=" not in word:
-            value = next(words, None)
-            if value is None:
+        if word.partition("=")[0] == "--config" and file:
+            raise UserError(f"--config is given twice, as {file} and again; a run has one config")
+        if word in VALUED or (word.startswith("--config.") and "=" not in word):
+            value = next(words, "--")
+            if value.startswith("--"):
                 raise UserError(f"{word} has no value; write {word}=VALUE")
-            rest.append(f"{word}={value}")
+            word = f"{word}={value}"
+        if word.startswith("--config="):
+            file = word.removeprefix("--config=")
         else:
             rest.append(word)
     if not file:

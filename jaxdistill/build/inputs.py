@@ -17,20 +17,23 @@ from jaxdistill.runtime import files
 FILE = "inputs.json"
 """The file of a workdir with the fingerprint of each input, by its description."""
 
+RECORD_AGAIN = "Remove it: the next launch records the inputs again, as they are then."
 
-def verify(stage: Stage, workdir: pathlib.Path) -> None:
+
+def verify(stage: Stage, workdir: pathlib.Path, is_done: bool = False) -> None:
     """Records the fingerprints of what a stage reads, or compares them with those of an earlier launch or stage.
 
     Args:
-        stage: a stage that is about to run.
+        stage: a stage that is about to run, or is done.
         workdir: the folder of the run.
+        is_done: of a stage that is done the data are compared, not the weights, which may have been removed since.
 
     Raises:
         UserError: for each input that has changed in place.
     """
     path = workdir / FILE
-    recorded = files.read_json(path, dict) if path.exists() else {}
-    present = _of_data(stage) | _of_weights(stage, workdir)
+    recorded = files.read_json(path, dict, fix=RECORD_AGAIN) if path.exists() else {}
+    present = _of_data(stage) | ({} if is_done else _of_weights(stage, workdir))
     changed = [name for name, value in present.items() if recorded.get(name, value) != value]
     if changed and _has_begun(workdir):
         raise UserError(

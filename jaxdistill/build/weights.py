@@ -21,6 +21,8 @@ from jaxdistill.train import checkpoint
 DONE = "done.json"
 """The file of a finished stage: its metadata, such as the checkpoint step that it selected."""
 
+RUN_AGAIN = "Remove it: the stage then goes on from its last checkpoint, or from the start."
+
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointRef:
@@ -75,6 +77,8 @@ def find_checkpoint(ref: WeightsRef, network: str, workdir: pathlib.Path, lane: 
     path = f"weights='{ref}' of network {network!r}"
     folder = workdir / ref.stage if ref.folder is None else ref.folder
     root = folder / files.CHECKPOINTS
+    if not root.is_dir() and ref.folder is None and (folder / DONE).exists():
+        raise UserError(f"{path}: no checkpoints in {root}. Remove {folder / DONE}: the stage then runs again")
     if not root.is_dir():
         raise UserError(
             f"{path}: no checkpoints in {root}; name the folder of a finished"
@@ -98,7 +102,7 @@ def _selected_step(folder: pathlib.Path, steps: Sequence[int], lane: int | None)
     """Returns the step that a finished stage selected (for a lane), or the last step of an unfinished one."""
     if not (folder / DONE).is_file():
         return max(steps, default=None)
-    return lanes.selected_step(files.read_json(folder / DONE, dict), lane)
+    return lanes.selected_step(files.read_json(folder / DONE, dict, fix=RUN_AGAIN), lane)
 
 
 def _networks_in(folder: pathlib.Path, step: int) -> list[str]:

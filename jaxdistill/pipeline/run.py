@@ -89,11 +89,12 @@ def run(
 
 def _run_stage(stage: Stage, workdir: pathlib.Path, log: Callable[[str], None], profile: int) -> None:
     name, compilations = stage.name, compilation_log()
-    if stage.kind.is_done(stage, workdir):
+    is_done = stage.kind.is_done(stage, workdir)
+    inputs.verify(stage, workdir, is_done)
+    if is_done:
         log(f"stage {name}: done before")
         return
     caches.verify(stage, workdir)
-    inputs.verify(stage, workdir)
     for line in notes(stage, workdir):
         log(f"stage {name}: note: {line}")
     compilations.use(stage.settings.compilation_cache, workdir)

@@ -49,6 +49,26 @@ def test_data_that_changed_in_place_are_named(stage, tmp_path, changed):
     assert len(str(error.value).splitlines()) == 3  # the only input that is named
 
 
+def test_a_stage_that_is_done_read_the_same_data_and_needs_its_weights_no_more(stage, tmp_path, monkeypatch):
+    inputs.verify(stage, tmp_path)
+    (tmp_path / "teacher").mkdir()
+    files.write_json(tmp_path / "teacher" / weights.DONE, {})
+    monkeypatch.setattr(inputs, "_of_weights", lambda *_: pytest.fail("weights were read"))
+    inputs.verify(stage, tmp_path, is_done=True)
+    write(tmp_path / "set.npz", ["train_label"])
+    with pytest.raises(UserError, match="data, the train split"):
+        inputs.verify(stage, tmp_path, is_done=True)
+
+
+def test_a_damaged_record_may_be_removed(stage, tmp_path):
+    (tmp_path / inputs.FILE).write_text("{")
+    with pytest.raises(UserError, match="inputs.json must be .* Remove it: the next launch records the inputs again"):
+        inputs.verify(stage, tmp_path)
+    (tmp_path / inputs.FILE).unlink()
+    inputs.verify(stage, tmp_path)
+    assert files.read_json(tmp_path / inputs.FILE, dict)
+
+
 def test_data_may_be_mended_before_anything_is_computed_from_them(stage, tmp_path):
     inputs.verify(stage, tmp_path)
     write(tmp_path / "set.npz", ["train_image"])

@@ -133,3 +133,15 @@ def test_weights_of_nan_are_refused_with_the_array_and_its_checkpoint(tmp_path):
         UserError, match=r"network 'slow' in .*distil/checkpoints/2 must be numbers, got NaN in .*kernel"
     ):
         read(find(tmp_path, "stage:distil#slow"))
+
+
+def test_a_finished_stage_whose_files_are_damaged_or_gone_may_run_again(tmp_path):
+    (tmp_path / "distil").mkdir()
+    done = tmp_path / "distil" / weights.DONE
+    done.write_text("{}")
+    with pytest.raises(UserError, match=f"no checkpoints in .*Remove {done}: the stage then runs again"):
+        find(tmp_path, "stage:distil")
+    save(tmp_path / "distil")
+    done.write_text("{")
+    with pytest.raises(UserError, match="done.json must be .* Remove it: the stage then goes on from its last"):
+        find(tmp_path, "stage:distil")

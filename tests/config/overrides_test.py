@@ -54,6 +54,8 @@ MISTAKES = [
     (("--config.batch=2.5",), "2.5"),
     (("--config.terms=3",), "terms must be a section, got '3'"),
     (("--config.batch",), "has no value"),
+    (("--config.batch", "--plan"), "--config.batch has no value; write --config.batch=VALUE"),
+    (("--workdir", "--plan"), "--workdir has no value; write --workdir=VALUE"),
     (("--config", "configs/digits/kd.py"), "--config is given twice"),
     (("--noplan=3",), "noplan"),
     (("extra",), "every argument must be a flag such as --config.batch=64, got 'extra'"),

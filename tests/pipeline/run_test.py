@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import runs
+from jaxdistill.pipeline import run
 from jaxdistill.train import checkpoint
 from runs import launched
 
@@ -87,6 +88,13 @@ def test_stages_that_are_done_are_skipped(whole, capsys):
     assert "stage teacher: done before" in said
     assert "accuracy" in said
     assert {path: path.stat().st_mtime_ns for path in whole.glob("*/checkpoints/*/*/*")} == before
+
+
+def test_inputs_of_stages_that_are_done_are_compared(whole, monkeypatch):
+    compared = []
+    monkeypatch.setattr(run.inputs, "verify", lambda stage, _, is_done: compared.append((stage.name, is_done)))
+    assert launched(whole) == 0
+    assert compared == [("teacher", True), ("distil", True), ("evaluate", True)]
 
 
 def assert_same_run(workdir, whole):
