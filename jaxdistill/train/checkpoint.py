@@ -92,6 +92,17 @@ def _shapes(flat: Mapping[str, Any]) -> dict[str, list]:
     return {name: [list(x.shape), str(x.dtype)] for name, x in flat.items()}
 
 
+class _Manager(ocp.CheckpointManager):
+    """Orbax's manager, which leaves preemption to the run.
+
+    Each save would call JAX's sync point with the step as its number. Processes agree on a stop by the number of the
+    last call, so that a notice just after a save would name a number that the run's own calls have passed.
+    """
+
+    def reached_preemption(self, step: int) -> bool:
+        return False
+
+
 class Checkpoints:
     """The checkpoints of one stage, in `folder/checkpoints`; use it in a `with` block.
 
@@ -123,7 +134,7 @@ class Checkpoints:
             preservation_policy=preservation_policy.AnyPreservationPolicy([preservation_policy.LatestN(keep), *best]),
         )
         try:
-            self._manager = ocp.CheckpointManager(self.folder.absolute(), options=options)
+            self._manager = _Manager(self.folder.absolute(), options=options)
         except ValueError as error:  # it reads the metrics of every step at once
             raise damage(self.folder, _first_unreadable(self.folder), error) from error
 

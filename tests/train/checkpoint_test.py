@@ -7,6 +7,7 @@ import os
 import pathlib
 
 import jax
+import jax.experimental.multihost_utils
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -250,3 +251,11 @@ def test_a_step_without_permission_is_not_called_damaged(tmp_path, monkeypatch):
     message = str(checkpoint.damage(tmp_path / "checkpoints", 8, "meta not found"))
     assert f"{step} must be readable and writable for this user" in message
     assert "remove" not in message
+
+
+def test_a_save_is_no_call_of_the_sync_point_of_preemption(tmp_path, monkeypatch):
+    """Its number would be the step's, and JAX agrees on a stop by the number of the last call: a stop never reached."""
+    calls = []
+    monkeypatch.setattr(jax.experimental.multihost_utils, "reached_preemption_sync_point", calls.append)
+    save(tmp_path, (0.1, 0.5, 0.3))
+    assert calls == []
