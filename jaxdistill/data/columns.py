@@ -1,0 +1,159 @@
+"""Named columns of a CSV, TSV, JSONL or Parquet file."""
+
+import csv
+import json
+import pathlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from jaxdistill.errors import UserError, unknown
+
+FIRST_ROWS = {".csv": 2, ".tsv": 2, ".jsonl": 1, ".parquet": 1}
+"""The number of the first example by suffix: the header of a CSV is row 1, as in a spreadsheet."""
+
+
+def read_columns(path: pathlib.Path, names: Sequence[str] | None = None) -> dict[str, list[Any]]:
+    """Reads columns of a file.
+
+    Values of a CSV are strings, `""` if empty; a TSV has no quotes. Values of a JSONL or Parquet file have their types,
+    and are `None` if they are null. Every line is a row: empty ones are allowed at the end alone.
+
+    Args:
+        path: of a file with a suffix of `FIRST_ROWS`, in UTF-8 unless it is a Parquet file.
+        names: of the columns to read; `None` for all, in the order of the file.
+
+    Returns:
+        The values by column, of equal lengths.
+
+    Raises:
+        UserError: for a missing or damaged file, another encoding, a ragged row or a missing column, with its row.
+    """
+    if not path.is_file():
+        raise UserError(f"data.path must be a file, got no file {str(path)!r}. Correct the path")
+    columns = _reader(path)(path, names)
+    if not columns or not len(next(iter(columns.values()))):
+        raise UserError(f"{path} must have at least one row below its names, got none. Take another file")
+    return columns
+
+
+def locate(path: pathlib.Path, position: int) -> str:
+    """Returns the words for a row in an error: `row 7 of reviews.csv`, counted from 1, the header of a CSV too.
+
+    Args:
+        path: of the file.
+        position: of the value in its column, from 0.
+    """
+    return f"row {position + FIRST_ROWS[path.suffix.lower()]} of {path}"
+
+
+def check_columns(path: pathlib.Path, names: Sequence[str], existing: Sequence[str]) -> None:
+    """Raises `UserError` for the first of `names` that is no column of a file, with the nearest and the list."""
+    for name in names:
+        if name not in existing:
+            raise unknown("the name of a column", name, existing, f"one of {path}")
+
+
+def _reader(path: pathlib.Path) -> Callable[[pathlib.Path, Sequence[str] | None], dict[str, list[Any]]]:
+    readers = {".csv": _read_csv, ".tsv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
+    suffix = path.suffix.lower()
+    if suffix not in readers:
+        raise UserError(f"data.path must be a file with a suffix of {[*readers]}, got {str(path)!r}. Rename it")
+    return readers[suffix]
+
+
+def _read_lines(path: pathlib.Path) -> list[str]:
+    """Returns the lines of a UTF-8 file with their ends, without empty ones at the end.
+
+    Only line feeds end a line: a text may hold the other separators of Unicode.
+    """
+    content = path.read_bytes()
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise UserError(f"{path} must be UTF-8, got UTF-16. Convert it: iconv -f UTF-16 -t UTF-8")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UserError(
+            f"{path} must be UTF-8, got the byte {content[error.start]:#04x} in line {line}. Convert it, for example:"
+            " iconv -f WINDOWS-1252 -t UTF-8"
+        ) from error
+    return [f"{line}\n" for line in text.rstrip("\r\n").split("\n")] if text.strip() else []
+
+
+def _read_csv(path: pathlib.Path, names: Sequence[str] | None) -> dict[str, list[Any]]:
+    rows = _iterate_csv(path)
+    header = next(rows, [])
+    if not header:
+        raise UserError(f"{path} must have the names of its columns in row 1, got no row. Take another file")
+    repeated = sorted({name for name in header if header.count(name) > 1})
+    if repeated:
+        raise UserError(f"{path} must have different names in row 1, got {repeated} twice. Rename a column")
+    check_columns(path, names or (), header)
+    wanted = [header.index(name) for name in (names or header)]
+    columns: list[list[str]] = [[] for _ in wanted]
+    for position, row in enumerate(rows):
+        if len(row) != len(header):
+            raise UserError(
+                f"{locate(path, position)} must have {len(header)} columns, as the first row has, got {len(row)}:"
+                f" {row[:4]}. Quote values with separators, and add missing ones"
+            )
+        for column, index in zip(columns, wanted, strict=True):
+            column.append(row[index])
+    return dict(zip(names or header, columns, strict=True))
+
+
+def _iterate_csv(path: pathlib.Path) -> Iterator[list[str]]:
+    is_tsv = path.suffix.lower() == ".tsv"
+    limit = csv.field_size_limit(sys.maxsize)  # by default a text has at most 131,072 characters
+    try:
+        kinds: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if is_tsv else {"strict": True}
+        reader = csv.reader(_read_lines(path), **kinds)
+        number = 0
+        try:
+            for number, row in enumerate(reader, 1):  # noqa: B007, the number of the last row that could be read
+                yield row
+        except csv.Error as error:
+            raise UserError(
+                f"row {number + 1} of {path} must be CSV, got {error} (line {reader.line_num}). Double quotes in a"
+                " quoted value, and close it"
+            ) from error
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _read_jsonl(path: pathlib.Path, names: Sequence[str] | None) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {}
+    for position, line in enumerate(_read_lines(path)):
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            reason = "an empty line" if not line.strip() else f"{line.strip()[:60]!r} ({error})"
+            raise UserError(f"{locate(path, position)} must be a JSON object, got {reason}. Correct it") from error
+        if not isinstance(row, dict):
+            raise UserError(f"{locate(path, position)} must be a JSON object, got {line.strip()[:60]!r}. Correct it")
+        if not position:
+            check_columns(path, names or (), [*row])
+            columns = {name: [] for name in (names or row)}
+        missing = [name for name in columns if name not in row]
+        if missing:
+            raise UserError(f"{locate(path, position)} must have {missing}, got {[*row]}. Add them, or null")
+        for name, column in columns.items():
+            column.append(row[name])
+    return columns
+
+
+def _read_parquet(path: pathlib.Path, names: Sequence[str] | None) -> dict[str, list[Any]]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise UserError(f"{path} must be read by pyarrow, got {error}. pip install 'jaxdistill[parquet]'") from error
+    try:
+        with parquet.ParquetFile(path) as file:
+            check_columns(path, names or (), file.schema_arrow.names)
+            table = file.read([*names] if names is not None else None)
+            return {name: table.column(name).to_pylist() for name in (names or table.column_names)}
+    except (pyarrow.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path} must be a Parquet file, got one that is damaged ({reason}). Write it again") from error
