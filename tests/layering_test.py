@@ -23,11 +23,12 @@ ALLOWED = {
     "merging": {"core"},
     "compress": {"core"},
     "networks": {"compress", "config", "core", "modules"},
+    "pretrained": {"core", "modules", "networks", "runtime"},
     "tasks": {"config", "core", "data", "metrics", "modules", "networks"},
     "train": {"config", "core", "networks", "runtime"},
     "config": {"runtime"},
     "conformance": {"build", "config", "core", "data", "metrics", "modules", "networks", "tasks", "train"},
-    "build": {"config", "core", "data", "metrics", "modules", "networks", "runtime", "tasks", "train"},
+    "build": {"config", "core", "data", "metrics", "modules", "networks", "pretrained", "runtime", "tasks", "train"},
     "stages": {
         "build",
         "config",

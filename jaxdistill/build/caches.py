@@ -62,7 +62,7 @@ def check_teachers(stage: Stage, workdir: pathlib.Path) -> None:
     for name in stage.data.caches:
         teacher = stage.references[name].get("teacher")
         if teacher is not None and teacher.folder is not None:
-            weights.find_checkpoint(teacher, name, workdir)
+            weights.find(teacher, name, workdir)
 
 
 def describe_examples(stage: Stage, role: str, augmented: bool = True) -> dict[str, Any]:
@@ -179,7 +179,7 @@ def _check_teacher(network: str, expected: WeightsRef, header: Header, workdir: 
     if not fingerprint:
         by = dict(header.teacher)
         raise UserError(f"{network}: its cache is not of one network with weights, but of {by}; leave out teacher")
-    wanted = weights.fingerprint(weights.find_checkpoint(expected, cached, workdir))
+    wanted = weights.fingerprint(weights.find(expected, cached, workdir))
     if wanted != fingerprint:
         raise UserError(
             f"{network} was cached by another teacher; the digest of the weights '{expected}' (-) and of the cache's"

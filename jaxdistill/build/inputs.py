@@ -77,9 +77,7 @@ def _of_weights(stage: Stage, workdir: pathlib.Path) -> dict[str, str]:
     fingerprints: dict[str, str] = {}
     for name, refs in stage.references.items():
         if "weights" in refs:
-            checkpoints = [
-                weights.find_checkpoint(refs["weights"], name, workdir, lane) for lane in stage.runs.numbers_of(name)
-            ]
+            checkpoints = [weights.find(refs["weights"], name, workdir, lane) for lane in stage.runs.numbers_of(name)]
             key = f"weights of network {name!r} in stage {stage.name!r}, {refs['weights']}"
             fingerprints[key] = files.json_digest([weights.fingerprint(checkpoint) for checkpoint in checkpoints])
     return fingerprints

@@ -80,7 +80,7 @@ def _of_checkpoints(stage: Stage, workdir: pathlib.Path) -> Iterator[str]:
         ref = refs.get("weights")
         if ref is None or ref.folder is None:
             continue
-        checkpoint = weights.find_checkpoint(ref, name, workdir, 0)
+        checkpoint = weights.find(ref, name, workdir, 0)
         path = f"weights of network {name!r}, {ref},"
         if spec is not None and checkpoint.image_spec is None:
             yield (

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from jaxdistill.build import lanes, weights
 from jaxdistill.build.stage import Stage
-from jaxdistill.build.weights import CheckpointRef
+from jaxdistill.build.weights import Place
 from jaxdistill.config import references
 from jaxdistill.config.references import WeightsRef
 from jaxdistill.errors import UserError, unknown
@@ -54,7 +54,8 @@ class StageOrigin:
 
     @property
     def meaning(self) -> Meaning:
-        return meanings(self.stage).get(self.network, Meaning())
+        meaning = meanings(self.stage).get(self.network, Meaning())
+        return meaning.without_classes() if self.ref.new_head else meaning
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -66,15 +67,15 @@ class StageOrigin:
             raise unknown(f"trained network in stage {self.ref.stage!r}", self.network, saved)
         lanes.choose_lane(path, self.metadata, self.ref.lane, lane)
         template = self.stage.kind.template(self.stage, self.network)
-        weights.check_same_shapes(path, self.stage.shapes.variables[template], shapes)
+        weights.check_same_shapes(path, self.stage.shapes.variables[template], shapes, self.ref)
 
 
 @dataclasses.dataclass(frozen=True)
-class CheckpointOrigin:
-    """A network of an existing checkpoint; of several lanes, the first stands for all."""
+class StoredOrigin:
+    """A network of an existing checkpoint, of which of several lanes the first stands for all, or in another format."""
 
     ref: WeightsRef
-    checkpoint: CheckpointRef
+    checkpoint: Place
 
     @property
     def image_spec(self) -> ImageSpec | None:
@@ -114,7 +115,7 @@ def find_origins(settings: Mapping[str, Any], stages: Mapping[str, Stage], workd
             only = saved[0] if len(saved) == 1 else name
             origins[name] = StageOrigin(ref, stages[ref.stage], ref.network or (name if name in saved else only))
         else:
-            origins[name] = CheckpointOrigin(ref, weights.find_checkpoint(ref, name, workdir, lane=0))
+            origins[name] = StoredOrigin(ref, weights.find(ref, name, workdir, lane=0))
     return origins
 
 

@@ -1,20 +1,20 @@
-"""Weights of one network in a checkpoint: its place, its metadata, and its arrays."""
+"""Weights of one network in a checkpoint or in another format: their place, their metadata, and their arrays."""
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdistill import core
 from jaxdistill.build import lanes
 from jaxdistill.config.references import WeightsRef
 from jaxdistill.errors import UserError, unknown
 from jaxdistill.networks import ImageSpec
 from jaxdistill.networks.meaning import Meaning
+from jaxdistill.pretrained import Pretrained, open_weights
 from jaxdistill.runtime import files
 from jaxdistill.train import checkpoint
 
@@ -33,12 +33,14 @@ class CheckpointRef:
         step: the step of one of them.
         network: the network's name there.
         lane: its lane, if the stage trained several.
+        ref: the reference, which may leave out the head or take some of the blocks.
     """
 
     folder: pathlib.Path
     step: int
     network: str
     lane: int | None = None
+    ref: WeightsRef = dataclasses.field(default_factory=WeightsRef)
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -49,17 +51,76 @@ class CheckpointRef:
     def image_spec(self) -> ImageSpec | None:
         """The images that the network was trained on; `None` if the metadata do not hold them."""
         spec = self.metadata.get("image_specs", {}).get(self.network)
-        return ImageSpec(*(tuple(spec[key]) for key in ("shape", "mean", "std"))) if spec else None
+        return ImageSpec.parse(spec) if spec else None
 
     @property
     def meaning(self) -> Meaning:
         """The network's classes and tokenizer, if the metadata hold them."""
-        return Meaning.parse(self.metadata.get("meanings", {}).get(self.network, {}))
+        meaning = Meaning.parse(self.metadata.get("meanings", {}).get(self.network, {}))
+        return meaning.without_classes() if self.ref.new_head else meaning
 
     @property
     def prefixes(self) -> tuple[str, str]:
         """The beginnings of the names of its arrays."""
         return f"params.{self.network}.", f"variables.{self.network}."
+
+    def leaves_out(self, stored: str) -> bool:
+        """Whether the reference leaves out an array of the checkpoint."""
+        first, second = self.prefixes
+        rest = stored.removeprefix(second)
+        return self.ref.leaves_out(f"params.{stored.removeprefix(first)}" if rest == stored else rest)
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainedRef:
+    """A network in the format of another library.
+
+    Attributes:
+        ref: the reference.
+        network: the name of the network here.
+        pretrained: its weights.
+    """
+
+    ref: WeightsRef
+    network: str
+    pretrained: Pretrained
+    lane = None
+    metadata: ClassVar[Mapping[str, Any]] = {}
+
+    @property
+    def image_spec(self) -> ImageSpec | None:
+        """The images that the network expects."""
+        return self.pretrained.image_spec
+
+    @property
+    def meaning(self) -> Meaning:
+        """The network's classes and tokenizer."""
+        meaning = self.pretrained.meaning
+        return meaning.without_classes() if self.ref.new_head else meaning
+
+
+Place = CheckpointRef | PretrainedRef
+"""The place of the weights of one network."""
+
+
+def find(ref: WeightsRef, network: str, workdir: pathlib.Path, lane: int | None = None) -> Place:
+    """Returns the place of the weights that a reference means for the network called `network`.
+
+    Args:
+        ref: the reference.
+        network: the network that starts from it.
+        workdir: the folder of the run, for its own stages.
+        lane: the lane to take if there are lanes and the reference names none.
+
+    Raises:
+        UserError: if there are none, or they cannot be read.
+    """
+    if not ref.format or ref.folder is None:
+        return find_checkpoint(ref, network, workdir, lane)
+    try:
+        return PretrainedRef(ref, network, open_weights(ref.format, ref.folder, str(ref)).taking(ref.blocks))
+    except UserError as error:
+        raise UserError(f"networks.{network}.weights: {error}") from error
 
 
 def find_checkpoint(ref: WeightsRef, network: str, workdir: pathlib.Path, lane: int | None = None) -> CheckpointRef:
@@ -92,7 +153,7 @@ def find_checkpoint(ref: WeightsRef, network: str, workdir: pathlib.Path, lane: 
     name = ref.network or (network if network in names or len(names) != 1 else names[0])
     if name not in names:
         raise unknown(f"network in {root / str(step)}", name, names)
-    checkpoint_ref = CheckpointRef(root, step, name)
+    checkpoint_ref = CheckpointRef(root, step, name, ref=ref)
     return dataclasses.replace(
         checkpoint_ref, lane=lanes.choose_lane(path, checkpoint_ref.metadata, ref.lane, default=lane)
     )
@@ -115,36 +176,55 @@ def _networks_in(folder: pathlib.Path, step: int) -> list[str]:
     return sorted(metadata["networks"])
 
 
-def check(ref: CheckpointRef, shapes: Mapping[str, Any]) -> None:
-    """Raises `UserError` if a checkpoint is of a network of another shape; reads no array."""
-    checkpoint.check(ref.folder, ref.step, _stored_structs(ref, shapes, _stored_names(ref, shapes)), ref.prefixes)
+def check(ref: Place, shapes: Mapping[str, Any]) -> None:
+    """Raises `UserError` if weights are of a network of another shape; reads no array."""
+    if isinstance(ref, PretrainedRef):
+        ref.pretrained.check(shapes, ref.ref.new_head)
+        return
+    structs = _stored_structs(ref, shapes, _stored_names(ref, shapes))
+    checkpoint.check(ref.folder, ref.step, structs, ref.prefixes, leaves_out=ref.leaves_out)
 
 
-def read(ref: CheckpointRef, shapes: Mapping[str, Any]) -> dict[str, Any]:
+def read(ref: Place, shapes: Mapping[str, Any]) -> dict[str, Any]:
     """Reads a network's variables, on each process the parts of its devices."""
     return read_all([ref], shapes)[0]
 
 
-def read_all(refs: Sequence[CheckpointRef], shapes: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Reads the variables of a network from several checkpoints; lanes of one checkpoint are read at once.
+def read_all(refs: Sequence[Place], shapes: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Reads the variables of a network from several places; lanes of one checkpoint are read at once.
+
+    Arrays of a head that a reference leaves out are missing.
 
     Args:
-        refs: from `find_checkpoint`.
+        refs: from `find`.
         shapes: `{collection: tree}` of `ShapeDtypeStruct`s with shardings.
 
     Raises:
         UserError: if the checkpoint is damaged, of a network of another shape, or has NaN in an array.
     """
+    pretrained = [ref.pretrained.read(shapes, ref.ref.new_head) for ref in refs if isinstance(ref, PretrainedRef)]
+    checkpoints = [ref for ref in refs if isinstance(ref, CheckpointRef)]
     variables: dict[CheckpointRef, dict[str, Any]] = {}
-    for first in {dataclasses.replace(ref, lane=None): ref for ref in refs}.values():
+    for first in {dataclasses.replace(ref, lane=None): ref for ref in checkpoints}.values():
         names = _stored_names(first, shapes)
-        arrays = checkpoint.read(first.folder, first.step, _stored_structs(first, shapes, names), first.prefixes)
+        structs = _stored_structs(first, shapes, names)
+        arrays = checkpoint.read(first.folder, first.step, structs, first.prefixes, leaves_out=first.leaves_out)
         _check_numbers(first, arrays)
-        for ref in refs:
+        for ref in checkpoints:
             if dataclasses.replace(ref, lane=first.lane) == first:
                 flat = arrays if ref.lane is None else {name: x[ref.lane] for name, x in arrays.items()}
-                variables[ref] = checkpoint.unflatten({name: flat[stored] for name, stored in names.items()}, shapes)
-    return [variables[ref] for ref in refs]
+                flat = {name: flat[stored] for name, stored in names.items()}
+                variables[ref] = checkpoint.unflatten(flat, _without_missing(shapes, flat))
+    return pretrained + [variables[ref] for ref in checkpoints]
+
+
+def _without_missing(shapes: Any, names: Collection[str], path: str = "") -> Any:
+    """Returns a tree of shapes without the arrays that are not among `names`."""
+    if not isinstance(shapes, Mapping):
+        return shapes
+    paths = {key: f"{path}.{key}" if path else key for key in shapes}
+    present = {key: paths[key] for key in shapes if any(f"{name}.".startswith(f"{paths[key]}.") for name in names)}
+    return {key: _without_missing(shapes[key], names, place) for key, place in present.items()}
 
 
 def _check_numbers(ref: CheckpointRef, arrays: Mapping[str, jax.Array]) -> None:
@@ -168,7 +248,8 @@ def _check_numbers(ref: CheckpointRef, arrays: Mapping[str, jax.Array]) -> None:
 def _stored_structs(
     ref: CheckpointRef, shapes: Mapping[str, Any], names: Mapping[str, str]
 ) -> dict[str, jax.ShapeDtypeStruct]:
-    structs = {names[name]: struct for name, struct in checkpoint.flatten_structs(shapes).items()}
+    flat = checkpoint.flatten_structs(shapes)
+    structs = {stored: flat[name] for name, stored in names.items()}
     if ref.lane is None:
         return structs
     metadata = ref.metadata
@@ -176,7 +257,7 @@ def _stored_structs(
 
 
 def _stored_names(ref: CheckpointRef, shapes: Mapping[str, Any]) -> dict[str, str]:
-    """Returns the name in the checkpoint of each variable: an average of weights keeps params as variables."""
+    """Returns the name in the checkpoint of each variable that it has: an average keeps params as variables."""
     arrays = checkpoint.metadata(ref.folder, ref.step)["arrays"]
     is_average = any(name.startswith(f"variables.{ref.network}.params.") for name in arrays)
 
@@ -186,22 +267,41 @@ def _stored_names(ref: CheckpointRef, shapes: Mapping[str, Any]) -> dict[str, st
             return f"params.{ref.network}.{rest}"
         return f"variables.{ref.network}.{name}"
 
-    return {name: stored_name(name) for name in checkpoint.flatten_structs(shapes)}
+    selected = {name: ref.ref.stored_name(name) for name in checkpoint.flatten_structs(shapes)}
+    return {name: stored_name(stored) for name, stored in selected.items() if stored}
 
 
-def check_same_shapes(path: str, variables: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    """Raises `UserError` with lines of + and - if two networks' variables differ in name or shape."""
-    actual_shapes, expected_shapes = (
-        {core.path_name(path): list(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+def check_same_shapes(
+    path: str, variables: Mapping[str, Any], expected: Mapping[str, Any], ref: WeightsRef | None = None
+) -> None:
+    """Raises `UserError` with lines of + and - if two networks' variables differ in name or shape.
+
+    Args:
+        path: the first network, for messages.
+        variables: its own.
+        expected: those of the second.
+        ref: the reference by which the second starts from the first.
+    """
+    ref = ref or WeightsRef()
+    actual, shapes = (
+        {name: list(leaf.shape) for name, leaf in checkpoint.flatten_structs(tree).items()}
         for tree in (variables, expected)
     )
+    sources = {name: ref.stored_name(name) for name in shapes}
+    expected_shapes = {sources[name].replace(".", "/"): shape for name, shape in shapes.items() if sources[name]}
+    used = {*sources.values()}
+    actual_shapes = {
+        name.replace(".", "/"): shape for name, shape in actual.items() if name in used or not ref.leaves_out(name)
+    }
     lines = files.diff_lines(expected_shapes, actual_shapes, limit=6)
     if lines:
         raise UserError(f"{path} is another network; expected (-) and there (+):\n  " + "\n  ".join(lines))
 
 
-def fingerprint(ref: CheckpointRef) -> str:
-    """Returns a digest of a network's weights, whatever its name, from the digests of its checkpoint."""
+def fingerprint(ref: Place) -> str:
+    """Returns a digest of a network's weights, whatever its name, from the digests of its checkpoint or its files."""
+    if isinstance(ref, PretrainedRef):
+        return ref.pretrained.fingerprint()
     first, second = ref.prefixes
     digests = {}
     for name, digest in checkpoint.metadata(ref.folder, ref.step)["digests"].items():

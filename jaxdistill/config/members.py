@@ -8,6 +8,7 @@ from typing import Any
 
 from jaxdistill.config import registry
 from jaxdistill.config.durations import Steps, bare
+from jaxdistill.config.formats import describe, format_of
 from jaxdistill.config.parse import (
     FlagText,
     check,
@@ -150,7 +151,7 @@ class NetworkConfig:
     """A network of a stage; `options` are the keys of its source and the fields of its model, if it has one."""
 
     source: str = option("trained", "source of outputs by name")
-    weights: str | None = option("", "weights to start from: 'stage:NAME', a folder of a stage, or a checkpoint")
+    weights: str | None = option("", "weights to start from: 'stage:NAME', a folder of a stage, or 'hf:FOLDER'")
     sharding: tuple[Any, ...] = option((), "sharding rules of this network", free=True)
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -163,6 +164,8 @@ class NetworkConfig:
         section = {key: raw[key] for key in ("source", "weights", "sharding") if key in raw}
         config, rest = parse_section(cls, section, path), without(raw, section)
         source = registry.find("network", config.source, f"{path}.source")
+        if format_of(config.weights or "") and "model" in source.option_fields() and "model" not in rest:
+            rest = _described(config.weights, rest, path) | rest
         options = parse_options(source, rest, path, f"source {config.source!r}", renamed=is_flag(raw, "source"))
         return dataclasses.replace(config, options=options)
 
@@ -171,6 +174,12 @@ class NetworkConfig:
         """The options that a run may resume with other values of."""
         fields = registry.find("network", self.source).option_fields()
         return {key for key, field in fields.items() if field.metadata.get("free")}
+
+
+def _described(weights: str, raw: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """Returns the model of weights in another format and its fields; the data have the classes of a new head."""
+    keys = describe(weights, f"{path}.weights")
+    return without(keys, {"classes": 0}) if raw.get("head") == "new" else keys
 
 
 def parse_options(source: Any, raw: Mapping[str, Any], path: str, owner: str, renamed: bool = False) -> dict[str, Any]:
@@ -192,7 +201,8 @@ def parse_options(source: Any, raw: Mapping[str, Any], path: str, owner: str, re
     defaults = {key: default_of(field) for key, field in fields.items()}
     defaults = {key: value for key, value in defaults.items() if value is not dataclasses.MISSING}
     for room in ("model", "head"):  # a key of that name adds the fields of a member of that room
-        name = raw.get(room, defaults.get(room)) if room in fields else None
+        names_member = room in fields and not fields[room].metadata.get("choices")
+        name = raw.get(room, defaults.get(room)) if names_member else None
         if name is not None:
             member = registry.find(room, name, f"{path}.{room}")
             owner, renamed = f"{room} {str(name)!r}", renamed or is_flag(raw, room)

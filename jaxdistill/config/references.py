@@ -1,15 +1,23 @@
-"""References of a config to weights and caches: `stage:NAME#NETWORK@LANE`, or a folder."""
+"""References of a config to weights and caches: `stage:NAME#NETWORK@LANE`, a folder, or `FORMAT:PATH`."""
 
 import dataclasses
 import pathlib
 import re
 from collections.abc import Mapping
 
+from jaxdistill.config.formats import format_of
 from jaxdistill.config.members import NetworkConfig
 from jaxdistill.errors import UserError
 from jaxdistill.runtime.files import CHECKPOINTS, local_path
 
 STAGE = "stage:"
+NEW_HEAD = "new"
+"""The value of `head` for a head with fresh weights."""
+
+HEAD = re.compile(r"params\.head(_\w+)?\.")
+BLOCK = re.compile(r"(\w+\.block)(\d+)(\..*)")
+"""Names of arrays of heads, and of blocks."""
+
 CACHE_KEYS = ("cache", "teacher")
 """Keys of a cached network that hold a reference, besides `weights`."""
 
@@ -21,7 +29,7 @@ class WeightsRef:
     `"stage:distil"` is that stage of this run, and in it the network of the same name; `"stage:distil#student"` names
     the network; `"stage:parts#teacher@2"` is that of lane 2 of a stage that trained several, and without the number
     each lane's, if the stage that reads it has as many. `"runs/other/teacher"` is the folder of a finished stage, and
-    `"runs/other/teacher/checkpoints/1200"` one checkpoint in it.
+    `"runs/other/teacher/checkpoints/1200"` one checkpoint in it. `"hf:PATH"` is in the format of another library.
 
     Attributes:
         stage: the name of a stage of this run; "" for a folder.
@@ -29,6 +37,9 @@ class WeightsRef:
         step: the step of a checkpoint in the folder; `None` for the one that the stage selected.
         network: the name of the network there; "" if it is the same, or the only one.
         lane: the number of a lane; `None` for all, or none.
+        format: the name of another library's format, whose weights are at `folder`; "" for a checkpoint.
+        new_head: whether the head is left out, for one with fresh weights.
+        blocks: the blocks there that the network's blocks start from, in order; () for all.
     """
 
     stage: str = ""
@@ -36,17 +47,43 @@ class WeightsRef:
     step: int | None = None
     network: str = ""
     lane: int | None = None
+    format: str = ""
+    new_head: bool = False
+    blocks: tuple[int, ...] = ()
 
     def __str__(self) -> str:
+        if self.format:
+            return f"{self.format}:{self.folder}"
         step = "" if self.step is None else f"/{CHECKPOINTS}/{self.step}"
         lane_of_folder = self.folder is not None and self.lane is not None
         network = f"#{self.network}" if self.network or lane_of_folder else ""
         lane = "" if self.lane is None else f"@{self.lane}"
         return f"{STAGE + self.stage if self.stage else self.folder}{step}{network}{lane}"
 
+    def stored_name(self, name: str) -> str:
+        """Returns the name there of an array of the network, such as `params.block1.norm1.scale`; "" for a new head."""
+        if self.new_head and HEAD.match(name):
+            return ""
+        match = BLOCK.match(name)
+        if match is None or not self.blocks:
+            return name
+        place = int(match[2])
+        return f"{match[1]}{self.blocks[place]}{match[3]}" if place < len(self.blocks) else name
+
+    def leaves_out(self, stored: str) -> bool:
+        """Whether the network has no array for one that is there, because of its new head or of its blocks."""
+        match = BLOCK.match(stored)
+        is_other_block = bool(self.blocks) and match is not None and int(match[2]) not in self.blocks
+        return is_other_block or (self.new_head and HEAD.match(stored) is not None)
+
 
 def parse(text: str, key: str = "weights") -> WeightsRef:
     """Parses a reference as a config has it; `key` is the key that holds it, for messages."""
+    if format_of(text):
+        name, _, path = text.partition(":")
+        if not path:
+            raise UserError(f"{key} must name a file or a folder, got {text!r}. Write '{name}:PATH'")
+        return WeightsRef(folder=local_path(key, path), format=name)
     place, _, network = text.partition("#")
     lane = None
     # A folder may be called anything, so that only a network or a stage is followed by a lane.
@@ -73,7 +110,16 @@ def parse_networks(networks: Mapping[str, NetworkConfig]) -> dict[str, dict[str,
 def _parse_network(path: str, config: NetworkConfig) -> dict[str, WeightsRef]:
     keys = CACHE_KEYS if config.source == "cached" else ()
     texts = {"weights": config.weights} | {key: config.options[key] for key in keys}
-    return {key: parse(text, f"{path}.{key}") for key, text in texts.items() if text}
+    refs = {key: parse(text, f"{path}.{key}") for key, text in texts.items() if text}
+    cache = refs.get("cache", WeightsRef())
+    if cache.format:
+        raise UserError(
+            f"{path}.cache must be the folder of a cache or 'stage:NAME', got {str(cache)!r}. Make one first"
+        )
+    if "weights" in refs:
+        new_head, blocks = config.options.get("head") == NEW_HEAD, tuple(config.options.get("blocks", ()))
+        refs["weights"] = dataclasses.replace(refs["weights"], new_head=new_head, blocks=blocks)
+    return refs
 
 
 def stages_read(networks: Mapping[str, NetworkConfig]) -> list[str]:

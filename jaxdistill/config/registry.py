@@ -49,6 +49,7 @@ ROOMS = {
     "augmentation": Room("jaxdistill.data.augment", entries="AUGMENTATIONS"),
     "optimizer": Room("jaxdistill.train.optim", entries="optimizers"),
     "schedule": Room("jaxdistill.train.optim", entries="schedules"),
+    "weight_format": Room("jaxdistill.pretrained.formats", entries="FORMATS"),
 }
 
 

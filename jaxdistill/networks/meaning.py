@@ -24,6 +24,10 @@ class Meaning:
         """Returns the meaning from the metadata of a checkpoint."""
         return cls(tuple(raw.get("class_names", ())), raw.get("tokenizer", ""))
 
+    def without_classes(self) -> "Meaning":
+        """Returns the meaning of a network whose classes are others."""
+        return dataclasses.replace(self, class_names=())
+
 
 def own_names(names: Sequence[str]) -> tuple[str, ...]:
     """Returns names of classes; none if they are the numbers from 0 on, which identify no class."""

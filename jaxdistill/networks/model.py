@@ -10,7 +10,7 @@ import flax.linen as nn
 from jaxdistill.config import registry
 from jaxdistill.config.parse import option
 from jaxdistill.errors import UserError
-from jaxdistill.modules.preprocess import ImageSpec, Preprocess, preprocess
+from jaxdistill.modules.preprocess import Preprocess, preprocess
 from jaxdistill.networks.options import required
 from jaxdistill.networks.source import Context
 
@@ -36,6 +36,8 @@ class ModelSettings:
     dtype: str = option("float32", "dtype of the computation, float32 or bfloat16")
     classes: int = option(0, "number of outputs; 0 for the classes of the data", least=0)
     keep_classes: int = option(0, "number of first outputs to keep, of a padded vocabulary; 0 for all", least=0)
+    head: str = option("", "'new' for a head with fresh weights on those of 'weights'", choices=("", "new"))
+    blocks: tuple[int, ...] = option((), "blocks of 'weights' that those of the network start from; all if empty")
     preprocess: PreprocessSettings = option(PreprocessSettings, "images that the network expects")
     offload: bool = option(False, "whether frozen weights are held in the host's memory", free=True)
     fold: bool = option(True, "whether BatchNorms of a frozen network are folded into convolutions")
@@ -92,6 +94,7 @@ def build_preprocess(name: str, settings: PreprocessSettings, context: Context) 
     if not len(mean) == len(std) == channels or min(std) <= 0 or not all(map(math.isfinite, (*mean, *std))):
         raise UserError(f"{path} must have mean and std of {channels} numbers, std above 0, got {mean} and {std}")
     try:
-        return preprocess(context.images, ImageSpec((*size, channels), tuple(mean), tuple(std)))
+        wanted = dataclasses.replace(expected, shape=(*size, channels), mean=tuple(mean), std=tuple(std))
+        return preprocess(context.images, wanted)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error

@@ -29,6 +29,7 @@ class Trained(Source):
         preprocess: applied to images before the module.
         class_names: of the logits that the source outputs, if they are stored or given by the data.
         class_order: the position of each of these classes among the module's logits; () if they are in order.
+        new_head: whether its head is drawn anew where its other variables come from elsewhere.
     """
 
     module: nn.Module
@@ -36,6 +37,7 @@ class Trained(Source):
     preprocess: Callable[[jax.Array], jax.Array] | None = None
     class_names: tuple[str, ...] = ()
     class_order: tuple[int, ...] = ()
+    new_head: bool = False
     learns = True
     settings = ModelSettings
 
@@ -54,6 +56,12 @@ class Trained(Source):
         context.check_model(name, settings.model, module, field)
         values: dict[str, Any] = select(cls, options) | {"input": field}
         values |= {key: value for key, value in vars(settings).items() if key in cls.__dataclass_fields__}
+        values["new_head"] = settings.head == "new"
+        if cls.frozen and values["new_head"]:
+            raise UserError(
+                f"{path}.head must be '' for a frozen network, whose outputs would be random, got 'new'. Train it with"
+                " its new head in a stage, and freeze that"
+            )
         values["preprocess"] = build_preprocess(name, settings.preprocess, context)
         if not cls.frozen and settings.offload:
             raise UserError(

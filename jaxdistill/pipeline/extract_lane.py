@@ -72,7 +72,7 @@ def _reference_in_lane(
 ) -> WeightsRef:
     """Returns the reference in the run of one lane: weights of that lane are the stage's own, of others in `old`."""
     if ref.folder is not None:
-        if ref.lane is None and weights.find_checkpoint(ref, network, old, lane=0).lane is not None:
+        if ref.lane is None and weights.find(ref, network, old, lane=0).lane is not None:
             return dataclasses.replace(ref, lane=lane)
         return ref
     if ref.stage not in swept or ref.lane is None:

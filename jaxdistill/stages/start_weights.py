@@ -30,7 +30,7 @@ def read(runs: Runs, workdir: pathlib.Path, names: Collection[str] | None = None
     for name, refs in stage.references.items():
         if name in names and "weights" in refs:
             numbers = runs.numbers_of(name)
-            checkpoints = [weights.find_checkpoint(refs["weights"], name, workdir, lane) for lane in numbers]
+            checkpoints = [weights.find(refs["weights"], name, workdir, lane) for lane in numbers]
             trees = weights.read_all(checkpoints, mesh.structs(stage.shapes.variables[name], placed[name]))
             variables[name] = runs.join(name, trees)
     for name, source in stage.networks.items():

@@ -12,7 +12,7 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -251,7 +251,11 @@ def damage(folder: pathlib.Path, step: int, reason: object) -> UserError:
 
 
 def check(
-    folder: pathlib.Path, step: int, wanted: Mapping[str, jax.ShapeDtypeStruct], prefixes: tuple[str, ...] = ("",)
+    folder: pathlib.Path,
+    step: int,
+    wanted: Mapping[str, jax.ShapeDtypeStruct],
+    prefixes: tuple[str, ...] = ("",),
+    leaves_out: Callable[[str], bool] = lambda name: False,
 ) -> dict[str, Any]:
     """Checks the names and shapes of a checkpoint without reading an array.
 
@@ -260,6 +264,7 @@ def check(
         step: the step of the checkpoint.
         wanted: the expected arrays, by name.
         prefixes: the arrays to check; names that start otherwise are ignored.
+        leaves_out: `name -> bool`, whether an array may be there that is not expected.
 
     Returns:
         The checkpoint's `metadata`.
@@ -270,6 +275,7 @@ def check(
     """
     meta = metadata(folder, step)
     actual = {name: shape for name, shape in meta["arrays"].items() if name.startswith(prefixes)}
+    actual = {name: shape for name, shape in actual.items() if name in wanted or not leaves_out(name)}
     lines = files.diff_lines(_shapes(wanted), actual, limit=6)
     if lines:
         raise UserError(
@@ -280,14 +286,18 @@ def check(
 
 
 def read(
-    folder: pathlib.Path, step: int, wanted: Mapping[str, jax.ShapeDtypeStruct], prefixes: tuple[str, ...] = ("",)
+    folder: pathlib.Path,
+    step: int,
+    wanted: Mapping[str, jax.ShapeDtypeStruct],
+    prefixes: tuple[str, ...] = ("",),
+    leaves_out: Callable[[str], bool] = lambda name: False,
 ) -> dict[str, jax.Array]:
     """Reads arrays by name onto the shardings of `wanted`; the arguments are those of `check`.
 
     Raises:
         UserError: as `check`, and if the checkpoint was altered.
     """
-    meta = check(folder, step, wanted, prefixes)
+    meta = check(folder, step, wanted, prefixes, leaves_out=leaves_out)
     args = ocp.args.PyTreeRestore(
         item=dict(wanted),
         restore_args={n: ocp.ArrayRestoreArgs(sharding=x.sharding, dtype=x.dtype) for n, x in wanted.items()},

@@ -121,11 +121,19 @@ def init_network(
     if reuse_traces and _is_hashable(network):
         init, call = _init_source_traced, _call_source_traced
     needed = {need: outputs[need] for need in network.needs}
-    if not weights:
+    if not weights or getattr(network, "new_head", False):
         of_needed = {need: variables[need] for need in network.needs}
-        weights = init(network, key=key, batch=batch, outputs=needed, variables=of_needed)
+        fresh = init(network, key=key, batch=batch, outputs=needed, variables=of_needed)
+        weights = _complete(weights or {}, fresh)
     arguments = variables_of(name, network, {**variables, name: weights})
     return weights, call(network, key=key, batch=batch, outputs=needed, variables=arguments)
+
+
+def _complete(weights: Any, fresh: Any) -> Any:
+    """Returns a tree of variables with fresh ones in the place of those that are missing."""
+    if not isinstance(fresh, Mapping):
+        return weights
+    return {name: _complete(weights[name], x) if name in weights else x for name, x in fresh.items()}
 
 
 def _init_source(

@@ -47,7 +47,7 @@ def test_what_is_assumed_of_weights_is_named(tmp_path, monkeypatch):
     built = stage()
     ref = weights.WeightsRef(folder=tmp_path)
     built.references["teacher"]["weights"] = ref
-    monkeypatch.setattr(weights, "find_checkpoint", lambda *arguments: Checkpoint)
+    monkeypatch.setattr(weights, "find", lambda *arguments: Checkpoint)
     images, classes = notes(built, tmp_path)
     mean = round(float(np.asarray(built.data.task.mean)[0]), 4)
     assert f"do not store their images; those of this stage are assumed, of shape (8, 8, 1), mean [{mean}]" in images

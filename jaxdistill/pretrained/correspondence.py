@@ -1,0 +1,78 @@
+"""Correspondence of the arrays of a model with the tensors of another format."""
+
+import dataclasses
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from jaxdistill.pretrained.layouts import SAME, Layout
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """An array of a model, and the tensor that holds it.
+
+    Attributes:
+        name: of the array, such as `params.block0.attention.query.kernel`.
+        tensor: the name of the tensor.
+        layout: the order of its axes.
+        part: the position of the array among `parts` of the tensor.
+        parts: the number of equal parts of the tensor along `axis`, such as 3 of fused query, key and value.
+        axis: of the tensor.
+        head: whether the array belongs to the head, which another number of classes replaces.
+    """
+
+    name: str
+    tensor: str
+    layout: Layout = SAME
+    part: int = 0
+    parts: int = 1
+    axis: int = 0
+    head: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Correspondence:
+    """A model with its fields, and for each of its arrays the tensor that holds it.
+
+    Attributes:
+        model: its name in a config.
+        fields: its config keys, `classes` among them.
+        entries: of all arrays that the format has.
+        ignored: regular expressions of whole names of tensors that no array needs.
+        head: beginnings of the names of arrays of the head.
+    """
+
+    model: str
+    fields: Mapping[str, Any]
+    entries: tuple[Entry, ...]
+    ignored: tuple[str, ...] = ()
+    head: tuple[str, ...] = ("params.head.",)
+
+    def is_ignored(self, tensor: str) -> bool:
+        """Whether no array needs a tensor."""
+        return any(re.fullmatch(pattern, tensor) for pattern in self.ignored)
+
+    def is_head(self, name: str) -> bool:
+        """Whether an array belongs to the head."""
+        return name.startswith(self.head)
+
+    def taking(self, blocks: Collection[int]) -> "Correspondence":
+        """Returns the correspondence of a model of some of the blocks, in their order; entries of others are left out.
+
+        The tensors of the blocks that are left out are ignored.
+        """
+        if not blocks:
+            return self
+        entries: list[Entry] = []
+        ignored = list(self.ignored)
+        for entry in self.entries:
+            match = re.match(r"(\w+\.block)(\d+)(\..*)", entry.name)
+            places = [new for new, old in enumerate(blocks) if match is None or int(match[2]) == old]
+            if match is None:
+                entries.append(entry)
+            elif not places:
+                ignored.append(re.escape(entry.tensor))
+            else:
+                entries += [dataclasses.replace(entry, name=f"{match[1]}{place}{match[3]}") for place in places]
+        return dataclasses.replace(self, entries=tuple(entries), ignored=tuple(ignored))

@@ -1,0 +1,115 @@
+"""BERT and MiniLM, which has its form.
+
+Devlin et al., NAACL 2019, https://arxiv.org/abs/1810.04805; names of transformers' `modeling_bert.py`.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from jaxdistill.pretrained.config_json import ConfigJson
+from jaxdistill.pretrained.correspondence import Correspondence, Entry
+from jaxdistill.pretrained.layouts import HEADS, HEADS_BIAS, LINEAR, OUT
+
+MODEL_TYPES = ("bert",)
+
+IGNORED = (
+    r"(bert\.)?embeddings\.position_ids",
+    r"cls\.predictions\.decoder\.(weight|bias)",  # tied to the embedding, and to cls.predictions.bias
+    r"cls\.seq_relationship\..*",
+)
+
+
+def from_config(config: ConfigJson, names: Collection[str]) -> Correspondence:
+    """Returns the correspondence of an `Encoder`.
+
+    Args:
+        config: of the folder.
+        names: of its tensors.
+
+    Raises:
+        UserError: for a setting that `Encoder` does not have.
+    """
+    config.require("position_embedding_type", ("absolute",))
+    config.require("is_decoder", (False,))
+    vocabulary, layers = config.number("vocab_size"), config.number("num_hidden_layers")
+    over_tokens = config.architecture in ("BertForMaskedLM", "BertForPreTraining")
+    fields = {
+        "classes": vocabulary if over_tokens else config.num_labels,
+        "predicts": "token" if over_tokens else "class",
+        "vocabulary": vocabulary,
+        "layers": layers,
+        "width": config.number("hidden_size"),
+        "heads": config.number("num_attention_heads"),
+        "hidden": config.number("intermediate_size"),
+        "length": config.number("max_position_embeddings"),
+        "segments": config.number("type_vocab_size"),
+        "epsilon": float(config.number("layer_norm_eps", 1e-12)),
+        "activation": config.activation("hidden_act"),
+        "dropout": float(config.number("hidden_dropout_prob", 0.0)),
+    }
+    prefix = "bert." if any(name.startswith("bert.") for name in names) else ""
+    ignored = (*IGNORED, r"bert\.pooler\..*") if over_tokens else IGNORED
+    return Correspondence(
+        "encoder", fields, tuple(entries(layers, prefix)), ignored, head=("params.head", "params.pooler.")
+    )
+
+
+def entries(layers: int, prefix: str = "bert.") -> Iterator[Entry]:
+    """Yields the entries of a BERT of some layers; `prefix` is "" for a network without a head."""
+    embeddings = f"{prefix}embeddings."
+    for ours, theirs in (("embed", "word"), ("positions", "position"), ("segments", "token_type")):
+        yield Entry(f"params.{ours}.embedding", f"{embeddings}{theirs}_embeddings.weight")
+    yield from norm("embed_norm", f"{embeddings}LayerNorm")
+    for i in range(layers):
+        yield from block(f"block{i}", f"{prefix}encoder.layer.{i}.")
+    yield from linear("pooler", f"{prefix}pooler.dense")
+    yield from linear("head", "classifier", head=True)
+    yield from linear("head_dense", "cls.predictions.transform.dense", head=True)
+    yield from norm("head_norm", "cls.predictions.transform.LayerNorm", head=True)
+    yield Entry("params.head.bias", "cls.predictions.bias", head=True)
+
+
+def block(name: str, prefix: str) -> Iterator[Entry]:
+    """Yields the entries of a block of BERT, RoBERTa or ELECTRA, whose tensors begin with `prefix`."""
+    for part in ("query", "key", "value"):
+        yield Entry(f"params.{name}.attention.{part}.kernel", f"{prefix}attention.self.{part}.weight", HEADS)
+        yield Entry(f"params.{name}.attention.{part}.bias", f"{prefix}attention.self.{part}.bias", HEADS_BIAS)
+    yield Entry(f"params.{name}.attention.out.kernel", f"{prefix}attention.output.dense.weight", OUT)
+    yield Entry(f"params.{name}.attention.out.bias", f"{prefix}attention.output.dense.bias")
+    yield from norm(f"{name}.norm1", f"{prefix}attention.output.LayerNorm")
+    yield from linear(f"{name}.feed_forward.up", f"{prefix}intermediate.dense")
+    yield from linear(f"{name}.feed_forward.down", f"{prefix}output.dense")
+    yield from norm(f"{name}.norm2", f"{prefix}output.LayerNorm")
+
+
+def linear(name: str, tensor: str, head: bool = False) -> Iterator[Entry]:
+    """Yields the entries of a linear layer with a bias."""
+    yield Entry(f"params.{name}.kernel", f"{tensor}.weight", LINEAR, head=head)
+    yield Entry(f"params.{name}.bias", f"{tensor}.bias", head=head)
+
+
+def norm(name: str, tensor: str, head: bool = False) -> Iterator[Entry]:
+    """Yields the entries of a layer norm."""
+    yield Entry(f"params.{name}.scale", f"{tensor}.weight", head=head)
+    yield Entry(f"params.{name}.bias", f"{tensor}.bias", head=head)
+
+
+def to_config(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the `config.json` of an `Encoder` of a text's class, or of tokens, as BERT has it."""
+    over_tokens = fields["predicts"] == "token"
+    return {
+        "architectures": ["BertForMaskedLM" if over_tokens else "BertForSequenceClassification"],
+        "model_type": "bert",
+        "vocab_size": fields["vocabulary"],
+        "hidden_size": fields["width"],
+        "num_hidden_layers": fields["layers"],
+        "num_attention_heads": fields["heads"],
+        "intermediate_size": fields["hidden"] or 4 * fields["width"],
+        "hidden_act": {"gelu": "gelu", "gelu_tanh": "gelu_new", "relu": "relu"}[fields["activation"]],
+        "hidden_dropout_prob": fields["dropout"],
+        "attention_probs_dropout_prob": fields["dropout"],
+        "max_position_embeddings": fields["length"],
+        "type_vocab_size": fields["segments"],
+        "layer_norm_eps": fields["epsilon"],
+        "tie_word_embeddings": True,
+    }
