@@ -35,9 +35,9 @@ from jaxdistill.train.partitioning import SETS  # noqa: E402
 INTRO = """# Config keys
 
 `python docs/config.py` writes this page from the settings in the code. The guides explain what belongs together:
-[networks](guides/networks.md), [data](guides/data.md), [sweeps and lanes](guides/sweeps.md),
-[running and evaluation](guides/running.md), [caches](guides/caching.md), [merging](guides/merging.md) and
-[many devices](guides/many_devices.md).
+[networks](guides/networks.md), [data](guides/data.md), [tables](guides/tables.md),
+[sweeps and lanes](guides/sweeps.md), [running and evaluation](guides/running.md), [caches](guides/caching.md),
+[merging](guides/merging.md) and [many devices](guides/many_devices.md).
 
 A config is a Python file whose `get_config(mode)` returns an `ml_collections.ConfigDict`. Its top level has the keys
 that stages share; `stages.NAME` has those of one stage. A config without `stages` has one stage, `train`. A flag sets

@@ -93,7 +93,9 @@ class StageData:
         return self.settings.cycle or (min(views, default=0) if self.settings.augment else 0)
 
     def is_resident(self, role: str) -> bool:
-        """Whether a split, and what is cached of it, are kept on the device."""
+        """Whether a split, and what is cached of it, are kept on the device; one of sparse features if it is set."""
+        if self.dataset.is_sparse and self.settings.resident == "auto":
+            return False
         cached = [cache.header.split_bytes(role) for cache in self.caches.values() if role in cache.header.splits]
         examples = len(self.base_split(role)) * self.dataset.example_bytes
         return build.is_resident(self.settings.resident, examples + sum(cached))

@@ -26,10 +26,11 @@ def make_context(
         task: of the stage.
         trained_on: images that networks with weights were trained on, by name.
         caches: of the cached networks, by name.
-        stored_meanings: classes and tokenizers of networks with weights, by name.
+        stored_meanings: classes, tokenizers and transforms of networks with weights, by name.
     """
     names, dataset = data_class_names(task), task.dataset
-    meanings = {task.inputs[0]: Meaning(names, dataset.tokenizer)}
+    pipeline = dataset.pipeline.digest() if dataset.pipeline else ""
+    meanings = {task.inputs[0]: Meaning(names, dataset.tokenizer, pipeline)}
     meanings |= {"teacher_tokens": Meaning(names, dataset.teacher_tokenizer)}
 
     def check_model(network: str, model: str, module: nn.Module, field: str) -> None:

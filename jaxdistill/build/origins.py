@@ -5,11 +5,14 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+import jax
+
 from jaxdistill.build import lanes, weights
 from jaxdistill.build.stage import Stage
 from jaxdistill.build.weights import Place
 from jaxdistill.config import references
 from jaxdistill.config.references import WeightsRef
+from jaxdistill.data.tables.pipeline import FILE
 from jaxdistill.errors import UserError, unknown
 from jaxdistill.networks import ImageSpec, brought_variables
 from jaxdistill.networks.meaning import Meaning
@@ -156,7 +159,8 @@ def meanings(stage: Stage) -> dict[str, Meaning]:
         source = stage.networks.get(name, stage.networks.get(stage.kind.template(stage, name)))
         field = getattr(source, "input", "tokens")
         tokenizer = dataset.teacher_tokenizer if field == "teacher_tokens" else dataset.tokenizer
-        result[name] = Meaning(getattr(source, "module_class_names", ()), tokenizer)
+        pipeline = dataset.pipeline.digest() if dataset.pipeline else ""
+        result[name] = Meaning(getattr(source, "module_class_names", ()), tokenizer, pipeline)
     return result
 
 
@@ -166,3 +170,10 @@ def saved_metadata(stage: Stage) -> dict[str, Any]:
     specs = {name: dataclasses.asdict(x) for name, x in image_specs(stage).items() if name in names}
     described = {name: dataclasses.asdict(x) for name, x in meanings(stage).items()}
     return {"stage": stage.name, "networks": names, "image_specs": specs, "meanings": described}
+
+
+def save_pipeline(stage: Stage, folder: pathlib.Path) -> None:
+    """Writes the fitted transforms of a stage's features into its folder, for those who read its checkpoints."""
+    pipeline = stage.data.dataset.pipeline
+    if pipeline is not None and jax.process_index() == 0:
+        pipeline.save(folder / FILE)

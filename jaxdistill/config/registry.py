@@ -47,6 +47,7 @@ ROOMS = {
     "dataset": Room("jaxdistill.data.datasets", entries="DATASETS"),
     "metric": Room("jaxdistill.metrics", entries="METRICS"),
     "augmentation": Room("jaxdistill.data.augment", entries="AUGMENTATIONS"),
+    "transform": Room("jaxdistill.data.tables.transforms", entries="TRANSFORMS"),
     "optimizer": Room("jaxdistill.train.optim", entries="optimizers"),
     "schedule": Room("jaxdistill.train.optim", entries="schedules"),
     "weight_format": Room("jaxdistill.pretrained.formats", entries="FORMATS"),

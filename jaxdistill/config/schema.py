@@ -58,11 +58,16 @@ class MemberConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    name: str = option("", "dataset: 'digits', 'npz', 'text', 'noise', 'arithmetic' or a name of TFDS")
+    name: str = option("", "dataset: 'digits', 'npz', 'table', 'text', 'noise', 'arithmetic', 'wine' or a name of TFDS")
     data_dir: str = option("", "folder of TFDS datasets")
-    path: str = option("", "file of 'npz' or 'text'")
+    path: str = option("", "file of 'npz', 'table' or 'text', or a folder of a table's")
     splits: SplitsConfig = option(SplitsConfig, "splits by role")
     length: int = option(0, "tokens of a window of a text", least=0)
+    label: str = option("", "column of the labels of a table")
+    target: str = option("", "column of the targets of a table, instead of labels")
+    columns: tuple[str, ...] = option((), "columns of a table's features; all but the label or target if empty")
+    transforms: tuple[str, ...] = option((), "transforms of a table, in order, fitted on its training split")
+    pipeline: str = option("", "folder of a stage whose fitted transforms are applied instead")
     size: int = option(0, "side in pixels to resize to; 0 for none", least=0, below=2**14)
     channels: int = option(0, "channels to convert images to; 0 for none", least=0, below=2**8)
     mean: tuple[float, ...] = option((), "mean by channel in [0, 1]; measured if empty")

@@ -41,8 +41,18 @@ OF_IMAGES = {"size": 0, "channels": 0, "mean": (), "std": (), "statistics": 0, "
 """Keys of a `data` section that apply to images alone, with the value that leaves them out."""
 
 
+OF_TABLES = {"label": "", "target": "", "columns": (), "transforms": (), "pipeline": ""}
+"""Keys of a `data` section that apply to tables alone, likewise."""
+
+
 def _check_options(data: DataConfig, dataset: Dataset) -> None:
-    """Raises `UserError` for options of texts on images, or the other way round."""
+    """Raises `UserError` for options of one kind of examples on another kind."""
+    noun = "images" if "image" in dataset.fields else "a table" if dataset.pipeline else "texts"
+    for key, default in ({} if dataset.pipeline else OF_TABLES).items():
+        if value := getattr(data, key):
+            raise UserError(
+                f"data.{key} must be {default!r} for {data.name!r}, which has {noun}, got {value!r}. Remove it"
+            )
     if "image" in dataset.fields:
         if data.length:
             raise UserError(f"data.length={data.length} is of texts, and {data.name!r} has images; leave it out")
@@ -50,11 +60,11 @@ def _check_options(data: DataConfig, dataset: Dataset) -> None:
     for key, default in OF_IMAGES.items():
         value = getattr(data, key)
         if value and value != default:
-            raise UserError(f"data.{key}={value!r} is of images, and {data.name!r} has texts; leave it out")
+            raise UserError(f"data.{key}={value!r} is of images, and {data.name!r} has {noun}; leave it out")
     if data.mix:
-        raise UserError(f"data.mix mixes sets of images, and {data.name!r} has texts; leave it out")
+        raise UserError(f"data.mix mixes sets of images, and {data.name!r} has {noun}; leave it out")
     if data.length and not dataset.of_bytes:
-        raise UserError(f"data.length={data.length} cuts a text in windows, and {data.name!r} has texts; leave it out")
+        raise UserError(f"data.length={data.length} cuts a text in windows, and {data.name!r} has {noun}; leave it out")
 
 
 def is_resident(resident: str, size: int) -> bool:
@@ -128,7 +138,7 @@ def describe_training_split(data: DataConfig) -> list[str]:
 def _open(settings: DatasetSettings, resident: str) -> Dataset:
     dataset = datasets.read(settings)
     train = dataset.split("train")
-    if dataset.vocabulary or not is_resident(resident, len(train) * dataset.example_bytes):
+    if dataset.vocabulary or dataset.pipeline or not is_resident(resident, len(train) * dataset.example_bytes):
         return dataset
     splits = {}
     for role, split in dataset.splits.items():

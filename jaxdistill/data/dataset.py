@@ -1,20 +1,24 @@
 """Datasets: splits by role, each a number of examples that are taken by their positions.
 
-An example is an image or a text. Images are `[n, height, width, channels]`, uint8, or float32 in [0, 1] from an `.npz`
-of floats. Texts are `tokens` int32 `[n, length]`, with further fields of tokens. Labels are int32 `[n]`,
-`core.UNLABELLED` if hidden or missing.
+An example is an image, a text or a row of a table. Images are `[n, height, width, channels]`, uint8, or float32 in
+[0, 1] from an `.npz` of floats. Texts are `tokens` int32 `[n, length]`, with further fields of tokens. Rows of tables
+are `features`, float32 `[n, width]`, and those with a number to be predicted have a `target`, float32 `[n]`. Labels are
+int32 `[n]`, `core.UNLABELLED` if hidden or missing.
 """
 
 import dataclasses
 import functools
 import math
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from jaxdistill.config.schema import DataConfig, MemberConfig
 from jaxdistill.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from jaxdistill.data.tables.pipeline import Pipeline
 
 CHUNK = 256
 """Number of examples decoded at once: TFDS reads groups about twice as fast as single examples."""
@@ -70,12 +74,14 @@ class Dataset:
 
     Attributes:
         class_names: of the labels; none without labels.
-        shape: of an image, `(height, width, channels)`, or of a text, `(length,)`.
+        shape: of an image, `(height, width, channels)`, of a text, `(length,)`, or of features, `(width,)`.
         vocabulary: of texts, the number of tokens; 0 of images.
         of_bytes: whether a token is a byte of a text.
         name: as a config names it; "" if it has none.
         tokenizer: a name of the tokenizer of texts, such as "bytes"; "" if it is not given.
         teacher_tokenizer: the same of `teacher_tokens`.
+        pipeline: the fitted transforms of a table; `None` for images and texts.
+        is_sparse: whether its features are sparse until they are taken.
     """
 
     splits: Mapping[str, Split]
@@ -86,6 +92,8 @@ class Dataset:
     name: str = ""
     tokenizer: str = ""
     teacher_tokenizer: str = ""
+    pipeline: "Pipeline | None" = None
+    is_sparse: bool = False
 
     @property
     def classes(self) -> int:
@@ -101,7 +109,7 @@ class Dataset:
     @property
     def example_bytes(self) -> int:
         """Bytes of an example on the device."""
-        return math.prod(self.shape) * (4 if self.vocabulary else 1)
+        return math.prod(self.shape) * (4 if self.vocabulary or self.pipeline else 1)
 
     def split(self, role: str) -> Split:
         """Returns the split of a role, or raises `UserError` with the existing roles."""
@@ -136,6 +144,11 @@ class DatasetSettings:
     channels: int = 0
     length: int = 0
     noise: NoiseSettings = NoiseSettings()
+    label: str = ""
+    target: str = ""
+    columns: tuple[str, ...] = ()
+    transforms: tuple[str, ...] = ()
+    pipeline: str = ""
 
     @classmethod
     def of(cls, section: DataConfig | MemberConfig, length: int = 0) -> "DatasetSettings":
@@ -151,7 +164,16 @@ class DatasetSettings:
             channels=section.channels,
             length=length,
             noise=NoiseSettings(noise.kind, noise.count, noise.seed, noise.classes),
+            **(_table_settings(section) if isinstance(section, DataConfig) else {}),
         )
+
+    def check_no_images(self) -> None:
+        """Raises `UserError` if a size or channels are set for a dataset that has no images."""
+        if self.size or self.channels or self.length:
+            raise UserError(
+                f"data.size, data.channels and data.length must be left out for {self.name!r}, which is a table, got"
+                f" {self.size}, {self.channels} and {self.length}"
+            )
 
     def check_no_splits(self) -> None:
         """Raises `UserError` if splits are set for a dataset that has its own."""
@@ -161,6 +183,11 @@ class DatasetSettings:
                 f"data.splits must be left out for {self.name!r}, which has its own, got {named}. They are"
                 " for datasets of TFDS and for 'text'"
             )
+
+
+def _table_settings(section: DataConfig) -> dict[str, Any]:
+    lists = {"columns": tuple(section.columns), "transforms": tuple(section.transforms)}
+    return lists | {"label": section.label, "target": section.target, "pipeline": section.pipeline}
 
 
 def check_finite(image: np.ndarray, indices: np.ndarray, path: str) -> None:

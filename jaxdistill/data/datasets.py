@@ -3,7 +3,7 @@
 import dataclasses
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from jaxdistill.config import registry
 from jaxdistill.data import readers
@@ -16,11 +16,13 @@ TFDS = "tfds"
 
 def _collect() -> dict[str, Callable[[DatasetSettings], Dataset]]:
     names = [info.name for info in pkgutil.iter_modules(readers.__path__) if info.name != TFDS]
-    return {name: importlib.import_module(f"{readers.__name__}.{name}").read for name in names}
+    modules = {name: importlib.import_module(f"{readers.__name__}.{name}") for name in names}
+    entries = [getattr(module, "READERS", {name: module.read}) for name, module in modules.items()]
+    return {name: read for table in entries for name, read in table.items()}
 
 
 DATASETS = _collect()
-"""Readers by name, without TFDS."""
+"""Readers by name, without TFDS: the file's, or those of its table `READERS`."""
 
 
 def read(settings: DatasetSettings) -> Dataset:
@@ -70,18 +72,28 @@ def load(
     channels: int = 0,
     noise: NoiseSettings | None = None,
     length: int = 0,
+    label: str = "",
+    target: str = "",
+    columns: Sequence[str] = (),
+    transforms: Sequence[str] = (),
+    pipeline: str = "",
 ) -> Dataset:
     """Opens a dataset by name.
 
     Args:
         name: a file of `readers/`, `"package.module:function"`, or a name of TFDS.
         data_dir: the folder of TFDS datasets.
-        path: the file of "npz" or "text".
+        path: the file of "npz", "table" or "text".
         splits: role -> split of a TFDS dataset, or part of a text.
         size: the side in pixels of the square that images are resized to; 0 for none.
         channels: 1 or 3 to convert images to; 0 for none.
         noise: settings of "noise"; `None` for the default ones.
         length: number of tokens of a window of a text.
+        label: the column of labels of a table.
+        target: the column of targets of a table, instead of labels.
+        columns: those of a table's features; all but the label or target if empty.
+        transforms: of a table, fitted on its training split, such as `("impute:median", "standardize")`.
+        pipeline: the folder of a stage whose fitted transforms are applied instead.
 
     Raises:
         UserError: for missing names, folders and splits, with the existing ones.
@@ -97,5 +109,10 @@ def load(
             channels=channels,
             length=length,
             noise=noise or NoiseSettings(),
+            label=label,
+            target=target,
+            columns=tuple(columns),
+            transforms=tuple(transforms),
+            pipeline=pipeline,
         )
     )

@@ -1,4 +1,4 @@
-"""Meaning of a network's numbers: the names of its classes, and the tokenizer of its texts."""
+"""Meaning of a network's numbers: the names of its classes, the form of its inputs."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -9,20 +9,22 @@ from jaxdistill.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Meaning:
-    """The classes of a network's logits, in their order, and the tokenizer of the texts that it reads.
+    """The classes of a network's logits, in their order, and the form of the inputs that it reads.
 
     Attributes:
         class_names: none if they are not stored, or the classes have no names but their numbers.
-        tokenizer: "" if it is not stored, or there are no texts.
+        tokenizer: of texts; "" if it is not stored, or there are no texts.
+        pipeline: a digest of the fitted transforms of features; "" if it is not stored, or there are no features.
     """
 
     class_names: tuple[str, ...] = ()
     tokenizer: str = ""
+    pipeline: str = ""
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any]) -> "Meaning":
         """Returns the meaning from the metadata of a checkpoint."""
-        return cls(tuple(raw.get("class_names", ())), raw.get("tokenizer", ""))
+        return cls(tuple(raw.get("class_names", ())), raw.get("tokenizer", ""), raw.get("pipeline", ""))
 
     def without_classes(self) -> "Meaning":
         """Returns the meaning of a network whose classes are others."""
@@ -42,6 +44,16 @@ def check_tokenizer(network: str, stored: Meaning, data: Meaning) -> None:
             f"networks.{network}.weights must be of a network that reads the data's tokens, of {data.tokenizer!r}, got"
             f" one trained on tokens of {stored.tokenizer!r}. Use data in its tokens: as train_teacher_tokens, with"
             f" networks.{network}.input='teacher_tokens', beside those of the student"
+        )
+
+
+def check_pipeline(network: str, stored: Meaning, data: Meaning) -> None:
+    """Raises `UserError` if a network was trained on features of other fitted transforms than those it would read."""
+    if stored.pipeline and data.pipeline and stored.pipeline != data.pipeline:
+        raise UserError(
+            f"networks.{network}.weights must be of a network that reads the data's features, of the fitted transforms"
+            f" {data.pipeline[:8]}, got one trained on those of {stored.pipeline[:8]}. Set data.pipeline to the"
+            " folder of the stage that trained it, and leave out data.transforms"
         )
 
 

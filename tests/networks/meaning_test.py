@@ -79,6 +79,12 @@ def test_another_tokenizer_is_refused():
     assert build(Meaning(tokenizer="llama"), Meaning()).class_order == ()
 
 
+def test_features_of_other_transforms_are_refused():
+    with pytest.raises(UserError, match="reads the data's features, .* fitted transforms abc, got one .* those of def"):
+        build(Meaning(pipeline="def"), Meaning(pipeline="abc"))
+    assert build(Meaning(pipeline="def"), Meaning()).class_order == ()
+
+
 def test_the_first_outputs_can_be_kept():
     teacher = build(Meaning(), Meaning(), classes=6, keep_classes=4)
     batch = {"image": jax.random.normal(jax.random.key(0), (5, 2, 2, 1))}

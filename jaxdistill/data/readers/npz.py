@@ -1,4 +1,4 @@
-"""An `.npz` of arrays: images with labels, or texts as tokens."""
+"""An `.npz` of arrays: images with labels, texts as tokens, or features of tables."""
 
 import difflib
 import zipfile
@@ -10,6 +10,7 @@ import numpy as np
 from jaxdistill.core import UNLABELLED
 from jaxdistill.data.dataset import Arrays, Dataset, DatasetSettings, check_finite
 from jaxdistill.data.images import check_channels_last, resize_splits
+from jaxdistill.data.tables import arrays as arrays_of_tables
 from jaxdistill.data.texts import Texts
 from jaxdistill.errors import UserError
 from jaxdistill.runtime import files
@@ -28,6 +29,8 @@ def read(settings: DatasetSettings) -> Dataset:
     Texts: `tokens` integers `[n, length]`; for all roles or none, `label` `[n]`, masks and `segment` `[n, length]`,
     `targets` `[n, length]` (-1 for none), and `teacher_tokens` of another length. `class_names`, `vocabulary`, the
     number of tokens, and `tokenizer` and `teacher_tokenizer`, names of the tokenizers, are optional.
+    Tables: `features` `[n, columns]` with NaN for a missing value, and `label` or `target` `[n]`; `columns`, their
+    names, are optional. Sparse features are in a folder (`tables.arrays.read_folder`).
 
     Raises:
         UserError: for a missing or foreign file, unknown names, and arrays that do not fit each other.
@@ -35,6 +38,8 @@ def read(settings: DatasetSettings) -> Dataset:
     settings.check_no_splits()
     path = settings.path
     file = files.local_path("data.path", path)
+    if path and file.is_dir():
+        return arrays_of_tables.read_folder(file, settings)
     if not path or not file.is_file():
         raise UserError(
             "data.path must be an .npz with train_image or train_tokens, train_label, test_image, ..., got no file"
@@ -48,6 +53,9 @@ def read(settings: DatasetSettings) -> Dataset:
     except (ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         reason = "pickled objects. Save plain arrays" if "pickle" in str(error) else f"{error}. Save it"
         raise UserError(f"{path} must be an .npz of plain arrays, got {reason} with np.savez") from error
+    if "train_features" in arrays:
+        _roles(path, arrays, arrays_of_tables.FIELDS, arrays_of_tables.EXTRA)
+        return arrays_of_tables.make_arrays_dataset(path, arrays, settings)
     if "train_tokens" in arrays:
         return _read_texts(path, arrays)
     return resize_splits(_read_images(path, arrays), settings.size, settings.channels)

@@ -1,6 +1,7 @@
 """TensorFlow Datasets, read by `tfds.data_source`'s random access, without TensorFlow.
 
-Datasets of images with labels, and datasets of one text feature, whose texts are read byte by byte (`texts.Windows`).
+Datasets of images with labels, datasets of one text feature, whose texts are read byte by byte (`texts.Windows`), and
+any dataset as a table, if `columns` or `transforms` are set.
 """
 
 import dataclasses
@@ -15,6 +16,8 @@ import numpy as np
 from jaxdistill.config import registry
 from jaxdistill.data.dataset import CHUNK, Dataset, DatasetSettings, Split
 from jaxdistill.data.images import convert_channels, resize
+from jaxdistill.data.tables import make_dataset
+from jaxdistill.data.tables.parse import CATEGORY, Columns, make_tables
 from jaxdistill.data.texts import make_windows
 from jaxdistill.errors import UserError, unknown
 from jaxdistill.runtime import files
@@ -126,6 +129,8 @@ def read(settings: DatasetSettings) -> Dataset:
     features = builder.info.features
     keys = builder.info.supervised_keys or ("image", "label")
     kinds = {key: type(feature).__name__ for key, feature in features.items()}
+    if settings.columns or settings.transforms or settings.pipeline:
+        return _read_table(builder, settings)
     if [*kinds.values()] == ["Text"]:
         return _read_text(builder, next(iter(kinds)), settings)
     if kinds.get(keys[0]) != "Image" or kinds.get(keys[1]) != "ClassLabel":
@@ -160,6 +165,45 @@ def _open_split(name: str, builder: Any, split: str) -> Any:
     except NotImplementedError as error:
         raise _not_prepared(name, builder) from error
     return source
+
+
+def _read_table(builder: Any, settings: DatasetSettings) -> Dataset:
+    """Reads columns into memory: a text is a string, and a class is its name."""
+    info = builder.info.features
+    classes = [key for key, feature in info.items() if type(feature).__name__ == "ClassLabel"]
+    if not settings.target and not settings.label:
+        settings = dataclasses.replace(settings, label=next(iter(classes), ""))
+    answer = settings.label or settings.target
+    columns = tuple(settings.columns) or tuple(key for key in info if key != answer)
+    keys = [*(name.removesuffix(CATEGORY) for name in columns), answer]
+    for key in keys:
+        if key not in info:
+            raise unknown("data.columns, data.label or data.target", key, info, f"a feature of {settings.name}")
+    parts = {}
+    for role, split in (dict(settings.splits) or SPLITS).items():
+        if split:
+            parts[role] = _read_columns(settings.name, builder, split, keys)
+    settings = dataclasses.replace(settings, columns=columns)
+    names = tuple(info[answer].names) if answer in classes else ()
+    tables, class_names = make_tables(parts, settings, names)
+    return make_dataset(tables, settings, class_names)
+
+
+def _read_columns(name: str, builder: Any, split: str, keys: Sequence[str]) -> Columns:
+    source, info = _open_split(name, builder, split), builder.info.features
+    examples: list[Any] = []
+    for start in range(0, len(source), CHUNK):
+        positions = list(range(start, min(start + CHUNK, len(source))))
+        examples += read_examples(source, builder, split, positions, keys=keys)
+
+    def plain(key: str, value: Any) -> Any:
+        if type(info[key]).__name__ == "ClassLabel":
+            return info[key].names[int(value)] if value >= 0 else None
+        value = value.item() if isinstance(value, np.ndarray | np.generic) and np.ndim(value) == 0 else value
+        return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+    values = {key: [plain(key, example[key]) for example in examples] for key in keys}
+    return Columns(values, lambda position: f"example {position} of the split {split!r} of {name!r}")
 
 
 def _read_text(builder: Any, key: str, settings: DatasetSettings) -> Dataset:

@@ -1,0 +1,109 @@
+"""Tables from arrays: those of an `.npz`, and the sparse matrices that `scipy.sparse.save_npz` writes into a folder."""
+
+import pathlib
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxdistill.data.dataset import Dataset, DatasetSettings
+from jaxdistill.data.tables.splits import make_dataset
+from jaxdistill.data.tables.table import Table, is_sparse
+from jaxdistill.errors import UserError
+
+FIELDS = ("features", "label", "target")
+"""Arrays of a split, `ROLE_FIELD`: features `[n, columns]`, and labels or targets `[n]`."""
+
+EXTRA = ("class_names", "columns")
+"""Further arrays: names of the classes, and of the columns."""
+
+ANSWERS = FIELDS[1:]
+
+
+def read_folder(folder: pathlib.Path, settings: DatasetSettings) -> Dataset:
+    """Reads `ROLE_features.npz` of scipy, `ROLE_label.npy` or `ROLE_target.npy`, and the arrays `EXTRA` as `.npy`.
+
+    Raises:
+        UserError: for a missing or damaged file, and arrays that do not fit each other.
+    """
+    arrays: dict[str, Any] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".npz", ".npy"):
+            arrays[path.stem] = _read_array(path)
+    if "train_features" not in arrays:
+        raise UserError(
+            f"{folder} must have train_features.npz, as scipy.sparse.save_npz writes it, got"
+            f" {sorted(path.name for path in folder.iterdir())[:8]}. Add it"
+        )
+    return make_arrays_dataset(str(folder), arrays, settings)
+
+
+def _read_array(path: pathlib.Path) -> Any:
+    from scipy import sparse
+
+    try:
+        return sparse.load_npz(path).tocsr() if path.suffix == ".npz" else np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        kind = "a matrix of scipy.sparse.save_npz" if path.suffix == ".npz" else "an array of numpy.save"
+        raise UserError(f"{path} must be {kind}, got one that cannot be read ({error}). Save it again") from error
+
+
+def make_arrays_dataset(path: str, arrays: Mapping[str, Any], settings: DatasetSettings) -> Dataset:
+    """Returns the dataset of arrays `ROLE_FIELD`, the fields of which are `FIELDS`.
+
+    Raises:
+        UserError: for arrays that do not fit each other.
+    """
+    if settings.label or settings.target or settings.columns:
+        raise UserError(
+            f"data.label, data.target and data.columns must be left out for {path}, whose features, labels and targets"
+            " are arrays of their own. Leave them out"
+        )
+    roles = [name.removesuffix("_features") for name in arrays if name.endswith("_features")]
+    answer = _find_answer(path, arrays, roles)
+    width = arrays["train_features"].shape[-1]
+    columns = tuple(map(str, arrays.get("columns", [f"column{number}" for number in range(width)])))
+    tables = {role: _make_table(path, role, answer, arrays, columns=columns) for role in roles}
+    return make_dataset(tables, settings, _class_names(path, arrays, tables) if answer == "label" else ())
+
+
+def _find_answer(path: str, arrays: Mapping[str, Any], roles: list[str]) -> str:
+    present = [answer for answer in ANSWERS if f"train_{answer}" in arrays]
+    if len(present) != 1:
+        raise UserError(f"{path} must have train_label or train_target, one of the two, got {sorted(arrays)}. Save one")
+    missing = [role for role in roles if f"{role}_{present[0]}" not in arrays]
+    if missing:
+        raise UserError(f"{path} must have a {present[0]} for each of {roles}, got none for {missing}. Add it")
+    return present[0]
+
+
+def _make_table(path: str, role: str, answer: str, arrays: Mapping[str, Any], *, columns: tuple[str, ...]) -> Table:
+    features, values = arrays[f"{role}_features"], arrays[f"{role}_{answer}"]
+    if len(features.shape) != 2 or features.shape != (len(values), len(columns)) or values.ndim != 1 or not len(values):
+        raise UserError(
+            f"{path} must have '{role}_features' [n, {len(columns)}] and '{role}_{answer}' [n], n > 0, got"
+            f" {list(features.shape)} and {list(values.shape)}. Save arrays that fit each other"
+        )
+    if not np.issubdtype(features.dtype, np.number) or np.issubdtype(features.dtype, np.complexfloating):
+        raise UserError(f"{path} must have '{role}_features' of numbers, got {features.dtype}. Save numbers")
+    features = features if is_sparse(features) else features.astype(np.float64)
+    if answer == "target":
+        if not np.issubdtype(values.dtype, np.floating) and not np.issubdtype(values.dtype, np.integer):
+            raise UserError(f"{path} must have '{role}_target' of numbers, got {values.dtype}. Save numbers")
+        return Table(features, columns, target=values.astype(np.float64))
+    if not np.issubdtype(values.dtype, np.integer) or values.min() < -1:
+        raise UserError(
+            f"{path} must have '{role}_label' of integers from 0 on, -1 if missing, got {values.dtype} from"
+            f" {values.min()}. Save class numbers"
+        )
+    return Table(features, columns, label=values.astype(np.int32))
+
+
+def _class_names(path: str, arrays: Mapping[str, Any], tables: Mapping[str, Table]) -> tuple[str, ...]:
+    largest = {role: int(table.label.max()) for role, table in tables.items() if table.label is not None}
+    names = tuple(map(str, arrays.get("class_names", range(largest["train"] + 1))))
+    for role, label in largest.items():
+        if label >= len(names):
+            raise UserError(f"{path} must have '{role}_label' below {len(names)}, got {label}. Add class_names")
+    return names

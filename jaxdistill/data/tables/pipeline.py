@@ -1,0 +1,176 @@
+"""Pipelines of transforms: fitted on the training split, stored as arrays, applied to any raw table.
+
+A file of a pipeline is an `.npz` without pickled objects: `N/NAME` are the arrays of transform number N, `transforms`
+the transforms as the config writes them, `names` and `strings` the columns of the raw table, `target` mean and scale.
+"""
+
+import dataclasses
+import io
+import pathlib
+import zipfile
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from jaxdistill.data.tables import transforms as members
+from jaxdistill.data.tables.table import Matrix, Table, is_sparse, on_rows
+from jaxdistill.errors import UserError
+from jaxdistill.runtime import files
+
+FILE = "pipeline.npz"
+"""The file of the pipeline in the folder of a stage."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Pipeline:
+    """Fitted transforms, in order.
+
+    Attributes:
+        transforms: as a config writes them.
+        fitted: the arrays of each.
+        names: columns of numbers of the raw table.
+        strings: columns of strings of the raw table.
+        target: mean and standard deviation of the training split's targets; (0, 1) without.
+    """
+
+    transforms: tuple[str, ...]
+    fitted: tuple[Mapping[str, np.ndarray], ...]
+    names: tuple[str, ...]
+    strings: tuple[str, ...]
+    target: tuple[float, float] = (0.0, 1.0)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Returns all that determines the pipeline, by name."""
+        arrays = {f"{number}/{name}": x for number, step in enumerate(self.fitted) for name, x in step.items()}
+        texts = {"transforms": self.transforms, "names": self.names, "strings": self.strings}
+        lists = {name: np.array(values, str) for name, values in texts.items()}
+        return arrays | lists | {"target": np.array(self.target, np.float64)}
+
+    def digest(self) -> str:
+        """Returns a digest, the same for pipelines that transform every table in the same way."""
+        parts = [f"{name} {x.dtype} {x.shape}".encode() + x.tobytes() for name, x in sorted(self.arrays().items())]
+        return files.digest(*parts)
+
+    def save(self, path: pathlib.Path) -> None:
+        """Writes the file of the pipeline."""
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **self.arrays())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_bytes(path, buffer.getvalue())
+
+
+def load(path: pathlib.Path) -> Pipeline:
+    """Reads the file of a pipeline, or that in the folder of a stage.
+
+    Raises:
+        UserError: for a missing or damaged file.
+    """
+    path = path / FILE if path.is_dir() else path
+    if not path.is_file():
+        raise UserError(f"data.pipeline must be a stage's folder with {FILE}, got no file {str(path)!r}. Correct it")
+    try:
+        with np.load(path, allow_pickle=False) as loaded:
+            arrays = dict(loaded)
+        lists = {name: tuple(map(str, arrays.pop(name))) for name in ("transforms", "names", "strings")}
+        mean, scale = map(float, arrays.pop("target"))
+        steps: list[dict[str, np.ndarray]] = [{} for _ in lists["transforms"]]
+        for key, array in arrays.items():
+            number, _, name = key.partition("/")
+            steps[int(number)][name] = array
+    except (ValueError, OSError, EOFError, KeyError, IndexError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} must be a pipeline's file, got one that is damaged ({error}). Train again") from error
+    return Pipeline(fitted=tuple(steps), target=(mean, scale), **lists)
+
+
+def fit(transforms: Sequence[str], table: Table) -> Pipeline:
+    """Fits transforms in order, each on the output of those before it.
+
+    Args:
+        transforms: as a config writes them, such as `("impute:median", "standardize", "pca:16")`.
+        table: the training split.
+
+    Raises:
+        UserError: for an unknown transform, and one that does not fit the columns.
+    """
+    raw, fitted = table, []
+    for text in transforms:
+        member, arguments = members.find(text)
+        _check_input(text, member, table)
+        fitted.append({name: np.asarray(x) for name, x in member.fit(table, *arguments).items()})
+        table = member.apply(fitted[-1], table)
+    target = _fit_target(raw)
+    return Pipeline(tuple(transforms), tuple(fitted), raw.names, tuple(raw.strings), target=target)
+
+
+def _check_input(text: str, member: members.Transform, table: Table) -> None:
+    if is_sparse(table.numbers) and not member.takes_sparse:
+        raise UserError(
+            f"data.transforms {text!r} must get dense numbers, got sparse ones, which it would fill. Take one of"
+            f" {[*members.SPARSE]}, or 'svd:100' or 'project:100' before it"
+        )
+    if not member.of_strings and not table.names:
+        raise UserError(
+            f"data.transforms {text!r} must get columns of numbers, got the strings {[*table.strings]} alone. Put"
+            " 'onehot', 'hash:16' or 'tfidf:5000' before it"
+        )
+    needs_all = text.partition(":")[0] in ("pca", "denoise", "svd", "project")
+    if needs_all and not is_sparse(table.numbers) and np.isnan(table.numbers).any():
+        raise UserError(f"data.transforms {text!r} must get no missing values, got some. Put 'impute:median' before it")
+
+
+def _fit_target(table: Table) -> tuple[float, float]:
+    """Returns mean and standard deviation of the targets that are present; a constant one has the scale 1."""
+    if table.target is None:
+        return 0.0, 1.0
+    present = table.target[~np.isnan(table.target)]
+    if not len(present):
+        raise UserError("data.target must be a column with numbers in the training split, got none. Take another")
+    return float(present.mean()), float(present.std()) or 1.0
+
+
+def apply(pipeline: Pipeline, table: Table) -> Matrix:
+    """Returns the features of raw examples, float32 `[n, width]`, sparse if the last transform's output is.
+
+    Raises:
+        UserError: for a table with other columns than those that the pipeline was fitted on, for strings that no
+            transform encodes, and for missing or infinite values that are left.
+    """
+    _check_columns(pipeline, table)
+    for text, fitted in zip(pipeline.transforms, pipeline.fitted, strict=True):
+        table = members.find(text)[0].apply(fitted, table)
+    if table.strings:
+        raise UserError(
+            f"data.transforms must encode the columns of strings {[*table.strings]}, got {[*pipeline.transforms]}. Add"
+            " 'onehot', 'hash:16' or 'tfidf:5000', or leave them out of data.columns"
+        )
+    numbers = on_rows(lambda x: x.astype(np.float32), table.numbers)
+    _check_finite(numbers, table.names)
+    return numbers
+
+
+def _check_columns(pipeline: Pipeline, table: Table) -> None:
+    expected, present = (pipeline.names, pipeline.strings), (table.names, tuple(table.strings))
+    if expected != present:
+        lines = files.diff_lines(
+            {"numbers": list(expected[0]), "strings": list(expected[1])},
+            {"numbers": list(present[0]), "strings": list(present[1])},
+        )
+        raise UserError(
+            "the columns of a table must be those that its pipeline was fitted on (-), got (+):\n  "
+            + "\n  ".join(lines)
+            + "\nSet data.columns to the same columns in the same order"
+        )
+
+
+def _check_finite(numbers: Matrix, names: Sequence[str]) -> None:
+    values = numbers.data if is_sparse(numbers) else numbers
+    if np.isfinite(values).all():
+        return
+    if is_sparse(numbers):
+        raise UserError("sparse features must be finite, got others. Clean the data")
+    row, column = np.argwhere(~np.isfinite(numbers))[0]
+    kind = "a missing value" if np.isnan(numbers[row, column]) else "an infinite value"
+    remedy = "Add 'impute:median'" if np.isnan(numbers[row, column]) else "Add 'clip:0.01', or clean the data"
+    raise UserError(
+        f"data.transforms must leave finite numbers, got {kind} in column {names[column]!r} of example {row}. {remedy}"
+    )

@@ -1,0 +1,81 @@
+"""Splits of tables: features of a width, with a label or a target each, dense or sparse until they are taken."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from jaxdistill.core import UNLABELLED
+from jaxdistill.data.dataset import Dataset, DatasetSettings, Split
+from jaxdistill.data.tables import pipeline as pipelines
+from jaxdistill.data.tables.table import Matrix, Table, is_sparse
+from jaxdistill.errors import UserError
+from jaxdistill.runtime import files
+
+TARGET_CLASS = "0"
+"""The only class of examples with a target: an example without a label has a missing or hidden target."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Features(Split):
+    """Examples in memory.
+
+    Attributes:
+        features: float32 `[n, width]`, or a scipy-sparse CSR matrix, of which a batch alone becomes dense.
+        label: int32 `[n]`.
+        target: float32 `[n]`, standardised; `None` without.
+    """
+
+    features: Matrix
+    label: np.ndarray
+    target: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def take(self, positions: np.ndarray) -> dict[str, np.ndarray]:
+        rows = self.features[positions]
+        taken = {"features": rows.toarray() if is_sparse(rows) else rows, "label": self.label[positions]}
+        return taken | ({} if self.target is None else {"target": self.target[positions]})
+
+    def labels(self) -> np.ndarray:
+        return self.label
+
+
+def make_dataset(tables: Mapping[str, Table], settings: DatasetSettings, class_names: Sequence[str] = ()) -> Dataset:
+    """Returns a dataset of the features of tables.
+
+    Args:
+        tables: by role; transforms are fitted on `train` alone.
+        settings: its `transforms` are fitted, or the fitted ones of its `pipeline` are read.
+        class_names: of the labels; none for tables with targets.
+
+    Raises:
+        UserError: for transforms that do not fit the columns.
+    """
+    settings.check_no_images()
+    if settings.pipeline and settings.transforms:
+        raise UserError(
+            f"data.transforms must be left out beside data.pipeline, got {list(settings.transforms)}. The fitted"
+            f" transforms are those of {settings.pipeline}"
+        )
+    if settings.pipeline:
+        pipeline = pipelines.load(pathlib.Path(files.local_path("data.pipeline", settings.pipeline)))
+    else:
+        pipeline = pipelines.fit(settings.transforms, tables["train"])
+    splits = {role: _make_split(pipeline, table) for role, table in tables.items()}
+    names = tuple(class_names) or (TARGET_CLASS,)
+    features = splits["train"].features
+    return Dataset(splits, names, features.shape[1:], pipeline=pipeline, is_sparse=is_sparse(features))
+
+
+def _make_split(pipeline: pipelines.Pipeline, table: Table) -> Features:
+    features = pipelines.apply(pipeline, table)
+    if table.target is None:
+        label = np.full(len(table), UNLABELLED, np.int32) if table.label is None else table.label.astype(np.int32)
+        return Features(features, label)
+    mean, scale = pipeline.target
+    missing = np.isnan(table.target)
+    target = np.where(missing, 0, (table.target - mean) / scale).astype(np.float32)
+    return Features(features, np.where(missing, UNLABELLED, 0).astype(np.int32), target)

@@ -1,0 +1,100 @@
+"""Raw examples of a table: columns of numbers and of strings, and a label or a target."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+Matrix = Any
+"""Numbers `[n, columns]`: a float array, or a scipy-sparse CSR matrix."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Examples as they were read.
+
+    Attributes:
+        numbers: `[n, columns]`, float64 with NaN for a missing value, or a scipy-sparse matrix in CSR form.
+        names: of the columns of numbers.
+        strings: columns of categories or texts by name, arrays of str `[n]`; "" is a missing value.
+        label: classes, int32 `[n]`, `core.UNLABELLED` if missing; `None` for a table with a target.
+        target: float64 `[n]`, NaN if missing; `None` for a table with labels.
+    """
+
+    numbers: Matrix
+    names: tuple[str, ...]
+    strings: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    label: np.ndarray | None = None
+    target: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return self.numbers.shape[0]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of all columns, those of numbers first."""
+        return (*self.names, *self.strings)
+
+    def select(self, positions: np.ndarray) -> "Table":
+        """Returns the examples at some positions."""
+
+        def take(array: np.ndarray | None) -> np.ndarray | None:
+            return None if array is None else array[positions]
+
+        strings = {name: column[positions] for name, column in self.strings.items()}
+        answers = {"label": take(self.label), "target": take(self.target)}
+        return Table(self.numbers[positions], self.names, strings, **answers)
+
+    def with_numbers(self, numbers: Matrix, names: Sequence[str]) -> "Table":
+        """Returns the table with other columns of numbers."""
+        return dataclasses.replace(self, numbers=numbers, names=tuple(names))
+
+    def append(self, numbers: Matrix, names: Sequence[str], without: Sequence[str] = ()) -> "Table":
+        """Returns the table with further columns of numbers, and without some columns of strings.
+
+        The numbers are sparse if they or the new ones are.
+        """
+        strings = {name: column for name, column in self.strings.items() if name not in without}
+        joined = join(self.numbers, numbers)
+        return dataclasses.replace(self, numbers=joined, names=(*self.names, *names), strings=strings)
+
+
+def is_sparse(numbers: Matrix) -> bool:
+    """Whether numbers are a scipy-sparse matrix."""
+    return not isinstance(numbers, np.ndarray)
+
+
+def join(left: Matrix, right: Matrix) -> Matrix:
+    """Returns the columns of two matrices side by side, sparse if either is."""
+    if not left.shape[1]:
+        return right
+    if is_sparse(left) or is_sparse(right):
+        from scipy import sparse
+
+        return sparse.hstack([left, right], format="csr")
+    return np.concatenate([left, right], 1)
+
+
+def split_positions(count: int) -> dict[str, np.ndarray]:
+    """Splits positions by chance: 60 % to train on, 20 % to validate on, 20 % to test on.
+
+    The order is that of NumPy's legacy generator, whose stream is frozen across versions.
+    """
+    order = np.random.RandomState(0).permutation(count)
+    first, second = round(0.6 * count), round(0.8 * count)
+    return {"train": order[:first], "validation": order[first:second], "test": order[second:]}
+
+
+def split_rows(table: Table) -> dict[str, Table]:
+    """Splits the examples of a table by `split_positions`."""
+    return {role: table.select(positions) for role, positions in split_positions(len(table)).items()}
+
+
+def on_rows(function: Callable[[np.ndarray], np.ndarray], numbers: Matrix) -> Matrix:
+    """Applies a function to the stored values of a matrix, such as a conversion of its dtype."""
+    if not is_sparse(numbers):
+        return function(numbers)
+    result = numbers.copy()
+    result.data = function(result.data)
+    return result

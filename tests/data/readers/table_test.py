@@ -1,0 +1,78 @@
+"""Tables of files: one file in parts, and a folder with a file for each split."""
+
+import json
+
+import numpy as np
+import pytest
+
+from jaxdistill.data import datasets
+from jaxdistill.errors import UserError
+
+ROWS = [(number, "ab"[number % 2], 10.0 * number) for number in range(10)]
+CSV = "x,kind,y\n" + "".join(f"{x},{kind},{y}\n" for x, kind, y in ROWS)
+
+
+def test_a_csv_is_split_by_chance_or_in_order(tmp_path):
+    (tmp_path / "t.csv").write_text(CSV)
+    dataset = datasets.load("table", path=str(tmp_path / "t.csv"), label="kind")
+    assert {role: len(split) for role, split in dataset.splits.items()} == {"train": 6, "validation": 2, "test": 2}
+    values = np.concatenate([split.features[:, 0] for split in dataset.splits.values()])
+    np.testing.assert_array_equal(np.sort(values), np.arange(10))
+    for split in dataset.splits.values():
+        np.testing.assert_array_equal(split.features[:, 1], 10 * split.features[:, 0])
+        np.testing.assert_array_equal(split.label, split.features[:, 0] % 2)
+    splits = {"train": "[:80%]", "test": "[80%:]"}
+    dataset = datasets.load("table", path=str(tmp_path / "t.csv"), target="y", columns=("x",), splits=splits)
+    np.testing.assert_array_equal(dataset.split("test").features, [[8], [9]])
+    mean, scale = dataset.pipeline.target
+    np.testing.assert_allclose(dataset.split("test").target * scale + mean, [80, 90])
+
+
+def test_a_folder_has_a_file_for_each_split_of_any_kind(tmp_path):
+    (tmp_path / "train.csv").write_text(CSV)
+    (tmp_path / "test.jsonl").write_text(json.dumps({"x": 3, "kind": "b", "y": None}) + "\n")
+    dataset = datasets.load("table", path=str(tmp_path), label="kind", transforms=("impute:mean",))
+    assert {*dataset.splits} == {"train", "test"}
+    np.testing.assert_allclose(dataset.split("test").features, [[3, 45]])
+
+
+def test_a_parquet_file_has_types(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    table = {"x": [1, None, 3, 4, 5], "s": ["u", "v", None, "u", "u"], "kind": [True, False, True, False, True]}
+    parquet.write_table(pyarrow.table(table), tmp_path / "t.parquet")
+    splits = {"train": "[:80%]", "test": "[80%:]"}
+    transforms = ("impute:mean", "onehot")
+    dataset = datasets.load(
+        "table", path=str(tmp_path / "t.parquet"), label="kind", splits=splits, transforms=transforms
+    )
+    assert dataset.class_names == ("0", "1")
+    np.testing.assert_allclose(dataset.split("test").features, [[5, 0, 1, 0]])  # missing, u, v
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("nowhere.csv", {}, "data.path must be a table, or a folder with train.csv, got"),
+        ("t.csv", {"splits": {"test": "[:50%]"}}, "data.splits must have train, got"),
+        ("t.csv", {"splits": {"train": "80%"}}, "data.splits.train must be a part of the rows such as"),
+        (
+            "t.csv",
+            {"splits": {"train": "[:95%]", "test": "[99%:]"}, "label": "y"},
+            "'y' in row 11 of .*t.csv must be a cl",
+        ),
+        ("t.csv", {"splits": {"train": "[:5%]"}}, "the train split of .*t.csv must have rows, got none of 10"),
+        ("t.csv", {"columns": ("z",)}, "must be one of .*t.csv, got 'z'"),
+        ("folder", {}, r"must have a file train.csv, .tsv, .jsonl or .parquet, got \['notes.md'\]"),
+        ("double", {}, r"must have one file for train, got \['train.csv', 'train.tsv'\]"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(tmp_path, name, settings, message):
+    (tmp_path / "t.csv").write_text(CSV)
+    for folder, files in {"folder": ["notes.md"], "double": ["train.csv", "train.tsv"]}.items():
+        (tmp_path / folder).mkdir()
+        for file in files:
+            (tmp_path / folder / file).write_text(CSV)
+    with pytest.raises(UserError, match=message):
+        datasets.load("table", path=str(tmp_path / name), **{"label": "kind"} | settings)
