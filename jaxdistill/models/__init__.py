@@ -13,6 +13,6 @@ model over a vocabulary leaves the logits of each token uncomputed (`core.Unembe
 `train=True` normalises by the batch, updates the collection `batch_stats` and draws dropout from the rng
 stream `dropout`. The names of its taps are a contract, listed in its docstring with their shapes.
 
-`residual.py`, `transformer.py` and `remat.py` are not families: they hold parts of residual networks, of transformers
-and of both.
+`residual.py`, `transformer.py`, `rotary.py` and `remat.py` are not families: they hold parts of residual networks, of
+transformers, and of both.
 """

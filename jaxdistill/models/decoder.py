@@ -12,21 +12,25 @@ from jaxdistill.models import transformer
 
 
 class Decoder(nn.Module):
-    """GPT-2, Llama and models between them; predicts the next token at every position.
+    """GPT-2, Llama, Mistral, Qwen and Gemma; predicts the next token at every position.
 
     Radford et al., "Language Models are Unsupervised Multitask Learners" (GPT-2), 2019,
     https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf; Touvron et
     al., "LLaMA", 2023, https://arxiv.org/abs/2302.13971, and "Llama 2", https://arxiv.org/abs/2307.09288. The defaults
     are GPT-2's smallest. Llama's are positions="rotary", norm="rms", activation="swiglu", bias=False, tied=False, and
     for 2-7B classes=32_000, layers=32, width=4096, heads=32, hidden=11_008; for 3-8B classes=128_256, key_heads=8,
-    hidden=14_336, rotary_base=500_000.0. Weights are drawn as GPT-2's, those into the residual stream smaller by
+    hidden=14_336, rotary_base=500_000.0, with rotary_scaling=(8.0, 1.0, 4.0, 8192) since 3.1. The others change
+    Llama's: Jiang et al., "Mistral 7B", 2023, https://arxiv.org/abs/2310.06825, by window=4096; Yang et al., "Qwen2",
+    2024, https://arxiv.org/abs/2407.10671, by qkv_bias; "Qwen3", 2025, https://arxiv.org/abs/2505.09388, by qk_norm and
+    head_width; Gemma Team, "Gemma", 2024, https://arxiv.org/abs/2403.08295, by norm="rms_offset", head_width, scaled,
+    tied and activation="geglu_tanh". Weights are drawn as GPT-2's, those into the residual stream smaller by
     sqrt(2 layers).
 
     Its inputs are `tokens` int `[batch, length]`, and `token_mask` `[batch, length]`, above 0 for tokens and 0 for
     padding, which may be on either side. Outputs at padding are undefined.
 
     Taps, for l tokens and w = width (details in `transformer.py`):
-        embed: `[batch, l, w]`, tokens and learned positions, before dropout.
+        embed: `[batch, l, w]`, tokens (scaled if `scaled`) and learned positions, before dropout.
         block0 .. block{layers-1}: `[batch, l, w]`, the residual stream after each block; and of each its query, key,
             value, scores and attention.
         final: `[batch, l, w]`, after the last norm: the input of the head.
@@ -39,9 +43,15 @@ class Decoder(nn.Module):
         hidden: width of the feed-forward layer; 0 for 4 times `width`.
         positions: "learned", at most `length` of them, or "rotary", without limit.
         length: rows of the table of learned positions.
-        norm: "layer" or "rms".
-        activation: "gelu_tanh", "gelu", "relu" or "swiglu".
+        rotary_base: base of the rotary positions' wavelengths.
+        rotary_scaling: `(factor, low, high, length)` of Llama 3.1; see `rotary.py`.
+        window: number of tokens that a token attends to, its own included; 0 for all before it.
+        scaled: whether the tokens' embeddings are multiplied by sqrt(width).
+        norm: "layer", "rms" or "rms_offset", whose factor is 1 + scale.
+        qk_norm: whether the query and the key of each head pass a root-mean-square norm.
+        activation: "gelu_tanh", "gelu", "relu", or a gated one, "swiglu" or "geglu_tanh".
         bias: whether linear layers except the head have a bias.
+        qkv_bias: whether query, key and value have a bias, whatever `bias` is.
         tied: whether the head's kernel is that of the embedding.
         dense: whether the logits are computed; if not they are an `Unembedding`, which losses evaluate in chunks of
             tokens, so that no array of `[batch * l, classes]` exists.
@@ -66,10 +76,15 @@ class Decoder(nn.Module):
     positions: str = "learned"
     length: int = 1024
     rotary_base: float = 10_000.0
+    rotary_scaling: tuple[float, ...] = ()
+    window: int = 0
+    scaled: bool = False
     norm: str = "layer"
     epsilon: float = 1e-5
+    qk_norm: bool = False
     activation: str = "gelu_tanh"
     bias: bool = True
+    qkv_bias: bool = False
     tied: bool = True
     dense: bool = False
     dropout: float = 0.0
@@ -85,6 +100,7 @@ class Decoder(nn.Module):
             raise unknown("positions", self.positions, ("learned", "rotary"), "a kind of positions")
         check_least("length", self.length, 1)
         check_positive("rotary_base", self.rotary_base)
+        check_least("window", self.window, 0)
         _style(self)
         super().__post_init__()
 
@@ -99,12 +115,13 @@ class Decoder(nn.Module):
         positions = transformer.token_positions(tokens, token_mask)
         embedding = transformer.embed(self.classes, style, "embed")
         x = embedding(transformer.mask_tokens(tokens, token_mask))
+        x = x * jnp.asarray(self.width**0.5, x.dtype) if self.scaled else x
         if self.positions == "learned":
             transformer.check_length(tokens, self.length)
             x = x + transformer.embed(self.length, style, "positions")(positions)
         taps["embed"] = x
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        visible = transformer.attention_mask(tokens.shape[1], token_mask, causal=True)
+        visible = transformer.attention_mask(tokens.shape[1], token_mask, causal=True, window=self.window)
         x = transformer.run_blocks(x, taps, style, visible=visible, positions=positions, train=train)
         final = taps["final"] = transformer.normalize(style, "final_norm")(x)
         taps["pooled"] = _last_state(final, token_mask).astype(jnp.float32)

@@ -4,29 +4,32 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Int, Shaped
+from jaxtyping import Array, Float, Int, Shaped
 
 from jaxdistill.core import Output
 from jaxdistill.errors import UserError, check_least, unknown
 from jaxdistill.models import transformer
 
-POOLERS = {"tanh": nn.tanh, "relu": nn.relu}
+POOLERS = {"tanh": nn.tanh, "relu": nn.relu, "gelu": transformer.ACTIVATIONS["gelu"]}
 
 
 class Encoder(nn.Module):
-    """BERT, RoBERTa and DistilBERT; predicts the class of a text, or every token of it.
+    """BERT, RoBERTa, DistilBERT and ELECTRA; predicts the class of a text, or every token of it.
 
     Devlin et al., "BERT", NAACL 2019, https://arxiv.org/abs/1810.04805; Liu et al., "RoBERTa", 2019,
-    https://arxiv.org/abs/1907.11692. The defaults are BERT-base (uncased). RoBERTa-base is vocabulary=50_265,
-    length=514, first=2, segments=1, epsilon=1e-5; DistilBERT is layers=6, segments=0, pooler="relu". Weights are drawn
-    from a normal distribution of spread 0.02, which is not truncated here.
+    https://arxiv.org/abs/1907.11692; Clark et al., "ELECTRA", ICLR 2020, https://arxiv.org/abs/2003.10555. The defaults
+    are BERT-base (uncased). RoBERTa-base is vocabulary=50_265, length=514, first=2, segments=1, epsilon=1e-5;
+    DistilBERT is layers=6, segments=0, pooler="relu"; ELECTRA-small is width=256, heads=4, embed_width=128,
+    pooler="gelu". Weights are drawn from a normal distribution of spread 0.02, which is not truncated here. The authors
+    of ELECTRA and RoBERTa also drop out the input of the pooler, and ELECTRA's drop out embeddings before they are
+    widened, not after it.
 
     Its inputs are `tokens` int `[batch, length]`; `token_mask` `[batch, length]`, above 0 for tokens and 0 for padding,
-    which follows them; and `segment` int `[batch, length]`, the part of the text that a token belongs to, 0 by default.
-    The first token is the class token, [CLS].
+    which may be on either side and is not counted by positions; and `segment` int `[batch, length]`, the part of the
+    text that a token belongs to, 0 by default. The first token is the class token, [CLS].
 
     Taps, for l tokens and w = width (details in `transformer.py`):
-        embed: `[batch, l, w]`, tokens, positions and segments, after their norm, before dropout.
+        embed: `[batch, l, w]`, tokens, positions and segments, after their norm (and widened), before dropout.
         block0 .. block{layers-1}: `[batch, l, w]`, each block's output, after its norm; and of each its query, key,
             value, scores and attention.
         final: `[batch, l, w]`, the last of these.
@@ -38,12 +41,15 @@ class Encoder(nn.Module):
         predicts: "class", one prediction per text, or "token", one per token, as masked language models do: after a
             linear layer and a norm, by the embedding's kernel; `classes` is then the size of the vocabulary.
         vocabulary: number of tokens.
+        embed_width: width of the embeddings, which a linear layer widens to `width`; 0 for `width` without that layer.
         hidden: width of the feed-forward layer; 0 for 4 times `width`.
         length: rows of the table of positions.
         first: the row of the first position (RoBERTa: 2).
         segments: number of parts of a text; 0 for no segment embedding.
-        activation: "gelu", "gelu_tanh", "relu" or "swiglu".
-        pooler: activation of the layer before the head of a text's class: "tanh", or "relu" as in DistilBERT.
+        activation: "gelu", "gelu_tanh", "relu", "swiglu" or "geglu_tanh"; that of the layer before the head of tokens
+            is the same.
+        pooler: activation of the layer before the head of a text's class: "tanh", "relu" as in DistilBERT, or "gelu" as
+            in ELECTRA.
         dense: whether logits of tokens are computed; if not they are an `Unembedding`, which losses evaluate in chunks
             of tokens.
         dropout: rate, of embeddings, attention, both parts of a block and the classifier's input (BERT: 0.1).
@@ -62,6 +68,7 @@ class Encoder(nn.Module):
     layers: int = 12
     width: int = 768
     heads: int = 12
+    embed_width: int = 0
     hidden: int = 0
     length: int = 512
     first: int = 0
@@ -93,6 +100,7 @@ class Encoder(nn.Module):
         check_least("first", self.first, 0)
         check_least("length", self.length, self.first + 1)
         check_least("segments", self.segments, 0)
+        check_least("embed_width", self.embed_width, 0)
         _style(self)
         super().__post_init__()
 
@@ -107,20 +115,22 @@ class Encoder(nn.Module):
         style, taps = _style(self), {}
         positions = transformer.token_positions(tokens, token_mask)
         transformer.check_length(tokens, self.length - self.first)
-        embedding = transformer.embed(self.vocabulary, style, "embed")
+        embedding = transformer.embed(self.vocabulary, style, "embed", self.embed_width)
         x = embedding(transformer.mask_tokens(tokens, token_mask))
-        x = x + transformer.embed(self.length, style, "positions")(positions + self.first)
+        x = x + transformer.embed(self.length, style, "positions", self.embed_width)(positions + self.first)
         if self.segments:
             segment = jnp.zeros_like(tokens) if segment is None else segment
-            x = x + transformer.embed(self.segments, style, "segments")(segment)
-        x = taps["embed"] = transformer.normalize(style, "embed_norm")(x)
+            x = x + transformer.embed(self.segments, style, "segments", self.embed_width)(segment)
+        x = transformer.normalize(style, "embed_norm")(x)
+        x = taps["embed"] = transformer.project(self.width, style, name="embed_wide")(x) if self.embed_width else x
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         visible = transformer.attention_mask(tokens.shape[1], token_mask, causal=False)
         x = transformer.run_blocks(x, taps, style, visible=visible, positions=positions, train=train)
-        taps["final"], first = x, x[:, 0]
+        taps["final"], first = x, _first_state(x, token_mask)
         if self.predicts == "token":
             taps["pooled"] = first.astype(jnp.float32)
-            x = nn.gelu(transformer.project(self.width, style, name="head_dense")(x), approximate=False)
+            x = transformer.project(self.embed_width or self.width, style, name="head_dense")(x)
+            x = transformer.ACTIVATIONS[self.activation](x)
             x = transformer.normalize(style, "head_norm")(x)
             head = transformer.Head(self.classes, bias=True, dense=self.dense, name="head")
             return head(x, taps, embedding.embedding)
@@ -129,6 +139,16 @@ class Encoder(nn.Module):
         taps["pooled"] = pooled
         pooled = nn.Dropout(self.dropout, deterministic=not train)(pooled)
         return Output(transformer.classifier(self.classes)(pooled), taps)
+
+
+def _first_state(
+    final: Float[Array, "batch length width"], token_mask: Shaped[Array, "batch length"] | None
+) -> Float[Array, "batch width"]:
+    """Returns the state of the first token of each text."""
+    if token_mask is None:
+        return final[:, 0]
+    place = jnp.argmax(token_mask > 0, axis=1)
+    return jnp.take_along_axis(final, place[:, None, None], axis=1)[:, 0]
 
 
 def _style(model: Encoder) -> transformer.Style:

@@ -4,7 +4,7 @@ Vaswani et al., "Attention Is All You Need", NeurIPS 2017, https://arxiv.org/abs
 computed in float32, whatever the dtype. Each layer adds these taps, with i from 0 on:
 
     block{i}: `[batch, length, width]`, the block's output.
-    block{i}/query: `[batch, length, heads, head_width]`, as projected, before the rotation.
+    block{i}/query: `[batch, length, heads, head_width]`, as projected and, if it is, normalised, before the rotation.
     block{i}/key, block{i}/value: the same, of `key_heads` heads.
     block{i}/scores: `[batch, heads, length, length]`, float32: scaled, before the softmax; `MASKED_SCORE`
         for a query (row) that does not attend to a key (column).
@@ -21,12 +21,14 @@ import math
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from jaxdistill.core import Output, Unembedding
 from jaxdistill.errors import UserError, check_fraction, check_least, check_positive, unknown
 from jaxdistill.models.remat import REMATS
+from jaxdistill.models.rotary import check_scaling, rotate
 
 Taps = dict[str, Array]
 States = Float[Array, "batch length width"]
@@ -38,11 +40,12 @@ MASKED_SCORE = -1e30
 AXES = (
     ("attention/(query|key|value)/kernel$", ("width", "heads", "head_width")),
     ("attention/(query|key|value)/bias$", ("heads", "head_width")),
+    ("attention/(query|key)_norm/scale$", ("head_width",)),
     ("attention/out/kernel$", ("heads", "head_width", "width")),
     ("feed_forward/(gate|up)/kernel$", ("width", "hidden")),
     ("feed_forward/(gate|up)/bias$", ("hidden",)),
     ("feed_forward/down/kernel$", ("hidden", "width")),
-    ("(norm[12]|attention/out|feed_forward/down)/(scale|bias)$", ("width",)),
+    ("((norm[12]|attention/out|feed_forward/down)/(scale|bias)|layer_scale[12])$", ("width",)),
     ("/embed/embedding$", ("vocabulary", "width")),
     ("/head/kernel$", ("width", "vocabulary")),
     ("/head/bias$", ("vocabulary",)),
@@ -55,9 +58,13 @@ ACTIVATIONS = {
     "gelu_tanh": functools.partial(nn.gelu, approximate=True),
     "relu": nn.relu,
     "swiglu": nn.silu,
+    "geglu_tanh": functools.partial(nn.gelu, approximate=True),
 }
-"""Activations of the hidden units by name; "swiglu" multiplies it by a second projection (Shazeer, "GLU Variants
-Improve Transformer", 2020, https://arxiv.org/abs/2002.05202)."""
+"""Activations of the hidden units by name; those of `GATED` are multiplied by a second projection (Shazeer, "GLU
+Variants Improve Transformer", 2020, https://arxiv.org/abs/2002.05202)."""
+
+GATED = ("swiglu", "geglu_tanh")
+NORMS = ("layer", "rms", "rms_offset")
 
 # Devlin et al., BERT, and Radford et al., GPT-2; the normal is not truncated here.
 initial = nn.initializers.normal(0.02)
@@ -71,9 +78,13 @@ class Style:
         key_heads: number of heads of keys and values, each for `heads / key_heads` consecutive queries; 0 for `heads`.
         head_width: 0 for `width / heads`.
         hidden: width of the feed-forward layer; 0 for 4 times `width`.
-        norm: "layer" or "rms".
+        norm: one of `NORMS`.
         norm_first: whether norms precede attention and feed-forward layer, or follow the sums.
+        bias: whether all linear layers have a bias; `qkv_bias` adds those of query, key and value alone.
+        qk_norm: whether the query and the key of each head pass a root-mean-square norm before the rotation.
+        layer_scale: initial value of the learned factors of both parts of a block; 0 for no factors.
         rotary: base of the rotary positions; 0 for none.
+        rotary_scaling: Llama 3.1's `(factor, low, high, length)`, see `rotary.py`; () for none.
         residual: factor of the initial spread of projections into the residual stream.
     """
 
@@ -88,7 +99,11 @@ class Style:
     epsilon: float = 1e-5
     activation: str = "gelu"
     bias: bool = True
+    qkv_bias: bool = False
+    qk_norm: bool = False
+    layer_scale: float = 0.0
     rotary: float = 0.0
+    rotary_scaling: tuple[float, ...] = ()
     residual: float = 1.0
     dropout: float = 0.0
     remat: str = ""
@@ -100,6 +115,7 @@ class Style:
             check_least(name, getattr(self, name), 1)
         for name in ("key_heads", "head_width", "hidden"):
             check_least(name, getattr(self, name), 0)
+        check_least("layer_scale", self.layer_scale, 0)
         check_fraction("dropout", self.dropout)
         check_positive("epsilon", self.epsilon)
         if not self.head_width and self.width % self.heads:
@@ -112,7 +128,8 @@ class Style:
             )
         if self.rotary and self.widths[0] % 2:
             raise UserError(f"head_width must be even, got {self.widths[0]}; rotary positions rotate pairs")
-        for name, options in (("norm", ("layer", "rms")), ("activation", ACTIVATIONS), ("remat", REMATS)):
+        check_scaling(self.rotary_scaling)
+        for name, options in (("norm", NORMS), ("activation", ACTIVATIONS), ("remat", REMATS)):
             if getattr(self, name) not in options:
                 raise unknown(name, getattr(self, name), options, f"an existing {name}")
 
@@ -134,17 +151,32 @@ def project(
     *,
     axis: int | tuple[int, ...] = -1,
     residual: float = 1.0,
+    bias: bool = False,
     name: str,
 ) -> nn.DenseGeneral:
-    """Returns a linear layer that replaces `axis` by `features`."""
+    """Returns a linear layer that replaces `axis` by `features`; it has a bias if the style or `bias` demands one."""
     return nn.DenseGeneral(
         features,
         axis=axis,
-        use_bias=style.bias,
+        use_bias=style.bias or bias,
         kernel_init=nn.initializers.normal(0.02 * residual),
         dtype=style.dtype,
         name=name,
     )
+
+
+class OffsetRMSNorm(nn.Module):
+    """Root-mean-square norm whose factor is `1 + scale`: Gemma's, https://arxiv.org/abs/2403.08295."""
+
+    epsilon: float
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*rest width"]) -> Float[Array, "*rest width"]:
+        scale = self.param("scale", nn.initializers.zeros, (x.shape[-1],))
+        wide = x.astype(jnp.float32)
+        wide = wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), -1, keepdims=True) + self.epsilon)
+        return (wide * (1 + scale.reshape((1,) * (x.ndim - 1) + (-1,)))).astype(self.dtype)
 
 
 def normalize(style: Style, name: str) -> nn.Module:
@@ -155,41 +187,26 @@ def normalize(style: Style, name: str) -> nn.Module:
     """
     if style.norm == "rms":
         return nn.RMSNorm(epsilon=style.epsilon, dtype=style.dtype, name=name)
+    if style.norm == "rms_offset":
+        return OffsetRMSNorm(style.epsilon, style.dtype, name=name)
     # The fast variance, E[x^2] - E[x]^2, loses digits if the mean is large.
     return nn.LayerNorm(epsilon=style.epsilon, dtype=style.dtype, use_fast_variance=False, name=name)
 
 
-def embed(rows: int, style: Style, name: str) -> nn.Embed:
-    """Returns an embedding table of `rows`."""
-    return nn.Embed(rows, style.width, embedding_init=initial, dtype=style.dtype, name=name)
+def embed(rows: int, style: Style, name: str, width: int = 0) -> nn.Embed:
+    """Returns an embedding table of `rows`; its width is the style's if `width` is 0."""
+    return nn.Embed(rows, width or style.width, embedding_init=initial, dtype=style.dtype, name=name)
 
 
-def classifier(classes: int) -> nn.Dense:
-    """Returns the last layer over classes, named `head`, in float32."""
-    return nn.Dense(classes, kernel_init=initial, dtype=jnp.float32, name="head")
+def classifier(classes: int, name: str = "head") -> nn.Dense:
+    """Returns the last layer over classes, in float32."""
+    return nn.Dense(classes, kernel_init=initial, dtype=jnp.float32, name=name)
 
 
 def check_length(tokens: Int[Array, "batch length"], most: int) -> None:
     """Raises `UserError` for texts longer than `most` learned positions."""
     if tokens.shape[1] > most:
         raise UserError(f"texts must have at most {most} tokens, got {tokens.shape[1]}; raise length, or cut the texts")
-
-
-def rotate(
-    x: Float[Array, "batch length heads head_width"], positions: Int[Array, "_ length"], base: float
-) -> Float[Array, "batch length heads head_width"]:
-    """Rotates the pairs (j, j + head_width / 2) of each head by `position / base^(2 j / head_width)`.
-
-    Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding", 2021, https://arxiv.org/abs/2104.09864,
-    equation 34. The paper pairs neighbours, as Meta's code does; Hugging Face's weights of Llama pair halves, as here:
-    the columns of query and key are in another order. The angles are computed in float32.
-    """
-    half = x.shape[-1] // 2
-    frequency = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angle = positions.astype(jnp.float32)[..., None, None] * frequency.reshape(1, 1, 1, -1)
-    sin, cos = jnp.sin(angle), jnp.cos(angle)
-    left, right = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    return jnp.concatenate([left * cos - right * sin, right * cos + left * sin], -1).astype(x.dtype)
 
 
 def mask_tokens(
@@ -212,12 +229,14 @@ def token_positions(
 
 
 def attention_mask(
-    length: int, token_mask: Shaped[Array, "batch length"] | None, causal: bool
+    length: int, token_mask: Shaped[Array, "batch length"] | None, causal: bool, window: int = 0
 ) -> Bool[Array, "_ 1 {length} {length}"]:
-    """Returns the keys (columns) that a query (row) attends to."""
+    """Returns the keys (columns) that a query (row) attends to: of `window` tokens up to its own, unless that is 0."""
     visible = jnp.ones((1, 1, length, length), bool)
     if causal:
         visible = jnp.tril(visible)
+    if window:
+        visible = jnp.triu(visible, 1 - window)
     return visible if token_mask is None else visible & (token_mask > 0)[:, None, None, :]
 
 
@@ -231,12 +250,14 @@ class Attention(nn.Module):
     def __call__(self, x: States, visible: Visible, positions: Int[Array, "_ length"]) -> tuple[States, Taps]:
         style, (batch, length, _) = self.style, x.shape
         (head_width, _), key_heads = style.widths, style.key_heads or style.heads
-        query = project((style.heads, head_width), style, name="query")(x)
-        key = project((key_heads, head_width), style, name="key")(x)
-        value = project((key_heads, head_width), style, name="value")(x)
+        query = project((style.heads, head_width), style, bias=style.qkv_bias, name="query")(x)
+        key = project((key_heads, head_width), style, bias=style.qkv_bias, name="key")(x)
+        value = project((key_heads, head_width), style, bias=style.qkv_bias, name="value")(x)
+        if style.qk_norm:
+            query, key = normalize(style, "query_norm")(query), normalize(style, "key_norm")(key)
         taps = {"query": query, "key": key, "value": value}
         if style.rotary:
-            query, key = (rotate(vectors, positions, style.rotary) for vectors in (query, key))
+            query, key = (rotate(vectors, positions, style.rotary, style.rotary_scaling) for vectors in (query, key))
         # Ainslie et al., "GQA", EMNLP 2023, https://arxiv.org/abs/2305.13245: g queries for each key.
         groups = (key_heads, style.heads // key_heads)
         query = query.reshape(batch, length, *groups, head_width)
@@ -260,7 +281,7 @@ class FeedForward(nn.Module):
         style = self.style
         up = project(style.widths[1], style, name="up")(x)
         active = ACTIVATIONS[style.activation]
-        gated = style.activation == "swiglu"
+        gated = style.activation in GATED
         inner = active(project(style.widths[1], style, name="gate")(x)) * up if gated else active(up)
         return project(style.width, style, residual=style.residual, name="down")(inner)
 
@@ -283,6 +304,10 @@ class Block(nn.Module):
         for number, part in ((1, attend), (2, FeedForward(style, name="feed_forward"))):
             norm = normalize(style, f"norm{number}")
             added = part(norm(x) if style.norm_first else x)
+            if style.layer_scale:
+                initial_factor = nn.initializers.constant(style.layer_scale)
+                factor = self.param(f"layer_scale{number}", initial_factor, (style.width,))
+                added = added * factor.reshape(1, 1, -1).astype(style.dtype)
             x = x + nn.Dropout(style.dropout, deterministic=not self.train)(added)
             x = x if style.norm_first else norm(x)
         return x, taps | {"": x}

@@ -22,6 +22,9 @@ from toy_texts import LENGTH, LLAMA, SMALL, TOKENS, VOCABULARY, apply, drawn, sh
 
 LLAMA_3 = {"key_heads": 8, "rotary_base": 500_000.0}
 STYLES = {"gpt2": {}, "llama": LLAMA | {"key_heads": 2}}
+QWEN2 = LLAMA | {"qkv_bias": True}
+QWEN3 = LLAMA | {"qk_norm": True, "head_width": 128, "key_heads": 8}
+GEMMA = LLAMA | {"norm": "rms_offset", "activation": "geglu_tanh", "scaled": True, "tied": True, "head_width": 256}
 
 
 @functools.cache
@@ -45,6 +48,13 @@ def close(got, expected):
         (128_256, 32, 4096, 32, LLAMA | LLAMA_3 | {"hidden": 14_336}, 8_030_261_248),  # Llama-3-8B
         (128_256, 16, 2048, 32, LLAMA | LLAMA_3 | {"hidden": 8192, "tied": True}, 1_235_814_400),  # Llama-3.2-1B
         (32_000, 22, 2048, 32, LLAMA | {"key_heads": 4, "hidden": 5632}, 1_100_048_384),  # TinyLlama-1.1B
+        (32_000, 32, 4096, 32, LLAMA | {"key_heads": 8, "hidden": 14_336, "window": 4096}, 7_241_732_096),  # Mistral-7B
+        (151_936, 24, 896, 14, QWEN2 | {"key_heads": 2, "hidden": 4864, "tied": True}, 494_032_768),  # Qwen2-0.5B
+        (152_064, 28, 3584, 28, QWEN2 | {"key_heads": 4, "hidden": 18_944}, 7_615_616_512),  # Qwen2.5-7B
+        (151_936, 28, 1024, 16, QWEN3 | {"hidden": 3072, "tied": True}, 596_049_920),  # Qwen3-0.6B
+        (151_936, 36, 4096, 32, QWEN3 | {"hidden": 12_288}, 8_190_735_360),  # Qwen3-8B
+        (256_000, 18, 2048, 8, GEMMA | {"key_heads": 1, "hidden": 16_384}, 2_506_172_416),  # Gemma-2B
+        (256_000, 28, 3072, 16, GEMMA | {"hidden": 24_576}, 8_537_680_896),  # Gemma-7B
     ],
 )
 def test_parameters_as_published(classes, layers, width, heads, fields, published):
@@ -111,6 +121,23 @@ def test_logits_are_the_head_of_the_final_state(style):
     close(dense.logits, np.asarray(result.tap("final")) @ kernel)
     np.testing.assert_array_equal(dense.tap("pooled"), dense.tap("final")[:, -1])
     assert ("head" in params) == (style == "llama")
+
+
+def test_a_window_ends_what_a_token_depends_on():
+    """In one layer the last token sees the others of its window, and nothing before them."""
+    model, variables = small("llama")
+    model = model.clone(layers=1, window=3)
+    expected = np.asarray(apply(model, variables, TOKENS).logits)[:, -1]
+    for place, changes in ((LENGTH - 4, False), (LENGTH - 3, True)):
+        right = TOKENS.at[:, place].set((TOKENS[:, place] + 1) % VOCABULARY)
+        result = np.asarray(apply(model, variables, right).logits)[:, -1]
+        assert np.all(np.any(result != expected, -1) == changes)
+
+
+def test_scaled_embeddings_are_multiplied_by_the_root_of_the_width():
+    model, variables = small("llama")
+    expected = apply(model, variables, TOKENS).tap("embed") * 8**0.5
+    close(apply(model.clone(scaled=True), variables, TOKENS).tap("embed"), expected)
 
 
 def test_invalid_fields_are_refused():

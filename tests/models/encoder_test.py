@@ -17,6 +17,7 @@ from toy_texts import LENGTH, SMALL, TOKENS, VOCABULARY, apply, drawn, shapes
 
 HERE = SMALL | {"vocabulary": VOCABULARY}
 ROBERTA = {"vocabulary": 50_265, "length": 514, "first": 2, "segments": 1, "epsilon": 1e-5}
+ELECTRA = {"width": 256, "heads": 4, "embed_width": 128, "pooler": "gelu"}
 MASK = jnp.ones(TOKENS.shape).at[0, 3:].set(0).at[2, 5:].set(0)
 
 
@@ -37,6 +38,7 @@ def close(got, expected):
         ({"layers": 24, "width": 1024, "heads": 16}, 335_141_888),  # bert-large-uncased
         (ROBERTA, 124_645_632),  # roberta-base
         ({"layers": 6, "segments": 0}, 66_362_880 + 768 * 769),  # distilbert-base-uncased has no pooler
+        (ELECTRA, 13_483_008 + 256 * 257),  # electra-small-discriminator, which has no pooler either
     ],
 )
 def test_parameters_as_published_without_the_classifier(fields, published):
@@ -66,6 +68,32 @@ def test_contents_of_padding_change_nothing():
         close(np.asarray(result.logits)[row : row + 1], alone.logits)
         close(np.asarray(result.tap("final"))[row, :length], alone.tap("final")[0])
         assert np.all(np.asarray(result.tap("block1/attention"))[row, :, :, length:] == 0)
+
+
+def test_padding_before_a_text_changes_nothing():
+    """Positions count tokens, and the first token is the class token."""
+    model, variables = small("class")
+    padded = jnp.pad(TOKENS, ((0, 0), (2, 0)), constant_values=-7)
+    result = apply(model, variables, padded, token_mask=jnp.ones(padded.shape).at[:, :2].set(0))
+    expected = apply(model, variables, TOKENS)
+    close(result.logits, expected.logits)
+    close(result.tap("pooled"), expected.tap("pooled"))
+    close(result.tap("final")[:, 2:], expected.tap("final"))
+
+
+def test_narrow_embeddings_are_widened():
+    model, variables = small("token", embed_width=3)
+    params, result = jax.tree.map(np.asarray, (variables["params"], apply(model, variables, TOKENS)))
+    assert {name: params[name]["embedding"].shape[1] for name in ("embed", "positions", "segments")} == dict.fromkeys(
+        ("embed", "positions", "segments"), 3
+    )
+    rows = params["embed"]["embedding"][np.asarray(TOKENS)] + params["positions"]["embedding"][:LENGTH]
+    rows = rows + params["segments"]["embedding"][0]
+    rows = (rows - rows.mean(-1, keepdims=True)) / rows.std(-1, keepdims=True)
+    rows = rows * params["embed_norm"]["scale"] + params["embed_norm"]["bias"]
+    wide = rows @ params["embed_wide"]["kernel"] + params["embed_wide"]["bias"]
+    np.testing.assert_allclose(result.tap("embed"), wide, rtol=1e-3, atol=1e-3)
+    assert result.logits.hidden.shape == (4, LENGTH, 3)
 
 
 def test_every_token_depends_on_all_others_and_their_order():
@@ -157,6 +185,7 @@ def test_methods_of_text_read_its_taps(method):
             {"predicts": "token"},
             "classes must equal vocabulary=30522 if predicts='token', got 2; set both",
         ),
+        ({"embed_width": -1}, "embed_width must be at least 0 and finite, got -1"),
         ({"segments": -1}, "segments must be at least 0 and finite, got -1"),
         ({"heads": 5}, "width must be a multiple of heads=5, got 768"),
         ({"length": 7, "first": 2, "layers": 1}, "texts must have at most 5 tokens, got 6"),

@@ -25,30 +25,13 @@ def close(got, expected, rtol=1e-5, atol=1e-6):
     np.testing.assert_allclose(got, expected, rtol=rtol, atol=atol)
 
 
-def test_rotary_turns_pairs_of_halves_by_their_frequency():
-    pairs = jnp.array([1.0, 1.0, 2.0, 0.0]).reshape(1, 1, 1, 4)  # (1, 2) and (1, 0)
-    turned = transformer.rotate(pairs, jnp.array([[3]]), base=100.0)[0, 0, 0]
-    sin, cos = math.sin(3), math.cos(3)
-    close(turned, [cos - 2 * sin, math.cos(0.3), sin + 2 * cos, math.sin(0.3)])
-
-
-def test_rotary_is_relative():
-    """By hand: the product of a query at i and a key at j is the cosine of (i - j), wherever they are."""
-    unit = jnp.array([1.0, 0.0]).reshape(1, 1, 1, 2)
-
-    def product(i, j):
-        query, key = (transformer.rotate(unit, jnp.array([[place]]), base=10.0) for place in (i, j))
-        return jnp.sum(query * key)
-
-    for i, j in ((0, 0), (0, 1), (1, 0), (7, 8), (1000, 1001)):
-        close(product(i, j), math.cos(i - j), rtol=1e-4)
-
-
 def test_attention_mask_and_token_positions_by_hand():
     mask = jnp.array([[1, 1, 0], [0, 1, 1]])
     causal = transformer.attention_mask(3, mask, causal=True)[:, 0].astype(int)
     np.testing.assert_array_equal(causal, [[[1, 0, 0], [1, 1, 0], [1, 1, 0]], [[0, 0, 0], [0, 1, 0], [0, 1, 1]]])
     np.testing.assert_array_equal(transformer.attention_mask(3, mask, causal=False)[1, 0], [[0, 1, 1]] * 3)
+    window = transformer.attention_mask(3, None, causal=True, window=2)[0, 0]
+    np.testing.assert_array_equal(window, [[1, 0, 0], [1, 1, 0], [0, 1, 1]])
     np.testing.assert_array_equal(transformer.token_positions(mask, mask), [[0, 1, 1], [0, 0, 1]])
     np.testing.assert_array_equal(transformer.token_positions(mask, None), [[0, 1, 2]])
 
@@ -89,12 +72,18 @@ def test_grouped_queries_are_all_heads_with_keys_and_values_repeated(rotary):
 
 @pytest.mark.parametrize(
     ("activation", "at_1"),
-    [("gelu", 0.8413447), ("gelu_tanh", 0.8411920), ("relu", 1.0), ("swiglu", 3 / (1 + math.exp(-1)))],
+    [
+        ("gelu", 0.8413447),
+        ("gelu_tanh", 0.8411920),
+        ("relu", 1.0),
+        ("swiglu", 3 / (1 + math.exp(-1))),
+        ("geglu_tanh", 3 * 0.8411920),
+    ],
 )
 def test_feed_forward_by_hand(activation, at_1):
     """One hidden unit that receives 1, or 3 beside a gate that receives 1."""
     module = FeedForward(Style(layers=1, width=1, heads=1, hidden=1, activation=activation, bias=False))
-    gated = activation == "swiglu"
+    gated = activation in transformer.GATED
     params = {"up": 3.0 if gated else 1.0, "down": 2.0} | ({"gate": 1.0} if gated else {})
     params = {name: {"kernel": jnp.full((1, 1), value)} for name, value in params.items()}
     close(module.apply({"params": params}, jnp.ones((1, 1, 1))), [[[2 * at_1]]])
@@ -102,7 +91,8 @@ def test_feed_forward_by_hand(activation, at_1):
 
 def test_norms_by_hand():
     x = jnp.array([[[3.0, 4.0]]])
-    for norm, expected in (("rms", x / math.sqrt(12.5)), ("layer", jnp.array([[[-1.0, 1.0]]]))):
+    rms = x / math.sqrt(12.5)
+    for norm, expected in (("rms", rms), ("rms_offset", 2 * rms), ("layer", jnp.array([[[-1.0, 1.0]]]))):
         module = transformer.normalize(Style(layers=1, width=2, heads=1, norm=norm, epsilon=1e-12), "norm")
         variables = {"params": {"scale": jnp.ones(2)} | ({"bias": jnp.zeros(2)} if norm == "layer" else {})}
         close(module.apply(variables, x), expected)
@@ -139,6 +129,7 @@ def test_norms_precede_or_follow_the_sums(norm_first):
         ({"norm": "batch"}, "norm must be an existing norm, got 'batch'. .*'layer', 'rms'"),
         ({"activation": "gleu"}, "activation must be an existing activation, got 'gleu'. Did you mean 'gelu'"),
         ({"remat": "blocks"}, "remat must be an existing remat, got 'blocks'. Did you mean 'block'"),
+        ({"rotary_scaling": (8.0,)}, "rotary_scaling must be four positive numbers"),
         ({"layers": 0}, "layers must be at least 1 and finite, got 0"),
         ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
     ],
@@ -146,6 +137,39 @@ def test_norms_precede_or_follow_the_sums(norm_first):
 def test_invalid_styles_are_refused(fields, message):
     with pytest.raises(UserError, match=message):
         Style(**({"layers": 1, "width": 8, "heads": 4} | fields))
+
+
+def test_queries_and_keys_of_each_head_are_normalised():
+    style = Style(layers=1, width=8, heads=4, norm="rms", qk_norm=True, bias=False)
+    module = Attention(style)
+    variables = drawn(module, X, EVERY, FIRST)
+    params, (_, taps) = variables["params"], jax.jit(module.apply)(variables, X, EVERY, FIRST)
+    for name in ("query", "key"):
+        heads = np.einsum("blw,whd->blhd", X, params[name]["kernel"])
+        normed = heads / np.sqrt(np.mean(heads**2, -1, keepdims=True) + style.epsilon)
+        close(taps[name], normed * np.asarray(params[f"{name}_norm"]["scale"]), rtol=1e-4)
+    close(taps["value"], np.einsum("blw,whd->blhd", X, params["value"]["kernel"]))
+
+
+def test_biases_of_query_key_and_value_alone():
+    params = shapes(Block(Style(layers=1, width=8, heads=4, bias=False, qkv_bias=True)), X, EVERY, FIRST)
+    names = {core.path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)}
+    biases = {name for name in names if name.endswith("bias") and "norm" not in name}
+    assert biases == {f"attention/{name}/bias" for name in ("query", "key", "value")}
+
+
+def test_layer_scale_multiplies_what_each_part_adds():
+    block = Block(Style(layers=1, width=8, heads=4, layer_scale=0.1))
+    variables = drawn(block, X, EVERY, FIRST)
+    params = dict(variables["params"]) | {"layer_scale1": jnp.zeros(8), "layer_scale2": jnp.full(8, 2.0)}
+    result = jax.jit(block.apply)({"params": params}, X, EVERY, FIRST)[0]
+    plain = Block(Style(layers=1, width=8, heads=4))
+    inner = {name: value for name, value in params.items() if not name.startswith("layer_scale")}
+    silent = inner | {
+        "attention": inner["attention"] | {"out": jax.tree.map(jnp.zeros_like, inner["attention"]["out"])}
+    }
+    close(result - X, 2 * (jax.jit(plain.apply)({"params": silent}, X, EVERY, FIRST)[0] - X), rtol=1e-4, atol=1e-5)
+    assert jax.eval_shape(block.init, jax.random.key(0), X, EVERY, FIRST)["params"]["layer_scale1"].shape == (8,)
 
 
 @functools.cache
