@@ -2,8 +2,9 @@
 
 import dataclasses
 import inspect
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from jaxdistill.config import registry
@@ -239,6 +240,11 @@ class GroupConfig:
         check(bool(group.pattern), f"{path}.pattern", "a regular expression of paths of parameters", group.pattern)
         compile_pattern(f"{path}.pattern", group.pattern)
         rest = [key for key in ("learning_rate", "learning_rate_factor", "weight_decay") if raw.get(key) is not None]
+        if not group.frozen and not rest:
+            raise UserError(
+                f"{path} must set more than its pattern, got {group.pattern!r} alone. Set frozen=True, or one of"
+                " learning_rate, learning_rate_factor and weight_decay"
+            )
         if group.frozen and rest and getattr(group, rest[0]) != default_of(cls.__dataclass_fields__[rest[0]]):
             raise UserError(f"{path}.frozen must be False beside {rest[0]}, got True. Remove one of the two")
         return group
@@ -283,9 +289,49 @@ class OptimizerConfig:
         hints, defaults = arguments_of(function)
         owner = f"optimizer {str(raw['name'])!r}"
         given = parse_members(hints, without(raw, section), path, owner, renamed=is_flag(raw, "name"))
+        raise_all(message for key, value in given.items() if (message := argument_error(function, key, value, path)))
         config = parse_section(cls, {"weight_decay": default_decay(function)} | section, path)
         compile_pattern(f"{path}.decay_on", config.decay_on)
+        decays = config.weight_decay or any(group.weight_decay for group in config.groups.values())
+        # A weight decay that is set to 0 is one that was turned off, or that a sweep replaces.
+        if config.decay_on and not decays and not ("weight_decay" in raw or is_flag(raw, "name")):
+            raise UserError(
+                f"{path}.decay_on must be absent without a weight decay, got {config.decay_on!r}, and {owner} has none."
+                f" Set {path}.weight_decay"
+            )
         return dataclasses.replace(config, arguments=defaults | given)
+
+
+BOUNDS = {
+    r"b\d|beta|rho|decay|decay_rate|momentum": ("in [0, 1)", lambda x: 0 <= x < 1),
+    r"eps|clipping_threshold|trust_coefficient|min_dim_size_to_factor": (
+        "greater than 0 and finite",
+        lambda x: 0 < x < math.inf,
+    ),
+    r".*": ("at least 0 and finite", lambda x: 0 <= x < math.inf),
+}
+"""Bounds of the numbers that optimizers of Optax take, by their names; the first whose pattern matches counts."""
+
+
+def argument_error(function: Any, key: str, value: Any, path: str) -> str:
+    """Returns the message for an argument of an optimizer out of bounds, "" if it is within."""
+    default = inspect.signature(function).parameters[key].default
+
+    def applies(pattern: str, holds: Callable[[float], bool]) -> bool:
+        # An argument whose default is out of bounds has another meaning, such as `beta` of the optimistic ones.
+        return bool(re.fullmatch(pattern, key)) and (not _is_number(default) or holds(default))
+
+    constraint, holds = next(bound for pattern, bound in BOUNDS.items() if applies(pattern, bound[1]))
+    named = constraint if constraint != BOUNDS[".*"][0] else ""
+    if _is_number(value) and not holds(value):
+        return f"{path}.{key} must be {constraint}, got {value!r}"
+    if named and value is not None and not _is_number(value):
+        return f"{path}.{key} must be a number {named}, got {value!r}"
+    return ""
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 DECAY_ARGUMENTS = ("weight_decay", "weight_decay_rate")

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from jaxdistill import core
+from jaxdistill.config import members
 from jaxdistill.config.members import OptimizerConfig, ScheduleConfig
 from jaxdistill.errors import UserError
 from jaxdistill.train import optim
@@ -174,7 +175,7 @@ def test_frozen_parameters_have_no_gradient_so_that_they_count_in_no_norm():
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ({"decay_on": "kernels$"}, r"optimizer.decay_on must match .* nearest of 5 are \['fitnet/kernel', 'student/"),
+        ({"decay_on": "kernels$", "weight_decay": 0.1}, r"optimizer.decay_on must match .* nearest of 5 are \['fitnet/kernel', 'student/"),
         ({"groups": {"a": {"pattern": "studnet/head"}}}, "groups.a.pattern must match .*'student/head/kernel'"),
         (
             {"groups": {"a": {"pattern": "student"}, "b": {"pattern": "head"}}},
@@ -215,12 +216,33 @@ def test_clip_by_global_norm():
             {"name": "sgd", "weight_decay": float("nan")},
             "optimizer.weight_decay must be at least 0 and finite, got nan",
         ),
+        ({"name": "adam", "b1": 2.0}, r"optimizer.b1 must be in \[0, 1\), got 2.0"),
+        ({"name": "adan", "b3": 1.0}, r"optimizer.b3 must be in \[0, 1\), got 1.0"),
+        ({"name": "sgd", "momentum": -0.1}, r"optimizer.momentum must be in \[0, 1\), got -0.1"),
+        ({"name": "sgd", "momentum": True}, r"optimizer.momentum must be a number in \[0, 1\), got True"),
+        ({"name": "rmsprop", "decay": float("nan")}, r"optimizer.decay must be in \[0, 1\), got nan"),
+        ({"name": "signum", "beta": 1.0}, r"optimizer.beta must be in \[0, 1\), got 1.0"),
+        ({"name": "adam", "eps": 0.0}, "optimizer.eps must be greater than 0 and finite, got 0.0"),
+        ({"name": "lars", "eps": -1.0}, "optimizer.eps must be at least 0 and finite, got -1.0"),
+        ({"name": "adam", "eps_root": -1.0}, "optimizer.eps_root must be at least 0 and finite, got -1.0"),
+        ({"name": "adagrad", "initial_accumulator_value": float("inf")}, "must be at least 0 and finite, got inf"),
+        ({"name": "sgd", "groups": {"a": {"pattern": "b"}}}, "groups.a must set more than its pattern, got 'b' alone"),
+        ({"name": "adam", "decay_on": "k"}, "decay_on must be absent without a weight decay, got 'k', and optimizer 'a"),
         ({"name": None}, "optimizer.name must be the name of an optimizer, got None"),
     ],
 )
 def test_bad_optimizers(spec, message):
     with pytest.raises(UserError, match=message):
         optimizer(spec, optax.constant_schedule(0.1))
+
+
+def test_bounds_of_arguments_admit_the_defaults_of_every_optimizer():
+    for name, function in optim.optimizers().items():
+        _, defaults = members.arguments_of(function)
+        assert not [key for key, x in defaults.items() if members.argument_error(function, key, x, "optimizer")], name
+    decayed = {"name": "adam", "decay_on": "k", "groups": {"a": {"pattern": "b", "weight_decay": 0.1}}}
+    for spec in ({"name": "optimistic_adam_v2", "beta": 1.5}, {"name": "adamw", "decay_on": "kernel"}, decayed):
+        assert OptimizerConfig.parse(spec, "optimizer").name == spec["name"]
 
 
 def test_a_ramp_of_no_length_is_where_it_leads():
