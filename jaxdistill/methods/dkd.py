@@ -9,7 +9,8 @@ Zhao, Cui, Song, Qiu, Liang, "Decoupled Knowledge Distillation", CVPR 2022, http
 with p = softmax(z / T). KD is TCKD + (1 - p_y) NCKD, p_y the teacher's: it hides NCKD where the teacher is confident.
 The paper tunes beta for each teacher; 8 and T = 4 are those for CIFAR-100's ResNet-32x4, with a warm-up of 20 epochs (a
 schedule of the term's weight). With two classes NCKD is 0. Labels are indices: a mixture of classes, as mixup makes,
-has no target class and is refused. Everything is in log-space: log(1 - p_y) is a logsumexp.
+has no target class and is refused. Everything is in log-space: log(1 - p_y) is a logsumexp, and near equality TCKD is
+of the differences of logits.
 
 Elsewhere: mdistiller and cls_KD take the log of summed probabilities, which is infinite or NaN from gaps of about 100
 on (at T = 1), and subtract 1000 from the label's logit instead of leaving it out. MMRazor sums over the examples for
@@ -42,12 +43,8 @@ def tckd_nckd(
         )
     student, teacher = precise(student), precise(teacher)
     target = jax.nn.one_hot(label, student.shape[-1], dtype=bool)
-
-    def binary(logits: Float[Array, "*n classes"]) -> Float[Array, "*n 2"]:
-        of_label = jnp.sum(logits, -1, where=target)
-        return jnp.stack([of_label, divergence.log_total(logits, ~target)], -1)
-
-    return divergence.kl(binary(teacher), binary(student)), divergence.kl(teacher, student, where=~target)
+    tckd = divergence.one_against_rest_kl(teacher, student, target)
+    return tckd, divergence.kl(teacher, student, where=~target)
 
 
 def dkd(

@@ -130,6 +130,25 @@ def test_ifvd_by_hand():
     np.testing.assert_allclose(ifvd(*more, jnp.array([[[1, 1, -1]]]), 3), [expected], rtol=1e-5)
 
 
+VOID = {"label": jnp.array([[[1, 1, 2]]]), "valid": jnp.array([[[1.0, 1.0, 0.0]]]), "mask": ONES, "index": jnp.arange(1)}
+"""A third pixel that is void."""
+
+
+def test_ifvd_and_fgd_by_hand_beside_a_void_pixel():
+    student, teacher = maps([[1.0, 0], [0, 1], [5, -7]]), maps([[2.0, 0], [1, 0], [-3, 4]])
+    outputs = [Output(jnp.zeros((1, 1, 3, 3)), {"a": side}) for side in (student, teacher)]
+    method = IFVD(layers="a")
+    np.testing.assert_allclose(method.apply({}, *outputs, VOID), [(1 - np.sqrt(0.5)) ** 2], rtol=1e-5)
+    np.testing.assert_array_equal(method.valid(VOID), [1])
+    # Sizes by place, 1, 0.5 and 3.5, and by channel, 2 and 4 / 3; two pixels of the foreground count by half each.
+    fgd = FGD(layers="a", temperature=1.0, foreground=2.0, background=9.0, attention=0.0, relation=0.0)
+    places, channels = np.exp([1, 0.5, 3.5]), np.exp([2, 4 / 3])
+    places, channels = 3 * places / places.sum(), 2 * channels / channels.sum()
+    expected = places[0] * channels[0] + places[1] * channels.sum()
+    value, _ = fgd.init_with_output(jax.random.key(0), *outputs, VOID)
+    np.testing.assert_allclose(value, [expected], rtol=1e-5)
+
+
 def test_ifvd_counts_images_with_a_label():
     label = jnp.array([[[0, -1]], [[-1, -1]], [[1, 1]]])
     np.testing.assert_array_equal(IFVD().valid({"label": label, "mask": jnp.array([1.0, 1, 0])}), [1, 0, 0])
