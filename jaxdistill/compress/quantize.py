@@ -48,6 +48,12 @@ def int8(variables: Variables, graph: LayerGraph) -> dict[str, Any]:
     return _replace_layers(variables, paths, quantize)
 
 
+def is_quantized(variables: Variables) -> bool:
+    """Whether a kernel of the variables is in int8."""
+    paths = jax.tree_util.tree_leaves_with_path(variables.get("params", {}))
+    return any(getattr(path[-1], "key", "") == SCALE for path, _ in paths)
+
+
 def _replace_layers(
     variables: Variables, paths: list[Path], replace: Callable[[dict[str, Any], Path], dict[str, Any]]
 ) -> dict[str, Any]:

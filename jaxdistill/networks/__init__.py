@@ -14,6 +14,7 @@ from jaxdistill.networks.graph import (
     dependencies,
     for_inference,
     in_order,
+    naming,
     run,
     variables_of,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "dependencies",
     "for_inference",
     "in_order",
+    "naming",
     "preprocess",
     "required",
     "run",

@@ -19,8 +19,8 @@ QUANTIZATIONS = ("", "int8")
 class Frozen(Trained):
     """A network in inference mode, which is neither in the state nor in a checkpoint.
 
-    It can be called with its variables, and with those from `for_inference`: convert them once, before the first step,
-    as the stages of a config do.
+    It outputs the same for its variables and for those from `for_inference`. Convert them once, before the first step,
+    as the stages of a config do; otherwise every call quantizes them.
 
     Attributes:
         offload: whether its weights are held in the host's memory, and are brought to the device in every step. They
@@ -62,10 +62,11 @@ class Frozen(Trained):
             return variables
         if self.offload:
             variables = jax.device_put(variables, jax.memory.Space.Device)
+        return self._convert(variables, batch)
 
+    def _convert(self, variables: Variables, batch: Batch) -> Variables:
         def predict(variables: Variables) -> Output:
-            zeros = {name: jnp.zeros(x.shape, x.dtype) for name, x in batch.items()}
-            return self(variables, zeros, {}, None)[0]
+            return self._predict(variables, {name: jnp.zeros(x.shape, x.dtype) for name, x in batch.items()})[0]
 
         graph = layer_graph.trace(predict, variables)
         if self.fold:
@@ -82,6 +83,11 @@ class Frozen(Trained):
     ) -> tuple[Output, Variables]:
         if self.offload:
             variables = jax.device_put(variables, jax.memory.Space.Device)
+        if self.quantize and not quantize.is_quantized(variables):
+            variables = self._convert(variables, batch)
+        return self._predict(variables, batch)
+
+    def _predict(self, variables: Variables, batch: Batch) -> tuple[Output, Variables]:
         # The names of the parameters decide whether a layer computes as folded or quantized.
         with nn.intercept_methods(fold_batchnorm.apply_folded), nn.intercept_methods(quantize.apply_quantized):
             output, changed = apply(self.module, variables, self.main_input(batch), None, **self.other_inputs(batch))

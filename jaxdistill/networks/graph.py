@@ -1,7 +1,8 @@
 """The graph of the networks of a stage: their order, their bindings, and one run through them."""
 
+import contextlib
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import jax
 
@@ -47,6 +48,15 @@ def dependencies(networks: Mapping[str, Source], names: Iterable[str]) -> dict[s
     return in_order({name: network for name, network in networks.items() if name in wanted})
 
 
+@contextlib.contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Puts the name of a network before the message of a `UserError` from its call."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"networks.{name}: {error}") from error
+
+
 def run(
     networks: Mapping[str, Source],
     variables: Mapping[str, Variables],
@@ -63,12 +73,16 @@ def run(
 
     Returns:
         The output of each network, and its updated collections of variables, by name.
+
+    Raises:
+        UserError: for a network that cannot be called, with its name.
     """
     outputs: dict[str, Output] = {}
     changed: dict[str, Variables] = {}
     for name, network in networks.items():
         inputs = variables_of(name, network, variables)
-        outputs[name], changed[name] = network(inputs, batch, outputs, keys[name] if keys else None)
+        with naming(name):
+            outputs[name], changed[name] = network(inputs, batch, outputs, keys[name] if keys else None)
     return outputs, changed
 
 

@@ -10,7 +10,7 @@ import optax
 from jaxdistill import core
 from jaxdistill.core import Batch, Output, State, Term, Variables
 from jaxdistill.errors import UserError
-from jaxdistill.networks import Source, in_order, variables_of
+from jaxdistill.networks import Source, in_order, naming, variables_of
 from jaxdistill.train.step import check_terms
 
 Shapes = Mapping[str, jax.ShapeDtypeStruct]
@@ -121,12 +121,13 @@ def init_network(
     if reuse_traces and _is_hashable(network):
         init, call = _init_source_traced, _call_source_traced
     needed = {need: outputs[need] for need in network.needs}
-    if not weights or getattr(network, "new_head", False):
-        of_needed = {need: variables[need] for need in network.needs}
-        fresh = init(network, key=key, batch=batch, outputs=needed, variables=of_needed)
-        weights = _complete(weights or {}, fresh)
-    arguments = variables_of(name, network, {**variables, name: weights})
-    return weights, call(network, key=key, batch=batch, outputs=needed, variables=arguments)
+    with naming(name):
+        if not weights or getattr(network, "new_head", False):
+            of_needed = {need: variables[need] for need in network.needs}
+            fresh = init(network, key=key, batch=batch, outputs=needed, variables=of_needed)
+            weights = _complete(weights or {}, fresh)
+        arguments = variables_of(name, network, {**variables, name: weights})
+        return weights, call(network, key=key, batch=batch, outputs=needed, variables=arguments)
 
 
 def _complete(weights: Any, fresh: Any) -> Any:

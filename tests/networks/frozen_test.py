@@ -85,3 +85,13 @@ def test_variables_are_frozen_and_pass_unchanged_without_conversion():
     halved = for_inference(Frozen(MLP(3, dtype=jnp.bfloat16)), variables, batch)
     assert halved["params"]["head"]["kernel"].dtype == jnp.float32
     assert {x.dtype for x in jax.tree.leaves(halved)} > {jnp.dtype("float32")}
+
+
+def test_a_network_that_was_not_converted_outputs_what_it_would_converted():
+    net, batch = toys.Net(norm=True), toys.batch()
+    variables = net.init(jax.random.key(0), batch["image"])
+    network = Frozen(net, fold=True, quantize="int8")
+    converted = network(for_inference(network, variables, batch), batch, {}, None)[0].logits
+    plain = Frozen(net)(variables, batch, {}, None)[0].logits
+    assert not jnp.array_equal(converted, plain)
+    np.testing.assert_array_equal(network(variables, batch, {}, None)[0].logits, converted)

@@ -1,13 +1,17 @@
 """The graph of networks: order, bindings, and one run through them."""
 
+import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from jaxdistill.core import Output
 from jaxdistill.errors import UserError
 from jaxdistill.networks import Ema, Ensemble, Function, Shared, Trained, dependencies, in_order, run
 from jaxdistill.networks.graph import Precomputed, brought_variables, for_inference, variables_of
+from jaxdistill.train.init import init_shapes
 from toys import Net
 
 BATCH = {"image": jnp.ones((2, 4, 4, 1))}
@@ -50,6 +54,24 @@ def test_a_run_passes_the_outputs_of_networks_to_those_that_need_them():
     np.testing.assert_allclose(outputs["a"].logits, [[0.0, 2.0]] * 2)
     np.testing.assert_allclose(np.diff(outputs["mean"].logits), 0.0, atol=1e-6)
     assert changed == {"a": {}, "b": {}, "mean": {}}
+
+
+class Plain(nn.Module):
+    """A module that returns an array."""
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        return nn.Dense(3)(x.reshape(len(x), -1))
+
+
+def test_a_network_whose_module_returns_an_array_is_named():
+    networks = {"pupil": Trained(Plain())}
+    variables = {"pupil": Plain().init(jax.random.key(0), BATCH["image"])}
+    message = "^networks.pupil: module Plain must return an Output, got "
+    with pytest.raises(UserError, match=message):
+        run(networks, variables, BATCH, None)
+    with pytest.raises(UserError, match=message):
+        init_shapes(networks, {}, optax.identity(), BATCH)
 
 
 def test_a_precomputed_output_is_that_of_any_batch():
