@@ -130,7 +130,7 @@ def test_ifvd_by_hand():
     np.testing.assert_allclose(ifvd(*more, jnp.array([[[1, 1, -1]]]), 3), [expected], rtol=1e-5)
 
 
-VOID = {"label": jnp.array([[[1, 1, 2]]]), "valid": jnp.array([[[1.0, 1.0, 0.0]]]), "mask": ONES, "index": jnp.arange(1)}
+VOID = {"label": jnp.array([[[1, 1, 2]]]), "valid": jnp.array([[[1.0, 1, 0]]]), "mask": ONES}
 """A third pixel that is void."""
 
 

@@ -175,7 +175,10 @@ def test_frozen_parameters_have_no_gradient_so_that_they_count_in_no_norm():
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ({"decay_on": "kernels$", "weight_decay": 0.1}, r"optimizer.decay_on must match .* nearest of 5 are \['fitnet/kernel', 'student/"),
+        (
+            {"decay_on": "kernels$", "weight_decay": 0.1},
+            r"optimizer.decay_on must match .* nearest of 5 are \['fitnet/kernel', 'student/",
+        ),
         ({"groups": {"a": {"pattern": "studnet/head"}}}, "groups.a.pattern must match .*'student/head/kernel'"),
         (
             {"groups": {"a": {"pattern": "student"}, "b": {"pattern": "head"}}},
@@ -227,7 +230,7 @@ def test_clip_by_global_norm():
         ({"name": "adam", "eps_root": -1.0}, "optimizer.eps_root must be at least 0 and finite, got -1.0"),
         ({"name": "adagrad", "initial_accumulator_value": float("inf")}, "must be at least 0 and finite, got inf"),
         ({"name": "sgd", "groups": {"a": {"pattern": "b"}}}, "groups.a must set more than its pattern, got 'b' alone"),
-        ({"name": "adam", "decay_on": "k"}, "decay_on must be absent without a weight decay, got 'k', and optimizer 'a"),
+        ({"name": "adam", "decay_on": "k"}, "decay_on must be absent without a weight decay, got 'k', and opt"),
         ({"name": None}, "optimizer.name must be the name of an optimizer, got None"),
     ],
 )
