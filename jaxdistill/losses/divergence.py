@@ -249,19 +249,19 @@ def binary_kl(teacher: Float[Array, "*n"], student: Float[Array, "*n"]) -> Float
 
 
 def one_against_rest_kl(
-    teacher: Float[Array, "*n classes"], student: Float[Array, "*n classes"], one: Bool[Array, "*n classes"]
+    teacher: Float[Array, "*n classes"], student: Float[Array, "*n classes"], target: Bool[Array, "*n classes"]
 ) -> Float[Array, "*n"]:
     """Returns the KL between (p_y, 1 - p_y) of softmax(teacher) and softmax(student).
 
     Args:
         teacher: logits.
         student: logits.
-        one: True for the class y alone.
+        target: True for the class y alone.
     """
     teacher, student = precise(teacher), precise(student)
 
     def outcomes(logits: Float[Array, "*n classes"]) -> Float[Array, "*n 2"]:
-        return jnp.stack([jnp.sum(logits, -1, where=one), log_total(logits, ~one)], -1)
+        return jnp.stack([jnp.sum(logits, -1, where=target), log_total(logits, ~target)], -1)
 
     of_teacher = outcomes(teacher)
     far = kl(of_teacher, outcomes(student))
@@ -269,10 +269,10 @@ def one_against_rest_kl(
     is_possible = teacher != -jnp.inf
     moved = student - jnp.where(is_possible, teacher, 0.0)
     is_small = (jnp.abs(moved) < NEAR) | ~(is_possible | (student != -jnp.inf))
-    is_near = jnp.all(is_small & (is_possible | ~one), -1) & jnp.any(is_possible & ~one, -1)
+    is_near = jnp.all(is_small & (is_possible | ~target), -1) & jnp.any(is_possible & ~target, -1)
     moved = jnp.where(is_near[..., None] & is_possible, moved, 0.0)
-    of_rest = jnp.log1p(jnp.sum(pair(teacher, student, ~one).p * jnp.expm1(moved), -1))
-    change = jnp.sum(moved, -1, where=one) - of_rest
+    of_rest = jnp.log1p(jnp.sum(pair(teacher, student, ~target).p * jnp.expm1(moved), -1))
+    change = jnp.sum(moved, -1, where=target) - of_rest
     odds = jnp.where(is_near, of_teacher[..., 0] - of_teacher[..., 1], 0.0)
     p, rest = jax.nn.sigmoid(odds), jax.nn.sigmoid(-odds)
     near = p * _excess(-jnp.log1p(rest * jnp.expm1(-change))) + rest * _excess(-jnp.log1p(p * jnp.expm1(change)))

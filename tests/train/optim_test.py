@@ -179,9 +179,12 @@ def test_frozen_parameters_have_no_gradient_so_that_they_count_in_no_norm():
             {"decay_on": "kernels$", "weight_decay": 0.1},
             r"optimizer.decay_on must match .* nearest of 5 are \['fitnet/kernel', 'student/",
         ),
-        ({"groups": {"a": {"pattern": "studnet/head"}}}, "groups.a.pattern must match .*'student/head/kernel'"),
         (
-            {"groups": {"a": {"pattern": "student"}, "b": {"pattern": "head"}}},
+            {"groups": {"a": {"pattern": "studnet/head", "weight_decay": 0.1}}},
+            "groups.a.pattern must match .*'student/head/kernel'",
+        ),
+        (
+            {"groups": {name: {"pattern": x, "weight_decay": 0.1} for name, x in (("a", "student"), ("b", "head"))}},
             r"groups.b.pattern must match a parameter of no earlier group, got 'head', whose .* are all of \['a'",
         ),
         (
