@@ -1,4 +1,4 @@
-"""Parts of residual networks: layers as PyTorch computes them, blocks, and stages of blocks.
+"""Parts of convolutional networks: layers as PyTorch computes them, residual blocks, and stages of blocks.
 
 He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, https://arxiv.org/abs/1512.03385. Paddings,
 constants and the names of the layers follow torchvision, so that weights trained there give equal outputs here.
@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxdistill.errors import UserError
+from jaxdistill.errors import UserError, unknown
 
 Taps = dict[str, Array]
 Map = Float[Array, "batch _ _ _"]
@@ -22,8 +22,18 @@ kaiming_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 torch_linear = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
-def conv(channels: int, size: int, stride: int = 1, *, dtype: Any, name: str) -> nn.Conv:
-    """Returns a `size` x `size` convolution without bias, padded by `size // 2` on every side.
+def conv(
+    channels: int,
+    size: int,
+    stride: int = 1,
+    *,
+    groups: int = 1,
+    bias: bool = False,
+    init: nn.initializers.Initializer = kaiming_fan_out,
+    dtype: Any,
+    name: str,
+) -> nn.Conv:
+    """Returns a `size` x `size` convolution, padded by `size // 2` on every side.
 
     This is PyTorch's padding; for a stride of 2 and an even input XLA's "SAME" pads only below and right.
     """
@@ -33,15 +43,16 @@ def conv(channels: int, size: int, stride: int = 1, *, dtype: Any, name: str) ->
         kernel_size=(size, size),
         strides=(stride, stride),
         padding=((pad, pad), (pad, pad)),
-        use_bias=False,
-        kernel_init=kaiming_fan_out,
+        feature_group_count=groups,
+        use_bias=bias,
+        kernel_init=init,
         dtype=dtype,
         param_dtype=jnp.float32,
         name=name,
     )
 
 
-def norm(train: bool, *, dtype: Any, name: str) -> nn.BatchNorm:
+def norm(train: bool, *, epsilon: float = 1e-5, dtype: Any, name: str) -> nn.BatchNorm:
     """Returns a batch normalisation with statistics in float32: of the batch if `train`, else the running ones.
 
     The variance is that of the centred numbers, in two passes: the mean of squares less the square of the mean cancels
@@ -51,7 +62,7 @@ def norm(train: bool, *, dtype: Any, name: str) -> nn.BatchNorm:
     return nn.BatchNorm(
         use_running_average=not train,
         momentum=0.9,
-        epsilon=1e-5,
+        epsilon=epsilon,
         use_fast_variance=False,
         dtype=dtype,
         param_dtype=jnp.float32,
@@ -64,9 +75,15 @@ def pool(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch 
     return jnp.mean(x, axis=(1, 2), dtype=jnp.float32)
 
 
-def classifier(classes: int) -> nn.Dense:
+def classifier(classes: int, init: nn.initializers.Initializer = torch_linear) -> nn.Dense:
     """Returns the last layer, named `head`; in float32, since bfloat16 would round the logits to 8 bits."""
-    return nn.Dense(classes, kernel_init=torch_linear, dtype=jnp.float32, name="head")
+    return nn.Dense(classes, kernel_init=init, dtype=jnp.float32, name="head")
+
+
+def check_form(model: str, form: str) -> None:
+    """Raises `UserError` for a form that is neither that of ImageNet nor that of CIFAR."""
+    if form not in ("imagenet", "cifar"):
+        raise unknown(f"{model}'s form", form, ("imagenet", "cifar"), "an existing form")
 
 
 def blocks_per_stage(model: str, depth: int, rest: int) -> int:
@@ -82,49 +99,79 @@ def blocks_per_stage(model: str, depth: int, rest: int) -> int:
     return blocks
 
 
-def shortcut_of(x: Map, channels: int, stride: int, *, train: bool, dtype: Any) -> Map:
-    """Returns the shortcut: `x`, or its 1x1 convolution and normalisation if the shape changes."""
-    if stride == 1 and x.shape[-1] == channels:
-        return x
-    x = conv(channels, 1, stride, dtype=dtype, name="shortcut_conv")(x)
-    return norm(train, dtype=dtype, name="shortcut_norm")(x)
+class Block(nn.Module):
+    """Fields of residual blocks, and the shortcut.
 
-
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut; returns their sum, `channels` wide, before the last ReLU."""
-
-    channels: int
-    stride: int = 1
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Map, train: bool = False) -> Map:
-        shortcut = shortcut_of(x, self.channels, self.stride, train=train, dtype=self.dtype)
-        x = conv(self.channels, 3, self.stride, dtype=self.dtype, name="conv1")(x)
-        x = nn.relu(norm(train, dtype=self.dtype, name="norm1")(x))
-        x = conv(self.channels, 3, dtype=self.dtype, name="conv2")(x)
-        return norm(train, dtype=self.dtype, name="norm2")(x) + shortcut
-
-
-class Bottleneck(nn.Module):
-    """Convolutions 1x1, 3x3, 1x1 beside a shortcut; returns their sum, 4 `channels` wide, before the last ReLU.
-
-    The stride is in the 3x3 ("v1.5", as in torchvision); in the paper it is in the first 1x1.
+    Attributes:
+        channels: of the first convolution.
+        stride: of the block.
+        bias: whether convolutions have biases.
+        epsilon: of the normalisations.
     """
 
     channels: int
     stride: int = 1
+    bias: bool = False
+    epsilon: float = 1e-5
     dtype: Any = jnp.float32
+
+    def conv(self, channels: int, size: int, stride: int = 1, *, groups: int = 1, name: str) -> nn.Conv:
+        """Returns a convolution of the block."""
+        return conv(channels, size, stride, groups=groups, bias=self.bias, dtype=self.dtype, name=name)
+
+    def norm(self, train: bool, name: str) -> nn.BatchNorm:
+        """Returns a normalisation of the block."""
+        return norm(train, epsilon=self.epsilon, dtype=self.dtype, name=name)
+
+    def shortcut(self, x: Map, channels: int, train: bool) -> Map:
+        """Returns the shortcut: `x`, or its 1x1 convolution and normalisation if the shape changes."""
+        if self.stride == 1 and x.shape[-1] == channels:
+            return x
+        x = self.conv(channels, 1, self.stride, name="shortcut_conv")(x)
+        return self.norm(train, "shortcut_norm")(x)
+
+
+class BasicBlock(Block):
+    """Two 3x3 convolutions beside a shortcut; returns their sum, `channels` wide, before the last ReLU."""
+
+    expansion = 1
 
     @nn.compact
     def __call__(self, x: Map, train: bool = False) -> Map:
-        shortcut = shortcut_of(x, 4 * self.channels, self.stride, train=train, dtype=self.dtype)
-        x = conv(self.channels, 1, dtype=self.dtype, name="conv1")(x)
-        x = nn.relu(norm(train, dtype=self.dtype, name="norm1")(x))
-        x = conv(self.channels, 3, self.stride, dtype=self.dtype, name="conv2")(x)
-        x = nn.relu(norm(train, dtype=self.dtype, name="norm2")(x))
-        x = conv(4 * self.channels, 1, dtype=self.dtype, name="conv3")(x)
-        return norm(train, dtype=self.dtype, name="norm3")(x) + shortcut
+        shortcut = self.shortcut(x, self.channels, train)
+        x = self.conv(self.channels, 3, self.stride, name="conv1")(x)
+        x = nn.relu(self.norm(train, "norm1")(x))
+        x = self.conv(self.channels, 3, name="conv2")(x)
+        return self.norm(train, "norm2")(x) + shortcut
+
+
+class Bottleneck(Block):
+    """Convolutions 1x1, 3x3, 1x1 beside a shortcut; returns their sum, 4 `channels` wide, before the last ReLU.
+
+    Attributes:
+        groups: of the 3x3, as in Xie et al., "Aggregated Residual Transformations for Deep Neural Networks", CVPR
+            2017, https://arxiv.org/abs/1611.05431.
+        width_per_group: channels of a group of the 3x3 for every 64 `channels`.
+        stride_first: whether the stride is in the first 1x1, as in the paper, instead of the 3x3 ("v1.5", torchvision).
+    """
+
+    groups: int = 1
+    width_per_group: int = 64
+    stride_first: bool = False
+
+    expansion = 4
+
+    @nn.compact
+    def __call__(self, x: Map, train: bool = False) -> Map:
+        first, second = (self.stride, 1) if self.stride_first else (1, self.stride)
+        inner = int(self.channels * self.width_per_group / 64) * self.groups
+        shortcut = self.shortcut(x, 4 * self.channels, train)
+        x = self.conv(inner, 1, first, name="conv1")(x)
+        x = nn.relu(self.norm(train, "norm1")(x))
+        x = self.conv(inner, 3, second, groups=self.groups, name="conv2")(x)
+        x = nn.relu(self.norm(train, "norm2")(x))
+        x = self.conv(4 * self.channels, 1, name="conv3")(x)
+        return self.norm(train, "norm3")(x) + shortcut
 
 
 def run_stage(

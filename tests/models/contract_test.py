@@ -12,25 +12,35 @@ from jaxdistill import core
 from jaxdistill.config import registry
 from jaxdistill.conformance import models as promises
 from jaxdistill.models.cifar_resnet import CifarResNet
+from jaxdistill.models.convnext import ConvNeXt
 from jaxdistill.models.decoder import Decoder
 from jaxdistill.models.encoder import Encoder
 from jaxdistill.models.mlp import MLP
+from jaxdistill.models.mobilenet_v2 import MobileNetV2
 from jaxdistill.models.resnet import ResNet
+from jaxdistill.models.shufflenet_v1 import ShuffleNetV1
+from jaxdistill.models.shufflenet_v2 import ShuffleNetV2
+from jaxdistill.models.vgg import VGG
 from jaxdistill.models.vit import ViT
 from jaxdistill.models.wide_resnet import WideResNet
 
 SMALL = {
     "mlp": MLP(3, widths=(5, 4)),
     "cifar_resnet": CifarResNet(3, depth=8),
-    "resnet": ResNet(3, depth=18),
+    "resnet": ResNet(3, depth=18, width=4, blocks=(2, 1)),
     "wide_resnet": WideResNet(3, depth=10, width=1),
+    "vgg": VGG(3, depth=11, norm=True, channels=(4, 4, 4, 4, 4), form="cifar"),
+    "mobilenet_v2": MobileNetV2(3, width=0.25, blocks=(1, 1, 1, 0, 0, 0, 0), form="cifar"),
+    "shufflenet_v1": ShuffleNetV1(3, width=0.25, blocks=(2,)),
+    "shufflenet_v2": ShuffleNetV2(3, channels=(8, 12), blocks=(2,), form="cifar"),
+    "convnext": ConvNeXt(3, blocks=(1, 2), widths=(8, 12), patch=2),
     "vit": ViT(3, patch=4, layers=2, width=8, heads=2),
     "encoder": Encoder(3, vocabulary=5, layers=2, width=8, heads=2),
     "decoder": Decoder(3, layers=2, width=8, heads=2, tied=False),
 }
 CLASSIFIERS = [name for name in SMALL if name != "decoder"]
-CONVOLUTIONAL = [name for name in CLASSIFIERS if name not in ("mlp", "vit", "encoder")]
-OF_SOME = {promises.logits_of_pooled: CLASSIFIERS, promises.batch_statistics: CONVOLUTIONAL}
+BATCH_NORMALISED = [name for name in CLASSIFIERS if name not in ("mlp", "vit", "encoder", "convnext")]
+OF_SOME = {promises.logits_of_pooled: CLASSIFIERS, promises.batch_statistics: BATCH_NORMALISED}
 CASES = [
     pytest.param(name, promise, id=f"{promise.name}-{name}")
     for promise in promises.PROMISES
@@ -61,24 +71,24 @@ def test_classifiers_have_one_prediction_per_example(name):
     assert subject(name).output.logits.shape == (4, 3)
 
 
-@pytest.mark.parametrize("name", CONVOLUTIONAL)
+@pytest.mark.parametrize("name", BATCH_NORMALISED)
 def test_convolutional_networks_have_statistics_of_each_normalisation(name):
     assert len(jax.tree.leaves(subject(name).variables["batch_stats"])) >= 14
 
 
-@pytest.mark.parametrize("name", CONVOLUTIONAL)
+@pytest.mark.parametrize("name", BATCH_NORMALISED)
 def test_pooled_is_the_mean_of_the_last_activation_and_blocks_end_in_their_stage(name):
     taps = subject(name).output.taps
     stages = sorted(tap for tap in taps if tap.startswith("stage") and "/" not in tap)
     assert jnp.any(taps[f"{stages[-1]}/preact"] < 0)
-    last = nn.relu(taps[f"{stages[-1]}/preact"])
+    last = taps["final"] if "final" in taps else nn.relu(taps[f"{stages[-1]}/preact"])
     np.testing.assert_allclose(taps["pooled"], np.mean(last, axis=(1, 2)), rtol=1e-5)
     for stage in stages:
         blocks = sorted(tap for tap in taps if tap.startswith(f"{stage}/block"))
         np.testing.assert_array_equal(taps[blocks[-1]], taps[stage])
 
 
-@pytest.mark.parametrize("name", CONVOLUTIONAL)
+@pytest.mark.parametrize("name", [name for name in BATCH_NORMALISED if name != "vgg"])  # torchvision's VGG has them
 def test_no_bias_before_a_normalisation(name):
     shapes = jax.eval_shape(SMALL[name].init, jax.random.key(0), promises.IMAGES)["params"]
     names = [core.path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(shapes)]

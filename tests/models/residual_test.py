@@ -54,19 +54,29 @@ def test_norm_by_hand():
     np.testing.assert_allclose(changed["batch_stats"]["var"], [0.9], rtol=1e-6)
 
 
-def test_bottleneck_strides_in_its_3x3():
-    block = residual.Bottleneck(2, stride=2)
+@pytest.mark.parametrize(("first", "side"), [(False, 8), (True, 4)])
+def test_bottleneck_strides_in_its_3x3_or_in_its_first_1x1(first, side):
+    block = residual.Bottleneck(2, stride=2, stride_first=first)
     _, state = jax.eval_shape(
         lambda x: block.init_with_output(jax.random.key(0), x, capture_intermediates=True),
         jnp.zeros((1, 8, 8, 3)),
     )
     shapes = {name: layer["__call__"][0].shape for name, layer in state["intermediates"].items() if "conv" in name}
     assert shapes == {
-        "conv1": (1, 8, 8, 2),
+        "conv1": (1, side, side, 2),
         "conv2": (1, 4, 4, 2),
         "conv3": (1, 4, 4, 8),
         "shortcut_conv": (1, 4, 4, 8),
     }
+
+
+def test_grouped_bottlenecks_have_a_width_for_each_group():
+    # resnext50_32x4d: 64 * 4 / 64 channels in each of 32 groups.
+    block = residual.Bottleneck(64, groups=32, width_per_group=4, bias=True)
+    params = jax.eval_shape(block.init, jax.random.key(0), jnp.zeros((1, 2, 2, 256)))["params"]
+    assert params["conv2"]["kernel"].shape == (3, 3, 4, 128)
+    assert params["conv3"]["kernel"].shape == (1, 1, 128, 256)
+    assert params["conv1"]["bias"].shape == (128,)
 
 
 @pytest.mark.parametrize(("block", "last"), [(residual.BasicBlock, "norm2"), (residual.Bottleneck, "norm3")])

@@ -7,9 +7,9 @@ from jaxdistill.errors import UserError
 from jaxdistill.models.resnet import ResNet
 
 
-def shapes(depth):
-    x = jnp.zeros((2, 224, 224, 3))
-    result, variables = jax.eval_shape(ResNet(depth=depth).init_with_output, jax.random.key(0), x)
+def shapes(depth, side=224, **fields):
+    x = jnp.zeros((2, side, side, 3))
+    result, variables = jax.eval_shape(ResNet(depth=depth, **fields).init_with_output, jax.random.key(0), x)
     return {name: tap.shape for name, tap in result.taps.items()}, core.count(variables["params"])
 
 
@@ -17,6 +17,33 @@ def shapes(depth):
 @pytest.mark.parametrize(("depth", "published"), [(18, 11_689_512), (34, 21_797_672), (50, 25_557_032)])
 def test_parameters_as_published(depth, published):
     assert shapes(depth)[1] == published
+
+
+@pytest.mark.parametrize(
+    ("depth", "groups", "width_per_group", "published"),
+    [
+        pytest.param(101, 1, 64, 44_549_160, marks=pytest.mark.slow),
+        pytest.param(152, 1, 64, 60_192_808, marks=pytest.mark.slow),
+        (50, 32, 4, 25_028_904),
+        pytest.param(101, 32, 8, 88_791_336, marks=pytest.mark.slow),
+        pytest.param(101, 64, 4, 83_455_272, marks=pytest.mark.slow),
+        pytest.param(50, 1, 128, 68_883_240, marks=pytest.mark.slow),
+    ],
+)
+def test_parameters_of_deeper_wider_and_grouped_ones_as_published(depth, groups, width_per_group, published):
+    assert shapes(depth, groups=groups, width_per_group=width_per_group)[1] == published
+
+
+def test_form_of_cifar_keeps_the_places_of_the_first_stage():
+    taps, parameters = shapes(50, 32, classes=100, form="cifar")
+    assert parameters == 23_705_252  # RepDistiller's ResNet50
+    assert [taps[name] for name in ("stem", "stage1", "stage4")] == [(2, 32, 32, 64), (2, 32, 32, 256), (2, 4, 4, 2048)]
+
+
+def test_blocks_and_width_replace_those_of_the_depth():
+    taps, _ = shapes(50, 32, width=4, blocks=(2, 1))
+    assert [name for name in taps if "block" in name] == ["stage1/block0", "stage1/block1", "stage2/block0"]
+    assert taps["pooled"] == (2, 32)
 
 
 @pytest.mark.parametrize(
@@ -52,5 +79,12 @@ def test_stem_pools_with_one_row_on_each_side():
 
 
 def test_unknown_depth_lists_the_depths():
-    with pytest.raises(UserError, match=r"ResNet's depth must be an existing depth, got 20. .*\['18', '34', '50'\]"):
+    depths = r"\['101', '152', '18', '34', '50'\]"
+    with pytest.raises(UserError, match=r"ResNet's depth must be an existing depth, got 20\. .*" + depths):
         ResNet(depth=20)
+
+
+@pytest.mark.parametrize("fields", [dict(groups=32), dict(width_per_group=4), dict(stride_first=True)])
+def test_basic_blocks_have_no_fields_of_bottlenecks(fields):
+    with pytest.raises(UserError, match=r"must be 1, 64 and False at depth 18, got .*\. Use them from depth 50 on"):
+        ResNet(depth=18, **fields)
