@@ -12,7 +12,7 @@ from jaxdistill.config.sweep import SweepConfig
 
 @dataclasses.dataclass(frozen=True)
 class SplitsConfig:
-    train: str = option("", "split of TFDS, or part of a text, for training")
+    train: str = option("", "split of TFDS, part of a text, or file of rows, for training")
     validation: str = option("", "the same for validation")
     test: str = option("", "the same for testing")
 
@@ -58,12 +58,18 @@ class MemberConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    name: str = option("", "dataset: 'digits', 'npz', 'table', 'text', 'noise', 'arithmetic', 'wine' or a name of TFDS")
+    name: str = option(
+        "", "dataset: 'digits', 'npz', 'table', 'text', 'text_rows', 'noise', 'arithmetic', 'wine' or a name of TFDS"
+    )
     data_dir: str = option("", "folder of TFDS datasets")
-    path: str = option("", "file of 'npz', 'table' or 'text', or a folder of a table's")
+    path: str = option("", "file of 'npz', 'table', 'text' or 'text_rows', or a folder of a table's")
     splits: SplitsConfig = option(SplitsConfig, "splits by role")
-    length: int = option(0, "tokens of a window of a text", least=0)
-    label: str = option("", "column of the labels of a table")
+    length: int = option(0, "tokens of a window of a text; the largest number of tokens of a text of rows", least=0)
+    text: str = option("", "column or feature of the texts; the only or supervised one of TFDS if empty")
+    pair: str = option("", "column or feature of the second text of each pair")
+    tokenizer: str = option("", "folder of a checkpoint, or tokenizer.json, whose tokens a text becomes")
+    teacher_tokenizer: str = option("", "the same for the field teacher_tokens of each text")
+    label: str = option("", "column of the labels, of a table or texts; for texts of TFDS their class label if empty")
     target: str = option("", "column of the targets of a table, instead of labels")
     columns: tuple[str, ...] = option((), "columns of a table's features; all but the label or target if empty")
     transforms: tuple[str, ...] = option((), "transforms of a table, in order, fitted on its training split")

@@ -44,18 +44,25 @@ OF_IMAGES = {"size": 0, "channels": 0, "mean": (), "std": (), "statistics": 0, "
 OF_TABLES = {"label": "", "target": "", "columns": (), "transforms": (), "pipeline": ""}
 """Keys of a `data` section that apply to tables alone, likewise."""
 
+OF_TOKENIZERS = ("text", "pair", "tokenizer", "teacher_tokenizer")
+"""Keys of a `data` section that apply to texts alone that become tokens."""
+
 
 def _check_options(data: DataConfig, dataset: Dataset) -> None:
     """Raises `UserError` for options of one kind of examples on another kind."""
     noun = "images" if "image" in dataset.fields else "a table" if dataset.pipeline else "texts"
+    is_tokenized = dataset.split("train").token_counts is not None
     for key, default in ({} if dataset.pipeline else OF_TABLES).items():
-        if value := getattr(data, key):
+        if (value := getattr(data, key)) and not (key == "label" and is_tokenized):
             raise UserError(
                 f"data.{key} must be {default!r} for {data.name!r}, which has {noun}, got {value!r}. Remove it"
             )
     if "image" in dataset.fields:
-        if data.length:
-            raise UserError(f"data.length={data.length} is of texts, and {data.name!r} has images; leave it out")
+        for key in ("length", *OF_TOKENIZERS):
+            if getattr(data, key):
+                raise UserError(
+                    f"data.{key}={getattr(data, key)!r} is of texts, and {data.name!r} has images; leave it out"
+                )
         return
     for key, default in OF_IMAGES.items():
         value = getattr(data, key)
@@ -63,8 +70,14 @@ def _check_options(data: DataConfig, dataset: Dataset) -> None:
             raise UserError(f"data.{key}={value!r} is of images, and {data.name!r} has {noun}; leave it out")
     if data.mix:
         raise UserError(f"data.mix mixes sets of images, and {data.name!r} has {noun}; leave it out")
-    if data.length and not dataset.of_bytes:
+    if data.length and not dataset.of_bytes and not is_tokenized:
         raise UserError(f"data.length={data.length} cuts a text in windows, and {data.name!r} has {noun}; leave it out")
+    for key in () if is_tokenized else OF_TOKENIZERS:
+        if getattr(data, key):
+            raise UserError(
+                f"data.{key} must be left out for {data.name!r}, which has {noun} without a tokenizer, got"
+                f" {getattr(data, key)!r}. It is for texts of TFDS and of 'text_rows'"
+            )
 
 
 def is_resident(resident: str, size: int) -> bool:

@@ -50,6 +50,11 @@ class Split(Protocol):
         """Returns the positions in the base of the examples at `positions`, int32."""
         return np.asarray(positions, np.int32)
 
+    @property
+    def token_counts(self) -> np.ndarray | None:
+        """The number of tokens of each text, int32 `[len(self)]`; `None` if examples are of one size."""
+        return None
+
 
 @dataclasses.dataclass(frozen=True)
 class Arrays(Split):
@@ -79,7 +84,8 @@ class Dataset:
         of_bytes: whether a token is a byte of a text.
         name: as a config names it; "" if it has none.
         tokenizer: a name of the tokenizer of texts, such as "bytes"; "" if it is not given.
-        teacher_tokenizer: the same of `teacher_tokens`.
+        mask_token: the token of that tokenizer that stands for a hidden one; -1 if it has none.
+        teacher_tokenizer, teacher_vocabulary: name and vocabulary of the tokenizer of `teacher_tokens`.
         pipeline: the fitted transforms of a table; `None` for images and texts.
         is_sparse: whether its features are sparse until they are taken.
     """
@@ -91,7 +97,9 @@ class Dataset:
     of_bytes: bool = False
     name: str = ""
     tokenizer: str = ""
+    mask_token: int = -1
     teacher_tokenizer: str = ""
+    teacher_vocabulary: int = 0
     pipeline: "Pipeline | None" = None
     is_sparse: bool = False
 
@@ -108,8 +116,11 @@ class Dataset:
 
     @property
     def example_bytes(self) -> int:
-        """Bytes of an example on the device."""
-        return math.prod(self.shape) * (4 if self.vocabulary or self.pipeline else 1)
+        """Bytes of an example on the device, without its label."""
+        if not self.vocabulary and not self.pipeline:
+            return math.prod(self.shape)
+        fields = [field for name, field in self.fields.items() if name != "label"]
+        return sum(math.prod(shape) * dtype.itemsize for shape, dtype in fields)
 
     def split(self, role: str) -> Split:
         """Returns the split of a role, or raises `UserError` with the existing roles."""
@@ -143,8 +154,12 @@ class DatasetSettings:
     size: int = 0
     channels: int = 0
     length: int = 0
-    noise: NoiseSettings = NoiseSettings()
+    text: str = ""
+    pair: str = ""
     label: str = ""
+    tokenizer: str = ""
+    teacher_tokenizer: str = ""
+    noise: NoiseSettings = NoiseSettings()
     target: str = ""
     columns: tuple[str, ...] = ()
     transforms: tuple[str, ...] = ()
@@ -164,7 +179,7 @@ class DatasetSettings:
             channels=section.channels,
             length=length,
             noise=NoiseSettings(noise.kind, noise.count, noise.seed, noise.classes),
-            **(_table_settings(section) if isinstance(section, DataConfig) else {}),
+            **(_rows_settings(section) if isinstance(section, DataConfig) else {}),
         )
 
     def check_no_images(self) -> None:
@@ -181,13 +196,15 @@ class DatasetSettings:
         if named:
             raise UserError(
                 f"data.splits must be left out for {self.name!r}, which has its own, got {named}. They are"
-                " for datasets of TFDS and for 'text'"
+                " for datasets of TFDS, 'text' and 'text_rows'"
             )
 
 
-def _table_settings(section: DataConfig) -> dict[str, Any]:
+def _rows_settings(section: DataConfig) -> dict[str, Any]:
+    """Returns the settings of texts and of tables."""
+    keys = ("text", "pair", "label", "tokenizer", "teacher_tokenizer", "target", "pipeline")
     lists = {"columns": tuple(section.columns), "transforms": tuple(section.transforms)}
-    return lists | {"label": section.label, "target": section.target, "pipeline": section.pipeline}
+    return lists | {key: getattr(section, key) for key in keys}
 
 
 def check_finite(image: np.ndarray, indices: np.ndarray, path: str) -> None:

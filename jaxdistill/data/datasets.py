@@ -72,7 +72,11 @@ def load(
     channels: int = 0,
     noise: NoiseSettings | None = None,
     length: int = 0,
+    text: str = "",
+    pair: str = "",
     label: str = "",
+    tokenizer: str = "",
+    teacher_tokenizer: str = "",
     target: str = "",
     columns: Sequence[str] = (),
     transforms: Sequence[str] = (),
@@ -83,33 +87,35 @@ def load(
     Args:
         name: a file of `readers/`, `"package.module:function"`, or a name of TFDS.
         data_dir: the folder of TFDS datasets.
-        path: the file of "npz", "table" or "text".
-        splits: role -> split of a TFDS dataset, or part of a text.
-        size: the side in pixels of the square that images are resized to; 0 for none.
-        channels: 1 or 3 to convert images to; 0 for none.
+        path: the file of "npz", "table", "text" or "text_rows".
+        splits: role -> split of a TFDS dataset, part of a text, or file of rows.
+        size, channels: side in pixels of the square, and channels, that images are converted to; 0 for none.
         noise: settings of "noise"; `None` for the default ones.
-        length: number of tokens of a window of a text.
-        label: the column of labels of a table.
-        target: the column of targets of a table, instead of labels.
-        columns: those of a table's features; all but the label or target if empty.
+        length: number of tokens of a window of a text, or the largest number of tokens of a text.
+        text, pair, label: columns of texts, or features, and of their labels or a table's.
+        tokenizer, teacher_tokenizer: folders of checkpoints whose tokens a text becomes.
+        target, columns: the column of targets, instead of labels, and those of features; all others if empty.
         transforms: of a table, fitted on its training split, such as `("impute:median", "standardize")`.
         pipeline: the folder of a stage whose fitted transforms are applied instead.
 
     Raises:
         UserError: for missing names, folders and splits, with the existing ones.
     """
-    named = tuple((splits or {}).items())
     return read(
         DatasetSettings(
             name=name,
             data_dir=data_dir,
             path=path,
-            splits=named,
+            splits=tuple((splits or {}).items()),
             size=size,
             channels=channels,
             length=length,
-            noise=noise or NoiseSettings(),
+            text=text,
+            pair=pair,
             label=label,
+            tokenizer=tokenizer,
+            teacher_tokenizer=teacher_tokenizer,
+            noise=noise or NoiseSettings(),
             target=target,
             columns=tuple(columns),
             transforms=tuple(transforms),

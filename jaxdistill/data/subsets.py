@@ -65,6 +65,10 @@ class Hidden(Split):
             return np.full(len(self), UNLABELLED, np.int32)
         return np.where(self.visible, self.split.labels(), UNLABELLED).astype(np.int32)
 
+    @property
+    def token_counts(self) -> np.ndarray | None:
+        return self.split.token_counts
+
 
 def first_of_each_class(labels: np.ndarray, per_class: int) -> np.ndarray:
     """Returns the positions of the first `per_class` examples of every class."""

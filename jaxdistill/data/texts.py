@@ -1,6 +1,7 @@
 """Splits of texts: one long text in windows, a byte a token; and texts that are tokens already."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,6 +12,9 @@ from jaxdistill.errors import UserError, check_least
 
 BYTES = 256
 """The vocabulary of a text that is read byte by byte."""
+
+PARTS = {"train": "[:90%]", "validation": "[90%:95%]", "test": "[95%:]"}
+"""The default splits, in percent of the bytes or rows."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,3 +82,18 @@ def make_windows(name: str, splits: Mapping[str, bytes | np.ndarray], length: in
                 " a smaller length, or a larger part in data.splits"
             )
     return Dataset(windows, (), (length,), BYTES, of_bytes=True, tokenizer="bytes")
+
+
+def slice_of(role: str, part: str, size: int) -> slice:
+    """Returns a part such as `"[:90%]"` of `size` bytes or rows.
+
+    Raises:
+        UserError: for another form, and for a part without content.
+    """
+    match = re.fullmatch(r"\[(?:(\d+)%)?:(?:(\d+)%)?\]", part)
+    start, stop = (int(match[1] or 0), int(match[2] or 100)) if match else (0, 0)
+    if not start < stop <= 100:
+        raise UserError(
+            f"data.splits.{role} must be a part of a text such as '[:90%]', '[90%:95%]' or '[95%:]', got {part!r}"
+        )
+    return slice(size * start // 100, size * stop // 100)

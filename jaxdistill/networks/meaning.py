@@ -42,8 +42,8 @@ def check_tokenizer(network: str, stored: Meaning, data: Meaning) -> None:
     if stored.tokenizer and data.tokenizer and stored.tokenizer != data.tokenizer:
         raise UserError(
             f"networks.{network}.weights must be of a network that reads the data's tokens, of {data.tokenizer!r}, got"
-            f" one trained on tokens of {stored.tokenizer!r}. Use data in its tokens: as train_teacher_tokens, with"
-            f" networks.{network}.input='teacher_tokens', beside those of the student"
+            f" one trained on tokens of {stored.tokenizer!r}. Use data in its tokens: by data.teacher_tokenizer,"
+            f" or as train_teacher_tokens, with networks.{network}.input='teacher_tokens', beside those of the student"
         )
 
 

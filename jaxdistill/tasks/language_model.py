@@ -10,9 +10,7 @@ from jaxdistill.modules.logits_method import LogitsMethod
 from jaxdistill.modules.next_token import align_next_tokens
 from jaxdistill.networks import dependencies
 from jaxdistill.tasks.task import Field, StageParts
-from jaxdistill.tasks.text import TEXT_FIELDS, TextTask
-
-TEACHER_FIELDS = ("teacher_tokens", "teacher_token_mask", "teacher_answer_mask")
+from jaxdistill.tasks.text import TEACHER_FIELDS, TEXT_FIELDS, TextTask
 
 
 class LanguageModel(TextTask):
@@ -24,7 +22,8 @@ class LanguageModel(TextTask):
 
     fields: ClassVar = TEXT_FIELDS | {
         "answer_mask": Field(("length",), required=False),
-        **{name: Field(("teacher_length",), required=False) for name in TEACHER_FIELDS},
+        **TEACHER_FIELDS,
+        "teacher_answer_mask": Field(("teacher_length",), required=False),
     }
     axes: ClassVar = ("example", "token")
     metric_names: ClassVar = ("nll", "perplexity", "bits_per_byte", "bits_per_token", "accuracy", "agreement", "kl")
@@ -52,9 +51,6 @@ class LanguageModel(TextTask):
     def metrics(self) -> tuple[str, ...]:
         absent = "bits_per_token" if self.dataset.of_bytes else "bits_per_byte"
         return tuple(name for name in self.metric_names if name != absent)
-
-    def network_inputs(self, *, augmented: bool) -> list[str]:
-        return [field for field in ("tokens", "teacher_tokens") if field in self.dataset.fields]
 
     def align(self, batch: Batch) -> Batch:
         """Adds the next token as `label` and its `valid`, `[batch, length]`; `teacher_valid` of the teacher's tokens.

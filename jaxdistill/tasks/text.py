@@ -12,9 +12,17 @@ TEXT_FIELDS = {
     "tokens": Field(("length",)),
     "token_mask": Field(("length",), required=False),
     "segment": Field(("length",), required=False),
+    "word": Field(("length",), required=False),
     "label": Field(),
 }
-"""`token_mask` is above 0 for tokens and 0 for padding; `segment` is the part, or the document, that a token is of."""
+"""`token_mask` is above 0 for tokens and 0 for padding; `segment` is the part, or the document, that a token is of;
+`word` is the position of the first token of its word."""
+
+TEACHER_FIELDS = {
+    name: Field(("teacher_length",), required=False)
+    for name in ("teacher_tokens", "teacher_token_mask", "teacher_segment")
+}
+"""The text in the teacher's own tokens, of another length."""
 
 
 class TextTask(Task):
@@ -23,12 +31,18 @@ class TextTask(Task):
     fields: ClassVar[Mapping[str, Field]] = TEXT_FIELDS
     inputs: ClassVar[tuple[str, ...]] = ("tokens", "token_mask", "segment")
 
+    def network_inputs(self, *, augmented: bool) -> list[str]:
+        return [field for field in ("tokens", "teacher_tokens") if field in self.dataset.fields]
+
     def check_model(self, network: str, model: str, module: Any, *, field: str, models: Mapping[str, type]) -> None:
         super().check_model(network, model, module, field=field, models=models)
-        key, vocabulary = "vocabulary" if hasattr(module, "vocabulary") else "classes", self.dataset.vocabulary
-        if field == "tokens" and getattr(module, key) < vocabulary:
+        key = "vocabulary" if hasattr(module, "vocabulary") else "classes"
+        vocabulary = {"tokens": self.dataset.vocabulary, "teacher_tokens": self.dataset.teacher_vocabulary}.get(
+            field, 0
+        )
+        if getattr(module, key) < vocabulary:
             raise UserError(
-                f"networks.{network}.{key} must be at least {vocabulary}, the tokens of {self.dataset.name!r}, got"
+                f"networks.{network}.{key} must be at least {vocabulary}, the {field} of {self.dataset.name!r}, got"
                 f" {getattr(module, key)} (model {model!r}). Set {key}={vocabulary}."
             )
 

@@ -4,12 +4,16 @@ from typing import ClassVar
 
 from jaxdistill.data.dataset import Dataset
 from jaxdistill.tasks.image_classification import CLASSIFICATION_FIGURES, CLASSIFICATION_METRICS
-from jaxdistill.tasks.text import TextTask
+from jaxdistill.tasks.text import TEACHER_FIELDS, TEXT_FIELDS, TextTask
 
 
 class TextClassification(TextTask):
-    """Fields `tokens`, `token_mask` and `segment`, `[length]` each, and `label`."""
+    """Fields `tokens`, `token_mask` and `segment`, `[length]` each, and `label`.
 
+    The same names with `teacher_` are the text in the teacher's own tokens.
+    """
+
+    fields: ClassVar = TEXT_FIELDS | TEACHER_FIELDS
     metric_names: ClassVar = CLASSIFICATION_METRICS
     figures: ClassVar = CLASSIFICATION_FIGURES
     remedy: ClassVar = "Use a network with one prediction per text, or set task='language_model'."

@@ -1,14 +1,15 @@
 """TensorFlow Datasets, read by `tfds.data_source`'s random access, without TensorFlow.
 
-Datasets of images with labels, datasets of one text feature, whose texts are read byte by byte (`texts.Windows`), and
-any dataset as a table, if `columns` or `transforms` are set.
+Datasets of images with labels; of texts, as tokens of `data.tokenizer`, with labels or without; of one text feature
+without tokenizer, whose texts are read byte by byte (`texts.Windows`); and any dataset as a table, if `columns` or
+`transforms` are set.
 """
 
 import dataclasses
 import functools
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from jaxdistill.data.images import convert_channels, resize
 from jaxdistill.data.tables import make_dataset
 from jaxdistill.data.tables.parse import CATEGORY, Columns, make_tables
 from jaxdistill.data.texts import make_windows
+from jaxdistill.data.tokenized_texts import TextRows, check_settings, tokenize
 from jaxdistill.errors import UserError, unknown
 from jaxdistill.runtime import files
 
@@ -131,12 +133,14 @@ def read(settings: DatasetSettings) -> Dataset:
     kinds = {key: type(feature).__name__ for key, feature in features.items()}
     if settings.columns or settings.transforms or settings.pipeline:
         return _read_table(builder, settings)
-    if [*kinds.values()] == ["Text"]:
+    if [*kinds.values()] == ["Text"] and not settings.tokenizer:
         return _read_text(builder, next(iter(kinds)), settings)
+    if "Text" in kinds.values() and "Image" not in kinds.values():
+        return _read_rows(builder, kinds, settings)
     if kinds.get(keys[0]) != "Image" or kinds.get(keys[1]) != "ClassLabel":
         raise UserError(
-            f"{name} is not an image classification set, nor a text: its features are {kinds}; texts with labels can be"
-            " given as tokens, in an .npz with train_tokens and train_label"
+            f"{name} is not an image classification set, nor has it texts: its features are {kinds}; texts with labels"
+            " can be given as tokens, in an .npz with train_tokens and train_label"
         )
     shape = tuple(features[keys[0]].shape)
     if settings.size:
@@ -217,6 +221,56 @@ def _read_text(builder: Any, key: str, settings: DatasetSettings) -> Dataset:
             examples = read_examples(source, builder, split, positions, keys=[key]) if positions else []
             splits[role] = b"\n".join(example[key] for example in examples)
     return make_windows(settings.name, splits, settings.length)
+
+
+def _choose(key: str, name: str, kinds: Mapping[str, str], kind: str) -> str:
+    """Returns the feature of a kind that is named, or the only one; "" if there is none."""
+    features = [feature for feature, its_kind in kinds.items() if its_kind == kind]
+    if name and name not in features:
+        raise unknown(f"data.{key}", name, features, f"one of the features of the kind {kind}")
+    if len(features) > 1 and not name:
+        raise UserError(f"data.{key} must be one of the features {features}, got ''. Name it")
+    return name or next(iter(features), "")
+
+
+def _read_rows(builder: Any, kinds: Mapping[str, str], settings: DatasetSettings) -> Dataset:
+    """Returns the tokens of a text feature, or of a pair of them, and the class label if there is one."""
+    check_settings(settings)
+    supervised = builder.info.supervised_keys or ()
+    text = _choose(
+        "text", settings.text or next((key for key in supervised if kinds[key] == "Text"), ""), kinds, "Text"
+    )
+    pair = _choose("pair", settings.pair, kinds, "Text") if settings.pair else ""
+    label = _choose("label", settings.label, kinds, "ClassLabel")
+    existing = builder.info.splits
+    default = SPLITS if "validation" not in existing else {role: role for role in SPLITS if role in existing}
+    rows = {}
+    names = {role: split for role, split in (dict(settings.splits) or default).items() if split}
+    for role, split in names.items():
+        source = _open_split(settings.name, builder, split)
+        keys = [key for key in (text, pair, label) if key]
+        examples = read_examples(source, builder, split, [*range(len(source))], keys=keys) if len(source) else []
+        columns = {key: [example[key] for example in examples] for key in keys}
+        rows[role] = TextRows(
+            _decode(settings.name, split, columns[text]),
+            _decode(settings.name, split, columns[pair]) if pair else None,
+            np.array(columns[label], np.int32) if label else None,
+        )
+    class_names = tuple(builder.info.features[label].names) if label else ()
+    return tokenize(rows, class_names, settings, lambda role, position: f"example {position} of {names[role]!r}")
+
+
+def _decode(name: str, split: str, texts: list[bytes]) -> list[str]:
+    decoded = []
+    for position, text in enumerate(texts):
+        try:
+            decoded.append(text.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"example {position} of {split!r} of {name!r} must be UTF-8, got {text[:40]!r} ({error}). Leave it out"
+                " with data.splits"
+            ) from error
+    return decoded
 
 
 def _open_builder(name: str, data_dir: str) -> Any:

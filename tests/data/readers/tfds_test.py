@@ -9,6 +9,7 @@ import tiny_tfds
 from jaxdistill.data import datasets, loader
 from jaxdistill.errors import UserError
 from jaxdistill.tasks.language_model import LanguageModel
+from tokenizer_files import WORDPIECE, write_wordpiece
 
 
 def load(folder, name="tiny_images", **options):
@@ -67,7 +68,7 @@ def test_a_text_byte_by_byte(tiny_tfds_dir):
     ("name", "options", "message"),
     [
         ("tiny_images", {"splits": {"train": "trian"}}, r"no split 'trian'.*There are \{'train': 30, 'test': 9\}"),
-        ("tiny_pairs", {}, "tiny_pairs is not an image classification set, nor a text.*an .npz with train_tokens"),
+        ("tiny_pairs", {}, "data.tokenizer must be set for the texts of .tiny_pairs.*folder of a checkpoint"),
         ("tiny_imges", {}, "data.name must be a dataset, got 'tiny_imges'. Did you mean 'tiny_images'"),
     ],
     ids=str,
@@ -120,10 +121,38 @@ def test_tfds_reads_a_text_without_tensorflow(tfds_dir):
     assert "tensorflow" not in sys.modules
     with pytest.raises(UserError, match=r"no split 'tets'.*There are \{'train': 1, 'validation': 1, 'test': 1\}"):
         datasets.load("tiny_shakespeare", data_dir=tfds_dir, length=128, splits={"train": "tets"})
-    with pytest.raises(
-        UserError, match="sst2 is not an image classification set, nor a text.*an .npz with train_tokens"
-    ):
-        datasets.load("sst2", data_dir=tfds_dir, length=128)
+
+
+def test_texts_become_the_tokens_of_a_checkpoint(tiny_tfds_dir, tmp_path):
+    folder = write_wordpiece(tmp_path / "tokenizer", words=(*WORDPIECE, "a", "first", "line"))
+    dataset = load(tiny_tfds_dir, "tiny_pairs", tokenizer=folder, length=4, splits={"train": "train"})
+    assert (dataset.class_names, dataset.vocabulary, dataset.shape) == (tiny_tfds.CLASSES, 18, (4,))
+    assert dataset.tokenizer.startswith("WordPiece 18 ")
+    rows = {tuple(row) for row in dataset.split("train").take(np.arange(2))["tokens"].tolist()}
+    assert rows == {(2, 15, 16, 3), (2, 1, 15, 3)}
+    dataset = load(tiny_tfds_dir, "tiny_text", tokenizer=folder, length=8, splits={"train": "train"})
+    assert dataset.class_names == ()
+    assert dataset.split("train").labels().tolist() == [-1, -1]
+    for options, message in [
+        ({"text": "texts"}, r"data.text must be one of the features.*Did you mean 'text'"),
+        ({"label": "text"}, r"data.label must be one of the features of the kind ClassLabel, got 'text'.*\['label'\]"),
+        ({"length": 0}, "data.length must be set for the texts of 'tiny_pairs'"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            load(tiny_tfds_dir, "tiny_pairs", tokenizer=folder, **({"length": 8} | options))
+
+
+def test_real_texts(tfds_dir, tmp_path):
+    folder = write_wordpiece(tmp_path)
+    options = {"data_dir": tfds_dir, "tokenizer": folder, "length": 16}
+    news = datasets.load("ag_news_subset", splits={"train": "train[:9]"}, **options)
+    assert news.class_names == ("World", "Sports", "Business", "Sci/Tech")
+    pairs = datasets.load("ag_news_subset", splits={"train": "train[:9]"}, text="title", pair="description", **options)
+    assert pairs.split("train").take(np.arange(9))["segment"].max() == 1
+    assert "segment" not in news.fields
+    sentiment = datasets.load("sst2", **options)
+    assert {*sentiment.splits} == {"train", "validation", "test"}
+    assert "tensorflow" not in sys.modules
 
 
 @pytest.fixture

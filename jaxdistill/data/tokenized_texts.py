@@ -1,0 +1,166 @@
+"""Splits of texts that a tokenizer of a checkpoint turns into tokens."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxdistill.core import UNLABELLED
+from jaxdistill.data.dataset import Dataset, DatasetSettings, Split
+from jaxdistill.data.labels import Place
+from jaxdistill.data.tokenizers import Tokenizer, Tokens, open_tokenizer
+from jaxdistill.errors import UserError
+
+TEACHER = "teacher_"
+"""The prefix of the fields of the same text in the teacher's tokens."""
+
+FIELDS = ("tokens", "token_mask", "segment", "word")
+"""Fields of tokens, `[length]` each, of which a short text needs fewer."""
+
+TOKEN_FIELDS = frozenset([*FIELDS, *(TEACHER + field for field in FIELDS)])
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizedTexts(Split):
+    """Texts in memory, which are padded on the right as they are read.
+
+    Attributes:
+        tokens: of the student's tokenizer, the padding of which is 0.
+        label: int32 `[n]`.
+        length: number of tokens that a text is padded to.
+        are_pairs: whether a text has two segments.
+        teacher_tokens: the same texts by the teacher's tokenizer.
+    """
+
+    tokens: Tokens
+    label: np.ndarray
+    length: int
+    are_pairs: bool = False
+    teacher_tokens: Tokens | None = None
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def take(self, positions: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns `tokens`, `token_mask`, `segment` of pairs, `word`, and those of the teacher, `[n, length]` each.
+
+        `word` is the position of the first token of a token's word; -1 for special tokens and padding.
+        """
+        fields = self._pad(self.tokens, positions) | {"label": self.label[positions]}
+        if self.teacher_tokens is not None:
+            padded = self._pad(self.teacher_tokens, positions)
+            fields |= {TEACHER + name: array for name, array in padded.items() if name != "word"}
+        return fields
+
+    def _pad(self, tokens: Tokens, positions: np.ndarray) -> dict[str, np.ndarray]:
+        column = np.arange(self.length)
+        mask = column < tokens.counts[positions][:, None]
+        index = np.where(mask, tokens.starts[positions][:, None] + column, 0)
+        fields = {"tokens": tokens.token, "segment": tokens.segment}
+        padded = {name: np.where(mask, array[index], 0).astype(np.int32) for name, array in fields.items()}
+        padded |= {"token_mask": mask.astype(np.int32), "word": np.where(mask, tokens.word[index], -1).astype(np.int32)}
+        return padded if self.are_pairs else {name: array for name, array in padded.items() if name != "segment"}
+
+    def labels(self) -> np.ndarray:
+        return self.label
+
+    @property
+    def token_counts(self) -> np.ndarray:
+        """The number of tokens of each text, of both tokenizers the larger, int32 `[n]`."""
+        counts = self.tokens.counts
+        return counts if self.teacher_tokens is None else np.maximum(counts, self.teacher_tokens.counts)
+
+
+@dataclasses.dataclass(frozen=True)
+class TextRows:
+    """The rows of a split before they are tokens.
+
+    Attributes:
+        texts: the first or only text of each row.
+        pairs: the second; `None` without.
+        label: int32 `[rows]`; `None` without labels.
+    """
+
+    texts: Sequence[str]
+    pairs: Sequence[str] | None = None
+    label: np.ndarray | None = None
+
+
+def check_settings(settings: DatasetSettings) -> None:
+    """Raises `UserError` for a tokenizer or length that is not set, before any text is read."""
+    if not settings.tokenizer:
+        raise UserError(
+            f"data.tokenizer must be set for the texts of {settings.name!r}, got ''. Name the folder of a checkpoint"
+            " with its tokenizer"
+        )
+    if not settings.length:
+        raise UserError(
+            f"data.length must be set for the texts of {settings.name!r}, got 0. It is the largest number of tokens of"
+            " a text, such as 128"
+        )
+
+
+def tokenize(
+    rows: Mapping[str, TextRows], class_names: tuple[str, ...], settings: DatasetSettings, place: Place
+) -> Dataset:
+    """Returns the dataset of the tokens of rows.
+
+    Args:
+        rows: by role.
+        class_names: of the labels; none without.
+        settings: name the tokenizers, and the most tokens of a text.
+        place: describes a row of a role in an error.
+
+    Raises:
+        UserError: for a split without texts, and for a text without any token.
+    """
+    tokenizer = open_tokenizer(settings.tokenizer)
+    teacher = (
+        open_tokenizer(settings.teacher_tokenizer, "data.teacher_tokenizer") if settings.teacher_tokenizer else None
+    )
+    splits: dict[str, Split] = {}
+    for role, part in rows.items():
+        if not len(part.texts):
+            raise UserError(f"data.splits.{role} must have at least one text, got none. Take a larger part")
+        encode = functools.partial(_encode, rows=part, length=settings.length, role=role, place=place)
+        label = np.full(len(part.texts), UNLABELLED, np.int32) if part.label is None else part.label
+        splits[role] = TokenizedTexts(
+            encode(tokenizer),
+            label,
+            settings.length,
+            are_pairs=part.pairs is not None,
+            teacher_tokens=encode(teacher) if teacher else None,
+        )
+    return Dataset(
+        splits,
+        class_names,
+        (settings.length,),
+        tokenizer.vocabulary,
+        tokenizer=tokenizer.identity,
+        mask_token=tokenizer.mask_token,
+        teacher_tokenizer=teacher.identity if teacher else "",
+        teacher_vocabulary=teacher.vocabulary if teacher else 0,
+    )
+
+
+def _encode(tokenizer: Tokenizer, *, rows: TextRows, length: int, role: str, place: Place) -> Tokens:
+    tokens = tokenizer.encode(rows.texts, rows.pairs, length)
+    empty = np.flatnonzero(tokens.counts == 0)
+    if len(empty):  # a tokenizer with special tokens gives these
+        raise UserError(
+            f"{place(role, int(empty[0]))} must have a text with tokens, got {rows.texts[empty[0]]!r}, one of"
+            f" {len(empty)} without. Remove these rows, or take a tokenizer that adds special tokens"
+        )
+    return tokens
+
+
+def check_texts(texts: Sequence[Any], role: str, place: Place) -> None:
+    """Raises `UserError` for the first value that is no string; an empty one is its special tokens."""
+    for position, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise UserError(
+                f"{place(role, position)} must have a string as text, got {text!r} ({type(text).__name__}). Correct the"
+                " row, or name another column in data.text and data.pair"
+            )
