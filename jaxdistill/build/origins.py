@@ -133,6 +133,11 @@ def check(stage: Stage, origins: Mapping[str, Origin]) -> None:
                     f"stage {stage.name!r}: network {name!r} has no variables of its own; leave out its weights"
                 )
             path = f"stage {stage.name!r}: {origins[name].ref} for network {name!r}"
+            if origins[name].ref.new_head and not stage.kind.trains:
+                raise UserError(
+                    f"stage {stage.name!r}: networks.{name}.head must be '' where nothing is trained, got 'new', whose"
+                    " outputs would be random. Set its weights to the stage that trained it, 'stage:NAME'"
+                )
             origins[name].check(path, shapes, stage.runs.numbers_of(name)[0])
         elif shapes is not None and name not in initialised and not brought_variables(stage.networks[name]):
             raise UserError(f"stage {stage.name!r} does not train network {name!r}; set its weights, 'stage:NAME'")

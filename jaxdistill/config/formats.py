@@ -1,6 +1,7 @@
 """References to weights in the formats of other libraries, `FORMAT:PATH`, and the networks that they describe."""
 
 import importlib
+from collections.abc import Mapping
 from typing import Any
 
 from jaxdistill.config import registry
@@ -12,6 +13,27 @@ def format_of(text: str) -> str:
     """Returns the name of the format before the colon of `FORMAT:PATH`; "" for another reference."""
     name, colon, _ = text.partition(":")
     return str(name) if colon and name in registry.names("weight_format") else ""
+
+
+def is_of_weights(key: str, value: Any) -> bool:
+    """Whether a key of a network is about its weights: a new head, or the blocks to take; other weights have none."""
+    return key == "blocks" or (key == "head" and value == "new")
+
+
+def complete(raw: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """Returns the entry of a network with the model of its weights and its fields, unless it names a model.
+
+    A new head has the classes of the data.
+
+    Args:
+        raw: values by key.
+        path: the key of the network, for messages.
+    """
+    weights = raw.get("weights")
+    if not isinstance(weights, str) or "model" in raw or not format_of(weights):
+        return dict(raw)
+    keys = describe(weights, f"{path}.weights")
+    return {key: value for key, value in keys.items() if key != "classes" or raw.get("head") != "new"} | dict(raw)
 
 
 def describe(text: str, key: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 
 from jaxdistill.config import names, overrides, registry
 from jaxdistill.config.durations import Duration, bare
+from jaxdistill.config.formats import complete, is_of_weights
 from jaxdistill.config.parse import FlagText, check, entries, free_keys, parse_section, plain, raise_all
 from jaxdistill.config.references import stages_read
 from jaxdistill.config.schema import StageSettings, has_key, is_merged, settings_of
@@ -126,6 +127,8 @@ def stages(raw: Mapping[str, Any]) -> dict[str, StageSettings]:
     names.check(shared, named)
     settings: dict[str, StageSettings] = {}
     _check_sections(shared)
+    networks = shared.get("networks", {})
+    shared |= {"networks": {key: complete(entry, f"networks.{key}") for key, entry in networks.items()}}
     lines = _mistakes(shared, named)
     for name, raw_stage in named.items():
         try:
@@ -219,6 +222,8 @@ def _entry(stage: str, key: str, name: str, entry: Any, shared: Mapping[str, Any
     if like != name and like not in entries_above:
         raise unknown(f"stages.{stage}.{key}.{name}.like", like, entries_above, "an entry of the top level")
     inherited = entries_above.get(like, {})
+    if isinstance(inherited, Mapping) and "weights" in entry:
+        inherited = {key: value for key, value in inherited.items() if not is_of_weights(key, value)}
     return entry if not isinstance(inherited, Mapping) or replaces(entry, inherited) else {**inherited, **entry}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from jaxdistill.config import registry
 from jaxdistill.config.durations import Steps, bare
-from jaxdistill.config.formats import describe, format_of
+from jaxdistill.config.formats import complete
 from jaxdistill.config.parse import (
     FlagText,
     check,
@@ -165,8 +165,8 @@ class NetworkConfig:
         section = {key: raw[key] for key in ("source", "weights", "sharding") if key in raw}
         config, rest = parse_section(cls, section, path), without(raw, section)
         source = registry.find("network", config.source, f"{path}.source")
-        if format_of(config.weights or "") and "model" in source.option_fields() and "model" not in rest:
-            rest = _described(config.weights, rest, path) | rest
+        if "model" in source.option_fields():
+            rest = without(complete(raw, path), section)
         options = parse_options(source, rest, path, f"source {config.source!r}", renamed=is_flag(raw, "source"))
         return dataclasses.replace(config, options=options)
 
@@ -175,12 +175,6 @@ class NetworkConfig:
         """The options that a run may resume with other values of."""
         fields = registry.find("network", self.source).option_fields()
         return {key for key, field in fields.items() if field.metadata.get("free")}
-
-
-def _described(weights: str, raw: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """Returns the model of weights in another format and its fields; the data have the classes of a new head."""
-    keys = describe(weights, f"{path}.weights")
-    return without(keys, {"classes": 0}) if raw.get("head") == "new" else keys
 
 
 def parse_options(source: Any, raw: Mapping[str, Any], path: str, owner: str, renamed: bool = False) -> dict[str, Any]:

@@ -20,6 +20,7 @@ class Entry:
         parts: the number of equal parts of the tensor along `axis`, such as 3 of fused query, key and value.
         axis: of the tensor.
         head: whether the array belongs to the head, which another number of classes replaces.
+        shape: of the tensor, if the array and the layout do not determine it.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Entry:
     parts: int = 1
     axis: int = 0
     head: bool = False
+    shape: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

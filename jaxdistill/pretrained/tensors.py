@@ -9,11 +9,13 @@ import json
 import math
 import pathlib
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxdistill.errors import UserError
+from jaxdistill.runtime import files
 
 DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16}
 """Dtypes of tensors that are read as weights, by their names in a header."""
@@ -108,3 +110,30 @@ def _tensor(path: pathlib.Path, item: _Item, start: int) -> Tensor:
 
 def _damaged(path: pathlib.Path, reason: str) -> UserError:
     return UserError(f"{path} must be a whole safetensors file, got {reason}. {DOWNLOAD_AGAIN}")
+
+
+def write_safetensors(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays as a safetensors file, in the order of their names.
+
+    Args:
+        path: of the file, which appears whole or not at all.
+        arrays: of the dtypes in `DTYPES`, by name.
+    """
+    names = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}  # transformers reads no file without it
+    end = 0
+    for name in sorted(arrays):
+        start, end = end, end + arrays[name].nbytes
+        header[name] = {
+            "dtype": names[arrays[name].dtype],
+            "shape": list(arrays[name].shape),
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    part = files.part_of(path)
+    with part.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in sorted(arrays):
+            file.write(np.ascontiguousarray(arrays[name]).tobytes())
+    part.replace(path)

@@ -1,5 +1,6 @@
 """Weights of one network in a checkpoint: the reference, the metadata, and the arrays."""
 
+import dataclasses
 import json
 
 import jax
@@ -145,3 +146,30 @@ def test_a_finished_stage_whose_files_are_damaged_or_gone_may_run_again(tmp_path
     done.write_text("{")
     with pytest.raises(UserError, match="done.json must be .* Remove it: the stage then goes on from its last"):
         find(tmp_path, "stage:distil")
+
+
+HEADED = {
+    "params": {
+        name: {"kernel": jax.ShapeDtypeStruct((2, 3), jnp.float32)} for name in ("block0", "block1", "block2", "head")
+    }
+}
+
+
+def test_blocks_and_a_new_head_of_a_checkpoint(tmp_path):
+    kernels = {name: jnp.full((2, 3), float(i)) for i, name in enumerate(HEADED["params"])}
+    params = {"student": {name: {"kernel": kernel} for name, kernel in kernels.items()}}
+    with Checkpoints(tmp_path / "distil") as checkpoints:
+        state = State(jnp.int32(1), jax.random.key(0), params, {}, optax.sgd(0.1).init(params))
+        checkpoints.save(1, state, {}, {"networks": ["student"], "lanes": 0})
+        checkpoints.wait()
+    ref = dataclasses.replace(references.parse("stage:distil"), new_head=True, blocks=(2, 0))
+    place = weights.find(ref, "student", tmp_path)
+    wanted = {"params": {name: HEADED["params"][name] for name in ("block0", "block1", "head")}}
+    wanted["params"]["head"] = {"kernel": jax.ShapeDtypeStruct((2, 7), jnp.float32)}
+    weights.check(place, wanted)
+    whole = mesh.replicated(mesh.make_mesh({"data": -1}))
+    params = weights.read(place, mesh.structs(wanted, jax.tree.map(lambda _: whole, wanted)))["params"]
+    assert {name: float(leaf["kernel"][0, 0]) for name, leaf in params.items()} == {"block0": 2.0, "block1": 0.0}
+    with pytest.raises(UserError, match=r"params.student.block1"):
+        weights.check(weights.find(dataclasses.replace(ref, blocks=()), "student", tmp_path), wanted | {"params": {}})
+    weights.check_same_shapes("x", HEADED, wanted, ref)

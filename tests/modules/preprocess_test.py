@@ -110,3 +110,25 @@ def test_mistakes(tmp_path, capsys, given, message):
 def test_it_is_differentiable():
     slope = jax.grad(lambda x: Preprocess(GREY, COLOUR)(x).sum())(jnp.zeros((1, 8, 8, 1)))
     assert (slope != 0).all()
+
+
+def test_images_are_resized_by_their_shorter_side_and_cut_as_torchvision_does():
+    """A ramp along the width: the centre of the resized image is left, at its own scale."""
+    ramp = jnp.broadcast_to(jnp.arange(16.0)[None, None, :, None], (1, 8, 16, 1))
+    data, wanted = ImageSpec((8, 16, 1), (0.0,), (1.0,)), ImageSpec((2, 2, 1), (0.0,), (1.0,), shorter_side=4)
+    cut = Preprocess(data, wanted)(ramp)
+    # 8 x 16 becomes 4 x 8, whose pixels are means of about two; the middle two of eight are left
+    np.testing.assert_allclose(cut[0, :, :, 0], [[6.5, 8.5]] * 2, atol=1e-5)
+    same = ImageSpec((8, 16, 1), (0.0,), (2.0,), shorter_side=4)
+    np.testing.assert_allclose(Preprocess(data, same)(ramp), ramp / 2)  # images of its own shape are not cut
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bicubic"])
+def test_other_interpolations(interpolation):
+    data, wanted = ImageSpec((4, 4, 1), (0.0,), (1.0,)), ImageSpec((2, 2, 1), (0.0,), (1.0,))
+    image = jnp.arange(16.0).reshape(1, 4, 4, 1)
+    bilinear = Preprocess(data, wanted)(image)
+    other = Preprocess(data, ImageSpec((2, 2, 1), (0.0,), (1.0,), interpolation=interpolation))(image)
+    assert not np.allclose(bilinear, other)
+    if interpolation == "nearest":
+        assert set(np.asarray(other).ravel()) <= set(range(16))
