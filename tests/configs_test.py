@@ -6,15 +6,20 @@ import pathlib
 import re
 import sys
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import runs
-from jaxdistill import launch
+from jaxdistill import core, launch
 from jaxdistill.config import load as configs
+from jaxdistill.config import registry
 from jaxdistill.pipeline import run
 
 ROOT = pathlib.Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+pairs = importlib.import_module("configs.cifar100.pairs")
 FILES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "configs").glob("*/*.py"))
 
 SHAPES = {"mnist": (28, 28, 1, 10), "cifar10": (32, 32, 3, 10), "cifar100": (32, 32, 3, 100)}
@@ -68,6 +73,56 @@ def test_smoke(file, tmp_path):
     rows = runs.results(tmp_path / "run")
     assert len(rows) >= 3
     assert all(np.isfinite(value) for row in rows for value in row.values() if isinstance(value, float))
+
+
+PARAMETERS = {
+    "wrn40_2": 2_255_156,
+    "wrn16_2": 703_284,
+    "wrn40_1": 569_780,
+    "resnet56": 861_620,
+    "resnet110": 1_736_564,
+    "resnet20": 278_324,
+    "resnet32": 472_756,
+    "resnet32x4": 7_433_860,
+    "resnet8x4": 1_233_540,
+    "ResNet50": 23_705_252,
+    "vgg13": 9_462_180,
+    "vgg8": 3_965_028,
+    "MobileNetV2": 812_836,
+    "ShuffleNetV1": 949_258,
+    "ShuffleNetV2": 1_355_528,
+}
+"""Counted in RepDistiller's networks of 100 classes."""
+
+PAIRS = [mode for mode in pairs.MODES if "-" in mode and not mode.endswith("smoke")]
+
+
+def test_the_pairs_of_the_benchmark_are_thirteen_and_differ_in_networks_and_rate():
+    assert len(PAIRS) == 13
+    assert {name for pair in PAIRS for name in pair.split("-")} == pairs.NETWORKS.keys() == PARAMETERS.keys()
+    config = configs.load("configs/cifar100/pairs.py:ResNet50-MobileNetV2")
+    assert [config[stage].learning_rate.start for stage in ("teacher", "alone", "distil")] == [0.05, 0.01, 0.01]
+    networks = config["distil"].networks
+    assert [networks[name].options["model"] for name in ("teacher", "student")] == ["resnet", "mobilenet_v2"]
+
+
+@pytest.mark.slow  # the tests of each model count the same networks
+@pytest.mark.parametrize("name", pairs.NETWORKS)
+def test_networks_of_pairs_have_the_parameters_of_the_benchmark(name):
+    fields = dict(pairs.NETWORKS[name])
+    model = registry.find("model", fields.pop("model"))(100, **fields)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    assert core.count(shapes["params"]) == PARAMETERS[name]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pair", PAIRS)
+def test_every_pair_runs(pair, tmp_path):
+    file = "configs/cifar100/pairs.py"
+    flags = [*stand_in(tmp_path, file), "--config.mesh.data=-1"]
+    assert runs.launched(tmp_path / "run", *flags, config=f"{file}:{pair}-smoke") == 0
+    rows = {row["network"]: row for row in runs.results(tmp_path / "run")}
+    assert rows.keys() == {"teacher", "alone", "distilled"}
 
 
 @pytest.mark.slow

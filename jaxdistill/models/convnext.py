@@ -59,7 +59,7 @@ class ConvNeXt(nn.Module):
 
     Liu et al., "A ConvNet for the 2020s", CVPR 2022, https://arxiv.org/abs/2201.03545; equal to torchvision's
     `convnext_tiny` to `_large`, timm's of these names and `ConvNextForImageClassification` of transformers. T, S, B and
-    L have `blocks` (3, 3, 9, 3), then (3, 3, 27, 3), and `widths` (96, 192, 384, 768), the same, (128, 256, 512, 1024)
+    L have `depths` (3, 3, 9, 3), then (3, 3, 27, 3), and `widths` (96, 192, 384, 768), the same, (128, 256, 512, 1024)
     and (192, 384, 768, 1536).
 
     Taps, for x `[batch, 224, 224, 3]`, with w = `widths`:
@@ -72,7 +72,7 @@ class ConvNeXt(nn.Module):
 
     Attributes:
         classes: number of logits.
-        blocks: numbers of blocks of the stages.
+        depths: numbers of blocks of the stages.
         widths: channels of the stages.
         patch: side of a patch of the stem, in pixels.
         layer_scale: initial value of the scales of each block's result; without them if 0.
@@ -89,7 +89,7 @@ class ConvNeXt(nn.Module):
     """
 
     classes: int = 1000
-    blocks: tuple[int, ...] = (3, 3, 9, 3)
+    depths: tuple[int, ...] = (3, 3, 9, 3)
     widths: tuple[int, ...] = (96, 192, 384, 768)
     patch: int = 4
     layer_scale: float = 1e-6
@@ -102,10 +102,10 @@ class ConvNeXt(nn.Module):
     inputs = ("image",)
 
     def __post_init__(self) -> None:
-        if not self.blocks or len(self.blocks) != len(self.widths) or min(*self.blocks, *self.widths) < 1:
+        if not self.depths or len(self.depths) != len(self.widths) or min(*self.depths, *self.widths) < 1:
             raise UserError(
-                "ConvNeXt's blocks and widths must be positive numbers, one of each for each stage, "
-                f"got {self.blocks} and {self.widths}. Give as many of the one as of the other"
+                "ConvNeXt's depths and widths must be positive numbers, one of each for each stage, "
+                f"got {self.depths} and {self.widths}. Give as many of the one as of the other"
             )
         check_least("ConvNeXt's patch", self.patch, 1)
         check_least("ConvNeXt's layer_scale", self.layer_scale, 0)
@@ -117,15 +117,15 @@ class ConvNeXt(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch height width channels"], train: bool = False) -> Output:
-        least = self.patch * 2 ** (len(self.blocks) - 1)
+        least = self.patch * 2 ** (len(self.depths) - 1)
         if min(x.shape[1:3]) < least:
             side = min(x.shape[1:3])
             raise UserError(f"ConvNeXt's images must be at least {least} pixels a side, got {side}. Resize them")
         block = functools.partial(
             rematerialize(ConvNeXtBlock, self.remat), self.layer_scale, epsilon=self.epsilon, dtype=self.dtype
         )
-        taps, number, last = {}, 0, sum(self.blocks) - 1
-        for index, (count, width) in enumerate(zip(self.blocks, self.widths, strict=True)):
+        taps, number, last = {}, 0, sum(self.depths) - 1
+        for index, (count, width) in enumerate(zip(self.depths, self.widths, strict=True)):
             name = f"stage{index + 1}"
             if index == 0:
                 x = self._conv(width, self.patch, "stem_conv")(x)

@@ -73,7 +73,7 @@ class MobileNetV2(nn.Module):
     Attributes:
         classes: number of logits.
         width: multiplies the channels; the 1280 of the last 1x1 only if it is above 1.
-        blocks: numbers of blocks of the seven groups; a stage whose groups have none is left out.
+        depths: numbers of blocks of the seven groups; a stage whose groups have none is left out.
         form: "imagenet" or "cifar".
         dropout: rate before the last layer (torchvision: 0.2).
         remat: "", "block" or "products": a block keeps all values for the backward pass, only its input, or only the
@@ -86,7 +86,7 @@ class MobileNetV2(nn.Module):
 
     classes: int = 1000
     width: float = 1.0
-    blocks: tuple[int, ...] = (1, 2, 3, 4, 3, 3, 1)
+    depths: tuple[int, ...] = (1, 2, 3, 4, 3, 3, 1)
     form: str = "imagenet"
     dropout: float = 0.0
     remat: str = ""
@@ -95,9 +95,9 @@ class MobileNetV2(nn.Module):
     inputs = ("image",)
 
     def __post_init__(self) -> None:
-        if len(self.blocks) != len(GROUPS) or min(self.blocks) < 0 or not any(self.blocks):
+        if len(self.depths) != len(GROUPS) or min(self.depths) < 0 or not any(self.depths):
             raise UserError(
-                f"MobileNetV2's blocks must be {len(GROUPS)} numbers of 0 or more, not all 0, got {self.blocks}. "
+                f"MobileNetV2's depths must be {len(GROUPS)} numbers of 0 or more, not all 0, got {self.depths}. "
                 "Give one for each group of blocks"
             )
         check_positive("MobileNetV2's width", self.width)
@@ -124,7 +124,7 @@ class MobileNetV2(nn.Module):
         x = taps["stem"] = active(residual.norm(train, dtype=self.dtype, name="stem_norm")(x))
         for number, groups in enumerate(STAGES, start=1):
             name = f"stage{number}"
-            if not any(self.blocks[group] for group in groups):
+            if not any(self.depths[group] for group in groups):
                 continue
             for index, (channels, stride, expand) in enumerate(self._blocks(groups)):
                 x = block(channels, stride, expand, name=f"{name}_block{index}")(x, train)
@@ -145,5 +145,5 @@ class MobileNetV2(nn.Module):
                 expand = 0
             if self.form == "cifar" and group == 1:
                 stride = 1
-            for index in range(self.blocks[group]):
+            for index in range(self.depths[group]):
                 yield self.scaled(channels), stride if index == 0 else 1, expand

@@ -44,7 +44,7 @@ class ResNet(nn.Module):
         classes: number of logits.
         depth: 18, 34, 50, 101 or 152.
         width: channels of the stem, doubled by each stage after the first.
-        blocks: numbers of blocks of the stages, if not those of `depth`.
+        depths: numbers of blocks of the stages, if not those of `depth`.
         groups: of the 3x3 of a bottleneck.
         width_per_group: channels of such a group for every 64 channels.
         form: "imagenet", or "cifar": a 3x3 stem without stride and without pooling, as in `models/resnetv2.py` of
@@ -63,7 +63,7 @@ class ResNet(nn.Module):
     classes: int = 1000
     depth: int = 18
     width: int = 64
-    blocks: tuple[int, ...] = ()
+    depths: tuple[int, ...] = ()
     groups: int = 1
     width_per_group: int = 64
     form: str = "imagenet"
@@ -80,8 +80,8 @@ class ResNet(nn.Module):
             raise unknown("ResNet's depth", self.depth, STAGES, "an existing depth")
         for name in ("width", "groups", "width_per_group"):
             check_least(f"ResNet's {name}", getattr(self, name), 1)
-        for count in self.blocks:
-            check_least("ResNet's number of blocks", count, 1)
+        for count in self.depths:
+            check_least("ResNet's depths", count, 1)
         if STAGES[self.depth][0] is residual.BasicBlock and self._bottleneck_fields():
             raise UserError(
                 f"ResNet's groups, width_per_group and stride_first must be 1, 64 and False at depth {self.depth}, "
@@ -109,7 +109,7 @@ class ResNet(nn.Module):
             x = nn.max_pool(x, window_shape=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         taps["stem"] = x
         fields = layers | self._bottleneck_fields() | {"epsilon": self.epsilon}
-        for index, count in enumerate(self.blocks or blocks):
+        for index, count in enumerate(self.depths or blocks):
             wide = functools.partial(rematerialize(block, self.remat), self.width * 2**index, **fields)
             stride = 1 if index == 0 else 2
             x = residual.run_stage(x, taps, f"stage{index + 1}", wide, blocks=count, stride=stride, train=train)

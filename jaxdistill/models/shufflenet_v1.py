@@ -80,7 +80,7 @@ class ShuffleNetV1(nn.Module):
         classes: number of logits.
         width: multiplies the channels.
         groups: of the 1x1 convolutions.
-        blocks: numbers of units of the stages.
+        depths: numbers of units of the stages.
         form: "imagenet" or "cifar".
         remat: "", "block" or "products": a block keeps all values for the backward pass, only its input, or only the
             results of its convolutions.
@@ -93,7 +93,7 @@ class ShuffleNetV1(nn.Module):
     classes: int = 1000
     width: float = 1.0
     groups: int = 3
-    blocks: tuple[int, ...] = (4, 8, 4)
+    depths: tuple[int, ...] = (4, 8, 4)
     form: str = "imagenet"
     remat: str = ""
     dtype: Any = jnp.float32
@@ -104,8 +104,8 @@ class ShuffleNetV1(nn.Module):
         if self.groups not in CHANNELS:
             raise unknown("ShuffleNetV1's groups", self.groups, CHANNELS, "an existing number of groups")
         check_positive("ShuffleNetV1's width", self.width)
-        check_least("ShuffleNetV1's number of stages", len(self.blocks), 1)
-        check_least("ShuffleNetV1's number of units", min(self.blocks), 1)
+        check_least("ShuffleNetV1's number of depths", len(self.depths), 1)
+        check_least("ShuffleNetV1's depths", min(self.depths), 1)
         residual.check_form("ShuffleNetV1", self.form)
         check_remat(self.remat)
         stem, wide = int(24 * self.width), int(CHANNELS[self.groups] * self.width)
@@ -132,7 +132,7 @@ class ShuffleNetV1(nn.Module):
             x = nn.max_pool(x, window_shape=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         taps["stem"] = x
         unit = functools.partial(rematerialize(ShuffleUnit, self.remat), groups=self.groups, dtype=self.dtype)
-        for index, count in enumerate(self.blocks):
+        for index, count in enumerate(self.depths):
             before, channels = x.shape[-1], int(CHANNELS[self.groups] * self.width) * 2**index
 
             def make_unit(stride: int, name: str, before: int = before, channels: int = channels) -> nn.Module:

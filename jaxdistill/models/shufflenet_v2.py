@@ -65,19 +65,19 @@ class ShuffleNetV2(nn.Module):
     Attributes:
         classes: number of logits.
         channels: of each stage, even, and of the last 1x1.
-        blocks: numbers of units of the stages.
+        depths: numbers of units of the stages.
         form: "imagenet" or "cifar".
         remat: "", "block" or "products": a block keeps all values for the backward pass, only its input, or only the
             results of its convolutions.
         dtype: of the computation; params, statistics and the last layer are float32.
 
     Raises:
-        UserError: on construction, for odd channels, unknown forms, and lengths of `channels` and `blocks` that differ.
+        UserError: on construction, for odd channels, unknown forms, and lengths of `channels` and `depths` that differ.
     """
 
     classes: int = 1000
     channels: tuple[int, ...] = (116, 232, 464, 1024)
-    blocks: tuple[int, ...] = (4, 8, 4)
+    depths: tuple[int, ...] = (4, 8, 4)
     form: str = "imagenet"
     remat: str = ""
     dtype: Any = jnp.float32
@@ -85,14 +85,14 @@ class ShuffleNetV2(nn.Module):
     inputs = ("image",)
 
     def __post_init__(self) -> None:
-        if len(self.channels) != len(self.blocks) + 1 or min(self.channels) < 1:
+        if len(self.channels) != len(self.depths) + 1 or min(self.channels) < 1:
             raise UserError(
-                f"ShuffleNetV2's channels must be {len(self.blocks) + 1} positive numbers, got {self.channels}. "
-                "Give one for each entry of blocks, and one for the last 1x1"
+                f"ShuffleNetV2's channels must be {len(self.depths) + 1} positive numbers, got {self.channels}. "
+                "Give one for each entry of depths, and one for the last 1x1"
             )
         if any(channels % 2 for channels in self.channels[:-1]):
             raise UserError(f"ShuffleNetV2's channels must be even, got {self.channels}. A unit splits them in halves")
-        check_least("ShuffleNetV2's number of units", min(self.blocks), 1)
+        check_least("ShuffleNetV2's depths", min(self.depths), 1)
         residual.check_form("ShuffleNetV2", self.form)
         check_remat(self.remat)
         super().__post_init__()
@@ -108,7 +108,7 @@ class ShuffleNetV2(nn.Module):
             x = nn.max_pool(x, window_shape=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         taps["stem"] = x
         unit = rematerialize(SplitUnit, self.remat)
-        for index, count in enumerate(self.blocks):
+        for index, count in enumerate(self.depths):
             wide = functools.partial(unit, self.channels[index], dtype=self.dtype)
             x = residual.run_stage(x, taps, f"stage{index + 1}", wide, blocks=count, stride=2, train=train)
         x = conv(self.channels[-1], 1, name="final_conv")(x)

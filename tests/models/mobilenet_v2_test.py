@@ -1,13 +1,17 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import numpy_variables
 from jaxdistill import core
 from jaxdistill.errors import UserError
 from jaxdistill.models.mobilenet_v2 import InvertedResidual, MobileNetV2
 
 
+@functools.cache
 def shapes(side=224, **fields):
     x = jnp.zeros((2, side, side, 3))
     result, variables = jax.eval_shape(MobileNetV2(**fields).init_with_output, jax.random.key(0), x)
@@ -42,7 +46,7 @@ def test_form_of_cifar_has_the_parameters_and_places_of_the_benchmark():
 
 
 def test_taps():
-    taps, _ = shapes()
+    taps, _ = shapes(width=1.0)
     expected = {"stem": (2, 112, 112, 32), "final": (2, 7, 7, 1280), "pooled": (2, 1280)}
     channels = ((16, 24, 24), (32,) * 3, (64,) * 4 + (96,) * 3, (160,) * 3 + (320,))
     sides = ((112, 56, 56), (28,) * 3, (14,) * 7, (7,) * 4)
@@ -54,7 +58,7 @@ def test_taps():
 
 
 def test_stages_without_blocks_are_left_out():
-    taps, _ = shapes(32, blocks=(1, 0, 2, 0, 0, 0, 0))
+    taps, _ = shapes(32, depths=(1, 0, 2, 0, 0, 0, 0))
     assert [name for name in taps if "block" in name] == ["stage1/block0", "stage2/block0", "stage2/block1"]
 
 
@@ -78,8 +82,8 @@ def test_a_block_adds_its_input_where_the_shape_stays():
     def silent(channels, stride, expand):
         """The output of a block whose last normalisation returns 0."""
         block = InvertedResidual(channels, stride, expand, jax.nn.relu6)
-        variables = jax.jit(block.init)(jax.random.key(0), x)
-        variables["params"]["project_norm"]["scale"] = jnp.zeros(channels)
+        variables = numpy_variables.draw(block, x)
+        variables["params"]["project_norm"] = {"scale": jnp.zeros(channels), "bias": jnp.zeros(channels)}
         assert ("expand_conv" in variables["params"]) == (expand > 0)
         return jax.jit(block.apply)(variables, x)
 
@@ -90,14 +94,14 @@ def test_a_block_adds_its_input_where_the_shape_stays():
 def test_forms_have_relu6_and_relu():
     x = jnp.full((1, 8, 8, 3), 100.0)
     for form, bounded in (("imagenet", True), ("cifar", False)):
-        model = MobileNetV2(2, width=0.25, blocks=(1, 0, 0, 0, 0, 0, 0), form=form)
+        model = MobileNetV2(2, width=0.25, depths=(1, 0, 0, 0, 0, 0, 0), form=form)
         variables = jax.tree.map(lambda leaf: np.ones(leaf.shape), jax.eval_shape(model.init, jax.random.key(0), x))
         stem = jax.jit(lambda variables, model=model: model.apply(variables, x).tap("stem"))(variables)
         assert (np.max(stem) <= 6) == bounded
 
 
 def test_mistakes():
-    with pytest.raises(UserError, match=r"MobileNetV2's blocks must be 7 numbers of 0 or more, not all 0, got \(1,\)"):
-        MobileNetV2(blocks=(1,))
+    with pytest.raises(UserError, match=r"MobileNetV2's depths must be 7 numbers of 0 or more, not all 0, got \(1,\)"):
+        MobileNetV2(depths=(1,))
     with pytest.raises(UserError, match="MobileNetV2's width must be greater than 0 and finite, got 0"):
         MobileNetV2(width=0)

@@ -41,7 +41,7 @@ def test_form_of_cifar_keeps_the_places_of_the_first_stage():
 
 
 def test_blocks_and_width_replace_those_of_the_depth():
-    taps, _ = shapes(50, 32, width=4, blocks=(2, 1))
+    taps, _ = shapes(50, 32, width=4, depths=(2, 1))
     assert [name for name in taps if "block" in name] == ["stage1/block0", "stage1/block1", "stage2/block0"]
     assert taps["pooled"] == (2, 32)
 

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import numpy_variables
 from jaxdistill import core
 from jaxdistill.errors import UserError
 from jaxdistill.models.shufflenet_v1 import ShuffleNetV1, ShuffleUnit, shuffle
@@ -48,7 +49,7 @@ def test_shuffle_by_hand():
 
 def test_the_first_convolution_has_no_groups():
     x = jnp.zeros((1, 32, 32, 3))
-    params = jax.eval_shape(ShuffleNetV1(2, width=0.25, blocks=(2,)).init, jax.random.key(0), x)["params"]
+    params = jax.eval_shape(ShuffleNetV1(2, width=0.25, depths=(2,)).init, jax.random.key(0), x)["params"]
     # 60 channels: the first unit reads all 6 of the stem and adds 54, the second reads 20 of 60 a group.
     first, second = params["stage1_block0"], params["stage1_block1"]
     kernels = [unit[name]["kernel"].shape for unit in (first, second) for name in ("conv1", "conv2", "conv3")]
@@ -59,8 +60,8 @@ def test_the_first_convolution_has_no_groups():
 def test_a_unit_with_a_zero_branch_is_its_shortcut(stride):
     x = jax.random.normal(jax.random.key(1), (1, 4, 4, 6))
     unit = ShuffleUnit(6 * stride, 6, 3, 3, stride=stride)
-    variables = jax.jit(unit.init)(jax.random.key(0), x)
-    variables["params"]["norm3"]["scale"] = jnp.zeros(6)
+    variables = numpy_variables.draw(unit, x)
+    variables["params"]["norm3"] = {"scale": jnp.zeros(6), "bias": jnp.zeros(6)}
     result = jax.jit(unit.apply)(variables, x)
     if stride == 1:
         np.testing.assert_array_equal(result, x)
@@ -75,7 +76,7 @@ def test_a_unit_with_a_zero_branch_is_its_shortcut(stride):
     [
         (dict(groups=5), r"ShuffleNetV1's groups must be an existing number of groups, got 5\."),
         (dict(width=0.3), r"must give channels that 3 groups divide, got 0.3 .*\. Use a multiple of 0.25 and 3 groups"),
-        (dict(blocks=(1, 0)), "ShuffleNetV1's number of units must be at least 1 and finite, got 0"),
+        (dict(depths=(1, 0)), "ShuffleNetV1's depths must be at least 1 and finite, got 0"),
     ],
 )
 def test_mistakes(fields, message):

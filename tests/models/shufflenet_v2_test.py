@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import numpy_variables
 from jaxdistill import core
 from jaxdistill.errors import UserError
 from jaxdistill.models.shufflenet_v2 import ShuffleNetV2, SplitUnit
@@ -41,8 +42,8 @@ def test_form_of_cifar_has_the_parameters_and_places_of_the_benchmark():
 def test_half_of_the_channels_pass_a_unit_without_stride():
     x = jax.random.uniform(jax.random.key(1), (1, 2, 2, 6))
     unit = SplitUnit(6)
-    variables = jax.jit(unit.init)(jax.random.key(0), x)
-    variables["params"]["norm3"]["scale"] = jnp.zeros(3)
+    variables = numpy_variables.draw(unit, x)
+    variables["params"]["norm3"] = {"scale": jnp.zeros(3), "bias": jnp.zeros(3)}
     # Channels 0, 1, 2 pass; the branch of 3, 4, 5 returns 0; the shuffle alternates them.
     result = jax.jit(unit.apply)(variables, x)
     np.testing.assert_array_equal(result[..., 0::2], x[..., :3])
@@ -67,7 +68,7 @@ def test_a_unit_with_stride_computes_both_halves_of_all_channels():
     ("fields", "message"),
     [
         (dict(channels=(8, 16)), r"ShuffleNetV2's channels must be 4 positive numbers, got \(8, 16\)\. Give one for"),
-        (dict(channels=(7, 16), blocks=(1,)), r"ShuffleNetV2's channels must be even, got \(7, 16\)"),
+        (dict(channels=(7, 16), depths=(1,)), r"ShuffleNetV2's channels must be even, got \(7, 16\)"),
         (dict(form="tiny"), r"ShuffleNetV2's form must be an existing form, got 'tiny'"),
     ],
 )
