@@ -14,7 +14,7 @@ On several hosts, start the same command on each with --distributed (TPU pods, S
 environment), or with --coordinator=HOST:PORT --processes=N --process=I.
 
 Exit status: 0 when the job is done; 1 when training failed; 2 for a mistake, which the message names; 128 + the
-signal's number after a signal, with the state saved; 75 when another process of the job is gone (134
+signal's number after a signal, with the state saved, or after the reader of the output has closed it; 75 when another process of the job is gone (134
 where JAX notices it first).
 """
 
@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from jaxdistill.errors import Interrupted, TrainingFailed, UserError
-from jaxdistill.runtime import allocator, background, distributed, failures, files, preemption
+from jaxdistill.runtime import allocator, background, distributed, failures, files, pipes, preemption
 
 if TYPE_CHECKING:  # imported when it is needed, so that Ctrl-C during imports gets one message
     from absl import flags
@@ -67,6 +67,9 @@ def main(argv: Sequence[str], stop: "StopSignal | None" = None) -> int:
     except KeyboardInterrupt:
         print(INTERRUPTED, file=sys.stderr)
         return 128 + signal.SIGINT
+    except BrokenPipeError:
+        pipes.discard_output()
+        return pipes.CLOSED
     except Exception as error:
         if failure := failures.describe(error):
             print(f"error: {failure}", file=sys.stderr)

@@ -3,6 +3,7 @@
 import sys
 
 from jaxdistill.conformance.command import main
+from jaxdistill.runtime.pipes import ending_at_closed_pipe
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ending_at_closed_pipe(main))

@@ -22,6 +22,12 @@ RESIDENT_LIMIT = 2 << 30
 """Bytes up to which `data.resident="auto"` holds a split on the device."""
 
 
+def forget_datasets() -> None:
+    """Forgets what was read: a file may have changed since, as between two launches in one process."""
+    for cached in (_open, _measure, fingerprint):
+        cached.cache_clear()
+
+
 def open_dataset(data: DataConfig) -> Dataset:
     """Opens the main dataset of a `data` section; stages of a pipeline share decoded splits.
 

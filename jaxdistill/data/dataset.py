@@ -206,6 +206,14 @@ def _rows_settings(section: DataConfig) -> dict[str, Any]:
     lists = {"columns": tuple(section.columns), "transforms": tuple(section.transforms)}
     return lists | {key: getattr(section, key) for key in keys}
 
+    def check_no_folder(self) -> None:
+        """Raises `UserError` if the folder of TFDS is set for another dataset."""
+        if self.data_dir:
+            raise UserError(
+                f"data.data_dir must be left out for {self.name!r}, got {self.data_dir!r}. It is the folder of datasets"
+                " of TFDS; a file is named by data.path"
+            )
+
 
 def check_finite(image: np.ndarray, indices: np.ndarray, path: str) -> None:
     """Raises `UserError` naming the first example that holds a NaN or an infinity."""

@@ -36,6 +36,8 @@ def read(settings: DatasetSettings) -> Dataset:
     """
     if settings.name in DATASETS or ":" in settings.name.partition("/")[0]:
         reader = registry.find("dataset", settings.name, "data.name")
+        if settings.name in DATASETS:
+            settings.check_no_folder()
         dataset = reader(settings) if settings.name in DATASETS else _read_by(reader, settings)
     else:
         dataset = importlib.import_module(f"{readers.__name__}.{TFDS}").read(settings)

@@ -15,6 +15,7 @@ from jaxdistill.build.notes import notes
 from jaxdistill.build.stage import Stage
 from jaxdistill.config import load as configs
 from jaxdistill.config.schema import StageSettings
+from jaxdistill.data.build import forget_datasets
 from jaxdistill.errors import UserError
 from jaxdistill.runtime import files, preemption
 from jaxdistill.runtime.compilation_cache import compilation_log
@@ -24,11 +25,12 @@ from jaxdistill.train import partitioning
 
 
 def prepare(config: Mapping[str, StageSettings], workdir: pathlib.Path) -> dict[str, Stage]:
-    """Builds every stage and checks that each finds the weights that it starts from.
+    """Builds every stage, of data as they are now, and checks that each finds the weights that it starts from.
 
     Raises:
         UserError: for anything that would stop the run later.
     """
+    forget_datasets()
     stages: dict[str, Stage] = {}
     for name, settings in config.items():
         network_origins = origins.find_origins(settings, stages, workdir)

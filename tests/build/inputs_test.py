@@ -25,8 +25,7 @@ def write(path, changed=()):
         arrays[name] = arrays[name].copy()
         arrays[name].flat[-1] ^= 1
     np.savez(path, **arrays)
-    build._open.cache_clear()
-    build.fingerprint.cache_clear()
+    build.forget_datasets()
 
 
 @pytest.fixture

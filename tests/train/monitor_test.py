@@ -75,6 +75,11 @@ def test_steps_of_a_dispatch_are_logged_when_due_with_their_own_numbers(tmp_path
     [
         ({"kd": [1.0, np.nan], "loss": [1.0, np.nan]}, "term 'kd' is nan at step 2 of stage 'train'; the last good"),
         ({"kd": [1.0, 1.0], "loss": [1.0, 1.0], "grad_norm": [np.inf, 1.0]}, "the gradient is inf at step 1 of"),
+        (
+            {"kd": [1.0, 1.0], "1/kd": [1.0, 1.0], "loss": [1.0, 1.0], "grad_norm": [1.0, np.inf]}
+            | {"0/grad_norm": [1.0, 1.0], "1/grad_norm": [1.0, np.inf]},
+            r"the gradient is inf at step 2 of stage 'train', in lane 1, though the values of terms \['kd'\] are finite;",
+        ),
         ({"1/kd": [1.0, np.nan], "kd": [1.0, np.nan], "loss": [1.0, np.nan]}, "term '1/kd' and 'kd' is nan at step 2"),
     ],
 )

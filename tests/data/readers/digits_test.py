@@ -23,6 +23,11 @@ def test_digits_are_split_once_and_for_all():
     assert digest[:16] == "dd2fbba1fda39fbe"  # the same on every machine and version
 
 
+def test_a_folder_of_tfds_is_none_of_another_set():
+    with pytest.raises(UserError, match="data.data_dir must be left out for 'digits', got '/data'. It is the folder"):
+        datasets.load("digits", data_dir="/data")
+
+
 def test_splits_of_a_set_that_has_its_own():
     with pytest.raises(UserError, match="data.splits must be left out for 'digits', which has its own"):
         datasets.load("digits", splits={"train": "train[:10]"})
