@@ -14,8 +14,8 @@ On several hosts, start the same command on each with --distributed (TPU pods, S
 environment), or with --coordinator=HOST:PORT --processes=N --process=I.
 
 Exit status: 0 when the job is done; 1 when training failed; 2 for a mistake, which the message names; 128 + the
-signal's number after a signal, with the state saved, or after the reader of the output has closed it; 75 when another process of the job is gone (134
-where JAX notices it first).
+signal's number after a signal, with the state saved; 141 after the reader of the output has closed it; 75 when
+another process of the job is gone (134 where JAX notices it first).
 """
 
 import pathlib

@@ -199,13 +199,6 @@ class DatasetSettings:
                 " for datasets of TFDS, 'text' and 'text_rows'"
             )
 
-
-def _rows_settings(section: DataConfig) -> dict[str, Any]:
-    """Returns the settings of texts and of tables."""
-    keys = ("text", "pair", "label", "tokenizer", "teacher_tokenizer", "target", "pipeline")
-    lists = {"columns": tuple(section.columns), "transforms": tuple(section.transforms)}
-    return lists | {key: getattr(section, key) for key in keys}
-
     def check_no_folder(self) -> None:
         """Raises `UserError` if the folder of TFDS is set for another dataset."""
         if self.data_dir:
@@ -213,6 +206,13 @@ def _rows_settings(section: DataConfig) -> dict[str, Any]:
                 f"data.data_dir must be left out for {self.name!r}, got {self.data_dir!r}. It is the folder of datasets"
                 " of TFDS; a file is named by data.path"
             )
+
+
+def _rows_settings(section: DataConfig) -> dict[str, Any]:
+    """Returns the settings of texts and of tables."""
+    keys = ("text", "pair", "label", "tokenizer", "teacher_tokenizer", "target", "pipeline")
+    lists = {"columns": tuple(section.columns), "transforms": tuple(section.transforms)}
+    return lists | {key: getattr(section, key) for key in keys}
 
 
 def check_finite(image: np.ndarray, indices: np.ndarray, path: str) -> None:

@@ -1,5 +1,6 @@
 """A whole run, from the teacher to the report: what it leaves, and what happens to one that is cut off."""
 
+import functools
 import json
 import pathlib
 import shutil
@@ -9,10 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import npz_files
 import runs
 from jaxdistill.pipeline import run
 from jaxdistill.train import checkpoint
 from runs import launched
+
+SINGLE = runs.TINY.replace("tiny.py", "single.py")
+IMAGES = np.random.default_rng(1).integers(0, 256, (40, 5, 4, 3), np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -305,3 +310,24 @@ def test_a_run_starts_from_the_weights_of_another(whole, tmp_path, capsys):
     assert "- params.student.head.kernel: [[24, 10], 'float32']" in said
     assert "+ params.student.head.kernel: [[8, 10], 'float32']" in said
     assert not (pathlib.Path(other) / "teacher").exists()
+
+
+def test_a_run_does_not_go_on_with_data_that_changed_in_place(tmp_path, capsys):
+    """In one process, which must not remember what the first launch read; and with the first data it does go on."""
+    path = npz_files.write_images(tmp_path, rows=40, validation_image=IMAGES, validation_label=np.arange(40) % 3)
+    kept = pathlib.Path(path).read_bytes()
+    flags = "--config.data.name=npz", f"--config.data.path={path}", "--config.data.augment=()", "--config.batch=16"
+    launch = functools.partial(launched, tmp_path / "run", *flags, config=SINGLE)
+    assert launch(stop=runs.stop_at(5)) == 128 + signal.SIGTERM
+    changed = IMAGES.copy()
+    changed[7, 0, 0, 0] ^= 1
+    npz_files.write_images(tmp_path, rows=40, validation_image=changed, validation_label=np.arange(40) % 3)
+    assert launch() == 2
+    error = capsys.readouterr().err
+    assert "must read what the run in" in error
+    assert f"data, the validation split of {path}" in error
+    pathlib.Path(path).write_bytes(kept)
+    assert launch() == 0
+    npz_files.write_images(tmp_path, rows=24, validation_image=IMAGES, validation_label=np.arange(40) % 3)
+    (stage,) = run.prepare(runs.parsed(*flags, config=SINGLE), tmp_path).values()
+    assert len(stage.data.train) == 24

@@ -78,7 +78,7 @@ def test_steps_of_a_dispatch_are_logged_when_due_with_their_own_numbers(tmp_path
         (
             {"kd": [1.0, 1.0], "1/kd": [1.0, 1.0], "loss": [1.0, 1.0], "grad_norm": [1.0, np.inf]}
             | {"0/grad_norm": [1.0, 1.0], "1/grad_norm": [1.0, np.inf]},
-            r"the gradient is inf at step 2 of stage 'train', in lane 1, though the values of terms \['kd'\] are finite;",
+            r"the gradient is inf at step 2 of stage 'train', in lane 1, though the values of terms \['kd'\] are",
         ),
         ({"1/kd": [1.0, np.nan], "kd": [1.0, np.nan], "loss": [1.0, np.nan]}, "term '1/kd' and 'kd' is nan at step 2"),
     ],

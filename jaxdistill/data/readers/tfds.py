@@ -139,8 +139,8 @@ def read(settings: DatasetSettings) -> Dataset:
         return _read_rows(builder, kinds, settings)
     if kinds.get(keys[0]) != "Image" or kinds.get(keys[1]) != "ClassLabel":
         raise UserError(
-            f"{name} is not an image classification set, nor has it texts: its features are {kinds}; texts with labels"
-            " can be given as tokens, in an .npz with train_tokens and train_label"
+            f"{name} is not an image classification set, nor has it texts: its features are {kinds}; read other labels,"
+            " such as masks, by a function of your own, data.name='package.module:function'"
         )
     shape = tuple(features[keys[0]].shape)
     if settings.size:

@@ -1,12 +1,14 @@
 """TFDS datasets from ArrayRecord files, without TensorFlow."""
 
 import sys
+import types
 
 import numpy as np
 import pytest
 
 import tiny_tfds
 from jaxdistill.data import datasets, loader
+from jaxdistill.data.readers import tfds
 from jaxdistill.errors import UserError
 from jaxdistill.tasks.language_model import LanguageModel
 from tokenizer_files import WORDPIECE, write_wordpiece
@@ -76,6 +78,14 @@ def test_a_text_byte_by_byte(tiny_tfds_dir):
 def test_mistakes(name, options, message, tiny_tfds_dir):
     with pytest.raises(UserError, match=message):
         load(tiny_tfds_dir, name, **options)
+
+
+def test_images_with_masks_are_for_a_reader_of_the_users_own(monkeypatch):
+    image = type("Image", (), {})
+    info = types.SimpleNamespace(features={"image": image(), "mask": image()}, supervised_keys=None)
+    monkeypatch.setattr(tfds, "_open_builder", lambda *_: types.SimpleNamespace(info=info))
+    with pytest.raises(UserError, match="features are .*'mask': 'Image'}; read other labels, such as masks, by a func"):
+        load("anywhere", "pets")
 
 
 def test_tfds(tfds_dir):
