@@ -103,8 +103,10 @@ class Monitor:
         terms = [name for name, bad in first_bad.items() if bad == row and name.rpartition("/")[2] not in TOTALS]
         totals = [name for name in TOTALS if first_bad.get(name) == row]
         lanes = [name.rpartition("/")[0] for name, bad in first_bad.items() if bad == row and "/" in name]
-        own = [name for name in rows if "/" not in name and name not in TOTALS]
-        about = "" if terms else f", in lane {' and '.join(dict.fromkeys(lanes))}" * bool(lanes) + of_terms(own)
+        finite = [name for name in rows if "/" not in name and name not in TOTALS]
+        about = (
+            "" if terms else f", in lane {' and '.join(dict.fromkeys(lanes))}" * bool(lanes) + describe_terms(finite)
+        )
         culprit = f"term {' and '.join(map(repr, terms))}" if terms else TOTALS[totals[0]]
         steps = self._checkpoints.steps
         last = f"the last good checkpoint is step {steps[-1]} in {self._checkpoints.folder}" if steps else ""
@@ -115,7 +117,7 @@ class Monitor:
         )
 
 
-def of_terms(names: list[str]) -> str:
+def describe_terms(names: list[str]) -> str:
     """Returns the part of a message that names the terms of a loss, whose own values are finite."""
     return f", though the values of terms {names} are finite" if names else ""
 
