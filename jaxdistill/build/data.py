@@ -93,11 +93,8 @@ class StageData:
         return self.settings.cycle or (min(views, default=0) if self.settings.augment else 0)
 
     def is_resident(self, role: str) -> bool:
-        """Whether a split, and what is cached of it, are kept on the device.
-
-        One of sparse features is if that is set, and texts in batches of several lengths never are.
-        """
-        if self.settings.buckets or (self.dataset.is_sparse and self.settings.resident == "auto"):
+        """Whether a split, and what is cached of it, are kept on the device; one of sparse features if it is set."""
+        if self.dataset.is_sparse and self.settings.resident == "auto":
             return False
         cached = [cache.header.split_bytes(role) for cache in self.caches.values() if role in cache.header.splits]
         examples = len(self.base_split(role)) * self.dataset.example_bytes
@@ -124,10 +121,7 @@ class StageData:
     def loader(self) -> loader.Resident | loader.Streamed:
         """Returns the loader of the training split: resident if it is set or fits, else streamed."""
         streamed = functools.partial(
-            loader.Streamed,
-            num_threads=self.settings.num_threads,
-            prefetch=self.settings.prefetch,
-            buckets=tuple(self.settings.buckets),
+            loader.Streamed, num_threads=self.settings.num_threads, prefetch=self.settings.prefetch
         )
         make = loader.Resident.of if self.resident else streamed
         return make(
@@ -148,11 +142,5 @@ class StageData:
             split: a part of it, to read that alone.
         """
         split = self.dataset.split(role) if split is None else split
-        return loader.iterate_once(
-            split,
-            self.evaluation_batch_size,
-            self.dataset.classes,
-            self.process,
-            outputs=self.cached_outputs(role),
-            buckets=self.settings.buckets,
-        )
+        size, classes = self.evaluation_batch_size, self.dataset.classes
+        return loader.iterate_once(split, size, classes, self.process, outputs=self.cached_outputs(role))

@@ -16,12 +16,14 @@ class Layout:
         order: for each axis here its position in the tensor, before any axes are merged; () for the same order.
         merged: axes of the tensor that are one there and several here, as counts: (2, 1) for `[heads * width, in]`
             that is `[heads, width, in]`; () if none are.
-        flat: whether axes here but the last are one axis: a tensor of more axes is transposed and then reshaped.
+        flat: whether the tensor has more axes: it is transposed and then reshaped, and the last axis stays.
+        flipped: the axis here whose order is reversed, such as that of blue, green and red.
     """
 
     order: tuple[int, ...] = ()
     merged: tuple[int, ...] = ()
     flat: bool = False
+    flipped: int | None = None
 
     def tensor_shape(self, shape: Shape) -> Shape | None:
         """Returns the shape of the tensor of an array of a shape here; `None` if that does not determine it."""
@@ -40,10 +42,14 @@ class Layout:
         if not self.flat:
             return self.tensor_shape(shape) == tensor_shape
         moved = tuple(tensor_shape[axis] for axis in self.order) if len(tensor_shape) == len(self.order) else ()
-        return bool(moved) and (math.prod(moved[:-1]), moved[-1]) == shape
+        return bool(moved) and (math.prod(moved), moved[-1]) == (math.prod(shape), shape[-1])
 
     def from_tensor(self, tensor: np.ndarray, shape: Shape) -> np.ndarray:
         """Returns a tensor as an array of a shape here; a view unless `flat`."""
+        array = self._moved(tensor, shape)
+        return array if self.flipped is None else np.flip(array, self.flipped)
+
+    def _moved(self, tensor: np.ndarray, shape: Shape) -> np.ndarray:
         if self.flat:
             return tensor.transpose(self.order).reshape(shape)
         if not self.order:
@@ -53,6 +59,7 @@ class Layout:
 
     def to_tensor(self, array: np.ndarray, tensor_shape: Shape) -> np.ndarray:
         """The inverse of `from_tensor`."""
+        array = array if self.flipped is None else np.flip(array, self.flipped)
         if self.flat:
             array = array.reshape([tensor_shape[axis] for axis in self.order])
         inverse = [self.order.index(axis) for axis in range(len(self.order))] if self.order else None
@@ -78,3 +85,11 @@ PATCHES = Layout((2, 3, 1, 0), flat=True)
 """`[out, in, side, side]`, here `[side * side * in, out]`: a convolution without overlap as a linear layer."""
 LEADING = Layout((0, 1, 2), (3,))
 """`[width]`, here `[1, 1, width]`."""
+TRAILING = Layout((1, 2, 0), flat=True)
+"""`[width, 1, 1]`, here `[width]`."""
+PLACES = Layout((2, 3, 1, 0), (1, 3))
+"""`[out, in * height * width]`, here `[height, width, in, out]`: a linear layer of all places as a convolution."""
+PLACES_IN_FIRST = Layout((0, 1, 2, 3), (3, 1))
+"""`[height * width * in, out]`, as Keras has it, here `[height, width, in, out]`."""
+BGR = Layout(flipped=2)
+"""`[height, width, in, out]` of blue, green and red, here of red, green and blue."""

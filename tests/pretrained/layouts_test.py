@@ -16,6 +16,10 @@ CASES = {
     "conv": (layouts.CONV, (2, 3, 4, 5), (4, 5, 3, 2), (1, 2, 3, 4), (3, 4, 2, 1)),
     "patches": (layouts.PATCHES, (2, 3, 4, 4), (4 * 4 * 3, 2), (1, 2, 3, 0), (3 * 4 * 3 + 0 * 3 + 2, 1)),
     "leading": (layouts.LEADING, (6,), (1, 1, 6), (4,), (0, 0, 4)),
+    "trailing": (layouts.TRAILING, (6, 1, 1), (6,), (4, 0, 0), (4,)),
+    "places": (layouts.PLACES, (2, 3 * 4 * 5), (4, 5, 3, 2), (1, 2 * 20 + 3 * 5 + 4), (3, 4, 2, 1)),
+    "places_in_first": (layouts.PLACES_IN_FIRST, (4 * 5 * 3, 2), (4, 5, 3, 2), (3 * 15 + 4 * 3 + 2, 1), (3, 4, 2, 1)),
+    "bgr": (layouts.BGR, (4, 5, 3, 2), (4, 5, 3, 2), (3, 4, 0, 1), (3, 4, 2, 1)),
 }
 """name -> (layout, shape of the tensor, shape here, a place in the tensor, the same place here)"""
 

@@ -11,7 +11,6 @@ from jaxdistill.pretrained.correspondence import Correspondence, Entry
 from jaxdistill.pretrained.layouts import HEADS, HEADS_BIAS, LINEAR, OUT
 
 MODEL_TYPES = ("bert",)
-PREFIX = "bert."
 
 IGNORED = (
     r"(bert\.)?embeddings\.position_ids",
