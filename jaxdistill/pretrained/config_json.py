@@ -2,7 +2,7 @@
 
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from jaxdistill.errors import UserError, unknown
@@ -17,6 +17,23 @@ ACTIVATIONS = {
     "swish": "silu",
 }
 """Activations by their names there, and by those of `models/transformer.py`."""
+
+ACTIVATION_NAMES = {"gelu": "gelu", "gelu_tanh": "gelu_new", "relu": "relu"}
+"""Activations by their names here, and by those that are written."""
+
+
+def check_fields(family: str, fields: Mapping[str, Any], **allowed: Collection[Any]) -> None:
+    """Raises `UserError` for a field that a family does not have.
+
+    Args:
+        family: its name, for the message.
+        fields: of a model; its defaults may be left out.
+        allowed: the values of fields that the family has.
+    """
+    for name, values in allowed.items():
+        if name in fields and fields[name] not in values:
+            options = " or ".join(map(repr, values))
+            raise UserError(f"{name} must be {options} to be written as {family}, got {fields[name]!r}")
 
 
 class ConfigJson(Mapping[str, Any]):
@@ -96,6 +113,11 @@ class ConfigJson(Mapping[str, Any]):
             raise UserError(
                 f"{key} of {self.path} must be {options}, got {value!r}. The model has no other; take other weights"
             )
+
+    def require_architecture(self, *allowed: str) -> None:
+        """Raises `UserError` for weights that another class wrote, whose head the model does not have."""
+        if self.architecture and self.architecture not in allowed:
+            raise unknown(f"architectures of {self.path}", self.architecture, allowed, "one that can be read")
 
     @property
     def architecture(self) -> str:

@@ -40,7 +40,7 @@ def open_folder(folder: pathlib.Path, reference: str) -> Pretrained:
     family = _family(config)
     paths, tensors = _read_tensors(folder, reference)
     correspondence = family.from_config(config, [*tensors])
-    size = int(correspondence.fields.get("image_size", config.get("image_size", 224)))
+    size = int(correspondence.fields.get("size", config.get("image_size", 224)))
     is_image = "vocabulary" not in correspondence.fields and "vocab_size" not in config
     image_spec = read_image_spec(folder, size, config.get("num_channels", 3)) if is_image else None
     names = config.class_names

@@ -3,14 +3,19 @@
 Devlin et al., NAACL 2019, https://arxiv.org/abs/1810.04805; names of transformers' `modeling_bert.py`.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+import dataclasses
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from jaxdistill.pretrained.config_json import ConfigJson
+from jaxdistill.pretrained.config_json import ACTIVATION_NAMES, ConfigJson, check_fields
 from jaxdistill.pretrained.correspondence import Correspondence, Entry
 from jaxdistill.pretrained.layouts import HEADS, HEADS_BIAS, LINEAR, OUT
 
 MODEL_TYPES = ("bert",)
+
+CLASSES = ("ForSequenceClassification", "ForMaskedLM", "ForPreTraining", "Model")
+"""Ends of the names of transformers' classes whose heads, or absence of heads, `Encoder` has."""
 
 IGNORED = (
     r"(bert\.)?embeddings\.position_ids",
@@ -29,15 +34,34 @@ def from_config(config: ConfigJson, names: Collection[str]) -> Correspondence:
     Raises:
         UserError: for a setting that `Encoder` does not have.
     """
+    config.require_architecture(*(f"Bert{name}" for name in CLASSES))
+    over_tokens = config.architecture in ("BertForMaskedLM", "BertForPreTraining")
+    fields = read_fields(config, over_tokens)
+    prefix = "" if any(name.startswith("embeddings.") for name in names) else "bert."
+    ignored = (*IGNORED, r"bert\.pooler\..*") if over_tokens else IGNORED
+    entries = old_names(_entries(fields["layers"], prefix, over_tokens), names)
+    return Correspondence("encoder", fields, entries, ignored, head=("params.head", "params.pooler."))
+
+
+def read_fields(config: ConfigJson, over_tokens: bool) -> dict[str, Any]:
+    """Returns the fields of an `Encoder` by the keys of BERT, RoBERTa and ELECTRA.
+
+    Args:
+        config: of the folder.
+        over_tokens: whether the network predicts tokens.
+
+    Raises:
+        UserError: for a setting that `Encoder` does not have.
+    """
     config.require("position_embedding_type", ("absolute",))
     config.require("is_decoder", (False,))
-    vocabulary, layers = config.number("vocab_size"), config.number("num_hidden_layers")
-    over_tokens = config.architecture in ("BertForMaskedLM", "BertForPreTraining")
-    fields = {
+    config.require("tie_word_embeddings", (True,) if over_tokens else (True, False))
+    vocabulary = config.number("vocab_size")
+    return {
         "classes": vocabulary if over_tokens else config.num_labels,
         "predicts": "token" if over_tokens else "class",
         "vocabulary": vocabulary,
-        "layers": layers,
+        "layers": config.number("num_hidden_layers"),
         "width": config.number("hidden_size"),
         "heads": config.number("num_attention_heads"),
         "hidden": config.number("intermediate_size"),
@@ -47,26 +71,37 @@ def from_config(config: ConfigJson, names: Collection[str]) -> Correspondence:
         "activation": config.activation("hidden_act"),
         "dropout": float(config.number("hidden_dropout_prob", 0.0)),
     }
-    prefix = "bert." if any(name.startswith("bert.") for name in names) else ""
-    ignored = (*IGNORED, r"bert\.pooler\..*") if over_tokens else IGNORED
-    return Correspondence(
-        "encoder", fields, tuple(entries(layers, prefix)), ignored, head=("params.head", "params.pooler.")
-    )
 
 
-def entries(layers: int, prefix: str = "bert.") -> Iterator[Entry]:
-    """Yields the entries of a BERT of some layers; `prefix` is "" for a network without a head."""
-    embeddings = f"{prefix}embeddings."
-    for ours, theirs in (("embed", "word"), ("positions", "position"), ("segments", "token_type")):
-        yield Entry(f"params.{ours}.embedding", f"{embeddings}{theirs}_embeddings.weight")
-    yield from norm("embed_norm", f"{embeddings}LayerNorm")
+def old_names(entries: Iterable[Entry], names: Collection[str]) -> tuple[Entry, ...]:
+    """Returns entries with the names that norms had in TensorFlow, gamma and beta, if tensors have them."""
+    if not any(name.endswith("LayerNorm.gamma") for name in names):
+        return tuple(entries)
+
+    def rename(tensor: str) -> str:
+        return re.sub(r"LayerNorm\.bias$", "LayerNorm.beta", re.sub(r"LayerNorm\.weight$", "LayerNorm.gamma", tensor))
+
+    return tuple(dataclasses.replace(entry, tensor=rename(entry.tensor)) for entry in entries)
+
+
+def _entries(layers: int, prefix: str, over_tokens: bool) -> Iterator[Entry]:
+    yield from embeddings(prefix)
     for i in range(layers):
         yield from block(f"block{i}", f"{prefix}encoder.layer.{i}.")
     yield from linear("pooler", f"{prefix}pooler.dense")
-    yield from linear("head", "classifier", head=True)
+    if not over_tokens:
+        yield from linear("head", "classifier", head=True)
+        return
     yield from linear("head_dense", "cls.predictions.transform.dense", head=True)
     yield from norm("head_norm", "cls.predictions.transform.LayerNorm", head=True)
     yield Entry("params.head.bias", "cls.predictions.bias", head=True)
+
+
+def embeddings(prefix: str) -> Iterator[Entry]:
+    """Yields the entries of the embeddings of BERT, RoBERTa or ELECTRA."""
+    for ours, theirs in (("embed", "word"), ("positions", "position"), ("segments", "token_type")):
+        yield Entry(f"params.{ours}.embedding", f"{prefix}embeddings.{theirs}_embeddings.weight")
+    yield from norm("embed_norm", f"{prefix}embeddings.LayerNorm")
 
 
 def block(name: str, prefix: str) -> Iterator[Entry]:
@@ -95,17 +130,29 @@ def norm(name: str, tensor: str, head: bool = False) -> Iterator[Entry]:
 
 
 def to_config(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the `config.json` of an `Encoder` of a text's class, or of tokens, as BERT has it."""
+    """Returns the `config.json` of an `Encoder` of a text's class, or of tokens, as BERT has it.
+
+    Raises:
+        UserError: for fields that BERT does not have.
+    """
+    check_fields("BERT", fields, first=(0,), pooler=("tanh",), embed_width=(0,))
     over_tokens = fields["predicts"] == "token"
-    return {
+    return write_fields(fields) | {
         "architectures": ["BertForMaskedLM" if over_tokens else "BertForSequenceClassification"],
         "model_type": "bert",
+    }
+
+
+def write_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what `read_fields` reads."""
+    check_fields("BERT", fields, activation=ACTIVATION_NAMES)
+    return {
         "vocab_size": fields["vocabulary"],
         "hidden_size": fields["width"],
         "num_hidden_layers": fields["layers"],
         "num_attention_heads": fields["heads"],
         "intermediate_size": fields["hidden"] or 4 * fields["width"],
-        "hidden_act": {"gelu": "gelu", "gelu_tanh": "gelu_new", "relu": "relu"}[fields["activation"]],
+        "hidden_act": ACTIVATION_NAMES[fields["activation"]],
         "hidden_dropout_prob": fields["dropout"],
         "attention_probs_dropout_prob": fields["dropout"],
         "max_position_embeddings": fields["length"],
