@@ -31,7 +31,14 @@ from typing import Any
 
 ROOT = pathlib.Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "results"
-PAGES = ("README.md", "benchmarks/README.md", "docs/guides/weights.md", "docs/modes.md", "docs/vocabulary.md", "docs/zoo.md")
+PAGES = (
+    "README.md",
+    "benchmarks/README.md",
+    "docs/guides/weights.md",
+    "docs/modes.md",
+    "docs/vocabulary.md",
+    "docs/zoo.md",
+)
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "torchdistill", "transformers", "trl")
 NOT_MEASURED = "Not measured yet."
 REQUIRED = {"command": str, "commit": str, "date": str, "device": str, "rows": list}
