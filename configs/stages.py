@@ -34,3 +34,20 @@ def teacher_alone_distil(metrics: tuple[str, ...], **teacher: Any) -> dict[str, 
             evaluate=dict(split="test", networks=tuple(networks), metrics=metrics),
         ),
     )
+
+
+def finetune_alone_distil(metrics: tuple[str, ...], **teacher: Any) -> dict[str, Any]:
+    """Returns the same stages for a teacher that starts from pretrained weights, with a new head, and is fine-tuned.
+
+    The config's network `teacher` is `dict(source="trained", weights="hf:...", head="new")`.
+
+    Args:
+        metrics: of the final evaluation, on the test split.
+        teacher: further keys of the teacher's stage, such as `epochs`.
+    """
+    stages = teacher_alone_distil(metrics, **teacher)
+    frozen = dict(source="frozen", weights="stage:teacher")
+    stages["teacher"]["networks"] = dict(teacher={})
+    stages["distil"] = dict(networks=dict(teacher=frozen, student={}))
+    stages["evaluate"]["networks"]["teacher"] = frozen
+    return stages

@@ -87,6 +87,7 @@ def describe_examples(stage: Stage, role: str, augmented: bool = True) -> dict[s
 def check(stage: Stage) -> None:
     """Raises `UserError` if a stage would read outputs for other examples than it has, or forms that do not fit."""
     _check_uses_of_buckets(stage)
+    check_lengths(stage)
     runs = stage.kind.inputs(stage)
     if needed := stage.evaluation.needed:
         runs.append((stage.settings.evaluate.split, False, [*networks.dependencies(stage.networks, needed)]))
@@ -94,6 +95,18 @@ def check(stage: Stage) -> None:
         for role, augmented, names in runs:
             if name in names:
                 _check_examples(stage, name, role, augmented)
+
+
+def check_lengths(stage: Stage) -> None:
+    """Raises `UserError` if a cache has values of every token, and batches differ in length."""
+    for name, cache in stage.data.caches.items() if stage.settings.data.buckets else ():
+        length = stage.data.dataset.shape
+        of_tokens = [array for array, (shape, _) in cache.header.arrays.items() if shape[:1] == length]
+        if of_tokens:
+            raise UserError(
+                f"stage {stage.name!r}: data.buckets must be () with network {name!r}, whose cache has {of_tokens} of"
+                f" {length[0]} tokens. Remove it, or store logits of texts alone"
+            )
 
 
 def check_cycle(stage: Stage) -> None:

@@ -93,8 +93,11 @@ class StageData:
         return self.settings.cycle or (min(views, default=0) if self.settings.augment else 0)
 
     def is_resident(self, role: str) -> bool:
-        """Whether a split, and what is cached of it, are kept on the device; one of sparse features if it is set."""
-        if self.dataset.is_sparse and self.settings.resident == "auto":
+        """Whether a split, and what is cached of it, are kept on the device.
+
+        One of sparse features is if that is set, and texts in batches of several lengths never are.
+        """
+        if self.settings.buckets or (self.dataset.is_sparse and self.settings.resident == "auto"):
             return False
         cached = [cache.header.split_bytes(role) for cache in self.caches.values() if role in cache.header.splits]
         examples = len(self.base_split(role)) * self.dataset.example_bytes
@@ -121,7 +124,10 @@ class StageData:
     def loader(self) -> loader.Resident | loader.Streamed:
         """Returns the loader of the training split: resident if it is set or fits, else streamed."""
         streamed = functools.partial(
-            loader.Streamed, num_threads=self.settings.num_threads, prefetch=self.settings.prefetch
+            loader.Streamed,
+            num_threads=self.settings.num_threads,
+            prefetch=self.settings.prefetch,
+            buckets=tuple(self.settings.buckets),
         )
         make = loader.Resident.of if self.resident else streamed
         return make(
@@ -142,5 +148,11 @@ class StageData:
             split: a part of it, to read that alone.
         """
         split = self.dataset.split(role) if split is None else split
-        size, classes = self.evaluation_batch_size, self.dataset.classes
-        return loader.iterate_once(split, size, classes, self.process, outputs=self.cached_outputs(role))
+        return loader.iterate_once(
+            split,
+            self.evaluation_batch_size,
+            self.dataset.classes,
+            self.process,
+            outputs=self.cached_outputs(role),
+            buckets=self.settings.buckets,
+        )

@@ -87,6 +87,8 @@ def _of_checkpoints(stage: Stage, workdir: pathlib.Path) -> Iterator[str]:
                 f"{path} do not store their images; those of this stage are assumed, of shape {spec.shape}, mean"
                 f" {_rounded(spec.mean)} and std {_rounded(spec.std)}. Set networks.{name}.preprocess to others"
             )
+        if ref.new_head:
+            continue
         stored = checkpoint.meaning.class_names
         if stage.data.task.reads_class_labels and bool(stored) != bool(names):
             owner = "the data" if stored else "the weights"

@@ -69,6 +69,7 @@ class DataConfig:
     pair: str = option("", "column or feature of the second text of each pair")
     tokenizer: str = option("", "folder of a checkpoint, or tokenizer.json, whose tokens a text becomes")
     teacher_tokenizer: str = option("", "the same for the field teacher_tokens of each text")
+    buckets: tuple[int, ...] = option((), "lengths that batches of texts are padded to; `length` alone if empty")
     label: str = option("", "column of the labels, of a table or texts; for texts of TFDS their class label if empty")
     target: str = option("", "column of the targets of a table, instead of labels")
     columns: tuple[str, ...] = option((), "columns of a table's features; all but the label or target if empty")

@@ -50,7 +50,7 @@ OF_IMAGES = {"size": 0, "channels": 0, "mean": (), "std": (), "statistics": 0, "
 OF_TABLES = {"label": "", "target": "", "columns": (), "transforms": (), "pipeline": ""}
 """Keys of a `data` section that apply to tables alone, likewise."""
 
-OF_TOKENIZERS = ("text", "pair", "tokenizer", "teacher_tokenizer")
+OF_TOKENIZERS = ("text", "pair", "tokenizer", "teacher_tokenizer", "buckets")
 """Keys of a `data` section that apply to texts alone that become tokens."""
 
 
@@ -84,6 +84,21 @@ def _check_options(data: DataConfig, dataset: Dataset) -> None:
                 f"data.{key} must be left out for {data.name!r}, which has {noun} without a tokenizer, got"
                 f" {getattr(data, key)!r}. It is for texts of TFDS and of 'text_rows'"
             )
+    if data.buckets:
+        _check_buckets(data)
+
+
+def _check_buckets(data: DataConfig) -> None:
+    buckets = tuple(data.buckets)
+    if sorted({*buckets}) != [*buckets] or buckets[0] < 1 or buckets[-1] != data.length:
+        raise UserError(
+            f"data.buckets must be ascending lengths, the last of them data.length={data.length}, got {buckets}."
+            f" Write {(*sorted({bucket for bucket in buckets if 0 < bucket < data.length}), data.length)}"
+        )
+    if data.resident == "yes":
+        raise UserError(
+            "data.resident must be 'auto' or 'no' with data.buckets, got 'yes'. Batches of several lengths are streamed"
+        )
 
 
 def is_resident(resident: str, size: int) -> bool:

@@ -8,10 +8,13 @@ A raw batch is `{"image" or "tokens", "label", "index", "view", "mask"}` and fur
 the example's position in the base of its split, `view` the number of times it was sampled before (the epoch; counted
 from 0 again after `cycle` views unless that is 0), `mask` 0 for padding. With cached networks it also has their outputs
 for these examples in these views, `cached/...`.
+
+With `buckets`, lengths of texts, a streamed batch is padded to the smallest that holds its longest text. All processes
+choose the same one, from the texts of the whole batch.
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -21,10 +24,14 @@ from jaxdistill.core import CACHED
 from jaxdistill.data.dataset import CHUNK, Split, check_finite
 from jaxdistill.data.output_cache import NO_OUTPUTS, CachedOutputs
 from jaxdistill.data.sampling import sample_indices
+from jaxdistill.data.tokenized_texts import TOKEN_FIELDS
 from jaxdistill.errors import UserError
 
 NEVER = np.iinfo(np.int32).max
 """A number of views that is never reached."""
+
+WIDTH = "width"
+"""The field of a streamed batch that `crop` removes: the bucket of its longest text."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +68,25 @@ def check_labels(label: np.ndarray, classes: int, path: str) -> None:
         )
 
 
+def choose_width(split: Split, index: np.ndarray, buckets: Sequence[int]) -> int:
+    """Returns the smallest of ascending buckets that holds the texts of a base split at `index`."""
+    counts = split.token_counts
+    assert counts is not None
+    longest = int(counts[index].max())
+    return next(bucket for bucket in buckets if bucket >= longest)
+
+
+def crop(parts: Sequence[Mapping[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
+    """Crops the texts of batches that one call takes together to the largest of their buckets, if they have any."""
+    if WIDTH not in parts[0]:
+        return [dict(part) for part in parts]
+    width = max(int(np.max(part[WIDTH])) for part in parts)
+    return [
+        {name: array[..., :width] if name in TOKEN_FIELDS else array for name, array in part.items() if name != WIDTH}
+        for part in parts
+    ]
+
+
 @dataclasses.dataclass(frozen=True)
 class Resident:
     """A split decoded once and held on the device; the inputs of a step are indices alone.
@@ -79,6 +105,7 @@ class Resident:
     cycle: int = 0
 
     leading = 0
+    crop = staticmethod(crop)
 
     @classmethod
     def of(
@@ -131,9 +158,11 @@ class Streamed:
     cycle: int = 0
     num_threads: int = 4
     prefetch: int = 4
+    buckets: tuple[int, ...] = ()
 
     resident = {}
     leading = 0
+    crop = staticmethod(crop)
 
     def __len__(self) -> int:
         return np.iinfo(np.int32).max
@@ -142,7 +171,9 @@ class Streamed:
         index, view = sample_indices(self.split, self.seed, self.batch, int(step))
         rows = self.shard.rows(self.batch)
         view = view[rows] % (self.cycle or NEVER)
-        return take_rows(self.split.base, self.classes, index[rows], view, outputs=self.outputs)
+        taken = take_rows(self.split.base, self.classes, index[rows], view, outputs=self.outputs)
+        width = {WIDTH: np.int32(choose_width(self.split.base, index, self.buckets))} if self.buckets else {}
+        return taken | width
 
     def step_inputs(self, start: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
         """Yields the inputs of steps `start` to `stop`."""
@@ -171,6 +202,7 @@ class Stacked:
     resident: Mapping[str, np.ndarray]
 
     leading = 1
+    crop = staticmethod(crop)
 
     @classmethod
     def of(cls, loaders: Iterable[Loader]) -> "Stacked":
@@ -221,16 +253,17 @@ def iterate_once(
     shard: ProcessShard = ProcessShard(),
     *,
     outputs: CachedOutputs = NO_OUTPUTS,
+    buckets: Sequence[int] = (),
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yields the raw batches of a whole split in order, the last one padded with masked copies of its first row."""
     for start in range(0, len(split), batch):
         position = np.arange(start, start + batch)
         mask = position < len(split)
+        index = split.index(np.where(mask, position, start))
         rows = shard.rows(batch)
-        position, mask = np.where(mask, position, start)[rows], mask[rows]
-        view = np.zeros(len(position), np.int32)
-        taken = take_rows(split.base, classes, split.index(position), view, outputs=outputs)
-        yield taken | {"mask": mask.astype(np.float32)}
+        taken = take_rows(split.base, classes, index[rows], np.zeros(len(rows), np.int32), outputs=outputs)
+        width = {WIDTH: np.int32(choose_width(split.base, index, buckets))} if buckets else {}
+        yield crop([taken | {"mask": mask[rows].astype(np.float32)} | width])[0]
 
 
 def statistics(split: Split, examples: int = 0) -> tuple[tuple[float, ...], tuple[float, ...]]:

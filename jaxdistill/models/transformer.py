@@ -219,6 +219,13 @@ def mask_tokens(
     return tokens if token_mask is None else jnp.where(token_mask > 0, tokens, 0)
 
 
+def token_presence(
+    tokens: Int[Array, "batch length"], token_mask: Shaped[Array, "batch length"] | None
+) -> Bool[Array, "batch length 1"]:
+    """Returns whether each token is one, and no padding; all are without a mask."""
+    return (jnp.ones(tokens.shape, bool) if token_mask is None else token_mask > 0)[..., None]
+
+
 def token_positions(
     tokens: Shaped[Array, "batch length"], token_mask: Shaped[Array, "batch length"] | None
 ) -> Int[Array, "_ length"]:

@@ -7,6 +7,7 @@ import pathlib
 import pkgutil
 from types import ModuleType
 
+from jaxdistill.data import tokenizers
 from jaxdistill.errors import UserError, unknown
 from jaxdistill.networks.meaning import Meaning
 from jaxdistill.pretrained import families
@@ -44,8 +45,17 @@ def open_folder(folder: pathlib.Path, reference: str) -> Pretrained:
     is_image = "vocabulary" not in correspondence.fields and "vocab_size" not in config
     image_spec = read_image_spec(folder, size, config.get("num_channels", 3)) if is_image else None
     names = config.class_names
-    meaning = Meaning(names if len(names) == correspondence.fields.get("classes") else ())
+    meaning = Meaning(
+        names if len(names) == correspondence.fields.get("classes") else (), _tokenizer(folder, reference)
+    )
     return Pretrained(reference, paths, tensors, correspondence, image_spec=image_spec, meaning=meaning)
+
+
+def _tokenizer(folder: pathlib.Path, reference: str) -> str:
+    """Returns the identity of a folder's tokenizer; "" without one."""
+    files = ("tokenizer.json", "vocab.txt", "merges.txt")
+    has_tokenizer = any((folder / name).is_file() for name in files)
+    return tokenizers.identity(str(folder), f"the tokenizer of weights={reference!r}") if has_tokenizer else ""
 
 
 @functools.cache

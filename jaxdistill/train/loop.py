@@ -5,7 +5,7 @@ import dataclasses
 import itertools
 import pathlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -47,6 +47,10 @@ class Loader(Protocol):
 
     def step_inputs(self, start: int, stop: int) -> Iterator[Mapping[str, np.ndarray]]:
         """Yields the inputs of steps `start` to `stop`."""
+        ...
+
+    def crop(self, parts: Sequence[Mapping[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
+        """Returns the inputs of the steps of one call in shapes that they share."""
         ...
 
     def make_batch(self, resident: Mapping[str, Any], inputs: Mapping[str, Any]) -> Batch:
@@ -242,19 +246,22 @@ def _loop(
     monitor, throughput = tools.monitor, tools.monitor.throughput
     resident = jax.device_put(dict(loader.resident), sharding.replicated(training.mesh))
     compiled = {count: training.compile(count) for count in {1, intervals.steps_per_call}}
+    counted: dict[tuple[Any, ...], dict[str, int]] = {}
     step, pending = start, None
     while step < intervals.steps:
         (count, inputs), wait = tools.prefetcher.next(running=pending)
         throughput.add_wait(wait)
-        if step == start:
-            counted = flops.count(compiled[count], *(state, frozen, resident, inputs))
-            throughput.set_flops({kind: number // count for kind, number in counted.items()})
+        shapes = tuple(x.shape[count > 1 :] for x in inputs.values())
+        if shapes not in counted:  # batches of texts have several lengths
+            numbers = flops.count(compiled[count], *(state, frozen, resident, inputs))
+            counted[shapes] = {kind: number // count for kind, number in numbers.items()}
         compiles = step == start
         with tools.profile.before(step, count), preemption.losing_nothing(compiles):
             state, metrics = compiled[count](state, frozen, resident, inputs)
         if pending is not None:  # read one dispatch late, so that the device never waits for the host
             monitor.record(step, pending)
         step, pending = step + count, metrics
+        throughput.set_flops(counted[shapes])
 
         stopping = preemption.is_requested()
         at_boundary = step == intervals.next_boundary(step - count)
@@ -285,9 +292,9 @@ def _put_inputs(training: Training, start: int) -> Iterator[tuple[int, Any]]:
     intervals, loader = training.intervals, training.loader
     inputs = loader.step_inputs(start, intervals.steps)
     for count in intervals.calls(start):
-        parts = list(itertools.islice(inputs, count))
+        parts = loader.crop(list(itertools.islice(inputs, count)))
         if count == 1:
-            yield count, sharding.put(training.mesh, dict(parts[0]), loader.leading)
+            yield count, sharding.put(training.mesh, parts[0], loader.leading)
         else:
             stacked = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
             yield count, sharding.put(training.mesh, stacked, loader.leading + 1)

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
 import jax
@@ -19,16 +20,18 @@ LONG = 5.0
 
 @dataclasses.dataclass
 class _Total:
-    """Steps, seconds of training, and seconds of these in which the device had no data."""
+    """Steps, seconds of training, seconds of these in which the device had no data, and FLOPs by type of operand."""
 
     steps: int = 0
     seconds: float = 0.0
     waiting: float = 0.0
+    flops: Counter[str] = dataclasses.field(default_factory=Counter)
 
-    def add(self, steps: int, seconds: float, waiting: float) -> None:
+    def add(self, steps: int, seconds: float, waiting: float, flops_per_step: Mapping[str, int]) -> None:
         self.steps += steps
         self.seconds += seconds
         self.waiting += waiting
+        self.flops.update({kind: steps * number for kind, number in flops_per_step.items()})
 
 
 class Throughput:
@@ -62,7 +65,7 @@ class Throughput:
         self._time, self._programs, self._waiting = now, compilation_log().total.programs, 0.0
 
     def set_flops(self, per_step: Mapping[str, int]) -> None:
-        """Sets the FLOPs of a step, by type of operand (`flops.count`)."""
+        """Sets the FLOPs of each of the steps that are recorded next, by type of operand (`flops.count`)."""
         self._flops = per_step
 
     def add_wait(self, seconds: float) -> None:
@@ -74,7 +77,7 @@ class Throughput:
         now = self._clock()
         if compilation_log().total.programs == self._programs:
             for total in (self._whole, self._window):
-                total.add(step - self._step, now - self._time, self._waiting)
+                total.add(step - self._step, now - self._time, self._waiting, self._flops)
         self._step = step
         self._restart(now)
 
@@ -99,11 +102,11 @@ class Throughput:
             "examples_per_second": total.steps * self._batch / total.seconds,
             "data_wait": min(total.waiting / total.seconds, 1.0),
         }
-        if self._flops:
-            numbers["model_flops_per_second"] = total.steps * sum(self._flops.values()) / total.seconds
-            least = flops.least_seconds(self._flops, jax.devices()[0].device_kind, self._peak_flops)
+        if total.flops:
+            numbers["model_flops_per_second"] = sum(total.flops.values()) / total.seconds
+            least = flops.least_seconds(total.flops, jax.devices()[0].device_kind, self._peak_flops)
             if least is not None:
-                numbers["utilisation"] = total.steps * least / self._devices / total.seconds
+                numbers["utilisation"] = least / self._devices / total.seconds
         return numbers
 
     def wait_fraction(self) -> float:

@@ -1,5 +1,7 @@
 """Caches that the networks of a stage read: their place, the examples they are for, and refusals."""
 
+import types
+
 import pytest
 
 from cached_runs import TOP, prepared
@@ -103,3 +105,17 @@ def test_a_cycle_of_views_is_refused_if_the_cache_has_fewer(tmp_path):
     caches.check_cycle(prepared(tmp_path, read=dict(data=dict(cycle=2)))["read"])
     with pytest.raises(UserError, match="data.cycle=3, and network 'teacher' is cached in views=2"):
         prepared(tmp_path, read=dict(data=dict(cycle=3)))
+
+
+def test_a_cache_of_every_token_needs_texts_of_one_length():
+    arrays = {"logits": ((3,), "float32"), "tap/final": ((16, 8), "float32")}
+    cache = types.SimpleNamespace(header=types.SimpleNamespace(arrays=arrays))
+    data = types.SimpleNamespace(caches={"teacher": cache}, dataset=types.SimpleNamespace(shape=(16,)))
+    stage = types.SimpleNamespace(name="read", data=data)
+    for buckets in ((), (8, 16)):
+        stage.settings = types.SimpleNamespace(data=types.SimpleNamespace(buckets=buckets))
+        if not buckets:
+            caches.check_lengths(stage)
+            continue
+        with pytest.raises(UserError, match=r"must be \(\) with network 'teacher', .*\['tap/final'\] of 16"):
+            caches.check_lengths(stage)

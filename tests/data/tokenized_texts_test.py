@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxdistill.config.schema import DataConfig
+from jaxdistill.config.schema import DataConfig, SplitsConfig
 from jaxdistill.data import build, loader
 from jaxdistill.data.dataset import DatasetSettings
 from jaxdistill.data.subsets import Hidden
@@ -48,6 +48,46 @@ def test_loaders_give_the_same_batches(dataset):
         assert {*batch} - {"mask"} == {*read}
         for name, array in read.items():
             np.testing.assert_array_equal(batch[name], array, name)
+
+
+def test_all_processes_choose_the_bucket_of_the_whole_batch(dataset):
+    split, buckets = dataset.split("train"), (3, 4, 6)
+    whole = [*loader.Streamed(split, 0, 2, 2, buckets=buckets).step_inputs(0, 8)]
+    widths = [int(part[loader.WIDTH]) for part in whole]
+    assert widths == [min(b for b in buckets if b >= split.token_counts[part["index"]].max()) for part in whole]
+    assert {*widths} == {*buckets}
+    for number in (0, 1):
+        shard = loader.ProcessShard((number,), 2)
+        parts = [*loader.Streamed(split, 0, 2, 2, shard=shard, buckets=buckets).step_inputs(0, 8)]
+        assert [int(part[loader.WIDTH]) for part in parts] == widths
+        assert [loader.crop([part])[0]["tokens"].shape for part in parts] == [(1, width) for width in widths]
+    narrow, wide = widths.index(3), widths.index(4)
+    cropped = loader.crop([whole[narrow], whole[wide]])
+    for part, full in zip(cropped, (whole[narrow], whole[wide]), strict=True):
+        assert loader.WIDTH not in part
+        np.testing.assert_array_equal(part["teacher_tokens"], full["teacher_tokens"][:, :4])
+        assert (part["tokens"].shape, part["label"].shape) == ((2, 4), (2,))
+    once = [part["tokens"].shape for part in loader.iterate_once(split, 1, 2, buckets=buckets)]
+    assert once == [(1, 4), (1, 3), (1, 6), (1, 3)]
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            {"buckets": (4, 6)},
+            r"data.buckets must be ascending lengths, the last of them data.length=8.*Write \(4, 6, 8\)",
+        ),
+        ({"buckets": (8, 4)}, "must be ascending lengths"),
+        ({"buckets": (0, 8)}, "must be ascending lengths"),
+        ({"buckets": (4, 8), "resident": "yes"}, "data.resident must be 'auto' or 'no' with data.buckets, got 'yes'"),
+    ],
+)
+def test_mistakes_of_buckets(tmp_path, keys, message):
+    (tmp_path / "a.csv").write_text("text,label\ngood,1\nbad,0\n")
+    rows = {"path": str(tmp_path / "a.csv"), "splits": SplitsConfig(train="[:]"), "text": "text", "label": "label"}
+    with pytest.raises(UserError, match=message):
+        build.open_dataset(DataConfig("text_rows", length=8, tokenizer=write_wordpiece(tmp_path), **rows, **keys))
 
 
 def test_settings_and_values_that_are_no_texts():

@@ -11,6 +11,8 @@ import pytest
 from jaxdistill import core
 from jaxdistill.config import registry
 from jaxdistill.conformance import models as promises
+from jaxdistill.models.bag_of_embeddings import BagOfEmbeddings
+from jaxdistill.models.bilstm import BiLSTM
 from jaxdistill.models.cifar_resnet import CifarResNet
 from jaxdistill.models.convnext import ConvNeXt
 from jaxdistill.models.decoder import Decoder
@@ -36,10 +38,14 @@ SMALL = {
     "convnext": ConvNeXt(3, depths=(1, 2), widths=(8, 12), patch=2),
     "vit": ViT(3, patch=4, layers=2, width=8, heads=2),
     "encoder": Encoder(3, vocabulary=5, layers=2, width=8, heads=2),
+    "bilstm": BiLSTM(3, vocabulary=5, embed_width=6, width=4, hidden=5),
+    "bag_of_embeddings": BagOfEmbeddings(3, vocabulary=5, width=6, widths=(4,)),
     "decoder": Decoder(3, layers=2, width=8, heads=2, tied=False),
 }
+UNNORMALISED = ("mlp", "vit", "encoder", "convnext", "bilstm", "bag_of_embeddings")
+"""Models without BatchNorm."""
 CLASSIFIERS = [name for name in SMALL if name != "decoder"]
-BATCH_NORMALISED = [name for name in CLASSIFIERS if name not in ("mlp", "vit", "encoder", "convnext")]
+BATCH_NORMALISED = [name for name in CLASSIFIERS if name not in UNNORMALISED]
 OF_SOME = {promises.logits_of_pooled: CLASSIFIERS, promises.batch_statistics: BATCH_NORMALISED}
 CASES = [
     pytest.param(name, promise, id=f"{promise.name}-{name}")

@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 
 from jaxdistill.config import load
+from jaxdistill.data.dataset import Dataset
+from jaxdistill.data.texts import Texts
 from jaxdistill.errors import UserError
+from jaxdistill.models.bag_of_embeddings import BagOfEmbeddings
 from jaxdistill.pipeline import run
+from jaxdistill.tasks.text_classification import TextClassification
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 DECODER = dict(source="trained", model="decoder", layers=1, width=8, heads=1)
@@ -30,7 +34,7 @@ def built(folder, file, mode="", **changed):
 OF_TEXTS = [
     (
         {"networks__student": dict(source="trained", model="mlp")},
-        r"student.model must take 'tokens', .*, got 'mlp', .* models \['decoder', 'encoder'\]",
+        r"model must take 'tokens', .*, got 'mlp', .* models \['bag_of_embeddings', 'bilstm', 'decoder', 'encoder'\]",
     ),
     (
         {"networks__student__classes": 10},
@@ -142,3 +146,12 @@ def test_a_cache_of_a_language_model_is_of_its_likeliest_tokens(tmp_path):
         UserError, match="network 'teacher' outputs 256 logits for each token, too many .*; set cache.store='top_k'"
     ):
         run.prepare(load.stages(made), tmp_path)
+
+
+def test_a_teacher_holds_the_tokens_of_its_own_tokenizer():
+    tokens = Texts(np.zeros((1, 4), np.int32), np.zeros(1, np.int32))
+    task = TextClassification(Dataset({"train": tokens}, ("a", "b"), (4,), 9, name="rows", teacher_vocabulary=25))
+    model = BagOfEmbeddings(2, vocabulary=15)
+    task.check_model("student", "bag_of_embeddings", model, field="tokens", models={})
+    with pytest.raises(UserError, match=r"vocabulary must be at least 25, the teacher_tokens of 'rows', got 15"):
+        task.check_model("teacher", "bag_of_embeddings", model, field="teacher_tokens", models={})

@@ -32,6 +32,9 @@ def test_dispatches_end_at_boundaries(monkeypatch):
         def step_inputs(self, start, stop):
             return ({"index": [step]} for step in range(start, stop))
 
+        def crop(self, parts):
+            return parts
+
     fields = dict.fromkeys(field.name for field in dataclasses.fields(Training))
     intervals = Intervals(steps=10, evaluate_every=5, steps_per_call=4)
     training = Training(**fields | {"intervals": intervals, "loader": Loader()})

@@ -39,6 +39,15 @@ def test_by_hand(clock):
     )
 
 
+def test_flops_are_those_of_each_step(clock):
+    watched = Throughput(0, batch=8, devices=1, peak_flops=1000.0, clock=clock)
+    for step, number in ((2, 100), (3, 400)):
+        watched.set_flops({"float32": number})
+        clock.now += 3.0
+        watched.record(step)
+    assert watched.take_window()["model_flops_per_second"] == (2 * 100 + 400) / 6
+
+
 def test_a_device_of_no_known_peak_has_no_utilisation(clock):
     watched = Throughput(0, batch=8, devices=1, clock=clock)
     watched.set_flops({"float32": 100})
