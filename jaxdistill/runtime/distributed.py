@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from jaxdistill.errors import UserError
+from jaxdistill.runtime import rendezvous
 
 if TYPE_CHECKING:
     from absl import flags
@@ -21,8 +22,8 @@ DISTRIBUTED = "JAX_COORDINATOR_ADDRESS"
 SILENCE = 30
 """Seconds without a heartbeat after which a process counts as dead; JAX's default is 100."""
 
-COORDINATOR_PATIENCE = 300
-"""Seconds that a process waits for process 0, JAX's own limit."""
+START_PATIENCE = 300
+"""Seconds that a process waits for the others to start, JAX's own limit."""
 
 PATIENCE = 10
 """Seconds that a failed process waits for the others to end as well."""
@@ -37,7 +38,7 @@ SIGNS = ("gloo", "nccl", "heartbeat", "coordination", "unavailable", "connection
 def join(values: Mapping[str, "flags.Flag"]) -> None:
     """Joins the other processes of a job, if flags or the environment name one.
 
-    If some processes do not start, JAX itself ends the others after five minutes.
+    If some processes do not start, the others end after five minutes; if one ends before all have joined, at once.
 
     Args:
         values: the flags `coordinator`, `processes`, `process` and `distributed`.
@@ -60,10 +61,13 @@ def join(values: Mapping[str, "flags.Flag"]) -> None:
     message = f"waiting for the other processes{size}, which start with the same command"
     waiting = threading.Timer(SILENCE, print, (message,), {"file": sys.stderr})
     waiting.daemon = True
-    waiting.start()
+    if index or not by_flags:  # process 0 prints which are missing
+        waiting.start()
     try:
-        if by_flags and index:
-            _wait_for_coordinator(address)
+        if by_flags:
+            rendezvous.meet(address, count, index, patience=START_PATIENCE, silence=SILENCE)
+        if by_flags and index:  # JAX ends a process that does not find its service with a trace of C++
+            rendezvous.connect(address, START_PATIENCE).close()
         jax.distributed.initialize(*job, heartbeat_timeout_seconds=SILENCE)
     except (ValueError, RuntimeError) as error:
         raise UserError(
@@ -74,23 +78,6 @@ def join(values: Mapping[str, "flags.Flag"]) -> None:
         ) from error
     finally:
         waiting.cancel()
-
-
-def _wait_for_coordinator(address: str) -> None:
-    """Returns when process 0 listens; JAX ends a process that does not find it with a trace of C++."""
-    host, _, port = address.rpartition(":")
-    deadline = time.monotonic() + COORDINATOR_PATIENCE
-    while True:
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=SILENCE).close()
-            return
-        except OSError as error:
-            if time.monotonic() > deadline:
-                raise UserError(
-                    f"--coordinator must be the address of process 0, got {address}, where nothing has answered for"
-                    f" {COORDINATOR_PATIENCE} s ({error.strerror or error}). Start process 0 there with the same flags"
-                ) from error
-        time.sleep(min(1.0, COORDINATOR_PATIENCE / 10))
 
 
 def _check_address(address: str, index: int) -> None:

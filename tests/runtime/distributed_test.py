@@ -12,7 +12,7 @@ import pytest
 
 import runs
 from jaxdistill import launch
-from jaxdistill.runtime import distributed
+from jaxdistill.runtime import distributed, rendezvous
 from runs import command, until
 
 LOCAL = str(pathlib.Path(__file__).parents[2] / "launch" / "local.sh")
@@ -207,7 +207,8 @@ def test_joining_nobody(flags, message, tmp_path, capsys, monkeypatch):
         assert heartbeat_timeout_seconds == distributed.SILENCE
         raise RuntimeError("DEADLINE_EXCEEDED")
 
-    monkeypatch.setattr(distributed, "_wait_for_coordinator", lambda address: None)
+    monkeypatch.setattr(rendezvous, "meet", lambda *_, **__: None)
+    monkeypatch.setattr(rendezvous, "connect", lambda *_: socket.socket())
     monkeypatch.setattr(jax.distributed, "initialize", fails)
     assert runs.launched(tmp_path / "run", *flags) == 2
     assert message in capsys.readouterr().err
@@ -219,7 +220,8 @@ def test_waiting_for_the_others_is_printed(tmp_path, capsys, monkeypatch):
         raise RuntimeError("enough")
 
     monkeypatch.setattr(distributed, "SILENCE", 0.05)
-    monkeypatch.setattr(distributed, "_wait_for_coordinator", lambda address: None)
+    monkeypatch.setattr(rendezvous, "meet", lambda *_, **__: None)
+    monkeypatch.setattr(rendezvous, "connect", lambda *_: socket.socket())
     monkeypatch.setattr(jax.distributed, "initialize", fails)
     runs.launched(tmp_path / "run", "--coordinator=a:1", "--processes=2", "--process=1")
     assert "waiting for the other processes (2 in all, at a:1)" in capsys.readouterr().err
@@ -228,8 +230,8 @@ def test_waiting_for_the_others_is_printed(tmp_path, capsys, monkeypatch):
 def test_a_coordinator_that_is_not_there(tmp_path, capsys, monkeypatch):
     with socket.create_server(("localhost", 0)) as free:
         address = f"localhost:{free.getsockname()[1]}"
-        distributed._wait_for_coordinator(address)
-    monkeypatch.setattr(distributed, "COORDINATOR_PATIENCE", 0.1)
+        rendezvous.connect(address, 1).close()
+    monkeypatch.setattr(distributed, "START_PATIENCE", 0.1)
     assert runs.launched(tmp_path / "run", f"--coordinator={address}", "--processes=2", "--process=1") == 2
     message = f"error: --coordinator must be the address of process 0, got {address}, where nothing has answered for"
     assert capsys.readouterr().err.startswith(message)
