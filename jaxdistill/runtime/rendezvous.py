@@ -1,7 +1,7 @@
 """The meeting of a job's processes before JAX joins them, so that none waits for one that has ended.
 
 JAX itself waits five minutes for a process that was stopped before it joined, and names none. Here process 0 listens at
-the coordinator's address until all others have connected; if one of them ends, it tells the rest, which end as well.
+the coordinator's address until all others have connected; if one of them ends, it sends the rest a message, and all end.
 """
 
 import contextlib
@@ -102,17 +102,17 @@ def _admit(link: socket.socket, links: dict[int, socket.socket], count: int) -> 
     except OSError:
         text = ""
     if link in links.values() and not text:
-        raise UserError(_gone(next(index for index, known in links.items() if known is link)))
+        raise UserError(_gone(next(number for number, process in links.items() if process is link)))
     if not text.isdigit():
         link.close()
         return False
     index = int(text)
     if not 0 < index < count or index in links:
-        links[-1 - len(links)] = link  # it is told as well
-        is_known = index in links
+        links[-1 - len(links)] = link  # it gets the message as well
+        is_repeated = index in links
         raise UserError(
             f"--process must be another number of each process, got {index} twice. Number them from 0 to {count - 1}"
-            if is_known
+            if is_repeated
             else f"--processes must be the same in every process, got {count} in process 0, and a process {index}"
         )
     links[index] = link
