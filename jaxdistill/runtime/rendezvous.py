@@ -1,7 +1,7 @@
 """The meeting of a job's processes before JAX joins them, so that none waits for one that has ended.
 
 JAX itself waits five minutes for a process that was stopped before it joined, and names none. Here process 0 listens at
-the coordinator's address until all others have connected; if one of them ends, it sends the rest a message, and all end.
+the coordinator's address until all others have connected. If one of them ends, the rest get a message, and all end.
 """
 
 import contextlib
@@ -9,12 +9,15 @@ import selectors
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator
 
 from jaxdistill.errors import UserError
 
 ALL = "all"
 """What process 0 sends when every process has connected; instead of it, the message of an error."""
+
+LATE = 10
+"""Seconds for which process 0 of a job that fails answers those that are still starting."""
 
 AGAIN = "Its own output has the cause. Start the same command on every host again"
 
@@ -63,30 +66,53 @@ def connect(address: str, patience: float) -> socket.socket:
 def _gather(port: int, count: int, *, patience: float, silence: float) -> None:
     """Waits for the other processes, and sends each the outcome."""
     links: dict[int, socket.socket] = {}
-    try:
-        with _listen(port) as server, selectors.DefaultSelector() as selector:
-            selector.register(server, selectors.EVENT_READ)
-            began, is_reported = time.monotonic(), False
-            while missing := [index for index in range(1, count) if index not in links]:
-                ready = selector.select(min(0.5, silence))
-                waited = time.monotonic() - began
-                if waited > patience:
-                    raise UserError(
-                        f"the {count} processes of the job must start within {patience} s of each other, got none with"
-                        f" --process in {missing}. Start the same command on every host"
-                    )
-                if waited > silence and not is_reported:
-                    print(f"waiting for the processes {missing} of {count}, at port {port}", file=sys.stderr)
-                    is_reported = True
-                for key, _ in ready:
-                    if key.fileobj is server:
-                        selector.register(server.accept()[0], selectors.EVENT_READ)
-                    elif not _admit(key.fileobj, links, count):
-                        selector.unregister(key.fileobj)
-    except UserError as error:
-        _send(links, str(error))
-        raise
-    _send(links, ALL)
+    with _listen(port) as server:
+        try:
+            _admit_all(server, links, count, patience=patience, silence=silence)
+        except UserError as error:
+            _send(links.values(), str(error))
+            _send(_late(server, count - 1 - len(links)), str(error))
+            raise
+    _send(links.values(), ALL)
+
+
+def _admit_all(
+    server: socket.socket, links: dict[int, socket.socket], count: int, *, patience: float, silence: float
+) -> None:
+    began, is_reported = time.monotonic(), False
+    with selectors.DefaultSelector() as selector:
+        selector.register(server, selectors.EVENT_READ)
+        while True:
+            missing = [index for index in range(1, count) if index not in links]
+            ready = selector.select(min(0.5, silence) if missing else 0)
+            if not (missing or ready):  # all are here, and none has ended
+                return
+            waited = time.monotonic() - began
+            if waited > patience:
+                raise UserError(
+                    f"the {count} processes of the job must start within {patience} s of each other, got none with"
+                    f" --process in {missing}. Start the same command on every host"
+                )
+            if waited > silence and not is_reported:
+                print(
+                    f"waiting for the processes {missing} of {count}, which start with the same command",
+                    file=sys.stderr,
+                )
+                is_reported = True
+            for key, _ in ready:
+                if key.fileobj is server:
+                    selector.register(server.accept()[0], selectors.EVENT_READ)
+                elif not _admit(key.fileobj, links, count):
+                    selector.unregister(key.fileobj)
+
+
+def _late(server: socket.socket, count: int) -> Iterator[socket.socket]:
+    """Yields the connections of processes that are still starting while the job fails, for `LATE` seconds."""
+    deadline = time.monotonic() + LATE
+    with contextlib.suppress(TimeoutError):
+        for _ in range(count):
+            server.settimeout(max(0.01, deadline - time.monotonic()))
+            yield server.accept()[0]
 
 
 def _listen(port: int) -> socket.socket:
@@ -123,7 +149,7 @@ def _gone(index: int) -> str:
     return f"process {index} must stay until all processes of the job have started, got its end before that. {AGAIN}"
 
 
-def _send(links: Mapping[int, socket.socket], text: str) -> None:
-    for link in links.values():
+def _send(links: Iterable[socket.socket], text: str) -> None:
+    for link in links:
         with contextlib.suppress(OSError), link:
             link.sendall(f"{text}\n".encode())
