@@ -288,6 +288,8 @@ class FeedForward(nn.Module):
         style = self.style
         up = project(style.widths[1], style, name="up")(x)
         active = ACTIVATIONS[style.activation]
+        if style.scan:  # its parts are recomputed: a scan stores each of them for every layer, where a loop fuses them
+            active = jax.checkpoint(active, prevent_cse=False)
         gated = style.activation in GATED
         inner = active(project(style.widths[1], style, name="gate")(x)) * up if gated else active(up)
         return project(style.width, style, residual=style.residual, name="down")(inner)

@@ -114,9 +114,10 @@ def test_a_step_with_a_teacher(name, mesh):
 
 
 @SLOW
-def test_scanned_layers_need_no_more_memory_than_a_loop():
+@pytest.mark.parametrize("style", [toy_texts.LLAMA, {}, {"activation": "gelu"}], ids=["llama", "gpt", "gelu"])
+def test_scanned_layers_need_no_more_memory_than_a_loop(style):
     """Long texts, so that scores are the largest arrays: a device has those of its own row, not of all eight."""
-    looped = Decoder(512, layers=4, length=128, width=64, heads=4, hidden=256, **toy_texts.LLAMA)
+    looped = Decoder(512, layers=4, length=128, width=64, heads=4, hidden=256, **style)
     programs = [
         compiled_step(dataclasses.replace(looped, scan=scan), "fsdp", rows=8, length=128) for scan in (False, True)
     ]
