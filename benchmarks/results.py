@@ -36,6 +36,7 @@ PAGES = (
     "benchmarks/README.md",
     "docs/guides/weights.md",
     "docs/modes.md",
+    "docs/tables.md",
     "docs/vocabulary.md",
     "docs/zoo.md",
 )

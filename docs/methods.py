@@ -40,6 +40,8 @@ TASKS = {
     "pixels": "Dense prediction",
     "derivatives": "Derivatives",
     "texts": "Text encoders",
+    "gaussian": "Gaussians of a target",
+    "quantiles": "Quantiles of a target",
 }
 
 HEADER = """# Methods

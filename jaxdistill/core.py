@@ -9,7 +9,7 @@ reduces values to a number.
 import dataclasses
 import zlib
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -270,6 +270,7 @@ class Method(nn.Module):
         needs_whole_batch: whether a prediction's value depends on the other rows, so that accumulation over
             micro-batches would change the loss; `build` refuses the combination.
         zero_at_teacher: whether value and gradient are 0 for a student whose outputs equal the teacher's.
+        predictions: forms of predictions that it compares, such as "classes" or "gaussian"; any if empty.
     """
 
     needs_teacher = True
@@ -277,6 +278,7 @@ class Method(nn.Module):
     needs_labels = False
     needs_whole_batch = False
     zero_at_teacher = False
+    predictions: ClassVar[tuple[str, ...]] = ()
 
     def valid(self, batch: Batch) -> jax.Array:
         """Returns the mask of the values that count, `[batch, ...]`: by default 1 for each real example, `[batch]`."""

@@ -35,6 +35,11 @@ def stand_in(folder, file):
     name = configs.read(file)["data"]["name"]
     if name == "tiny_shakespeare":
         return ["--config.data.name=arithmetic"]
+    if configs.read(file)["data"].get("transforms") and name == "ag_news_subset":
+        path, words = folder / "news.csv", ("war", "goal", "bank", "chip")
+        lines = [f"{words[row % 4]},the {words[row % 4]} of {row},{'abcd'[row % 4]}" for row in range(200)]
+        path.write_text("\n".join(["title,description,label", *lines]))
+        return ["--config.data.name=table", f"--config.data.path={path}"]
     if name not in SHAPES:
         return []
     *shape, classes = SHAPES[name]

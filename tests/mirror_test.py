@@ -37,6 +37,11 @@ TESTED_ELSEWHERE = {
     "tasks/image_classification.py": "tasks/batches_test.py",
     "tasks/text.py": "tasks/batches_test.py",
     "tasks/text_classification.py": "tasks/checks_test.py",
+    "tasks/table.py": "tasks/regression_test.py",
+    "tasks/table_classification.py": "tasks/regression_test.py",
+    "tasks/quantile_regression.py": "tasks/regression_test.py",
+    # The validity of a target, by the promises of the methods.
+    "modules/regression_method.py": "methods/conformance_test.py",
 }
 """Modules by pattern, and the file that tests them instead."""
 

@@ -72,7 +72,8 @@ def describe_examples(stage: Stage, role: str, augmented: bool = True) -> dict[s
     names = data_class_names(stage.data.task)
     classes = {"classes": list(names)} if names else {}
     if spec is None:
-        return {f"{role} split": f"{len(split)} texts of {data.name}, {stage.data.digest(role)}"} | classes
+        noun = "texts" if stage.data.dataset.pipeline is None else "rows"
+        return {f"{role} split": f"{len(split)} {noun} of {data.name}, {stage.data.digest(role)}"} | classes
     description = classes | {
         f"{role} split": f"{len(split)} images of {data.name}, {stage.data.digest(role)}",
         "mean": [round(float(x), 6) for x in spec.mean],

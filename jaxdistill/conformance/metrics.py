@@ -16,7 +16,9 @@ from jaxdistill.conformance.promise import NotApplicable, Promise, require, requ
 from jaxdistill.core import Batch, Output
 from jaxdistill.metrics.metric import Metric
 
-TASKS = ("images", "next_tokens")
+TASKS = {"classes": ("images", "next_tokens"), "gaussian": ("gaussian",), "quantiles": ("quantiles",)}
+"""Toy tasks by the form of the predictions that a metric is for."""
+
 BATCHES = 8
 """Number of batches of a split, so that no count of a usual metric is 0."""
 
@@ -33,7 +35,7 @@ class ToyMetric:
 
     Attributes:
         metric: an instance.
-        task: one of `TASKS`.
+        task: one of those of `TASKS`.
     """
 
     metric: Metric
@@ -75,7 +77,7 @@ class ToyMetrics:
     @functools.cached_property
     def toys(self) -> tuple[ToyMetric, ...]:
         """The metric with a split of each task."""
-        return tuple(ToyMetric(self.metric, task) for task in TASKS)
+        return tuple(ToyMetric(self.metric, task) for task in TASKS[getattr(self.metric, "predictions", "classes")])
 
 
 def make_subject(member: Metric | Callable[..., Metric], **fields: Any) -> ToyMetrics:

@@ -9,10 +9,14 @@ from jaxdistill.core import Method, Output
 from jaxdistill.errors import UserError
 from jaxdistill.modules.logits_method import LogitsMethod
 from jaxdistill.modules.next_token import align_next_tokens
+from jaxdistill.modules.regression_method import RegressionMethod
 
 ROWS, CLASSES = 6, 5
 LENGTH, VOCABULARY, HEADS = 7, 11, 2
-TASKS = ("images", "pixels", "texts", "derivatives", "next_tokens")
+NUMBERS = {"gaussian": 2, "quantiles": 9}
+"""Numbers of a prediction of a target, by the form of its distribution."""
+
+TASKS = ("images", "pixels", "texts", "derivatives", "next_tokens", *NUMBERS)
 
 
 @functools.cache
@@ -20,6 +24,8 @@ def task_of(method: Method) -> str:
     """Returns next tokens for methods of logits, else the first task whose outputs the method can compare."""
     if isinstance(method, LogitsMethod):
         return "next_tokens"
+    if isinstance(method, RegressionMethod):
+        return method.predictions[0]
     errors = {}
     keys = {"params": jax.random.key(0), "method": jax.random.key(1)}
     for task in TASKS:
@@ -41,6 +47,9 @@ def batch(task: str) -> dict[str, jax.Array]:
     data = {"index": jnp.arange(ROWS) + 3, "view": jnp.zeros(ROWS, int), "mask": jnp.ones(ROWS)}
     if task in ("images", "derivatives"):
         return data | {"label": jax.random.randint(label, (ROWS,), 0, CLASSES)}
+    if task in NUMBERS:
+        target = jax.random.normal(label, (ROWS,))
+        return data | {"label": jnp.zeros(ROWS, int), "target": target, "valid": data["mask"]}
     if task == "pixels":
         return data | {"label": jax.random.randint(label, (ROWS, 4, 4), 0, CLASSES)}
     lengths = jnp.array([7, 7, 5, 7, 4, 6])
@@ -55,7 +64,8 @@ def batch(task: str) -> dict[str, jax.Array]:
 def with_mask(batch: dict[str, jax.Array], mask: jax.Array) -> dict[str, jax.Array]:
     """Returns a batch with other examples masked, as a task prepares it."""
     masked = dict(batch) | {"mask": mask}
-    return masked | ({"valid": batch["valid"] * mask[:, None]} if "valid" in batch else {})
+    valid = batch["valid"] * mask.reshape(-1, *[1] * (batch["valid"].ndim - 1)) if "valid" in batch else None
+    return masked | ({} if valid is None else {"valid": valid})
 
 
 @functools.partial(jax.jit, static_argnames=("task", "scale", "dtype", "wide"))
@@ -71,6 +81,8 @@ def output(task: str, seed: int, scale: float = 1.0, dtype: jnp.dtype = jnp.floa
 def _shapes(task: str, wide: bool) -> dict[str, tuple[int, ...]]:
     if task == "derivatives":
         return {"logits": (ROWS, CLASSES), "derivative": (ROWS, 3, CLASSES), "pooled": (ROWS, 8)}
+    if task in NUMBERS:
+        return {"logits": (ROWS, NUMBERS[task]), "pooled": (ROWS, 16 if wide else 8)}
     if task in ("images", "pixels"):
         return {"logits": (ROWS, 4, 4, CLASSES) if task == "pixels" else (ROWS, CLASSES)} | _maps(2 if wide else 1)
     return {"logits": (ROWS, LENGTH, VOCABULARY)} | _blocks(*(4, 16) if wide else (2, 8))

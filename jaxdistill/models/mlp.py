@@ -34,6 +34,7 @@ class MLP(nn.Module):
     dtype: Any = jnp.float32
 
     inputs = ("image",)
+    main_inputs = ("image", "features")
 
     def __post_init__(self) -> None:
         check_fraction("dropout", self.dropout)

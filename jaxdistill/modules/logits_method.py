@@ -38,6 +38,7 @@ class LogitsMethod(Method):
 
     chunk: int = dataclasses.field(default=0, kw_only=True)
     takes_top_k = False
+    predictions = ("classes",)
 
     def check(self) -> None:
         check_least("chunk", self.chunk, 0)

@@ -15,12 +15,16 @@ from jaxdistill.modules import weightings
 from jaxdistill.networks.options import NetworkRef, required
 from jaxdistill.networks.source import Outputs, Source
 
-AVERAGES = ("probabilities", "logits")
+AVERAGES = ("probabilities", "logits", "gaussian")
 
 
 @dataclasses.dataclass(frozen=True)
 class Ensemble(Source):
-    """The average of several networks, over "logits" or "probabilities".
+    """The average of several networks, over "logits", "probabilities", or the members' "gaussian" distributions.
+
+    The last is the Gaussian with the mean and variance of the mixture of the members': Lakshminarayanan, Pritzel,
+    Blundell, "Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles", NIPS 2017,
+    https://arxiv.org/abs/1612.01474, section 2.4.
 
     The weights of an example are those of `weighting` times `member_weights`, made to sum to 1: "equal", "confidence",
     "entropy" or "agreement" (`modules.weightings`). In inference, which must not see labels, a weighting that reads
@@ -29,7 +33,7 @@ class Ensemble(Source):
     """
 
     of: tuple[NetworkRef, ...] = required("members")
-    average: str = option("probabilities", "quantity that is averaged: 'probabilities' or 'logits'")
+    average: str = option("probabilities", "quantity that is averaged: 'probabilities', 'logits' or 'gaussian'")
     weighting: str = option("equal", "weights by example: 'equal', 'confidence', 'entropy' or 'agreement'")
     member_weights: tuple[float, ...] = option((), "fixed weights of the members; equal if empty")
 
@@ -54,6 +58,8 @@ class Ensemble(Source):
         weights = jax.lax.stop_gradient(self._weights(log_probs, batch, key is not None))[..., None]
         if self.average == "probabilities":
             logits = jax.nn.logsumexp(log_probs, 0, b=weights)
+        elif self.average == "gaussian":
+            logits = mix_gaussians(logits, weights[..., 0])
         else:
             logits = jnp.sum(weights * logits, 0)
         taps = {f"{name}/{tap}": value for name in self.of for tap, value in outputs[name].taps.items()}
@@ -84,3 +90,17 @@ class Ensemble(Source):
         # If no member with a fixed weight has any confidence, the fixed weights alone count.
         uncertain = fixed / jnp.sum(fixed, 0, keepdims=True)
         return jnp.where(total > 0, weights / jnp.where(total > 0, total, 1.0), uncertain)
+
+
+def mix_gaussians(outputs: jax.Array, weights: jax.Array) -> jax.Array:
+    """Returns mean and log variance of a mixture, `[*n, 2]`.
+
+    Args:
+        outputs: mean and log variance of each member, `[members, *n, 2]`.
+        weights: that sum to 1, `[members, *n]`.
+    """
+    means, logs = outputs[..., 0], outputs[..., 1]
+    mean = jnp.sum(weights * means, 0, keepdims=True)
+    # The spread of the means is added, not the difference of two squares, which could be negative.
+    variance = jnp.sum(weights * (jnp.exp(logs) + (means - mean) ** 2), 0)
+    return jnp.stack([mean[0], jnp.log(variance)], -1)

@@ -83,7 +83,8 @@ def build_preprocess(name: str, settings: PreprocessSettings, context: Context) 
     path = f"networks.{name}.preprocess"
     if context.images is None:
         if settings != PreprocessSettings():
-            raise UserError(f"{path} must be absent, since {context.dataset!r} has texts, got {settings}. Remove it")
+            noun = "texts" if context.vocabulary else "features"
+            raise UserError(f"{path} must be absent, since {context.dataset!r} has {noun}, got {settings}. Remove it")
         return None
     expected = context.trained_on.get(name, context.images)
     size = (settings.size, settings.size) if settings.size else expected.shape[:2]

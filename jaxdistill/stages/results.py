@@ -106,7 +106,8 @@ def _tables(stage: Stage, evaluation: Evaluation) -> dict[str, dict[str, Any]]:
 
 def _arrays(stage: Stage, evaluation: Evaluation, saliency: Saliency | None) -> dict[str, np.ndarray]:
     arrays = {"label": evaluation.label, "index": evaluation.index} | _sheet(stage, evaluation)
-    for name, (prediction, confidence) in evaluation.predictions.items():
+    predictions = evaluation.predictions if stage.data.task.predictions == "classes" else {}
+    for name, (prediction, confidence) in predictions.items():
         arrays |= {f"prediction/{name}": prediction, f"confidence/{name}": confidence}
     maps = saliency.maps if saliency else {}
     return arrays | {f"saliency/{name}": values for name, values in maps.items()}

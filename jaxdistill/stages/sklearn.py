@@ -1,17 +1,17 @@
 """Stages of kind "sklearn": teachers of scikit-learn, or any class with `fit` and `predict_proba`.
 
-The classifier is fitted on the examples of the stage's training split (its part, its visible labels; unaugmented images
-as rows of numbers in [0, 1]) and evaluated on every example of all splits, in the views of `cache` and `data.augment`.
-Its log-probabilities are stored as a cache, which networks dict(source="cached") read; nothing else is stored, so there
-is nothing to unpickle. An interrupted cache is resumed after refitting, which `random_state`, the stage's seed, makes
-the same if scikit-learn guarantees that.
+The classifier is fitted on the examples of the stage's training split (its part, its visible labels; features, or
+unaugmented images as rows of numbers in [0, 1]) and evaluated on every example of all splits, images in the views of
+`cache` and `data.augment`. Sparse features are fitted as they are. Log-probabilities are stored as a cache, which
+networks dict(source="cached") read; nothing else is stored, so there is nothing to unpickle. An interrupted cache is
+resumed after refitting, which `random_state`, the stage's seed, makes the same if scikit-learn guarantees that.
 """
 
 import dataclasses
 import importlib
 import math
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, Self
 
 import jax
@@ -37,6 +37,10 @@ NAMED = {
     "svm": "sklearn.svm.SVC",
 }
 """Short names. "svm" is `SVC` with scores made probabilities by `CalibratedClassifierCV`, as scikit-learn advises."""
+
+
+INPUTS = ("image", "features")
+"""Fields of an example that a classifier takes, as a row of numbers."""
 
 
 class Classifier(Protocol):
@@ -70,13 +74,18 @@ class Sklearn(Kind):
     settings = SklearnSettings
     stores_outputs = True
     needs_networks = False
-    images_only = True
 
     def inputs(self, stage: Stage) -> list[tuple[str, bool, list[str]]]:
         return [(role, True, [*stage.networks]) for role in self.cache_header(stage).splits]
 
     def check(self, stage: Stage) -> None:
         super().check(stage)
+        task = stage.data.task
+        if task.inputs[0] not in INPUTS or task.predictions != "classes":
+            raise UserError(
+                f"stage {stage.name!r} of kind 'sklearn' must have images or features with classes, got"
+                f" {stage.data.dataset.name!r} with {[*task.fields]} (task {task.name!r}). Leave it out"
+            )
         make_classifier(stage)
 
     def cache_header(self, stage: Stage) -> Header:
@@ -174,27 +183,31 @@ def fit(stage: Stage, classifier: Classifier) -> Classifier:
         raise UserError(
             f"stage {stage.name!r}: no label is visible, so there is nothing to fit; see data.labels_per_class"
         )
-    batch = split.take(labelled)
+    if stage.data.dataset.is_sparse:
+        rows = stage.data.dataset.split("train").features[split.index(labelled)]
+    else:
+        rows = _to_rows(split.take(labelled))
     try:
         with preemption.losing_nothing():
-            return classifier.fit(_flatten(_to_unit_range(batch["image"])), batch["label"])
-    except ValueError as error:
+            return classifier.fit(rows, split.labels()[labelled])
+    except (ValueError, TypeError) as error:
         name, reason = stage.settings.sklearn.name, " ".join(str(error).split())[:300]
         raise UserError(f"stage {stage.name!r}: classifier {name!r} cannot be fitted: {reason}") from error
 
 
-def _to_unit_range(images: np.ndarray) -> np.ndarray:
-    return images.astype(np.float32) / np.float32(255) if images.dtype == np.uint8 else images
-
-
-def _flatten(images: np.ndarray) -> np.ndarray:
+def _to_rows(batch: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Returns the examples of a raw batch as rows of numbers, those of images in [0, 1]."""
+    if "features" in batch:
+        return batch["features"]
+    images = batch["image"]
+    images = images.astype(np.float32) / np.float32(255) if images.dtype == np.uint8 else images
     return images.reshape(len(images), -1)
 
 
-def log_probabilities(classifier: Classifier, images: np.ndarray, classes: int, min_probability: float) -> np.ndarray:
+def log_probabilities(classifier: Classifier, rows: np.ndarray, classes: int, min_probability: float) -> np.ndarray:
     """Returns float32 `[n, classes]`; smaller probabilities, such as of a class without examples, are raised."""
-    logs = np.full((len(images), classes), math.log(min_probability), np.float32)
-    probabilities = classifier.predict_proba(_flatten(images))
+    logs = np.full((len(rows), classes), math.log(min_probability), np.float32)
+    probabilities = classifier.predict_proba(rows.reshape(len(rows), -1))
     logs[:, np.asarray(classifier.classes_, int)] = np.log(np.maximum(probabilities, min_probability))
     return logs
 
@@ -202,9 +215,7 @@ def log_probabilities(classifier: Classifier, images: np.ndarray, classes: int, 
 def class_outputs(stage: Stage, classifier: Classifier) -> output_writer.Predict:
     """Returns the function of the stored outputs of a fitted classifier; each process computes all of them."""
     data, spec, classes = stage.settings.data, stage.settings.cache, stage.data.dataset.classes
-    channels, seed = stage.data.dataset.shape[-1], stage.data.seed
-    unit = {"mean": (0.0,) * channels, "std": (1.0,) * channels}
-    augmented = jax.jit(lambda batch: augment.build(data.augment, seed=seed, classes=classes, **unit)(batch)["image"])
+    augmented = _augmentation(stage) if data.augment else None
     min_probability = stage.settings.sklearn.min_probability
 
     def predict(role: str, index: np.ndarray, view: np.ndarray) -> dict[str, np.ndarray]:
@@ -215,13 +226,21 @@ def class_outputs(stage: Stage, classifier: Classifier) -> output_writer.Predict
             batch = loader.take_rows(stage.data.base_split(role), classes, index[rows], view[rows])
             batch |= {"mask": np.ones(len(batch["index"]), np.float32)}
             # As it was fitted: a tree may split at the very grey value that a pixel has, and XLA divides otherwise.
-            is_augmented = role == "train" and data.augment
-            images = np.asarray(augmented(batch)) if is_augmented else _to_unit_range(batch["image"])
-            logs = log_probabilities(classifier, images, classes, min_probability)
+            if role == "train" and augmented is not None:
+                batch |= {"image": np.asarray(augmented(batch))}
+            logs = log_probabilities(classifier, _to_rows(batch), classes, min_probability)
             parts.append(jax.device_get(output_writer.stored_arrays(Output(jnp.asarray(logs)), spec)))
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     return predict
+
+
+def _augmentation(stage: Stage) -> Callable[[Mapping[str, np.ndarray]], jax.Array]:
+    """Returns the compiled augmentation of raw images, to images in [0, 1]."""
+    channels = stage.data.dataset.shape[-1]
+    unit = {"mean": (0.0,) * channels, "std": (1.0,) * channels}
+    names, classes = stage.settings.data.augment, stage.data.dataset.classes
+    return jax.jit(lambda batch: augment.build(names, seed=stage.data.seed, classes=classes, **unit)(batch)["image"])
 
 
 def _accuracy(stage: Stage, cache: output_cache.Cache, role: str) -> float:

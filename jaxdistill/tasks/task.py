@@ -58,6 +58,7 @@ class Task:
         figures: sections of the report beside those of every task: "confusion", "classes" and "calibration" of scores,
             "disagreements" and "saliency" of examples.
         reads_class_labels: whether labels are the field `label`, which `data` can hide.
+        predictions: the form of a prediction: scores of "classes", or numbers of the distribution of a target.
         class_noun: what a prediction chooses among, in the plural.
         remedy: advice for a network with other predictions.
     """
@@ -71,6 +72,7 @@ class Task:
     preferred: ClassVar[tuple[str, ...]] = ()
     figures: ClassVar[tuple[str, ...]] = ()
     reads_class_labels: ClassVar[bool] = True
+    predictions: ClassVar[str] = "classes"
     class_noun: ClassVar[str] = "classes"
     remedy: ClassVar[str] = "Use another network, or set task to that of its predictions."
 
@@ -202,12 +204,13 @@ class Task:
             field: the input of the network.
             models: all models by name.
         """
-        taken = _main_input(module)
-        if taken not in self.inputs:
-            fitting = [name for name, member in models.items() if _main_input(member) in self.inputs]
+        taken = _main_inputs(module)
+        if not {*taken} & {*self.inputs}:
+            fitting = [name for name, member in models.items() if {*_main_inputs(member)} & {*self.inputs}]
             raise UserError(
                 f"networks.{network}.model must take {self.inputs[0]!r}, the input of {self.dataset.name!r}, got"
-                f" {model!r}, which takes {taken!r}. Use one of the models {fitting}, or another dataset."
+                f" {model!r}, which takes {' or '.join(map(repr, taken))}. Use one of the models {fitting}, or another"
+                " dataset."
             )
 
     def check(self, parts: StageParts) -> None:
@@ -218,6 +221,13 @@ class Task:
                 raise UserError(
                     f"network {name!r} ({type(source).__name__.lower()}) must have examples with {missing}, got"
                     f" {self.dataset.name!r} with {[*self.fields]}. Leave it out."
+                )
+        for name, term in parts.terms.items():
+            forms = term.method.predictions
+            if forms and self.predictions not in forms:
+                raise UserError(
+                    f"terms.{name}.method must compare predictions of the form {self.predictions!r} (task"
+                    f" {self.name!r}), got {type(term.method).__name__}, which compares {[*forms]}. Take another method"
                 )
 
     def check_measured(self, names: Iterable[str], parts: StageParts) -> None:
@@ -246,5 +256,6 @@ class Task:
             )
 
 
-def _main_input(model: Any) -> str:
-    return getattr(model, "inputs", ("image",))[0]
+def _main_inputs(model: Any) -> tuple[str, ...]:
+    """Returns the fields that a model can take as its first input."""
+    return getattr(model, "main_inputs", getattr(model, "inputs", ("image",))[:1])

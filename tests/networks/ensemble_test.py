@@ -109,3 +109,11 @@ def test_averages_of_probabilities_and_of_logits_by_hand():
     said, _ = Ensemble(("a", "b"), "logits")({}, {}, outputs, None)
     geometric = np.sqrt([0.2 * 0.6, 0.8 * 0.4])
     np.testing.assert_allclose(jax.nn.softmax(said.logits)[0], geometric / geometric.sum(), rtol=1e-6)
+
+
+def test_gaussians_are_mixed_by_their_moments():
+    """Means 0 and 4 of weights 3/4 and 1/4, variances 1 and 5: mean 1, variance 3/4 (1 + 1) + 1/4 (5 + 9)."""
+    members = {"a": Output(jnp.array([[0.0, 0.0]])), "b": Output(jnp.array([[4.0, np.log(5.0)]]))}
+    source = Ensemble(("a", "b"), average="gaussian", member_weights=(3.0, 1.0))
+    logits = source({}, {"label": jnp.array([0])}, members, None)[0].logits
+    np.testing.assert_allclose(logits, [[1.0, np.log(5.0)]], rtol=1e-6)

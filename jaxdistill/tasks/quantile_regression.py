@@ -1,0 +1,21 @@
+"""Regression with quantiles of a target."""
+
+from typing import ClassVar
+
+from jaxdistill.data.dataset import Dataset
+from jaxdistill.tasks.regression import Regression
+
+
+class QuantileRegression(Regression):
+    """Fields as those of `regression`.
+
+    A network outputs nine numbers, the quantiles of the levels 1/18, 3/18, ..., 17/18; the fifth is the median.
+    """
+
+    metric_names: ClassVar = ("rmse", "mae", "pinball")
+    predictions: ClassVar = "quantiles"
+    outputs: ClassVar = 9
+
+    @classmethod
+    def is_default_for(cls, dataset: Dataset) -> bool:
+        return False
