@@ -27,15 +27,10 @@ CONFIGS = {
 }
 """Configs by the title of their table."""
 
-METRICS = {
-    "accuracy": "accuracy",
-    "f1": "f1",
-    "nll": "nll",
-    "rmse": "rmse",
-    "gaussian_nll": "nll",
-    "pinball": "pinball",
-}
-"""Metrics of a run, and their columns."""
+METRICS = ("accuracy", "f1", "nll", "rmse", "gaussian_nll", "pinball")
+
+COLUMN_OF = {"gaussian_nll": "nll"}
+"""The columns of metrics with another name."""
 
 COLUMNS = {
     "name": "network",

@@ -135,7 +135,7 @@ def test_stages_of_images_are_refused(labelled, tmp_path):
     made = load.read(f"{CONFIGS / 'language'}.py:classes") | {"batch": 8}
     made["data"]["path"] = labelled["data__path"]
     made["stages"] = {"fit": dict(kind="sklearn", sklearn=dict(name="forest"))}
-    with pytest.raises(UserError, match="stage 'fit' of kind 'sklearn' must have images, got 'npz'"):
+    with pytest.raises(UserError, match="stage 'fit' of kind 'sklearn' must have images or features .* got 'npz'"):
         run.prepare(load.stages(made), tmp_path)
 
 
