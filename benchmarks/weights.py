@@ -38,10 +38,10 @@ def write(folder: pathlib.Path, files: int, dtype: str) -> None:
     """Writes a folder with random weights."""
     import jax.numpy as jnp
     import numpy as np
-    from jaxdistill.pretrained.writer import find_family, make_tensors
 
     from jaxdistill.models.encoder import Encoder
     from jaxdistill.pretrained.tensors import write_safetensors
+    from jaxdistill.pretrained.writer import find_family, make_tensors
 
     module = Encoder(classes=2, hidden=3072)
     config, correspondence = find_family("encoder", module)
