@@ -102,7 +102,7 @@ def _admit_all(
             for key, _ in ready:
                 if key.fileobj is server:
                     selector.register(server.accept()[0], selectors.EVENT_READ)
-                elif not _admit(key.fileobj, links, count):
+                elif isinstance(key.fileobj, socket.socket) and not _admit(key.fileobj, links, count):
                     selector.unregister(key.fileobj)
 
 

@@ -121,13 +121,14 @@ def init_network(
     if reuse_traces and _is_hashable(network):
         init, call = _init_source_traced, _call_source_traced
     needed = {need: outputs[need] for need in network.needs}
+    complete: Variables = weights or {}
     with naming(name):
         if not weights or getattr(network, "new_head", False):
             of_needed = {need: variables[need] for need in network.needs}
             fresh = init(network, key=key, batch=batch, outputs=needed, variables=of_needed)
-            weights = _complete(weights or {}, fresh)
-        arguments = variables_of(name, network, {**variables, name: weights})
-        return weights, call(network, key=key, batch=batch, outputs=needed, variables=arguments)
+            complete = _complete(complete, fresh)
+        arguments = variables_of(name, network, {**variables, name: complete})
+        return complete, call(network, key=key, batch=batch, outputs=needed, variables=arguments)
 
 
 def _complete(weights: Any, fresh: Any) -> Any:
