@@ -99,7 +99,12 @@ def check(stage: Stage) -> None:
 
 
 def check_lengths(stage: Stage) -> None:
-    """Raises `UserError` if a cache has values of every token, and batches differ in length."""
+    """Raises `UserError` if a cache has values of every token, and batches differ in length or in masks."""
+    if stage.data.caches and stage.data.task.draws_masks:
+        raise UserError(
+            f"stage {stage.name!r}: networks {[*stage.data.caches]} must run in this stage, got caches. Words are"
+            " hidden at random, others in each epoch"
+        )
     for name, cache in stage.data.caches.items() if stage.settings.data.buckets else ():
         length = stage.data.dataset.shape
         of_tokens = [array for array, (shape, _) in cache.header.arrays.items() if shape[:1] == length]

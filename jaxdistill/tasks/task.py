@@ -112,6 +112,11 @@ class Task:
         return bool(self.dataset.class_names)
 
     @property
+    def draws_masks(self) -> bool:
+        """Whether parts of an example are hidden at random, others in each view."""
+        return False
+
+    @property
     def unit(self) -> str:
         """Name of what has one prediction: "example" or "token"."""
         return self.axes[-1]

@@ -6,6 +6,7 @@ import pytest
 
 from cached_runs import TOP, prepared
 from jaxdistill.build import caches
+from jaxdistill.config.schema import DataConfig
 from jaxdistill.errors import UserError
 
 
@@ -107,15 +108,16 @@ def test_a_cycle_of_views_is_refused_if_the_cache_has_fewer(tmp_path):
         prepared(tmp_path, read=dict(data=dict(cycle=3)))
 
 
-def test_a_cache_of_every_token_needs_texts_of_one_length():
+def test_a_cache_of_every_token_needs_texts_of_one_length_and_no_random_masks():
     arrays = {"logits": ((3,), "float32"), "tap/final": ((16, 8), "float32")}
     cache = types.SimpleNamespace(header=types.SimpleNamespace(arrays=arrays))
-    data = types.SimpleNamespace(caches={"teacher": cache}, dataset=types.SimpleNamespace(shape=(16,)))
-    stage = types.SimpleNamespace(name="read", data=data)
-    for buckets in ((), (8, 16)):
-        stage.settings = types.SimpleNamespace(data=types.SimpleNamespace(buckets=buckets))
-        if not buckets:
-            caches.check_lengths(stage)
-            continue
-        with pytest.raises(UserError, match=r"must be \(\) with network 'teacher', .*\['tap/final'\] of 16"):
-            caches.check_lengths(stage)
+    task, settings = types.SimpleNamespace(draws_masks=False), types.SimpleNamespace(data=DataConfig())
+    data = types.SimpleNamespace(caches={"teacher": cache}, dataset=types.SimpleNamespace(shape=(16,)), task=task)
+    stage = types.SimpleNamespace(name="read", data=data, settings=settings)
+    caches.check_lengths(stage)
+    settings.data = DataConfig(buckets=(8, 16))
+    with pytest.raises(UserError, match=r"data.buckets must be \(\) with network 'teacher'.*has \['tap/final'\] of 16"):
+        caches.check_lengths(stage)
+    task.draws_masks = True
+    with pytest.raises(UserError, match=r"networks \['teacher'\] must run in this stage, got caches"):
+        caches.check_lengths(stage)
