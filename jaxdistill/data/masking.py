@@ -42,10 +42,10 @@ def mask_words(batch: Batch, *, seed: Int[Array, ""] | int, length: int, mask_to
     ) -> tuple[Shaped[Array, " length"], Int[Array, " length"]]:
         keys = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, index), view), 3)
         by_word, by_token = (jax.random.uniform(one_key, (length,)) for one_key in keys[:2])
-        other = jax.random.randint(keys[2], (length,), 0, vocabulary, tokens.dtype)[: len(tokens)]
+        random = jax.random.randint(keys[2], (length,), 0, vocabulary)[: len(tokens)]
         is_chosen = (word >= 0) & (by_word[jnp.maximum(word, 0)] < CHOSEN)
         kind = by_token[: len(tokens)]
-        replaced = jnp.where(kind < REPLACED, mask_token, jnp.where(kind < REPLACED + RANDOM, other, tokens))
+        replaced = jnp.where(kind < REPLACED, mask_token, jnp.where(kind < REPLACED + RANDOM, random, tokens))
         return jnp.where(is_chosen, replaced, tokens), jnp.where(is_chosen, tokens, UNLABELLED)
 
     tokens, targets = jax.vmap(draw)(batch["index"], batch["view"], batch["tokens"], batch["word"])

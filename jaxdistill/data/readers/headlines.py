@@ -67,9 +67,9 @@ def _draw(role: str, length: int) -> tuple[Tokens, np.ndarray]:
     texts = []
     for own_class in label:
         count = draw.randint(5, LONGEST - 1)
-        other = (own_class + draw.randint(1, len(CLASSES), count)) % len(CLASSES)
+        wrong_class = (own_class + draw.randint(1, len(CLASSES), count)) % len(CLASSES)
         kind = draw.choice(3, count, p=[OF_CLASS, OF_OTHERS, 1 - OF_CLASS - OF_OTHERS])
-        group = np.choose(kind, [np.full(count, own_class), other, np.full(count, len(CLASSES))])
+        group = np.choose(kind, [np.full(count, own_class), wrong_class, np.full(count, len(CLASSES))])
         words = starts[group] + (draw.randint(0, 1 << 20, count) % (starts[group + 1] - starts[group]))
         texts.append([begin, *words[: length - 2], end])
     token = np.concatenate(texts).astype(np.int32)
