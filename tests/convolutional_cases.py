@@ -28,9 +28,12 @@ TOLERANCE = 1e-5
 def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """Returns the numbers of a tensor, which its name determines; the variance of activations stays about 1."""
     random = np.random.default_rng(zlib.crc32(name.encode()))
-    if name.endswith(("running_var", "scale", "gamma")) or (name.endswith("weight") and len(shape) == 1):
+    if name.endswith(("running_var", "moving_variance", "scale", "gamma")) or (
+        name.endswith("weight") and len(shape) == 1
+    ):
         return np.asarray(random.uniform(0.5, 1.5, shape), np.float32)
-    spread = np.sqrt(2 / np.prod(shape[1:])) if len(shape) > 1 else 0.2
+    inputs = shape[:-1] if name.endswith("kernel") else shape[1:]
+    spread = np.sqrt(2 / np.prod(inputs)) if len(shape) > 1 else 0.2
     return np.asarray(spread * random.normal(size=shape), np.float32)
 
 
@@ -56,12 +59,16 @@ def run(name: str, path: pathlib.Path, images: np.ndarray) -> Output:
     Args:
         name: of the format.
         path: of the weights.
-        images: that it is called with.
+        images: that it is called with; it computes in their dtype.
     """
     weights = open_weights(name, path, f"{name}:{path}")
     model = registry.find("model", weights.correspondence.model)(**weights.correspondence.fields)
     variables = weights.read(jax.eval_shape(model.init, jax.random.key(0), images))
-    return jax.jit(model.apply)(variables, images)
+    if images.dtype == np.float32:
+        return jax.jit(model.apply)(variables, images)
+    with jax.enable_x64(True):
+        variables = jax.tree.map(lambda x: np.asarray(x, images.dtype), variables)
+        return jax.jit(model.clone(dtype=images.dtype).apply)(variables, images)
 
 
 def compare(output: Output, expected: Mapping[str, np.ndarray], view: Callable[[np.ndarray], np.ndarray]) -> None:
@@ -97,13 +104,46 @@ def check_names(name: str, family: Any) -> Correspondence:
 def check_golden(name: str, folder: pathlib.Path) -> Output:
     """Compares a network with the stored outputs of another library, and returns its own."""
     about, arrays = load_golden(name)
-    path = folder / f"{name}.safetensors"
-    if about["config"]:
+    tensors, images = draw_all(about["shapes"]), make_images(*about["sides"])
+    if name.endswith("_keras"):
+        write_keras(folder / "w.h5", tensors)
+        output = run("keras", folder / "w.h5", images)
+    elif about["config"]:
         (folder / "config.json").write_text(json.dumps(about["config"]))
-        path = folder / "model.safetensors"
-    write_safetensors(path, draw_all(about["shapes"]))
-    output = run(
-        "hf" if about["config"] else "torch", folder if about["config"] else path, make_images(*about["sides"])
-    )
+        write_safetensors(folder / "model.safetensors", tensors)
+        output = run("hf", folder, images)
+    else:
+        write_safetensors(folder / "w.safetensors", tensors)
+        output = run("torch", folder / "w.safetensors", images)
     compare(output, arrays, project)
     return output
+
+
+def write_keras(path: pathlib.Path, weights: Mapping[str, np.ndarray], form: str = "published") -> None:
+    """Writes weights `LAYER.WEIGHT`, those of a layer in Keras's order, as an HDF5 file.
+
+    Args:
+        path: of the file.
+        weights: by name.
+        form: "published", or "saved" as `model.save` writes it, or "weights" as `model.save_weights` does.
+    """
+    import h5py  # an extra
+
+    layers: dict[str, dict[str, np.ndarray]] = {}
+    for name, value in weights.items():
+        layer, weight = name.split(".")
+        layers.setdefault(layer, {})[weight] = value
+    with h5py.File(path, "w") as file:
+        root = file if form == "published" else file.create_group({"saved": "model_weights", "weights": "layers"}[form])
+        for place, (layer, parts) in enumerate(layers.items()):
+            if form == "weights":
+                variables = root.create_group(f"layer_{place}/vars")
+                variables.attrs["name"] = layer
+                for index, value in enumerate(parts.values()):
+                    variables[str(index)] = value
+                continue
+            group = root.create_group(layer)
+            names = [f"{layer}/{weight}:0" for weight in parts]
+            group.attrs["weight_names"] = [name.encode() for name in names]
+            for name, value in zip(names, parts.values(), strict=True):
+                group[name] = value

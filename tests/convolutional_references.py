@@ -133,7 +133,8 @@ def compute(model: torch.nn.Module, taps: dict[str, str], images: Any) -> dict[s
     for name, path in taps_of(model, taps).items():
         modules[path].register_forward_hook(keep(name))
     with torch.no_grad():
-        result = model.eval()(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
+        x = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
+        result = model.eval().to(x.dtype)(x)
     outputs["logits"] = getattr(result, "logits", result).numpy()
     return {name: x[:, 0, 0] if name == "hidden1" and x.ndim == 4 else x for name, x in outputs.items()}
 

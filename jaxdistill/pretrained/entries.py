@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from jaxdistill.pretrained.correspondence import Entry
-from jaxdistill.pretrained.layouts import CONV, Layout
+from jaxdistill.pretrained.layouts import CONV, SAME, Layout
 
 COUNTERS = r".*\.num_batches_tracked"
 """Names of tensors in which PyTorch's batch normalisations count updates; the running averages do not need them."""
@@ -23,6 +23,12 @@ def conv(name: str, tensor: str, *, bias: bool = False, layout: Layout = CONV) -
         yield Entry(f"params.{name}.bias", f"{tensor}.bias")
 
 
+def keras_conv(name: str, layer: str, layout: Layout = SAME) -> Iterator[Entry]:
+    """Yields the entries of a convolution of Keras, which has a bias; arguments as of `conv`."""
+    yield Entry(f"params.{name}.kernel", f"{layer}.kernel", layout)
+    yield Entry(f"params.{name}.bias", f"{layer}.bias")
+
+
 def batch_norm(name: str, tensor: str) -> Iterator[Entry]:
     """Yields the entries of a batch normalisation with its running statistics."""
     for collection, ours, theirs in (
@@ -32,3 +38,20 @@ def batch_norm(name: str, tensor: str) -> Iterator[Entry]:
         ("batch_stats", "var", "running_var"),
     ):
         yield Entry(f"{collection}.{name}.{ours}", f"{tensor}.{theirs}")
+
+
+def keras_batch_norm(name: str, layer: str) -> Iterator[Entry]:
+    """Yields the entries of a batch normalisation of Keras."""
+    for collection, ours, theirs in (
+        ("params", "scale", "gamma"),
+        ("params", "bias", "beta"),
+        ("batch_stats", "mean", "moving_mean"),
+        ("batch_stats", "var", "moving_variance"),
+    ):
+        yield Entry(f"{collection}.{name}.{ours}", f"{layer}.{theirs}")
+
+
+def keras_head(layer: str) -> Iterator[Entry]:
+    """Yields the entries of the last layer of Keras."""
+    for part in ("kernel", "bias"):
+        yield Entry(f"params.head.{part}", f"{layer}.{part}", head=True)

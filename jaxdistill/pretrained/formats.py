@@ -4,12 +4,13 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
-from jaxdistill.pretrained import huggingface, torch_file
+from jaxdistill.pretrained import huggingface, keras_file, torch_file
 from jaxdistill.pretrained.pretrained import Pretrained
 
 FORMATS: dict[str, Callable[[pathlib.Path, str], Pretrained]] = {
     "hf": huggingface.open_folder,
     "torch": torch_file.open_file,
+    "keras": keras_file.open_file,
 }
 """Functions that open weights of a format, `open(path, reference)`; they read headers alone."""
 

@@ -1,6 +1,6 @@
-"""Stores outputs of torchvision, timm and transformers for small networks with drawn weights.
+"""Stores outputs of torchvision, timm, transformers and Keras for small networks with drawn weights.
 
-PYTHONPATH=.:tests python tests/golden_pretrained/make_convolutional.py
+KERAS_BACKEND=jax PYTHONPATH=.:tests python tests/golden_pretrained/make_convolutional.py
 """
 
 import json
@@ -10,6 +10,7 @@ import numpy as np
 
 import convolutional_cases as cases
 import convolutional_references as references
+import keras_references
 
 FOLDER = pathlib.Path(__file__).parent
 
@@ -30,6 +31,12 @@ def main() -> None:
         about = json.dumps({"config": config, "shapes": shapes, "sides": SIDES})
         np.savez_compressed(FOLDER / f"{name}.npz", about=about, **arrays)
         print(name, {tap: x.shape for tap, x in arrays.items()}, (FOLDER / f"{name}.npz").stat().st_size)
+    keras_model, taps = keras_references.small_resnet()
+    shapes = keras_references.set_weights(keras_model, cases.draw)
+    outputs = keras_references.compute(keras_model, taps, cases.make_images(*SIDES))
+    arrays = {tap: x if tap == "logits" else cases.project(x) for tap, x in outputs.items()}
+    about = json.dumps({"config": {}, "shapes": shapes, "sides": SIDES})
+    np.savez_compressed(FOLDER / "resnet_keras.npz", about=about, **arrays)
     for name, build in references.NAMES.items():
         shapes = {key: tuple(x.shape) for key, x in build().state_dict().items()}
         np.savez_compressed(FOLDER / f"{name}.npz", about=json.dumps({"config": {}, "shapes": shapes}))

@@ -1,7 +1,7 @@
-"""ResNet and ResNeXt of torchvision, timm and Hugging Face.
+"""ResNet and ResNeXt of torchvision, timm, Hugging Face and Keras Applications.
 
 He et al., CVPR 2016, https://arxiv.org/abs/1512.03385; names of torchvision's `resnet.py`, which timm's `resnet.py` has
-too, and of transformers' `modeling_resnet.py`.
+too, of transformers' `modeling_resnet.py` and of Keras's `resnet.py`.
 """
 
 import re
@@ -12,8 +12,9 @@ from jaxdistill.errors import UserError
 from jaxdistill.models.resnet import STAGES
 from jaxdistill.pretrained.config_json import ConfigJson
 from jaxdistill.pretrained.correspondence import Correspondence, Entry
-from jaxdistill.pretrained.entries import COUNTERS, batch_norm, conv
+from jaxdistill.pretrained.entries import COUNTERS, batch_norm, conv, keras_batch_norm, keras_conv, keras_head
 from jaxdistill.pretrained.families.bert import linear
+from jaxdistill.pretrained.layouts import BGR, SAME
 
 MODEL_TYPES = ("resnet",)
 
@@ -57,6 +58,39 @@ def _block(stage: int, index: int, bottleneck: bool, shapes: Mapping[str, tuple[
     if f"{tensor}.downsample.0.weight" in shapes:
         yield from conv(f"{name}.shortcut_conv", f"{tensor}.downsample.0")
         yield from batch_norm(f"{name}.shortcut_norm", f"{tensor}.downsample.1")
+
+
+def from_keras(shapes: Mapping[str, tuple[int, ...]]) -> Correspondence | None:
+    """Returns the correspondence of a ResNet of Keras Applications; `None` for other names.
+
+    Convolutions have biases, the stride of a stage is in the first 1x1, and the first kernel reads blue, green and red.
+
+    Args:
+        shapes: of weights by layer, such as `conv1_conv.kernel`.
+    """
+    if not {"conv1_conv.kernel", "conv1_bn.gamma", "conv2_block1_3_bn.gamma"} <= shapes.keys():
+        return None
+    matches = (re.fullmatch(r"conv(\d+)_block(\d+)_1_conv\.kernel", name) for name in shapes)
+    places = sorted((int(match[1]) - 1, int(match[2]) - 1) for match in matches if match)
+    depths = tuple(sum(stage == number for stage, _ in places) for number in range(1, max(places)[0] + 1))
+    *_, channels, width = shapes["conv1_conv.kernel"]
+    fields = {
+        "classes": shapes.get("predictions.bias", (1000,))[0],
+        "width": width,
+        **depth_fields(True, depths),
+        "stride_first": True,
+        "bias": True,
+        "epsilon": 1.001e-5,
+    }
+    entries = [*keras_conv("stem_conv", "conv1_conv", BGR if channels == 3 else SAME)]
+    entries += [*keras_batch_norm("stem_norm", "conv1_bn"), *keras_head("predictions")]
+    for stage, index in places:
+        name, layer = f"stage{stage}_block{index}", f"conv{stage + 1}_block{index + 1}"
+        for number, (prefix, suffix) in enumerate([("shortcut_", ""), ("", "1"), ("", "2"), ("", "3")]):
+            if f"{layer}_{number}_conv.kernel" in shapes:
+                entries += keras_conv(f"{name}.{prefix}conv{suffix}", f"{layer}_{number}_conv")
+                entries += keras_batch_norm(f"{name}.{prefix}norm{suffix}", f"{layer}_{number}_bn")
+    return Correspondence("resnet", fields, tuple(entries))
 
 
 def depth_fields(bottleneck: bool, depths: tuple[int, ...]) -> dict[str, Any]:

@@ -1,17 +1,18 @@
-"""VGG of torchvision and timm.
+"""VGG of torchvision, timm and Keras Applications.
 
-Simonyan & Zisserman, ICLR 2015, https://arxiv.org/abs/1409.1556; names of torchvision's and timm's `vgg.py`.
+Simonyan & Zisserman, ICLR 2015, https://arxiv.org/abs/1409.1556; names of torchvision's and timm's `vgg.py` and of
+Keras's `vgg16.py`.
 """
 
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from jaxdistill.models.vgg import STAGES
 from jaxdistill.pretrained.correspondence import Correspondence, Entry
-from jaxdistill.pretrained.entries import COUNTERS, batch_norm, conv
+from jaxdistill.pretrained.entries import COUNTERS, batch_norm, conv, keras_conv, keras_head
 from jaxdistill.pretrained.families.bert import linear
-from jaxdistill.pretrained.layouts import CONV, PATCHES, PLACES
+from jaxdistill.pretrained.layouts import BGR, CONV, PATCHES, PLACES, PLACES_IN_FIRST, SAME
 
 
 def from_shapes(shapes: Mapping[str, tuple[int, ...]]) -> Correspondence | None:
@@ -51,6 +52,38 @@ def from_shapes(shapes: Mapping[str, tuple[int, ...]]) -> Correspondence | None:
     entries += conv("hidden2", second, bias=True, layout=PATCHES) if timm else linear("hidden2", second)
     entries += linear("head", head, head=True)
     return Correspondence("vgg", fields, tuple(entries), (COUNTERS,))
+
+
+def from_keras(shapes: Mapping[str, tuple[int, ...]]) -> Correspondence | None:
+    """Returns the correspondence of a VGG-16 or VGG-19 of Keras Applications; `None` for other names.
+
+    The first kernel reads blue, green and red.
+
+    Args:
+        shapes: of weights by layer, such as `block1_conv1.kernel`.
+    """
+    matches = (re.fullmatch(r"block(\d)_conv(\d)\.kernel", name) for name in shapes)
+    places = sorted((int(match[1]), int(match[2])) for match in matches if match)
+    counts = tuple(sum(stage == number for stage, _ in places) for number in range(1, 6))
+    depths = {counts: depth for depth, counts in STAGES.items()}
+    if counts not in depths:
+        return None
+    fields = {
+        "classes": shapes.get("predictions.bias", (1000,))[0],
+        "depth": depths[counts],
+        "channels": tuple(shapes[f"block{stage}_conv1.kernel"][-1] for stage in range(1, 6)),
+        "hidden": shapes.get("fc1.bias", (4096,))[0],
+    }
+    entries = [entry for stage, index in places for entry in _keras_layer(stage, index, shapes)]
+    entries += keras_conv("hidden1", "fc1", PLACES_IN_FIRST)
+    entries += [*keras_conv("hidden2", "fc2"), *keras_head("predictions")]
+    return Correspondence("vgg", fields, tuple(entries))
+
+
+def _keras_layer(stage: int, index: int, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Entry]:
+    layer = f"block{stage}_conv{index}"
+    reads_bgr = (stage, index) == (1, 1) and shapes[f"{layer}.kernel"][2] == 3
+    return keras_conv(f"stage{stage}_conv{index - 1}", layer, BGR if reads_bgr else SAME)
 
 
 def _stages(places: list[int], norm: bool) -> list[list[int]]:
