@@ -25,7 +25,7 @@ BERT = {
 }
 
 
-def bert_tensors(prefix: str = "bert.", classes: int = 3, seed: int = 0) -> dict[str, np.ndarray]:
+def bert_tensors(prefix: str = "bert.", classes: int = 3, seed: int = 0, layers: int = LAYERS) -> dict[str, np.ndarray]:
     """Returns random tensors under the names that transformers gives them; no head for 0 classes."""
     shapes = {
         "embeddings.word_embeddings.weight": (VOCABULARY, WIDTH),
@@ -34,7 +34,7 @@ def bert_tensors(prefix: str = "bert.", classes: int = 3, seed: int = 0) -> dict
         **norm("embeddings.LayerNorm"),
         **linear("pooler.dense", WIDTH, WIDTH),
     }
-    for i in range(LAYERS):
+    for i in range(layers):
         layer = f"encoder.layer.{i}."
         for part in ("query", "key", "value"):
             shapes |= linear(f"{layer}attention.self.{part}", WIDTH, WIDTH)

