@@ -54,13 +54,23 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3": ("Qwen3ForCausalLM", LLAMA | {"head_dim": 6}),
     "gemma": ("GemmaForCausalLM", LLAMA | {"head_dim": 6, "num_key_value_heads": 1}),
     "vit": ("ViTForImageClassification", VIT),
-    "vit_pooler": ("ViTModel", VIT | {"pooler_output_size": 12}),
+    "vit_base": ("ViTModel", VIT | {"pooler_output_size": 12}),
     "deit": ("DeiTForImageClassificationWithTeacher", VIT),
     "deit_token": ("DeiTForImageClassification", VIT),
     "dinov2": ("Dinov2ForImageClassification", IMAGE | {"mlp_ratio": 2, "num_labels": 3}),
     "dinov2_giant": ("Dinov2ForImageClassification", IMAGE | {"use_swiglu_ffn": True, "num_labels": 3}),
 }
 """Networks by name: the class of transformers, and the keys of its config that are not its defaults."""
+
+WITHOUT_HEAD: dict[str, tuple[str, dict[str, Any]]] = {
+    "bert_base": ("BertModel", BERT),
+    "distilbert_base": ("DistilBertModel", DISTILBERT),
+    "electra_base": ("ElectraModel", BERT | {"embedding_size": 6}),
+    "gpt2_base": ("GPT2Model", GPT2),
+    "llama_base": ("LlamaModel", LLAMA),
+    "dinov2_base": ("Dinov2Model", IMAGE),
+}
+"""More networks, whose outputs are not stored."""
 
 TORCH = {
     "torchvision_vit": {"image_size": 12, "patch_size": 4, "hidden_dim": 128, "num_layers": 2, "mlp_dim": 20},
@@ -91,7 +101,7 @@ def make_inputs(name: str, length: int = 7, side: int = 0) -> dict[str, np.ndarr
     Texts of an encoder are padded on the right, since transformers reads the first token; of a decoder also
     on the left.
     """
-    _, config = CASES[name]
+    _, config = (CASES | WITHOUT_HEAD)[name]
     random = np.random.default_rng(length)
     if "patch_size" in config:
         side = side or config["image_size"]
@@ -107,13 +117,13 @@ def make_inputs(name: str, length: int = 7, side: int = 0) -> dict[str, np.ndarr
     return inputs
 
 
-DECODERS = ("gpt2", "llama_2", "llama_3_1", "mistral", "qwen2", "qwen3", "gemma")
+DECODERS = ("gpt2", "llama_2", "llama_3_1", "mistral", "qwen2", "qwen3", "gemma", "gpt2_base", "llama_base")
 
 
 def run(path: pathlib.Path, inputs: Mapping[str, np.ndarray], **changed: Any) -> Output:
     """Returns the output of the network in a folder or a file; `changed` are fields in place of those found there.
 
-    The head of a network without one is zero.
+    A network without a head, whose name ends in base, has one of zeros.
     """
     weights = open_weights("torch" if path.is_file() else "hf", path, str(path))
     member = registry.find("model", weights.correspondence.model)
@@ -121,10 +131,9 @@ def run(path: pathlib.Path, inputs: Mapping[str, np.ndarray], **changed: Any) ->
     model = model.clone(dense=True) if hasattr(model, "dense") else model
     first, more = inputs[model.inputs[0]], {key: inputs[key] for key in model.inputs[1:] if key in inputs}
     shapes = jax.eval_shape(model.init, jax.random.key(0), first)
-    is_headless = "pooler.dense.weight" in weights.tensors
-    variables = weights.read(shapes, is_headless)
-    if is_headless:
-        variables["params"]["head"] = jax.tree.map(lambda x: jnp.zeros(x.shape), shapes["params"]["head"])
+    read = weights.read(shapes, new_head=path.name.endswith("_base"))["params"]
+    zeros = {key: jax.tree.map(lambda x: jnp.zeros(x.shape), tree) for key, tree in shapes["params"].items()}
+    variables = {"params": zeros | read}
     return jax.jit(model.apply)(variables, first, **more)
 
 
@@ -147,9 +156,9 @@ def check_golden(name: str, folder: pathlib.Path, **changed: Any) -> None:
     with np.load(GOLDEN / f"{name}.npz") as stored:
         arrays = dict(stored)
     about = json.loads(str(arrays.pop("about")))
-    write_folder(folder, about["config"], about["shapes"])
+    write_folder(folder / name, about["config"], about["shapes"])
     inputs = {key: arrays.pop(f"input/{key}") for key in about["inputs"]}
-    path = folder if about["config"] else folder / "model.safetensors"
+    path = folder / name if about["config"] else folder / name / "model.safetensors"
     compare(run(path, inputs, **changed), arrays, inputs.get("token_mask"))
 
 

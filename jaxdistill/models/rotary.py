@@ -29,7 +29,9 @@ def rotary_frequencies(head_width: int, base: float, scaling: tuple[float, ...] 
             https://arxiv.org/abs/2407.21783, and its published code), or (). Waves longer than `length / low` become
             `factor` times as long, those shorter than `length / high` stay, and those between are interpolated.
     """
-    frequency = 1 / np.float32(base) ** (np.arange(0, head_width, 2, dtype=np.float32) / np.float32(head_width))
+    # Rounded as PyTorch rounds: at position 10,000 a last bit of a frequency turns a pair by 0.001.
+    exponent = np.arange(0, head_width, 2, dtype=np.float32) / np.float32(head_width)
+    frequency = 1 / np.float32(base ** exponent.astype(np.float64))
     if not scaling:
         return frequency
     factor, low, high, length = (np.float32(number) for number in scaling)

@@ -24,7 +24,7 @@ from jaxdistill.pretrained.tensors import read_safetensors
 
 def write_drawn(name: str, folder: pathlib.Path) -> dict[str, tuple[int, ...]]:
     """Writes the folder of a network as transformers does, with drawn tensors; returns their shapes."""
-    architecture, keys = cases.CASES[name]
+    architecture, keys = (cases.CASES | cases.WITHOUT_HEAD)[name]
     kind = getattr(transformers, architecture)
     kind(kind.config_class(**keys)).save_pretrained(folder)
     shapes = {key: tensor.shape for key, tensor in read_safetensors(folder / "model.safetensors").items()}
@@ -34,7 +34,7 @@ def write_drawn(name: str, folder: pathlib.Path) -> dict[str, tuple[int, ...]]:
 
 def compute(name: str, folder: pathlib.Path, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Returns the logits and the taps that transformers computes with the weights of a folder."""
-    kind = getattr(transformers, cases.CASES[name][0])
+    kind = getattr(transformers, (cases.CASES | cases.WITHOUT_HEAD)[name][0])
     model = kind.from_pretrained(folder, attn_implementation="eager").eval()
     more = {"output_hidden_states": True, "output_attentions": True}
     if "image" in inputs:

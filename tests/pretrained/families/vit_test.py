@@ -7,7 +7,7 @@ from jaxdistill.errors import UserError
 from jaxdistill.pretrained.families import vit
 
 SLOW = pytest.mark.slow
-KINDS = ["vit_pooler", "timm_deit", pytest.param("vit", marks=SLOW), pytest.param("torchvision_vit", marks=SLOW)]
+KINDS = ["vit_base", "timm_deit", pytest.param("vit", marks=SLOW), pytest.param("torchvision_vit", marks=SLOW)]
 KINDS += [pytest.param(name, marks=SLOW) for name in ("timm_vit", "timm_dinov2")]
 
 
