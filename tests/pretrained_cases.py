@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +20,8 @@ from jaxdistill.core import Output, count, dense
 from jaxdistill.pretrained.config_json import ConfigJson
 from jaxdistill.pretrained.correspondence import Correspondence
 from jaxdistill.pretrained.formats import open_weights
-from jaxdistill.pretrained.tensors import write_safetensors
+from jaxdistill.pretrained.tensors import read_safetensors, write_safetensors
+from jaxdistill.pretrained.writer import find_family, make_tensors
 
 GOLDEN = pathlib.Path(__file__).parent / "golden_pretrained"
 TOLERANCE = 1e-5
@@ -120,8 +122,8 @@ def make_inputs(name: str, length: int = 7, side: int = 0) -> dict[str, np.ndarr
 DECODERS = ("gpt2", "llama_2", "llama_3_1", "mistral", "qwen2", "qwen3", "gemma", "gpt2_base", "llama_base")
 
 
-def run(path: pathlib.Path, inputs: Mapping[str, np.ndarray], **changed: Any) -> Output:
-    """Returns the output of the network in a folder or a file; `changed` are fields in place of those found there.
+def read(path: pathlib.Path, inputs: Mapping[str, np.ndarray], **changed: Any) -> tuple[nn.Module, dict[str, Any]]:
+    """Returns the network in a folder or a file with its variables; `changed` are fields in place of those found there.
 
     A network without a head, whose name ends in base, has one of zeros.
     """
@@ -129,12 +131,31 @@ def run(path: pathlib.Path, inputs: Mapping[str, np.ndarray], **changed: Any) ->
     member = registry.find("model", weights.correspondence.model)
     model = member(**dict(weights.correspondence.fields) | changed)
     model = model.clone(dense=True) if hasattr(model, "dense") else model
-    first, more = inputs[model.inputs[0]], {key: inputs[key] for key in model.inputs[1:] if key in inputs}
-    shapes = jax.eval_shape(model.init, jax.random.key(0), first)
-    read = weights.read(shapes, new_head=path.name.endswith("_base"))["params"]
+    shapes = jax.eval_shape(model.init, jax.random.key(0), inputs[model.inputs[0]])
+    params = weights.read(shapes, new_head=path.name.endswith("_base"))["params"]
     zeros = {key: jax.tree.map(lambda x: jnp.zeros(x.shape), tree) for key, tree in shapes["params"].items()}
-    variables = {"params": zeros | read}
-    return jax.jit(model.apply)(variables, first, **more)
+    return model, {"params": zeros | params}
+
+
+def run(path: pathlib.Path, inputs: Mapping[str, np.ndarray], **changed: Any) -> Output:
+    """Returns the output of the network that `read` returns."""
+    model, variables = read(path, inputs, **changed)
+    more = {key: inputs[key] for key in model.inputs[1:] if key in inputs}
+    return jax.jit(model.apply)(variables, inputs[model.inputs[0]], **more)
+
+
+def check_bits(path: pathlib.Path, inputs: Mapping[str, np.ndarray], architecture: str) -> None:
+    """Checks that a network leaves with the tensors that it came with, bit by bit, and as the same class."""
+    model, variables = read(path, inputs)
+    name = open_weights("hf", path, str(path)).correspondence.model
+    config, correspondence = find_family(name, model)
+    assert config["architectures"] == [architecture]
+    written = make_tensors(correspondence, variables)
+    stored = {key: tensor.open() for key, tensor in read_safetensors(path / "model.safetensors").items()}
+    unread = {key for key in stored if correspondence.is_ignored(key)}
+    assert written.keys() == stored.keys() - unread
+    for key, array in written.items():
+        assert array.tobytes() == stored[key].tobytes(), key
 
 
 def compare(output: Output, expected: Mapping[str, np.ndarray], mask: np.ndarray | None) -> None:
@@ -160,6 +181,8 @@ def check_golden(name: str, folder: pathlib.Path, **changed: Any) -> None:
     inputs = {key: arrays.pop(f"input/{key}") for key in about["inputs"]}
     path = folder / name if about["config"] else folder / name / "model.safetensors"
     compare(run(path, inputs, **changed), arrays, inputs.get("token_mask"))
+    if about["config"] and not name.endswith("_base"):
+        check_bits(path, inputs, CASES[name][0])
 
 
 def read_config(family: ModuleType, **keys: Any) -> Correspondence:

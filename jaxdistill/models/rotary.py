@@ -31,7 +31,7 @@ def rotary_frequencies(head_width: int, base: float, scaling: tuple[float, ...] 
     """
     # Rounded as PyTorch rounds: at position 10,000 a last bit of a frequency turns a pair by 0.001.
     exponent = np.arange(0, head_width, 2, dtype=np.float32) / np.float32(head_width)
-    frequency = 1 / np.float32(base ** exponent.astype(np.float64))
+    frequency = 1 / np.asarray(base ** exponent.astype(np.float64), np.float32)
     if not scaling:
         return frequency
     factor, low, high, length = (np.float32(number) for number in scaling)

@@ -38,20 +38,20 @@ def find_family(model: str, module: nn.Module) -> tuple[dict[str, Any], Correspo
         UserError: if no family of Hugging Face has such a network.
     """
     fields = {field.name: getattr(module, field.name) for field in dataclasses.fields(module)}
-    fields = {key: value for key, value in fields.items() if key not in OTHERS}
+    compared = [key for key in fields if key not in OTHERS]
     defaults = {field.name: field.default for field in dataclasses.fields(module)}
     reasons = []
     for name, family in _writers().items():
         try:
             config = family.to_config(fields)
-            correspondence = family.from_config(ConfigJson(pathlib.Path("config.json"), config), [family.PREFIX])
+            correspondence = family.from_config(ConfigJson(pathlib.Path("config.json"), config), ())
         except KeyError:  # a field of another model, or a value that the family has no name for
             continue
         except UserError as error:
             reasons.append(f"{name}: {error}")
             continue
         read = {**{key: defaults[key] for key in fields}, **correspondence.fields}
-        left = [key for key in fields if read[key] != fields[key] and (fields[key] or key not in DERIVED)]
+        left = [key for key in compared if read[key] != fields[key] and (fields[key] or key not in DERIVED)]
         differing = [f"{key}={fields[key]!r}" for key in left]
         if correspondence.model == model and not differing:
             return config, correspondence

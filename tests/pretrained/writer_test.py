@@ -7,6 +7,7 @@ import pytest
 from jaxdistill.errors import UserError
 from jaxdistill.models.encoder import Encoder
 from jaxdistill.models.mlp import MLP
+from jaxdistill.models.vit import ViT
 from jaxdistill.pretrained import open_weights
 from jaxdistill.pretrained.writer import find_family, make_tensors
 from pretrained_folders import bert_tensors, write_bert
@@ -39,8 +40,10 @@ def test_the_config_describes_the_network():
 def test_networks_that_no_family_has_are_refused():
     with pytest.raises(UserError, match=r"families .*got the model 'mlp' .no family has this model"):
         find_family("mlp", MLP(classes=3))
-    with pytest.raises(UserError, match="bert has no first=3"):
-        find_family("encoder", Encoder(**SMALL, first=3))
+    with pytest.raises(UserError, match="bert: first must be 0 to be written as BERT, got 3.*roberta: pooler must be"):
+        find_family("encoder", Encoder(**SMALL, first=3, pooler="relu"))
+    with pytest.raises(UserError, match="vit has no interpolate=True"):
+        find_family("vit", ViT(3, patch=4, size=8, interpolate=True))
 
 
 def test_an_array_without_a_tensor_is_refused():

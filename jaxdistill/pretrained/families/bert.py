@@ -13,7 +13,6 @@ from jaxdistill.pretrained.correspondence import Correspondence, Entry
 from jaxdistill.pretrained.layouts import HEADS, HEADS_BIAS, LINEAR, OUT
 
 MODEL_TYPES = ("bert",)
-PREFIX = "bert."
 
 CLASSES = ("ForSequenceClassification", "ForMaskedLM", "ForPreTraining", "Model")
 """Ends of the names of transformers' classes whose heads, or absence of heads, `Encoder` has."""

@@ -39,7 +39,7 @@ def from_config(config: ConfigJson, names: Collection[str]) -> Correspondence:
     }
     prefix = "" if any(name.startswith("embeddings.") for name in names) else "dinov2."
     ignored = (r"(dinov2\.)?embeddings\.mask_token",)
-    return Correspondence("vit", fields, tuple(_entries(fields["layers"], prefix, gated)), ignored)
+    return Correspondence("vit", fields, tuple(_entries(fields, vit.kernel_shape(config, fields), prefix)), ignored)
 
 
 def hidden_width(width: int, ratio: float, gated: bool) -> int:
@@ -48,15 +48,16 @@ def hidden_width(width: int, ratio: float, gated: bool) -> int:
     return (int(hidden * 2 / 3) + 7) // 8 * 8 if gated else hidden
 
 
-def _entries(layers: int, prefix: str, gated: bool) -> Iterator[Entry]:
-    yield from vit.embeddings(prefix)
-    for i in range(layers):
+def _entries(fields: Mapping[str, Any], kernel: tuple[int, ...], prefix: str) -> Iterator[Entry]:
+    feed_forward = _gated if fields["activation"] == "swiglu" else _plain
+    yield from vit.embeddings(prefix, kernel)
+    for i in range(fields["layers"]):
         name, layer = f"block{i}", f"{prefix}encoder.layer.{i}."
         yield from vit.attention(name, layer)
         for number in (1, 2):
             yield from norm(f"{name}.norm{number}", f"{layer}norm{number}")
             yield Entry(f"params.{name}.layer_scale{number}", f"{layer}layer_scale{number}.lambda1")
-        yield from (_gated if gated else _plain)(f"{name}.feed_forward", f"{layer}mlp.")
+        yield from feed_forward(f"{name}.feed_forward", f"{layer}mlp.")
     yield from norm("final_norm", f"{prefix}layernorm")
     yield from linear("head", "classifier", head=True)
 
@@ -87,8 +88,8 @@ def to_config(fields: Mapping[str, Any]) -> dict[str, Any]:
     ratio = next((r for r in range(1, 17) if hidden_width(width, r, gated) == hidden), hidden / width)
     if hidden_width(width, ratio, gated) != hidden:
         raise UserError(f"hidden must be that of a ratio to width={width} to be written as DINOv2, got {hidden}")
-    plain = fields | {"activation": "gelu"} if gated else fields
-    config = vit.write_fields(plain, "DINOv2")
+    plain = {"activation": "gelu"} if gated else {}
+    config = vit.write_fields({**fields, **plain}, "DINOv2")
     del config["intermediate_size"]
     ffn = {"mlp_ratio": ratio, "use_swiglu_ffn": gated, "layerscale_value": fields["layer_scale"]}
     return config | ffn | {"architectures": ["Dinov2ForImageClassification"], "model_type": "dinov2"}

@@ -33,8 +33,9 @@ def from_config(config: ConfigJson, names: Collection[str]) -> Correspondence:
     """
     config.require_architecture(*(f"Electra{name}" for name in bert.CLASSES))
     over_tokens = config.architecture == "ElectraForMaskedLM"
-    fields = bert.read_fields(config, over_tokens) | {"pooler": "gelu"}
+    fields = bert.read_fields(config, over_tokens)
     width = config.number("embedding_size", 128)
+    fields["pooler"] = "gelu"
     fields["embed_width"] = 0 if width == fields["width"] else width
     if over_tokens and fields["activation"] != "gelu":
         raise UserError(

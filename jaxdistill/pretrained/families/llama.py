@@ -67,6 +67,7 @@ def read_fields(config: ConfigJson, name: str) -> dict[str, Any]:
         "rotary_scaling": scaling,
         "epsilon": float(config.number("rms_norm_eps", 1e-6)),
         "bias": False,
+        "dropout": float(config.number("attention_dropout", 0.0)),
     }
 
 

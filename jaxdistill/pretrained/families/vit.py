@@ -32,12 +32,13 @@ def from_config(config: ConfigJson, names: Collection[str]) -> Correspondence:
     """
     config.require_architecture("ViTForImageClassification", "ViTModel")
     prefix = "" if any(name.startswith("embeddings.") for name in names) else "vit."
-    fields = read_fields(config) | {"pool": "tanh" if f"{prefix}pooler.dense.weight" in names else "class"}
+    fields = read_fields(config)
+    fields["pool"] = "tanh" if f"{prefix}pooler.dense.weight" in names else "class"
     if fields["pool"] == "tanh":
         config.require("pooler_act", ("tanh",))
         config.require("pooler_output_size", (fields["width"],))
     ignored = (rf"{prefix}embeddings\.mask_token",)
-    entries = (*entries_of(fields["layers"], prefix), *linear("head", "classifier", head=True))
+    entries = (*entries_of(fields, kernel_shape(config, fields), prefix), *linear("head", "classifier", head=True))
     return Correspondence("vit", fields, entries, ignored)
 
 
@@ -74,10 +75,15 @@ def read_fields(config: ConfigJson) -> dict[str, Any]:
     }
 
 
-def entries_of(layers: int, prefix: str) -> Iterator[Entry]:
-    """Yields the entries of ViT and DeiT, without those of heads."""
-    yield from embeddings(prefix)
-    for i in range(layers):
+def kernel_shape(config: ConfigJson, fields: Mapping[str, Any]) -> tuple[int, ...]:
+    """Returns the shape of the tensor of the patches' layer, a convolution."""
+    return (fields["width"], config.number("num_channels", 3), fields["patch"], fields["patch"])
+
+
+def entries_of(fields: Mapping[str, Any], kernel: tuple[int, ...], prefix: str) -> Iterator[Entry]:
+    """Yields the entries of ViT and DeiT, without those of heads; `kernel` is the shape of the patches' tensor."""
+    yield from embeddings(prefix, kernel)
+    for i in range(fields["layers"]):
         name, layer = f"block{i}", f"{prefix}encoder.layer.{i}."
         yield from attention(name, layer)
         yield from norm(f"{name}.norm1", f"{layer}layernorm_before")
@@ -88,13 +94,14 @@ def entries_of(layers: int, prefix: str) -> Iterator[Entry]:
     yield from linear("pooler", f"{prefix}pooler.dense")
 
 
-def embeddings(prefix: str) -> Iterator[Entry]:
+def embeddings(prefix: str, kernel: tuple[int, ...]) -> Iterator[Entry]:
     """Yields the entries of the tokens and positions of ViT, DeiT or DINOv2."""
+    patches = f"{prefix}embeddings.patch_embeddings.projection"
     yield Entry("params.class_token", f"{prefix}embeddings.cls_token")
     yield Entry("params.distillation_token", f"{prefix}embeddings.distillation_token")
     yield Entry("params.positions", f"{prefix}embeddings.position_embeddings")
-    yield Entry("params.patches.kernel", f"{prefix}embeddings.patch_embeddings.projection.weight", PATCHES)
-    yield Entry("params.patches.bias", f"{prefix}embeddings.patch_embeddings.projection.bias")
+    yield Entry("params.patches.kernel", f"{patches}.weight", PATCHES, shape=kernel)
+    yield Entry("params.patches.bias", f"{patches}.bias")
 
 
 def attention(name: str, prefix: str) -> Iterator[Entry]:
@@ -221,9 +228,9 @@ def _torch_entries(layers: int, names: Mapping[str, str]) -> Iterator[Entry]:
     for i in range(layers):
         name, prefix = f"block{i}", names["block"].format(i)
         for part, ours in enumerate(("query", "key", "value")):
-            fused = {"part": part, "parts": 3}
-            yield Entry(f"params.{name}.attention.{ours}.kernel", prefix + names["qkv.kernel"], HEADS, **fused)
-            yield Entry(f"params.{name}.attention.{ours}.bias", prefix + names["qkv.bias"], HEADS_BIAS, **fused)
+            kernel, bias = (f"params.{name}.attention.{ours}.{array}" for array in ("kernel", "bias"))
+            yield Entry(kernel, prefix + names["qkv.kernel"], HEADS, part=part, parts=3)
+            yield Entry(bias, prefix + names["qkv.bias"], HEADS_BIAS, part=part, parts=3)
         yield Entry(f"params.{name}.attention.out.kernel", f"{prefix}{names['out']}.weight", OUT)
         yield Entry(f"params.{name}.attention.out.bias", f"{prefix}{names['out']}.bias")
         for number in (1, 2):

@@ -5,6 +5,7 @@ import pathlib
 import jax
 import pytest
 
+import pretrained_cases as cases
 from jaxdistill.core import count
 from jaxdistill.errors import UserError
 from jaxdistill.models.encoder import Encoder
@@ -40,6 +41,20 @@ def test_names_with_and_without_prefix():
         names = bert_tensors(prefix)
         entries = correspondence(names).entries
         assert {entry.tensor for entry in entries if not entry.tensor.startswith("cls.")} == {*names}
+
+
+def test_norms_by_their_old_names():
+    """bert-base-uncased has them."""
+    entries = correspondence(["bert.embeddings.LayerNorm.gamma"]).entries
+    names = {entry.name: entry.tensor for entry in entries}
+    assert names["params.embed_norm.scale"] == "bert.embeddings.LayerNorm.gamma"
+    assert names["params.block1.norm2.bias"] == "bert.encoder.layer.1.output.LayerNorm.beta"
+    assert names["params.pooler.bias"] == "bert.pooler.dense.bias"
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in ("bert_class", "bert_token")])
+def test_numbers_of_transformers(name, tmp_path):
+    cases.check_golden(name, tmp_path)
 
 
 @pytest.mark.parametrize(

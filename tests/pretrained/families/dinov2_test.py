@@ -25,7 +25,7 @@ def test_parameters_as_published(keys, published):
 
 def test_hidden_widths_of_gated_layers():
     assert dinov2.hidden_width(1536, 4, True) == 4096
-    assert dinov2.hidden_width(12, 4, True) == 32
+    assert dinov2.hidden_width(10, 4, True) == 32
     assert dinov2.hidden_width(12, 4, False) == 48
 
 
