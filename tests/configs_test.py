@@ -36,8 +36,6 @@ def at_root(monkeypatch):
 def stand_in(folder, file):
     """Flags that put random images, texts and weights in the place of what must be prepared first."""
     name = configs.read(file)["data"].get("name")
-    if name in ("ag_news_subset", "sst2"):
-        return texts_stand_in(folder)
     if name == "tiny_shakespeare":
         return ["--config.data.name=arithmetic"]
     if configs.read(file)["data"].get("transforms") and name == "ag_news_subset":
@@ -45,6 +43,8 @@ def stand_in(folder, file):
         lines = [f"{words[row % 4]},the {words[row % 4]} of {row},{'abcd'[row % 4]}" for row in range(200)]
         path.write_text("\n".join(["title,description,label", *lines]))
         return ["--config.data.name=table", f"--config.data.path={path}"]
+    if name in ("ag_news_subset", "sst2"):
+        return texts_stand_in(folder)
     if name not in SHAPES:
         return []
     *shape, classes = SHAPES[name]
