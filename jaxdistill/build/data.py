@@ -138,6 +138,7 @@ class StageData:
             shard=self.process,
             outputs=self.cached_outputs("train"),
             cycle=self.cycle,
+            pool=self.settings.pool,
         )
 
     def batches(self, role: str, split: Split | None = None) -> Iterator[dict[str, np.ndarray]]:

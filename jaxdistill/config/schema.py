@@ -70,6 +70,9 @@ class DataConfig:
     tokenizer: str = option("", "folder of a checkpoint, or tokenizer.json, whose tokens a text becomes")
     teacher_tokenizer: str = option("", "the same for the field teacher_tokens of each text")
     buckets: tuple[int, ...] = option((), "lengths that batches of texts are padded to; `length` alone if empty")
+    pool: int = option(
+        0, "batches whose texts are sorted by length together, to need less padding; 0 for none", least=0
+    )
     label: str = option("", "column of the labels, of a table or texts; for texts of TFDS their class label if empty")
     target: str = option("", "column of the targets of a table, instead of labels")
     columns: tuple[str, ...] = option((), "columns of a table's features; all but the label or target if empty")

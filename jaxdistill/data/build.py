@@ -50,7 +50,7 @@ OF_IMAGES = {"size": 0, "channels": 0, "mean": (), "std": (), "statistics": 0, "
 OF_TABLES = {"label": "", "target": "", "columns": (), "transforms": (), "pipeline": ""}
 """Keys of a `data` section that apply to tables alone, likewise."""
 
-OF_TOKENIZERS = ("text", "pair", "tokenizer", "teacher_tokenizer", "buckets")
+OF_TOKENIZERS = ("text", "pair", "tokenizer", "teacher_tokenizer", "buckets", "pool")
 """Keys of a `data` section that apply to texts alone that become tokens."""
 
 

@@ -95,6 +95,7 @@ class Resident:
         resident: the arrays for the device by index of the base split, `{"image": uint8 [examples, ...], "label": int32
             [examples]}` or tokens; and outputs of cached networks, `{"cached/...": [examples, views, ...]}`.
         cycle: the number of views after which those of an example repeat; 0 for never.
+        pool: number of batches whose texts are sorted by length together; 0 for none.
     """
 
     split: Split
@@ -103,6 +104,7 @@ class Resident:
     batch: int
     shard: ProcessShard = ProcessShard()
     cycle: int = 0
+    pool: int = 0
 
     leading = 0
     crop = staticmethod(crop)
@@ -118,16 +120,17 @@ class Resident:
         shard: ProcessShard = ProcessShard(),
         outputs: CachedOutputs = NO_OUTPUTS,
         cycle: int = 0,
+        pool: int = 0,
     ) -> "Resident":
         """Decodes the base of a split, and loads the cached outputs of its examples."""
         base = split.base
         resident = _take_checked(base, np.arange(len(base)), classes) | outputs.load_all()
-        return cls(split, resident, seed=seed, batch=batch, shard=shard, cycle=cycle)
+        return cls(split, resident, seed=seed, batch=batch, shard=shard, cycle=cycle, pool=pool)
 
     def step_inputs(self, start: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
         """Yields the inputs of steps `start` to `stop`."""
         for step in range(start, stop):
-            index, view = sample_indices(self.split, self.seed, self.batch, step)
+            index, view = sample_indices(self.split, self.seed, self.batch, step, pool=self.pool)
             rows = self.shard.rows(self.batch)
             yield {"index": index[rows], "view": view[rows] % (self.cycle or NEVER)}
 
@@ -159,6 +162,7 @@ class Streamed:
     num_threads: int = 4
     prefetch: int = 4
     buckets: tuple[int, ...] = ()
+    pool: int = 0
 
     resident = {}
     leading = 0
@@ -168,7 +172,7 @@ class Streamed:
         return np.iinfo(np.int32).max
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-        index, view = sample_indices(self.split, self.seed, self.batch, int(step))
+        index, view = sample_indices(self.split, self.seed, self.batch, int(step), pool=self.pool)
         rows = self.shard.rows(self.batch)
         view = view[rows] % (self.cycle or NEVER)
         taken = take_rows(self.split.base, self.classes, index[rows], view, outputs=self.outputs)

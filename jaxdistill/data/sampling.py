@@ -1,7 +1,8 @@
 """The order of examples: pure functions of a seed and the number of a batch.
 
 A split is sampled from one endless sequence, a fresh permutation of it per epoch. Each member of a mixture is sampled
-from an endless sequence of its own, and its rows of every batch are in proportion to its weight.
+from an endless sequence of its own, and its rows of every batch are in proportion to its weight. Texts may be sorted by
+length within pools of batches, so that the texts of a batch need little padding.
 """
 
 import functools
@@ -51,8 +52,18 @@ def quotas(weights: Sequence[float], rows: int) -> np.ndarray:
     return counts
 
 
-def sample_indices(split: Split, seed: int, batch: int, step: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the indices and views, int32 `[batch]` each, of batch number `step` of any split, or of a mixture."""
+def sample_indices(split: Split, seed: int, batch: int, step: int, *, pool: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the indices and views, int32 `[batch]` each, of batch number `step` of any split, or of a mixture.
+
+    Args:
+        split: the training split.
+        seed: of the order.
+        batch: the number of rows of a batch.
+        step: the number of the batch.
+        pool: number of batches whose texts are sorted by length together; 0 for none.
+    """
+    if pool > 1:
+        return _sample_from_pool(split, seed, batch, step, pool=pool)
     if not isinstance(split, Mixture):
         position, view = sample_positions(seed, len(split), batch, step)
         return split.index(position), view
@@ -64,3 +75,14 @@ def sample_indices(split: Split, seed: int, batch: int, step: int) -> tuple[np.n
     # Mixing transforms pair the rows of a batch by position, so members must not have positions of their own.
     order = np.random.default_rng([seed, step, len(positions)]).permutation(batch)
     return split.index(np.concatenate(positions)[order]), np.concatenate(views)[order]
+
+
+def _sample_from_pool(split: Split, seed: int, batch: int, step: int, *, pool: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the batch of a step from the sorted texts of `pool` batches, whose order is random."""
+    number, place = divmod(step, pool)
+    index, view = sample_indices(split, seed, pool * batch, number)
+    counts = split.base.token_counts
+    assert counts is not None
+    sorted_rows = np.argsort(counts[index], kind="stable").reshape(pool, batch)
+    rows = sorted_rows[np.random.default_rng([seed, number, pool]).permutation(pool)[place]]
+    return index[rows], view[rows]

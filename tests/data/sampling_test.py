@@ -91,3 +91,31 @@ def test_a_part_is_dealt_by_its_index_in_the_whole():
     assert sorted(index) == [3, 4, 8, 20, 29]
     assert (view == 2).all()
     np.testing.assert_array_equal(index, part.indices[sampling.sample_positions(0, 5, 5, 2)[0]])
+
+
+class Lengths(Arrays):
+    """Examples of 1 to 9 tokens."""
+
+    @property
+    def token_counts(self):
+        return (7 * self.label % 9 + 1).astype(np.int32)
+
+
+def test_a_pool_of_batches_holds_its_examples_sorted_by_length():
+    rows = Lengths(np.zeros((40, 1, 1, 1), np.uint8), np.arange(40, dtype=np.int32))
+    split = Subset(rows, np.arange(3, 40, dtype=np.int32))
+    orders = set()
+    for number in range(6):
+        plain, dealt = (
+            [sampling.sample_indices(split, 5, 4, 3 * number + place, pool=pool) for place in range(3)]
+            for pool in (0, 3)
+        )
+        pairs = [sorted(zip(*map(np.concatenate, zip(*part, strict=True)), strict=True)) for part in (plain, dealt)]
+        assert pairs[0] == pairs[1]
+        counts = [rows.token_counts[index] for index, _ in dealt]
+        shortest_first = sorted(counts, key=lambda count: (count.max(), count.min()))
+        assert (np.diff(np.concatenate(shortest_first)) >= 0).all()
+        orders.add(tuple(int(count.max()) for count in counts))
+    assert len(orders) > 3
+    again = sampling.sample_indices(split, 5, 4, 17, pool=3)
+    np.testing.assert_array_equal(again, dealt[2])

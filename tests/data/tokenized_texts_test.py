@@ -39,10 +39,11 @@ def test_both_tokenizers_read_the_same_texts(dataset):
     assert dataset.example_bytes == 5 * 6 * 4
 
 
-def test_loaders_give_the_same_batches(dataset):
+@pytest.mark.parametrize("pool", [0, 2])
+def test_loaders_give_the_same_batches(dataset, pool):
     split = dataset.split("train")
-    resident = loader.Resident.of(split, seed=0, batch=2, classes=2)
-    streamed = loader.Streamed(split, 0, 2, 2)
+    resident = loader.Resident.of(split, seed=0, batch=2, classes=2, pool=pool)
+    streamed = loader.Streamed(split, 0, 2, 2, pool=pool)
     for held, read in zip(resident.step_inputs(0, 3), streamed.step_inputs(0, 3), strict=True):
         batch = resident.make_batch(resident.resident, held)
         assert {*batch} - {"mask"} == {*read}
