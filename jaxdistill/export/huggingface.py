@@ -55,7 +55,8 @@ def write(folder: pathlib.Path, exported: Exported) -> list[str]:
     part = part_of(folder)
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    _write_json(part / CONFIG, config | _labels(exported) | {"torch_dtype": "float32"})
+    channels = {"num_channels": exported.image_spec.shape[-1]} if exported.image_spec else {}
+    _write_json(part / CONFIG, config | channels | _labels(exported) | {"torch_dtype": "float32"})
     write_safetensors(part / WEIGHTS, tensors)
     _copy_tokenizer(exported, part)
     if exported.image_spec is not None:

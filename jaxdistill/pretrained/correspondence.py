@@ -20,7 +20,7 @@ class Entry:
         parts: the number of equal parts of the tensor along `axis`, such as 3 of fused query, key and value.
         axis: of the tensor.
         head: whether the array belongs to the head, which another number of classes replaces.
-        shape: of the tensor, if the array and the layout do not determine it.
+        shape: of the tensor, if the array and the layout do not determine it; one size may be -1, for what is left.
     """
 
     name: str

@@ -10,8 +10,10 @@ from jaxdistill.errors import UserError
 from jaxdistill.export import huggingface
 from jaxdistill.export.exported import Exported
 from jaxdistill.models.encoder import Encoder
+from jaxdistill.models.vit import ViT
 from jaxdistill.modules.preprocess import ImageSpec
 from jaxdistill.pretrained.images import read_image_spec
+from jaxdistill.pretrained.tensors import read_safetensors
 
 MODULE = Encoder(classes=3, vocabulary=20, layers=1, width=8, heads=2, hidden=12, length=10)
 
@@ -50,6 +52,19 @@ def test_the_same_network_is_the_same_bytes(tmp_path):
         huggingface.write(tmp_path / name, exported(tmp_path))
     for path in (tmp_path / "first").iterdir():
         assert path.read_bytes() == (tmp_path / "second" / path.name).read_bytes()
+
+
+def test_images_of_one_channel(tmp_path):
+    module = ViT(3, patch=4, size=8, layers=1, width=8, heads=2)
+    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), np.zeros((1, 8, 8, 1))))
+    variables = jax.tree.map(lambda x: np.ones(x.shape, np.float32), shapes)
+    spec = ImageSpec((8, 8, 1), (0.5,), (0.5,), shorter_side=0, interpolation="bilinear")
+    huggingface.write(tmp_path / "out", Exported("student", "vit", module, variables, image_spec=spec))
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["num_channels"] == 1
+    kernel = read_safetensors(tmp_path / "out" / "model.safetensors")[
+        "vit.embeddings.patch_embeddings.projection.weight"
+    ]
+    assert kernel.shape == (8, 1, 4, 4)
 
 
 def test_an_existing_folder_is_left_alone(tmp_path):

@@ -36,7 +36,7 @@ def from_config(config: ConfigJson, names: Collection[str]) -> Correspondence:
     if pool == "tanh":
         config.require("pooler_act", ("tanh",))
         config.require("pooler_output_size", (fields["width"],))
-    entries = [*vit.entries_of(fields, vit.kernel_shape(config, fields), prefix)]
+    entries = [*vit.entries_of(fields, prefix)]
     entries += linear("head", "cls_classifier" if both else "classifier", head=True)
     entries += linear("distillation_head", "distillation_classifier", head=True)
     ignored = (rf"{prefix}embeddings\.mask_token",)

@@ -39,7 +39,7 @@ def from_config(config: ConfigJson, names: Collection[str]) -> Correspondence:
     }
     prefix = "" if any(name.startswith("embeddings.") for name in names) else "dinov2."
     ignored = (r"(dinov2\.)?embeddings\.mask_token",)
-    return Correspondence("vit", fields, tuple(_entries(fields, vit.kernel_shape(config, fields), prefix)), ignored)
+    return Correspondence("vit", fields, tuple(_entries(fields, prefix)), ignored)
 
 
 def hidden_width(width: int, ratio: float, gated: bool) -> int:
@@ -48,9 +48,9 @@ def hidden_width(width: int, ratio: float, gated: bool) -> int:
     return (int(hidden * 2 / 3) + 7) // 8 * 8 if gated else hidden
 
 
-def _entries(fields: Mapping[str, Any], kernel: tuple[int, ...], prefix: str) -> Iterator[Entry]:
+def _entries(fields: Mapping[str, Any], prefix: str) -> Iterator[Entry]:
     feed_forward = _gated if fields["activation"] == "swiglu" else _plain
-    yield from vit.embeddings(prefix, kernel)
+    yield from vit.embeddings(fields, prefix)
     for i in range(fields["layers"]):
         name, layer = f"block{i}", f"{prefix}encoder.layer.{i}."
         yield from vit.attention(name, layer)

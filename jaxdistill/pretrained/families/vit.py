@@ -38,7 +38,7 @@ def from_config(config: ConfigJson, names: Collection[str]) -> Correspondence:
         config.require("pooler_act", ("tanh",))
         config.require("pooler_output_size", (fields["width"],))
     ignored = (rf"{prefix}embeddings\.mask_token",)
-    entries = (*entries_of(fields, kernel_shape(config, fields), prefix), *linear("head", "classifier", head=True))
+    entries = (*entries_of(fields, prefix), *linear("head", "classifier", head=True))
     return Correspondence("vit", fields, entries, ignored)
 
 
@@ -75,14 +75,9 @@ def read_fields(config: ConfigJson) -> dict[str, Any]:
     }
 
 
-def kernel_shape(config: ConfigJson, fields: Mapping[str, Any]) -> tuple[int, ...]:
-    """Returns the shape of the tensor of the patches' layer, a convolution."""
-    return (fields["width"], config.number("num_channels", 3), fields["patch"], fields["patch"])
-
-
-def entries_of(fields: Mapping[str, Any], kernel: tuple[int, ...], prefix: str) -> Iterator[Entry]:
-    """Yields the entries of ViT and DeiT, without those of heads; `kernel` is the shape of the patches' tensor."""
-    yield from embeddings(prefix, kernel)
+def entries_of(fields: Mapping[str, Any], prefix: str) -> Iterator[Entry]:
+    """Yields the entries of ViT and DeiT, without those of heads."""
+    yield from embeddings(fields, prefix)
     for i in range(fields["layers"]):
         name, layer = f"block{i}", f"{prefix}encoder.layer.{i}."
         yield from attention(name, layer)
@@ -94,13 +89,14 @@ def entries_of(fields: Mapping[str, Any], kernel: tuple[int, ...], prefix: str) 
     yield from linear("pooler", f"{prefix}pooler.dense")
 
 
-def embeddings(prefix: str, kernel: tuple[int, ...]) -> Iterator[Entry]:
+def embeddings(fields: Mapping[str, Any], prefix: str) -> Iterator[Entry]:
     """Yields the entries of the tokens and positions of ViT, DeiT or DINOv2."""
     patches = f"{prefix}embeddings.patch_embeddings.projection"
     yield Entry("params.class_token", f"{prefix}embeddings.cls_token")
     yield Entry("params.distillation_token", f"{prefix}embeddings.distillation_token")
     yield Entry("params.positions", f"{prefix}embeddings.position_embeddings")
-    yield Entry("params.patches.kernel", f"{patches}.weight", PATCHES, shape=kernel)
+    shape = (fields["width"], -1, fields["patch"], fields["patch"])  # of any number of channels
+    yield Entry("params.patches.kernel", f"{patches}.weight", PATCHES, shape=shape)
     yield Entry("params.patches.bias", f"{patches}.bias")
 
 
