@@ -3,10 +3,11 @@
     python benchmarks/tables.py --workdir runs/tables --seeds 5 [--data_dir DIR] [--write docs/results/tables.json] \\
         [--config.KEY=VALUE ...]
 
-Each seed is the ordinary command with a config of `configs/tables` in a process of its own; a finished seed is not
-repeated. Its splits are the same: seeds differ in initialisation and order. AG News is left out without `data_dir`, the
-folder of TFDS datasets. The results are mean and standard deviation (n - 1) over seeds of the last step's weights on
-the test split. `bytes` are those of float32 parameters. `docs/tables.md` is made of them by `benchmarks/results.py`.
+Each seed is the ordinary command with a config of `configs/tables` in a process of its own, or a lane of one run for a
+config of networks alone; a finished seed is not repeated. Splits are the same; seeds differ in initialisation and
+order. AG News is left out without `data_dir`, the folder of TFDS datasets. The results are mean and standard deviation
+(n - 1) over seeds of the last step's weights on the test split. `bytes` are those of float32 parameters.
+`docs/tables.md` is made of them by `benchmarks/results.py`.
 """
 
 import argparse
@@ -16,6 +17,8 @@ from typing import Any
 
 import results
 import seeds
+
+from jaxdistill.config import load
 
 CONFIGS = {
     "Breast cancer": "configs/tables/breast_cancer.py",
@@ -57,6 +60,11 @@ def make_rows(runs: Sequence[seeds.Rows]) -> list[dict[str, Any]]:
     return rows
 
 
+def has_classifiers(config: str) -> bool:
+    """Whether a config fits classifiers of scikit-learn, which lanes do not share."""
+    return any(stage.get("kind") == "sklearn" for stage in load.read(config)["stages"].values())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workdir", type=pathlib.Path, required=True)
@@ -70,7 +78,10 @@ def main() -> None:
         if own and not given.data_dir:
             continue
         folder = given.workdir / pathlib.Path(config).name.replace(".py", "").replace(":", "_")
-        runs = [seeds.run_seed(config, seed, folder, [*own, *flags]) for seed in range(given.seeds)]
+        if has_classifiers(config):
+            runs = [seeds.run_seed(config, seed, folder, [*own, *flags]) for seed in range(given.seeds)]
+        else:
+            runs = seeds.run_lanes(config, given.seeds, folder, [*own, *flags])
         tables[title] = make_rows(runs)
     columns = {
         key: title for key, title in COLUMNS.items() if any(key in row for rows in tables.values() for row in rows)

@@ -79,13 +79,13 @@ class Sklearn(Kind):
         return [(role, True, [*stage.networks]) for role in self.cache_header(stage).splits]
 
     def check(self, stage: Stage) -> None:
-        super().check(stage)
         task = stage.data.task
         if task.inputs[0] not in INPUTS or task.predictions != "classes":
             raise UserError(
                 f"stage {stage.name!r} of kind 'sklearn' must have images or features with classes, got"
                 f" {stage.data.dataset.name!r} with {[*task.fields]} (task {task.name!r}). Leave it out"
             )
+        super().check(stage)
         make_classifier(stage)
 
     def cache_header(self, stage: Stage) -> Header:

@@ -173,3 +173,39 @@ def test_it_predicts_the_augmented_images(tmp_path):
     expected = np.log(0.01 + 0.9 * np.asarray(seen).reshape(4, -1)[:, 20:30])
     np.testing.assert_allclose(said, expected, atol=1e-4)
     assert (said[0] != said[1]).any()
+
+
+def fit_table(tmp_path, classifier_name, **data):
+    keys = dict(data=data, networks={}, stages=dict(fit=dict(kind="sklearn", sklearn=dict(name=classifier_name))))
+    stage = pipeline.prepare(load.stages(keys), tmp_path)["fit"]
+    return stage, classifier.fit(stage, classifier.make_classifier(stage))
+
+
+def test_features_are_fitted_as_the_transforms_make_them(tmp_path):
+    data = dict(name="breast_cancer", transforms=("standardize",), partition=dict(of=3, part=1))
+    stage, svm = fit_table(tmp_path, "logistic", **data)
+    split = datasets.load("breast_cancer", transforms=("standardize",)).split("train")
+    mine = subsets.partition(split.labels(), 3, "iid", concentration=0.5, seed=0)[1]
+    expected = LogisticRegression(random_state=0).fit(split.features[mine], split.label[mine])
+    np.testing.assert_allclose(svm.coef_, expected.coef_)
+    predict = classifier.class_outputs(stage, svm)
+    index = np.array([5, 2], np.int32)
+    logits = predict("train", index, np.zeros(2, np.int32))["logits"]
+    np.testing.assert_allclose(np.exp(logits.astype(float)), expected.predict_proba(split.features[index]), atol=1e-5)
+
+
+def test_sparse_features_are_fitted_sparse(tmp_path, monkeypatch):
+    path = tmp_path / "news.csv"
+    path.write_text(
+        "text,kind\n" + "".join(f"{word} of {row},{word}\n" for row in range(20) for word in ("war", "goal"))
+    )
+    monkeypatch.setattr(classifier, "_to_rows", lambda batch: pytest.fail("features must not become dense for a fit"))
+    data = dict(name="table", path=str(path), label="kind", transforms=("tfidf:50",), labels_per_class=8)
+    stage, svm = fit_table(tmp_path, "logistic", **data)
+    test = stage.data.dataset.split("test")
+    assert svm.score(test.features, test.label) == 1
+
+
+def test_targets_are_not_classified(tmp_path):
+    with pytest.raises(UserError, match=r"must have images or features with classes, got 'diabetes' .*\(task 'regress"):
+        fit_table(tmp_path, "forest", name="diabetes", transforms=("standardize",))
