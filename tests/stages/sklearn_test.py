@@ -204,6 +204,7 @@ def test_sparse_features_are_fitted_sparse(tmp_path, monkeypatch):
     stage, svm = fit_table(tmp_path, "logistic", **data)
     test = stage.data.dataset.split("test")
     assert svm.score(test.features, test.label) == 1
+    assert not stage.data.is_resident("train")
 
 
 def test_targets_are_not_classified(tmp_path):
