@@ -72,7 +72,7 @@ def describe_examples(stage: Stage, role: str, augmented: bool = True) -> dict[s
     names = data_class_names(stage.data.task)
     classes = {"classes": list(names)} if names else {}
     if spec is None:
-        noun = "texts" if stage.data.dataset.pipeline is None else "rows"
+        noun = "texts" if stage.data.dataset.featurizer is None else "rows"
         return {f"{role} split": f"{len(split)} {noun} of {data.name}, {stage.data.digest(role)}"} | classes
     description = classes | {
         f"{role} split": f"{len(split)} images of {data.name}, {stage.data.digest(role)}",

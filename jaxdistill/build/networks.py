@@ -29,8 +29,8 @@ def make_context(
         stored_meanings: classes, tokenizers and transforms of networks with weights, by name.
     """
     names, dataset = data_class_names(task), task.dataset
-    pipeline = dataset.pipeline.digest() if dataset.pipeline else ""
-    meanings = {task.inputs[0]: Meaning(names, dataset.tokenizer, pipeline)}
+    featurizer = dataset.featurizer.digest() if dataset.featurizer else ""
+    meanings = {task.inputs[0]: Meaning(names, dataset.tokenizer, featurizer)}
     meanings |= {"teacher_tokens": Meaning(names, dataset.teacher_tokenizer)}
 
     def check_model(network: str, model: str, module: nn.Module, field: str) -> None:

@@ -12,7 +12,7 @@ from jaxdistill.build.stage import Stage
 from jaxdistill.build.weights import Place
 from jaxdistill.config import references
 from jaxdistill.config.references import WeightsRef
-from jaxdistill.data.tables.pipeline import FILE
+from jaxdistill.data.tables.featurizer import FILE
 from jaxdistill.errors import UserError, unknown
 from jaxdistill.networks import ImageSpec, brought_variables
 from jaxdistill.networks.meaning import Meaning
@@ -164,8 +164,8 @@ def meanings(stage: Stage) -> dict[str, Meaning]:
         source = stage.networks.get(name, stage.networks.get(stage.kind.template(stage, name)))
         field = getattr(source, "input", "tokens")
         tokenizer = dataset.teacher_tokenizer if field == "teacher_tokens" else dataset.tokenizer
-        pipeline = dataset.pipeline.digest() if dataset.pipeline else ""
-        result[name] = Meaning(getattr(source, "module_class_names", ()), tokenizer, pipeline)
+        featurizer = dataset.featurizer.digest() if dataset.featurizer else ""
+        result[name] = Meaning(getattr(source, "module_class_names", ()), tokenizer, featurizer)
     return result
 
 
@@ -177,8 +177,8 @@ def saved_metadata(stage: Stage) -> dict[str, Any]:
     return {"stage": stage.name, "networks": names, "image_specs": specs, "meanings": described}
 
 
-def save_pipeline(stage: Stage, folder: pathlib.Path) -> None:
+def save_featurizer(stage: Stage, folder: pathlib.Path) -> None:
     """Writes the fitted transforms of a stage's features into its folder, for those who read its checkpoints."""
-    pipeline = stage.data.dataset.pipeline
-    if pipeline is not None and jax.process_index() == 0:
-        pipeline.save(folder / FILE)
+    featurizer = stage.data.dataset.featurizer
+    if featurizer is not None and jax.process_index() == 0:
+        featurizer.save(folder / FILE)

@@ -77,7 +77,7 @@ class DataConfig:
     target: str = option("", "column of the targets of a table, instead of labels")
     columns: tuple[str, ...] = option((), "columns of a table's features; all but the label or target if empty")
     transforms: tuple[str, ...] = option((), "transforms of a table, in order, fitted on its training split")
-    pipeline: str = option("", "folder of a stage whose fitted transforms are applied instead")
+    featurizer: str = option("", "folder of a stage whose fitted transforms are applied instead")
     size: int = option(0, "side in pixels to resize to; 0 for none", least=0, below=2**14)
     channels: int = option(0, "channels to convert images to; 0 for none", least=0, below=2**8)
     mean: tuple[float, ...] = option((), "mean by channel in [0, 1]; measured if empty")

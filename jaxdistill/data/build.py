@@ -47,7 +47,7 @@ OF_IMAGES = {"size": 0, "channels": 0, "mean": (), "std": (), "statistics": 0, "
 """Keys of a `data` section that apply to images alone, with the value that leaves them out."""
 
 
-OF_TABLES = {"label": "", "target": "", "columns": (), "transforms": (), "pipeline": ""}
+OF_TABLES = {"label": "", "target": "", "columns": (), "transforms": (), "featurizer": ""}
 """Keys of a `data` section that apply to tables alone, likewise."""
 
 OF_TOKENIZERS = ("text", "pair", "tokenizer", "teacher_tokenizer", "buckets", "pool")
@@ -56,9 +56,9 @@ OF_TOKENIZERS = ("text", "pair", "tokenizer", "teacher_tokenizer", "buckets", "p
 
 def _check_options(data: DataConfig, dataset: Dataset) -> None:
     """Raises `UserError` for options of one kind of examples on another kind."""
-    noun = "images" if "image" in dataset.fields else "a table" if dataset.pipeline else "texts"
+    noun = "images" if "image" in dataset.fields else "a table" if dataset.featurizer else "texts"
     is_tokenized = dataset.split("train").token_counts is not None
-    for key, default in ({} if dataset.pipeline else OF_TABLES).items():
+    for key, default in ({} if dataset.featurizer else OF_TABLES).items():
         if (value := getattr(data, key)) and not (key == "label" and is_tokenized):
             raise UserError(
                 f"data.{key} must be {default!r} for {data.name!r}, which has {noun}, got {value!r}. Remove it"
@@ -172,7 +172,7 @@ def describe_training_split(data: DataConfig) -> list[str]:
 def _open(settings: DatasetSettings, resident: str) -> Dataset:
     dataset = datasets.read(settings)
     train = dataset.split("train")
-    if dataset.vocabulary or dataset.pipeline or not is_resident(resident, len(train) * dataset.example_bytes):
+    if dataset.vocabulary or dataset.featurizer or not is_resident(resident, len(train) * dataset.example_bytes):
         return dataset
     splits = {}
     for role, split in dataset.splits.items():

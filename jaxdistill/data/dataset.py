@@ -18,7 +18,7 @@ from jaxdistill.config.schema import DataConfig, MemberConfig
 from jaxdistill.errors import UserError, unknown
 
 if TYPE_CHECKING:
-    from jaxdistill.data.tables.pipeline import Pipeline
+    from jaxdistill.data.tables.featurizer import Featurizer
 
 CHUNK = 256
 """Number of examples decoded at once: TFDS reads groups about twice as fast as single examples."""
@@ -86,7 +86,7 @@ class Dataset:
         tokenizer: a name of the tokenizer of texts, such as "bytes"; "" if it is not given.
         mask_token: the token of that tokenizer that stands for a hidden one; -1 if it has none.
         teacher_tokenizer, teacher_vocabulary: name and vocabulary of the tokenizer of `teacher_tokens`.
-        pipeline: the fitted transforms of a table; `None` for images and texts.
+        featurizer: the fitted transforms of a table; `None` for images and texts.
         is_sparse: whether its features are sparse until they are taken.
     """
 
@@ -100,7 +100,7 @@ class Dataset:
     mask_token: int = -1
     teacher_tokenizer: str = ""
     teacher_vocabulary: int = 0
-    pipeline: "Pipeline | None" = None
+    featurizer: "Featurizer | None" = None
     is_sparse: bool = False
 
     @property
@@ -117,7 +117,7 @@ class Dataset:
     @property
     def example_bytes(self) -> int:
         """Bytes of an example on the device, without its label."""
-        if not self.vocabulary and not self.pipeline:
+        if not self.vocabulary and not self.featurizer:
             return math.prod(self.shape)
         fields = [field for name, field in self.fields.items() if name != "label"]
         return sum(math.prod(shape) * dtype.itemsize for shape, dtype in fields)
@@ -163,7 +163,7 @@ class DatasetSettings:
     target: str = ""
     columns: tuple[str, ...] = ()
     transforms: tuple[str, ...] = ()
-    pipeline: str = ""
+    featurizer: str = ""
 
     @classmethod
     def of(cls, section: DataConfig | MemberConfig, length: int = 0) -> "DatasetSettings":
@@ -210,7 +210,7 @@ class DatasetSettings:
 
 def _rows_settings(section: DataConfig) -> dict[str, Any]:
     """Returns the settings of texts and of tables."""
-    keys = ("text", "pair", "label", "tokenizer", "teacher_tokenizer", "target", "pipeline")
+    keys = ("text", "pair", "label", "tokenizer", "teacher_tokenizer", "target", "featurizer")
     lists = {"columns": tuple(section.columns), "transforms": tuple(section.transforms)}
     return lists | {key: getattr(section, key) for key in keys}
 

@@ -82,7 +82,7 @@ def load(
     target: str = "",
     columns: Sequence[str] = (),
     transforms: Sequence[str] = (),
-    pipeline: str = "",
+    featurizer: str = "",
 ) -> Dataset:
     """Opens a dataset by name.
 
@@ -98,7 +98,7 @@ def load(
         tokenizer, teacher_tokenizer: folders of checkpoints whose tokens a text becomes.
         target, columns: the column of targets, instead of labels, and those of features; all others if empty.
         transforms: of a table, fitted on its training split, such as `("impute:median", "standardize")`.
-        pipeline: the folder of a stage whose fitted transforms are applied instead.
+        featurizer: the folder of a stage whose fitted transforms are applied instead.
 
     Raises:
         UserError: for missing names, folders and splits, with the existing ones.
@@ -121,6 +121,6 @@ def load(
             target=target,
             columns=tuple(columns),
             transforms=tuple(transforms),
-            pipeline=pipeline,
+            featurizer=featurizer,
         )
     )

@@ -14,17 +14,17 @@ class Meaning:
     Attributes:
         class_names: none if they are not stored, or the classes have no names but their numbers.
         tokenizer: of texts; "" if it is not stored, or there are no texts.
-        pipeline: a digest of the fitted transforms of features; "" if it is not stored, or there are no features.
+        featurizer: a digest of the fitted transforms of features; "" if it is not stored, or there are no features.
     """
 
     class_names: tuple[str, ...] = ()
     tokenizer: str = ""
-    pipeline: str = ""
+    featurizer: str = ""
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any]) -> "Meaning":
         """Returns the meaning from the metadata of a checkpoint."""
-        return cls(tuple(raw.get("class_names", ())), raw.get("tokenizer", ""), raw.get("pipeline", ""))
+        return cls(tuple(raw.get("class_names", ())), raw.get("tokenizer", ""), raw.get("featurizer", ""))
 
     def without_classes(self) -> "Meaning":
         """Returns the meaning of a network whose classes are others."""
@@ -47,12 +47,12 @@ def check_tokenizer(network: str, stored: Meaning, data: Meaning) -> None:
         )
 
 
-def check_pipeline(network: str, stored: Meaning, data: Meaning) -> None:
+def check_featurizer(network: str, stored: Meaning, data: Meaning) -> None:
     """Raises `UserError` if a network was trained on features of other fitted transforms than those it would read."""
-    if stored.pipeline and data.pipeline and stored.pipeline != data.pipeline:
+    if stored.featurizer and data.featurizer and stored.featurizer != data.featurizer:
         raise UserError(
             f"networks.{network}.weights must be of a network that reads the data's features, of the fitted transforms"
-            f" {data.pipeline[:8]}, got one trained on those of {stored.pipeline[:8]}. Set data.pipeline to the"
+            f" {data.featurizer[:8]}, got one trained on those of {stored.featurizer[:8]}. Set data.featurizer to the"
             " folder of the stage that trained it, and leave out data.transforms"
         )
 

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jax.experimental import multihost_utils
 
 from jaxdistill.build.kind import Kind
-from jaxdistill.build.origins import save_pipeline, saved_metadata
+from jaxdistill.build.origins import save_featurizer, saved_metadata
 from jaxdistill.build.stage import Stage
 from jaxdistill.config.parse import option
 from jaxdistill.config.schema import StageSettings
@@ -115,7 +115,7 @@ def merge(stage: Stage, variables: Mapping[str, Variables], folder: pathlib.Path
         return State(jnp.int32(1), key, params={spec.into: params}, variables={spec.into: rest}, opt_state=())
 
     state = jit_replicated(stage, make_state)(merged)
-    save_pipeline(stage, folder)
+    save_featurizer(stage, folder)
     with Checkpoints(folder) as checkpoints:
         checkpoints.save(1, state, {}, saved_metadata(stage))
         checkpoints.wait()

@@ -10,7 +10,7 @@ import jax
 
 from jaxdistill.build import caches, validate
 from jaxdistill.build.kind import Kind
-from jaxdistill.build.origins import save_pipeline, saved_metadata
+from jaxdistill.build.origins import save_featurizer, saved_metadata
 from jaxdistill.build.runs import Runs, Weights
 from jaxdistill.build.stage import Stage
 from jaxdistill.config.durations import Steps
@@ -108,7 +108,7 @@ def run(
     settings, runs = stage.settings, stage.runs
     frozen, reduced = _frozen(runs, read_weights(stage.shapes.frozen), log)
     training = _training(runs, frozen, log, profile)
-    save_pipeline(stage, workdir / stage.name)
+    save_featurizer(stage, workdir / stage.name)
     with checkpoints(runs, workdir) as saved:
         start = max(saved.steps, default=0)
         if start:

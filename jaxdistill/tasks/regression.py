@@ -35,10 +35,10 @@ class Regression(TableTask):
 
     def metric(self, name: str) -> Metric:
         metric = super().metric(name)
-        pipeline = self.dataset.pipeline
+        featurizer = self.dataset.featurizer
         if not hasattr(metric, "scale"):
             return metric
-        return dataclasses.replace(metric, form=self.predictions, scale=pipeline.target[1] if pipeline else 1.0)
+        return dataclasses.replace(metric, form=self.predictions, scale=featurizer.target[1] if featurizer else 1.0)
 
     def check(self, parts: StageParts) -> None:
         super().check(parts)

@@ -81,8 +81,8 @@ def test_another_tokenizer_is_refused():
 
 def test_features_of_other_transforms_are_refused():
     with pytest.raises(UserError, match="reads the data's features, .* fitted transforms abc, got one .* those of def"):
-        build(Meaning(pipeline="def"), Meaning(pipeline="abc"))
-    assert build(Meaning(pipeline="def"), Meaning()).class_order == ()
+        build(Meaning(featurizer="def"), Meaning(featurizer="abc"))
+    assert build(Meaning(featurizer="def"), Meaning()).class_order == ()
 
 
 def test_the_first_outputs_can_be_kept():

@@ -131,7 +131,7 @@ def read(settings: DatasetSettings) -> Dataset:
     features = builder.info.features
     keys = builder.info.supervised_keys or ("image", "label")
     kinds = {key: type(feature).__name__ for key, feature in features.items()}
-    if settings.columns or settings.transforms or settings.pipeline:
+    if settings.columns or settings.transforms or settings.featurizer:
         return _read_table(builder, settings)
     if [*kinds.values()] == ["Text"] and not settings.tokenizer:
         return _read_text(builder, next(iter(kinds)), settings)

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxdistill.core import UNLABELLED
 from jaxdistill.data.dataset import Dataset, DatasetSettings, Split
-from jaxdistill.data.tables import pipeline as pipelines
+from jaxdistill.data.tables import featurizer as featurizers
 from jaxdistill.data.tables.table import Matrix, Table, is_sparse
 from jaxdistill.errors import UserError
 from jaxdistill.runtime import files
@@ -48,34 +48,34 @@ def make_dataset(tables: Mapping[str, Table], settings: DatasetSettings, class_n
 
     Args:
         tables: by role; transforms are fitted on `train` alone.
-        settings: its `transforms` are fitted, or the fitted ones of its `pipeline` are read.
+        settings: its `transforms` are fitted, or the fitted ones of its `featurizer` are read.
         class_names: of the labels; none for tables with targets.
 
     Raises:
         UserError: for transforms that do not fit the columns.
     """
     settings.check_no_images()
-    if settings.pipeline and settings.transforms:
+    if settings.featurizer and settings.transforms:
         raise UserError(
-            f"data.transforms must be left out beside data.pipeline, got {list(settings.transforms)}. The fitted"
-            f" transforms are those of {settings.pipeline}"
+            f"data.transforms must be left out beside data.featurizer, got {list(settings.transforms)}. The fitted"
+            f" transforms are those of {settings.featurizer}"
         )
-    if settings.pipeline:
-        pipeline = pipelines.load(pathlib.Path(files.local_path("data.pipeline", settings.pipeline)))
+    if settings.featurizer:
+        featurizer = featurizers.load(pathlib.Path(files.local_path("data.featurizer", settings.featurizer)))
     else:
-        pipeline = pipelines.fit(settings.transforms, tables["train"])
-    splits = {role: _make_split(pipeline, table) for role, table in tables.items()}
+        featurizer = featurizers.fit(settings.transforms, tables["train"])
+    splits = {role: _make_split(featurizer, table) for role, table in tables.items()}
     names = tuple(class_names) or (TARGET_CLASS,)
     features = splits["train"].features
-    return Dataset(splits, names, features.shape[1:], pipeline=pipeline, is_sparse=is_sparse(features))
+    return Dataset(splits, names, features.shape[1:], featurizer=featurizer, is_sparse=is_sparse(features))
 
 
-def _make_split(pipeline: pipelines.Pipeline, table: Table) -> Features:
-    features = pipelines.apply(pipeline, table)
+def _make_split(featurizer: featurizers.Featurizer, table: Table) -> Features:
+    features = featurizers.apply(featurizer, table)
     if table.target is None:
         label = np.full(len(table), UNLABELLED, np.int32) if table.label is None else table.label.astype(np.int32)
         return Features(features, label)
-    mean, scale = pipeline.target
+    mean, scale = featurizer.target
     missing = np.isnan(table.target)
     target = np.where(missing, 0, (table.target - mean) / scale).astype(np.float32)
     return Features(features, np.where(missing, UNLABELLED, 0).astype(np.int32), target)

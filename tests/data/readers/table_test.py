@@ -24,7 +24,7 @@ def test_a_csv_is_split_by_chance_or_in_order(tmp_path):
     splits = {"train": "[:80%]", "test": "[80%:]"}
     dataset = datasets.load("table", path=str(tmp_path / "t.csv"), target="y", columns=("x",), splits=splits)
     np.testing.assert_array_equal(dataset.split("test").features, [[8], [9]])
-    mean, scale = dataset.pipeline.target
+    mean, scale = dataset.featurizer.target
     np.testing.assert_allclose(dataset.split("test").target * scale + mean, [80, 90])
 
 

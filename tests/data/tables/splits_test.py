@@ -35,14 +35,14 @@ def test_transforms_are_fitted_on_the_training_split_alone():
     np.testing.assert_allclose(dataset.split("test").take(np.arange(1))["features"], [[98, 98]])
 
 
-def test_a_stored_pipeline_is_applied_and_excludes_other_transforms(tmp_path):
+def test_a_stored_featurizer_is_applied_and_excludes_other_transforms(tmp_path):
     dataset = make_dataset({"train": TRAIN}, DatasetSettings("t", transforms=("standardize",)), "xy")
-    dataset.pipeline.save(tmp_path / "pipeline.npz")
+    dataset.featurizer.save(tmp_path / "featurizer.npz")
     new = make_table([[5, 10]], label=np.array([1]))
-    stored = make_dataset({"train": new}, DatasetSettings("t", pipeline=str(tmp_path)), "xy")
+    stored = make_dataset({"train": new}, DatasetSettings("t", featurizer=str(tmp_path)), "xy")
     np.testing.assert_allclose(stored.split("train").take(np.arange(1))["features"], [[3, 3]])
-    with pytest.raises(UserError, match="data.transforms must be left out beside data.pipeline, got"):
-        make_dataset({"train": new}, DatasetSettings("t", pipeline=str(tmp_path), transforms=("pca:1",)), "xy")
+    with pytest.raises(UserError, match="data.transforms must be left out beside data.featurizer, got"):
+        make_dataset({"train": new}, DatasetSettings("t", featurizer=str(tmp_path), transforms=("pca:1",)), "xy")
 
 
 def test_sparse_features_stay_sparse_until_they_are_taken():

@@ -1,4 +1,4 @@
-"""Pipelines: fitted once, stored without pickles, applied elsewhere, and the tables that they refuse."""
+"""Featurizers: fitted once, stored without pickles, applied elsewhere, and the tables that they refuse."""
 
 import numpy as np
 import pytest
@@ -19,23 +19,23 @@ def make_table(count, target=False):
     return Table(numbers, ("x", "y", "z"), strings, **target_or_label)
 
 
-def test_a_stored_pipeline_gives_the_same_bits(tmp_path):
-    pipeline, new = fit(STEPS, make_table(20)), make_table(7)
-    pipeline.save(tmp_path / "pipeline.npz")
+def test_a_stored_featurizer_gives_the_same_bits(tmp_path):
+    featurizer, new = fit(STEPS, make_table(20)), make_table(7)
+    featurizer.save(tmp_path / "featurizer.npz")
     stored = load(tmp_path)
     assert stored.transforms == STEPS
-    assert stored.digest() == pipeline.digest()
+    assert stored.digest() == featurizer.digest()
     features = apply(stored, new)
     assert features.dtype == np.float32
     assert features.shape == (7, 4)
-    np.testing.assert_array_equal(features, apply(pipeline, new))
-    with np.load(tmp_path / "pipeline.npz", allow_pickle=False) as arrays:
+    np.testing.assert_array_equal(features, apply(featurizer, new))
+    with np.load(tmp_path / "featurizer.npz", allow_pickle=False) as arrays:
         assert all(array.dtype != object for array in arrays.values())
 
 
 def test_an_example_is_transformed_alone_as_it_is_among_others():
-    pipeline, new = fit(STEPS, make_table(20)), make_table(5)
-    np.testing.assert_allclose(apply(pipeline, new.select(np.array([3])))[0], apply(pipeline, new)[3], atol=1e-6)
+    featurizer, new = fit(STEPS, make_table(20)), make_table(5)
+    np.testing.assert_allclose(apply(featurizer, new.select(np.array([3])))[0], apply(featurizer, new)[3], atol=1e-6)
 
 
 def test_the_digest_depends_on_the_training_split_and_on_the_transforms():
@@ -73,17 +73,17 @@ def test_a_table_that_does_not_become_finite_numbers_is_refused(steps, table, me
 
 
 def test_other_columns_than_those_of_the_fit_are_refused():
-    pipeline = fit(("standardize",), Table(np.eye(3), ("x", "y", "z")))
-    with pytest.raises(UserError, match=r"columns of a table must be those that its pipeline was fitted on"):
-        apply(pipeline, Table(np.eye(3), ("y", "x", "z")))
+    featurizer = fit(("standardize",), Table(np.eye(3), ("x", "y", "z")))
+    with pytest.raises(UserError, match=r"columns of a table must be those that its featurizer was fitted on"):
+        apply(featurizer, Table(np.eye(3), ("y", "x", "z")))
 
 
 def test_a_missing_or_damaged_file_is_refused(tmp_path):
-    with pytest.raises(UserError, match="data.pipeline must be a stage's folder with pipeline.npz, got no file"):
+    with pytest.raises(UserError, match="data.featurizer must be a folder with featurizer.npz, got no file"):
         load(tmp_path)
-    (tmp_path / "pipeline.npz").write_bytes(b"PK\x03\x04 nothing")
-    with pytest.raises(UserError, match="must be a pipeline's file, got one that is damaged"):
+    (tmp_path / "featurizer.npz").write_bytes(b"PK\x03\x04 nothing")
+    with pytest.raises(UserError, match="must be a featurizer's file, got one that is damaged"):
         load(tmp_path)
-    np.savez(tmp_path / "pipeline.npz", transforms=["pca:1"])
-    with pytest.raises(UserError, match="must be a pipeline's file, got one that is damaged"):
-        load(tmp_path / "pipeline.npz")
+    np.savez(tmp_path / "featurizer.npz", transforms=["pca:1"])
+    with pytest.raises(UserError, match="must be a featurizer's file, got one that is damaged"):
+        load(tmp_path / "featurizer.npz")

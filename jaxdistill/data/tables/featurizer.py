@@ -1,6 +1,6 @@
-"""Pipelines of transforms: fitted on the training split, stored as arrays, applied to any raw table.
+"""Featurizers, transforms in order: fitted on the training split, stored as arrays, applied to any raw table.
 
-A file of a pipeline is an `.npz` without pickled objects: `N/NAME` are the arrays of transform number N, `transforms`
+A file of a featurizer is an `.npz` without pickled objects: `N/NAME` are the arrays of transform number N, `transforms`
 the transforms as the config writes them, `names` and `strings` the columns of the raw table, `target` mean and scale.
 """
 
@@ -17,12 +17,12 @@ from jaxdistill.data.tables.table import Matrix, Table, is_sparse, on_rows
 from jaxdistill.errors import UserError
 from jaxdistill.runtime import files
 
-FILE = "pipeline.npz"
-"""The file of the pipeline in the folder of a stage."""
+FILE = "featurizer.npz"
+"""The file of the featurizer in the folder of a stage."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Pipeline:
+class Featurizer:
     """Fitted transforms, in order.
 
     Attributes:
@@ -40,34 +40,34 @@ class Pipeline:
     target: tuple[float, float] = (0.0, 1.0)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Returns all that determines the pipeline, by name."""
+        """Returns all that determines the featurizer, by name."""
         arrays = {f"{number}/{name}": x for number, step in enumerate(self.fitted) for name, x in step.items()}
         texts = {"transforms": self.transforms, "names": self.names, "strings": self.strings}
         lists = {name: np.array(values, str) for name, values in texts.items()}
         return arrays | lists | {"target": np.array(self.target, np.float64)}
 
     def digest(self) -> str:
-        """Returns a digest, the same for pipelines that transform every table in the same way."""
+        """Returns a digest, the same for featurizers that transform every table in the same way."""
         parts = [f"{name} {x.dtype} {x.shape}".encode() + x.tobytes() for name, x in sorted(self.arrays().items())]
         return files.digest(*parts)
 
     def save(self, path: pathlib.Path) -> None:
-        """Writes the file of the pipeline."""
+        """Writes the file of the featurizer."""
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **self.arrays())
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_bytes(path, buffer.getvalue())
 
 
-def load(path: pathlib.Path) -> Pipeline:
-    """Reads the file of a pipeline, or that in the folder of a stage.
+def load(path: pathlib.Path) -> Featurizer:
+    """Reads the file of a featurizer, or that in the folder of a stage.
 
     Raises:
         UserError: for a missing or damaged file.
     """
     path = path / FILE if path.is_dir() else path
     if not path.is_file():
-        raise UserError(f"data.pipeline must be a stage's folder with {FILE}, got no file {str(path)!r}. Correct it")
+        raise UserError(f"data.featurizer must be a folder with {FILE}, got no file {str(path)!r}. Correct it")
     try:
         with np.load(path, allow_pickle=False) as loaded:
             arrays = dict(loaded)
@@ -78,11 +78,13 @@ def load(path: pathlib.Path) -> Pipeline:
             number, _, name = key.partition("/")
             steps[int(number)][name] = array
     except (ValueError, OSError, EOFError, KeyError, IndexError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} must be a pipeline's file, got one that is damaged ({error}). Train again") from error
-    return Pipeline(fitted=tuple(steps), target=(mean, scale), **lists)
+        raise UserError(
+            f"{path} must be a featurizer's file, got one that is damaged ({error}). Train again"
+        ) from error
+    return Featurizer(fitted=tuple(steps), target=(mean, scale), **lists)
 
 
-def fit(transforms: Sequence[str], table: Table) -> Pipeline:
+def fit(transforms: Sequence[str], table: Table) -> Featurizer:
     """Fits transforms in order, each on the output of those before it.
 
     Args:
@@ -99,7 +101,7 @@ def fit(transforms: Sequence[str], table: Table) -> Pipeline:
         fitted.append({name: np.asarray(x) for name, x in member.fit(table, *arguments).items()})
         table = member.apply(fitted[-1], table)
     target = _fit_target(raw)
-    return Pipeline(tuple(transforms), tuple(fitted), raw.names, tuple(raw.strings), target=target)
+    return Featurizer(tuple(transforms), tuple(fitted), raw.names, tuple(raw.strings), target=target)
 
 
 def _check_input(text: str, member: members.Transform, table: Table) -> None:
@@ -128,35 +130,35 @@ def _fit_target(table: Table) -> tuple[float, float]:
     return float(present.mean()), float(present.std()) or 1.0
 
 
-def apply(pipeline: Pipeline, table: Table) -> Matrix:
+def apply(featurizer: Featurizer, table: Table) -> Matrix:
     """Returns the features of raw examples, float32 `[n, width]`, sparse if the last transform's output is.
 
     Raises:
-        UserError: for a table with other columns than those that the pipeline was fitted on, for strings that no
+        UserError: for a table with other columns than those that the featurizer was fitted on, for strings that no
             transform encodes, and for missing or infinite values that are left.
     """
-    _check_columns(pipeline, table)
-    for text, fitted in zip(pipeline.transforms, pipeline.fitted, strict=True):
+    _check_columns(featurizer, table)
+    for text, fitted in zip(featurizer.transforms, featurizer.fitted, strict=True):
         table = members.find(text)[0].apply(fitted, table)
     if table.strings:
         raise UserError(
-            f"data.transforms must encode the columns of strings {[*table.strings]}, got {[*pipeline.transforms]}. Add"
-            " 'onehot', 'hash:16' or 'tfidf:5000', or leave them out of data.columns"
+            f"data.transforms must encode the columns of strings {[*table.strings]}, got {[*featurizer.transforms]}."
+            " Add 'onehot', 'hash:16' or 'tfidf:5000', or leave them out of data.columns"
         )
     numbers = on_rows(lambda x: x.astype(np.float32), table.numbers)
     _check_finite(numbers, table.names)
     return numbers
 
 
-def _check_columns(pipeline: Pipeline, table: Table) -> None:
-    expected, present = (pipeline.names, pipeline.strings), (table.names, tuple(table.strings))
+def _check_columns(featurizer: Featurizer, table: Table) -> None:
+    expected, present = (featurizer.names, featurizer.strings), (table.names, tuple(table.strings))
     if expected != present:
         lines = files.diff_lines(
             {"numbers": list(expected[0]), "strings": list(expected[1])},
             {"numbers": list(present[0]), "strings": list(present[1])},
         )
         raise UserError(
-            "the columns of a table must be those that its pipeline was fitted on (-), got (+):\n  "
+            "the columns of a table must be those that its featurizer was fitted on (-), got (+):\n  "
             + "\n  ".join(lines)
             + "\nSet data.columns to the same columns in the same order"
         )
