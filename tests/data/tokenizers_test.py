@@ -54,6 +54,11 @@ def test_tokens_segments_and_words(tmp_path, write, alone, pair, sizes):
     assert (encoded.token.tolist(), encoded.segment.tolist(), encoded.word.tolist()) == pair
 
 
+def test_words_of_a_pair_are_different_without_special_tokens(tmp_path):
+    tokenizer = open_tokenizer(write_byte_level(tmp_path, PIECES))
+    assert tokenizer.encode(["good"], ["bad"], 9).word.tolist() == [0, 1, 1, 1]
+
+
 def test_a_pair_loses_the_end_of_its_longer_text(tmp_path):
     tokenizer = open_tokenizer(write_wordpiece(tmp_path))
     encoded = tokenizer.encode(["good good good good", "good"], ["bad film", "bad film good bad film"], 7)
