@@ -8,6 +8,10 @@ from jaxdistill.compress import fold_batchnorm, layer_graph
 from jaxdistill.core import Output
 from jaxdistill.models import residual
 from jaxdistill.models.cifar_resnet import CifarResNet
+from jaxdistill.models.mobilenet_v2 import MobileNetV2
+from jaxdistill.models.shufflenet_v1 import ShuffleNetV1
+from jaxdistill.models.shufflenet_v2 import ShuffleNetV2
+from jaxdistill.models.vgg import VGG
 from jaxdistill.models.wide_resnet import WideResNet
 from jaxdistill.networks import Frozen
 
@@ -46,10 +50,15 @@ MODELS = {
     "bottleneck": (Bottlenecked(), (4, 4)),
     # Of the 3 blocks the second norm each; the others read sums, or what the tap `stem` tells.
     "wide_resnet": (WideResNet(10, depth=10, width=1), (3, 7)),
+    "vgg, with biases": (VGG(10, depth=8, norm=True, channels=(4, 4, 4, 4, 4), form="cifar"), (5, 5)),
+    "mobilenet_v2, by channel": (MobileNetV2(10, width=0.25, depths=(1, 1, 0, 0, 0, 0, 0)), (7, 7)),
+    "shufflenet_v1, groups": (ShuffleNetV1(10, width=0.25, depths=(2,)), (7, 7)),
+    "shufflenet_v2": (ShuffleNetV2(10, channels=(8, 12), depths=(2,)), (10, 10)),
 }
+FAST = ("cifar_resnet", "bottleneck", "wide_resnet")
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [x if x in FAST else pytest.param(x, marks=pytest.mark.slow) for x in MODELS])
 def test_a_folded_network_has_the_same_output_and_taps(name):
     module, (folded, norms) = MODELS[name]
     x = jax.random.normal(jax.random.key(1), (2, 8, 8, 3))

@@ -5,12 +5,20 @@ import pytest
 
 from jaxdistill.errors import UserError
 from jaxdistill.models.cifar_resnet import CifarResNet
+from jaxdistill.models.convnext import ConvNeXt
+from jaxdistill.models.mobilenet_v2 import MobileNetV2
 from jaxdistill.models.resnet import ResNet
+from jaxdistill.models.shufflenet_v1 import ShuffleNetV1
+from jaxdistill.models.shufflenet_v2 import ShuffleNetV2
 from jaxdistill.models.wide_resnet import WideResNet
 
 MODELS = {
     "cifar_resnet": (lambda remat: CifarResNet(3, depth=8, remat=remat), ("block", "products")),
     "wide_resnet": (lambda remat: WideResNet(3, depth=10, width=1, remat=remat), ("block",)),
+    "mobilenet_v2": (lambda remat: MobileNetV2(3, width=0.25, depths=(1, 1, 0, 0, 0, 0, 0), remat=remat), ("block",)),
+    "shufflenet_v1": (lambda remat: ShuffleNetV1(3, width=0.25, depths=(2,), remat=remat), ("block",)),
+    "shufflenet_v2": (lambda remat: ShuffleNetV2(3, channels=(8, 12), depths=(2,), remat=remat), ("block",)),
+    "convnext": (lambda remat: ConvNeXt(3, depths=(1, 1), widths=(4, 4), patch=2, remat=remat), ("block", "products")),
 }
 
 
@@ -30,12 +38,12 @@ def test_gradients_statistics_and_names_are_the_same(name):
     x = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
     make, policies = MODELS[name]
     variables = jax.jit(lambda: make("").init(jax.random.key(0), x))()
-    expected = gradient(make(""), x)(variables["params"], variables["batch_stats"])
+    expected = gradient(make(""), x)(variables["params"], variables.get("batch_stats", {}))
     for remat in policies:
         module = make(remat)
         shapes = jax.eval_shape(lambda module=module: module.init(jax.random.key(0), x))
         assert jax.tree.map(jnp.shape, shapes) == jax.tree.map(jnp.shape, variables)
-        actual = gradient(module, x)(variables["params"], variables["batch_stats"])
+        actual = gradient(module, x)(variables["params"], variables.get("batch_stats", {}))
         for one, right in zip(jax.tree.leaves(expected), jax.tree.leaves(actual), strict=True):
             np.testing.assert_allclose(one, right, rtol=1e-4, atol=1e-5 * float(jnp.abs(one).max()) + 1e-12)
 
