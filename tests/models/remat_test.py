@@ -15,9 +15,18 @@ from jaxdistill.models.wide_resnet import WideResNet
 MODELS = {
     "cifar_resnet": (lambda remat: CifarResNet(3, depth=8, remat=remat), ("block", "products")),
     "wide_resnet": (lambda remat: WideResNet(3, depth=10, width=1, remat=remat), ("block",)),
-    "mobilenet_v2": (lambda remat: MobileNetV2(3, width=0.25, depths=(1, 1, 0, 0, 0, 0, 0), remat=remat), ("block",)),
-    "shufflenet_v1": (lambda remat: ShuffleNetV1(3, width=0.25, depths=(2,), remat=remat), ("block",)),
-    "shufflenet_v2": (lambda remat: ShuffleNetV2(3, channels=(8, 12), depths=(2,), remat=remat), ("block",)),
+    "mobilenet_v2": (
+        lambda remat: MobileNetV2(3, width=0.25, depths=(1, 1, 0, 0, 0, 0, 0), form="cifar", remat=remat),
+        ("block",),
+    ),
+    "shufflenet_v1": (
+        lambda remat: ShuffleNetV1(3, groups=1, width=0.25, depths=(2,), form="cifar", remat=remat),
+        ("block",),
+    ),
+    "shufflenet_v2": (
+        lambda remat: ShuffleNetV2(3, channels=(8, 12), depths=(2,), form="cifar", remat=remat),
+        ("block",),
+    ),
     "convnext": (lambda remat: ConvNeXt(3, depths=(1, 1), widths=(4, 4), patch=2, remat=remat), ("block", "products")),
 }
 

@@ -56,6 +56,15 @@ def test_the_first_convolution_has_no_groups():
     assert kernels == [(1, 1, 6, 15), (3, 3, 1, 15), (1, 1, 5, 54), (1, 1, 20, 15), (3, 3, 1, 15), (1, 1, 5, 60)]
 
 
+def test_groups_exchange_channels():
+    x = jax.random.normal(jax.random.key(1), (1, 4, 4, 18))
+    unit = ShuffleUnit(18, 36, 3, 3)
+    variables = numpy_variables.draw(unit, x)
+    # Channels 12 to 17 are the last of three groups; without the shuffle no other group would read them.
+    change = jax.jit(lambda x, y: unit.apply(variables, x) - unit.apply(variables, y))(x, x.at[..., 12:].add(1.0))
+    assert jnp.all(jnp.any(change != 0, (0, 1, 2)))
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 def test_a_unit_with_a_zero_branch_is_its_shortcut(stride):
     x = jax.random.normal(jax.random.key(1), (1, 4, 4, 6))
