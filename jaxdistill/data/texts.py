@@ -94,6 +94,6 @@ def slice_of(role: str, part: str, size: int) -> slice:
     start, stop = (int(match[1] or 0), int(match[2] or 100)) if match else (0, 0)
     if not start < stop <= 100:
         raise UserError(
-            f"data.splits.{role} must be a part of a text such as '[:90%]', '[90%:95%]' or '[95%:]', got {part!r}"
+            f"data.splits.{role} must be a part such as '[:90%]', '[90%:95%]' or '[95%:]', got {part!r}. Correct it"
         )
     return slice(size * start // 100, size * stop // 100)

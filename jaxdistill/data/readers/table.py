@@ -1,13 +1,13 @@
 """Tables of CSV, TSV, JSONL or Parquet files, with named columns."""
 
 import pathlib
-import re
 
 from jaxdistill.data.columns import FIRST_ROWS, locate, read_columns
 from jaxdistill.data.dataset import Dataset, DatasetSettings
 from jaxdistill.data.tables import make_dataset
 from jaxdistill.data.tables.parse import CATEGORY, Columns, make_tables
 from jaxdistill.data.tables.table import split_positions
+from jaxdistill.data.texts import slice_of
 from jaxdistill.errors import UserError
 from jaxdistill.runtime import files
 
@@ -62,7 +62,8 @@ def _read_file(path: pathlib.Path, settings: DatasetSettings) -> dict[str, Colum
     columns = _columns(path, settings)
     count = len(next(iter(columns.values.values())))
     named = {role: part for role, part in settings.splits if part}
-    positions = {role: _positions(role, part, count) for role, part in named.items()} or split_positions(count)
+    parts = {role: range(count)[slice_of(role, part, count)] for role, part in named.items()}
+    positions = parts or split_positions(count)
     if "train" not in positions:
         raise UserError(f"data.splits must have train, got {named}. Add train='[:80%]'")
     for role, rows in positions.items():
@@ -74,11 +75,3 @@ def _read_file(path: pathlib.Path, settings: DatasetSettings) -> dict[str, Colum
         return Columns(values, lambda position: columns.locate(rows[position]))
 
     return {role: select(list(map(int, rows))) for role, rows in positions.items()}
-
-
-def _positions(role: str, part: str, count: int) -> range:
-    match = re.fullmatch(r"\[(?:(\d+)%)?:(?:(\d+)%)?\]", part)
-    start, stop = (int(match[1] or 0), int(match[2] or 100)) if match else (0, 0)
-    if not start < stop <= 100:
-        raise UserError(f"data.splits.{role} must be a part of the rows such as '[:80%]', got {part!r}. Correct it")
-    return range(count * start // 100, count * stop // 100)

@@ -56,7 +56,7 @@ def test_a_parquet_file_has_types(tmp_path):
     [
         ("nowhere.csv", {}, "data.path must be a table, or a folder with train.csv, got"),
         ("t.csv", {"splits": {"test": "[:50%]"}}, "data.splits must have train, got"),
-        ("t.csv", {"splits": {"train": "80%"}}, "data.splits.train must be a part of the rows such as"),
+        ("t.csv", {"splits": {"train": "80%"}}, "data.splits.train must be a part such as"),
         (
             "t.csv",
             {"splits": {"train": "[:95%]", "test": "[99%:]"}, "label": "y"},

@@ -20,7 +20,7 @@ def test_splits_are_fractions_of_the_bytes(tmp_path):
     }
     mistakes = {"train": "train[:50%]", "test": "[60%:50%]", "validation": "[:3]"}
     for role, part in mistakes.items():
-        with pytest.raises(UserError, match=f"data.splits.{role} must be a part of a text such as"):
+        with pytest.raises(UserError, match=f"data.splits.{role} must be a part such as"):
             datasets.load("text", path=str(tmp_path / "text"), length=8, splits={role: part})
 
 
