@@ -61,6 +61,55 @@ def classification(student: str, data: dict[str, Any], terms: dict[str, Any]) ->
     return c
 
 
+TERMS = dict(
+    task=dict(method="cross_entropy", weight=0.5),
+    kd=dict(method="kd", temperature=2.0, weight=0.5),
+    patient_kd=dict(method="patient_kd"),
+    tinybert=dict(method="tinybert", stage="intermediate"),
+    minilm=dict(method="minilm"),
+)
+"""Terms of the table: the first two are those of every student with a teacher, each other one stands beside them."""
+
+
+def comparison(data: dict[str, Any], smoke: bool = False) -> ConfigDict:
+    """Returns a config of one pipeline: one teacher, every student alone and by `kd`, transformers by the others.
+
+    Args:
+        data: the section `data`, without the tokenizer.
+        smoke: whether it is four steps of tiny networks on generated texts.
+    """
+    c = classification("smoke" if smoke else "narrow", data, {})
+    minilm, tiny = find_minilm(), dict(c.networks.student)
+    students = {name: tiny if smoke else dict(source="trained", **_student(name, minilm)) for name in STUDENTS}
+    c.networks = dict(teacher=c.networks.teacher, **students)
+    c.terms = TERMS
+    stages: dict[str, Any] = dict(teacher=c.stages.teacher.to_dict())
+    stages["teacher"]["terms"] = dict(task=dict(student="teacher", weight=1.0))
+    frozen = dict(source="frozen", weights="stage:teacher")
+    cache = dict(network="teacher", splits=("train",))
+    stages["cache"] = dict(kind="cache", networks=dict(teacher=frozen), cache=cache)
+    cached = dict(source="cached", cache="stage:cache")
+    for name in STUDENTS:
+        start = dict(like=name)
+        if name == "layers" and not smoke:
+            start |= dict(weights="stage:teacher#teacher", blocks=BLOCKS)
+        rate = dict(learning_rate=FINETUNE) if name == "layers" and not smoke else {}
+        stages[f"alone_{name}"] = dict(networks=dict(student=start), terms=dict(task=dict(weight=1.0)), **rate)
+        for method in ("kd", "patient_kd", "tinybert", "minilm") if name in ("layers", "narrow") else ("kd",):
+            terms = {key: {} for key in ("task", "kd", method)}
+            teacher = cached if method == "kd" else frozen
+            stages[f"{method}_{name}"] = dict(networks=dict(teacher=teacher, student=start), terms=terms, **rate)
+    finished = {
+        name: dict(like=name.rpartition("_")[2], source="frozen", weights=f"stage:{name}")
+        for name in stages
+        if name not in ("teacher", "cache")
+    }
+    networks = dict(teacher=frozen, **finished)
+    evaluate = dict(split="test", networks=tuple(networks), metrics=CLASSIFICATION)
+    c.stages = dict(**stages, evaluate=dict(kind="evaluate", networks=networks, evaluate=evaluate))
+    return c
+
+
 def _student(name: str, minilm: str) -> dict[str, Any]:
     """Returns the entry of a student."""
     if name == "layers":

@@ -1,0 +1,97 @@
+"""Trains every text student by every method from one fine-tuned MiniLM, over seeds.
+
+    python benchmarks/texts.py --dataset ag_news --workdir runs/ag_news_table --seeds 3 \\
+        [--write docs/results/ag_news.json] [--config.KEY=VALUE ...]
+
+Each seed is the ordinary command with `configs/DATASET/table.py` in a process of its own, with a teacher of its own; a
+finished seed is not repeated. The results are mean and standard deviation (n - 1) over seeds of the last step's weights
+on the test split, the gain over the same student alone from the seeds' pairs, bytes in float32, and the latency of one
+text of the longest bucket, the median of rounds in turn.
+"""
+
+import argparse
+import pathlib
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import results
+import seeds
+import timing
+
+from jaxdistill.config import load as configs
+from jaxdistill.config import registry
+
+TABLES = ("embed", "positions", "segments")
+"""Names of embedding tables."""
+
+METRICS = ("accuracy", "precision", "recall", "f1", "nll", "ece")
+COLUMNS = {
+    "name": "network",
+    "parameters": "parameters",
+    "body": "without embeddings",
+    "bytes": "bytes",
+    "latency_ms": "latency (ms)",
+    "accuracy": "accuracy",
+    "gain": "gain over `alone`",
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+    "nll": "NLL (nats)",
+    "ece": "ECE",
+}
+
+
+def measure_networks(config: str, flags: Sequence[str], rounds: int) -> dict[str, dict[str, float]]:
+    """Returns parameters without embeddings and the latency at batch 1 of each network of the final table."""
+    stage = configs.load(config, flags)["evaluate"]
+    tokens = jnp.ones((1, max(stage.data.buckets or (stage.data.length,))), jnp.int32)
+    sizes, calls = {}, {}
+    for name, network in stage.networks.items():
+        fields = {
+            key: network.options[key] for key in registry.fields(registry.find("model", network.options["model"]))
+        }
+        module = registry.make("model", network.options["model"], fields, classes=4)
+        variables = module.init(jax.random.key(0), tokens)
+        tables = ("embed", "positions", "segments")
+        sizes[name] = sum(
+            x.size for key, part in variables["params"].items() if key not in tables for x in jax.tree.leaves(part)
+        )
+        run = jax.jit(lambda variables, module=module: module.apply(variables, tokens).logits)
+        calls[name] = lambda run=run, variables=variables: jax.block_until_ready(run(variables))
+    times = timing.time_interleaved(calls, rounds)
+    return {name: {"body": sizes[name], "latency_ms": 1e3 * statistics.median(times[name])} for name in calls}
+
+
+def make_rows(runs: Sequence[seeds.Rows], networks: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
+    """Makes a row for each network, with its gain over the same student alone."""
+    by_name = seeds.group_by_network(runs)
+    rows = []
+    for name, of_network in by_name.items():
+        row = seeds.summarize(name, of_network, METRICS) | networks[name] | {"bytes": 4 * of_network[0]["parameters"]}
+        control = by_name.get(f"alone_{name.rpartition('_')[2]}", of_network)
+        if control is not of_network:
+            pairs = zip(of_network, control, strict=True)
+            row["gain"] = results.summarize([left["accuracy"] - right["accuracy"] for left, right in pairs])
+        rows.append(row)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", choices=("ag_news", "sst2"), required=True)
+    parser.add_argument("--workdir", type=pathlib.Path, required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=30, help="the number of times each network is timed")
+    parser.add_argument("--write", type=pathlib.Path, help="a .json for the results, as in docs/results")
+    given, flags = parser.parse_known_args()
+    config = f"configs/{given.dataset}/table.py"
+    runs = [seeds.run_seed(config, seed, given.workdir, flags) for seed in range(given.seeds)]
+    networks = measure_networks(config, flags, given.rounds)
+    results.write(given.write, {"": make_rows(runs, networks)}, columns=COLUMNS, gains=["gain"])
+
+
+if __name__ == "__main__":
+    main()

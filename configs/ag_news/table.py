@@ -1,0 +1,20 @@
+"""AG News: one teacher and all students of `configs/texts.py` in one pipeline, alone and by each method.
+
+    python -m jaxdistill.launch --config configs/ag_news/table.py --workdir runs/ag_news_table
+    python -m jaxdistill.launch --config configs/ag_news/table.py:smoke --workdir runs/ag_news_table_smoke
+
+`benchmarks/texts.py` runs it with several seeds. The teacher's logits are cached for `kd`; methods of features run it.
+
+Measured: not yet.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.texts import comparison
+
+MODES = ("", "smoke")
+DATA = dict(name="ag_news_subset", text="title", pair="description", length=128, buckets=(32, 64, 128))
+
+
+def get_config(mode: str = "") -> ConfigDict:
+    return comparison(DATA, smoke=mode == "smoke")

@@ -1,0 +1,20 @@
+"""SST-2: one teacher and all students of `configs/texts.py` in one pipeline, alone and by each method.
+
+    python -m jaxdistill.launch --config configs/sst2/table.py --workdir runs/sst2_table
+    python -m jaxdistill.launch --config configs/sst2/table.py:smoke --workdir runs/sst2_table_smoke
+
+`benchmarks/texts.py` runs it with several seeds. The teacher's logits are cached for `kd`; methods of features run it.
+
+Measured: not yet.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.texts import comparison
+
+MODES = ("", "smoke")
+DATA = dict(name="sst2", length=64, buckets=(16, 32, 64))
+
+
+def get_config(mode: str = "") -> ConfigDict:
+    return comparison(DATA, smoke=mode == "smoke")
