@@ -9,11 +9,9 @@ import importlib.util
 import pathlib
 from typing import Any
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from configs.stages import CLASSIFICATION, finetune_alone_distil
-from jaxdistill.data.dataset import Dataset, DatasetSettings, Split
 
 STUDENTS = ("layers", "narrow", "bilstm", "bag")
 BLOCKS = (2, 5)
@@ -34,7 +32,7 @@ def classification(student: str, data: dict[str, Any], terms: dict[str, Any]) ->
     """Returns a config: the teacher is fine-tuned, the student trained without it and with it, all three measured.
 
     Args:
-        student: one of `STUDENTS`, or "smoke" for four steps of tiny networks on generated texts.
+        student: one of `STUDENTS`, or "smoke" for four steps of tiny networks on embedded texts.
         data: the section `data`, without the tokenizer.
         terms: those of the student beside the cross-entropy.
     """
@@ -76,7 +74,7 @@ def comparison(data: dict[str, Any], smoke: bool = False) -> ConfigDict:
 
     Args:
         data: the section `data`, without the tokenizer.
-        smoke: whether it is four steps of tiny networks on generated texts.
+        smoke: whether it is four steps of tiny networks on embedded texts.
     """
     c = classification("smoke" if smoke else "narrow", data, {})
     minilm, tiny = find_minilm(), dict(c.networks.student)
@@ -122,56 +120,12 @@ def _student(name: str, minilm: str) -> dict[str, Any]:
 
 
 def _make_small(c: ConfigDict) -> None:
-    tiny = dict(model="encoder", vocabulary=WORDS, length=12, heads=2)
+    tiny = dict(model="encoder", vocabulary=65, length=22, heads=2)
     c.batch, c.epochs, c.steps, c.log_every = 16, 0, 4, 2
-    c.data = dict(name="configs.texts:read_topics")
+    c.data = dict(name="headlines")
     c.networks.teacher = dict(tiny, source="trained", layers=3, width=16)
     c.networks.student = dict(tiny, source="trained", layers=2, width=8)
     c.learning_rate = dict(value=1e-3)
     c.evaluate.every_epochs = 0
     c.stages.teacher.epochs, c.stages.teacher.steps = 0, 4
     c.stages.teacher.learning_rate = dict(value=1e-3)
-
-
-WORDS, LENGTH = 40, 12
-"""Words and length of the generated texts."""
-
-
-class Topics(Split):
-    """Texts of random words, of which a topic, the class, has favourites.
-
-    Args:
-        count: the number of texts.
-        seed: of the words.
-    """
-
-    def __init__(self, count: int, seed: int) -> None:
-        rng = np.random.default_rng(seed)
-        self._labels = rng.integers(0, 4, count).astype(np.int32)
-        favourites = 4 + 9 * self._labels[:, None] + rng.integers(0, 9, (count, LENGTH))
-        self._tokens = np.where(rng.random((count, LENGTH)) < 0.3, favourites, rng.integers(4, WORDS, (count, LENGTH)))
-        self._lengths = rng.integers(LENGTH // 2, LENGTH + 1, count)
-
-    def __len__(self) -> int:
-        return len(self._labels)
-
-    def take(self, positions: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns tokens, their mask and labels."""
-        mask = np.arange(LENGTH) < self._lengths[positions, None]
-        tokens = np.where(mask, self._tokens[positions], 0)
-        return {
-            "tokens": tokens.astype(np.int32),
-            "token_mask": mask.astype(np.int32),
-            "label": self._labels[positions],
-        }
-
-    def labels(self) -> np.ndarray:
-        """Returns every label."""
-        return self._labels
-
-
-def read_topics(settings: DatasetSettings) -> Dataset:
-    """Returns generated texts of four topics, a dataset of the smoke forms."""
-    counts = {"train": 128, "validation": 64, "test": 64}
-    splits = {role: Topics(count, seed) for seed, (role, count) in enumerate(counts.items())}
-    return Dataset(splits, ("sun", "sea", "sky", "sand"), (LENGTH,), vocabulary=WORDS)

@@ -96,8 +96,8 @@ def test_builds(file, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("file", FILES)
 def test_smoke(file, tmp_path):
-    name = configs.read(f"{file}:smoke")["data"].get("name", "")
-    flags = [*([] if ":" in name else stand_in(tmp_path, file)), "--config.mesh.data=-1"]
+    is_embedded = configs.read(f"{file}:smoke")["data"].get("name") == "headlines"
+    flags = [*([] if is_embedded else stand_in(tmp_path, file)), "--config.mesh.data=-1"]
     assert runs.launched(tmp_path / "run", *flags, config=f"{file}:smoke") == 0
     rows = runs.results(tmp_path / "run")
     assert len(rows) >= 3
