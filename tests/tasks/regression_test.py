@@ -84,3 +84,29 @@ def test_a_table_is_classified(tmp_path):
     assert stage.shapes.outputs["student"].logits.shape == (128, 3)
     batch = next(stage.data.batches("test"))
     np.testing.assert_array_equal(batch["features"][0], stage.data.dataset.split("test").features[0])
+
+
+@pytest.mark.slow
+def test_a_network_reads_new_rows_through_the_featurizer_of_its_stage(tmp_path):
+    (tmp_path / "new.csv").write_text("a,b,y\n" + "".join(f"{x},{x % 3},{2 * x}\n" for x in range(20)))
+    data = dict(name="table", path=str(tmp_path / "new.csv"), target="y", transforms=("standardize",))
+    task = dict(task=dict(method="gaussian_likelihood"))
+    keys = dict(
+        steps=2, batch=8, data=data, networks=dict(student=NETWORK), terms=task, evaluate=dict(metrics=("rmse",))
+    )
+    run.run(load.stages(keys), tmp_path / "run", lambda line: None)
+    folder = str(tmp_path / "run" / "train")
+    frozen = NETWORK | dict(source="frozen", weights=folder)
+    evaluate = dict(kind="evaluate", evaluate=dict(split="train", metrics=("rmse",)))
+    few = data | dict(splits=dict(train="[:50%]"))
+    keys = dict(batch=8, networks=dict(student=frozen), stages=dict(evaluate=evaluate))
+    with pytest.raises(UserError, match="weights must be of a network that reads the data's features"):
+        run.prepare(load.stages(keys | dict(data=few)), tmp_path / "other")
+    few |= dict(transforms=(), featurizer=folder)
+    stage = run.prepare(load.stages(keys | dict(data=few)), tmp_path / "same")["evaluate"]
+    first = stage.data.dataset.split("train").features[:, 0]
+    assert (first[1] - first[0]) == pytest.approx(1 / np.std(_training_values()), rel=1e-4)
+
+
+def _training_values():
+    return np.random.RandomState(0).permutation(20)[:12]
