@@ -14,6 +14,9 @@ from jaxdistill.pretrained.entries import COUNTERS, batch_norm, conv, keras_conv
 from jaxdistill.pretrained.families.bert import linear
 from jaxdistill.pretrained.layouts import BGR, CONV, PATCHES, PLACES, PLACES_IN_FIRST, SAME
 
+DEPTHS: dict[tuple[int, ...], int] = {counts: depth for depth, counts in STAGES.items()}
+"""Depth by the numbers of convolutions in each stage."""
+
 
 def from_shapes(shapes: Mapping[str, tuple[int, ...]]) -> Correspondence | None:
     """Returns the correspondence of a `VGG`; `None` for other names.
@@ -30,12 +33,12 @@ def from_shapes(shapes: Mapping[str, tuple[int, ...]]) -> Correspondence | None:
         return None
     norm = any(name.endswith(".running_mean") for name in shapes)
     stages = _stages(places, norm)
-    depths = {counts: depth for depth, counts in STAGES.items()}
-    if tuple(map(len, stages)) not in depths:
+    depth = DEPTHS.get(tuple(map(len, stages)))
+    if depth is None:
         return None
     fields = {
         "classes": shapes.get(f"{head}.weight", (1000,))[0],
-        "depth": depths[tuple(map(len, stages))],
+        "depth": depth,
         "norm": norm,
         "channels": tuple(shapes[f"features.{stage[0]}.weight"][0] for stage in stages),
         "hidden": shapes[f"{hidden}.weight"][0],
@@ -65,12 +68,11 @@ def from_keras(shapes: Mapping[str, tuple[int, ...]]) -> Correspondence | None:
     matches = (re.fullmatch(r"block(\d)_conv(\d)\.kernel", name) for name in shapes)
     places = sorted((int(match[1]), int(match[2])) for match in matches if match)
     counts = tuple(sum(stage == number for stage, _ in places) for number in range(1, 6))
-    depths = {counts: depth for depth, counts in STAGES.items()}
-    if counts not in depths:
+    if counts not in DEPTHS:
         return None
     fields = {
         "classes": shapes.get("predictions.bias", (1000,))[0],
-        "depth": depths[counts],
+        "depth": DEPTHS[counts],
         "channels": tuple(shapes[f"block{stage}_conv1.kernel"][-1] for stage in range(1, 6)),
         "hidden": shapes.get("fc1.bias", (4096,))[0],
     }

@@ -16,7 +16,9 @@ def read(**changed):
     return convnext.from_config(ConfigJson(pathlib.Path("config.json"), HF | changed), ())
 
 
-@pytest.mark.parametrize("name", ["convnext", "convnext_hf", pytest.param("convnext_timm", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["convnext", *(pytest.param(f"convnext_{library}", marks=pytest.mark.slow) for library in ("hf", "timm"))]
+)
 def test_outputs_of_the_reference(name, tmp_path):
     convolutional_cases.check_golden(name, tmp_path)
 
