@@ -68,6 +68,7 @@ def texts_stand_in(folder, networks):
     write_wordpiece(bert)
     pretrained = [name for name, entry in networks.items() if entry.get("weights", "").startswith("hf:")]
     weights = [f"--config.networks.{name}.weights=hf:{bert}" for name in pretrained]
+    weights += ["--config.networks.narrow.heads=2"] if "narrow" in networks else []  # those of the teacher
     data = ["--config.data.name=text_rows", f"--config.data.path={folder / 'rows.jsonl'}", "--config.data.label=label"]
     data += ["--config.data.length=8", "--config.data.buckets=(4, 8)", "--config.data.text=sentence"]
     parts = [f"--config.data.splits.{role}=[:50%]" for role in ("train", "validation", "test")]

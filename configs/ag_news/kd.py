@@ -20,7 +20,7 @@ from configs.texts import STUDENTS, classification
 
 MODES = ("", *STUDENTS, "smoke")
 TERMS = dict(kd=dict(method="kd", temperature=2.0, weight=0.5))
-DATA = dict(name="ag_news_subset", text="title", pair="description", length=128, buckets=(32, 64, 128))
+DATA = dict(name="ag_news_subset", text="title", pair="description", length=128, buckets=(48, 64, 96, 128), pool=16)
 
 
 def get_config(mode: str = "") -> ConfigDict:

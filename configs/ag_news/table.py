@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from configs.texts import comparison
 
 MODES = ("", "smoke")
-DATA = dict(name="ag_news_subset", text="title", pair="description", length=128, buckets=(32, 64, 128))
+DATA = dict(name="ag_news_subset", text="title", pair="description", length=128, buckets=(48, 64, 96, 128), pool=16)
 
 
 def get_config(mode: str = "") -> ConfigDict:

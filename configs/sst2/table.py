@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from configs.texts import comparison
 
 MODES = ("", "smoke")
-DATA = dict(name="sst2", length=64, buckets=(16, 32, 64))
+DATA = dict(name="sst2", length=64, buckets=(16, 32, 48, 64), pool=16)
 
 
 def get_config(mode: str = "") -> ConfigDict:

@@ -20,7 +20,7 @@ from configs.texts import classification
 
 MODES = ("", "layers", "narrow", "smoke")
 TERMS = dict(kd=dict(method="tinybert", stage="prediction", weight=0.5))
-DATA = dict(name="sst2", length=64, buckets=(16, 32, 64))
+DATA = dict(name="sst2", length=64, buckets=(16, 32, 48, 64), pool=16)
 
 
 def get_config(mode: str = "") -> ConfigDict:
