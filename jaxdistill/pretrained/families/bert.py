@@ -10,7 +10,7 @@ from typing import Any
 
 from jaxdistill.pretrained.config_json import ACTIVATION_NAMES, ConfigJson, check_fields
 from jaxdistill.pretrained.correspondence import Correspondence, Entry
-from jaxdistill.pretrained.layouts import HEADS, HEADS_BIAS, LINEAR, OUT
+from jaxdistill.pretrained.entries import attention, linear, norm
 
 MODEL_TYPES = ("bert",)
 
@@ -106,27 +106,11 @@ def embeddings(prefix: str) -> Iterator[Entry]:
 
 def block(name: str, prefix: str) -> Iterator[Entry]:
     """Yields the entries of a block of BERT, RoBERTa or ELECTRA, whose tensors begin with `prefix`."""
-    for part in ("query", "key", "value"):
-        yield Entry(f"params.{name}.attention.{part}.kernel", f"{prefix}attention.self.{part}.weight", HEADS)
-        yield Entry(f"params.{name}.attention.{part}.bias", f"{prefix}attention.self.{part}.bias", HEADS_BIAS)
-    yield Entry(f"params.{name}.attention.out.kernel", f"{prefix}attention.output.dense.weight", OUT)
-    yield Entry(f"params.{name}.attention.out.bias", f"{prefix}attention.output.dense.bias")
+    yield from attention(name, f"{prefix}attention.", "self.{}", "output.dense")
     yield from norm(f"{name}.norm1", f"{prefix}attention.output.LayerNorm")
     yield from linear(f"{name}.feed_forward.up", f"{prefix}intermediate.dense")
     yield from linear(f"{name}.feed_forward.down", f"{prefix}output.dense")
     yield from norm(f"{name}.norm2", f"{prefix}output.LayerNorm")
-
-
-def linear(name: str, tensor: str, head: bool = False) -> Iterator[Entry]:
-    """Yields the entries of a linear layer with a bias."""
-    yield Entry(f"params.{name}.kernel", f"{tensor}.weight", LINEAR, head=head)
-    yield Entry(f"params.{name}.bias", f"{tensor}.bias", head=head)
-
-
-def norm(name: str, tensor: str, head: bool = False) -> Iterator[Entry]:
-    """Yields the entries of a layer norm."""
-    yield Entry(f"params.{name}.scale", f"{tensor}.weight", head=head)
-    yield Entry(f"params.{name}.bias", f"{tensor}.bias", head=head)
 
 
 def to_config(fields: Mapping[str, Any]) -> dict[str, Any]:

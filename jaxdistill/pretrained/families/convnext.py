@@ -11,8 +11,7 @@ from typing import Any
 from jaxdistill.errors import UserError
 from jaxdistill.pretrained.config_json import ConfigJson
 from jaxdistill.pretrained.correspondence import Correspondence, Entry
-from jaxdistill.pretrained.entries import conv
-from jaxdistill.pretrained.families.bert import linear, norm
+from jaxdistill.pretrained.entries import conv, linear, norm
 from jaxdistill.pretrained.layouts import PATCHES, SAME, TRAILING, Layout
 
 MODEL_TYPES = ("convnext",)

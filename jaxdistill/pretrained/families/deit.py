@@ -9,8 +9,8 @@ from typing import Any
 
 from jaxdistill.pretrained.config_json import ConfigJson, check_fields
 from jaxdistill.pretrained.correspondence import Correspondence
+from jaxdistill.pretrained.entries import linear
 from jaxdistill.pretrained.families import vit
-from jaxdistill.pretrained.families.bert import linear
 
 MODEL_TYPES = ("deit",)
 

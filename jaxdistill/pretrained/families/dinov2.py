@@ -9,8 +9,8 @@ from typing import Any
 from jaxdistill.errors import UserError
 from jaxdistill.pretrained.config_json import ACTIVATION_NAMES, ConfigJson, check_fields
 from jaxdistill.pretrained.correspondence import Correspondence, Entry
+from jaxdistill.pretrained.entries import attention, linear, norm
 from jaxdistill.pretrained.families import vit
-from jaxdistill.pretrained.families.bert import linear, norm
 from jaxdistill.pretrained.layouts import LINEAR
 
 MODEL_TYPES = ("dinov2",)
@@ -53,7 +53,7 @@ def _entries(fields: Mapping[str, Any], prefix: str) -> Iterator[Entry]:
     yield from vit.embeddings(fields, prefix)
     for i in range(fields["layers"]):
         name, layer = f"block{i}", f"{prefix}encoder.layer.{i}."
-        yield from vit.attention(name, layer)
+        yield from attention(name, f"{layer}attention.", *vit.ATTENTION)
         for number in (1, 2):
             yield from norm(f"{name}.norm{number}", f"{layer}norm{number}")
             yield Entry(f"params.{name}.layer_scale{number}", f"{layer}layer_scale{number}.lambda1")

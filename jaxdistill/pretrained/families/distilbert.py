@@ -8,8 +8,8 @@ from typing import Any
 
 from jaxdistill.pretrained.config_json import ACTIVATION_NAMES, ConfigJson, check_fields
 from jaxdistill.pretrained.correspondence import Correspondence, Entry
-from jaxdistill.pretrained.families.bert import CLASSES, linear, norm
-from jaxdistill.pretrained.layouts import HEADS, HEADS_BIAS, OUT
+from jaxdistill.pretrained.entries import attention, linear, norm
+from jaxdistill.pretrained.families.bert import CLASSES
 
 MODEL_TYPES = ("distilbert",)
 
@@ -68,11 +68,7 @@ def _entries(layers: int, prefix: str, over_tokens: bool) -> Iterator[Entry]:
 
 
 def _block(name: str, prefix: str) -> Iterator[Entry]:
-    for ours, theirs in (("query", "q"), ("key", "k"), ("value", "v")):
-        yield Entry(f"params.{name}.attention.{ours}.kernel", f"{prefix}attention.{theirs}_lin.weight", HEADS)
-        yield Entry(f"params.{name}.attention.{ours}.bias", f"{prefix}attention.{theirs}_lin.bias", HEADS_BIAS)
-    yield Entry(f"params.{name}.attention.out.kernel", f"{prefix}attention.out_lin.weight", OUT)
-    yield Entry(f"params.{name}.attention.out.bias", f"{prefix}attention.out_lin.bias")
+    yield from attention(name, f"{prefix}attention.", "{}_lin", "out_lin", of=("q", "k", "v"))
     yield from norm(f"{name}.norm1", f"{prefix}sa_layer_norm")
     yield from linear(f"{name}.feed_forward.up", f"{prefix}ffn.lin1")
     yield from linear(f"{name}.feed_forward.down", f"{prefix}ffn.lin2")

@@ -9,8 +9,8 @@ from typing import Any
 from jaxdistill.errors import UserError
 from jaxdistill.pretrained.config_json import ACTIVATION_NAMES, ConfigJson, check_fields
 from jaxdistill.pretrained.correspondence import Correspondence, Entry
+from jaxdistill.pretrained.entries import linear, norm
 from jaxdistill.pretrained.families import bert
-from jaxdistill.pretrained.families.bert import linear, norm
 
 MODEL_TYPES = ("electra",)
 

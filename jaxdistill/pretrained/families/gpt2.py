@@ -8,7 +8,7 @@ from typing import Any
 
 from jaxdistill.pretrained.config_json import ACTIVATION_NAMES, ConfigJson, check_fields
 from jaxdistill.pretrained.correspondence import Correspondence, Entry
-from jaxdistill.pretrained.families.bert import norm
+from jaxdistill.pretrained.entries import norm
 from jaxdistill.pretrained.layouts import HEADS_BIAS, HEADS_IN_FIRST, LINEAR, OUT_IN_FIRST
 
 MODEL_TYPES = ("gpt2",)

@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from jaxdistill.errors import UserError
 from jaxdistill.models.mobilenet_v2 import GROUPS, STAGES, MobileNetV2
 from jaxdistill.pretrained.correspondence import Correspondence, Entry
-from jaxdistill.pretrained.entries import COUNTERS, batch_norm, conv
-from jaxdistill.pretrained.families.bert import linear
+from jaxdistill.pretrained.entries import COUNTERS, batch_norm, conv, linear
 
 Shapes = Mapping[str, tuple[int, ...]]
 

@@ -12,8 +12,7 @@ from jaxdistill.errors import UserError
 from jaxdistill.models.resnet import STAGES
 from jaxdistill.pretrained.config_json import ConfigJson
 from jaxdistill.pretrained.correspondence import Correspondence, Entry
-from jaxdistill.pretrained.entries import COUNTERS, batch_norm, conv, keras_batch_norm, keras_conv, keras_head
-from jaxdistill.pretrained.families.bert import linear
+from jaxdistill.pretrained.entries import COUNTERS, batch_norm, conv, keras_batch_norm, keras_conv, keras_head, linear
 from jaxdistill.pretrained.layouts import BGR, SAME
 
 MODEL_TYPES = ("resnet",)

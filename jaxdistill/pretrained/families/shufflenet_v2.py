@@ -7,8 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from jaxdistill.pretrained.correspondence import Correspondence, Entry
-from jaxdistill.pretrained.entries import COUNTERS, batch_norm, conv
-from jaxdistill.pretrained.families.bert import linear
+from jaxdistill.pretrained.entries import COUNTERS, batch_norm, conv, linear
 
 BRANCHES = {
     "branch1": (("shortcut_conv1", "shortcut_norm1", 0), ("shortcut_conv2", "shortcut_norm2", 2)),

@@ -10,8 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from jaxdistill.models.vgg import STAGES
 from jaxdistill.pretrained.correspondence import Correspondence, Entry
-from jaxdistill.pretrained.entries import COUNTERS, batch_norm, conv, keras_conv, keras_head
-from jaxdistill.pretrained.families.bert import linear
+from jaxdistill.pretrained.entries import COUNTERS, batch_norm, conv, keras_conv, keras_head, linear
 from jaxdistill.pretrained.layouts import BGR, CONV, PATCHES, PLACES, PLACES_IN_FIRST, SAME
 
 DEPTHS: dict[tuple[int, ...], int] = {counts: depth for depth, counts in STAGES.items()}

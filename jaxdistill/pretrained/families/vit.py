@@ -11,10 +11,13 @@ from typing import Any
 from jaxdistill.errors import UserError
 from jaxdistill.pretrained.config_json import ACTIVATION_NAMES, ConfigJson, check_fields
 from jaxdistill.pretrained.correspondence import Correspondence, Entry
-from jaxdistill.pretrained.families.bert import linear, norm
+from jaxdistill.pretrained.entries import attention, linear, norm
 from jaxdistill.pretrained.layouts import HEADS, HEADS_BIAS, OUT, PATCHES
 
 MODEL_TYPES = ("vit",)
+
+ATTENTION = ("attention.{}", "output.dense")
+"""Names of the layers of the attention of ViT, DeiT and DINOv2."""
 
 HEAD_WIDTHS = {1280: 80}
 """Widths of the heads of networks of some widths, which tensors do not have; 64 otherwise, as in Ti, S, B, L and g."""
@@ -80,7 +83,7 @@ def entries_of(fields: Mapping[str, Any], prefix: str) -> Iterator[Entry]:
     yield from embeddings(fields, prefix)
     for i in range(fields["layers"]):
         name, layer = f"block{i}", f"{prefix}encoder.layer.{i}."
-        yield from attention(name, layer)
+        yield from attention(name, f"{layer}attention.", *ATTENTION)
         yield from norm(f"{name}.norm1", f"{layer}layernorm_before")
         yield from norm(f"{name}.norm2", f"{layer}layernorm_after")
         yield from linear(f"{name}.feed_forward.up", f"{layer}intermediate.dense")
@@ -98,15 +101,6 @@ def embeddings(fields: Mapping[str, Any], prefix: str) -> Iterator[Entry]:
     shape = (fields["width"], -1, fields["patch"], fields["patch"])  # of any number of channels
     yield Entry("params.patches.kernel", f"{patches}.weight", PATCHES, shape=shape)
     yield Entry("params.patches.bias", f"{patches}.bias")
-
-
-def attention(name: str, prefix: str) -> Iterator[Entry]:
-    """Yields the entries of the attention of ViT, DeiT or DINOv2."""
-    for part in ("query", "key", "value"):
-        yield Entry(f"params.{name}.attention.{part}.kernel", f"{prefix}attention.attention.{part}.weight", HEADS)
-        yield Entry(f"params.{name}.attention.{part}.bias", f"{prefix}attention.attention.{part}.bias", HEADS_BIAS)
-    yield Entry(f"params.{name}.attention.out.kernel", f"{prefix}attention.output.dense.weight", OUT)
-    yield Entry(f"params.{name}.attention.out.bias", f"{prefix}attention.output.dense.bias")
 
 
 def to_config(fields: Mapping[str, Any]) -> dict[str, Any]:
