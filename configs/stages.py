@@ -5,6 +5,9 @@ from typing import Any
 CLASSIFICATION = ("accuracy", "precision", "recall", "f1", "nll", "ece", "agreement", "confusion", "reliability")
 """Metrics of a final table of classifiers."""
 
+TABLE_CLASSIFICATION = ("accuracy", "precision", "recall", "f1", "nll", "ece", "agreement", "kl", "confusion")
+"""Metrics of a final table of classifiers of few examples."""
+
 
 def teacher_alone_distil(metrics: tuple[str, ...], **teacher: Any) -> dict[str, Any]:
     """Returns stages: a teacher is trained, then a student without it and with it, and the three are evaluated.
@@ -51,3 +54,30 @@ def finetune_alone_distil(metrics: tuple[str, ...], **teacher: Any) -> dict[str,
     stages["distil"] = dict(networks=dict(teacher=frozen, student={}))
     stages["evaluate"]["networks"]["teacher"] = frozen
     return stages
+
+
+def alone_distil(teachers: tuple[str, ...], metrics: tuple[str, ...], measured: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Returns stages: a student is trained without the teachers and with them, and all are evaluated.
+
+    The config's network is `student`, its term of the labels `task`; the teachers are networks of the config.
+
+    Args:
+        teachers: names of the teachers' networks, members of ensembles too.
+        metrics: of the final evaluation, on the test split.
+        measured: those of the teachers that are in the table; all if empty.
+    """
+    networks = dict(
+        {name: {} for name in teachers},
+        alone=dict(like="student", source="frozen", weights="stage:alone"),
+        distilled=dict(like="student", source="frozen", weights="stage:distil"),
+    )
+    evaluated = (*(measured or teachers), "alone", "distilled")
+    return dict(
+        alone=dict(networks=dict(student={}), terms=dict(task={})),
+        distil={},
+        evaluate=dict(
+            kind="evaluate",
+            networks=networks,
+            evaluate=dict(split="test", networks=evaluated, metrics=metrics),
+        ),
+    )

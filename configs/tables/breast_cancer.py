@@ -13,6 +13,8 @@ Measured: docs/tables.md (python benchmarks/tables.py --workdir runs/tables).
 
 from ml_collections import ConfigDict
 
+from configs.stages import TABLE_CLASSIFICATION, alone_distil
+
 MODES = ("", "smoke")
 MEMBERS = ("forest", "svm", "network")
 
@@ -45,21 +47,7 @@ def get_config(mode: str = "") -> ConfigDict:
             data=third(2),
             steps=200,
         ),
-        alone=dict(networks=dict(student={}), terms=dict(task={})),
-        distil=dict(),
-        evaluate=dict(
-            kind="evaluate",
-            networks=dict(
-                {name: {} for name in (*MEMBERS, "teacher")},
-                alone=dict(like="student", source="frozen", weights="stage:alone"),
-                distilled=dict(like="student", source="frozen", weights="stage:distil"),
-            ),
-            evaluate=dict(
-                split="test",
-                networks=(*MEMBERS, "teacher", "alone", "distilled"),
-                metrics=("accuracy", "precision", "recall", "f1", "nll", "ece", "agreement", "kl", "confusion"),
-            ),
-        ),
+        **alone_distil((*MEMBERS, "teacher"), TABLE_CLASSIFICATION),
     )
     if mode == "smoke":
         c.steps = c.stages.network.steps = 4

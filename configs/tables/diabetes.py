@@ -15,6 +15,8 @@ Measured: docs/tables.md (python benchmarks/tables.py --workdir runs/tables).
 
 from ml_collections import ConfigDict
 
+from configs.stages import alone_distil
+
 MODES = ("", "smoke", "quantiles", "quantiles-smoke")
 MEMBERS = ("first", "second", "third")
 
@@ -47,17 +49,7 @@ def get_config(mode: str = "") -> ConfigDict:
             data=dict(labels_per_class=0),
             steps=150,
         ),
-        alone=dict(networks=dict(student={}), terms=dict(task={})),
-        distil=dict(),
-        evaluate=dict(
-            kind="evaluate",
-            networks=dict(
-                {name: {} for name in (*MEMBERS, "teacher")},
-                alone=dict(like="student", source="frozen", weights="stage:alone"),
-                distilled=dict(like="student", source="frozen", weights="stage:distil"),
-            ),
-            evaluate=dict(split="test", networks=("teacher", "alone", "distilled"), metrics=metrics),
-        ),
+        **alone_distil((*MEMBERS, "teacher"), metrics, measured=("teacher",)),
     )
     if mode.endswith("smoke"):
         c.steps = c.stages.teacher.steps = 4

@@ -13,6 +13,8 @@ Measured: docs/tables.md (python benchmarks/tables.py --workdir runs/tables).
 
 from ml_collections import ConfigDict
 
+from configs.stages import TABLE_CLASSIFICATION, alone_distil
+
 MODES = ("", "smoke")
 
 
@@ -30,21 +32,7 @@ def get_config(mode: str = "") -> ConfigDict:
     c.evaluate = dict(metrics=("accuracy", "nll"))
     c.stages = dict(
         teacher=dict(kind="sklearn", networks={}, data=dict(labels_per_class=0), sklearn=dict(name="forest")),
-        alone=dict(networks=dict(student={}), terms=dict(task={})),
-        distil=dict(),
-        evaluate=dict(
-            kind="evaluate",
-            networks=dict(
-                teacher={},
-                alone=dict(like="student", source="frozen", weights="stage:alone"),
-                distilled=dict(like="student", source="frozen", weights="stage:distil"),
-            ),
-            evaluate=dict(
-                split="test",
-                networks=("teacher", "alone", "distilled"),
-                metrics=("accuracy", "precision", "recall", "f1", "nll", "ece", "agreement", "kl", "confusion"),
-            ),
-        ),
+        **alone_distil(("teacher",), TABLE_CLASSIFICATION),
     )
     if mode == "smoke":
         c.steps = 4
