@@ -66,9 +66,7 @@ def _read_tensors(path: pathlib.Path) -> dict[str, Tensor]:
     try:
         h5py: Any = importlib.import_module("h5py")
     except ImportError as error:
-        raise UserError(
-            f"reading {path} needs h5py, which is not installed. pip install 'jaxdistill[keras]'"
-        ) from error
+        raise UserError(f"{path} must be read by h5py, got {error}. pip install 'jaxdistill[keras]'") from error
     try:
         with h5py.File(path) as file:
             layers = dict(_layers(file))

@@ -86,7 +86,8 @@ def make_tensors(correspondence: Correspondence, variables: Mapping[str, Any]) -
             parts.setdefault(entry.tensor, []).append((entry, arrays.pop(entry.name)))
     if arrays:
         raise UserError(
-            f"the format must have a tensor for each array of the network, got none for {sorted(arrays)[:6]}"
+            f"the format must have a tensor for each array of the network, got none for {sorted(arrays)[:6]}. Export it"
+            " in another format"
         )
     return {name: _join(pairs) for name, pairs in parts.items()}
 

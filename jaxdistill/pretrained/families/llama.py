@@ -79,8 +79,12 @@ def _rotary(config: ConfigJson) -> tuple[float, tuple[float, ...]]:
     key = f"rope_type of {config.path}"
     if kind not in SCALINGS:
         raise unknown(key, kind, SCALINGS, "a scaling of rotary positions that is supported")
-    if stored.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0)) != 1.0:
-        raise UserError(f"partial_rotary_factor of {config.path} must be 1.0; a `Decoder` rotates whole heads")
+    partial = stored.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0))
+    if partial != 1.0:
+        raise UserError(
+            f"partial_rotary_factor of {config.path} must be 1.0, got {partial}. A decoder rotates whole heads; take"
+            " other weights"
+        )
     if kind == "default":
         return base, ()
     numbers = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")

@@ -99,4 +99,7 @@ def _width(shapes: Shapes, depths: tuple[int, ...], entries: list[Entry]) -> flo
         expected = [scaled(32), scaled(1280, max(width, 1.0)), *(scaled(GROUPS[groups[-1]][1]) for groups in STAGES)]
         if actual == expected:
             return width
-    raise UserError(f"the channels of a MobileNetV2 must be those of one of the widths {sorted(WIDTHS)}, got {actual}")
+    raise UserError(
+        f"the channels of a MobileNetV2 must be those of one of the widths {sorted(WIDTHS)}, got {actual}. Take other"
+        " weights"
+    )

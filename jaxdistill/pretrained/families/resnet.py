@@ -118,7 +118,10 @@ def from_config(config: ConfigJson, names: Collection[str]) -> Correspondence:
     width = config.number("embedding_size", 64)
     expected = [width * (4 if bottleneck else 1) * 2**stage for stage in range(len(depths))]
     if sizes != expected:
-        raise UserError(f"hidden_sizes of {config.path} must be {expected} for this embedding_size, got {sizes}")
+        raise UserError(
+            f"hidden_sizes of {config.path} must be {expected} with embedding_size={width}, got {sizes}. Take other"
+            " weights"
+        )
     fields = {"classes": config.num_labels, "width": width, **depth_fields(bottleneck, depths)}
     if bottleneck:
         fields["stride_first"] = bool(config.get("downsample_in_bottleneck", False))

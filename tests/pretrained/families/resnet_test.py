@@ -57,7 +57,7 @@ def test_other_stems_and_norms_are_no_resnet(changed):
         (dict(downsample_in_first_stage=True), "downsample_in_first_stage of config.json must be False, got True"),
         (
             dict(hidden_sizes=[10, 20]),
-            r"hidden_sizes of config.json must be \[16, 32\] for this embedding_size, got \[10",
+            r"hidden_sizes of config.json must be \[16, 32\] with embedding_size=4, got \[10",
         ),
         (dict(layer_type="plain"), "layer_type of config.json must be one that is supported, got 'plain'"),
     ],
