@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxdistill.config import registry
-from jaxdistill.errors import UserError
+from jaxdistill.errors import UserError, unknown
 from jaxdistill.runtime.files import local_path
 
 
@@ -23,17 +23,31 @@ def is_of_weights(key: str, value: Any) -> bool:
 def complete(raw: Mapping[str, Any], path: str) -> dict[str, Any]:
     """Returns the entry of a network with the model of its weights and its fields, unless it names a model.
 
-    A new head has the classes of the data.
+    A new head has the classes of the data, and a network of some of the blocks as many layers.
 
     Args:
         raw: values by key.
         path: the key of the network, for messages.
     """
     weights = raw.get("weights")
-    if not isinstance(weights, str) or "model" in raw or not format_of(weights):
+    if not isinstance(weights, str) or "model" in raw:
+        return dict(raw)
+    if not format_of(weights):
+        _check_prefix(weights, f"{path}.weights")
         return dict(raw)
     keys = describe(weights, f"{path}.weights")
+    blocks = raw.get("blocks")
+    if isinstance(blocks, tuple | list) and blocks and "layers" in keys:
+        keys["layers"] = len(blocks)
     return {key: value for key, value in keys.items() if key != "classes" or raw.get("head") != "new"} | dict(raw)
+
+
+def _check_prefix(text: str, key: str) -> None:
+    """Raises `UserError` for the name of no format before a colon, unless a folder is called that."""
+    name, colon, _ = text.partition(":")
+    if colon and name.isalpha() and name != "stage" and not local_path(key, text).exists():
+        names = (*registry.names("weight_format"), "stage")
+        raise unknown(f"the format of {key}", name, names, "one that can be read")
 
 
 def describe(text: str, key: str) -> dict[str, Any]:

@@ -7,6 +7,9 @@ from typing import Any
 
 from jaxdistill.pretrained.layouts import SAME, Layout
 
+BLOCK = re.compile(r"(\w+\.block)(\d+)(\..*)")
+"""Names of arrays of blocks: what is before the number, the number, and what is after it."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
@@ -59,6 +62,12 @@ class Correspondence:
         """Whether an array belongs to the head."""
         return name.startswith(self.head)
 
+    @property
+    def block_count(self) -> int:
+        """The number of blocks, one after the other, that `taking` chooses from; 0 for a model without them."""
+        matches = [BLOCK.match(entry.name) for entry in self.entries]
+        return max((int(match[2]) + 1 for match in matches if match), default=0)
+
     def taking(self, blocks: Collection[int]) -> "Correspondence":
         """Returns the correspondence of a model of some of the blocks, in their order; entries of others are left out.
 
@@ -69,7 +78,7 @@ class Correspondence:
         entries: list[Entry] = []
         ignored = list(self.ignored)
         for entry in self.entries:
-            match = re.match(r"(\w+\.block)(\d+)(\..*)", entry.name)
+            match = BLOCK.match(entry.name)
             places = [new for new, old in enumerate(blocks) if match is None or int(match[2]) == old]
             if match is None:
                 entries.append(entry)

@@ -1,10 +1,12 @@
 """Folders of Hugging Face: `config.json`, one or several safetensors files, image processing and tokenizer."""
 
+import contextlib
 import functools
 import importlib
 import json
 import pathlib
 import pkgutil
+from collections.abc import Iterator
 from types import ModuleType
 
 from jaxdistill.data import tokenizers
@@ -40,11 +42,11 @@ def open_folder(folder: pathlib.Path, reference: str) -> Pretrained:
     config = ConfigJson.read(folder / CONFIG)
     family = _family(config)
     paths, tensors = _read_tensors(folder, reference)
-    correspondence = family.from_config(config, [*tensors])
+    with _readable(config):
+        correspondence, names = family.from_config(config, [*tensors]), config.class_names
     size = int(correspondence.fields.get("size", config.get("image_size", 224)))
     is_image = "vocabulary" not in correspondence.fields and "vocab_size" not in config
     image_spec = read_image_spec(folder, size, config.get("num_channels", 3)) if is_image else None
-    names = config.class_names
     meaning = Meaning(
         names if len(names) == correspondence.fields.get("classes") else (), _tokenizer(folder, reference)
     )
@@ -67,8 +69,22 @@ def families_by_type() -> dict[str, ModuleType]:
     return {name: module for module in modules for name in getattr(module, "MODEL_TYPES", ())}
 
 
+@contextlib.contextmanager
+def _readable(config: ConfigJson) -> Iterator[None]:
+    """Raises `UserError` for keys whose values are of another type or of an impossible size."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{config.path} must have the keys of a {config['model_type']!r}, got a value of another type or size"
+            f" ({error}). Download it again, or correct it"
+        ) from error
+
+
 def _family(config: ConfigJson) -> ModuleType:
-    kind, by_type = config.get("model_type", ""), families_by_type()
+    kind, by_type = str(config.get("model_type", "")), families_by_type()
     if kind not in by_type:
         raise unknown(f"model_type of {config.path}", kind, by_type, "a family of networks that can be read")
     return by_type[kind]

@@ -46,7 +46,15 @@ class Pretrained:
     meaning: Meaning = dataclasses.field(default_factory=Meaning)
 
     def taking(self, blocks: Sequence[int]) -> "Pretrained":
-        """Returns the weights of a network of some of the blocks."""
+        """Returns the weights of a network of some of the blocks.
+
+        Raises:
+            UserError: for a block that the weights do not have.
+        """
+        count = self.correspondence.block_count
+        if wrong := [block for block in blocks if not 0 <= block < count]:
+            expected = f"numbers from 0 to {count - 1}" if count else "() for a network without blocks"
+            raise UserError(f"blocks of weights={self.path!r} must be {expected}, got {wrong}. Correct them")
         return dataclasses.replace(self, correspondence=self.correspondence.taking(blocks))
 
     def check(self, shapes: Mapping[str, Any], new_head: bool = False) -> None:

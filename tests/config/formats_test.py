@@ -28,6 +28,20 @@ def test_fields_of_the_config_count_before_those_of_the_weights(tmp_path):
     assert (options["dropout"], options["layers"], options["width"]) == (0.3, 1, 8)
 
 
+def test_a_network_of_some_blocks_has_as_many(tmp_path):
+    assert network(write_bert(tmp_path), blocks=(1,)).options["layers"] == 1
+    assert network(tmp_path, blocks=()).options["layers"] == 2
+
+
+def test_a_format_with_another_name_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="format of networks.student.weights .*'hff'. Did you mean 'hf'.*'torch'"):
+        NetworkConfig.parse({"source": "trained", "weights": "hff:folder"}, "networks.student")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my:run").mkdir()
+    with pytest.raises(UserError, match="model must be set"):
+        NetworkConfig.parse({"source": "trained", "weights": "my:run"}, "networks.student")
+
+
 def test_a_new_head_has_the_classes_of_the_data(tmp_path):
     assert network(write_bert(tmp_path), head="new").options["classes"] == 0
 

@@ -31,3 +31,9 @@ def test_a_block_can_be_taken_twice():
     names = [entry.name for entry in WHOLE.taking((2, 2)).entries if entry.tensor == "layer.2.norm.weight"]
     assert names == ["params.block0.norm1.scale", "params.block1.norm1.scale"]
     assert WHOLE.taking(()) is WHOLE
+
+
+def test_blocks_are_counted():
+    assert WHOLE.block_count == 4
+    stages = Correspondence("resnet", {}, (Entry("params.stage1_block0.norm1.scale", "layer1.0.bn1.weight"),))
+    assert stages.block_count == 0

@@ -69,6 +69,20 @@ def test_an_unknown_architecture_is_answered_with_the_nearest_and_the_list(tmp_p
     assert all(repr(name) in str(caught.value) for name in families_by_type())
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [{"id2label": {"bad": 0}}, {"id2label": ["bad"]}, {"num_hidden_layers": 1.5}, {"num_attention_heads": [2]}],
+)
+def test_values_of_another_type_are_refused_with_the_file(tmp_path, changed):
+    with pytest.raises(UserError, match="config.json must"):
+        opened(write_bert(tmp_path, **changed))
+
+
+def test_a_model_type_that_is_no_name_is_unknown(tmp_path):
+    with pytest.raises(UserError, match="model_type of .*got \"\\['bert'\\]\""):
+        opened(write_bert(tmp_path, model_type=["bert"]))
+
+
 def test_a_folder_of_pickles_is_refused_with_the_command_that_converts_it(tmp_path):
     write_bert(tmp_path)
     (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")

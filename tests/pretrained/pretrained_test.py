@@ -113,6 +113,12 @@ def test_some_blocks(folder):
     np.testing.assert_array_equal(arrays["params/block0/norm2/scale"], expected)
 
 
+@pytest.mark.parametrize("blocks", [(0, 2), (-1,)])
+def test_blocks_that_are_not_there_are_refused(folder, blocks):
+    with pytest.raises(UserError, match=rf"blocks of weights=.* numbers from 0 to 1, got \[{max(blocks, key=abs)}\]"):
+        opened(folder, blocks=blocks)
+
+
 def test_numbers_that_are_no_weights_are_refused(folder, tmp_path):
     tensors = bert_tensors()
     tensors["classifier.bias"][1] = np.nan
