@@ -27,6 +27,9 @@ from jaxdistill.config import registry
 TABLES = ("embed", "positions", "segments")
 """Names of embedding tables."""
 
+CLASSES = {"ag_news": 4, "sst2": 2}
+"""Number of classes by dataset."""
+
 METRICS = ("accuracy", "precision", "recall", "f1", "nll", "ece")
 COLUMNS = {
     "name": "network",
@@ -44,7 +47,7 @@ COLUMNS = {
 }
 
 
-def measure_networks(config: str, flags: Sequence[str], rounds: int) -> dict[str, dict[str, float]]:
+def measure_networks(config: str, flags: Sequence[str], rounds: int, classes: int) -> dict[str, dict[str, float]]:
     """Returns parameters without embeddings and the latency at batch 1 of each network of the final table."""
     stage = configs.load(config, flags)["evaluate"]
     tokens = jnp.ones((1, max(stage.data.buckets or (stage.data.length,))), jnp.int32)
@@ -53,11 +56,10 @@ def measure_networks(config: str, flags: Sequence[str], rounds: int) -> dict[str
         fields = {
             key: network.options[key] for key in registry.fields(registry.find("model", network.options["model"]))
         }
-        module = registry.make("model", network.options["model"], fields, classes=4)
+        module = registry.make("model", network.options["model"], fields, classes=classes)
         variables = module.init(jax.random.key(0), tokens)
-        tables = ("embed", "positions", "segments")
         sizes[name] = sum(
-            x.size for key, part in variables["params"].items() if key not in tables for x in jax.tree.leaves(part)
+            x.size for key, part in variables["params"].items() if key not in TABLES for x in jax.tree.leaves(part)
         )
         run = jax.jit(lambda variables, module=module: module.apply(variables, tokens).logits)
         calls[name] = lambda run=run, variables=variables: jax.block_until_ready(run(variables))
@@ -81,7 +83,7 @@ def make_rows(runs: Sequence[seeds.Rows], networks: dict[str, dict[str, float]])
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", choices=("ag_news", "sst2"), required=True)
+    parser.add_argument("--dataset", choices=tuple(CLASSES), required=True)
     parser.add_argument("--workdir", type=pathlib.Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=30, help="the number of times each network is timed")
@@ -89,7 +91,7 @@ def main() -> None:
     given, flags = parser.parse_known_args()
     config = f"configs/{given.dataset}/table.py"
     runs = [seeds.run_seed(config, seed, given.workdir, flags) for seed in range(given.seeds)]
-    networks = measure_networks(config, flags, given.rounds)
+    networks = measure_networks(config, flags, given.rounds, CLASSES[given.dataset])
     results.write(given.write, {"": make_rows(runs, networks)}, columns=COLUMNS, gains=["gain"])
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from jaxdistill.errors import UserError
 
 ALL = "all"
-"""What process 0 sends when every process has connected; instead of it, the message of an error."""
+"""The line that process 0 sends when every process has connected; in its place may be the message of an error."""
 
 LATE = 10
 """Seconds for which process 0 of a job that fails answers those that are still starting."""

@@ -26,6 +26,7 @@ from jaxdistill.export.exported import Exported
 from jaxdistill.networks import Trained
 from jaxdistill.runtime import files
 from jaxdistill.stages import start_weights
+from jaxdistill.stages.merge_data import jit_replicated
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Export(Kind):
 
     def run(self, stage: Stage, workdir: pathlib.Path, log: Callable[[str], None], profile: int) -> dict[str, Any]:
         name = network_of(stage)
-        variables = start_weights.read(stage.runs, workdir, [name])[name]
+        variables = jit_replicated(stage)(start_weights.read(stage.runs, workdir, [name])[name])
         folder = workdir / stage.name / name
         if jax.process_index() == 0:
             exported = _exported(stage, name, variables, workdir)

@@ -59,7 +59,7 @@ BAD = {
         "--config.stages.export.export.network=teacher",
         "export.network must be an existing name",
     ),
-    "model": ("--config.stages.export.networks.student.first=3", "bert has no first=3"),
+    "model": ("--config.stages.export.networks.student.pooler=relu", "to be written as BERT, got 'relu'"),
 }
 
 

@@ -5,11 +5,15 @@ column of `onehot`; `hash` gives it a column by its hash; `tfidf` leaves out uns
 """
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jaxdistill.data.tables.table import Table
 from jaxdistill.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from sklearn.feature_extraction.text import TfidfVectorizer
 
 Fitted = Mapping[str, np.ndarray]
 """The arrays of a fitted transform, by name."""
@@ -92,7 +96,7 @@ def tfidf(fitted: Fitted, table: Table) -> Table:
     return table.append(values, [str(word) for word in fitted["vocabulary"]], without=columns)
 
 
-def _vectorizer(**options: object) -> "TfidfVectorizer":  # noqa: F821
+def _vectorizer(**options: object) -> "TfidfVectorizer":
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     return TfidfVectorizer(sublinear_tf=True, **options)
