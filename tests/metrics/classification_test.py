@@ -17,7 +17,11 @@ def plain(result):
     return np.asarray([np.nan if leaf is None else leaf for leaf in leaves], np.float64)
 
 
-NEED_LABELS = [n for n, metric in metrics.METRICS.items() if metric.needs_labels and not metric.needs_reference]
+NEED_LABELS = [
+    name
+    for name, metric in metrics.METRICS.items()
+    if metric.needs_labels and not metric.needs_reference and getattr(metric, "predictions", "classes") == "classes"
+]
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,11 @@ import pytest
 
 from jaxdistill import core, metrics
 
-NAMES = [name for name, metric in metrics.METRICS.items() if metric.needs_reference and metric.better]
+NAMES = [
+    name
+    for name, metric in metrics.METRICS.items()
+    if metric.needs_reference and metric.better and getattr(metric, "predictions", "classes") == "classes"
+]
 NAMES += ["copied_errors"]
 
 
