@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxdistill.config import registry
+from jaxdistill.config.parse import parse
 from jaxdistill.errors import UserError, unknown
 from jaxdistill.runtime.files import local_path
 
@@ -36,8 +37,7 @@ def complete(raw: Mapping[str, Any], path: str) -> dict[str, Any]:
         _check_prefix(weights, f"{path}.weights")
         return dict(raw)
     keys = describe(weights, f"{path}.weights")
-    blocks = raw.get("blocks")
-    if isinstance(blocks, tuple | list) and blocks and "layers" in keys:
+    if (blocks := parse(tuple[int, ...], raw.get("blocks", ()), f"{path}.blocks")) and "layers" in keys:
         keys["layers"] = len(blocks)
     return {key: value for key, value in keys.items() if key != "classes" or raw.get("head") != "new"} | dict(raw)
 

@@ -5,6 +5,7 @@ import pytest
 from jaxdistill.config import references
 from jaxdistill.config.formats import format_of
 from jaxdistill.config.members import NetworkConfig
+from jaxdistill.config.parse import FlagText
 from jaxdistill.errors import UserError
 from pretrained_folders import write_bert
 
@@ -31,6 +32,7 @@ def test_fields_of_the_config_count_before_those_of_the_weights(tmp_path):
 def test_a_network_of_some_blocks_has_as_many(tmp_path):
     assert network(write_bert(tmp_path), blocks=(1,)).options["layers"] == 1
     assert network(tmp_path, blocks=()).options["layers"] == 2
+    assert network(tmp_path, blocks=FlagText("(1,)")).options["layers"] == 1
 
 
 def test_a_format_with_another_name_is_refused(tmp_path, monkeypatch):
