@@ -60,10 +60,18 @@ class Export(Kind):
                 f"stage {stage.name!r}: export.network must be a network with a model of its own, got {name!r}, a"
                 f" {type(source).__name__.lower()}. Name another"
             )
+        if form := stage.settings.networks[name].options.get("quantize"):
+            raise UserError(
+                f"networks.{name}.quantize must be '' for an export, whose tensors are those that were trained, got"
+                f" {form!r}. Leave it out"
+            )
         registry.find("export_format", stage.settings.export.format, "export.format").check(_exported(stage, name, {}))
 
     def describe(self, stage: Stage) -> list[str]:
         return [f"  export: {network_of(stage)} as {stage.settings.export.format}"]
+
+    def is_done(self, stage: Stage, workdir: pathlib.Path) -> bool:
+        return super().is_done(stage, workdir) and (workdir / stage.name / network_of(stage)).is_dir()
 
     def run(self, stage: Stage, workdir: pathlib.Path, log: Callable[[str], None], profile: int) -> dict[str, Any]:
         name = network_of(stage)

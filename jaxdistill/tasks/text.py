@@ -43,7 +43,8 @@ class TextTask(Task):
         if getattr(module, key) < vocabulary:
             raise UserError(
                 f"networks.{network}.{key} must be at least {vocabulary}, the {field} of {self.dataset.name!r}, got"
-                f" {getattr(module, key)} (model {model!r}). Set {key}={vocabulary}."
+                f" {getattr(module, key)} (model {model!r}). Set {key}={vocabulary}, or take texts with"
+                " the tokenizer of the network's weights."
             )
 
     def check(self, parts: StageParts) -> None:

@@ -1,6 +1,7 @@
 """Stages of kind "export": a run that ends in a folder, and networks that cannot leave."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -53,11 +54,23 @@ def test_a_run_ends_in_a_folder_that_can_start_another(folder):
     assert done["folder"] == str(out)
 
 
+def test_a_folder_that_is_gone_is_written_again(folder):
+    out = folder / "run" / "export" / "student"
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    shutil.rmtree(out)
+    assert launched(folder / "run", config=str(folder / "config.py")) == 0
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
 BAD = {
     "format": ("--config.stages.export.export.format=onyx", "export.format must be"),
     "network": (
         "--config.stages.export.export.network=teacher",
         "export.network must be an existing name",
+    ),
+    "quantize": (
+        "--config.stages.export.networks.student.quantize=int8",
+        "networks.student.quantize must be '' for an export",
     ),
     "model": ("--config.stages.export.networks.student.pooler=relu", "to be written as BERT, got 'relu'"),
 }
