@@ -41,7 +41,7 @@ STAGES = {
 CONFIG = {
     "data": {"name": "digits", "mix": {"NAME": {"name": "digits"}}},
     "networks": NETWORKS,
-    "optimizer": {"name": "sgd", "groups": {"NAME": {"pattern": "bias"}}},
+    "optimizer": {"name": "sgd", "groups": {"NAME": {"pattern": "bias", "learning_rate_factor": 0.5}}},
     "stages": STAGES,
 }
 
