@@ -41,7 +41,7 @@ MISTAKES = {
         "stage 'teacher': learning_rate must be longer than its warm-up, got warmup_steps=100 and decay_steps=12, the",
     ),
     "decay of nothing": (
-        "c.optimizer.decay_on = 'kernels'",
+        "c.optimizer = dict(name='adamw', decay_on='kernels')",
         "stage 'teacher': optimizer.decay_on must match the path of a parameter, got 'kernels'. The nearest of 4 are",
     ),
     "frozen whole": (

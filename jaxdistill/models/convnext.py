@@ -100,6 +100,7 @@ class ConvNeXt(nn.Module):
     dtype: Any = jnp.float32
 
     inputs = ("image",)
+    axes = (("/depthwise_conv/kernel$", residual.GROUPED), *residual.GROUPED_AXES)
 
     def __post_init__(self) -> None:
         if not self.depths or len(self.depths) != len(self.widths) or min(*self.depths, *self.widths) < 1:

@@ -93,6 +93,7 @@ class MobileNetV2(nn.Module):
     dtype: Any = jnp.float32
 
     inputs = ("image",)
+    axes = (("/depthwise_conv/kernel$", residual.GROUPED), *residual.GROUPED_AXES)
 
     def __post_init__(self) -> None:
         if len(self.depths) != len(GROUPS) or min(self.depths) < 0 or not any(self.depths):

@@ -16,6 +16,14 @@ from jaxdistill.errors import UserError, unknown
 Taps = dict[str, Array]
 Map = Float[Array, "batch _ _ _"]
 
+GROUPED_AXES = (
+    ("/head/kernel$", ("inputs", "outputs")),
+    ("/kernel$", ("height", "width", "inputs", "outputs")),
+)
+"""Names of the dimensions of kernels that are not grouped, after those that are (`train/partitioning.py`)."""
+
+GROUPED = ("grouped",) * 4
+
 # He et al., "Delving Deep into Rectifiers", 2015: keeps the variance of gradients; torchvision's choice.
 kaiming_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 # What `torch.nn.Linear` draws: uniform within 1 / sqrt(fan_in).

@@ -75,6 +75,11 @@ class ResNet(nn.Module):
 
     inputs = ("image",)
 
+    @property
+    def axes(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """The names of the dimensions of kernels, if some are grouped."""
+        return (("/conv2/kernel$", residual.GROUPED), *residual.GROUPED_AXES) if self.groups > 1 else ()
+
     def __post_init__(self) -> None:
         if self.depth not in STAGES:
             raise unknown("ResNet's depth", self.depth, STAGES, "an existing depth")

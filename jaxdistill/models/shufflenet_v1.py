@@ -99,6 +99,7 @@ class ShuffleNetV1(nn.Module):
     dtype: Any = jnp.float32
 
     inputs = ("image",)
+    axes = (("/conv[123]/kernel$", residual.GROUPED), *residual.GROUPED_AXES)
 
     def __post_init__(self) -> None:
         if self.groups not in CHANNELS:

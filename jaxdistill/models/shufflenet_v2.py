@@ -83,6 +83,7 @@ class ShuffleNetV2(nn.Module):
     dtype: Any = jnp.float32
 
     inputs = ("image",)
+    axes = (("/(shortcut_conv1|conv2)/kernel$", residual.GROUPED), *residual.GROUPED_AXES)
 
     def __post_init__(self) -> None:
         if len(self.channels) != len(self.depths) + 1 or min(self.channels) < 1:

@@ -38,6 +38,10 @@ HOST = "pinned_host"
 LAYERS = "layers"
 """The name of a dimension that counts scanned layers: never split, since each turn of the scan reads one of them."""
 
+GROUPED = "grouped"
+"""The name of the dimensions of a grouped or depthwise convolution's kernel, never split: XLA computes these where
+their kernels are, and would bring all rows of a few channels to each device."""
+
 Spec = Sequence[str | None]
 DimensionNames = Sequence[tuple[str, Sequence[str]]]
 """`(regex, name of each dimension)`, as transformers have it in their attribute `axes`."""
@@ -268,7 +272,7 @@ class Partitioner:
                 matched.add((owner, "tensor"))
         if "fsdp" in rules.sets and math.prod(leaf.shape) >= rules.large:
             divisible = [a for a, size in enumerate(leaf.shape) if size % devices["fsdp"] == 0]
-            free = [axis for axis in divisible if spec[axis] is None and dimensions[axis] != LAYERS]
+            free = [axis for axis in divisible if spec[axis] is None and dimensions[axis] not in (LAYERS, GROUPED)]
             if free:
                 spec[max(free, key=lambda axis: leaf.shape[axis])] = "fsdp"
                 matched.add((owner, "fsdp"))

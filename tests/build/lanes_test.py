@@ -142,7 +142,10 @@ def test_lanes_that_differ_in_numbers_are_the_separate_runs(tmp_path):
 def test_lanes_that_differ_in_one_number_of_the_optimizer_take_different_steps(swept):
     whole = configs.read(SWEPT)
     whole["stages"]["distil"]["sweep"] = swept
-    groups = {"head": {"pattern": "head/kernel"}, "frozen": {"pattern": "head/bias", "frozen": True}}
+    groups = {
+        "head": {"pattern": "head/kernel", "learning_rate_factor": 1.0},
+        "frozen": {"pattern": "head/bias", "frozen": True},
+    }
     whole["stages"]["distil"]["optimizer"] = whole["optimizer"] | {"groups": groups}
     stage = run.prepare(configs.stages(whole), pathlib.Path())["distil"]
     frozen, step = jax.jit(stage.init)()[1], jax.jit(stage.runs.step())
@@ -267,7 +270,7 @@ def test_lanes_of_one_checkpoint_are_read_at_once(whole, monkeypatch):
     places = [weights.find_checkpoint(references.parse("stage:teachers"), "teacher", whole, lane) for lane in (2, 0, 1)]
     wanted = [jax.tree.leaves(weights.read(place, shapes)) for place in places]
     read, asked = checkpoint.read, []
-    monkeypatch.setattr(checkpoint, "read", lambda *given: asked.append(given) or read(*given))
+    monkeypatch.setattr(checkpoint, "read", lambda *given, **keys: asked.append(given) or read(*given, **keys))
     found = [jax.tree.leaves(one) for one in weights.read_all(places, shapes)]
     assert len(asked) == 1
     assert not np.array_equal(found[0][0], found[1][0])

@@ -13,7 +13,9 @@ from jaxdistill.conformance import kinds, promise
 
 HEAD = {"source": "head", "head": "pca", "of": "teacher", "tap": "pooled", "components": 2}
 MLP = kinds.KEYS["networks"]["teacher"]
+VIT = {"source": "trained", "model": "vit", "patch": 4, "size": 8, "width": 8, "heads": 2, "layers": 1}
 KEYS = {
+    "export": {"networks": {"teacher": MLP, "student": VIT}, "export": {"network": "student"}},
     "merge": {"merge": {"networks": ("student", "teacher")}},
     "pca": {"networks": {"teacher": MLP, "reduced": HEAD}},
     "sklearn": {"sklearn": {"name": "logistic"}},

@@ -15,11 +15,18 @@ from jaxdistill.core import Term
 from jaxdistill.methods.cross_entropy import CrossEntropy
 from jaxdistill.methods.forward_kl import ForwardKL
 from jaxdistill.methods.kd import KD
+from jaxdistill.models.bag_of_embeddings import BagOfEmbeddings
+from jaxdistill.models.bilstm import BiLSTM
 from jaxdistill.models.cifar_resnet import CifarResNet
+from jaxdistill.models.convnext import ConvNeXt
 from jaxdistill.models.decoder import Decoder
 from jaxdistill.models.encoder import Encoder
 from jaxdistill.models.mlp import MLP
+from jaxdistill.models.mobilenet_v2 import MobileNetV2
 from jaxdistill.models.resnet import ResNet
+from jaxdistill.models.shufflenet_v1 import ShuffleNetV1
+from jaxdistill.models.shufflenet_v2 import ShuffleNetV2
+from jaxdistill.models.vgg import VGG
 from jaxdistill.models.vit import ViT
 from jaxdistill.models.wide_resnet import WideResNet
 from jaxdistill.networks import Frozen, Trained
@@ -43,10 +50,18 @@ FAMILIES = {
     "cifar_resnet": CifarResNet(10, depth=8),
     "resnet": ResNet(10, depth=18),
     "wide_resnet": WideResNet(10, depth=10, width=1),
+    "vgg": VGG(10, depth=11, norm=True, channels=(8, 8, 8, 8, 8), form="cifar"),
+    "mobilenet_v2": MobileNetV2(10, width=0.25, depths=(1, 1, 1, 0, 0, 0, 0), form="cifar"),
+    "shufflenet_v1": ShuffleNetV1(10, width=0.25, depths=(2,)),
+    "shufflenet_v2": ShuffleNetV2(10, channels=(8, 16), depths=(2,), form="cifar"),
+    "convnext": ConvNeXt(10, depths=(1, 1), widths=(8, 16), patch=2),
     "vit": ViT(10, patch=4, layers=1, **WIDTH),
     "encoder": Encoder(10, layers=1, **TEXT, **WIDTH),
+    "bilstm": BiLSTM(10, vocabulary=32, embed_width=24, width=24, hidden=48),
+    "bag_of_embeddings": BagOfEmbeddings(10, vocabulary=32, width=24, widths=(48,)),
     "decoder": Decoder(32, layers=1, length=LENGTH, tied=False, **WIDTH),
 }
+RESNEXT = ResNet(10, depth=50, width=8, depths=(1, 1), groups=4, width_per_group=32)
 SCANNED = {name: dataclasses.replace(FAMILIES[name], layers=3, scan=True) for name in ("vit", "encoder", "decoder")}
 MESHES = {
     "data": ({"data": 8}, []),
@@ -64,7 +79,7 @@ def batch_of(model, rows, length):
     if "tokens" not in model.inputs:
         return fields | {"image": like((rows, SIDE, SIDE, 3), jnp.float32), "label": like((rows,), jnp.int32)}
     fields |= {"tokens": like((rows, length), jnp.int32), "token_mask": like((rows, length), jnp.int32)}
-    if isinstance(model, Encoder):
+    if not isinstance(model, Decoder):
         return fields | {"label": like((rows,), jnp.int32)}
     return fields | {"label": like((rows, length), jnp.int32), "valid": like((rows, length), jnp.float32)}
 
@@ -100,16 +115,28 @@ def test_every_family_is_here():
     assert sorted(FAMILIES) == registry.names("model")
 
 
-@pytest.mark.parametrize("name", ["mlp", "decoder", *(pytest.param(name, marks=SLOW) for name in ("vit", "encoder"))])
+@pytest.mark.parametrize(
+    "name", ["mlp", "decoder", "convnext", *(pytest.param(name, marks=SLOW) for name in ("vit", "encoder"))]
+)
 def test_weights_that_are_split_leave_the_activations_by_rows(name):
     assert whole_activations(compiled_step(SCANNED.get(name, FAMILIES[name]), "fsdp")) == []
 
 
+GATHERED = {("resnext", mesh) for mesh in MESHES} | {("shufflenet_v1", "tensor"), ("shufflenet_v1", "mixed")}
+"""XLA's partitioner gathers the rows for the gradient of a grouped convolution's kernel (jaxlib 0.10)."""
+
+
+def cases():
+    for name in (*FAMILIES, "resnext", *(f"scanned {name}" for name in SCANNED)):
+        for mesh in MESHES:
+            known = pytest.mark.xfail(strict=True, reason="XLA gathers the rows for grouped convolutions")
+            yield pytest.param(name, mesh, marks=[known] if (name, mesh) in GATHERED else [])
+
+
 @SLOW
-@pytest.mark.parametrize("mesh", MESHES)
-@pytest.mark.parametrize("name", [*FAMILIES, *(f"scanned {name}" for name in SCANNED)])
+@pytest.mark.parametrize(("name", "mesh"), [*cases()])
 def test_a_step_with_a_teacher(name, mesh):
-    model = SCANNED[name.split()[1]] if name.startswith("scanned") else FAMILIES[name]
+    model = SCANNED[name.split()[1]] if name.startswith("scanned") else (FAMILIES | {"resnext": RESNEXT})[name]
     assert whole_activations(compiled_step(model, mesh, teacher=True)) == []
 
 
