@@ -12,12 +12,13 @@ from runs import parsed
 
 
 def test_a_flag_is_read_by_the_type_of_its_key():
-    flags = ("data.augment=flip,pad_crop:2", "evaluate.saliency=False", "data.mean=0.5", "optimizer.b1=0")
+    flags = ("data.augment=flip,pad_crop:2", "evaluate.saliency=False", "data.mean=0.5", "optimizer.eps=1")
     distil = parsed(*(f"--config.stages.distil.{flag}" for flag in flags))["distil"]
     assert distil.data.augment == ("flip", "pad_crop:2")
     assert distil.evaluate.saliency is False
     assert distil.data.mean == (0.5,)
-    assert isinstance(distil.optimizer.arguments["b1"], float)
+    assert distil.optimizer.arguments["eps"] == 1.0
+    assert isinstance(distil.optimizer.arguments["eps"], float)
 
 
 @dataclasses.dataclass(frozen=True)
