@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
+from jaxdistill.errors import UserError
 from jaxdistill.pretrained.config_json import ACTIVATION_NAMES, ConfigJson, check_fields
 from jaxdistill.pretrained.correspondence import Correspondence, Entry
 from jaxdistill.pretrained.entries import attention, linear, norm
@@ -71,6 +72,15 @@ def read_fields(config: ConfigJson, over_tokens: bool) -> dict[str, Any]:
         "activation": config.activation("hidden_act"),
         "dropout": float(config.number("hidden_dropout_prob", 0.0)),
     }
+
+
+def check_gelu_head(config: ConfigJson, over_tokens: bool, family: str) -> None:
+    """Raises `UserError` for a network over tokens with another activation than that of the family's head, a GELU."""
+    if over_tokens and config.activation("hidden_act") != "gelu":
+        raise UserError(
+            f"hidden_act of {config.path} must be 'gelu' for a model of tokens, got {config['hidden_act']!r}. The head"
+            f" of {family} is always a GELU; take other weights"
+        )
 
 
 def old_names(entries: Iterable[Entry], names: Collection[str]) -> tuple[Entry, ...]:

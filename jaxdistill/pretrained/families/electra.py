@@ -6,7 +6,6 @@ Clark et al., ICLR 2020, https://arxiv.org/abs/2003.10555; names of transformers
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from jaxdistill.errors import UserError
 from jaxdistill.pretrained.config_json import ACTIVATION_NAMES, ConfigJson, check_fields
 from jaxdistill.pretrained.correspondence import Correspondence, Entry
 from jaxdistill.pretrained.entries import linear, norm
@@ -37,11 +36,7 @@ def from_config(config: ConfigJson, names: Collection[str]) -> Correspondence:
     width = config.number("embedding_size", 128)
     fields["pooler"] = "gelu"
     fields["embed_width"] = 0 if width == fields["width"] else width
-    if over_tokens and fields["activation"] != "gelu":
-        raise UserError(
-            f"hidden_act of {config.path} must be 'gelu' for a model of tokens, got {config['hidden_act']!r}. The head"
-            " of ELECTRA is always a GELU; take other weights"
-        )
+    bert.check_gelu_head(config, over_tokens, "ELECTRA")
     prefix = "" if any(name.startswith("embeddings.") for name in names) else "electra."
     entries = bert.old_names(_entries(fields["layers"], prefix, over_tokens), names)
     return Correspondence("encoder", fields, entries, IGNORED, head=("params.head", "params.pooler."))

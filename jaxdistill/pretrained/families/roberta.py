@@ -6,7 +6,6 @@ Liu et al., 2019, https://arxiv.org/abs/1907.11692; names of transformers' `mode
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from jaxdistill.errors import UserError
 from jaxdistill.pretrained.config_json import ACTIVATION_NAMES, ConfigJson, check_fields
 from jaxdistill.pretrained.correspondence import Correspondence, Entry
 from jaxdistill.pretrained.entries import linear, norm
@@ -36,11 +35,7 @@ def from_config(config: ConfigJson, names: Collection[str]) -> Correspondence:
     config.require_architecture(*(f"Roberta{name}" for name in bert.CLASSES))
     over_tokens = config.architecture == "RobertaForMaskedLM"
     fields = bert.read_fields(config, over_tokens) | {"first": config.number("pad_token_id", 1) + 1}
-    if over_tokens and fields["activation"] != "gelu":
-        raise UserError(
-            f"hidden_act of {config.path} must be 'gelu' for a model of tokens, got {config['hidden_act']!r}. The head"
-            " of RoBERTa is always a GELU; take other weights"
-        )
+    bert.check_gelu_head(config, over_tokens, "RoBERTa")
     prefix = "" if any(name.startswith("embeddings.") for name in names) else "roberta."
     entries = bert.old_names(_entries(fields["layers"], prefix, over_tokens), names)
     return Correspondence("encoder", fields, entries, IGNORED, head=("params.head", "params.pooler."))
