@@ -21,6 +21,21 @@ def is_of_weights(key: str, value: Any) -> bool:
     return key == "blocks" or (key == "head" and value == "new")
 
 
+def check_none_of_weights(options: Mapping[str, Any], path: str) -> None:
+    """Raises `UserError` for a key about weights in the entry of a network that has none.
+
+    Args:
+        options: values by key.
+        path: the key of the network, for messages.
+    """
+    for key, value in options.items():
+        if is_of_weights(key, value) and value:
+            raise UserError(
+                f"{path}.{key} must be left out without weights, which it is about, got {value!r}. Set {path}.weights,"
+                " or remove it"
+            )
+
+
 def complete(raw: Mapping[str, Any], path: str) -> dict[str, Any]:
     """Returns the entry of a network with the model of its weights and its fields, unless it names a model.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from jaxdistill.config import registry
 from jaxdistill.config.durations import Steps, bare
-from jaxdistill.config.formats import complete
+from jaxdistill.config.formats import check_none_of_weights, complete
 from jaxdistill.config.parse import (
     FlagText,
     check,
@@ -168,6 +168,8 @@ class NetworkConfig:
         if "model" in source.option_fields():
             rest = without(complete(raw, path), section)
         options = parse_options(source, rest, path, f"source {config.source!r}", renamed=is_flag(raw, "source"))
+        if not config.weights:
+            check_none_of_weights(options, path)
         return dataclasses.replace(config, options=options)
 
     @property

@@ -14,7 +14,7 @@ STAGE = "stage:"
 NEW_HEAD = "new"
 """The value of `head` for a head with fresh weights."""
 
-HEAD = re.compile(r"params\.head(_\w+)?\.")
+HEAD = re.compile(r"params\.(head(_\w+)?|distillation_head)\.")
 BLOCK = re.compile(r"(\w+\.block)(\d+)(\..*)")
 """Names of arrays of heads, and of blocks."""
 

@@ -67,3 +67,17 @@ def test_mistakes_name_the_key(tmp_path):
         network("")
     with pytest.raises(UserError, match="networks.student.head must be"):
         network(write_bert(tmp_path), head="fresh")
+
+
+@pytest.mark.parametrize("keys", [{"head": "new"}, {"blocks": (0,)}])
+def test_keys_about_weights_are_refused_without_them(keys):
+    with pytest.raises(UserError, match=f"networks.student.{next(iter(keys))} must be left out without weights"):
+        NetworkConfig.parse({"model": "encoder", **keys}, "networks.student")
+
+
+@pytest.mark.parametrize("name", ["head.kernel", "head_norm.scale", "distillation_head.bias"])
+def test_arrays_of_heads_are_not_those_of_a_new_head(name):
+    ref = references.WeightsRef(new_head=True)
+    assert ref.stored_name(f"params.{name}") == ""
+    assert ref.leaves_out(f"params.{name}")
+    assert ref.stored_name(f"params.block0.{name}") == f"params.block0.{name}"
