@@ -151,7 +151,7 @@ def _folder(flag: str, values: "flags.FlagValues") -> pathlib.Path | None:
 def _list_files(workdir: pathlib.Path) -> None:
     written = {
         "report.html": "the report; open it in a browser",
-        "accuracy.svg": "accuracy of every stage while it trained",
+        "accuracy.svg": "accuracy, NLL or RMSE of every stage while it trained",
         "results.json": "the table above",
         "lanes.json": "the same of every lane",
         "metrics.jsonl": "losses and rates by step",

@@ -147,8 +147,8 @@ def has_visible_labels(data: DataConfig) -> bool:
     return bool(main) or any(member.labelled and member.weight for member in data.mix.values())
 
 
-def describe_training_split(data: DataConfig) -> list[str]:
-    """Describes the changes of `training_split` to the main dataset; empty if there are none."""
+def describe_training_split(data: DataConfig, of_targets: bool) -> list[str]:
+    """Describes the changes of `training_split` to the main dataset, with labels or `of_targets`; empty if none."""
     part, subset, words = data.partition, data.subset, []
     if data.weight:
         if part.of > 1:
@@ -157,7 +157,8 @@ def describe_training_split(data: DataConfig) -> list[str]:
         words += [f"only classes {', '.join(map(str, data.classes))}"] * bool(data.classes)
         words += [f"{subset.fraction:.4g} of them"] * (subset.fraction < 1)
         words += [f"{subset.count:,} of them"] * bool(subset.count)
-        words += [f"{data.labels_per_class} labels of each class"] * bool(data.labels_per_class)
+        shown = "targets" if of_targets else "labels of each class"
+        words += [f"{data.labels_per_class} {shown}"] * bool(data.labels_per_class)
         words += [f"labels hidden of {', '.join(map(str, data.hide_labels_of))}"] * bool(data.hide_labels_of)
         words += ["no labels"] * data.unlabelled
     mixed = {name: member for name, member in sorted(data.mix.items()) if member.weight}

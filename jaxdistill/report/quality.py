@@ -20,7 +20,7 @@ Points = dict[str, tuple[list[float], list[float]]]
 Better = Mapping[str, str]
 """The better end of each metric that has one, "max" or "min"."""
 
-MEASURES = {"accuracy": "accuracy", "nll": "NLL (nats)"}
+MEASURES = {"accuracy": "accuracy", "nll": "NLL (nats)", "rmse": "RMSE"}
 """Titles of the metrics that are drawn while a stage trains."""
 
 SCORES = ("precision", "recall", "f1")
@@ -32,19 +32,22 @@ MANY_CLASSES = 40
 def summarize(rows: Rows, evaluation: Mapping[str, Any]) -> str:
     """Writes one sentence: the fraction of the reference's accuracy that the best student keeps, and its size.
 
-    Language models are compared by their negative log-likelihood instead.
+    Language models are compared by their negative log-likelihood instead, regressions by their RMSE.
     """
     setting = _describe_setting(evaluation)
-    of_tokens = evaluation.get("unit") == "token" and any(row.get("nll") for row in rows)
-    measure, title = ("nll", "negative log-likelihood") if of_tokens else ("accuracy", "accuracy")
+    measure, title, unit = "accuracy", "accuracy", ""
+    if evaluation.get("unit") == "token" and any(row.get("nll") for row in rows):
+        measure, title, unit = "nll", "negative log-likelihood", " nats per token"
+    elif any("rmse" in row for row in rows):
+        measure, title = "rmse", "RMSE"
     rated = [row for row in rows if math.isfinite(row.get(measure) or math.nan)]
     reference = next((row for row in rated if row["network"] == evaluation.get("reference")), None)
     students = [row for row in rated if row is not reference]
     if not students:
         return f"No student's {title} was measured{setting}."
-    best = (min if of_tokens else max)(students, key=lambda row: row[measure])
-    number = f"a {title} of {best[measure]:.4f} nats per token" if of_tokens else f"an {title} of {best[measure]:.4f}"
-    reached = f"{best['network']} reaches {number}{setting}"
+    best = (max if measure == "accuracy" else min)(students, key=lambda row: row[measure])
+    article = "a" if measure == "nll" else "an"
+    reached = f"{best['network']} reaches {article} {title} of {best[measure]:.4f}{unit}{setting}"
     if reference is None:
         return f"{reached}, the best of {len(rated)}."
     sizes = [
@@ -114,8 +117,10 @@ def gather_points(lines: Lines, name_curve: Callable[[str], str | None]) -> Poin
 
 
 def choose_measure(lines: Lines) -> str:
-    """Returns the metric that is drawn while a stage trains: accuracy, or NLL of tokens or where it alone is."""
+    """Returns the metric that is drawn while a stage trains: accuracy, NLL of tokens or where it alone is, or RMSE."""
     measured = {key.rpartition("/")[2] for line in lines for key in line if "/" in key}
+    if "rmse" in measured:
+        return "rmse"
     of_tokens = "perplexity" in measured or "accuracy" not in measured
     return "nll" if "nll" in measured and of_tokens else "accuracy"
 
@@ -138,7 +143,7 @@ def select_evaluations(lines: Lines) -> tuple[str, Lines]:
 
 
 def compare_stages(stages: Stages) -> str | None:
-    """Draws the accuracy, or NLL, of every stage while it trained; None if nothing was evaluated."""
+    """Draws the accuracy, NLL or RMSE of every stage while it trained; None if nothing was evaluated."""
     curves: Points = {}
     splits = []
     measure = choose_measure([line for lines in stages.values() for line in lines])
@@ -165,7 +170,7 @@ def training(stages: Stages) -> list[Block]:
 
 
 def _stage_curves(stage: str, lines: Lines) -> list[Block]:
-    """Returns the figures of a stage: the loss and its terms, the learning rate, and accuracy or NLL."""
+    """Returns the figures of a stage: the loss and its terms, the learning rate, and accuracy, NLL or RMSE."""
     train = [line for line in lines if "split" not in line]
     split, evaluated = select_evaluations(lines)
     measure = choose_measure(lines)

@@ -25,7 +25,7 @@ def describe_data(stage: Stage) -> list[str]:
     epochs = settings.steps * settings.batch / len(stage.data.train)
     place = "resident on the device" if stage.data.resident else "streamed"
     line = f", {place}" + (f", views come again after {stage.data.cycle}" if stage.data.cycle else "")
-    line += "".join(f", {words}" for words in describe_training_split(data))
+    line += "".join(f", {words}" for words in describe_training_split(data, stage.data.task.predictions != "classes"))
     return [
         line,
         f"  {settings.steps:,} steps of {settings.batch} ({epochs:.4g} epochs)",

@@ -21,6 +21,15 @@ def test_summary_compares_the_best_student_with_the_reference(page):
     assert sentence + "with 7.2% of its parameters and 4.9% of its FLOPs." in text_of(page)
 
 
+def test_the_summary_of_a_regression_is_by_rmse():
+    rows = [{"network": name, "rmse": rmse} for name, rmse in (("teacher", 50.0), ("alone", 60.0), ("pupil", 55.0))]
+    sentence = quality.summarize(rows, {"reference": "teacher", "examples": 88, "split": "test"})
+    assert (
+        sentence
+        == "pupil reaches an RMSE of 55.0000 on 88 examples of the test split: 110.0% of the 50.0000 of teacher."
+    )
+
+
 def test_best_students_leave_out_the_reference_and_columns_of_equals():
     assert quality.find_best_students(ROWS, "teacher", BETTER) == {
         ("pupil", "accuracy"),
@@ -63,7 +72,8 @@ def test_numbers_that_are_not_finite_are_shown(tmp_path):
         (("nll",), "nll"),
         (("accuracy", "nll", "perplexity"), "nll"),
         (("accuracy", "perplexity"), "accuracy"),
+        (("mae", "rmse", "gaussian_nll"), "rmse"),
     ],
 )
-def test_training_is_drawn_by_accuracy_and_that_of_tokens_by_nll(measured, expected):
+def test_training_is_drawn_by_accuracy_that_of_tokens_by_nll_and_that_of_numbers_by_rmse(measured, expected):
     assert quality.choose_measure([{f"student/{name}": 1.0 for name in measured}]) == expected

@@ -5,7 +5,7 @@ import pytest
 
 from jaxdistill.config import load
 from jaxdistill.errors import UserError
-from jaxdistill.pipeline import run
+from jaxdistill.pipeline import plan, run
 
 LIKELIHOOD = dict(method="gaussian_likelihood")
 NETWORK = dict(source="trained", model="mlp", widths=(4,))
@@ -110,3 +110,8 @@ def test_a_network_reads_new_rows_through_the_featurizer_of_its_stage(tmp_path):
 
 def _training_values():
     return np.random.RandomState(0).permutation(20)[:12]
+
+
+def test_the_plan_counts_shown_targets_without_classes(tmp_path):
+    stage = build(tmp_path, data=dict(name="diabetes", transforms=("standardize",), labels_per_class=40))
+    assert plan.describe(stage)[1].endswith(", 40 targets")
