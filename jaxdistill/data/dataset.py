@@ -199,6 +199,14 @@ class DatasetSettings:
                 " for datasets of TFDS, 'text' and 'text_rows'"
             )
 
+    def check_no_path(self) -> None:
+        """Raises `UserError` if a file is set for a dataset that reads none."""
+        if self.path:
+            raise UserError(
+                f"data.path must be left out for {self.name!r}, which reads no file, got {self.path!r}. It is the file"
+                " of 'npz', 'table', 'text' or 'text_rows'"
+            )
+
     def check_no_folder(self) -> None:
         """Raises `UserError` if the folder of TFDS is set for another dataset."""
         if self.data_dir:

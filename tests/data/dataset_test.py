@@ -37,6 +37,12 @@ def test_settings_are_those_of_a_section():
     assert DatasetSettings.of(configs.stages({"data": {"name": "digits"}})["train"].data).splits == ()
 
 
+@pytest.mark.parametrize("name", ["digits", "arithmetic", "headlines", "noise", "wine"])
+def test_a_file_is_refused_by_datasets_that_read_none(name):
+    with pytest.raises(UserError, match=f"data.path must be left out for '{name}', which reads no file, got 'a.csv'"):
+        datasets.load(name, path="a.csv")
+
+
 def test_examples_that_are_not_finite_are_named_by_their_index():
     image = np.zeros((4, 2, 2, 1))
     check_finite(image, np.arange(10, 14), "x")

@@ -16,6 +16,7 @@ def read(settings: DatasetSettings) -> Dataset:
 
     The lines are drawn by NumPy's legacy generator, whose stream is frozen across versions; splits share no byte.
     """
+    settings.check_no_path()
     settings.check_no_splits()
     return make_windows("arithmetic", _write_lines(), settings.length)
 

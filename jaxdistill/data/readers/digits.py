@@ -15,6 +15,7 @@ def read(settings: DatasetSettings) -> Dataset:
 
     The split is drawn by NumPy's legacy generator, whose stream is frozen across versions.
     """
+    settings.check_no_path()
     settings.check_no_splits()
     return resize_splits(_load(), settings.size, settings.channels)
 

@@ -39,6 +39,7 @@ def read(settings: DatasetSettings) -> Dataset:
     Raises:
         UserError: for a tokenizer, and for a length without room for a word.
     """
+    settings.check_no_path()
     settings.check_no_splits()
     if settings.tokenizer or settings.teacher_tokenizer:
         raise UserError(

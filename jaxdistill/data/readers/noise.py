@@ -11,6 +11,7 @@ def read(settings: DatasetSettings) -> Dataset:
     Raises:
         UserError: for a size or number of classes that is not set.
     """
+    settings.check_no_path()
     settings.check_no_splits()
     noise, size, channels = settings.noise, settings.size, settings.channels
     for key, value in {"data.size": size, "data.channels": channels, "data.noise.classes": noise.classes}.items():

@@ -27,6 +27,7 @@ def read(settings: DatasetSettings) -> Dataset:
     569 tumours of 30 features ("breast_cancer", 2 classes), 178 wines of 13 ("wine", 3 classes), 1,797 digits of 64
     ("digits_table", 10 classes), and 442 patients of 10 ("diabetes", a target).
     """
+    settings.check_no_path()
     settings.check_no_splits()
     tables, class_names = _load(settings.name)
     return make_dataset(tables, settings, class_names)
