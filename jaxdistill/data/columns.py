@@ -4,7 +4,7 @@ import csv
 import json
 import pathlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from jaxdistill.errors import UserError, unknown
@@ -13,7 +13,7 @@ FIRST_ROWS = {".csv": 2, ".tsv": 2, ".jsonl": 1, ".parquet": 1}
 """The number of the first example by suffix: the header of a CSV is row 1, as in a spreadsheet."""
 
 
-def read_columns(path: pathlib.Path, names: Sequence[str] | None = None) -> dict[str, list[Any]]:
+def read_columns(path: pathlib.Path, keys: Mapping[str, str] | None = None) -> dict[str, list[Any]]:
     """Reads columns of a file.
 
     Values of a CSV are strings, `""` if empty; a TSV has no quotes. Values of a JSONL or Parquet file have their types,
@@ -21,7 +21,8 @@ def read_columns(path: pathlib.Path, names: Sequence[str] | None = None) -> dict
 
     Args:
         path: of a file with a suffix of `FIRST_ROWS`, in UTF-8 unless it is a Parquet file.
-        names: of the columns to read; `None` for all, in the order of the file.
+        keys: the columns to read, each with the config key that names it, for messages; `None` for all, in the order
+            of the file.
 
     Returns:
         The values by column, of equal lengths.
@@ -31,7 +32,7 @@ def read_columns(path: pathlib.Path, names: Sequence[str] | None = None) -> dict
     """
     if not path.is_file():
         raise UserError(f"data.path must be a file, got no file {str(path)!r}. Correct the path")
-    columns = _reader(path)(path, names)
+    columns = _reader(path)(path, keys)
     if not columns or not len(next(iter(columns.values()))):
         raise UserError(f"{path} must have at least one row below its names, got none. Take another file")
     return columns
@@ -47,14 +48,14 @@ def locate(path: pathlib.Path, position: int) -> str:
     return f"row {position + FIRST_ROWS[path.suffix.lower()]} of {path}"
 
 
-def check_columns(path: pathlib.Path, names: Sequence[str], existing: Sequence[str]) -> None:
-    """Raises `UserError` for the first of `names` that is no column of a file, with the nearest and the list."""
-    for name in names:
+def check_columns(path: pathlib.Path, keys: Mapping[str, str], existing: Sequence[str]) -> None:
+    """Raises `UserError` for the first of `keys` that is no column of a file, with the nearest and the list."""
+    for name, key in keys.items():
         if name not in existing:
-            raise unknown("the name of a column", name, existing, f"one of {path}")
+            raise unknown(f"{key}, the name of a column,", name, existing, f"one of {path}")
 
 
-def _reader(path: pathlib.Path) -> Callable[[pathlib.Path, Sequence[str] | None], dict[str, list[Any]]]:
+def _reader(path: pathlib.Path) -> Callable[[pathlib.Path, Mapping[str, str] | None], dict[str, list[Any]]]:
     readers = {".csv": _read_csv, ".tsv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
     suffix = path.suffix.lower()
     if suffix not in readers:
@@ -81,7 +82,7 @@ def _read_lines(path: pathlib.Path) -> list[str]:
     return [f"{line}\n" for line in text.rstrip("\r\n").split("\n")] if text.strip() else []
 
 
-def _read_csv(path: pathlib.Path, names: Sequence[str] | None) -> dict[str, list[Any]]:
+def _read_csv(path: pathlib.Path, keys: Mapping[str, str] | None) -> dict[str, list[Any]]:
     rows = _iterate_csv(path)
     header = next(rows, [])
     if not header:
@@ -89,8 +90,8 @@ def _read_csv(path: pathlib.Path, names: Sequence[str] | None) -> dict[str, list
     repeated = sorted({name for name in header if header.count(name) > 1})
     if repeated:
         raise UserError(f"{path} must have different names in row 1, got {repeated} twice. Rename a column")
-    check_columns(path, names or (), header)
-    wanted = [header.index(name) for name in (names or header)]
+    check_columns(path, keys or {}, header)
+    wanted = [header.index(name) for name in (keys or header)]
     columns: list[list[str]] = [[] for _ in wanted]
     for position, row in enumerate(rows):
         if len(row) != len(header):
@@ -100,7 +101,7 @@ def _read_csv(path: pathlib.Path, names: Sequence[str] | None) -> dict[str, list
             )
         for column, index in zip(columns, wanted, strict=True):
             column.append(row[index])
-    return dict(zip(names or header, columns, strict=True))
+    return dict(zip(keys or header, columns, strict=True))
 
 
 def _iterate_csv(path: pathlib.Path) -> Iterator[list[str]]:
@@ -122,7 +123,7 @@ def _iterate_csv(path: pathlib.Path) -> Iterator[list[str]]:
         csv.field_size_limit(limit)
 
 
-def _read_jsonl(path: pathlib.Path, names: Sequence[str] | None) -> dict[str, list[Any]]:
+def _read_jsonl(path: pathlib.Path, keys: Mapping[str, str] | None) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {}
     for position, line in enumerate(_read_lines(path)):
         try:
@@ -133,8 +134,8 @@ def _read_jsonl(path: pathlib.Path, names: Sequence[str] | None) -> dict[str, li
         if not isinstance(row, dict):
             raise UserError(f"{locate(path, position)} must be a JSON object, got {line.strip()[:60]!r}. Correct it")
         if not position:
-            check_columns(path, names or (), [*row])
-            columns = {name: [] for name in (names or row)}
+            check_columns(path, keys or {}, [*row])
+            columns = {name: [] for name in (keys or row)}
         missing = [name for name in columns if name not in row]
         if missing:
             raise UserError(f"{locate(path, position)} must have {missing}, got {[*row]}. Add them, or null")
@@ -143,7 +144,7 @@ def _read_jsonl(path: pathlib.Path, names: Sequence[str] | None) -> dict[str, li
     return columns
 
 
-def _read_parquet(path: pathlib.Path, names: Sequence[str] | None) -> dict[str, list[Any]]:
+def _read_parquet(path: pathlib.Path, keys: Mapping[str, str] | None) -> dict[str, list[Any]]:
     try:
         import pyarrow
         from pyarrow import parquet
@@ -151,9 +152,9 @@ def _read_parquet(path: pathlib.Path, names: Sequence[str] | None) -> dict[str, 
         raise UserError(f"{path} must be read by pyarrow, got {error}. pip install 'jaxdistill[parquet]'") from error
     try:
         with parquet.ParquetFile(path) as file:
-            check_columns(path, names or (), file.schema_arrow.names)
-            table = file.read([*names] if names is not None else None)
-            return {name: table.column(name).to_pylist() for name in (names or table.column_names)}
+            check_columns(path, keys or {}, file.schema_arrow.names)
+            table = file.read([*keys] if keys is not None else None)
+            return {name: table.column(name).to_pylist() for name in (keys or table.column_names)}
     except (pyarrow.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} must be a Parquet file, got one that is damaged ({reason}). Write it again") from error

@@ -7,6 +7,7 @@ from pyarrow import parquet
 from jaxdistill.data.columns import locate, read_columns
 from jaxdistill.errors import UserError
 
+TEXT = {"text": "data.text"}
 ROWS = {"text": ["a, b", 'say "c"', "two\nlines"], "label": ["0", "", "2"]}
 CSV = 'text,label\n"a, b",0\n"say ""c""",\n"two\nlines",2\n\n'
 JSONL = '{"text": "a\u2028b", "n": 1}\n{"text": null, "n": 2.5, "more": 1}\n'
@@ -21,7 +22,7 @@ def write(folder, name, content):
 
 def test_a_csv_has_strings(tmp_path):
     assert read_columns(write(tmp_path, "a.csv", CSV)) == ROWS
-    assert read_columns(write(tmp_path, "b.CSV", b"\xef\xbb\xbf" + CSV.encode()), ["text"]) == {"text": ROWS["text"]}
+    assert read_columns(write(tmp_path, "b.CSV", b"\xef\xbb\xbf" + CSV.encode()), TEXT) == {"text": ROWS["text"]}
     long = "x" * 200_000
     assert read_columns(write(tmp_path, "c.csv", f"text\n{long}\n")) == {"text": [long]}
 
@@ -31,11 +32,11 @@ def test_a_tsv_has_no_quotes(tmp_path):
 
 
 def test_a_jsonl_and_a_parquet_have_types(tmp_path):
-    columns = read_columns(write(tmp_path, "a.jsonl", JSONL), ["n", "text"])
+    columns = read_columns(write(tmp_path, "a.jsonl", JSONL), {"n": "data.label"} | TEXT)
     assert columns == {"n": [1, 2.5], "text": ["a\u2028b", None]}
     parquet.write_table(FEW, tmp_path / "a.parquet")
     assert read_columns(tmp_path / "a.parquet") == {"text": ["a", None], "n": [1, 2]}
-    assert read_columns(tmp_path / "a.parquet", ["n"]) == {"n": [1, 2]}
+    assert read_columns(tmp_path / "a.parquet", {"n": "data.label"}) == {"n": [1, 2]}
 
 
 def test_rows_are_counted_as_a_spreadsheet_counts_them(tmp_path):
@@ -52,7 +53,11 @@ MISTAKES = {
     "same name": ("a.csv", "text,text\na,1\n", r"different names in row 1, got \['text'\] twice"),
     "no name": ("a.csv", "", "must have the names of its columns in row 1"),
     "no row": ("a.csv", "text,label\n", "at least one row"),
-    "absent": ("a.csv", "texts,label\na,1\n", r"got 'text'. Did you mean 'texts'\? There are \['label', 'texts'\]"),
+    "absent": (
+        "a.csv",
+        "texts,label\na,1\n",
+        r"data.text, .*got 'text'. Did you mean 'texts'\? There are \['label', 'texts'\]",
+    ),
     "latin-1": ("a.csv", "text,label\na,1\né,2\n".encode("latin-1"), "UTF-8, got the byte 0xe9 in line 3"),
     "utf-16": ("a.csv", "text,label\na,1\n".encode("utf-16"), "must be UTF-8, got UTF-16"),
     "json": ("a.jsonl", '{"text": "a", "label": 1}\n{"text": \n', "row 2 of .*a.jsonl must be a JSON object, got"),
@@ -69,14 +74,14 @@ MISTAKES = {
 def test_mistakes(tmp_path, name, content, message):
     path = write(tmp_path, name, content)
     with pytest.raises(UserError, match=message):
-        read_columns(path, ["text", "label"])
+        read_columns(path, TEXT | {"label": "data.label"})
 
 
 def test_a_damaged_parquet_and_an_absent_column(tmp_path):
     path = tmp_path / "a.parquet"
     parquet.write_table(FEW, path)
     with pytest.raises(UserError, match=r"got 'label'. There are \['n', 'text'\]"):
-        read_columns(path, ["label"])
+        read_columns(path, {"label": "data.label"})
     content = bytearray(path.read_bytes())
     content[4:40] = b"\xff" * 36
     path.write_bytes(bytes(content))

@@ -32,11 +32,12 @@ def read(settings: DatasetSettings) -> Dataset:
     return make_dataset(tables, settings, class_names)
 
 
-def _names(settings: DatasetSettings) -> list[str] | None:
-    """Returns the columns to read; `None` for all."""
+def _keys(settings: DatasetSettings) -> dict[str, str] | None:
+    """Returns the columns to read, each with the key that names it; `None` for all."""
     if not settings.columns:
         return None
-    return [*(name.removesuffix(CATEGORY) for name in settings.columns), settings.label or settings.target]
+    keys = {name.removesuffix(CATEGORY): "data.columns" for name in settings.columns}
+    return keys | {settings.label or settings.target: "data.label" if settings.label else "data.target"}
 
 
 def _read_folder(path: pathlib.Path, settings: DatasetSettings) -> dict[str, Columns]:
@@ -55,7 +56,7 @@ def _read_folder(path: pathlib.Path, settings: DatasetSettings) -> dict[str, Col
 
 
 def _columns(file: pathlib.Path, settings: DatasetSettings) -> Columns:
-    return Columns(read_columns(file, _names(settings)), lambda position: locate(file, position))
+    return Columns(read_columns(file, _keys(settings)), lambda position: locate(file, position))
 
 
 def _read_file(path: pathlib.Path, settings: DatasetSettings) -> dict[str, Columns]:

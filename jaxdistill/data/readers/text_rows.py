@@ -27,8 +27,8 @@ def read(settings: DatasetSettings) -> Dataset:
     if not settings.text:
         raise UserError("data.text must be the name of a column, got ''. Name that of the texts")
     parts = {role: _part(role, part, settings) for role, part in (dict(settings.splits) or PARTS).items() if part}
-    names = [name for name in (settings.text, settings.pair, settings.label) if name]
-    read_file = functools.cache(lambda path: read_columns(path, names))
+    named = {"data.text": settings.text, "data.pair": settings.pair, "data.label": settings.label}
+    read_file = functools.cache(lambda path: read_columns(path, {name: key for key, name in named.items() if name}))
     columns, starts = {}, {}
     for role, (path, part) in parts.items():
         whole = read_file(path)
