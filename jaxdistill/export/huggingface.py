@@ -38,17 +38,15 @@ def write(folder: pathlib.Path, exported: Exported) -> list[str]:
     """Writes a folder, which appears whole or not at all, and compares its tensors with the network bit by bit.
 
     Args:
-        folder: that must not exist.
+        folder: that must not exist, unless it has the same files: a launch that was killed may have written it.
         exported: the network.
 
     Returns:
         Lines for the log.
 
     Raises:
-        UserError: for a network that the format does not have, and a folder that exists.
+        UserError: for a network that the format does not have, and a folder of other files.
     """
-    if folder.exists():
-        raise UserError(f"the folder of an export must not exist, got {folder}. Remove it, or name another")
     config, correspondence = find_family(exported.model, exported.module)
     variables = jax.tree.map(np.asarray, dict(exported.variables))
     tensors = make_tensors(correspondence, variables)
@@ -63,9 +61,19 @@ def write(folder: pathlib.Path, exported: Exported) -> list[str]:
         _write_json(part / FILE, _image_processing(exported.image_spec))
     (part / "README.md").write_text(write_card(exported), encoding="utf-8")
     _verify(part, variables)
-    part.rename(folder)
+    if not folder.exists():
+        part.rename(folder)
+    elif _contents(folder) == _contents(part):
+        shutil.rmtree(part)
+    else:
+        shutil.rmtree(part)
+        raise UserError(f"the folder of an export must not exist, got {folder}. Remove it, or name another")
     size = sum(path.stat().st_size for path in folder.iterdir())
     return [f"{folder}: {len(tensors)} tensors, equal to the network's bit by bit; {size:,} bytes"]
+
+
+def _contents(folder: pathlib.Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() if path.is_file() else b"" for path in folder.iterdir()}
 
 
 def _verify(folder: pathlib.Path, variables: Any) -> None:

@@ -74,6 +74,16 @@ def test_an_existing_folder_is_left_alone(tmp_path):
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_a_folder_of_a_launch_that_was_killed_is_kept(tmp_path):
+    """It was killed after the folder had its name, and before the stage was done."""
+    huggingface.write(tmp_path / "out", exported(tmp_path))
+    assert "bit by bit" in huggingface.write(tmp_path / "out", exported(tmp_path))[0]
+    with pytest.raises(UserError, match="must not exist"):
+        huggingface.write(tmp_path / "out", exported(tmp_path, facts={}))
+    assert "ag_news" in (tmp_path / "out" / "README.md").read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "tokenizer"]
+
+
 def test_a_failure_leaves_no_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface, "write_safetensors", lambda path, tensors: path.write_bytes(b"half"))
     with pytest.raises(UserError, match="must be a whole safetensors file"):
