@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Mapping
 
 import jax
 
@@ -45,6 +46,15 @@ def verify(stage: Stage, workdir: pathlib.Path, is_done: bool = False) -> None:
         files.write_json(path, recorded | present)
 
 
+def changed_weights(stage: Stage, workdir: pathlib.Path) -> list[str]:
+    """Returns the networks of a finished stage whose weights in another format are no longer those it read."""
+    path = workdir / FILE
+    recorded = files.read_json(path, dict, fix=RECORD_AGAIN) if path.exists() else {}
+    formats = {name: refs for name, refs in stage.references.items() if "weights" in refs and refs["weights"].format}
+    present = _of_references(stage, workdir, formats)
+    return [name for name, value in present.items() if recorded.get(name, value) != value]
+
+
 def _has_begun(workdir: pathlib.Path) -> bool:
     """Whether a run has anything that was computed from its inputs."""
     patterns = (f"*/{files.CHECKPOINTS}/[0-9]*", f"*/{weights.DONE}", f"*/{HEADER}")
@@ -74,8 +84,12 @@ def _with_length(section: DataConfig | MemberConfig) -> tuple[DataConfig | Membe
 
 def _of_weights(stage: Stage, workdir: pathlib.Path) -> dict[str, str]:
     """Returns the fingerprint of the weights that each network starts from, of all lanes together."""
+    return _of_references(stage, workdir, stage.references)
+
+
+def _of_references(stage: Stage, workdir: pathlib.Path, references: Mapping[str, Mapping]) -> dict[str, str]:
     fingerprints: dict[str, str] = {}
-    for name, refs in stage.references.items():
+    for name, refs in references.items():
         if "weights" in refs:
             checkpoints = [weights.find(refs["weights"], name, workdir, lane) for lane in stage.runs.numbers_of(name)]
             key = f"weights of network {name!r} in stage {stage.name!r}, {refs['weights']}"

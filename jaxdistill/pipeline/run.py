@@ -95,6 +95,8 @@ def _run_stage(stage: Stage, workdir: pathlib.Path, log: Callable[[str], None], 
     inputs.verify(stage, workdir, is_done)
     if is_done:
         log(f"stage {name}: done before")
+        for line in inputs.changed_weights(stage, workdir):
+            log(f"stage {name}: note: {line}: they have changed since, and the stage keeps what it has computed")
         return
     caches.verify(stage, workdir)
     for line in notes(stage, workdir):

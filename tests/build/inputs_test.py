@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import types
 
 import numpy as np
 import pytest
@@ -9,11 +10,13 @@ import pytest
 import runs
 from jaxdistill.build import inputs, weights
 from jaxdistill.config import load as configs
+from jaxdistill.config import references
 from jaxdistill.data import build
 from jaxdistill.data.dataset import DatasetSettings
 from jaxdistill.errors import UserError
 from jaxdistill.pipeline import run
 from jaxdistill.runtime import files
+from pretrained_folders import bert_tensors, write_bert
 
 
 def write(path, changed=()):
@@ -85,6 +88,18 @@ def test_weights_that_changed_in_place_are_named(stage, tmp_path, monkeypatch):
     digests["now"] = "b"
     with pytest.raises(UserError, match="\n  weights of network 'teacher' in stage 'distil', stage:teacher\n"):
         inputs.verify(distil, tmp_path)
+
+
+def test_weights_of_a_finished_stage_that_changed_are_named(stage, tmp_path):
+    write_bert(tmp_path / "bert")
+    ref = references.parse(f"hf:{tmp_path}/bert")
+    stage = types.SimpleNamespace(name="distil", references={"teacher": {"weights": ref}}, runs=stage.runs)
+    recorded = inputs._of_weights(stage, tmp_path)
+    files.write_json(tmp_path / inputs.FILE, recorded)
+    assert inputs.changed_weights(stage, tmp_path) == []
+    write_bert(tmp_path / "bert", bert_tensors(seed=1))
+    assert inputs.changed_weights(stage, tmp_path) == [*recorded]
+    assert "'teacher' in stage 'distil', hf:" in next(iter(recorded))
 
 
 def test_a_split_that_is_streamed_is_sampled(tmp_path):
