@@ -66,7 +66,10 @@ def build_module(name: str, settings: ModelSettings, fields: Mapping[str, Any], 
             " counted"
         )
     dtype = registry.dtype(settings.dtype)
-    return registry.make("model", settings.model, fields, classes=classes, dtype=dtype)
+    try:
+        return registry.make("model", settings.model, fields, classes=classes, dtype=dtype)
+    except UserError as error:
+        raise UserError(f"networks.{name}: {error}") from error
 
 
 def inputs_of(module: Any) -> tuple[str, ...]:

@@ -123,6 +123,8 @@ class ConfigJson(Mapping[str, Any]):
     def architecture(self) -> str:
         """The class that wrote the weights, such as `BertForMaskedLM`; "" if it is not stored."""
         names = self.get("architectures", [])
+        if not isinstance(names, list):
+            raise UserError(f"architectures of {self.path} must be a list of names, got {names!r}. Correct the file")
         return str(names[0]) if names else ""
 
     @property

@@ -6,8 +6,9 @@ import importlib
 import json
 import pathlib
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import ModuleType
+from typing import Any
 
 from jaxdistill.data import tokenizers
 from jaxdistill.errors import UserError, unknown
@@ -44,6 +45,7 @@ def open_folder(folder: pathlib.Path, reference: str) -> Pretrained:
     paths, tensors = _read_tensors(folder, reference)
     with _readable(config):
         correspondence, names = family.from_config(config, [*tensors]), config.class_names
+        _check_heads(config, correspondence.fields)
     size = int(correspondence.fields.get("size", config.get("image_size", 224)))
     is_image = "vocabulary" not in correspondence.fields and "vocab_size" not in config
     image_spec = read_image_spec(folder, size, config.get("num_channels", 3)) if is_image else None
@@ -51,6 +53,17 @@ def open_folder(folder: pathlib.Path, reference: str) -> Pretrained:
         names if len(names) == correspondence.fields.get("classes") else (), _tokenizer(folder, reference)
     )
     return Pretrained(reference, paths, tensors, correspondence, image_spec=image_spec, meaning=meaning)
+
+
+def _check_heads(config: ConfigJson, fields: Mapping[str, Any]) -> None:
+    """Raises `UserError` for heads that do not divide the width, or heads of keys that do not divide the heads."""
+    width, heads, of_keys = (fields.get(name, 0) for name in ("width", "heads", "key_heads"))
+    if heads and not fields.get("head_width") and width % heads:
+        raise UserError(f"the width of {config.path} must be a multiple of its {heads} heads, got {width}. Correct it")
+    if of_keys and heads % of_keys:
+        raise UserError(
+            f"the heads of {config.path} must be a multiple of its {of_keys} heads of keys, got {heads}. Correct it"
+        )
 
 
 def _tokenizer(folder: pathlib.Path, reference: str) -> str:
@@ -104,6 +117,8 @@ def _read_tensors(folder: pathlib.Path, reference: str) -> tuple[tuple[pathlib.P
         names = sorted({str(place) for place in places.values()})
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise UserError(f"{folder / INDEX} must be JSON with a weight_map, got {error!r}. {DOWNLOAD_AGAIN}") from error
+    if not names:
+        raise UserError(f"{folder / INDEX} must name files of tensors, got an empty weight_map. {DOWNLOAD_AGAIN}")
     missing = [name for name in names if pathlib.PurePath(name).name != name or not (folder / name).is_file()]
     if missing:
         raise UserError(

@@ -4,7 +4,8 @@ import dataclasses
 import functools
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -102,10 +103,23 @@ class Pretrained:
         fix = "Correct the fields of the network, or leave them out: they follow from the weights."
         if is_head and not new_head:
             fix = "Set head='new' for a head with fresh weights on this network, in a stage that trains it."
+        elif missing and not misshapen and self._are_own(missing, [name for name, _ in extra]):
+            fix = "The files, or their index, lack tensors that belong to them. Download all files again."
         raise UserError(
             f"weights={self.path!r} must be of this network ({self.correspondence.model}); expected (-) and there"
             " (+):\n  " + "\n  ".join(lines) + f"\n{fix}"
         )
+
+    def _are_own(self, missing: Sequence, tensors: Collection[str]) -> bool:
+        """Whether missing arrays, and tensors that are left, are of the network that the format describes."""
+        entries = self.correspondence.entries
+        own = {entry.name for entry in entries}
+        stacked = {re.sub(r"\.block\d+\.", ".blocks.", name) for name in own}
+        count = self.correspondence.block_count
+        are_own = all(
+            shape[0] == count and name in stacked if _is_stacked(name) else name in own for name, shape in missing
+        )
+        return are_own and {entry.tensor for entry in entries}.issuperset(tensors)
 
     def _check_dtypes(self, used: set[str]) -> None:
         wrong = [f"{name} ({self.tensors[name].dtype})" for name in sorted(used) if not self.tensors[name].is_weight]

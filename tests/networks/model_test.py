@@ -46,6 +46,12 @@ def test_a_dtype_is_set_by_name():
             CONTEXT,
             "got 'width'. Did you mean 'widths'",
         ),
+        (
+            ModelSettings("encoder"),
+            {"vocabulary": 9, "heads": 5},
+            TEXTS,
+            "networks.a: width must be a multiple of heads=5, got 768",
+        ),
     ],
 )
 def test_models_that_cannot_be_built(settings, fields, context, message):

@@ -47,6 +47,10 @@ DAMAGES = {
     "no index": (without(INDEX), "must have model.safetensors or model.safetensors.index.json"),
     "a missing shard": (without(SECOND), rf"got none of \['{SECOND}'\]"),
     "an index of another kind": (change_index(lambda index: {"map": {}}), "JSON with a weight_map"),
+    "an empty index": (
+        change_index(lambda index: {"weight_map": {}}),
+        f"{INDEX} must name files of tensors, got an empty weight_map",
+    ),
     "a tensor that is nowhere": (
         change_index(lambda x: {"weight_map": x["weight_map"] | {"ghost": SECOND}}),
         r"got \['ghost'\]",
@@ -71,7 +75,14 @@ def test_an_unknown_architecture_is_answered_with_the_nearest_and_the_list(tmp_p
 
 @pytest.mark.parametrize(
     "changed",
-    [{"id2label": {"bad": 0}}, {"id2label": ["bad"]}, {"num_hidden_layers": 1.5}, {"num_attention_heads": [2]}],
+    [
+        {"id2label": {"bad": 0}},
+        {"id2label": ["bad"]},
+        {"num_hidden_layers": 1.5},
+        {"num_attention_heads": [2]},
+        {"num_attention_heads": 3},
+        {"architectures": "BertModel"},
+    ],
 )
 def test_values_of_another_type_are_refused_with_the_file(tmp_path, changed):
     with pytest.raises(UserError, match="config.json must"):

@@ -46,6 +46,18 @@ def test_each_array_is_its_tensor(folder):
     assert sum(x.size for x in arrays.values()) == sum(x.size for x in tensors.values())
 
 
+@pytest.mark.parametrize("scan", [False, True])
+def test_tensors_that_files_lack_are_no_mistake_of_the_config(tmp_path, scan):
+    tensors = bert_tensors()
+    del tensors["bert.encoder.layer.1.output.dense.bias"]
+    pretrained = opened(write_bert(tmp_path, tensors))
+    with pytest.raises(UserError, match=r"feed_forward.down.bias(?s:.*)lack tensors that belong to them") as caught:
+        pretrained.check(shapes_of(pretrained, scan=scan))
+    assert "Correct the fields" not in str(caught.value)
+    with pytest.raises(UserError, match="Correct the fields"):
+        pretrained.check(shapes_of(pretrained, layers=3, scan=scan))
+
+
 def test_scanned_layers_are_stacked(folder):
     pretrained = opened(folder)
     looped = flat(pretrained.read(shapes_of(pretrained)))
