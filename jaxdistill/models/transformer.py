@@ -206,7 +206,10 @@ def classifier(classes: int, name: str = "head") -> nn.Dense:
 def check_length(tokens: Int[Array, "batch length"], most: int) -> None:
     """Raises `UserError` for texts longer than `most` learned positions."""
     if tokens.shape[1] > most:
-        raise UserError(f"texts must have at most {most} tokens, got {tokens.shape[1]}; raise length, or cut the texts")
+        raise UserError(
+            f"texts must have at most {most} tokens, got {tokens.shape[1]}; raise length, or cut the texts with"
+            f" data.length={most} where the length is that of weights"
+        )
 
 
 def mask_tokens(

@@ -188,7 +188,7 @@ def test_methods_of_text_read_its_taps(method):
         ({"embed_width": -1}, "embed_width must be at least 0 and finite, got -1"),
         ({"segments": -1}, "segments must be at least 0 and finite, got -1"),
         ({"heads": 5}, "width must be a multiple of heads=5, got 768"),
-        ({"length": 7, "first": 2, "layers": 1}, "texts must have at most 5 tokens, got 6"),
+        ({"length": 7, "first": 2, "layers": 1}, "texts must have at most 5 tokens, got 6.*data.length=5"),
     ],
 )
 def test_invalid_fields_are_refused(fields, message):
