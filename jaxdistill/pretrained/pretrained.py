@@ -103,14 +103,14 @@ class Pretrained:
         fix = "Correct the fields of the network, or leave them out: they follow from the weights."
         if is_head and not new_head:
             fix = "Set head='new' for a head with fresh weights on this network, in a stage that trains it."
-        elif missing and not misshapen and self._are_own(missing, [name for name, _ in extra]):
+        elif missing and not misshapen and self._is_incomplete(missing, [name for name, _ in extra]):
             fix = "The files, or their index, lack tensors that belong to them. Download all files again."
         raise UserError(
             f"weights={self.path!r} must be of this network ({self.correspondence.model}); expected (-) and there"
             " (+):\n  " + "\n  ".join(lines) + f"\n{fix}"
         )
 
-    def _are_own(self, missing: Sequence, tensors: Collection[str]) -> bool:
+    def _is_incomplete(self, missing: Sequence, tensors: Collection[str]) -> bool:
         """Whether missing arrays, and tensors that are left, are of the network that the format describes."""
         entries = self.correspondence.entries
         own = {entry.name for entry in entries}
