@@ -113,13 +113,13 @@ class Pretrained:
     def _is_incomplete(self, missing: Sequence, tensors: Collection[str]) -> bool:
         """Whether missing arrays, and tensors that are left, are of the network that the format describes."""
         entries = self.correspondence.entries
-        own = {entry.name for entry in entries}
-        stacked = {re.sub(r"\.block\d+\.", ".blocks.", name) for name in own}
+        described = {entry.name for entry in entries}
+        stacked = {re.sub(r"\.block\d+\.", ".blocks.", name) for name in described}
         count = self.correspondence.block_count
-        are_own = all(
-            shape[0] == count and name in stacked if _is_stacked(name) else name in own for name, shape in missing
+        are_described = all(
+            shape[0] == count and name in stacked if _is_stacked(name) else name in described for name, shape in missing
         )
-        return are_own and {entry.tensor for entry in entries}.issuperset(tensors)
+        return are_described and {entry.tensor for entry in entries}.issuperset(tensors)
 
     def _check_dtypes(self, used: set[str]) -> None:
         wrong = [f"{name} ({self.tensors[name].dtype})" for name in sorted(used) if not self.tensors[name].is_weight]

@@ -24,6 +24,10 @@ def test_values_and_defaults():
 
 
 BAD = {
+    "no list": (
+        lambda: config(architectures="BertModel").architecture,
+        "architectures of bert/config.json must be a list of names, got 'BertModel'",
+    ),
     "missing": (lambda: config(width=3)["hidden_size"], "must have the key 'hidden_size', got .'width'"),
     "text": (lambda: config(hidden_size="8").number("hidden_size"), "must be a number of at least 0, got '8'"),
     "negative": (lambda: config(layers=-1).number("layers"), "at least 0, got -1"),
