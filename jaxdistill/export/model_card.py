@@ -10,11 +10,13 @@ LICENSE = "license: other  # set the licence; it depends on those of the data an
 
 def write_card(exported: Exported) -> str:
     """Returns the page `README.md`: facts of the run, and the table of its results."""
-    front = ["---", "library_name: transformers", LICENSE, "tags: [knowledge-distillation, jaxdistill]", "---", ""]
+    is_distilled = exported.facts.get("Teacher", "none") != "none"
+    tags = f"tags: [{'knowledge-distillation, ' * is_distilled}jaxdistill]"
+    front = ["---", "library_name: transformers", LICENSE, tags, "---", ""]
     lines = [
         f"# {exported.name}",
         "",
-        "Trained by knowledge distillation with jaxdistill.",
+        f"Trained {'by knowledge distillation ' * is_distilled}with jaxdistill.",
         "",
         "| | |",
         "| --- | --- |",

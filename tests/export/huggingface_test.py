@@ -9,6 +9,7 @@ import pytest
 from jaxdistill.errors import UserError
 from jaxdistill.export import huggingface
 from jaxdistill.export.exported import Exported
+from jaxdistill.export.model_card import write_card
 from jaxdistill.models.encoder import Encoder
 from jaxdistill.models.vit import ViT
 from jaxdistill.modules.preprocess import ImageSpec
@@ -131,3 +132,11 @@ def test_transformers_loads_the_folder_and_computes_the_same(tmp_path):
         expected = model.eval()(torch.tensor(tokens), attention_mask=torch.tensor(mask)).logits.numpy()
     actual = MODULE.apply(leaving.variables, tokens, token_mask=mask).logits
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("teacher", "distilled"), [("teacher (stage:teacher)", True), ("none", False)])
+def test_only_a_network_with_a_teacher_is_called_distilled(tmp_path, teacher, distilled):
+    card = write_card(exported(tmp_path, facts={"Teacher": teacher}))
+    assert ("Trained by knowledge distillation with jaxdistill." in card) == distilled
+    assert ("knowledge-distillation" in card) == distilled
+    assert ("Trained with jaxdistill." in card) != distilled
