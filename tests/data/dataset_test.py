@@ -37,7 +37,7 @@ def test_settings_are_those_of_a_section():
     assert DatasetSettings.of(configs.stages({"data": {"name": "digits"}})["train"].data).splits == ()
 
 
-@pytest.mark.parametrize("name", ["digits", "arithmetic", "headlines", "noise", "wine"])
+@pytest.mark.parametrize("name", ["digits", "arithmetic", "headlines", "noise", "wine", "mnist"])
 def test_a_file_is_refused_by_datasets_that_read_none(name):
     with pytest.raises(UserError, match=f"data.path must be left out for '{name}', which reads no file, got 'a.csv'"):
         datasets.load(name, path="a.csv")

@@ -127,6 +127,7 @@ def read(settings: DatasetSettings) -> Dataset:
     Raises:
         UserError: for missing names, folders and splits, with the existing ones.
     """
+    settings.check_no_path()
     name, builder = settings.name, _open_builder(settings.name, settings.data_dir)
     features = builder.info.features
     keys = builder.info.supervised_keys or ("image", "label")
