@@ -27,6 +27,7 @@ from jaxdistill.models.cifar_resnet import CifarResNet
 from jaxdistill.models.mlp import MLP
 from jaxdistill.networks import Cached
 from jaxdistill.runtime import allocator, xla_options
+from jaxdistill.runtime.timing import time_interleaved
 from jaxdistill.train.init import compiler_options, init_state
 
 Arrays = Mapping[str, jax.Array]
@@ -111,7 +112,7 @@ def main() -> None:
                 name: make_call(form, student, data, batch=batch, steps=steps)
                 for name, form in make_forms(teacher).items()
             }
-            seconds = timing.time_interleaved(calls, given.rounds)
+            seconds = time_interleaved(calls, given.rounds)
             tables[f"{pair}, batch {batch}"] = timing.compare(seconds, "live", batch * steps)
     results.write(given.write, tables)
 

@@ -23,6 +23,7 @@ from jaxdistill.models.cifar_resnet import CifarResNet
 from jaxdistill.models.mlp import MLP
 from jaxdistill.networks import Frozen
 from jaxdistill.runtime import allocator
+from jaxdistill.runtime.timing import time_interleaved
 from jaxdistill.train import mesh as sharding
 from jaxdistill.train.evaluate import Evaluator, Plan
 
@@ -51,7 +52,7 @@ def measure(module: nn.Module, shape: tuple[int, ...], *, examples: int, batch: 
             variables, evaluator.stream(loader.iterate_once(split, batch, 10))
         ),
     }
-    seconds = timing.time_interleaved(calls, rounds, warm_up=2)
+    seconds = time_interleaved(calls, rounds, warm_up=2)
     resident_s, streamed_s = map(statistics.median, seconds.values())
     return {
         "one dispatch ms": 1e3 * resident_s,

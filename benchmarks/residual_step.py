@@ -34,6 +34,7 @@ import results
 import timing
 
 from jaxdistill.runtime import allocator
+from jaxdistill.runtime.timing import time_interleaved
 
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE / "configs"))
@@ -139,7 +140,7 @@ def measure(given: Any, batch: int, folder: pathlib.Path, peak: float) -> tuple[
             our_steps.check(name, form.losses[:3], every[EAGER if theirs else OURS].losses[:3])
     steps = given.steps or (64 if gpu else 4)
     calls = {name: (lambda form=form: form.run(steps)) for name, form in every.items()}
-    seconds = timing.time_interleaved(calls, given.rounds)
+    seconds = time_interleaved(calls, given.rounds)
     reference = EAGER if EAGER in calls else OURS
     rows = timing.compare(seconds, reference, steps * batch, steps * flops, peak)
     rows += [{"name": f"{name}: not installed, not measured"} for name in missing]

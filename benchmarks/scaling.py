@@ -23,6 +23,7 @@ import transformer_step
 
 from jaxdistill.report import figures
 from jaxdistill.runtime import allocator
+from jaxdistill.runtime.timing import time_interleaved
 
 CONFIG = str(pathlib.Path(__file__).parent / "configs" / "residual.py")
 CHUNKED, DENSE = "512 tokens at a time", "logits of all tokens"
@@ -76,7 +77,7 @@ def measure(steps: Mapping[str, Mapping[float, Any]], rounds: int) -> list[dict[
     """Times every point of every line; returns a row for each. FLOPs are those of the first line: one count for all."""
     points = {(line, x): point for line, of_line in steps.items() for x, point in of_line.items()}
     calls = {f"{line}, {x:g}": (lambda point=point: point.run(2)) for (line, x), point in points.items()}
-    seconds = timing.time_interleaved(calls, rounds)
+    seconds = time_interleaved(calls, rounds)
     rows, plain = [], next(iter(steps.values()))
     for (line, x), taken in zip(points, seconds.values(), strict=True):
         median, flops = statistics.median(taken) / 2, plain[x].flops()

@@ -41,6 +41,7 @@ from jaxdistill.methods.kd import KD
 from jaxdistill.models.decoder import Decoder
 from jaxdistill.models.encoder import Encoder
 from jaxdistill.runtime import allocator
+from jaxdistill.runtime.timing import time_interleaved
 from jaxdistill.train.init import init_state
 
 CLASSES, CHUNK, RATE, DECAY = 4, 512, 1e-4, 0.01
@@ -162,7 +163,7 @@ def measure(given: Any, peak: float) -> tuple[str, list[dict[str, Any]]]:
             first = every[EAGER if theirs else OURS].losses
             our_steps.check(name, form.losses[:3], first[:3])
     steps = given.steps * given.dispatch
-    seconds = timing.time_interleaved(
+    seconds = time_interleaved(
         {name: (lambda form=form: form.run(steps)) for name, form in every.items()}, given.rounds
     )
     reference = EAGER if theirs else OURS

@@ -27,6 +27,7 @@ from jaxdistill.methods.forward_kl import ForwardKL
 from jaxdistill.models.decoder import Decoder
 from jaxdistill.modules.next_token import align_next_tokens
 from jaxdistill.runtime import allocator
+from jaxdistill.runtime.timing import time_interleaved
 from jaxdistill.train.init import compiler_options, init_state
 
 LLAMA = {"positions": "rotary", "norm": "rms", "activation": "swiglu", "bias": False, "heads": 4}
@@ -74,7 +75,7 @@ def measure(vocabulary: int, given: argparse.Namespace) -> dict[str, Any]:
     """Measures both forms at one vocabulary and returns a row."""
     forms = {"dense": Form(vocabulary, 0, given), "chunked": Form(vocabulary, given.chunk, given)}
     dense, chunked = forms.values()
-    seconds = timing.time_interleaved({name: form.run for name, form in forms.items()}, given.rounds)
+    seconds = time_interleaved({name: form.run for name, form in forms.items()}, given.rounds)
     if not np.isclose(dense.loss, chunked.loss, rtol=1e-2 if given.dtype == "bfloat16" else 1e-4):
         raise SystemExit(f"the two forms differ: losses {dense.loss} and {chunked.loss}")
     ratios = [left / right for left, right in zip(*seconds.values(), strict=True)]

@@ -103,7 +103,7 @@ def comparison(data: dict[str, Any], smoke: bool = False) -> ConfigDict:
         if name not in ("teacher", "cache")
     }
     networks = dict(teacher=frozen, **finished)
-    evaluate = dict(split="test", networks=tuple(networks), metrics=CLASSIFICATION)
+    evaluate = dict(split="test", networks=tuple(networks), metrics=CLASSIFICATION, cost=True)
     c.stages = dict(**stages, evaluate=dict(kind="evaluate", networks=networks, evaluate=evaluate))
     return c
 

@@ -152,6 +152,7 @@ def _list_files(workdir: pathlib.Path) -> None:
     written = {
         "report.html": "the report; open it in a browser",
         "accuracy.svg": "accuracy, NLL or RMSE of every stage while it trained",
+        "pareto.svg": "the same of every network over its bytes",
         "results.json": "the table above",
         "lanes.json": "the same of every lane",
         "metrics.jsonl": "losses and rates by step",

@@ -18,6 +18,7 @@ import numpy as np
 from jax import lax
 
 from jaxdistill.runtime import allocator, xla_options
+from jaxdistill.runtime.timing import time_interleaved
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 import results
@@ -140,7 +141,7 @@ def main() -> None:
             for name, call in timed.items():
                 for value, exact in zip(jax.tree.leaves(call()), expected, strict=True):
                     np.testing.assert_allclose(value, exact, rtol=1e-3, atol=1e-3 * np.abs(exact).max(), err_msg=name)
-            seconds = timing.time_interleaved(timed, given.rounds)
+            seconds = time_interleaved(timed, given.rounds)
             rows = timing.compare(seconds, "nn.Conv", given.batch, flops * (1 + number))
             tables[f"{shape}, batch {given.batch}, {direction}"] = rows
     results.write(given.write, tables)

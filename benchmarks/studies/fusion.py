@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdistill.runtime import allocator, xla_options
+from jaxdistill.runtime.timing import time_interleaved
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 import our_steps
@@ -117,7 +118,7 @@ def main() -> None:
                     steps.run(3)
                     our_steps.check(name, steps.losses, every[PLAIN].losses)
                 calls = {name: (lambda steps=steps: steps.run(2)) for name, steps in every.items()}
-                seconds = timing.time_interleaved(calls, given.rounds)
+                seconds = time_interleaved(calls, given.rounds)
                 batch, unit = TRANSFORMERS.get(pair, 64), "texts" if pair in TRANSFORMERS else "images"
                 tables[f"{pair}, {form}, batch {batch}"] = timing.compare(seconds, PLAIN, 2 * batch, unit=unit)
     results.write(given.write, tables)

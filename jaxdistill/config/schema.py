@@ -110,6 +110,7 @@ class EvaluateConfig:
     pairs: tuple[str, ...] = option((), "further pairs 'network:reference' of a final evaluation")
     metrics: tuple[str, ...] = option(("accuracy", "nll"), "metrics by name")
     saliency: bool = option(True, "whether a final evaluation draws saliency maps")
+    cost: bool = option(False, "whether a final evaluation measures memory, latency and throughput")
     batch: int = option(0, "batch of an evaluation; 0 for the batch of training", least=0)
 
 

@@ -8,7 +8,7 @@ from jaxdistill.build.notes import notes
 from jaxdistill.build.stage import Stage
 from jaxdistill.config.schema import StageSettings
 from jaxdistill.pipeline import run
-from jaxdistill.stages.results import cost
+from jaxdistill.stages import cost
 
 
 def show(config: Mapping[str, StageSettings], workdir: pathlib.Path) -> None:
@@ -38,7 +38,7 @@ def describe(stage: Stage) -> list[str]:
 
 
 def _describe_network(stage: Stage, name: str) -> list[str]:
-    parameters, flops = cost(stage, name)
+    parameters, flops = cost.count(stage, name)
     config, output = stage.settings.networks[name], stage.shapes.outputs[name]
     start = config.weights or config.options.get("cache", "")
     source = type(stage.networks[name]).__name__.lower() + (f" from {start}" if start else "")

@@ -120,6 +120,53 @@ def draw_curves(
     return render_svg(paint, (3.9, 2.8), label)
 
 
+def draw_pareto(points: Mapping[str, tuple[float, float]], label: str, *, x: str, y: str, better: str = "max") -> str:
+    """Draws a quality over a cost, on a logarithmic axis, and the line of the points that no other one beats in both.
+
+    Args:
+        points: `{name: (cost, quality)}`, costs above 0; one of the line has its name beside it.
+        label: of the figure.
+        x: title of the x axis, of the cost, of which less is better.
+        y: title of the y axis, of the quality.
+        better: its better end, "max" or "min".
+    """
+    front = find_front(points, better)
+
+    def paint(figure: "Figure") -> None:
+        axes = figure.add_subplot(xlabel=x, ylabel=y, xscale="log")
+        others = [points[name] for name in points if name not in front]
+        axes.plot([p[0] for p in others], [p[1] for p in others], "o", color=PALETTE[-1], ms=4)
+        costs, qualities = [points[name][0] for name in front], [points[name][1] for name in front]
+        # A step: between two points, the best that the cost affords is the cheaper one.
+        axes.step(costs, qualities, where="post", color=PALETTE[0], lw=1.4, marker="o", ms=5)
+        for name in front:
+            above = {"xytext": (2, 5 if better == "max" else -12), "textcoords": "offset points"}
+            axes.annotate(shorten(name), points[name], fontsize=7, ha="right", **above)
+        axes.xaxis.set_major_formatter(lambda value, _: format_quantity(value))
+        axes.xaxis.set_minor_formatter("")
+        axes.margins(x=0.15, y=0.12)
+
+    return render_svg(paint, (6.4, 4.2), label)
+
+
+def find_front(points: Mapping[str, tuple[float, float]], better: str = "max") -> list[str]:
+    """Returns the names of the points `(cost, quality)` that no cheaper or equal one matches, the cheapest first."""
+    sign = 1 if better == "max" else -1
+    front: list[str] = []
+    for name in sorted(points, key=lambda name: (points[name][0], -sign * points[name][1])):
+        if not front or sign * points[name][1] > sign * points[front[-1]][1]:
+            front.append(name)
+    return front
+
+
+def format_quantity(value: float) -> str:
+    """Writes 12000 as `12 k`."""
+    for size, prefix in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if value >= size:
+            return f"{value / size:g}{prefix}"
+    return f"{value:g}"
+
+
 def draw_confusion(counts: Sequence[Sequence[int]], classes: Sequence[str], title: str, label: str) -> str:
     """Draws counts `[classes][classes]`, a row per true class; the colour is the fraction of the row.
 

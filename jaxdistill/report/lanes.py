@@ -12,12 +12,10 @@ from jaxdistill.report import figures
 from jaxdistill.report.html import Block, Details, Figures, Heading, Note
 from jaxdistill.report.inputs import EVALUATE_AGAIN, read_optional
 from jaxdistill.report.quality import Better, Lines, Points, Stages, gather_points
-from jaxdistill.report.tables import Rows, Table, format_mean, format_value, list_columns
+from jaxdistill.report.tables import COSTS, Rows, Table, format_mean, format_value, list_columns
 
 LaneSettings = list[dict[str, Any]]
 """The swept settings of each lane, by dotted name."""
-
-SIZES = ("parameters", "flops")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +94,7 @@ def summarize(rows: Rows, stages: Stages, config: Mapping[str, Any] | None) -> R
     for group in group_lanes(rows, settings):
         shared = ", ".join(f"{_shorten(name)} {_format_setting(value)}" for name, value in group.settings.items())
         first = group.rows[0]
-        sizes = {name: first[name] for name in SIZES if name in first}
+        sizes = {name: first[name] for name in COSTS if name in first}
         means = group.format_means(name for name in first if name not in ("network", "lane", *sizes))
         summary.append({"network": f"{group.network} ({shared})" if shared else group.network} | sizes | means)
     return summary
@@ -154,7 +152,7 @@ def _label(lane: int, swept: Mapping[str, Any]) -> str:
 
 def _evaluation(rows: Rows, settings: LaneSettings) -> list[Block]:
     """Returns the tables of the final evaluation: of groups of lanes, and of every lane."""
-    names = [name for name in list_columns(rows) if name not in ("network", "lane", *SIZES)]
+    names = [name for name in list_columns(rows) if name not in ("network", "lane", *COSTS)]
     swept = [name for name in _list_names(settings) if name != "seed"]
     groups = [
         [group.network, *group.format_settings(swept), str(len(group.rows)), *group.format_means(names).values()]

@@ -7,7 +7,16 @@ from typing import Any
 
 from jaxdistill.report import figures
 from jaxdistill.report.html import Block, Details, Figures, Heading, Note
-from jaxdistill.report.tables import TITLES, Cell, Rows, Table, format_value, list_columns, make_results_table
+from jaxdistill.report.tables import (
+    COSTS,
+    TITLES,
+    Cell,
+    Rows,
+    Table,
+    format_value,
+    list_columns,
+    make_results_table,
+)
 from jaxdistill.train.metrics_log import RESERVED
 
 Lines = Sequence[Mapping[str, Any]]
@@ -35,11 +44,10 @@ def summarize(rows: Rows, evaluation: Mapping[str, Any]) -> str:
     Language models are compared by their negative log-likelihood instead, regressions by their RMSE.
     """
     setting = _describe_setting(evaluation)
-    measure, title, unit = "accuracy", "accuracy", ""
-    if evaluation.get("unit") == "token" and any(row.get("nll") for row in rows):
-        measure, title, unit = "nll", "negative log-likelihood", " nats per token"
-    elif any("rmse" in row for row in rows):
-        measure, title = "rmse", "RMSE"
+    measure = choose_final(rows, evaluation)
+    title, unit = {"nll": ("negative log-likelihood", " nats per token"), "rmse": ("RMSE", "")}.get(
+        measure, (measure, "")
+    )
     rated = [row for row in rows if math.isfinite(row.get(measure) or math.nan)]
     reference = next((row for row in rated if row["network"] == evaluation.get("reference")), None)
     students = [row for row in rated if row is not reference]
@@ -59,6 +67,13 @@ def summarize(rows: Rows, evaluation: Mapping[str, Any]) -> str:
     return f"{reached}: {fraction}{', with ' if sizes else ''}{' and '.join(sizes)}."
 
 
+def choose_final(rows: Rows, evaluation: Mapping[str, Any]) -> str:
+    """Returns the metric that networks are compared by: accuracy, of language models NLL, of regressions RMSE."""
+    if evaluation.get("unit") == "token" and any(row.get("nll") for row in rows):
+        return "nll"
+    return "rmse" if any("rmse" in row for row in rows) else "accuracy"
+
+
 def _describe_setting(evaluation: Mapping[str, Any]) -> str:
     setting = ""
     if "examples" in evaluation:
@@ -70,7 +85,7 @@ def _describe_setting(evaluation: Mapping[str, Any]) -> str:
 
 def find_best_students(rows: Rows, reference: str | None, better: Better) -> set[tuple[str, str]]:
     """Returns the `(network, column)` of the best students; none in a column of equal values."""
-    better = {"parameters": "min", "flops": "min"} | dict(better)
+    better = dict.fromkeys(COSTS, "min") | {"throughput": "max"} | dict(better)
     students = [row for row in rows if row["network"] != reference]
     best_students = set()
     for column in list_columns(rows)[1:]:

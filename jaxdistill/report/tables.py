@@ -10,7 +10,19 @@ from jaxdistill.report.template import load_template
 Rows = Sequence[Mapping[str, Any]]
 """Rows of results, `{column: value}` each."""
 
-TITLES = {"flops": "FLOPs"}
+COSTS = ("parameters", "nonzero", "bytes", "flops", "memory", "latency_ms", "throughput")
+"""Columns of the cost of a network, in order."""
+
+TITLES = {
+    "nonzero": "non-zero",
+    "flops": "FLOPs",
+    "memory": "memory (bytes)",
+    "latency_ms": "latency (ms)",
+    "throughput": "examples/s",
+}
+
+PREFIXED = ("bytes", "flops", "memory")
+"""Columns whose numbers are written with a prefix: 1.2 M."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +70,9 @@ class Table:
 
 
 def list_columns(rows: Rows) -> list[str]:
-    """Returns every column of the rows, the network and its sizes first."""
-    return list(dict.fromkeys(["network", "parameters", "flops", *(name for row in rows for name in row)]))
+    """Returns every column of the rows, the network and its cost first."""
+    names = dict.fromkeys(["parameters", "flops", *(name for row in rows for name in row)])
+    return ["network", *(name for name in COSTS if name in names), *(x for x in names if x not in ("network", *COSTS))]
 
 
 def make_results_table(rows: Rows) -> Table:
@@ -70,14 +83,16 @@ def make_results_table(rows: Rows) -> Table:
 
 
 def format_value(value: Any, column: str = "") -> str:
-    """Writes 78042 parameters as `78,042`, 1.2e6 FLOPs as `1.2 M`, 0.97222 as `0.9722`, None as `-`."""
+    """Writes 78042 parameters as `78,042`, 1.2e6 FLOPs or bytes as `1.2 M`, 0.97222 as `0.9722`, None as `-`."""
     if value is None:
         return "-"
-    if column == "flops":
+    if column in PREFIXED:
         for size, prefix in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
             if value >= 0.99995 * size:
                 return f"{value / size:.1f}{prefix}"
-    if isinstance(value, float) and not (column == "flops" and value.is_integer()):
+    if column == "throughput":
+        return f"{value:,.0f}"
+    if isinstance(value, float) and not (column in PREFIXED and value.is_integer()):
         return f"{value:.4f}"
     return f"{int(value):,}" if isinstance(value, int | float) else str(value)
 

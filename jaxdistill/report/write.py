@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from jaxdistill.errors import UserError
-from jaxdistill.report import fidelity, lanes, quality
+from jaxdistill.report import cost, fidelity, lanes, quality
 from jaxdistill.report.html import Section, fold_json, render_page
 from jaxdistill.report.inputs import EVALUATE_AGAIN, read_optional
 from jaxdistill.report.tables import Rows, Table, make_results_table
@@ -89,7 +89,7 @@ def read_summary(workdir: pathlib.Path) -> Table:
 
 
 def write_report(workdir: pathlib.Path) -> pathlib.Path:
-    """Writes `report.html`, and its first figure as `accuracy.svg`, from the other files of a workdir.
+    """Writes `report.html`, and two of its figures as `accuracy.svg` and `pareto.svg`, from the files of a workdir.
 
     Raises:
         UserError: if the folder is not the workdir of an evaluated run, or a file is not one of a run.
@@ -102,8 +102,10 @@ def write_report(workdir: pathlib.Path) -> pathlib.Path:
     config = read_optional(workdir / "config.json", dict)
     environment = read_optional(workdir / "environment.json")
     drawn = evaluation.get("figures", ())
+    pareto = cost.draw(rows, evaluation)
     sections = [
         Section("Results", quality.results(rows, evaluation)),
+        Section("Cost", cost.describe(rows, evaluation, pareto)),
         Section("Lanes", lanes.compare(lanes.read(workdir), stages, config, evaluation.get("better", {}))),
         Section("Training", quality.training(stages)),
         *(Section(title, write(evaluation)) for name, (title, write) in SCORES.items() if name in drawn),
@@ -122,6 +124,8 @@ def write_report(workdir: pathlib.Path) -> pathlib.Path:
     files.write_text(path, render_page(workdir.resolve().name, quality.summarize(rows, evaluation), sections))
     if compared := quality.compare_stages(stages):
         files.write_text(workdir / "accuracy.svg", compared + "\n")
+    if pareto:
+        files.write_text(workdir / "pareto.svg", pareto + "\n")
     return path
 
 

@@ -6,17 +6,13 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
-from jaxdistill import core
 from jaxdistill.build.runs import Runs
 from jaxdistill.build.stage import Stage
-from jaxdistill.core import Batch, Variables
-from jaxdistill.networks import dependencies, run
 from jaxdistill.runtime.files import write_json
+from jaxdistill.stages.cost import Costs, describe_conditions
 from jaxdistill.stages.saliency import Saliency
-from jaxdistill.train import flops
 from jaxdistill.train.evaluate import Evaluation
 
 LANES = "lanes.json"
@@ -29,25 +25,8 @@ Number = float | None
 """A number of a table; `None` if it is not finite."""
 
 
-def cost(stage: Stage, name: str) -> tuple[int, int]:
-    """Counts a network's parameters, and the FLOPs of its inference on one example, with those of its dependencies.
-
-    FLOPs are those of matrix products and convolutions, two for a multiplication and an addition (`train.flops`).
-    """
-    networks = dependencies(stage.networks, [name])
-    variables = {key: shapes for key, shapes in stage.shapes.variables.items() if key in networks}
-    example = {key: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype) for key, x in stage.data.batch.items()}
-
-    def predict(variables: Mapping[str, Variables], batch: Batch) -> jax.Array:
-        return core.comparable(run(networks, variables, batch, None)[0][name].logits)
-
-    counts = flops.count(predict, variables, example)
-    parameters = sum(core.count(shapes.get("params", {})) for shapes in variables.values())
-    return parameters, sum(counts.values())
-
-
 def write_results(
-    workdir: pathlib.Path, runs: Runs, evaluations: Sequence[Evaluation], saliency: Saliency | None
+    workdir: pathlib.Path, runs: Runs, evaluations: Sequence[Evaluation], costs: Costs, saliency: Saliency | None
 ) -> None:
     """Writes `results.json` (a list of rows), `evaluation.json` and `predictions.npz` into the workdir.
 
@@ -57,11 +36,11 @@ def write_results(
         workdir: the folder of the run.
         runs: those of the stage.
         evaluations: that of each run.
+        costs: of each network.
         saliency: maps of the images of the `disagreements`; `None` for no maps.
     """
     stage, first = runs.stage, evaluations[0]
     names = stage.evaluation.networks
-    costs = {name: dict(zip(("parameters", "flops"), cost(stage, name), strict=True)) for name in names}
     numbers = [{name: _numbers(stage, evaluation, name) for name in names} for evaluation in evaluations]
     table = [{"network": name} | costs[name] | _means([row[name] for row in numbers]) for name in names]
     metadata = {
@@ -73,6 +52,7 @@ def write_results(
         "pairs": _pair_rows(stage, first, saliency),
         "figures": stage.data.task.figures,
         **_describe_metrics(stage),
+        **describe_conditions(stage),
     }
     if saliency:
         metadata["saliency"] = {"examples": saliency.examples, "left_out": saliency.left_out}

@@ -1,4 +1,4 @@
-"""Timing in turns, ratios by rounds, and the peak of matrix products."""
+"""Ratios by rounds, and the peak of matrix products."""
 
 import importlib
 import sys
@@ -9,15 +9,6 @@ from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 timing = importlib.import_module("timing")
-
-
-def test_calls_take_turns_and_each_round_begins_with_another():
-    called = []
-    calls = {name: (lambda name=name: called.append(name)) for name in "abc"}
-    seconds = timing.time_interleaved(calls, rounds=4, warm_up=2)
-    assert "".join(called) == "abcabc" + "abc" + "bca" + "cab" + "abc"
-    assert {name: len(own) for name, own in seconds.items()} == {"a": 4, "b": 4, "c": 4}
-    assert min(map(min, seconds.values())) >= 0
 
 
 def test_a_ratio_is_of_the_same_round():

@@ -27,3 +27,22 @@ def test_curves_of_a_single_point_show_a_mark():
 def test_curves_over_magnitudes_have_a_logarithmic_axis_with_plain_numbers():
     figure = figures.draw_curves({"a": ([1, 2, 3], [1000.0, float("nan"), 1.0])}, "wide")
     assert [tick for tick in ("1", "10", "100", "1000") if f">{tick}</text>" in figure] == ["1", "10", "100", "1000"]
+
+
+def test_the_front_has_what_nothing_cheaper_matches():
+    points = {
+        "large": (100.0, 0.9),
+        "small": (10.0, 0.8),
+        "worse": (20.0, 0.7),
+        "equal": (30.0, 0.8),
+        "tie": (10.0, 0.6),
+    }
+    assert figures.find_front(points) == ["small", "large"]
+    assert figures.find_front(points, better="min") == ["tie"]
+
+
+def test_the_front_has_names_and_the_axis_plain_numbers():
+    points = {"large": (90_000.0, 0.9), "small": (900.0, 0.8), "worse": (2000.0, 0.7)}
+    figure = figures.draw_pareto(points, "front", x="bytes", y="accuracy")
+    for name, number in (("large", 1), ("small", 1), ("worse", 0), ("1 k", 1), ("10 k", 1)):
+        assert figure.count(f">{name}</text>") == number

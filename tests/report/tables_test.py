@@ -54,3 +54,13 @@ def test_a_mean_has_a_spread_if_there_are_several_and_none_if_one_is_missing():
 )
 def test_flops_have_a_prefix(flops, text):
     assert tables.format_value(flops, "flops") == text
+
+
+def test_costs_stand_first_in_their_order():
+    rows = [{"network": "a", "accuracy": 0.5, "latency_ms": 1.0, "bytes": 4000, "flops": 1, "parameters": 1000}]
+    rows += [{"network": "b", "accuracy": 0.5, "throughput": 12345.6, "nonzero": 10}]
+    assert tables.make_results_table(rows).to_text().splitlines() == [
+        "network  parameters  non-zero  bytes  FLOPs  latency (ms)  examples/s  accuracy",
+        "a             1,000         -  4.0 k      1        1.0000           -    0.5000",
+        "b                 -        10      -      -             -      12,346    0.5000",
+    ]

@@ -10,7 +10,7 @@ import runs
 from jaxdistill import launch
 from jaxdistill.pipeline import run
 from jaxdistill.report import write as report
-from jaxdistill.stages import evaluate, results, saliency
+from jaxdistill.stages import cost, evaluate, results, saliency
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,8 @@ def workdir(stage, tmp_path_factory):
     known = jax.jit(stage.init)()[1]
     (found,) = evaluate.SplitEvaluator(stage.runs).evaluate({}, {}, known)
     looked = saliency.compute_saliency(stage, known, found.index[results.disagreements(stage, found)])
-    results.write_results(folder, stage.runs, [found], looked)
+    costs = cost.measure(stage.runs, known)
+    results.write_results(folder, stage.runs, [found], costs=costs, saliency=looked)
     return folder
 
 
@@ -45,7 +46,10 @@ def test_pairs_have_what_compares_and_rows_have_only_numbers(workdir):
         assert pair["cka"]["taps"] == pair["cka"]["reference_taps"] == ["hidden1", "pooled"]
         assert -1 <= pair["saliency"] <= 1
     assert rows[1]["copied_errors"] == evaluation["pairs"][0]["copied_errors"]
-    assert [*rows[1]] == ["network", "parameters", "flops", "accuracy", "agreement", "copied_errors"]
+    assert [*rows[1]] == [
+        *("network", "parameters", "nonzero", "bytes", "flops"),
+        *("accuracy", "agreement", "copied_errors"),
+    ]
     assert [*evaluation["per_class"]] == ["teacher", "student", "slow"]
     assert "cka" not in evaluation
 

@@ -1,0 +1,61 @@
+"""Cost of the networks of a stage: numbers by hand."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import runs
+from jaxdistill.networks import Frozen
+from jaxdistill.pipeline import run
+from jaxdistill.stages import cost
+
+PARAMETERS = 64 * 8 + 8 + 8 * 10 + 10
+
+
+@pytest.fixture(scope="module")
+def stage():
+    stage = run.prepare(runs.parsed(), None)["evaluate"]
+    return runs.with_evaluate(stage, networks=("student",), pairs=(), metrics=("accuracy",))
+
+
+def weights_of(stage):
+    return {name: jax.tree.map(lambda x: jnp.ones(x.shape), x) for name, x in stage.shapes.variables.items()}
+
+
+def test_the_parameters_that_are_not_zero_are_counted_and_bytes_are_those_of_all(stage):
+    weights = weights_of(stage)
+    weights["student"]["params"]["dense1"]["kernel"] = jnp.zeros((64, 8)).at[3, 4].set(2.0)
+    costs = cost.measure(stage.runs, weights)["student"]
+    assert costs == {
+        "parameters": PARAMETERS,
+        "nonzero": PARAMETERS - 64 * 8 + 1,
+        "bytes": 4 * PARAMETERS,
+        "flops": 2 * (64 * 8 + 8 * 10),
+    }
+    assert cost.count(stage, "student") == (costs["parameters"], costs["flops"])
+
+
+def test_a_network_in_int8_has_a_byte_for_each_weight_and_a_scale_for_each_channel(stage):
+    source = stage.networks["student"]
+    assert isinstance(source, Frozen)
+    reduced = dataclasses.replace(
+        stage, networks={**stage.networks, "student": dataclasses.replace(source, quantize="int8")}
+    )
+    weights = reduced.runs.for_inference(weights_of(reduced))
+    costs = cost.measure(reduced.runs, weights)["student"]
+    assert costs["parameters"] == costs["nonzero"] == PARAMETERS  # the scales are no parameters
+    assert costs["bytes"] == 64 * 8 + 4 * 8 + 4 * (8 + 8 * 10 + 10)  # the head stays exact
+
+
+def test_speed_is_measured_only_if_it_is_set(stage, monkeypatch):
+    monkeypatch.setattr(cost.cost, "LATENCY_ROUNDS", 2)
+    monkeypatch.setattr(cost.cost, "THROUGHPUT_ROUNDS", 1)
+    timed = runs.with_evaluate(stage, cost=True)
+    costs = cost.measure(timed.runs, weights_of(timed))["student"]
+    assert {"memory", "latency_ms", "throughput"} <= costs.keys()
+    assert costs["latency_ms"] > 0 < costs["throughput"]
+    conditions = cost.describe_conditions(timed)["cost"]
+    assert (conditions["latency_batch"], conditions["throughput_batch"], conditions["latency_rounds"]) == (1, 64, 2)
+    assert cost.describe_conditions(stage) == {}
