@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdistill.compress import fold_batchnorm, layer_graph, quantize
+from jaxdistill.compress import fold_batchnorm, integer_inference, layer_graph
 from jaxdistill.core import Batch, Output, Variables
 from jaxdistill.errors import unknown
 from jaxdistill.networks.source import Outputs, Parts, apply
@@ -26,8 +26,8 @@ class Frozen(Trained):
         offload: whether its weights are held in the host's memory, and are brought to the device in every step. They
             must be put there (`memory_kind="pinned_host"`), and the call be compiled.
         fold: whether `for_inference` folds BatchNorms into the convolutions that feed them (`compress.fold_batchnorm`).
-        quantize: "int8" for weights and activations of 8 bits (`compress.quantize`), or "". A module that computes in
-            bfloat16 has its kernels stored in it.
+        quantize: "int8" for weights and activations of 8 bits (`compress.integer_inference`), or "". A module that
+            computes in bfloat16 has its kernels stored in it.
     """
 
     offload: bool = False
@@ -72,8 +72,8 @@ class Frozen(Trained):
         if self.fold:
             variables = fold_batchnorm.fold(variables, graph)
         if self.quantize:
-            return quantize.int8(variables, graph)
-        return quantize.bfloat16(variables, graph) if self._is_bfloat16 else variables
+            return integer_inference.int8(variables, graph)
+        return integer_inference.bfloat16(variables, graph) if self._is_bfloat16 else variables
 
     def partition(self, variables: Variables) -> Parts:
         return {}, {}, variables
@@ -83,12 +83,12 @@ class Frozen(Trained):
     ) -> tuple[Output, Variables]:
         if self.offload:
             variables = jax.device_put(variables, jax.memory.Space.Device)
-        if self.quantize and not quantize.is_quantized(variables):
+        if self.quantize and not integer_inference.is_quantized(variables):
             variables = self._convert(variables, batch)
         return self._predict(variables, batch)
 
     def _predict(self, variables: Variables, batch: Batch) -> tuple[Output, Variables]:
         # The names of the parameters decide whether a layer computes as folded or quantized.
-        with nn.intercept_methods(fold_batchnorm.apply_folded), nn.intercept_methods(quantize.apply_quantized):
+        with nn.intercept_methods(fold_batchnorm.apply_folded), nn.intercept_methods(integer_inference.apply_quantized):
             output, changed = apply(self.module, variables, self.main_input(batch), None, **self.other_inputs(batch))
         return self.in_class_order(output), changed

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdistill.compress import layer_graph, quantize
+from jaxdistill.compress import integer_inference, layer_graph
 from jaxdistill.models.encoder import Encoder
 from jaxdistill.networks import Frozen
 
@@ -28,11 +28,11 @@ class Alone(nn.Module):
 
 def reduced(module, x, seed=0):
     variables = module.init(jax.random.key(seed), x)
-    return variables, quantize.int8(variables, layer_graph.trace(lambda v: module.apply(v, x), variables))
+    return variables, integer_inference.int8(variables, layer_graph.trace(lambda v: module.apply(v, x), variables))
 
 
 def apply(module, variables, x):
-    with nn.intercept_methods(quantize.apply_quantized):
+    with nn.intercept_methods(integer_inference.apply_quantized):
         return jax.jit(module.apply)(variables, x)
 
 
@@ -43,12 +43,12 @@ def test_a_layer_in_int8_is_the_layer_of_the_rounded_numbers(name):
     variables, less = reduced(module, x)
     own = less["params"]["layer"]
     assert own["kernel"].dtype == jnp.int8
-    assert own[quantize.SCALE].shape == ((2, 4) if name == "heads" else (8,))
+    assert own[integer_inference.SCALE].shape == ((2, 4) if name == "heads" else (8,))
     axes = tuple(range(1, x.ndim)) if "kernel_size" in layer.__dict__ else (-1, -2) if name == "out" else -1
     step = jnp.max(jnp.abs(x), axes, keepdims=True) / 127
     rounded = jnp.round(x / step) * step
-    kernel = own["kernel"] * own[quantize.SCALE].reshape(
-        *[1] * (own["kernel"].ndim - own[quantize.SCALE].ndim), *own[quantize.SCALE].shape
+    kernel = own["kernel"] * own[integer_inference.SCALE].reshape(
+        *[1] * (own["kernel"].ndim - own[integer_inference.SCALE].ndim), *own[integer_inference.SCALE].shape
     )
     np.testing.assert_allclose(kernel, variables["params"]["layer"]["kernel"], atol=float(jnp.abs(kernel).max()) / 250)
     expected = module.apply({"params": {"layer": dict(variables["params"]["layer"]) | {"kernel": kernel}}}, rounded)
@@ -78,7 +78,7 @@ def test_its_derivative_is_that_of_the_layer_without_rounding():
 def test_zeros_stay_zeros():
     module, x = Alone(nn.Conv(3, (3, 3))), jnp.zeros((2, 4, 4, 1))
     variables = jax.tree.map(jnp.zeros_like, module.init(jax.random.key(0), x))
-    less = quantize.int8(variables, layer_graph.trace(lambda v: module.apply(v, x), variables))
+    less = integer_inference.int8(variables, layer_graph.trace(lambda v: module.apply(v, x), variables))
     np.testing.assert_array_equal(apply(module, less, x), jnp.zeros((2, 4, 4, 3)))
 
 
@@ -88,7 +88,7 @@ def test_a_transformer_looped_or_scanned(scan):
     module = Encoder(5, vocabulary=11, layers=1 + scan, width=16, heads=2, length=8, scan=scan)
     tokens = jnp.arange(8)[None] % 11
     variables = jax.jit(lambda: module.init(jax.random.key(0), tokens))()
-    less = quantize.int8(variables, layer_graph.trace(lambda v: module.apply(v, tokens).logits, variables))
+    less = integer_inference.int8(variables, layer_graph.trace(lambda v: module.apply(v, tokens).logits, variables))
     kinds = {"/".join(k.key for k in p): x.dtype for p, x in jax.tree_util.tree_leaves_with_path(less["params"])}
     kernels = [dtype for name, dtype in kinds.items() if name.endswith("kernel") and "head" not in name]
     assert set(kernels) == {jnp.dtype(jnp.int8)}
@@ -114,7 +114,7 @@ def test_a_convolution_sums_whole_numbers_alike_in_int32_and_in_float32(name, mo
     _, less = reduced(module, x)
     found = apply(module, less, x)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    with nn.intercept_methods(quantize.apply_quantized):
+    with nn.intercept_methods(integer_inference.apply_quantized):
         program = jax.make_jaxpr(module.apply)(less, x)
         assert "preferred_element_type=int32" in str(program)
         np.testing.assert_allclose(module.apply(less, x), found, rtol=1e-6, atol=1e-6)
