@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import jax
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdistill.build import lanes
+from jaxdistill.compress.views import view_of, without_views
 from jaxdistill.config.references import WeightsRef
 from jaxdistill.errors import UserError, unknown
 from jaxdistill.networks import ImageSpec
@@ -179,7 +180,7 @@ def _networks_in(folder: pathlib.Path, step: int) -> list[str]:
 def check(ref: Place, shapes: Mapping[str, Any]) -> None:
     """Raises `UserError` if weights are of a network of another shape; reads no array."""
     if isinstance(ref, PretrainedRef):
-        ref.pretrained.check(shapes, ref.ref.new_head)
+        ref.pretrained.check(without_views(shapes), ref.ref.new_head)
         return
     structs = _stored_structs(ref, shapes, _stored_names(ref, shapes))
     checkpoint.check(ref.folder, ref.step, structs, ref.prefixes, leaves_out=ref.leaves_out)
@@ -202,7 +203,8 @@ def read_all(refs: Sequence[Place], shapes: Mapping[str, Any]) -> list[dict[str,
     Raises:
         UserError: if the checkpoint is damaged, of a network of another shape, or has NaN in an array.
     """
-    pretrained = [ref.pretrained.read(shapes, ref.ref.new_head) for ref in refs if isinstance(ref, PretrainedRef)]
+    plain = without_views(shapes)
+    pretrained = [ref.pretrained.read(plain, ref.ref.new_head) for ref in refs if isinstance(ref, PretrainedRef)]
     checkpoints = [ref for ref in refs if isinstance(ref, CheckpointRef)]
     variables: dict[CheckpointRef, dict[str, Any]] = {}
     for first in {dataclasses.replace(ref, lane=None): ref for ref in checkpoints}.values():
@@ -267,8 +269,17 @@ def _stored_names(ref: CheckpointRef, shapes: Mapping[str, Any]) -> dict[str, st
             return f"params.{ref.network}.{rest}"
         return f"variables.{ref.network}.{name}"
 
-    selected = {name: ref.ref.stored_name(name) for name in checkpoint.flatten_structs(shapes)}
+    first, second = ref.prefixes
+    views = {view_of(f"params.{name.removeprefix(first)}") for name in arrays if name.startswith(first)}
+    views |= {view_of(name.removeprefix(second)) for name in arrays if name.startswith(second)}
+    names = _names_of_views(checkpoint.flatten_structs(shapes), views)
+    selected = {name: ref.ref.stored_name(name) for name in names}
     return {name: stored_name(stored) for name, stored in selected.items() if stored}
+
+
+def _names_of_views(names: Iterable[str], views: Collection[str]) -> list[str]:
+    """Returns the names of the module's arrays, and those of these views; a view without any starts from the others."""
+    return [name for name in names if view_of(name) in ("", *views)]
 
 
 def check_same_shapes(
@@ -287,6 +298,7 @@ def check_same_shapes(
         {name: list(leaf.shape) for name, leaf in checkpoint.flatten_structs(tree).items()}
         for tree in (variables, expected)
     )
+    shapes = {name: shapes[name] for name in _names_of_views(shapes, {view_of(name) for name in actual})}
     sources = {name: ref.stored_name(name) for name in shapes}
     expected_shapes = {sources[name].replace(".", "/"): shape for name, shape in shapes.items() if sources[name]}
     used = {*sources.values()}

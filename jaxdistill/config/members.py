@@ -139,6 +139,28 @@ class TermConfig:
         return dataclasses.replace(parse_section(cls, section, path), fields=fields)
 
 
+@dataclasses.dataclass(frozen=True)
+class ViewConfig:
+    """A view of a network's params; `fields` are its own keys."""
+
+    view: str = option("", "view by name")
+    fields: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    OPEN = "fields"
+
+    @classmethod
+    def parse(cls, raw: Any, path: str) -> "ViewConfig":
+        """Returns a view whose fields have the types and defaults of its class."""
+        check(isinstance(raw, Mapping), path, "a section", raw)
+        if "view" not in raw:
+            raise UserError(f"{path}.view must be set. There are {registry.names('view')}")
+        member = registry.find("view", raw["view"], f"{path}.view")
+        section = without(raw, {"view": None})
+        parsed = parse_section(member, section, path, owner=f"view {str(raw['view'])!r}")
+        fields = {f.name: getattr(parsed, f.name) for f in dataclasses.fields(member) if f.metadata}
+        return cls(view=str(raw["view"]), fields=fields)
+
+
 class _Number:
     """Type of a number that may be a schedule."""
 

@@ -38,6 +38,7 @@ class Room:
 ROOMS = {
     "method": Room("jaxdistill.methods", base="jaxdistill.core:Method"),
     "model": Room("jaxdistill.models", base="flax.linen:Module"),
+    "view": Room("jaxdistill.compress", base="jaxdistill.compress.view:View"),
     "network": Room("jaxdistill.networks", base="jaxdistill.networks.source:Source"),
     "head": Room("jaxdistill.modules.heads", base="jaxdistill.modules.heads:TapHead", entries="HEADS"),
     "weighting": Room("jaxdistill.modules.weightings", entries="WEIGHTINGS"),

@@ -22,7 +22,17 @@ from jaxdistill.networks.head import Head
 from jaxdistill.networks.options import NetworkRef, required
 from jaxdistill.networks.reused_classifier import ReusedClassifier
 from jaxdistill.networks.shared import Shared
-from jaxdistill.networks.source import Borrows, BringsVariables, Context, Follows, ForInference, Outputs, Source
+from jaxdistill.networks.source import (
+    Borrows,
+    BringsVariables,
+    Context,
+    Follows,
+    ForInference,
+    Outputs,
+    Revises,
+    Source,
+    Starts,
+)
 from jaxdistill.networks.trained import Trained
 
 __all__ = [
@@ -45,8 +55,10 @@ __all__ = [
     "Precomputed",
     "Preprocess",
     "ReusedClassifier",
+    "Revises",
     "Shared",
     "Source",
+    "Starts",
     "Trained",
     "brought_variables",
     "dependencies",

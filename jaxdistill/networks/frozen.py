@@ -8,8 +8,8 @@ import jax.numpy as jnp
 
 from jaxdistill.compress import fold_batchnorm, integer_inference, layer_graph
 from jaxdistill.core import Batch, Output, Variables
-from jaxdistill.errors import unknown
-from jaxdistill.networks.source import Outputs, Parts, apply
+from jaxdistill.errors import UserError, unknown
+from jaxdistill.networks.source import Outputs, Parts
 from jaxdistill.networks.trained import Trained
 
 QUANTIZATIONS = ("", "int8")
@@ -21,6 +21,9 @@ class Frozen(Trained):
 
     It outputs the same for its variables and for those from `for_inference`. Convert them once, before the first step,
     as the stages of a config do; otherwise every call quantizes them.
+
+    Views of its params are applied in every call, and nothing is folded then, since they are of its params as they are
+    stored.
 
     Attributes:
         offload: whether its weights are held in the host's memory, and are brought to the device in every step. They
@@ -40,6 +43,11 @@ class Frozen(Trained):
     def check(self) -> None:
         if self.quantize not in QUANTIZATIONS:
             raise unknown("quantize", self.quantize, QUANTIZATIONS)
+        if self.quantize and self.views:
+            raise UserError(
+                f"quantize must be '' for a network with views, got {self.quantize!r}. Add the view"
+                " compress.NAME=dict(view='quantize', bits=8) instead"
+            )
 
     @property
     def is_reduced_precision(self) -> bool:
@@ -58,7 +66,7 @@ class Frozen(Trained):
 
     def for_inference(self, variables: Variables, batch: Batch) -> Variables:
         """Returns the variables folded and quantized; `batch` may be shapes."""
-        if not (self.fold or self.is_reduced_precision):
+        if self.views or not (self.fold or self.is_reduced_precision):
             return variables
         if self.offload:
             variables = jax.device_put(variables, jax.memory.Space.Device)
@@ -90,5 +98,4 @@ class Frozen(Trained):
     def _predict(self, variables: Variables, batch: Batch) -> tuple[Output, Variables]:
         # The names of the parameters decide whether a layer computes as folded or quantized.
         with nn.intercept_methods(fold_batchnorm.apply_folded), nn.intercept_methods(integer_inference.apply_quantized):
-            output, changed = apply(self.module, variables, self.main_input(batch), None, **self.other_inputs(batch))
-        return self.in_class_order(output), changed
+            return super().__call__(variables, batch, {}, None)

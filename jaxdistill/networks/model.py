@@ -7,7 +7,9 @@ from typing import Any
 
 import flax.linen as nn
 
+from jaxdistill.compress.views import Views
 from jaxdistill.config import registry
+from jaxdistill.config.members import ViewConfig
 from jaxdistill.config.parse import option
 from jaxdistill.errors import UserError
 from jaxdistill.modules.preprocess import Preprocess, preprocess
@@ -39,6 +41,7 @@ class ModelSettings:
     head: str = option("", "'new' for a head with fresh weights on those of 'weights'", choices=("", "new"))
     blocks: tuple[int, ...] = option((), "blocks of 'weights' that those of the network start from; all if empty")
     preprocess: PreprocessSettings = option(PreprocessSettings, "images that the network expects")
+    compress: dict[str, ViewConfig] = option(dict, "views of the params by name, such as a pruned or quantized one")
     offload: bool = option(False, "whether frozen weights are held in the host's memory", free=True)
     fold: bool = option(True, "whether BatchNorms of a frozen network are folded into convolutions")
     quantize: str = option("", "'int8' for weights and activations of a frozen network in 8 bits")
@@ -70,6 +73,11 @@ def build_module(name: str, settings: ModelSettings, fields: Mapping[str, Any], 
         return registry.make("model", settings.model, fields, classes=classes, dtype=dtype)
     except UserError as error:
         raise UserError(f"networks.{name}: {error}") from error
+
+
+def build_views(configs: Mapping[str, ViewConfig]) -> Views:
+    """Makes the views of a network."""
+    return Views.of({name: registry.find("view", config.view)(**config.fields) for name, config in configs.items()})
 
 
 def inputs_of(module: Any) -> tuple[str, ...]:

@@ -166,6 +166,24 @@ class Follows(Protocol):
 
 
 @runtime_checkable
+class Starts(Protocol):
+    """A source that adds to the variables of its module what follows from them."""
+
+    def start(self, variables: Variables, fresh: bool) -> Variables:
+        """Returns all variables; `fresh` ones are those that `init` has returned, others come from elsewhere."""
+        ...
+
+
+@runtime_checkable
+class Revises(Protocol):
+    """A source that changes variables of its own after each optimizer update."""
+
+    def revise(self, variables: Variables, updates: jax.Array) -> Variables:
+        """Returns the changed collections after optimizer update number `updates`; `variables` are the new ones."""
+        ...
+
+
+@runtime_checkable
 class Borrows(Protocol):
     """A source that is called with the variables of another network besides its own, as `variables["borrowed"]`."""
 

@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxdistill import core
+from jaxdistill.compress.views import NO_VIEWS, Views
 from jaxdistill.config.parse import option
 from jaxdistill.core import Batch, Output, Variables
 from jaxdistill.errors import UserError, check_between
 from jaxdistill.networks.meaning import Meaning, check_featurizer, check_tokenizer, class_order
-from jaxdistill.networks.model import ModelSettings, build_module, build_preprocess, inputs_of
+from jaxdistill.networks.model import ModelSettings, build_module, build_preprocess, build_views, inputs_of
 from jaxdistill.networks.options import NetworkRef, required, select
 from jaxdistill.networks.source import Context, Outputs, Parts, Source, apply
 
@@ -30,6 +31,7 @@ class Trained(Source):
         class_names: of the logits that the source outputs, if they are stored or given by the data.
         class_order: the position of each of these classes among the module's logits; () if they are in order.
         new_head: whether its head is drawn anew where its other variables come from elsewhere.
+        views: functions of its params that are applied before the module, such as a mask.
     """
 
     module: nn.Module
@@ -38,6 +40,7 @@ class Trained(Source):
     class_names: tuple[str, ...] = ()
     class_order: tuple[int, ...] = ()
     new_head: bool = False
+    views: Views = NO_VIEWS
     learns = True
     settings = ModelSettings
 
@@ -62,6 +65,7 @@ class Trained(Source):
                 f"{path}.head must be '' for a frozen network, whose outputs would be random, got 'new'. Train it with"
                 " its new head in a stage, and freeze that"
             )
+        values["views"] = build_views(settings.compress)
         values["preprocess"] = build_preprocess(name, settings.preprocess, context)
         if not cls.frozen and settings.offload:
             raise UserError(
@@ -111,6 +115,14 @@ class Trained(Source):
         arguments: dict[str, Any] = {**self.other_inputs(batch), "train": False}
         return self.module.init(key, self.main_input(batch), **arguments)
 
+    def start(self, variables: Variables, fresh: bool) -> Variables:
+        """Returns variables with what its views add to them; fresh ones are in the shapes that the module declares."""
+        return self.views.start(variables, whole=fresh) if self.views else variables
+
+    def revise(self, variables: Variables, updates: jax.Array) -> Variables:
+        """Returns the collections that its views change after optimizer update number `updates`."""
+        return self.views.update(variables, updates)
+
     def partition(self, variables: Variables) -> Parts:
         params, rest = core.split_params(variables)
         return params, rest, {}
@@ -118,7 +130,8 @@ class Trained(Source):
     def __call__(
         self, variables: Variables, batch: Batch, outputs: Outputs, key: jax.Array | None
     ) -> tuple[Output, Variables]:
-        output, changed = apply(self.module, variables, self.main_input(batch), key, **self.other_inputs(batch))
+        with self.views.applied(variables) as viewed:
+            output, changed = apply(self.module, viewed, self.main_input(batch), key, **self.other_inputs(batch))
         return self.in_class_order(output), changed
 
 

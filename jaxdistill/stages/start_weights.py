@@ -4,9 +4,12 @@ import pathlib
 from collections.abc import Callable, Collection
 from typing import Any
 
+import jax
+
 from jaxdistill import core, networks
 from jaxdistill.build import weights
 from jaxdistill.build.runs import Runs, Weights
+from jaxdistill.core import Variables
 from jaxdistill.stages import precision_report
 from jaxdistill.train import mesh
 
@@ -31,13 +34,24 @@ def read(runs: Runs, workdir: pathlib.Path, names: Collection[str] | None = None
         if name in names and "weights" in refs:
             numbers = runs.numbers_of(name)
             checkpoints = [weights.find(refs["weights"], name, workdir, lane) for lane in numbers]
-            trees = weights.read_all(checkpoints, mesh.structs(stage.shapes.variables[name], placed[name]))
+            structs = mesh.structs(stage.shapes.variables[name], placed[name])
+            trees = weights.read_all(checkpoints, structs)
+            if stage.networks[name].frozen or not stage.kind.trains:
+                trees = [_complete(stage.networks[name], tree, structs) for tree in trees]
             variables[name] = runs.join(name, trees)
     for name, source in stage.networks.items():
         brought = networks.brought_variables(source)
         if brought and name in names:
             variables[name] = mesh.spread(dict(brought), placed[name])
     return variables
+
+
+def _complete(source: networks.Source, variables: Variables, structs: Any) -> Variables:
+    """Returns variables with the arrays that follow from the others, if they lack some."""
+    if not isinstance(source, networks.Starts) or jax.tree.structure(variables) == jax.tree.structure(structs):
+        return variables
+    shardings = jax.tree.map(lambda struct: struct.sharding, structs)
+    return jax.jit(lambda x: source.start(x, fresh=False), out_shardings=shardings)(variables)
 
 
 def read_for_inference(runs: Runs, workdir: pathlib.Path, log: Callable[[str], None]) -> tuple[Weights, dict[str, Any]]:

@@ -10,7 +10,7 @@ import optax
 from jaxdistill import core
 from jaxdistill.core import Batch, Output, State, Term, Variables
 from jaxdistill.errors import UserError
-from jaxdistill.networks import Source, in_order, naming, variables_of
+from jaxdistill.networks import Source, Starts, in_order, naming, variables_of
 from jaxdistill.train.step import check_terms
 
 Shapes = Mapping[str, jax.ShapeDtypeStruct]
@@ -127,6 +127,8 @@ def init_network(
             of_needed = {need: variables[need] for need in network.needs}
             fresh = init(network, key=key, batch=batch, outputs=needed, variables=of_needed)
             complete = _complete(complete, fresh)
+        if isinstance(network, Starts):
+            complete = network.start(complete, fresh=not weights)
         arguments = variables_of(name, network, {**variables, name: complete})
         return complete, call(network, key=key, batch=batch, outputs=needed, variables=arguments)
 

@@ -16,7 +16,7 @@ import optax
 from jaxdistill import core
 from jaxdistill.core import Batch, State, Term, Variables
 from jaxdistill.errors import UserError, unknown
-from jaxdistill.networks import Follows, Source, in_order, run
+from jaxdistill.networks import Follows, Revises, Source, in_order, run
 
 Frozen = Mapping[str, Variables]
 Metrics = dict[str, jax.Array]
@@ -63,6 +63,11 @@ def make_step(
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params: Any = optax.apply_updates(state.params, updates)
         everything = core.merge_variables(params, variables, frozen)
+        variables |= {
+            name: {**variables[name], **network.revise(everything[name], state.step + 1)}
+            for name, network in networks.items()
+            if name in variables and isinstance(network, Revises)
+        }
         variables |= {
             name: network.follow(variables[name], everything[network.of], state.step + 1)
             for name, network in networks.items()

@@ -1,0 +1,34 @@
+"""A pruned student in a few steps: a teacher, a stage that fits views, training under them, and evaluation."""
+
+from ml_collections import ConfigDict
+
+
+def get_config(mode: str = "") -> ConfigDict:
+    c = ConfigDict()
+    c.batch, c.steps, c.log_every = 64, 8, 4
+    c.data = dict(name="digits")
+    views = dict(prune=dict(view="sparse", sparsity=0.75, over=4))
+    c.networks = dict(
+        teacher=dict(source="frozen", model="mlp", widths=(16,), weights="stage:teacher"),
+        student=dict(source="trained", model="mlp", widths=(16,), weights="stage:fit", compress=views),
+    )
+    c.terms = dict(task=dict(method="cross_entropy"), kd=dict(method="kd", temperature=2.0))
+    c.learning_rate = 0.01
+    c.evaluate = dict(every=0, metrics=("accuracy",))
+    c.stages = dict(
+        teacher=dict(
+            networks=dict(teacher=dict(source="trained", weights="")), terms=dict(task=dict(student="teacher"))
+        ),
+        fit=dict(
+            kind="compress",
+            networks=dict(teacher={}, student=dict(weights="")),
+            compress=dict(network="teacher", into="student", batches=2),
+        ),
+        distil=dict(),
+        evaluate=dict(
+            kind="evaluate",
+            networks=dict(teacher={}, student=dict(source="frozen", weights="stage:distil")),
+            evaluate=dict(split="test", metrics=("accuracy",)),
+        ),
+    )
+    return c
