@@ -17,7 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdistill.compress.layer_graph import LAYERS, LayerGraph, Path
+from jaxdistill.compress.fake_quantize import fit_grid, integer_limits, to_integers
+from jaxdistill.compress.layer_graph import LayerGraph, Path
+from jaxdistill.compress.layer_inputs import example_axes, is_call, num_summed
 from jaxdistill.core import Variables
 
 SCALE = "kernel_scale"
@@ -39,10 +41,10 @@ def int8(variables: Variables, graph: LayerGraph) -> dict[str, Any]:
         layer, ndim = graph.layers[path]
         kernel = arrays["kernel"].astype(jnp.float32)
         stacked = kernel.ndim - ndim  # of a scanned layer
-        axes = tuple(range(stacked, stacked + _num_summed(layer, ndim)))
-        scale = jnp.max(jnp.abs(kernel), axes, keepdims=True) / 127
-        whole = jnp.round(kernel / jnp.where(scale > 0, scale, 1.0)).astype(jnp.int8)
-        return arrays | {"kernel": whole, SCALE: jnp.squeeze(scale, axes)}
+        count = ndim - 1 if isinstance(layer, nn.Conv) else num_summed(layer)
+        axes = tuple(range(stacked, stacked + count))
+        whole, scale = _round(kernel, axes)
+        return arrays | {"kernel": whole.astype(jnp.int8), SCALE: jnp.squeeze(scale, axes)}
 
     paths = [path for path, (layer, _) in graph.layers.items() if _is_quantizable(path, layer)]
     return _replace_layers(variables, paths, quantize)
@@ -74,18 +76,10 @@ def _is_quantizable(path: Path, layer: nn.Module) -> bool:
     return path[-1] != "head"
 
 
-def _num_summed(layer: nn.Module, ndim: int) -> int:
-    """Returns the number of a kernel's first dimensions that are summed over."""
-    if isinstance(layer, nn.DenseGeneral):
-        return len(np.atleast_1d(layer.axis))
-    return ndim - 1
-
-
 def apply_quantized(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
     """Intercepts Linen methods: a layer whose kernel is in int8 computes with it."""
     layer = context.module
-    is_layer = isinstance(layer, LAYERS) and context.method_name == "__call__"
-    if not is_layer or not layer.has_variable("params", SCALE):
+    if not is_call(args, context) or not layer.has_variable("params", SCALE):
         return call(*args, **kwargs)
     params, x = layer.variables["params"], args[0].astype(jnp.float32)
     y = _product(layer)(x, params["kernel"], params[SCALE])
@@ -119,13 +113,13 @@ def _product(layer: nn.Module) -> Callable[[jax.Array, jax.Array, jax.Array], ja
 
 def _round(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
     """Returns whole numbers of at most 127, still floats, and their scale, which keeps the dimensions."""
-    scale = jnp.max(jnp.abs(x), axes, keepdims=True) / 127
-    return jnp.round(x / jnp.where(scale > 0, scale, 1.0)), scale
+    grid = fit_grid(x, axes, 8)
+    return to_integers(x, grid, integer_limits(8)), grid.scale
 
 
 def _dense(layer: nn.Module, kernel: jax.Array, scale: jax.Array, x: jax.Array) -> jax.Array:
-    count = _num_summed(layer, kernel.ndim)
-    axes = tuple(range(x.ndim - count, x.ndim))
+    axes = example_axes(layer, x.ndim)
+    count = len(axes)
     whole, x_scale = _round(x, axes)
     product = jax.lax.dot_general(
         whole.astype(jnp.int8), kernel, ((axes, tuple(range(count))), ((), ())), preferred_element_type=jnp.int32
@@ -135,7 +129,7 @@ def _dense(layer: nn.Module, kernel: jax.Array, scale: jax.Array, x: jax.Array) 
 
 
 def _conv(layer: nn.Module, kernel: jax.Array, scale: jax.Array, x: jax.Array) -> jax.Array:
-    whole, x_scale = _round(x, tuple(range(1, x.ndim)))
+    whole, x_scale = _round(x, example_axes(layer, x.ndim))
     # XLA's CPU has no fast convolution of int8; float32 holds the same whole numbers, exact up to 2^24.
     kind = jnp.float32 if jax.default_backend() == "cpu" else jnp.int8
     exact = jnp.float32 if kind == jnp.float32 else jnp.int32
