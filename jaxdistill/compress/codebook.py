@@ -1,4 +1,4 @@
-"""A view: weights that share a few values, found by k-means.
+"""A view: weights that share a few values, final by k-means.
 
     w'[i] = c[a[i]]        a[i] = the nearest value to w[i], chosen anew every N updates        c[j] = mean of w[a == j]
 
@@ -63,8 +63,8 @@ class Codebook(View):
         def cluster(values: Float[Array, " n"], centres: Float[Array, " size"] | None) -> tuple[Array, Array]:
             counted = values != 0
             first = k_means.first_centres(values, counted, self.size) if centres is None else centres
-            found = k_means.k_means(values, counted, first, self.iterations)
-            return found, k_means.assign(values, found).astype(jnp.uint8)
+            final = k_means.k_means(values, counted, first, self.iterations)
+            return final, k_means.assign(values, final).astype(jnp.uint8)
 
         if codebook is None:
             centres, index = jax.vmap(lambda values: cluster(values, None))(_by_layer(name, w))
