@@ -41,4 +41,4 @@ def draw(rows: Rows, evaluation: Mapping[str, Any]) -> str | None:
     if len(points) < 2:
         return None
     title, better = MEASURES[measure], "max" if measure == "accuracy" else "min"
-    return figures.draw_pareto(points, f"{title} over bytes of every network", x="bytes", y=title, better=better)
+    return figures.draw_pareto({"": points}, f"{title} over bytes of every network", x="bytes", y=title, better=better)

@@ -9,13 +9,15 @@ import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+Name = TypeVar("Name")
 
 PALETTE = ("#3b82f6", "#e8762b", "#27a567", "#a06ee1", "#e0526a", "#12a5b5", "#b08a2e", "#8b95a1")
 STYLES = ("-", "--", "-.", ":")
@@ -120,39 +122,55 @@ def draw_curves(
     return render_svg(paint, (3.9, 2.8), label)
 
 
-def draw_pareto(points: Mapping[str, tuple[float, float]], label: str, *, x: str, y: str, better: str = "max") -> str:
-    """Draws a quality over a cost, on a logarithmic axis, and the line of the points that no other one beats in both.
+def draw_pareto(
+    series: Mapping[str, Mapping[str, tuple[float, float]]],
+    label: str,
+    *,
+    x: str,
+    y: str,
+    better: str = "max",
+    least: float | None = None,
+) -> str:
+    """Draws a quality over a cost, on a logarithmic axis, and for each series the line that joins its best points.
 
     Args:
-        points: `{name: (cost, quality)}`, costs above 0; one of the line has its name beside it.
+        series: `{series: {name: (cost, quality)}}`, costs above 0; a single one has no legend. A point that no other
+            one of any series beats in both has its name beside it.
         label: of the figure.
         x: title of the x axis, of the cost, of which less is better.
         y: title of the y axis, of the quality.
         better: its better end, "max" or "min".
+        least: the lower end of the y axis; what is below is not drawn.
     """
-    front = find_front(points, better)
+    every = {(name, point): value for name, points in series.items() for point, value in points.items()}
+    front = find_front(every, better)
 
     def paint(figure: "Figure") -> None:
         axes = figure.add_subplot(xlabel=x, ylabel=y, xscale="log")
-        others = [points[name] for name in points if name not in front]
-        axes.plot([p[0] for p in others], [p[1] for p in others], "o", color=PALETTE[-1], ms=4)
-        costs, qualities = [points[name][0] for name in front], [points[name][1] for name in front]
-        # A step: between two points, the best that the cost affords is the cheaper one.
-        axes.step(costs, qualities, where="post", color=PALETTE[0], lw=1.4, marker="o", ms=5)
-        for name in front:
-            above = {"xytext": (2, 5 if better == "max" else -12), "textcoords": "offset points"}
-            axes.annotate(shorten(name), points[name], fontsize=7, ha="right", **above)
+        for number, (name, points) in enumerate(series.items()):
+            style = {"color": PALETTE[number % len(PALETTE)], "marker": MARKERS[number % len(MARKERS)], "ms": 4}
+            axes.plot(*zip(*points.values(), strict=True), ls="none", alpha=0.6, **style)
+            best = [points[point] for point in find_front(points, better)]
+            # A step: between two points, the best that the cost affords is the cheaper one.
+            axes.step(*zip(*best, strict=True), where="post", lw=1.4, label=name, **style)
+        above = {"xytext": (2, 5 if better == "max" else -12), "textcoords": "offset points"}
+        for name, point in front:
+            axes.annotate(shorten(point), every[name, point], fontsize=7, ha="right", annotation_clip=True, **above)
         axes.xaxis.set_major_formatter(lambda value, _: format_quantity(value))
         axes.xaxis.set_minor_formatter("")
         axes.margins(x=0.15, y=0.12)
+        if least is not None:
+            axes.set_ylim(bottom=least)
+        if len(series) > 1:
+            axes.legend(fontsize=8, loc="lower right")
 
     return render_svg(paint, (6.4, 4.2), label)
 
 
-def find_front(points: Mapping[str, tuple[float, float]], better: str = "max") -> list[str]:
+def find_front(points: Mapping[Name, tuple[float, float]], better: str = "max") -> list[Name]:
     """Returns the names of the points `(cost, quality)` that no cheaper or equal one matches, the cheapest first."""
     sign = 1 if better == "max" else -1
-    front: list[str] = []
+    front: list[Name] = []
     for name in sorted(points, key=lambda name: (points[name][0], -sign * points[name][1])):
         if not front or sign * points[name][1] > sign * points[front[-1]][1]:
             front.append(name)

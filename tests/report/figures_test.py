@@ -41,8 +41,10 @@ def test_the_front_has_what_nothing_cheaper_matches():
     assert figures.find_front(points, better="min") == ["tie"]
 
 
-def test_the_front_has_names_and_the_axis_plain_numbers():
+def test_the_front_of_all_series_has_names_and_the_axis_plain_numbers():
     points = {"large": (90_000.0, 0.9), "small": (900.0, 0.8), "worse": (2000.0, 0.7)}
-    figure = figures.draw_pareto(points, "front", x="bytes", y="accuracy")
-    for name, number in (("large", 1), ("small", 1), ("worse", 0), ("1 k", 1), ("10 k", 1)):
-        assert figure.count(f">{name}</text>") == number
+    other = {"best": (800.0, 0.85)}
+    figure = figures.draw_pareto({"post": points, "tuned": other}, "front", x="bytes", y="accuracy")
+    shown = {"large": 1, "best": 1, "small": 0, "worse": 0, "1 k": 1, "10 k": 1, "post": 1, "tuned": 1}
+    assert {name: figure.count(f">{name}</text>") for name in shown} == shown
+    assert ">post</text>" not in figures.draw_pareto({"post": points}, "one", x="bytes", y="accuracy")
