@@ -13,13 +13,14 @@ largest again when the mask is next made.
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxdistill.compress.view import Arrays, Extra, Shapes, View
+from jaxdistill.compress.view import Arrays, Extra, Shapes, Stored, View
 from jaxdistill.config.durations import Steps
 from jaxdistill.config.parse import option
 from jaxdistill.errors import UserError
@@ -71,6 +72,17 @@ class Sparse(View):
         if extra.learned:
             masks = {name: _through(mask, extra.learned[name]) for name, mask in masks.items()}
         return {**params, **{name: params[name] * mask for name, mask in masks.items()}}
+
+    def stored(self, forms: Mapping[str, Stored], params: Arrays, extra: Extra) -> dict[str, Stored]:
+        """Returns forms of the kept values alone, with a bit for each weight that is 1 for a kept one."""
+        masks = {name: (int(jnp.sum(mask)), mask.size) for name, mask in extra.state.items()}
+        return {
+            **forms,
+            **{
+                name: forms[name]._replace(values=kept, extra_bits=forms[name].extra_bits + size)
+                for name, (kept, size) in masks.items()
+            },
+        }
 
     def update(self, extra: Extra, params: Arrays, step: Int[Array, ""]) -> Extra:
         if not self._moves:

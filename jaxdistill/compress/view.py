@@ -44,6 +44,25 @@ class Extra(NamedTuple):
     state: Mapping[str, Array] = {}
 
 
+class Stored(NamedTuple):
+    """The form of an array in a file.
+
+    Attributes:
+        values: number of stored values.
+        bits: of each of them.
+        extra_bits: of all that stands beside them: masks, scales and tables of values.
+    """
+
+    values: int
+    bits: int
+    extra_bits: int = 0
+
+    @property
+    def bytes(self) -> int:
+        """Whole bytes."""
+        return -(-(self.values * self.bits + self.extra_bits) // 8)
+
+
 class Calibration(Protocol):
     """Real data, by which a view may choose in a stage of kind "compress"."""
 
@@ -125,6 +144,16 @@ class View:
     def finish(self, params: Arrays, extra: Extra) -> dict[str, Array]:
         """Returns the final params, for which the extra arrays are not needed."""
         return self.view(params, extra)
+
+    def stored(self, forms: Mapping[str, Stored], params: Arrays, extra: Extra) -> dict[str, Stored]:
+        """Returns the forms of the params in a file.
+
+        Args:
+            forms: those under the views before it.
+            params: of views before it already applied.
+            extra: of the view.
+        """
+        return dict(forms)
 
     def intercept(self, extra: Extra) -> Interceptor | None:
         """Returns an interceptor of the module's layers, for activations and layers of resized arrays."""

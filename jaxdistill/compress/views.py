@@ -15,7 +15,7 @@ import flax.linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Int
 
-from jaxdistill.compress.view import Arrays, Calibration, Extra, Interceptor, View
+from jaxdistill.compress.view import Arrays, Calibration, Extra, Interceptor, Stored, View
 from jaxdistill.core import Variables
 from jaxdistill.errors import UserError
 
@@ -102,6 +102,23 @@ class Views:
             params = view.finish(params, _extra(name, learned, states))
         return plain | {"params": unflatten(params)}
 
+    def finished(self, variables: Variables) -> tuple["Views", dict[str, Any]]:
+        """Returns views that only intercept, with the variables for them, whose params are final."""
+        learned, states, _ = _split(variables)
+        return Finished(self.entries), _join(self.finish(variables), learned, states)
+
+    def stored_bytes(self, variables: Variables) -> int:
+        """Returns the bytes of variables in a file, in the forms of the views; without a header."""
+        learned, states, plain = _split(variables)
+        params = flatten(plain["params"])
+        forms = {name: Stored(x.size, 8 * x.dtype.itemsize) for name, x in params.items()}
+        for name, view in self.entries:
+            extra = _extra(name, learned, states)
+            forms = view.stored(forms, params, extra)
+            params = view.view(params, extra)
+        rest = flatten({name: tree for name, tree in plain.items() if name != "params"})
+        return sum(form.bytes for form in forms.values()) + sum(x.size * x.dtype.itemsize for x in rest.values())
+
     def update(self, variables: Variables, step: Int[Array, ""]) -> dict[str, Any]:
         """Returns the states after optimizer update number `step`, as a part of the variables; often none."""
         learned, states, plain = _split(variables)
@@ -139,6 +156,13 @@ class Views:
                 break
             params = view.view(params, _extra(name, learned, states))
         return dict(params)
+
+
+class Finished(Views):
+    """Views whose params are final: what is left of them in a call are their interceptors."""
+
+    def viewed(self, variables: Variables) -> dict[str, Any]:
+        return without_views(variables)
 
 
 NO_VIEWS = Views()

@@ -1,5 +1,6 @@
 """Cost of the networks of a stage: parameters, bytes in a file, FLOPs, memory, latency and throughput."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,9 @@ import numpy as np
 from jaxdistill import core
 from jaxdistill.build.runs import Runs, Weights
 from jaxdistill.build.stage import Stage
-from jaxdistill.networks import dependencies
+from jaxdistill.compress.views import NO_VIEWS, Views, flatten, without_views
+from jaxdistill.core import Variables
+from jaxdistill.networks import Source, dependencies
 from jaxdistill.stages.merge_data import jit_replicated
 from jaxdistill.train import cost
 
@@ -18,10 +21,14 @@ Costs = dict[str, dict[str, Any]]
 
 
 def count(stage: Stage, name: str) -> tuple[int, int]:
-    """Counts a network's parameters, and the FLOPs of its inference on one example, with those of its dependencies."""
+    """Counts a network's parameters, and the FLOPs of its inference on one example, with those of its dependencies.
+
+    What views add to the params, such as scores and scales, are no parameters of the network.
+    """
     variables = stage.shapes.variables
     needed = dependencies(stage.networks, [name])
-    parameters = sum(core.count(shapes.get("params", {})) for key, shapes in variables.items() if key in needed)
+    shapes = [without_views(tree) for key, tree in variables.items() if key in needed]
+    parameters = sum(core.count(tree.get("params", {})) for tree in shapes)
     return parameters, cost.count_flops(stage.networks, name, variables, stage.data.batch)
 
 
@@ -29,8 +36,8 @@ def measure(runs: Runs, weights: Weights) -> Costs:
     """Measures the networks of an evaluation, each with its dependencies; of several runs the first.
 
     `nonzero` are the parameters that are not 0 as the network is called. `bytes` are those of all its arrays in a
-    file: values in the type that they are called in, without a header. `memory`, `latency_ms` and `throughput` are
-    measured if `evaluate.cost` is set.
+    file, in the forms of its views or the types that it is called in, without a header. `memory`, `latency_ms` and
+    `throughput` are measured if `evaluate.cost` is set, of networks whose views are finished.
 
     Args:
         runs: those of the stage.
@@ -38,18 +45,17 @@ def measure(runs: Runs, weights: Weights) -> Costs:
     """
     stage, first = runs.stage, runs.first(weights)
     names = stage.evaluation.networks
-    sizes = {name: _measure_size(stage, name, variables) for name, variables in first.items()}
+    local = {name: _fetch(stage, variables) for name, variables in first.items()}
+    sizes = {name: _measure_size(stage, name, variables) for name, variables in local.items()}
     costs: Costs = {}
     for name in names:
         parameters, flops = count(stage, name)
         needed = [sizes[key] for key in dependencies(stage.networks, [name]) if key in sizes]
         nonzero, stored = (sum(size[column] for size in needed) for column in (0, 1))
         costs[name] = {"parameters": parameters, "nonzero": nonzero, "bytes": stored, "flops": flops}
-    if stage.settings.evaluate.cost:
-        local = {name: _fetch(stage, variables) for name, variables in first.items()}
-        if jax.process_index() == 0:
-            speeds = cost.measure_speed(stage.networks, names, local, stage.data.batch)
-            costs = {name: costs[name] | speeds[name] for name in names}
+    if stage.settings.evaluate.cost and jax.process_index() == 0:
+        speeds = cost.measure_speed(*_finish(stage.networks, local), names=names, batch=stage.data.batch)
+        costs = {name: costs[name] | speeds[name] for name in names}
     return costs
 
 
@@ -58,16 +64,27 @@ def describe_conditions(stage: Stage) -> dict[str, Any]:
     return {"cost": cost.describe_conditions()} if stage.settings.evaluate.cost else {}
 
 
-def _measure_size(stage: Stage, name: str, variables: core.Variables) -> tuple[int, int]:
+def _measure_size(stage: Stage, name: str, variables: Variables) -> tuple[int, int]:
     """Returns the number of parameters that are not 0, and the bytes of all arrays."""
-    shapes = _flatten(stage.shapes.variables[name].get("params", {}))
-    params = _flatten(_fetch(stage, variables.get("params", {})))
-    nonzero = sum(int(np.count_nonzero(params[key])) for key in shapes)
-    return nonzero, sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(variables))
+    views = views_of(stage.networks[name])
+    shapes = flatten(without_views(stage.shapes.variables[name])["params"])
+    params = flatten(views.finish(variables)["params"])
+    return sum(int(np.count_nonzero(params[key])) for key in shapes), views.stored_bytes(variables)
 
 
-def _flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
-    return {jax.tree_util.keystr(path): x for path, x in jax.tree_util.tree_leaves_with_path(tree)}
+def _finish(networks: Mapping[str, Source], weights: Weights) -> tuple[dict[str, Source], dict[str, Variables]]:
+    """Returns networks whose views are finished, and their variables."""
+    sources, variables = dict(networks), dict(weights)
+    for name in weights:
+        views, variables[name] = views_of(networks[name]).finished(weights[name])
+        if views:
+            sources[name] = dataclasses.replace(networks[name], views=views)
+    return sources, variables
+
+
+def views_of(source: Source) -> Views:
+    """Returns the views of a source's params; none for a source that has no module of its own."""
+    return getattr(source, "views", NO_VIEWS)
 
 
 def _fetch(stage: Stage, tree: Any) -> Any:

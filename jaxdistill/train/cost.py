@@ -37,14 +37,14 @@ def count_flops(networks: Mapping[str, Source], name: str, variables: Weights, b
 
 
 def measure_speed(
-    networks: Mapping[str, Source], names: Sequence[str], variables: Weights, batch: Shapes
+    networks: Mapping[str, Source], variables: Weights, *, names: Sequence[str], batch: Shapes
 ) -> dict[str, dict[str, float | None]]:
     """Measures networks in turns on the first device of this process.
 
     Args:
         networks: all of them, by name.
-        names: those to be measured.
         variables: of every network that has any, as networks are called with, on the host or that device.
+        names: the networks to be measured.
         batch: shapes of a batch; its examples are all ones.
 
     Returns:

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import pytest
 
 import runs
+from jaxdistill.compress.sparse import Sparse
+from jaxdistill.compress.views import Views
 from jaxdistill.networks import Frozen
 from jaxdistill.pipeline import run
 from jaxdistill.stages import cost
@@ -59,3 +61,38 @@ def test_speed_is_measured_only_if_it_is_set(stage, monkeypatch):
     conditions = cost.describe_conditions(timed)["cost"]
     assert (conditions["latency_batch"], conditions["throughput_batch"], conditions["latency_rounds"]) == (1, 64, 2)
     assert cost.describe_conditions(stage) == {}
+
+
+def with_views(stage, **views):
+    """Returns a stage whose student has views, and its weights: the numbers from 1 in each array."""
+    source = dataclasses.replace(stage.networks["student"], views=Views.of(views))
+    viewed = dataclasses.replace(stage, networks={**stage.networks, "student": source})
+    weights = weights_of(stage)
+    student = jax.tree.map(lambda x: 1 + jnp.arange(x.size, dtype=jnp.float32).reshape(x.shape), weights["student"])
+    return viewed, weights | {"student": source.start(student, fresh=True)}
+
+
+def test_of_sparse_weights_the_values_and_a_mask_are_stored(stage):
+    pruned, weights = with_views(stage, prune=Sparse(sparsity=0.75))
+    costs = cost.measure(pruned.runs, weights)["student"]
+    assert costs["parameters"] == PARAMETERS
+    assert costs["nonzero"] == PARAMETERS - 64 * 8 * 3 // 4
+    assert costs["bytes"] == 4 * 64 * 8 // 4 + 64 * 8 // 8 + 4 * (8 + 8 * 10 + 10)
+
+
+def test_networks_are_timed_with_their_final_params(stage):
+    pruned, weights = with_views(stage, prune=Sparse(sparsity=0.75))
+    networks, variables = cost._finish(pruned.networks, weights)
+    image = {"image": jnp.linspace(0, 1, 2 * 64).reshape(2, 8, 8, 1)}
+    before, after = (
+        source(tree, image, {}, None)[0].logits
+        for source, tree in (
+            (pruned.networks["student"], weights["student"]),
+            (networks["student"], variables["student"]),
+        )
+    )
+    assert jnp.array_equal(before, after)
+    kernel = variables["student"]["params"]["dense1"]["kernel"]
+    assert networks["student"].views.viewed(variables["student"])["params"]["dense1"]["kernel"] is kernel
+    assert jnp.sum(kernel == 0) == 64 * 8 * 3 // 4
+    assert networks["teacher"] is pruned.networks["teacher"]

@@ -34,7 +34,7 @@ def test_networks_are_timed_in_turns(networks, monkeypatch):
         return {"small": [0.5, 0.25, 9.0], "large": [1.0, 2.0, 4.0]}
 
     monkeypatch.setattr(cost, "time_interleaved", time_interleaved)
-    costs = cost.measure_speed(*networks[:1], ["small", "large"], networks[1], BATCH)
+    costs = cost.measure_speed(*networks, names=["small", "large"], batch=BATCH)
     assert rounds == [
         (dict.fromkeys(("small", "large"), (1, 10)), cost.LATENCY_ROUNDS),
         (dict.fromkeys(("small", "large"), (64, 10)), cost.THROUGHPUT_ROUNDS),
