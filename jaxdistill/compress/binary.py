@@ -10,6 +10,8 @@ mean is over the others.
 """
 
 import dataclasses
+import math
+from collections.abc import Mapping
 from typing import ClassVar
 
 import jax.numpy as jnp
@@ -17,7 +19,7 @@ from jaxtyping import Array, Float
 
 from jaxdistill.compress import channels
 from jaxdistill.compress.fake_quantize import straight_through
-from jaxdistill.compress.view import Arrays, Extra, View
+from jaxdistill.compress.view import Arrays, Extra, Stored, View
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +30,15 @@ class Binary(View):
 
     def view(self, params: Arrays, extra: Extra) -> dict[str, Array]:
         return {**params, **{name: binary(params[name], name) for name in self.selected(params)}}
+
+    def stored(self, forms: Mapping[str, Stored], params: Arrays, extra: Extra) -> dict[str, Stored]:
+        """Returns forms of a bit for each weight, with the magnitudes in float32."""
+        stored = dict(forms)
+        for name in self.selected(params):
+            x = params[name]
+            count = x.size // math.prod(x.shape[axis] for axis in channels.summed_axes(name, x.shape))
+            stored[name] = forms[name]._replace(bits=1, extra_bits=forms[name].extra_bits + 32 * count)
+        return stored
 
 
 def binary(w: Float[Array, "..."], name: str) -> Float[Array, "..."]:

@@ -9,6 +9,7 @@ by the mean of their gradients. Weights that are exactly 0, as a mask makes them
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
@@ -17,7 +18,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxdistill.compress import channels, k_means
 from jaxdistill.compress.fake_quantize import straight_through
-from jaxdistill.compress.view import Arrays, Extra, View
+from jaxdistill.compress.view import Arrays, Extra, Stored, View
 from jaxdistill.config.parse import option
 from jaxdistill.errors import check_between, check_least
 
@@ -45,6 +46,15 @@ class Codebook(View):
 
     def view(self, params: Arrays, extra: Extra) -> dict[str, Array]:
         return {**params, **{name: self._shared(name, params[name], extra) for name in self.selected(params)}}
+
+    def stored(self, forms: Mapping[str, Stored], params: Arrays, extra: Extra) -> dict[str, Stored]:
+        """Returns forms of an index for each weight, with the values in float32."""
+        stored = dict(forms)
+        for name in self.selected(params):
+            table = 32 * extra.state[f"{name}_codebook"].size
+            bits = (self.size - 1).bit_length()
+            stored[name] = forms[name]._replace(bits=bits, extra_bits=forms[name].extra_bits + table)
+        return stored
 
     def update(self, extra: Extra, params: Arrays, step: Int[Array, ""]) -> Extra:
         def choose() -> dict[str, Array]:

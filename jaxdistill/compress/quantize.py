@@ -40,7 +40,7 @@ from jaxdistill.compress.fake_quantize import (
     to_integers,
 )
 from jaxdistill.compress.layer_inputs import InputRange
-from jaxdistill.compress.view import Arrays, Calibration, Extra, Interceptor, Shapes, View
+from jaxdistill.compress.view import Arrays, Calibration, Extra, Interceptor, Shapes, Stored, View
 from jaxdistill.config.parse import option
 from jaxdistill.errors import UserError, check_between
 
@@ -154,6 +154,16 @@ class Quantize(View):
 
     def finish(self, params: Arrays, extra: Extra) -> dict[str, Array]:
         return {**params, **dict(self._rounded(params, extra))}
+
+    def stored(self, forms: Mapping[str, Stored], params: Arrays, extra: Extra) -> dict[str, Stored]:
+        """Returns forms in `bits` with scales in float32 and, of affine grids, zeros in int8; of fixed inputs too."""
+        stored = dict(forms)
+        inputs = (32 + 8) * self.needs_data
+        for name in self.selected(params):
+            count = jax.eval_shape(lambda name=name: self.grid(name, params[name], extra).scale).size
+            extra_bits = forms[name].extra_bits + count * (32 + 8 * (not self.symmetric)) + inputs
+            stored[name] = forms[name]._replace(bits=min(forms[name].bits, self.bits), extra_bits=extra_bits)
+        return stored
 
     def update(self, extra: Extra, params: Arrays, step: Int[Array, ""]) -> Extra:
         return extra._replace(state={**extra.state, STARTED: 1.0 * (step >= self.start)}) if self.start else extra

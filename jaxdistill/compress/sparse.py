@@ -75,14 +75,11 @@ class Sparse(View):
 
     def stored(self, forms: Mapping[str, Stored], params: Arrays, extra: Extra) -> dict[str, Stored]:
         """Returns forms of the kept values alone, with a bit for each weight that is 1 for a kept one."""
-        masks = {name: (int(jnp.sum(mask)), mask.size) for name, mask in extra.state.items()}
-        return {
-            **forms,
-            **{
-                name: forms[name]._replace(values=kept, extra_bits=forms[name].extra_bits + size)
-                for name, (kept, size) in masks.items()
-            },
-        }
+        stored = dict(forms)
+        for name, mask in extra.state.items():
+            extra_bits = forms[name].extra_bits + mask.size
+            stored[name] = forms[name]._replace(values=int(jnp.sum(mask)), extra_bits=extra_bits)
+        return stored
 
     def update(self, extra: Extra, params: Arrays, step: Int[Array, ""]) -> Extra:
         if not self._moves:

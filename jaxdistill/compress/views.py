@@ -110,12 +110,10 @@ class Views:
     def stored_bytes(self, variables: Variables) -> int:
         """Returns the bytes of variables in a file, in the forms of the views; without a header."""
         learned, states, plain = _split(variables)
-        params = flatten(plain["params"])
-        forms = {name: Stored(x.size, 8 * x.dtype.itemsize) for name, x in params.items()}
+        forms = {name: Stored(x.size, 8 * x.dtype.itemsize) for name, x in flatten(plain["params"]).items()}
         for name, view in self.entries:
-            extra = _extra(name, learned, states)
-            forms = view.stored(forms, params, extra)
-            params = view.view(params, extra)
+            params = self._viewed(plain, learned, states, before=name)
+            forms = view.stored(forms, params, _extra(name, learned, states))
         rest = flatten({name: tree for name, tree in plain.items() if name != "params"})
         return sum(form.bytes for form in forms.values()) + sum(x.size * x.dtype.itemsize for x in rest.values())
 

@@ -7,6 +7,9 @@ import jax.numpy as jnp
 import pytest
 
 import runs
+from jaxdistill.compress.binary import Binary
+from jaxdistill.compress.codebook import Codebook
+from jaxdistill.compress.quantize import Quantize
 from jaxdistill.compress.sparse import Sparse
 from jaxdistill.compress.views import Views
 from jaxdistill.networks import Frozen
@@ -78,6 +81,30 @@ def test_of_sparse_weights_the_values_and_a_mask_are_stored(stage):
     assert costs["parameters"] == PARAMETERS
     assert costs["nonzero"] == PARAMETERS - 64 * 8 * 3 // 4
     assert costs["bytes"] == 4 * 64 * 8 // 4 + 64 * 8 // 8 + 4 * (8 + 8 * 10 + 10)
+
+
+KERNEL = 64 * 8
+OTHERS = 4 * (8 + 8 * 10 + 10)
+"""Bytes of the biases and of the head, which views leave as they are."""
+
+
+@pytest.mark.parametrize(
+    ("views", "stored"),
+    [
+        (dict(a=Quantize(bits=8)), KERNEL + 4 * 8),
+        (dict(a=Quantize(bits=4)), KERNEL // 2 + 4 * 8),
+        (dict(a=Quantize(bits=4, per="tensor", symmetric=False)), KERNEL // 2 + 4 + 1),
+        (dict(a=Quantize(bits=4, match="dense1/kernel", range="learned")), KERNEL // 2 + 4 * 8),
+        (dict(a=Codebook(size=16, iterations=1)), KERNEL // 2 + 4 * 16),
+        (dict(a=Binary()), KERNEL // 8 + 4 * 8),
+        (dict(a=Quantize(bits=4), b=Sparse(n=2, m=4)), KERNEL // 4 + KERNEL // 8 + 4 * 8),
+        (dict(a=Quantize(bits=8), b=Codebook(size=5, iterations=1)), KERNEL * 3 // 8 + 4 * 5 + 4 * 8),
+    ],
+)
+def test_bytes_are_bits_with_scales_values_and_masks(stage, views, stored):
+    viewed, weights = with_views(stage, **views)
+    views = viewed.networks["student"].views
+    assert views.stored_bytes(weights["student"]) == stored + OTHERS
 
 
 def test_networks_are_timed_with_their_final_params(stage):
