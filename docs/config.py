@@ -37,7 +37,7 @@ INTRO = """# Config keys
 `python docs/config.py` writes this page from the settings in the code. The guides explain what belongs together:
 [networks](guides/networks.md), [data](guides/data.md), [tables](guides/tables.md),
 [sweeps and lanes](guides/sweeps.md), [running and evaluation](guides/running.md), [caches](guides/caching.md),
-[merging](guides/merging.md) and [many devices](guides/many_devices.md).
+[compression](guides/compressing.md), [merging](guides/merging.md) and [many devices](guides/many_devices.md).
 
 A config is a Python file whose `get_config(mode)` returns an `ml_collections.ConfigDict`. Its top level has the keys
 that stages share; `stages.NAME` has those of one stage. A config without `stages` has one stage, `train`. A flag sets
@@ -93,6 +93,11 @@ the numbers among the fields of a method may be schedules.
 
 TERMS = """A term has further keys, the fields of its [method](methods.md). The gradient of a term reaches the student
 and the networks that the student consists of, and never the teacher: a teacher that trains has terms of its own.
+"""
+
+VIEWS = """A view is a function of a network's params that is applied before its model; `view` is its name. Views are
+applied in a stated order, whatever that of the config: structure, low rank, sparse, codebook or binary, quantize. See
+[compression](guides/compressing.md).
 """
 
 ROOMS = {
@@ -229,6 +234,16 @@ def network_chapters() -> list[str]:
     return [*lines, "### `networks.NAME.preprocess`", "", *section_table(PreprocessSettings)]
 
 
+def view_chapters() -> list[str]:
+    """Returns the chapters of views: the keys of all, and those of each view."""
+    lines = ["## `networks.NAME.compress.NAME`", "", VIEWS]
+    for name in registry.names("view"):
+        view = registry.find("view", name)
+        fields = {field.name: field for field in dataclasses.fields(view) if field.metadata}
+        lines += [f'### `view="{name}"`', "", sentence(view), "", *table(fields, hints_of(view))]
+    return lines
+
+
 def schedule_chapter() -> list[str]:
     """Returns the chapter of schedules, whose examples are parsed."""
     lines = ["## Schedules", "", SCHEDULES, "| example | meaning |", "| --- | --- |"]
@@ -258,6 +273,7 @@ def name_chapter() -> list[str]:
 def page() -> str:
     """Returns the text of the page."""
     lines = [INTRO, "## A stage", "", *section_table(StageSettings), *kind_chapters(), *network_chapters()]
+    lines += view_chapters()
     lines += ["## `terms.NAME`", "", TERMS, *section_table(TermConfig)]
     lines += [
         "## `optimizer`",
