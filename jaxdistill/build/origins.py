@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 import jax
@@ -10,12 +10,14 @@ import jax
 from jaxdistill.build import lanes, weights
 from jaxdistill.build.stage import Stage
 from jaxdistill.build.weights import Place
+from jaxdistill.compress.views import NO_VIEWS, Views, view_of
 from jaxdistill.config import references
 from jaxdistill.config.references import WeightsRef
 from jaxdistill.data.tables.featurizer import FILE
 from jaxdistill.errors import UserError, unknown
 from jaxdistill.networks import ImageSpec, brought_variables
 from jaxdistill.networks.meaning import Meaning
+from jaxdistill.train.checkpoint import flatten_structs
 
 
 class Origin(Protocol):
@@ -38,6 +40,10 @@ class Origin(Protocol):
     @property
     def metadata(self) -> Mapping[str, Any]:
         """The metadata of their checkpoint, by which `lanes` counts its lanes."""
+
+    @property
+    def views(self) -> set[str]:
+        """The views whose arrays come with the weights."""
 
     def check(self, path: str, shapes: Mapping[str, Any], lane: int | None) -> None:
         """Raises `UserError` unless the weights have these shapes, and `lane` if the reference names none."""
@@ -63,6 +69,11 @@ class StageOrigin:
     @property
     def metadata(self) -> Mapping[str, Any]:
         return self.stage.runs.checkpoint_metadata
+
+    @property
+    def views(self) -> set[str]:
+        template = self.stage.kind.template(self.stage, self.network)
+        return {view_of(name) for name in flatten_structs(self.stage.shapes.variables[template])}
 
     def check(self, path: str, shapes: Mapping[str, Any], lane: int | None) -> None:
         saved = self.stage.kind.saved(self.stage)
@@ -91,6 +102,10 @@ class StoredOrigin:
     @property
     def metadata(self) -> Mapping[str, Any]:
         return self.checkpoint.metadata
+
+    @property
+    def views(self) -> set[str]:
+        return weights.views_in(self.checkpoint)
 
     def check(self, path: str, shapes: Mapping[str, Any], lane: int | None) -> None:
         lanes.choose_lane(path, self.metadata, self.ref.lane, lane)
@@ -141,6 +156,20 @@ def check(stage: Stage, origins: Mapping[str, Origin]) -> None:
             origins[name].check(path, shapes, stage.runs.numbers_of(name)[0])
         elif shapes is not None and name not in initialised and not brought_variables(stage.networks[name]):
             raise UserError(f"stage {stage.name!r} does not train network {name!r}; set its weights, 'stage:NAME'")
+        if stage.kind.trains or name in origins:
+            _check_calibrated(stage, name, origins[name].views if name in origins else set())
+
+
+def _check_calibrated(stage: Stage, name: str, fitted: Collection[str]) -> None:
+    """Raises `UserError` if a view of a network needs data, and no stage before has fitted it."""
+    views: Views = getattr(stage.networks[name], "views", NO_VIEWS)
+    for view in views.needing_data:
+        if view not in fitted:
+            raise UserError(
+                f"networks.{name}.weights must be those of a stage of kind 'compress', or of one after it, in stage"
+                f" {stage.name!r}, since compress.{view} needs data, got weights without it. Add such a stage, and set"
+                " weights='stage:NAME'"
+            )
 
 
 def image_specs(stage: Stage) -> dict[str, ImageSpec]:

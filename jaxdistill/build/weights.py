@@ -269,12 +269,19 @@ def _stored_names(ref: CheckpointRef, shapes: Mapping[str, Any]) -> dict[str, st
             return f"params.{ref.network}.{rest}"
         return f"variables.{ref.network}.{name}"
 
-    first, second = ref.prefixes
-    views = {view_of(f"params.{name.removeprefix(first)}") for name in arrays if name.startswith(first)}
-    views |= {view_of(name.removeprefix(second)) for name in arrays if name.startswith(second)}
-    names = _names_of_views(checkpoint.flatten_structs(shapes), views)
+    names = _names_of_views(checkpoint.flatten_structs(shapes), views_in(ref))
     selected = {name: ref.ref.stored_name(name) for name in names}
     return {name: stored_name(stored) for name, stored in selected.items() if stored}
+
+
+def views_in(ref: Place) -> set[str]:
+    """Returns the views that weights have arrays of; "" stands for those of the module."""
+    if isinstance(ref, PretrainedRef):
+        return {""}
+    arrays = checkpoint.metadata(ref.folder, ref.step)["arrays"]
+    first, second = ref.prefixes
+    views = {view_of(f"params.{name.removeprefix(first)}") for name in arrays if name.startswith(first)}
+    return views | {view_of(name.removeprefix(second)) for name in arrays if name.startswith(second)}
 
 
 def _names_of_views(names: Iterable[str], views: Collection[str]) -> list[str]:

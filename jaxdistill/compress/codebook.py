@@ -1,4 +1,4 @@
-"""A view: weights that share a few values, final by k-means.
+"""A view: weights that share a few values, chosen by k-means.
 
     w'[i] = c[a[i]]        a[i] = the nearest value to w[i], chosen anew every N updates        c[j] = mean of w[a == j]
 

@@ -120,7 +120,7 @@ class Quantize(View):
 
     @property
     def needs_data(self) -> bool:
-        """Whether ranges of inputs come from a stage of kind "compress"."""
+        """Whether ranges of inputs are those of calibration data."""
         return bool(self.activations) and self.activation_range != DYNAMIC
 
     @property

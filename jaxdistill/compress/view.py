@@ -93,6 +93,11 @@ class View:
     order: ClassVar[int] = 0
     resizes: ClassVar[bool] = False
 
+    @property
+    def needs_data(self) -> bool:
+        """Whether `init` alone does not do, and a stage of kind "compress" must fit it."""
+        return False
+
     def takes(self, name: str, shape: tuple[int, ...]) -> bool:
         """Whether the view can be applied to an array, whatever `match` is."""
         return name.rpartition("/")[2].startswith("kernel") and len(shape) > 1

@@ -46,6 +46,11 @@ class Views:
         """Whether arrays are stored in other shapes than the module declares."""
         return any(view.resizes for _, view in self.entries)
 
+    @property
+    def needing_data(self) -> list[str]:
+        """The names of the views that are fitted by real data, or not at all."""
+        return [name for name, view in self.entries if view.needs_data]
+
     def start(self, variables: Variables, whole: bool = True) -> dict[str, Any]:
         """Returns variables with the extra arrays of those views that have none yet.
 

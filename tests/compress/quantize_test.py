@@ -1,5 +1,6 @@
 import contextlib
 import dataclasses
+import pathlib
 
 import flax.linen as nn
 import jax
@@ -8,11 +9,13 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from jaxdistill.compress.codebook import Codebook
 from jaxdistill.compress.fake_quantize import Grid, first_step, fit_grid, from_integers, integer_limits, to_integers
 from jaxdistill.compress.quantize import Quantize, integers
 from jaxdistill.compress.view import Extra
 from jaxdistill.core import Output
 from jaxdistill.errors import UserError
+from runs import launched, results, stop_at, weights
 
 RANDOM = np.random.default_rng(0)
 KERNELS = {
@@ -262,3 +265,38 @@ def test_weights_are_those_of_qwix_whose_scales_are_half_a_step_longer(bits):
         for x in (Quantize(bits=bits).view({"dense/kernel": w}, Extra())["dense/kernel"], expected)
     ]
     assert max(error) <= 0.5 * float(ours.scale.max()) * 1.001
+
+
+CONFIG = str(pathlib.Path(__file__).parents[1] / "configs" / "quantized.py")
+
+
+@pytest.mark.slow
+def test_students_are_quantized_distilled_and_resumed_to_the_same_bits(tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    flags = ("--config.checkpoint.every=4",)
+    assert launched(whole, *flags, config=CONFIG) == 0
+    accuracy = {row["network"]: row["accuracy"] for row in results(whole)}
+    assert min(accuracy.values()) > 0.8
+    trained, fitted = weights(whole, "distil", 12), weights(whole, "fit", 1)
+    learned = [name for name in fitted if name.startswith("params.rounded.compress")]
+    assert len(learned) == 2  # of weights and inputs of the hidden layer
+    assert all(np.mean(trained[name] != fitted[name]) > 0.5 for name in learned)  # some hidden units are inactive
+    assert trained["variables.rounded.compress.round.started"] == 1
+    kernel = weights(whole, "teacher", 40)["params.teacher.hidden1.kernel"]
+    first = Codebook(size=4, iterations=2).init({"kernel": kernel}).state["kernel_index"]
+    index = trained["variables.coded.compress.code.hidden1.kernel_index"]
+    assert 0 < np.mean(index != first) < 0.5
+    assert launched(broken, *flags, config=CONFIG, stop=stop_at(16)) != 0
+    assert not (broken / "results.json").exists()
+    assert weights(broken, "distil", 8)
+    assert launched(broken, *flags, config=CONFIG) == 0
+    resumed = weights(broken, "distil", 12)
+    assert [name for name, x in trained.items() if not np.array_equal(x, resumed[name])] == []
+
+
+def test_ranges_of_inputs_need_a_stage_with_data(tmp_path, capsys):
+    assert launched(tmp_path, "--config.networks.rounded.weights=stage:teacher", config=CONFIG) == 2
+    error = capsys.readouterr().err
+    assert "networks.rounded.weights must be those of a stage of kind 'compress'" in error
+    assert "since compress.round needs data" in error
+    assert not (tmp_path / "teacher").exists()
