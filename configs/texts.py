@@ -69,31 +69,46 @@ TERMS = dict(
 """Terms of the table: the first two are those of every student with a teacher, each other one stands beside them."""
 
 
-def comparison(data: dict[str, Any], smoke: bool = False) -> ConfigDict:
-    """Returns a config of one pipeline: one teacher, every student alone and by `kd`, transformers by the others.
+FEATURES = ("patient_kd", "tinybert", "minilm")
+
+MODES = {"": STUDENTS, "scratch": ("narrow", "bilstm", "bag"), "features": ("narrow",), "smoke": STUDENTS}
+"""Students of the table by mode: all, or those that do not start from MiniLM's layers, alone and by `kd`; one by the
+methods of features; or all in four steps of tiny networks on embedded texts."""
+
+
+def comparison(data: dict[str, Any], mode: str = "") -> ConfigDict:
+    """Returns a config of one pipeline: one teacher, and students alone and with it.
+
+    Networks that start from MiniLM are trained for one epoch, the others for three.
 
     Args:
         data: the section `data`, without the tokenizer.
-        smoke: whether it is four steps of tiny networks on embedded texts.
+        mode: of `MODES`; "MODE@RUN" takes the teacher and its cache from a run of the mode "".
     """
+    mode, _, run = mode.partition("@")
+    smoke, names = mode == "smoke", MODES[mode]
     c = classification("smoke" if smoke else "narrow", data, {})
     minilm, tiny = find_minilm(), dict(c.networks.student)
-    students = {name: tiny if smoke else dict(source="trained", **_student(name, minilm)) for name in STUDENTS}
+    students = {name: tiny if smoke else dict(source="trained", **_student(name, minilm)) for name in names}
     c.networks = dict(teacher=c.networks.teacher, **students)
     c.terms = TERMS
-    stages: dict[str, Any] = dict(teacher=c.stages.teacher.to_dict())
-    stages["teacher"]["terms"] = dict(task=dict(student="teacher", weight=1.0))
-    frozen = dict(source="frozen", weights="stage:teacher")
-    cache = dict(network="teacher", splits=("train",))
-    stages["cache"] = dict(kind="cache", networks=dict(teacher=frozen), cache=cache)
-    cached = dict(source="cached", cache="stage:cache")
-    for name in STUDENTS:
+    stages: dict[str, Any] = {}
+    origin = f"{run}/" if run else "stage:"
+    frozen, cached = dict(source="frozen", weights=f"{origin}teacher"), dict(source="cached", cache=f"{origin}cache")
+    if not run:
+        stages["teacher"] = c.stages.teacher.to_dict() | ({} if smoke else dict(epochs=1))
+        stages["teacher"]["terms"] = dict(task=dict(student="teacher", weight=1.0))
+        cache = dict(network="teacher", splits=("train",))
+        stages["cache"] = dict(kind="cache", networks=dict(teacher=frozen), cache=cache)
+    for name in names:
         start = dict(like=name)
         if name == "layers" and not smoke:
             start |= dict(weights="stage:teacher#teacher", blocks=BLOCKS)
-        rate = dict(learning_rate=FINETUNE) if name == "layers" and not smoke else {}
-        stages[f"alone_{name}"] = dict(networks=dict(student=start), terms=dict(task=dict(weight=1.0)), **rate)
-        for method in ("kd", "patient_kd", "tinybert", "minilm") if name in ("layers", "narrow") else ("kd",):
+        rate = dict(learning_rate=FINETUNE, epochs=1) if name == "layers" and not smoke else {}
+        if mode != "features":
+            stages[f"alone_{name}"] = dict(networks=dict(student=start), terms=dict(task=dict(weight=1.0)), **rate)
+        by_features = FEATURES if mode == "features" or (smoke and name == "narrow") else ()
+        for method in (*by_features, *(("kd",) if mode != "features" else ())):
             terms = {key: {} for key in ("task", "kd", method)}
             teacher = cached if method == "kd" else frozen
             stages[f"{method}_{name}"] = dict(networks=dict(teacher=teacher, student=start), terms=terms, **rate)
