@@ -1,19 +1,23 @@
-"""A network that leaves, with the facts of its run."""
+"""A network that leaves, with everything that its folder says about it."""
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 
+from jaxdistill.compress.packing import Integers
 from jaxdistill.core import Variables
+from jaxdistill.export.predictor import Predictor
+from jaxdistill.export.weights import Weights, make_weights
 from jaxdistill.modules.preprocess import ImageSpec
 
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-    """A network that leaves.
+    """A finished network.
 
     Attributes:
         name: of the network in the run.
@@ -25,6 +29,9 @@ class Exported:
         tokenizer: the folder or file of its tokenizer; "" for none.
         facts: the rows of the model card by title.
         results: the rows of `results.json`, if the run has any.
+        predictor: the network on raw inputs.
+        bits: of its kernels and embeddings in the file; 0 for float32.
+        integers: those of a network that was trained in few bits, by flat name.
     """
 
     name: str
@@ -36,8 +43,16 @@ class Exported:
     tokenizer: str = ""
     facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     results: tuple[Mapping[str, Any], ...] = ()
+    predictor: Predictor | None = None
+    bits: int = 0
+    integers: Mapping[str, Integers] = dataclasses.field(default_factory=dict)
 
     @property
     def tokenizer_path(self) -> pathlib.Path | None:
         """The place of the tokenizer's files."""
         return pathlib.Path(self.tokenizer.removeprefix("hf:")).expanduser() if self.tokenizer else None
+
+    @functools.cached_property
+    def weights(self) -> Weights:
+        """The arrays of its file by flat name."""
+        return make_weights(self.variables, self.bits, self.integers)

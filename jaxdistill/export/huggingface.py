@@ -2,7 +2,7 @@
 
 import json
 import pathlib
-import shutil
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -11,72 +11,92 @@ import numpy as np
 from jaxdistill.errors import UserError
 from jaxdistill.export.exported import Exported
 from jaxdistill.export.model_card import write_card
+from jaxdistill.export.reload import Report, compare, missing_modules, predict, run_program
 from jaxdistill.modules.preprocess import ImageSpec
 from jaxdistill.pretrained.huggingface import CONFIG, WEIGHTS, open_folder
-from jaxdistill.pretrained.images import FILE, INTERPOLATIONS
+from jaxdistill.pretrained.images import FILE as IMAGES
+from jaxdistill.pretrained.images import INTERPOLATIONS
 from jaxdistill.pretrained.tensors import write_safetensors
 from jaxdistill.pretrained.writer import find_family, make_tensors
-from jaxdistill.runtime.files import part_of
 
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-)
+FILE = WEIGHTS
+MODULES = ("transformers", "torch")
+
+NAMES = {"tokens": "input_ids", "token_mask": "attention_mask", "segment": "token_type_ids", "image": "pixel_values"}
+"""Inputs there by their names here."""
+
+PROGRAM = """\
+import json
+import sys
+import numpy as np
+import torch
+import transformers
+
+with open(sys.argv[1] + "/config.json") as file:
+    network = getattr(transformers, json.load(file)["architectures"][0]).from_pretrained(sys.argv[1]).eval()
+with np.load(sys.argv[2]) as inputs, torch.no_grad():  # input_ids and attention_mask, or pixel_values
+    outputs = network(**{name: torch.from_numpy(x) for name, x in inputs.items()})
+np.savez(sys.argv[3], outputs=outputs.logits.numpy())
+"""
 
 
 def check(exported: Exported) -> None:
     """Raises `UserError` for a network that the format does not have."""
     find_family(exported.model, exported.module)
+    if exported.bits:
+        raise UserError(
+            f"export.bits must be 0 for the format 'huggingface', whose tensors are float32, got {exported.bits}. Take"
+            " 'safetensors', 'stablehlo' or 'onnx'"
+        )
 
 
-def write(folder: pathlib.Path, exported: Exported) -> list[str]:
-    """Writes a folder, which appears whole or not at all, and compares its tensors with the network bit by bit.
-
-    Args:
-        folder: that must not exist, unless it has the same files: a launch that was killed may have written it.
-        exported: the network.
-
-    Returns:
-        Lines for the log.
+def write(folder: pathlib.Path, exported: Exported) -> None:
+    """Writes the files into a folder.
 
     Raises:
-        UserError: for a network that the format does not have, and a folder of other files.
+        UserError: for a network that the format does not have.
     """
     config, correspondence = find_family(exported.model, exported.module)
     variables = jax.tree.map(np.asarray, dict(exported.variables))
     tensors = make_tensors(correspondence, variables)
-    part = part_of(folder)
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
     channels = {"num_channels": exported.image_spec.shape[-1]} if exported.image_spec else {}
-    _write_json(part / CONFIG, config | channels | _labels(exported) | {"torch_dtype": "float32"})
-    write_safetensors(part / WEIGHTS, tensors)
-    _copy_tokenizer(exported, part)
+    _write_json(folder / CONFIG, config | channels | _labels(exported) | {"torch_dtype": "float32"})
+    write_safetensors(folder / WEIGHTS, tensors)
     if exported.image_spec is not None:
-        _write_json(part / FILE, _image_processing(exported.image_spec))
-    (part / "README.md").write_text(write_card(exported), encoding="utf-8")
-    _verify(part, variables)
-    if not folder.exists():
-        part.rename(folder)
-    elif _contents(folder) == _contents(part):
-        shutil.rmtree(part)
-    else:
-        shutil.rmtree(part)
-        raise UserError(f"the folder of an export must not exist, got {folder}. Remove it, or name another")
-    size = sum(path.stat().st_size for path in folder.iterdir())
-    return [f"{folder}: {len(tensors)} tensors, equal to the network's bit by bit; {size:,} bytes"]
+        _write_json(folder / IMAGES, _image_processing(exported.image_spec))
+    (folder / "README.md").write_text(write_card(exported), encoding="utf-8")
 
 
-def _contents(folder: pathlib.Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() if path.is_file() else b"" for path in folder.iterdir()}
+def verify(folder: pathlib.Path, exported: Exported, examples: Mapping[str, np.ndarray]) -> Report:
+    """Compares tensors bit by bit, and predictions in a process that has transformers, if it is installed.
+
+    Raises:
+        UserError: if a tensor differs.
+    """
+    _check_bits(folder, jax.tree.map(np.asarray, dict(exported.variables)))
+    if missing := missing_modules(MODULES):
+        return Report(f"{' and '.join(missing)} not installed; tensors are equal bit by bit")
+    predictor = exported.predictor
+    assert predictor is not None
+    inputs = {NAMES[name]: x for name, x in examples.items()}
+    if "image" in examples:
+        prepared = jax.jit(predictor.prepared)(dict(examples))
+        inputs = {NAMES["image"]: np.ascontiguousarray(np.moveaxis(np.asarray(prepared), -1, 1))}
+    logits = run_program(PROGRAM, folder, inputs)["outputs"]
+    expected = predict(predictor, exported.variables, examples)
+    actual = np.asarray(jax.nn.softmax(logits[..., [*predictor.source.class_order] or slice(None)]))
+    return compare("transformers", expected, actual, predictor.signature.predictions, examples)
 
 
-def _verify(folder: pathlib.Path, variables: Any) -> None:
+def open_function(folder: pathlib.Path, raw: Mapping[str, Any]) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
+    """Raises `UserError`: such folders are read by transformers, and by configs."""
+    raise UserError(
+        f"{folder} must be an export of another format to be loaded, got 'huggingface'. Load it by transformers, or as"
+        f" networks.NAME.weights='hf:{folder}'"
+    )
+
+
+def _check_bits(folder: pathlib.Path, variables: Any) -> None:
     """Reads a folder again, and raises `UserError` unless it has the same bits."""
     structs = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), variables)
     again = open_folder(folder, str(folder)).read(structs)
@@ -96,15 +116,6 @@ def _labels(exported: Exported) -> dict[str, Any]:
         "id2label": {str(number): name for number, name in enumerate(names)},
         "label2id": {name: number for number, name in enumerate(names)},
     }
-
-
-def _copy_tokenizer(exported: Exported, folder: pathlib.Path) -> None:
-    source = exported.tokenizer_path
-    if source is None:
-        return
-    files = [source] if source.is_file() else [source / name for name in TOKENIZER_FILES if (source / name).is_file()]
-    for file in files:
-        shutil.copyfile(file, folder / ("tokenizer.json" if file == source else file.name))
 
 
 def _image_processing(spec: ImageSpec) -> dict[str, Any]:

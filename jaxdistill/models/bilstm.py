@@ -126,7 +126,7 @@ class LSTM(nn.Module):
             carry = jnp.where(present, new_state, state), jnp.where(present, new_cell, cell)
             return carry, jnp.where(present, new_state, 0)
 
-        start = jnp.zeros((len(x), self.width), self.dtype), jnp.zeros((len(x), self.width), jnp.float32)
+        start = jnp.zeros((x.shape[0], self.width), self.dtype), jnp.zeros((x.shape[0], self.width), jnp.float32)
         by_time = jnp.swapaxes(gates, 0, 1), jnp.swapaxes(is_token, 0, 1)
         (last, _), states = jax.lax.scan(step, start, by_time, reverse=self.backward)
         return jnp.swapaxes(states, 0, 1), last

@@ -102,7 +102,7 @@ class ViT(nn.Module):
         tokens = [self.param(name, nn.initializers.zeros, (1, 1, self.width)) for name in names]
         grid = (x.shape[1] // self.patch, x.shape[2] // self.patch)
         x = transformer.project(self.width, style, name="patches")(_cut_patches(x, self.patch))
-        x = jnp.concatenate([*(jnp.broadcast_to(t, (len(x), 1, self.width)).astype(x.dtype) for t in tokens), x], 1)
+        x = jnp.concatenate([*(jnp.broadcast_to(t, (x.shape[0], 1, self.width)).astype(x.dtype) for t in tokens), x], 1)
         x = x + self._positions(grid, len(tokens)).astype(x.dtype)
         taps["embed"] = x
         x = nn.Dropout(self.dropout, deterministic=not train)(x)

@@ -77,7 +77,7 @@ class Preprocess:
             lengths = zip(self.data.shape[:2], wanted, strict=True)
             size = tuple(max(side * length // shorter, least) for length, least in lengths)
         method = {"bicubic": "cubic"}.get(self.wanted.interpolation, self.wanted.interpolation)
-        images = jax.image.resize(images, (len(images), *size, images.shape[-1]), method, antialias=True)
+        images = jax.image.resize(images, (images.shape[0], *size, images.shape[-1]), method, antialias=True)
         top, left = (round((length - part) / 2) for length, part in zip(size, wanted, strict=True))
         return images[:, top : top + wanted[0], left : left + wanted[1]]
 

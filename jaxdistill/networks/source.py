@@ -237,7 +237,7 @@ def apply_module(
     module: nn.Module, variables: Variables, x: jax.Array, key: jax.Array | None, **inputs: jax.Array
 ) -> tuple[Any, Variables]:
     """Applies a Linen module, in inference mode if `key` is `None`; returns its value and the updated collections."""
-    rows = len(x)
+    rows = x.shape[0]  # of an exported program a symbol, which `len` refuses
     x = split_rows(x, rows)
     with keep_rows_split(rows):
         if key is None:

@@ -20,8 +20,18 @@ from jaxdistill.runtime import files
 DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16}
 """Dtypes of tensors that are read as weights, by their names in a header."""
 
-OTHER_DTYPES = {"I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1}
-"""Bytes of the numbers of other dtypes; such tensors, positions for example, may be in a file and are not read."""
+OTHER_DTYPES = {
+    "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "I8": np.int8,
+    "U64": np.uint64,
+    "U32": np.uint32,
+    "U16": np.uint16,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+}
+"""Other dtypes: of positions, for example, which are not read as weights, and of weights in few bits."""
 
 DOWNLOAD_AGAIN = "Download the file again, and compare its size with that of the source."
 
@@ -86,7 +96,8 @@ def _check_places(path: pathlib.Path, items: Mapping[str, _Item], size: int) -> 
     """Raises `UserError` unless the tensors fill the file, one after the other, each with the bytes of its shape."""
     end = 0
     for name, item in sorted(items.items(), key=lambda pair: (pair[1].start, pair[1].stop)):
-        width = np.dtype(DTYPES[item.dtype]).itemsize if item.dtype in DTYPES else OTHER_DTYPES.get(item.dtype)
+        kind = (DTYPES | OTHER_DTYPES).get(item.dtype)
+        width = None if kind is None else np.dtype(kind).itemsize
         if item.start != end:
             raise _damaged(path, f"tensor {name!r} at byte {item.start} where byte {end} is the next")
         if width is not None and item.stop - item.start != width * math.prod(item.shape):
@@ -100,7 +111,7 @@ def _check_places(path: pathlib.Path, items: Mapping[str, _Item], size: int) -> 
 
 def _tensor(path: pathlib.Path, item: _Item, start: int) -> Tensor:
     def open_tensor() -> np.ndarray:
-        dtype = np.dtype(DTYPES[item.dtype])
+        dtype = np.dtype((DTYPES | OTHER_DTYPES)[item.dtype])
         if not math.prod(item.shape):
             return np.zeros(item.shape, dtype)
         return np.memmap(path, dtype, "r", offset=start + item.start, shape=item.shape or (1,)).reshape(item.shape)
@@ -117,9 +128,9 @@ def write_safetensors(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> N
 
     Args:
         path: of the file, which appears whole or not at all.
-        arrays: of the dtypes in `DTYPES`, by name.
+        arrays: of the dtypes in `DTYPES` and `OTHER_DTYPES`, by name.
     """
-    names = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
+    names = {np.dtype(dtype): name for name, dtype in (DTYPES | OTHER_DTYPES).items()}
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}  # transformers reads no file without it
     end = 0
     for name in sorted(arrays):

@@ -1,12 +1,13 @@
-"""Stages of kind "export": a finished network leaves in the format of another library.
+"""Stages of kind "export": a finished network leaves as files that other programs read.
 
     stages.export = dict(
         kind="export",
         networks=dict(distilled=dict(like="student", source="frozen", weights="stage:distil")),
-        export=dict(network="distilled", format="huggingface"),
+        export=dict(network="distilled", format="stablehlo", bits=8),
     )
 
-The folder is `WORKDIR/STAGE/NETWORK`. The model card has the results of the run, if a stage before has measured them.
+The folder is `WORKDIR/STAGE/NETWORK`. It is read again and compared with the network before it has its name. A model
+card has the results of the run, if a stage before has measured them.
 """
 
 import dataclasses
@@ -15,24 +16,33 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxdistill.build.kind import Kind
 from jaxdistill.build.stage import Stage
-from jaxdistill.config import registry
 from jaxdistill.config.parse import option
 from jaxdistill.config.schema import StageSettings
 from jaxdistill.errors import UserError, check_names
+from jaxdistill.data.tokenized_texts import TEACHER
 from jaxdistill.export.exported import Exported
+from jaxdistill.export.signature import BYTES
+from jaxdistill.export.write import check_export, write_export
 from jaxdistill.networks import Trained
 from jaxdistill.runtime import files
 from jaxdistill.stages import start_weights
 from jaxdistill.stages.merge_data import jit_replicated
+from jaxdistill.stages.predictors import make_predictor
+
+EXAMPLES, LEAST_EXAMPLES = 512, 16
+EXAMPLE_BYTES = 256 << 20
+"""Examples on which an export is compared: the most, the least, and the bytes of their inputs and outputs between."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ExportConfig:
     network: str = option("", "network that leaves; the only one if empty")
     format: str = option("huggingface", "format by name")
+    bits: int = option(0, "bits of kernels and embeddings in the file, 8 or 4; 0 for float32")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +53,7 @@ class ExportSettings(StageSettings):
 
 
 class Export(Kind):
-    """Writes a finished network in the format of another library."""
+    """Writes a finished network as files that other programs read."""
 
     settings = ExportSettings
     selects_examples = False
@@ -65,10 +75,13 @@ class Export(Kind):
                 f"networks.{name}.quantize must be '' for an export, whose tensors are those that were trained, got"
                 f" {form!r}. Leave it out"
             )
-        registry.find("export_format", stage.settings.export.format, "export.format").check(_exported(stage, name, {}))
+        form = stage.settings.export.format
+        check_export(make_exported(stage, name, {}, bits=stage.settings.export.bits), form)
 
     def describe(self, stage: Stage) -> list[str]:
-        return [f"  export: {network_of(stage)} as {stage.settings.export.format}"]
+        export = stage.settings.export
+        bits = f" in {export.bits} bits" if export.bits else ""
+        return [f"  export: {network_of(stage)} as {export.format}{bits}"]
 
     def is_done(self, stage: Stage, workdir: pathlib.Path) -> bool:
         return super().is_done(stage, workdir) and (workdir / stage.name / network_of(stage)).is_dir()
@@ -78,8 +91,9 @@ class Export(Kind):
         variables = jit_replicated(stage)(start_weights.read(stage.runs, workdir, [name])[name])
         folder = workdir / stage.name / name
         if jax.process_index() == 0:
-            exported = _exported(stage, name, variables, workdir)
-            for line in registry.find("export_format", stage.settings.export.format).write(folder, exported):
+            export = stage.settings.export
+            exported = make_exported(stage, name, variables, workdir, bits=export.bits)
+            for line in write_export(folder, exported, export.format, *examples_of(stage, exported)):
                 log(f"stage {stage.name}: {line}")
         return {"folder": str(folder), "format": stage.settings.export.format}
 
@@ -97,29 +111,56 @@ def network_of(stage: Stage) -> str:
     return name
 
 
-def _exported(stage: Stage, name: str, variables: Any, workdir: pathlib.Path | None = None) -> Exported:
-    source, config = stage.networks[name], stage.settings.networks[name]
-    assert isinstance(source, Trained)
-    spec = stage.data.task.image_spec
-    data = stage.settings.data
+def make_exported(
+    stage: Stage, name: str, variables: Any, workdir: pathlib.Path | None = None, bits: int = 0
+) -> Exported:
+    """Returns a network of a stage with all that an export says about it.
+
+    Args:
+        stage: the stage.
+        name: of the network.
+        variables: its own, on any device; none before they exist.
+        workdir: the folder of the run, for the facts of a model card.
+        bits: of kernels in the file.
+    """
+    predictor = make_predictor(stage, name)
+    config, data = stage.settings.networks[name], stage.settings.data
     results = workdir / "results.json" if workdir else None
     return Exported(
         name=name,
-        model=config.options["model"],
-        module=source.module,
-        variables=variables,
-        class_names=source.module_class_names,
-        image_spec=source.preprocess.wanted if source.preprocess else spec,
-        tokenizer=data.teacher_tokenizer if source.input == "teacher_tokens" else data.tokenizer,
+        model=predictor.model,
+        module=predictor.source.module,
+        variables=jax.tree.map(np.asarray, dict(variables)),
+        class_names=predictor.source.module_class_names,
+        image_spec=predictor.source.preprocess.wanted if predictor.source.preprocess else predictor.images,
+        tokenizer=predictor.signature.tokenizer if predictor.signature.tokenizer != BYTES else "",
         facts={
             "Data": data.name,
-            "Model": config.options["model"],
+            "Model": predictor.model,
             "Weights": config.weights or "",
             **_method(stage, config.weights or "", workdir),
             "Seed": str(stage.settings.seed),
         },
         results=tuple(files.read_json(results, list)) if results and results.exists() else (),
+        predictor=predictor,
+        bits=bits,
     )
+
+
+def examples_of(stage: Stage, exported: Exported) -> tuple[dict[str, np.ndarray], str]:
+    """Returns the first raw inputs of a split, the one to test on if there is one, and the split's role."""
+    splits = stage.data.dataset.splits
+    role = next(role for role in ("test", "validation", "train") if role in splits)
+    predictor = exported.predictor
+    assert predictor is not None
+    signature = predictor.signature
+    example = {name: jax.ShapeDtypeStruct((1, *x.shape), x.dtype) for name, x in signature.inputs.items()}
+    outputs = jax.eval_shape(predictor.logits, exported.variables, example)
+    size = 4 * (outputs.size + sum(x.size for x in example.values()))
+    count = min(len(splits[role]), EXAMPLES, max(LEAST_EXAMPLES, EXAMPLE_BYTES // size))
+    fields = splits[role].take(np.arange(count))
+    prefix = TEACHER if getattr(stage.networks[exported.name], "input", "").startswith(TEACHER) else ""
+    return {name: np.asarray(fields[prefix + name]).astype(x.dtype) for name, x in signature.inputs.items()}, role
 
 
 def _method(stage: Stage, weights: str, workdir: pathlib.Path | None) -> dict[str, str]:

@@ -1,0 +1,126 @@
+"""Folders of weights: `model.safetensors` with flat names, and `config.json` with model, fields and preprocessing.
+
+Kernels in few bits are int8, or uint8 with two integers to a byte (`compress.packing`); `NAME.scale` and `NAME.zero`
+belong to `NAME`, and `quantized` of the config has bits and shape. `jaxdistill.load` makes the network of it again.
+"""
+
+import json
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxdistill.compress import packing
+from jaxdistill.compress.packing import Integers
+from jaxdistill.errors import UserError
+from jaxdistill.export.exported import Exported
+from jaxdistill.export.function import CONFIG
+from jaxdistill.export.predictor import Predictor
+from jaxdistill.export.reload import Report, compare, predict, run_program
+from jaxdistill.export.weights import variables_of
+from jaxdistill.pretrained.tensors import read_safetensors, write_safetensors
+from jaxdistill.runtime import files
+
+FILE = "model.safetensors"
+SCALE, ZERO = ".scale", ".zero"
+"""Endings of the names of what belongs to integers."""
+
+PROGRAM = """\
+import json
+import sys
+import numpy as np
+
+with open(sys.argv[1] + "/model.safetensors", "rb") as file:
+    header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    numbers = file.read()
+with open(sys.argv[1] + "/config.json") as file:
+    config = json.load(file)
+kinds = {"F32": "f4", "BF16": "u2", "I32": "i4", "U32": "u4", "I8": "i1", "U8": "u1", "BOOL": "?"}
+arrays = {}
+for name in header.keys() - {"__metadata__"}:
+    part = numbers[slice(*header[name]["data_offsets"])]
+    arrays[name] = np.frombuffer(part, kinds[header[name]["dtype"]]).reshape(header[name]["shape"])
+for name, entry in config["quantized"].items():
+    whole = arrays[name]
+    if entry["bits"] == 4:  # two to a byte, the low half first
+        flat = np.stack([whole & 15, whole >> 4], -1).reshape(-1)[: np.prod(entry["shape"])].astype("i1")
+        whole = np.where(flat > 7, flat - 16, flat).reshape(entry["shape"])
+    zero = arrays.pop(name + ".zero", np.int8(0)).astype("f4")
+    arrays[name] = (whole.astype("f4") - zero) * arrays.pop(name + ".scale")
+np.savez(sys.argv[3], **arrays)
+"""
+
+
+def check(exported: Exported) -> None:
+    """Raises `UserError` for a model with fields that JSON does not have."""
+    assert exported.predictor is not None
+    exported.predictor.to_json()
+
+
+def write(folder: pathlib.Path, exported: Exported) -> None:
+    """Writes the weights and the description of the network into a folder."""
+    assert exported.predictor is not None
+    tensors: dict[str, np.ndarray] = {}
+    quantized: dict[str, Any] = {}
+    for name, x in exported.weights.items():
+        if not isinstance(x, Integers):
+            tensors[name] = x
+            continue
+        zero = {} if x.zero is None else {name + ZERO: x.zero}
+        tensors |= {name: x.stored, name + SCALE: x.scale, **zero}
+        quantized[name] = {"bits": x.bits, "shape": list(x.values.shape)}
+    write_safetensors(folder / FILE, tensors)
+    described = exported.predictor.to_json() | {"bits": exported.bits, "quantized": quantized}
+    files.write_json(folder / CONFIG, described)
+
+
+def verify(folder: pathlib.Path, exported: Exported, examples: Mapping[str, np.ndarray]) -> Report:
+    """Compares the arrays, as a process that has numpy alone reads them, bit by bit, and the predictions.
+
+    Raises:
+        UserError: if an array differs.
+    """
+    assert exported.predictor is not None
+    variables = variables_of(exported.weights)
+    expected_arrays = {name: x.dequantize() if isinstance(x, Integers) else x for name, x in exported.weights.items()}
+    arrays = run_program(PROGRAM, folder, {})
+    for name in sorted({*expected_arrays, *arrays}):
+        if name not in arrays or name not in expected_arrays or not _same(arrays[name], expected_arrays[name]):
+            raise UserError(
+                f"{folder / FILE} must have the network's numbers, got others in {name!r}. The disk may be damaged;"
+                " write elsewhere"
+            )
+    expected = predict(exported.predictor, variables, examples)
+    again, variables = _open(folder, json.loads((folder / CONFIG).read_text()))
+    actual = predict(again, variables, examples)
+    return compare("numpy, bit by bit, and jaxdistill", expected, actual, again.signature.predictions, examples)
+
+
+def _same(left: np.ndarray, right: np.ndarray) -> bool:
+    return left.shape == right.shape and np.ascontiguousarray(left).tobytes() == np.ascontiguousarray(right).tobytes()
+
+
+def _open(folder: pathlib.Path, raw: Mapping[str, Any]) -> tuple[Predictor, dict[str, Any]]:
+    """Returns the network of a folder, and its float32 variables."""
+    tensors = {name: np.asarray(tensor.open()) for name, tensor in read_safetensors(folder / FILE).items()}
+    weights: dict[str, np.ndarray | Integers] = {
+        name: _integers(name, entry, tensors) for name, entry in raw["quantized"].items()
+    }
+    belong = {name + ending for name in weights for ending in ("", SCALE, ZERO)}
+    weights |= {name: x for name, x in tensors.items() if name not in belong}
+    return Predictor.parse(raw, folder), variables_of(weights)
+
+
+def _integers(name: str, entry: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Integers:
+    bits, stored = entry["bits"], tensors[name]
+    values = packing.unpack(stored, entry["shape"]) if bits == 4 else stored
+    return Integers(values, tensors[name + SCALE], bits, tensors.get(name + ZERO))
+
+
+def open_function(folder: pathlib.Path, raw: Mapping[str, Any]) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
+    """Returns the function of a folder, from arrays by name to logits."""
+    predictor, variables = _open(folder, raw)
+    function = jax.jit(predictor.logits)
+    return lambda arrays: np.asarray(function(variables, dict(arrays)))

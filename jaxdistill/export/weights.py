@@ -1,0 +1,63 @@
+"""Weights of an export: arrays by flat name, `params/block0/norm/scale`, those of kernels in few bits if it is set."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from jaxdistill.compress.packing import Integers, round_symmetric
+from jaxdistill.core import Variables
+
+Weights = Mapping[str, np.ndarray | Integers]
+"""Arrays by flat name."""
+
+BITS = (0, 8, 4)
+"""Bits of kernels and embeddings in a file; 0 for the float32 of training."""
+
+EXACT = ("head", "compress")
+"""Layers whose arrays stay as they are: that of the logits, and what views have added."""
+
+
+def make_weights(variables: Variables, bits: int, trained: Mapping[str, Integers] | None = None) -> Weights:
+    """Returns the arrays of a file.
+
+    Args:
+        variables: on the host.
+        bits: one of `BITS`.
+        trained: the integers of a network that was trained in few bits, by flat name; its other arrays stay exact.
+    """
+    flat = {name: np.asarray(x) for name, x in flatten_dict(dict(variables), sep="/").items()}
+    if not bits:
+        return flat
+    if trained:
+        return flat | dict(trained)
+    return {name: _rounded(name, x, bits) if _is_rounded(name, x) else x for name, x in flat.items()}
+
+
+def _is_rounded(name: str, array: np.ndarray) -> bool:
+    *layers, last = name.split("/")
+    is_kernel = layers[0] == "params" and last.startswith(("kernel", "embedding")) and array.ndim > 1
+    return is_kernel and not any(layer in EXACT for layer in layers)
+
+
+def _rounded(name: str, array: np.ndarray, bits: int) -> Integers:
+    """Returns integers with a scale for each output of a kernel, and each row of an embedding."""
+    is_table = name.rpartition("/")[2].startswith("embedding")
+    axes = range(array.ndim)
+    return round_symmetric(array, bits, axes[1:] if is_table else axes[:-1])
+
+
+def variables_of(weights: Weights) -> dict[str, Any]:
+    """Returns the float32 variables that the weights stand for, on the host."""
+    return unflatten_dict(
+        {name: x.dequantize() if isinstance(x, Integers) else x for name, x in weights.items()}, sep="/"
+    )
+
+
+def traced_variables(weights: Weights) -> dict[str, Any]:
+    """Returns the same as constants of a program that is being traced, integers as integers."""
+    return unflatten_dict(
+        {name: x.traced() if isinstance(x, Integers) else jnp.asarray(x) for name, x in weights.items()}, sep="/"
+    )
