@@ -1,12 +1,13 @@
-"""Knowledge distillation in JAX: networks, terms, one step."""
+"""Knowledge distillation in JAX: networks, terms, one step; `load` returns a network of a finished run."""
 
 import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jaxdistill.core import Method, Output, State, Term
-    from jaxdistill.data.datasets import load
+    from jaxdistill.data.datasets import load as load_dataset
     from jaxdistill.networks import Ema, Ensemble, Frozen, Head, Shared, Trained
+    from jaxdistill.pipeline.load import load
     from jaxdistill.tasks.batches import batches
     from jaxdistill.train.init import init_state
     from jaxdistill.train.step import make_step
@@ -25,15 +26,17 @@ __all__ = [
     "batches",
     "init_state",
     "load",
+    "load_dataset",
     "make_step",
 ]
 __version__ = "0.1.0"
 
-_MODULES = dict.fromkeys(("Method", "Output", "State", "Term"), "core") | {
-    "load": "data.datasets",
-    "batches": "tasks.batches",
-    "init_state": "train.init",
-    "make_step": "train.step",
+_PLACES = {name: f"core:{name}" for name in ("Method", "Output", "State", "Term")} | {
+    "load": "pipeline.load:load",
+    "load_dataset": "data.datasets:load",
+    "batches": "tasks.batches:batches",
+    "init_state": "train.init:init_state",
+    "make_step": "train.step:make_step",
 }
 
 
@@ -41,4 +44,5 @@ def __getattr__(name: str) -> object:
     # The command imports this package before it can handle Ctrl-C: names are imported when they are used.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES.get(name, 'networks')}"), name)
+    module, _, attribute = _PLACES.get(name, f"networks:{name}").partition(":")
+    return getattr(importlib.import_module(f"{__name__}.{module}"), attribute)

@@ -24,7 +24,8 @@ ALLOWED = {
     "compress": {"config", "core"},
     "networks": {"compress", "config", "core", "modules"},
     "pretrained": {"core", "data", "models", "modules", "networks", "runtime"},
-    "export": {"core", "modules", "pretrained", "runtime"},
+    "export": {"compress", "config", "core", "data", "modules", "networks", "pretrained", "runtime"},
+    "export/__main__": {"pipeline", "runtime"},
     "tasks": {"config", "core", "data", "metrics", "modules", "networks"},
     "train": {"config", "core", "networks", "runtime"},
     "config": {"runtime"},
@@ -69,17 +70,19 @@ ALLOWED = {
         "tasks",
         "train",
     },
-    "pipeline": {"build", "config", "core", "data", "metrics", "networks", "runtime", "stages", "train"},
+    "pipeline": {"build", "config", "core", "data", "export", "metrics", "networks", "runtime", "stages", "train"},
     "report": {"config", "runtime", "train"},
     "runtime": set(),
     "launch": {"config", "pipeline", "report", "runtime"},
-    "__init__": {"core", "data", "networks", "tasks", "train"},
+    "__init__": {"core", "data", "networks", "pipeline", "tasks", "train"},
 }
 """room -> the rooms it may import."""
 
 
 def layer(path):
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    """A command in a room, which calls what is above it, is a layer of its own."""
+    name = path.relative_to(PACKAGE).with_suffix("").as_posix()
+    return name if name in ALLOWED else name.partition("/")[0]
 
 
 def imports(path):

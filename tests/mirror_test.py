@@ -15,10 +15,15 @@ TESTED_ELSEWHERE = {
     "methods/*.py": "methods/conformance_test.py",
     # Promises are checked on members that keep them and on members that break them, by room.
     "conformance/*.py": "conformance/command_test.py",
-    # Records without behaviour, and parts of the one format that there is.
+    # Records without behaviour, and parts of an export, which whole exports test.
     "export/exported.py": "export/huggingface_test.py",
     "export/model_card.py": "export/huggingface_test.py",
     "export/formats.py": "stages/export_test.py",
+    "export/*.py": "export/write_test.py",
+    # One run is loaded and exported.
+    "pipeline/find_network.py": "pipeline/export_test.py",
+    "pipeline/load.py": "pipeline/export_test.py",
+    "stages/predictors.py": "pipeline/export_test.py",
     # Two lines each around a library.
     "report/inputs.py": "report/write_test.py",
     "report/template.py": "report/html_test.py",

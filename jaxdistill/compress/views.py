@@ -108,9 +108,11 @@ class Views:
         return plain | {"params": unflatten(params)}
 
     def finished(self, variables: Variables) -> tuple["Views", dict[str, Any]]:
-        """Returns views that only intercept, with the variables for them, whose params are final."""
+        """Returns the views that intercept layers, and the variables for them, whose params are final."""
         learned, states, _ = _split(variables)
-        return Finished(self.entries), _join(self.finish(variables), learned, states)
+        layers = tuple((n, v) for n, v in self.entries if v.intercept(_extra(n, learned, states)) is not None)
+        needed = [{name: trees[name] for name, _ in layers if name in trees} for trees in (learned, states)]
+        return Finished(layers), _join(self.finish(variables), *needed)
 
     def stored_bytes(self, variables: Variables) -> int:
         """Returns the bytes of variables in a file, in the forms of the views; without a header."""

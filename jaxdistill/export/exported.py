@@ -1,4 +1,4 @@
-"""A network that leaves, with everything that its folder says about it."""
+"""A network that leaves, with the contents of its folder."""
 
 import dataclasses
 import functools

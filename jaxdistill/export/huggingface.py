@@ -85,7 +85,7 @@ def verify(folder: pathlib.Path, exported: Exported, examples: Mapping[str, np.n
     logits = run_program(PROGRAM, folder, inputs)["outputs"]
     expected = predict(predictor, exported.variables, examples)
     actual = np.asarray(jax.nn.softmax(logits[..., [*predictor.source.class_order] or slice(None)]))
-    return compare("transformers", expected, actual, predictor.signature.predictions, examples)
+    return compare(expected, actual, examples, program="transformers", predictions=predictor.signature.predictions)
 
 
 def open_function(folder: pathlib.Path, raw: Mapping[str, Any]) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:

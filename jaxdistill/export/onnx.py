@@ -84,7 +84,9 @@ def verify(folder: pathlib.Path, exported: Exported, examples: Mapping[str, np.n
     assert exported.predictor is not None
     expected = predict(exported.predictor, variables_of(exported.weights), examples)
     outputs = run_program(PROGRAM, folder, examples)["outputs"]
-    return compare("onnxruntime", expected, outputs, exported.predictor.signature.predictions, examples)
+    return compare(
+        expected, outputs, examples, program="onnxruntime", predictions=exported.predictor.signature.predictions
+    )
 
 
 def open_function(folder: pathlib.Path, raw: Mapping[str, Any]) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:

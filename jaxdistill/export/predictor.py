@@ -10,13 +10,17 @@ import jax
 import jax.numpy as jnp
 
 from jaxdistill import core
+from jaxdistill.compress.views import Finished
 from jaxdistill.config import registry
+from jaxdistill.config.members import ViewConfig
+from jaxdistill.config.parse import plain
 from jaxdistill.core import Batch, Variables
 from jaxdistill.data import augment
 from jaxdistill.errors import UserError
 from jaxdistill.export.signature import Signature
 from jaxdistill.modules.preprocess import ImageSpec, Preprocess
 from jaxdistill.networks import Frozen
+from jaxdistill.networks.model import build_views
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +33,7 @@ class Predictor:
         source: the network.
         signature: its raw inputs.
         images: shape and standardisation of the images of the data; `None` for texts and tables.
+        compress: the views of the network as the config has them.
     """
 
     name: str
@@ -36,6 +41,14 @@ class Predictor:
     source: Frozen
     signature: Signature
     images: ImageSpec | None = None
+    compress: Mapping[str, ViewConfig] = dataclasses.field(default_factory=dict)
+
+    def finished(self, variables: Variables) -> tuple["Predictor", dict[str, Any]]:
+        """Returns the same function with final variables, which views no longer change."""
+        if not self.source.views:
+            return self, dict(variables)
+        views, variables = self.source.views.finished(variables)
+        return dataclasses.replace(self, source=dataclasses.replace(self.source, views=views)), variables
 
     def logits(self, variables: Variables, batch: Batch) -> jax.Array:
         """Returns `[n, classes]` (of tokens `[n, length, classes]`), float32, from raw arrays by name; pure."""
@@ -64,12 +77,13 @@ class Predictor:
         return {
             "network": self.name,
             "model": self.model,
-            "fields": {name: _plain(f"{self.model}.{name}", value) for name, value in fields_of(module).items()},
+            "fields": {name: _json_of(f"{self.model}.{name}", value) for name, value in fields_of(module).items()},
             "dtype": jnp.dtype(getattr(module, "dtype", None) or jnp.float32).name,
             "input": self.source.input,
             "class_order": list(self.source.class_order),
             "images": dataclasses.asdict(self.images) if self.images else None,
             "preprocessing": dataclasses.asdict(preprocess.wanted) if preprocess else None,
+            "compress": plain(self.compress),
             **self.signature.to_json(),
         }
 
@@ -86,14 +100,16 @@ class Predictor:
         images = ImageSpec.parse(raw["images"]) if raw["images"] else None
         wanted = ImageSpec.parse(raw["preprocessing"]) if raw["preprocessing"] else None
         signature = Signature.parse(raw, folder)
+        compress = {name: ViewConfig.parse(view, f"compress.{name}") for name, view in raw["compress"].items()}
         source = Frozen(
             module,
             input=raw["input"],
             preprocess=Preprocess(images, wanted) if images and wanted else None,
             class_names=signature.class_names,
             class_order=tuple(raw["class_order"]),
+            views=Finished(build_views(compress).entries),
         )
-        return cls(raw["network"], raw["model"], source, signature, images)
+        return cls(raw["network"], raw["model"], source, signature, images=images, compress=compress)
 
 
 def fields_of(module: nn.Module) -> dict[str, Any]:
@@ -102,12 +118,12 @@ def fields_of(module: nn.Module) -> dict[str, Any]:
     return {name: getattr(module, name) for name in names if name not in ("parent", "name", "dtype")}
 
 
-def _plain(path: str, value: Any) -> Any:
+def _json_of(path: str, value: Any) -> Any:
     """Returns a value as JSON has it, or raises `UserError`."""
     if isinstance(value, tuple | list):
-        return [_plain(path, item) for item in value]
+        return [_json_of(path, item) for item in value]
     if isinstance(value, Mapping):
-        return {str(key): _plain(path, item) for key, item in value.items()}
+        return {str(key): _json_of(path, item) for key, item in value.items()}
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise UserError(

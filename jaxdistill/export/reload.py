@@ -105,16 +105,16 @@ def _cpu() -> Any:
 
 
 def compare(
-    program: str, expected: np.ndarray, actual: np.ndarray, predictions: str, examples: Mapping[str, np.ndarray]
+    expected: np.ndarray, actual: np.ndarray, examples: Mapping[str, np.ndarray], *, program: str, predictions: str
 ) -> Report:
     """Compares outputs `[n, classes]`; of texts `[n, length, classes]`, those of padding left out.
 
     Args:
-        program: that has made the second.
         expected: of the network.
         actual: of the export.
-        predictions: "classes", or the distribution whose numbers they are.
         examples: the inputs.
+        program: that has made the second.
+        predictions: "classes", or the distribution whose numbers they are.
     """
     if expected.shape != actual.shape:
         raise UserError(

@@ -95,7 +95,9 @@ def verify(folder: pathlib.Path, exported: Exported, examples: Mapping[str, np.n
     expected = predict(exported.predictor, variables, examples)
     again, variables = _open(folder, json.loads((folder / CONFIG).read_text()))
     actual = predict(again, variables, examples)
-    return compare("numpy, bit by bit, and jaxdistill", expected, actual, again.signature.predictions, examples)
+    return compare(
+        expected, actual, examples, program="numpy, bit by bit, and jaxdistill", predictions=again.signature.predictions
+    )
 
 
 def _same(left: np.ndarray, right: np.ndarray) -> bool:

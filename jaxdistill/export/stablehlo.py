@@ -4,8 +4,9 @@
 images in, probabilities out. Texts are tokens and their mask; tables are features, with their transforms beside.
 """
 
+import contextlib
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -47,7 +48,8 @@ def write(folder: pathlib.Path, exported: Exported) -> None:
     (batch,) = export.symbolic_shape("batch")
     function, structs = make_function(exported, batch)
     try:
-        lowered = export.export(jax.jit(function), platforms=PLATFORMS)(*structs)
+        with _without_paths():
+            lowered = export.export(jax.jit(function), platforms=PLATFORMS)(*structs)
     except (TypeError, NotImplementedError, jax.errors.InconclusiveDimensionOperation) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
@@ -58,12 +60,23 @@ def write(folder: pathlib.Path, exported: Exported) -> None:
     write_signature(folder, exported)
 
 
+@contextlib.contextmanager
+def _without_paths() -> Iterator[None]:
+    """Leaves the paths of source files out of programs, which then depend on the network alone."""
+    before = jax.config.jax_traceback_in_locations_limit
+    jax.config.update("jax_traceback_in_locations_limit", 0)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_traceback_in_locations_limit", before)
+
+
 def verify(folder: pathlib.Path, exported: Exported, examples: Mapping[str, np.ndarray]) -> Report:
     """Compares the program, in a process that has jax alone, with the network."""
     assert exported.predictor is not None
     expected = predict(exported.predictor, variables_of(exported.weights), examples)
     outputs = run_program(PROGRAM, folder, examples)["outputs"]
-    return compare("jax", expected, outputs, exported.predictor.signature.predictions, examples)
+    return compare(expected, outputs, examples, program="jax", predictions=exported.predictor.signature.predictions)
 
 
 def open_function(folder: pathlib.Path, raw: Mapping[str, Any]) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:

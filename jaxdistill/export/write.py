@@ -31,6 +31,11 @@ TOKENIZER_FILES = (
 )
 
 
+def find_format(name: str, path: str = "export.format") -> Any:
+    """Returns the module of a format (`export.formats.Format`), or raises `UserError` with the nearest name."""
+    return registry.find("export_format", name, path)
+
+
 def check_export(exported: Exported, format_name: str) -> None:
     """Raises `UserError` for a format that does not exist or does not have the network."""
     if exported.bits not in BITS:
@@ -41,7 +46,7 @@ def check_export(exported: Exported, format_name: str) -> None:
             f"export.bits must be 0 or at least {widest}, the bits that the network was trained in, got"
             f" {exported.bits}. Set {widest}"
         )
-    registry.find("export_format", format_name, "export.format").check(exported)
+    find_format(format_name).check(exported)
 
 
 def write_export(
@@ -65,7 +70,7 @@ def write_export(
             something else.
     """
     check_export(exported, format_name)
-    form = registry.find("export_format", format_name, "export.format")
+    form = find_format(format_name)
     part = files.part_of(path)
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -106,8 +111,8 @@ def _copy_tokenizer(exported: Exported, folder: pathlib.Path) -> None:
     source = exported.tokenizer_path
     if source is None:
         return
-    found = [source] if source.is_file() else [source / name for name in TOKENIZER_FILES if (source / name).is_file()]
-    for file in found:
+    paths = [source] if source.is_file() else [source / name for name in TOKENIZER_FILES if (source / name).is_file()]
+    for file in paths:
         shutil.copyfile(file, folder / ("tokenizer.json" if file == source else file.name))
 
 
@@ -116,8 +121,9 @@ def _rounding(exported: Exported, examples: Mapping[str, np.ndarray]) -> float |
     predictor = exported.predictor
     if not exported.bits or exported.integers or predictor is None:
         return None
-    outputs = [predict(predictor, x, examples) for x in (exported.variables, variables_of(exported.weights))]
-    return compare("", *outputs, predictor.signature.predictions, examples).equal_predictions
+    exact, rounded = (predict(predictor, x, examples) for x in (exported.variables, variables_of(exported.weights)))
+    predictions = predictor.signature.predictions
+    return compare(exact, rounded, examples, program="float32", predictions=predictions).equal_predictions
 
 
 def _describe(

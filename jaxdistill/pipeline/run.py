@@ -31,6 +31,20 @@ def prepare(config: Mapping[str, StageSettings], workdir: pathlib.Path) -> dict[
         UserError: for anything that would stop the run later.
     """
     forget_datasets()
+    stages = build_stages(config, workdir)
+    _check_sharding(stages)
+    writing = [name for name, stage in stages.items() if stage.kind.writes_results]
+    if len(writing) > 1:
+        raise UserError(f"stages {writing} all write the results of the run; keep one of kind='evaluate'")
+    return stages
+
+
+def build_stages(config: Mapping[str, StageSettings], workdir: pathlib.Path) -> dict[str, Stage]:
+    """Builds stages, of which each reads only those before it, and checks that each finds its weights.
+
+    Raises:
+        UserError: for settings that contradict each other, the data or the weights.
+    """
     stages: dict[str, Stage] = {}
     for name, settings in config.items():
         network_origins = origins.find_origins(settings, stages, workdir)
@@ -38,10 +52,6 @@ def prepare(config: Mapping[str, StageSettings], workdir: pathlib.Path) -> dict[
         stages[name] = resolve.stage(name, settings, network_origins, network_caches)
         origins.check(stages[name], network_origins)
         caches.check_teachers(stages[name], workdir)
-    _check_sharding(stages)
-    writing = [name for name, stage in stages.items() if stage.kind.writes_results]
-    if len(writing) > 1:
-        raise UserError(f"stages {writing} all write the results of the run; keep one of kind='evaluate'")
     return stages
 
 

@@ -22,8 +22,8 @@ from jaxdistill.build.kind import Kind
 from jaxdistill.build.stage import Stage
 from jaxdistill.config.parse import option
 from jaxdistill.config.schema import StageSettings
-from jaxdistill.errors import UserError, check_names
 from jaxdistill.data.tokenized_texts import TEACHER
+from jaxdistill.errors import UserError, check_names
 from jaxdistill.export.exported import Exported
 from jaxdistill.export.signature import BYTES
 from jaxdistill.export.write import check_export, write_export
@@ -114,7 +114,7 @@ def network_of(stage: Stage) -> str:
 def make_exported(
     stage: Stage, name: str, variables: Any, workdir: pathlib.Path | None = None, bits: int = 0
 ) -> Exported:
-    """Returns a network of a stage with all that an export says about it.
+    """Returns a network of a stage with the contents of its export.
 
     Args:
         stage: the stage.
@@ -124,6 +124,8 @@ def make_exported(
         bits: of kernels in the file.
     """
     predictor = make_predictor(stage, name)
+    if variables:
+        predictor, variables = predictor.finished(jax.tree.map(np.asarray, dict(variables)))
     config, data = stage.settings.networks[name], stage.settings.data
     results = workdir / "results.json" if workdir else None
     return Exported(

@@ -24,13 +24,12 @@ def make_predictor(stage: Stage, name: str) -> Predictor:
     if isinstance(source, RunsModuleOf):
         config, source = stage.settings.networks[source.of], source.network
     if not isinstance(source, Trained):
-        raise UserError(
-            f"network must be one with a model of its own, got {name!r}, a {type(source).__name__.lower()}. Name another"
-        )
+        kind = type(source).__name__.lower()
+        raise UserError(f"network must be one with a model of its own, got {name!r}, a {kind}. Name another")
     dataset, task, data = stage.data.dataset, stage.data.task, stage.settings.data
     prefix = TEACHER if source.input.startswith(TEACHER) else ""
     main = task.inputs[0]
-    names = [main, *(other for other in inputs_of(source.module)[1:] if prefix + other in dataset.fields)]
+    names = [main, *(field for field in inputs_of(source.module)[1:] if prefix + field in dataset.fields)]
     shapes = {field: dataset.fields[prefix + field] for field in names}
     tokenizer = data.teacher_tokenizer if prefix else data.tokenizer
     signature = Signature(
@@ -42,4 +41,11 @@ def make_predictor(stage: Stage, name: str) -> Predictor:
     )
     fields = {field.name: getattr(source, field.name) for field in dataclasses.fields(Trained)}
     frozen = Frozen(**(fields | {"input": main}), quantize=getattr(source, "quantize", ""))
-    return Predictor(name, config.options["model"], frozen, signature, task.image_spec)
+    return Predictor(
+        name=name,
+        model=config.options["model"],
+        source=frozen,
+        signature=signature,
+        images=task.image_spec,
+        compress=config.options["compress"],
+    )

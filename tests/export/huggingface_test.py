@@ -10,11 +10,23 @@ from jaxdistill.errors import UserError
 from jaxdistill.export import huggingface
 from jaxdistill.export.exported import Exported
 from jaxdistill.export.model_card import write_card
+from jaxdistill.export.write import write_export
 from jaxdistill.models.encoder import Encoder
 from jaxdistill.models.vit import ViT
 from jaxdistill.modules.preprocess import ImageSpec
 from jaxdistill.pretrained.images import read_image_spec
 from jaxdistill.pretrained.tensors import read_safetensors
+
+
+@pytest.fixture(autouse=True)
+def _no_transformers(monkeypatch):
+    """The programs of `live_test.py` load such folders by transformers."""
+    monkeypatch.setattr(huggingface, "MODULES", ("transformers_of_another_name",))
+
+
+def write(folder, exported):
+    return write_export(folder, exported, "huggingface", {})
+
 
 MODULE = Encoder(classes=3, vocabulary=20, layers=1, width=8, heads=2, hidden=12, length=10)
 
@@ -36,10 +48,10 @@ def exported(tmp_path, **changed):
 
 
 def test_a_folder_is_whole(tmp_path):
-    lines = huggingface.write(tmp_path / "out", exported(tmp_path))
-    assert "equal to the network's bit by bit" in lines[0]
+    lines = write(tmp_path / "out", exported(tmp_path))
+    assert "not installed; tensors are equal bit by bit" in lines[1]
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert names == ["README.md", "config.json", "model.safetensors", "vocab.txt"]
+    assert names == ["README.md", "config.json", "export.json", "model.safetensors", "vocab.txt"]
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["id2label"] == {"0": "a", "1": "b", "2": "c"}
     card = (tmp_path / "out" / "README.md").read_text()
@@ -50,7 +62,7 @@ def test_a_folder_is_whole(tmp_path):
 
 def test_the_same_network_is_the_same_bytes(tmp_path):
     for name in ("first", "second"):
-        huggingface.write(tmp_path / name, exported(tmp_path))
+        write(tmp_path / name, exported(tmp_path))
     for path in (tmp_path / "first").iterdir():
         assert path.read_bytes() == (tmp_path / "second" / path.name).read_bytes()
 
@@ -60,7 +72,7 @@ def test_images_of_one_channel(tmp_path):
     shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), np.zeros((1, 8, 8, 1))))
     variables = jax.tree.map(lambda x: np.ones(x.shape, np.float32), shapes)
     spec = ImageSpec((8, 8, 1), (0.5,), (0.5,), shorter_side=0, interpolation="bilinear")
-    huggingface.write(tmp_path / "out", Exported("student", "vit", module, variables, image_spec=spec))
+    write(tmp_path / "out", Exported("student", "vit", module, variables, image_spec=spec))
     assert json.loads((tmp_path / "out" / "config.json").read_text())["num_channels"] == 1
     kernel = read_safetensors(tmp_path / "out" / "model.safetensors")[
         "vit.embeddings.patch_embeddings.projection.weight"
@@ -71,16 +83,16 @@ def test_images_of_one_channel(tmp_path):
 def test_an_existing_folder_is_left_alone(tmp_path):
     (tmp_path / "out").mkdir()
     with pytest.raises(UserError, match="must not exist"):
-        huggingface.write(tmp_path / "out", exported(tmp_path))
+        write(tmp_path / "out", exported(tmp_path))
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_folder_of_a_launch_that_was_killed_is_kept(tmp_path):
     """It was killed after the folder had its name, and before the stage was done."""
-    huggingface.write(tmp_path / "out", exported(tmp_path))
-    assert "bit by bit" in huggingface.write(tmp_path / "out", exported(tmp_path))[0]
+    write(tmp_path / "out", exported(tmp_path))
+    assert "bit by bit" in write(tmp_path / "out", exported(tmp_path))[1]
     with pytest.raises(UserError, match="must not exist"):
-        huggingface.write(tmp_path / "out", exported(tmp_path, facts={}))
+        write(tmp_path / "out", exported(tmp_path, facts={}))
     assert "ag_news" in (tmp_path / "out" / "README.md").read_text()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "tokenizer"]
 
@@ -88,7 +100,7 @@ def test_a_folder_of_a_launch_that_was_killed_is_kept(tmp_path):
 def test_a_failure_leaves_no_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface, "write_safetensors", lambda path, tensors: path.write_bytes(b"half"))
     with pytest.raises(UserError, match="must be a whole safetensors file"):
-        huggingface.write(tmp_path / "out", exported(tmp_path))
+        write(tmp_path / "out", exported(tmp_path))
     assert not (tmp_path / "out").exists()
 
 
@@ -98,19 +110,19 @@ def test_other_bits_are_noticed(tmp_path, monkeypatch):
         huggingface, "write_safetensors", lambda path, arrays: whole(path, {key: x + 1 for key, x in arrays.items()})
     )
     with pytest.raises(UserError, match="must have the network's numbers, got others"):
-        huggingface.write(tmp_path / "out", exported(tmp_path))
+        write(tmp_path / "out", exported(tmp_path))
 
 
 @pytest.mark.parametrize("shorter_side", [0, 256])
 def test_images_come_back(tmp_path, shorter_side):
     numbers = ((0.5, 0.4, 0.3), (0.2, 0.2, 0.1))
     spec = ImageSpec((224, 224, 3), *numbers, shorter_side=shorter_side, interpolation="bicubic")
-    huggingface.write(tmp_path / "out", exported(tmp_path, image_spec=spec))
+    write(tmp_path / "out", exported(tmp_path, image_spec=spec))
     assert read_image_spec(tmp_path / "out", 224) == spec
 
 
 def test_classes_without_names_are_numbered(tmp_path):
-    huggingface.write(tmp_path / "out", exported(tmp_path, class_names=(), results=()))
+    write(tmp_path / "out", exported(tmp_path, class_names=(), results=()))
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["label2id"] == {"LABEL_0": 0, "LABEL_1": 1, "LABEL_2": 2}
     assert "## Results" not in (tmp_path / "out" / "README.md").read_text()
@@ -121,7 +133,7 @@ def test_transformers_loads_the_folder_and_computes_the_same(tmp_path):
     torch = pytest.importorskip("torch", reason="torch is not installed")
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     leaving = exported(tmp_path)
-    huggingface.write(tmp_path / "out", leaving)
+    write(tmp_path / "out", leaving)
     model, report = transformers.AutoModelForSequenceClassification.from_pretrained(
         tmp_path / "out", output_loading_info=True
     )

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
+from jaxdistill.export import huggingface
 from jaxdistill.pretrained import open_weights
 from pretrained_folders import write_bert
 from runs import launched
@@ -28,6 +29,14 @@ def get_config(mode=""):
     )
     return c
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_transformers():
+    """The programs of `live_test.py` load such folders by transformers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(huggingface, "MODULES", ("transformers_of_another_name",))
+        yield
 
 
 @pytest.fixture(scope="module")

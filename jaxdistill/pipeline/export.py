@@ -1,0 +1,83 @@
+"""python -m jaxdistill.export --workdir RUN --network NAME --format FORMAT --out FOLDER [--bits 8]
+
+    --workdir   the folder of a finished run
+    --network   a network by its name in the last stage that has it, or STAGE#NETWORK; with @LANE of a run in lanes
+    --format    safetensors, stablehlo, onnx or huggingface
+    --out       the folder of the export, which must not exist
+    --bits      8 or 4: kernels and embeddings are integers in the file; 0, the default, for float32
+
+Nothing is trained. The export is read again in a fresh process without jaxdistill and compared with the network on
+examples of the test split, and `export.json` in it has the result. Exit status: 0 when it is written; 2 for a mistake,
+which the message names.
+"""
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from jaxdistill.errors import UserError
+from jaxdistill.export.write import find_format, write_export
+from jaxdistill.pipeline.find_network import find_network
+from jaxdistill.runtime import failures, files
+from jaxdistill.stages.export import examples_of, make_exported
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose mistakes are one message."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}. See python -m jaxdistill.export --help")
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Runs the command; returns the exit status."""
+    words = sys.argv[1:] if words is None else words
+    if not words or {*words} & {"-h", "--help"}:
+        print(__doc__)
+        return 0 if words else 2
+    try:
+        for line in _export(words):
+            print(line)
+    except Exception as error:
+        failure = failures.describe(error)
+        if failure is None:
+            raise
+        print(f"error: {failure}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _export(words: Sequence[str]) -> list[str]:
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    for flag in ("workdir", "network", "format", "out"):
+        parser.add_argument(f"--{flag}", required=True)
+    parser.add_argument("--bits", type=int, default=0)
+    flags = parser.parse_args(list(words))
+    workdir, out = (files.local_path(f"--{flag}", getattr(flags, flag)) for flag in ("workdir", "out"))
+    return export_network(workdir, flags.network, format_name=flags.format, out=out, bits=flags.bits)
+
+
+def export_network(workdir: pathlib.Path, network: str, *, format_name: str, out: pathlib.Path, bits: int) -> list[str]:
+    """Writes a network of a finished run as files, by the code of a stage of kind "export".
+
+    Args:
+        workdir: of the run.
+        network: its name in the last stage that has it, or `STAGE#NETWORK`; either with `@LANE`.
+        format_name: the name of a format.
+        out: the folder, which must not exist.
+        bits: of kernels and embeddings, 8 or 4; 0 for float32.
+
+    Returns:
+        Lines for the log.
+
+    Raises:
+        UserError: for names that do not exist, an existing folder, and a network that the format does not have.
+    """
+    find_format(format_name, "--format")
+    if out.exists():
+        raise UserError(f"--out must be a path that does not exist, got {str(out)!r}. Remove it, or name another")
+    finished = find_network(workdir, network)
+    exported = make_exported(finished.stage, finished.template, finished.variables, workdir, bits=bits)
+    return write_export(out, exported, format_name, *examples_of(finished.stage, exported))

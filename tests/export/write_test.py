@@ -1,0 +1,165 @@
+"""Exports: read again elsewhere and equal, whole or not at all, the same bytes, and refused if they were altered."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from exported_networks import examples_of, exported_of, half_size, image_predictor, text_predictor
+from jaxdistill.compress.packing import Integers
+from jaxdistill.errors import UserError
+from jaxdistill.export import safetensors, stablehlo
+from jaxdistill.export.loaded import open_export
+from jaxdistill.export.reload import Report, predict
+from jaxdistill.export.weights import variables_of
+from jaxdistill.export.write import write_export
+
+
+def written(folder, exported, name):
+    examples = examples_of(exported.predictor)
+    return write_export(folder, exported, name, examples), examples
+
+
+def expected_outputs(exported, examples):
+    return predict(exported.predictor, variables_of(exported.weights), examples)
+
+
+def test_a_program_leaves_with_packed_integers_and_its_preprocessing(tmp_path):
+    exported = exported_of(image_predictor(widths=(160, 160)), bits=4)
+    lines, examples = written(tmp_path / "out", exported, "stablehlo")
+    kernels = 16 * 160 + 160 * 160
+    size = (tmp_path / "out" / stablehlo.FILE).stat().st_size
+    assert kernels // 2 < size < kernels
+    assert "read again by jax on 24 examples" in lines[1]
+    report = json.loads((tmp_path / "out" / "export.json").read_text())
+    assert report["reloaded"]["equal_predictions"] == 1
+    assert report["reloaded"]["largest_difference"] < 1e-5
+    network = open_export(tmp_path / "out" / stablehlo.FILE)
+    probabilities = network.probabilities(examples["image"])
+    assert np.allclose(probabilities, expected_outputs(exported, examples), atol=1e-6)
+    assert np.allclose(np.exp(network(examples["image"])), probabilities, atol=1e-6)
+    assert b"jaxdistill" not in (tmp_path / "out" / stablehlo.FILE).read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bits", [0, 8])
+@pytest.mark.parametrize("predictor", [image_predictor(half_size()), text_predictor()], ids=["image", "text"])
+def test_programs_of_all_inputs_agree_and_are_the_same_bytes(tmp_path, predictor, bits):
+    exported = exported_of(predictor, bits=bits)
+    for name in ("first", "second"):
+        written(tmp_path / name, exported, "stablehlo")
+    for path in (tmp_path / "first").iterdir():
+        assert path.read_bytes() == (tmp_path / "second" / path.name).read_bytes()
+
+
+@pytest.mark.parametrize("bits", [0, 4])
+def test_weights_leave_and_make_the_same_network_again(tmp_path, bits):
+    exported = exported_of(image_predictor(half_size(), widths=(7, 5)), bits=bits)
+    _, examples = written(tmp_path / "out", exported, "safetensors")
+    network = open_export(tmp_path / "out")
+    assert network.class_names == ("a", "b", "c")
+    assert np.allclose(network.probabilities(examples["image"]), expected_outputs(exported, examples), atol=1e-6)
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["model"] == "mlp"
+    assert config["fields"] == {"classes": 3, "widths": [7, 5], "dropout": 0.0}
+    assert config["images"]["mean"] == [0.5]
+    assert config["preprocessing"]["shape"] == [2, 2, 3]
+    quantized = {"params/dense1/kernel", "params/dense2/kernel"} if bits else set()
+    assert config["quantized"].keys() == quantized
+
+
+def test_integers_of_training_are_those_of_the_file(tmp_path):
+    exported = exported_of(image_predictor())
+    values = np.random.default_rng(0).integers(-7, 8, (16, 7)).astype(np.int8)
+    given = {"params/dense1/kernel": Integers(values, np.full((1, 7), 0.5, np.float32), 4)}
+    predictor, variables = exported.predictor, exported.variables
+    exported = exported_of(predictor, bits=4, integers=given)
+    assert exported.weights["params/dense1/kernel"] is given["params/dense1/kernel"]
+    assert np.array_equal(exported.weights["params/head/kernel"], variables["params"]["head"]["kernel"])
+    eight = {"params/dense1/kernel": Integers(values, np.ones((1, 7), np.float32), 8)}
+    exported = exported_of(predictor, bits=4, integers=eight)
+    with pytest.raises(UserError, match="must be 0 or at least 8, the bits that the network was trained in, got 4"):
+        written(tmp_path / "out", exported, "safetensors")
+
+
+def test_another_prediction_is_no_export(tmp_path, monkeypatch):
+    monkeypatch.setattr(safetensors, "verify", lambda *_: Report("numpy", 24, 0.3, 0.95))
+    with pytest.raises(UserError, match=r"must predict as the network in 99\.9% of the examples, got 95\.00%"):
+        written(tmp_path / "out", exported_of(image_predictor()), "safetensors")
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_other_numbers_are_no_export(tmp_path, monkeypatch):
+    write = safetensors.write_safetensors
+    changed = lambda path, arrays: write(path, {name: x + x.dtype.type(1) for name, x in arrays.items()})  # noqa: E731
+    monkeypatch.setattr(safetensors, "write_safetensors", changed)
+    with pytest.raises(UserError, match="must have the network's numbers, got others in 'params/"):
+        written(tmp_path / "out", exported_of(image_predictor()), "safetensors")
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
+    def full(path, arrays):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(safetensors, "write_safetensors", full)
+    (tmp_path / "other").mkdir()
+    with pytest.raises(OSError, match="No space left"):
+        written(tmp_path / "out", exported_of(image_predictor()), "safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights") / "out"
+    written(folder, exported_of(image_predictor()), "safetensors")
+    return folder
+
+
+def test_an_altered_export_is_refused(folder):
+    path = folder / safetensors.FILE
+    whole = path.read_bytes()
+    for damaged in (whole[:-1], whole[:-1] + bytes([whole[-1] ^ 1])):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match="must be as it was exported, got another content"):
+            open_export(folder)
+    path.unlink()
+    with pytest.raises(UserError, match="must be as it was exported, got no file"):
+        open_export(folder)
+    path.write_bytes(whole)
+    (folder / "export.json").rename(folder / "moved")
+    with pytest.raises(UserError, match=r"export\.json must describe an export"):
+        open_export(folder)
+    (folder / "moved").rename(folder / "export.json")
+    open_export(folder)
+
+
+BAD = {
+    "bits": ({"bits": 3}, "safetensors", r"export\.bits must be one of \[0, 8, 4\], got 3"),
+    "format": ({}, "safetensor", "export.format must be an export_format, got 'safetensor'. Did you mean"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_settings(tmp_path, name):
+    changes, form, message = BAD[name]
+    with pytest.raises(UserError, match=message):
+        written(tmp_path / "out", exported_of(image_predictor(), **changes), form)
+
+
+def test_an_existing_folder_of_other_files_is_left_alone(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").write_text("mine")
+    with pytest.raises(UserError, match="the folder of an export must not exist"):
+        written(tmp_path / "out", exported_of(image_predictor()), "safetensors")
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "mine"]
+
+
+@pytest.mark.parametrize("form", [stablehlo, safetensors], ids=["stablehlo", "safetensors"])
+def test_programs_that_read_an_export_are_short_and_do_not_import_jaxdistill(form):
+    assert "jaxdistill" not in form.PROGRAM
+    assert len(form.PROGRAM.splitlines()) <= 25
+    subprocess.run([sys.executable, "-c", f"compile({form.PROGRAM!r}, 'program', 'exec')"], check=True)
