@@ -16,6 +16,7 @@ max / 7.5, which reach half a step further than ours; a test compares the two.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
 
@@ -221,7 +222,7 @@ class Quantize(View):
         name = _input_name(layer.path)
         if self.activation_range == "learned":
             scale = jnp.maximum(jnp.abs(extra.learned[f"{name}_step"]), TINY)
-            return learned_step(x, Grid(scale, extra.state[f"{name}_zero"]), limits, x.size // len(x))
+            return learned_step(x, Grid(scale, extra.state[f"{name}_zero"]), limits, math.prod(x.shape[1:]))
         return fake_quantize(x, Grid(extra.state[f"{name}_scale"], extra.state[f"{name}_zero"]), limits)
 
     def _with_inputs(self, extra: Extra, ranges: Mapping[str, InputRange]) -> Extra:
