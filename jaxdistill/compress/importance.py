@@ -9,8 +9,8 @@ taylor       mean over batches of (sum w dL/dw)^2 over the weights that read the
              https://arxiv.org/abs/1906.10771, equation 8)
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -18,22 +18,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxdistill.compress.unit_groups import Arrays, Axis, Group
+from jaxdistill.compress.view import Calibration
 from jaxdistill.core import Batch, Variables
 from jaxdistill.errors import UserError
 
 RULES = ("magnitude", "activation", "taylor")
 Scores = Mapping[str, Float[Array, " units"]]
 """group -> importance of each unit."""
-
-
-class Calibration(Protocol):
-    """Real data; the other methods of `compress.view.Calibration` are not used here."""
-
-    def batches(self) -> Iterator[Batch]: ...
-
-    def predict(self, variables: Variables, batch: Batch, *interceptors: Callable[..., Any]) -> Any: ...
-
-    def loss(self, variables: Variables, batch: Batch, *interceptors: Callable[..., Any]) -> Array: ...
 
 
 def magnitude(arrays: Arrays, group: Group) -> Float[Array, " units"]:

@@ -8,11 +8,13 @@ Params and states of views have flat names, `block0/attention/query/kernel`. Vie
 attribute `order`, whatever the order of the config: structure, low rank, sparse, codebook or binary, quantize.
 """
 
+import contextlib
 import dataclasses
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple, Protocol
 
+import flax.linen as nn
 from jaxtyping import Array, Int
 
 from jaxdistill.config.parse import option
@@ -63,6 +65,30 @@ class Stored(NamedTuple):
         return -(-(self.values * self.bits + self.extra_bits) // 8)
 
 
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A network's module as a function, which a view may trace to find out how layers belong together.
+
+    Attributes:
+        apply: `(variables, batch) -> logits`, in inference, of nested variables in the shapes that the module declares.
+        batch: shapes of a batch.
+    """
+
+    apply: Callable[[Variables, Batch], Any]
+    batch: Mapping[str, Any]
+
+    def under(self, *interceptors: Interceptor) -> "Model":
+        """Returns the model under Linen interceptors."""
+
+        def apply(variables: Variables, batch: Batch) -> Any:
+            with contextlib.ExitStack() as stack:
+                for interceptor in interceptors:
+                    stack.enter_context(nn.intercept_methods(interceptor))
+                return self.apply(variables, batch)
+
+        return Model(apply, self.batch)
+
+
 class Calibration(Protocol):
     """Real data, by which a view may choose in a stage of kind "compress"."""
 
@@ -72,6 +98,10 @@ class Calibration(Protocol):
 
     def predict(self, variables: Variables, batch: Batch, *interceptors: Interceptor) -> Output:
         """Returns the output of the module, applied to nested variables under Linen interceptors, in inference."""
+        ...
+
+    def model(self) -> Model:
+        """Returns the module as a function, without its views."""
         ...
 
     def loss(self, variables: Variables, batch: Batch, *interceptors: Interceptor) -> Array:
@@ -115,10 +145,7 @@ class View:
         Raises:
             UserError: for values that the view cannot have, with the name of the field in front.
         """
-        try:
-            re.compile(self.match)
-        except re.error as error:
-            raise UserError(f"match must be a regular expression, got {self.match!r} ({error}). Correct it") from error
+        self.check_pattern()
         if not self.selected(params):
             taken = [name for name, x in params.items() if self.takes(name, x.shape)]
             kind = type(self).__name__.lower()
@@ -126,11 +153,19 @@ class View:
                 f"match must match a parameter that {kind!r} takes, got {self.match!r}. There are {taken or 'none'}"
             )
 
-    def resize(self, variables: Arrays) -> dict[str, Array]:
+    def check_pattern(self) -> None:
+        """Raises `UserError` unless `match` is a regular expression."""
+        try:
+            re.compile(self.match)
+        except re.error as error:
+            raise UserError(f"match must be a regular expression, got {self.match!r} ({error}). Correct it") from error
+
+    def resize(self, variables: Arrays, model: Model) -> dict[str, Array]:
         """Returns the arrays that are stored in place of those that the module declares.
 
         Args:
             variables: flat names with the collection in front, `params/...` and `batch_stats/...`.
+            model: the module, under the views before this one.
         """
         return dict(variables)
 
@@ -166,5 +201,5 @@ class View:
 
     def fit(self, variables: Arrays, calibration: Calibration) -> tuple[dict[str, Array], Extra]:
         """Returns the stored variables and the extra arrays, chosen by real data in a stage of kind "compress"."""
-        stored = self.resize(variables)
+        stored = self.resize(variables, calibration.model())
         return stored, self.init({k.removeprefix("params/"): x for k, x in stored.items() if k.startswith("params/")})

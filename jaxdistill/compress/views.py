@@ -15,7 +15,7 @@ import flax.linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Int
 
-from jaxdistill.compress.view import Arrays, Calibration, Extra, Interceptor, Stored, View
+from jaxdistill.compress.view import Arrays, Calibration, Extra, Interceptor, Model, Stored, View
 from jaxdistill.core import Variables
 from jaxdistill.errors import UserError
 
@@ -51,24 +51,26 @@ class Views:
         """The names of the views that are fitted by real data, or not at all."""
         return [name for name, view in self.entries if view.needs_data]
 
-    def start(self, variables: Variables, whole: bool = True) -> dict[str, Any]:
+    def start(self, variables: Variables, model: Model | None = None) -> dict[str, Any]:
         """Returns variables with the extra arrays of those views that have none yet.
 
         Args:
-            variables: of the module, in the shapes that it declares if `whole`, else in the stored ones.
-            whole: whether arrays are still to be checked and resized.
+            variables: of the module, in the shapes that it declares with a `model`, else in the stored ones.
+            model: the module, without views, for arrays that are still to be checked and resized.
 
         Raises:
             UserError: for a view that does not fit the params.
         """
         learned, states, plain = _split(variables)
-        for name, view in self.entries:
+        for number, (name, view) in enumerate(self.entries):
             params = self._viewed(plain, learned, states, before=name)
-            if whole:
+            if model is not None:
                 with _naming(name):
                     view.check(params)
-            if whole and view.resizes:
-                plain = unflatten(view.resize(flatten(plain)))
+            if model is not None and view.resizes:
+                before = Views(self.entries[:number]).interceptors(_join(plain, learned, states))
+                with _naming(name):
+                    plain = unflatten(view.resize(flatten(plain), model.under(*before)))
                 params = self._viewed(plain, learned, states, before=name)
             if name not in learned and name not in states:
                 extra = view.init(params)
@@ -183,6 +185,9 @@ class _Under:
 
     def batches(self) -> Any:
         return self.calibration.batches()
+
+    def model(self) -> Model:
+        return self.calibration.model().under(*self.views.interceptors(self.variables))
 
     def predict(self, variables: Variables, batch: Any, *interceptors: Interceptor) -> Any:
         return self.calibration.predict(variables, batch, *self.views.interceptors(self.variables), *interceptors)

@@ -28,12 +28,14 @@ class InvertedResidual(nn.Module):
         stride: of the 3x3.
         expand: number of inner channels for each channel of the input; 0 is 1 without the first 1x1.
         active: activation of the inner channels.
+        inputs: channels that the input is declared with, of which fewer may be there; 0 for its own.
     """
 
     channels: int
     stride: int
     expand: int
     active: Callable[[Array], Array]
+    inputs: int = 0
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -48,7 +50,8 @@ class InvertedResidual(nn.Module):
         x = self.active(residual.norm(train, dtype=self.dtype, name="depthwise_norm")(x))
         x = residual.conv(self.channels, 1, dtype=self.dtype, name="project_conv")(x)
         x = residual.norm(train, dtype=self.dtype, name="project_norm")(x)
-        return x + shortcut if x.shape == shortcut.shape else x
+        stays = self.stride == 1 and (self.inputs or shortcut.shape[-1]) == self.channels
+        return x + shortcut if stays else x
 
 
 class MobileNetV2(nn.Module):
@@ -120,7 +123,7 @@ class MobileNetV2(nn.Module):
     def __call__(self, x: Float[Array, "batch height width channels"], train: bool = False) -> Output:
         active = nn.relu6 if self.form == "imagenet" else nn.relu
         block = functools.partial(rematerialize(InvertedResidual, self.remat), active=active, dtype=self.dtype)
-        taps = {}
+        taps, before = {}, self.scaled(32)
         x = residual.conv(self.scaled(32), 3, 2, dtype=self.dtype, name="stem_conv")(x)
         x = taps["stem"] = active(residual.norm(train, dtype=self.dtype, name="stem_norm")(x))
         for number, groups in enumerate(STAGES, start=1):
@@ -128,7 +131,8 @@ class MobileNetV2(nn.Module):
             if not any(self.depths[group] for group in groups):
                 continue
             for index, (channels, stride, expand) in enumerate(self._blocks(groups)):
-                x = block(channels, stride, expand, name=f"{name}_block{index}")(x, train)
+                x = block(channels, stride, expand, inputs=before, name=f"{name}_block{index}")(x, train)
+                before = channels
                 taps[f"{name}/block{index}"] = x
             taps[name] = taps[f"{name}/preact"] = x
         last = self.scaled(1280, max(self.width, 1.0))

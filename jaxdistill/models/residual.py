@@ -88,6 +88,17 @@ def classifier(classes: int, init: nn.initializers.Initializer = torch_linear) -
     return nn.Dense(classes, kernel_init=init, dtype=jnp.float32, name="head")
 
 
+def has_layer(module: nn.Module, name: str, changes_shape: bool) -> bool:
+    """Returns whether a block has a layer by its params, of which fewer channels may be stored than it declares.
+
+    Args:
+        module: the block.
+        name: the layer's.
+        changes_shape: whether it is created at initialisation.
+    """
+    return changes_shape if module.is_initializing() else module.has_variable("params", name)
+
+
 def check_form(model: str, form: str) -> None:
     """Raises `UserError` for a form that is neither that of ImageNet nor that of CIFAR."""
     if form not in ("imagenet", "cifar"):
@@ -133,7 +144,7 @@ class Block(nn.Module):
 
     def shortcut(self, x: Map, channels: int, train: bool) -> Map:
         """Returns the shortcut: `x`, or its 1x1 convolution and normalisation if the shape changes."""
-        if self.stride == 1 and x.shape[-1] == channels:
+        if not has_layer(self, "shortcut_conv", self.stride != 1 or x.shape[-1] != channels):
             return x
         x = self.conv(channels, 1, self.stride, name="shortcut_conv")(x)
         return self.norm(train, "shortcut_norm")(x)

@@ -259,25 +259,27 @@ class Attention(nn.Module):
     @nn.compact
     def __call__(self, x: States, visible: Visible, positions: Int[Array, "_ length"]) -> tuple[States, Taps]:
         style, (batch, length, _) = self.style, x.shape
-        (head_width, _), key_heads = style.widths, style.key_heads or style.heads
+        head_width, declared = style.widths[0], style.key_heads or style.heads
         query = project((style.heads, head_width), style, bias=style.qkv_bias, name="query")(x)
-        key = project((key_heads, head_width), style, bias=style.qkv_bias, name="key")(x)
-        value = project((key_heads, head_width), style, bias=style.qkv_bias, name="value")(x)
+        key = project((declared, head_width), style, bias=style.qkv_bias, name="key")(x)
+        value = project((declared, head_width), style, bias=style.qkv_bias, name="value")(x)
         if style.qk_norm:
             query, key = normalize(style, "query_norm")(query), normalize(style, "key_norm")(key)
         taps = {"query": query, "key": key, "value": value}
         if style.rotary:
             query, key = (rotate(vectors, positions, style.rotary, style.rotary_scaling) for vectors in (query, key))
-        # Ainslie et al., "GQA", EMNLP 2023, https://arxiv.org/abs/2305.13245: g queries for each key.
-        groups = (key_heads, style.heads // key_heads)
+        # The numbers of heads are those of the arrays, from which some may have been removed. Ainslie et al., "GQA",
+        # EMNLP 2023, https://arxiv.org/abs/2305.13245: g queries for each key.
+        heads, key_heads = query.shape[2], key.shape[2]
+        groups = (key_heads, heads // key_heads)
         query = query.reshape(batch, length, *groups, head_width)
         scores = jnp.einsum("bikgd,bjkd->bkgij", query, key, preferred_element_type=jnp.float32)
-        scores = scores.reshape(batch, style.heads, length, length) / math.sqrt(head_width)
+        scores = scores.reshape(batch, heads, length, length) / math.sqrt(head_width)
         scores = taps["scores"] = jnp.where(visible, scores, MASKED_SCORE)
         weights = taps["attention"] = nn.softmax(scores).astype(style.dtype)
         weights = nn.Dropout(style.dropout, deterministic=not self.train)(weights)
         mixed = jnp.einsum("bkgij,bjkd->bikgd", weights.reshape(batch, *groups, length, length), value)
-        mixed = mixed.reshape(batch, length, style.heads, head_width)
+        mixed = mixed.reshape(batch, length, heads, head_width)
         return project(style.width, style, axis=(-2, -1), residual=style.residual, name="out")(mixed), taps
 
 

@@ -31,7 +31,7 @@ class PreactivationBlock(nn.Module):
     ) -> tuple[Float[Array, "batch _ _ {self.channels}"], Float[Array, "batch height width channels"]]:
         preact = residual.norm(train, dtype=self.dtype, name="norm1")(x)
         active = nn.relu(preact)
-        if x.shape[-1] != self.channels:
+        if residual.has_layer(self, "shortcut_conv", x.shape[-1] != self.channels):
             x = residual.conv(self.channels, 1, self.stride, dtype=self.dtype, name="shortcut_conv")(active)
         inner = residual.conv(self.channels, 3, self.stride, dtype=self.dtype, name="conv1")(active)
         inner = nn.relu(residual.norm(train, dtype=self.dtype, name="norm2")(inner))

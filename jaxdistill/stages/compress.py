@@ -29,7 +29,7 @@ from jaxdistill import core
 from jaxdistill.build.kind import Kind
 from jaxdistill.build.origins import save_featurizer, saved_metadata
 from jaxdistill.build.stage import Stage
-from jaxdistill.compress.view import Interceptor
+from jaxdistill.compress.view import Interceptor, Model
 from jaxdistill.config.parse import option
 from jaxdistill.config.schema import StageSettings
 from jaxdistill.core import Batch, Output, State, Variables, split_params
@@ -146,6 +146,10 @@ class StageCalibration:
         prepare = jax.jit(mesh.traced_on(self.stage.mesh, self.stage.data.prepare))
         for batch in plain_batches(self.stage, min(self.count * self.stage.settings.batch, len(self.stage.data.train))):
             yield prepare(mesh.put(self.stage.mesh, batch))
+
+    def model(self) -> Model:
+        """Returns the module as a function, without its views."""
+        return self.source.model(next(self.batches()))
 
     def predict(self, variables: Variables, batch: Batch, *interceptors: Interceptor) -> Output:
         """Returns the output of the module, applied to variables under interceptors, in inference."""
