@@ -43,7 +43,7 @@ class LowRank(View):
     resizes: ClassVar[bool] = True
 
     def takes(self, name: str, shape: tuple[int, ...]) -> bool:
-        """Whether an array is a kernel of more than one input: of one, as depthwise ones are, there is no lower rank."""
+        """Whether an array is a kernel of more than one input; depthwise ones have one, and no lower rank."""
         return super().takes(name, shape) and not (len(shape) == 4 and shape[-2] == 1)
 
     def check(self, params: Shapes) -> None:
@@ -52,7 +52,7 @@ class LowRank(View):
             raise UserError(f"fraction must be in (0, 1], got {self.fraction}. Use 0.25 for a quarter of the rank")
 
     def resize(self, variables: Arrays, model: Model) -> dict[str, Array]:
-        nested = unflatten_dict({name: x for name, x in variables.items()}, sep="/")
+        nested = unflatten_dict(dict(variables), sep="/")
         layers = layer_graph.trace(lambda variables: model.apply(variables, _zeros(model)), nested).layers
         names = self.selected({name.removeprefix("params/"): x for name, x in variables.items()})
         kernels = {name: layers.get(tuple(name.split("/")[:-1])) for name in names}
@@ -60,13 +60,15 @@ class LowRank(View):
         if not found:
             raise UserError(
                 f"match must match the kernel of a dense layer or of a convolution without groups, got {self.match!r}."
-                f" There are {[name for name in names] or 'none'}"
+                f" There are {names or 'none'}"
             )
         result = dict(variables)
         for name, (layer, ndim) in found.items():
             kernel = result.pop(f"params/{name}")
             if kernel.ndim != ndim:
-                raise UserError(f"scan must be False to factor {name}, which is stored for all layers at once, got True")
+                raise UserError(
+                    f"scan must be False to factor {name}, which is stored for all layers at once, got True"
+                )
             factors = self._factor(name, kernel, layer)
             stem = f"params/{name.removesuffix('kernel')}"
             result |= {f"{stem}{part}/kernel": factor for part, factor in factors.items()}
@@ -114,7 +116,7 @@ def factor_matrix(
     """Returns the two factors of the nearest matrix of that rank, of equal norms."""
     left, values, right = jnp.linalg.svd(matrix, full_matrices=False)
     root = jnp.sqrt(values[:rank])
-    return left[:, :rank] * root, root[:, None] * right[:rank]
+    return left[:, :rank] * root[None], root[:, None] * right[:rank]
 
 
 def factor_convolution(

@@ -66,21 +66,21 @@ class Structure(View):
     def resize(self, variables: Arrays, model: Model) -> dict[str, Array]:
         """Returns smaller arrays, of the units whose weights are largest."""
         units, groups, kept = self.plan(variables, model)
-        scores = {name: importance.magnitude(variables, group) for name, group in groups.items()}
-        return unit_groups.take(variables, units, best(scores, kept))
+        return _take_best(variables, units, _magnitudes(variables, groups), kept)
 
     def fit(self, variables: Arrays, calibration: Calibration) -> tuple[dict[str, Array], Extra]:
         model = calibration.model()
         units, groups, kept = self.plan(variables, model)
         nested: Variables = unflatten_dict(dict(variables), sep="/")
         if self.importance == "magnitude":
-            scores = {name: importance.magnitude(variables, group) for name, group in groups.items()}
+            scores = jax.jit(lambda variables: _magnitudes(variables, groups))(dict(variables))
         else:
             for group in groups.values():
                 importance.check_readers(group)
             measure = importance.activation if self.importance == "activation" else importance.taylor
             scores = measure(calibration, nested, groups)
-        return unit_groups.take(variables, units, best(scores, kept)), Extra()
+        take = jax.jit(lambda variables, scores: _take_best(variables, units, scores, kept))
+        return take(dict(variables), scores), Extra()
 
     def intercept(self, extra: Extra) -> Interceptor:
         return apply_resized
@@ -171,6 +171,14 @@ def costs(units: Units, shapes: Shapes, kept: Mapping[str, int]) -> dict[str, fl
 
 def _size(shape: tuple[int, ...]) -> int:
     return int(jax.ShapeDtypeStruct(shape, jnp.float32).size)
+
+
+def _magnitudes(variables: Arrays, groups: Mapping[str, Group]) -> importance.Scores:
+    return {name: importance.magnitude(variables, group) for name, group in groups.items()}
+
+
+def _take_best(variables: Arrays, units: Units, scores: importance.Scores, kept: Kept) -> dict[str, Array]:
+    return unit_groups.take(variables, units, best(scores, kept))
 
 
 def best(scores: importance.Scores, kept: Kept) -> dict[str, Int[Array, " units"]]:
