@@ -21,7 +21,7 @@ ALLOWED = {
     "metrics": {"core", "losses", "modules"},
     "data": {"config", "core", "runtime"},
     "merging": {"core"},
-    "compress": {"config", "core"},
+    "compress": {"config", "core", "merging"},
     "networks": {"compress", "config", "core", "modules"},
     "pretrained": {"core", "data", "models", "modules", "networks", "runtime"},
     "export": {"compress", "config", "core", "data", "modules", "networks", "pretrained", "runtime"},

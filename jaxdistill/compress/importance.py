@@ -51,23 +51,18 @@ def activation(calibration: Calibration, variables: Variables, groups: Mapping[s
             if axis.reads:
                 readers.setdefault(axis.array, []).append((name, axis))
 
-    @jax.jit
-    def measure(gates: Scores, variables: Variables, batch: Batch) -> Scores:
+    def total(gates: Scores, variables: Variables, batch: Batch) -> Array:
         def observe(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-            x, layer = args[0] if args else None, context.module
             if context.method_name == "__call__":
-                for name, axis in readers.get("/".join(("params", *layer.path, "kernel")), ()):
-                    x = _observe(x, gates[name], axis)
-                    args = (x, *args[1:])
+                for name, axis in readers.get("/".join(("params", *context.module.path, "kernel")), ()):
+                    args = (_observe(args[0], gates[name], axis), *args[1:])
             return call(*args, **kwargs)
 
-        # The gradient by the gates carries the means out of rematerialised and scanned layers.
-        def total(gates: Scores) -> Array:
-            logits = calibration.predict(variables, batch, lambda *parts: observe(*parts)).logits
-            return sum(jnp.sum(x) for x in jax.tree.leaves(logits))
+        logits = calibration.predict(variables, batch, observe).logits
+        return sum(jnp.sum(x) for x in jax.tree.leaves(logits))
 
-        return jax.grad(total)(gates)
-
+    # The gradient by the gates carries the means out of rematerialised and scanned layers.
+    measure = jax.jit(jax.grad(total))
     gates = {name: jnp.ones(group.size) for name, group in groups.items()}
     return _mean(calibration, lambda batch: measure(gates, variables, batch))
 

@@ -163,16 +163,16 @@ def _record_inputs(
 
 
 def _without_nested(members: dict[int, list[Axis]]) -> dict[int, list[Axis]]:
-    """Drops groups that divide the units of larger ones, such as the queries of each head of keys."""
-    counts: dict[tuple[str, int], int] = {}
-    for found in members.values():
+    """Drops groups that share an axis with one of more arrays, such as the queries of each head of keys."""
+    largest: dict[tuple[str, int], tuple[int, int, int]] = {}
+    for root, found in members.items():
         for axis in found:
             place = (axis.array, axis.axis)
-            counts[place] = max(counts.get(place, 0), len(found))
+            largest[place] = max(largest.get(place, (0, 0, 0)), (len(found), axis.factor, root))
     return {
         root: found
         for root, found in members.items()
-        if not any(len(axis.sizes) > 1 and counts[axis.array, axis.axis] > len(found) for axis in found)
+        if all(largest[axis.array, axis.axis][-1] == root for axis in found)
     }
 
 

@@ -201,5 +201,5 @@ class View:
 
     def fit(self, variables: Arrays, calibration: Calibration) -> tuple[dict[str, Array], Extra]:
         """Returns the stored variables and the extra arrays, chosen by real data in a stage of kind "compress"."""
-        stored = self.resize(variables, calibration.model())
+        stored = self.resize(variables, calibration.model()) if self.resizes else dict(variables)
         return stored, self.init({k.removeprefix("params/"): x for k, x in stored.items() if k.startswith("params/")})

@@ -51,12 +51,13 @@ class Views:
         """The names of the views that are fitted by real data, or not at all."""
         return [name for name, view in self.entries if view.needs_data]
 
-    def start(self, variables: Variables, model: Model | None = None) -> dict[str, Any]:
+    def start(self, variables: Variables, whole: bool = True, model: Model | None = None) -> dict[str, Any]:
         """Returns variables with the extra arrays of those views that have none yet.
 
         Args:
-            variables: of the module, in the shapes that it declares with a `model`, else in the stored ones.
-            model: the module, without views, for arrays that are still to be checked and resized.
+            variables: of the module, in the shapes that it declares if `whole`, else in the stored ones.
+            whole: whether arrays are still to be checked and resized.
+            model: the module, without views; for views that resize whole arrays.
 
         Raises:
             UserError: for a view that does not fit the params.
@@ -64,10 +65,12 @@ class Views:
         learned, states, plain = _split(variables)
         for number, (name, view) in enumerate(self.entries):
             params = self._viewed(plain, learned, states, before=name)
-            if model is not None:
+            if whole:
                 with _naming(name):
                     view.check(params)
-            if model is not None and view.resizes:
+            if whole and view.resizes:
+                if model is None:
+                    raise ValueError(f"view {name!r} resizes arrays and needs the model")
                 before = Views(self.entries[:number]).interceptors(_join(plain, learned, states))
                 with _naming(name):
                     plain = unflatten(view.resize(flatten(plain), model.under(*before)))

@@ -169,8 +169,8 @@ class Follows(Protocol):
 class Starts(Protocol):
     """A source that adds to the variables of its module what follows from them."""
 
-    def start(self, variables: Variables, fresh: Batch | None) -> Variables:
-        """Returns all variables; `fresh` is the batch of those that `init` has returned, others come from elsewhere."""
+    def start(self, variables: Variables, fresh: bool, batch: Batch | None = None) -> Variables:
+        """Returns all variables; `fresh` ones are those that `init` has returned for a batch."""
         ...
 
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdistill import core
-from jaxdistill.compress.view import Model, shape_of
+from jaxdistill.compress.view import Model
 from jaxdistill.compress.views import NO_VIEWS, Views
 from jaxdistill.config.parse import option
 from jaxdistill.core import Batch, Output, Variables
@@ -116,16 +116,17 @@ class Trained(Source):
         arguments: dict[str, Any] = {**self.other_inputs(batch), "train": False}
         return self.module.init(key, self.main_input(batch), **arguments)
 
-    def start(self, variables: Variables, fresh: Batch | None) -> Variables:
+    def start(self, variables: Variables, fresh: bool, batch: Batch | None = None) -> Variables:
         """Returns variables with what its views add to them; fresh ones are in the shapes that the module declares."""
         if not self.views:
             return variables
-        return self.views.start(variables, None if fresh is None else self.model(fresh))
+        return self.views.start(variables, fresh, None if batch is None else self.model(batch))
 
     def model(self, batch: Batch) -> Model:
         """Returns the module as a function of its variables and a batch, without views; `batch` may be shapes."""
         plain = Trained(self.module, self.input, self.preprocess)
-        return Model(lambda variables, batch: plain(variables, batch, {}, None)[0].logits, shape_of(dict(batch)))
+        shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in batch.items()}
+        return Model(lambda variables, batch: plain(variables, batch, {}, None)[0].logits, shapes)
 
     def revise(self, variables: Variables, updates: jax.Array) -> Variables:
         """Returns the collections that its views change after optimizer update number `updates`."""

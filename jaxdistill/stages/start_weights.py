@@ -51,7 +51,7 @@ def _complete(source: networks.Source, variables: Variables, structs: Any) -> Va
     if not isinstance(source, networks.Starts) or jax.tree.structure(variables) == jax.tree.structure(structs):
         return variables
     shardings = jax.tree.map(lambda struct: struct.sharding, structs)
-    return jax.jit(lambda x: source.start(x, fresh=None), out_shardings=shardings)(variables)
+    return jax.jit(lambda x: source.start(x, fresh=False), out_shardings=shardings)(variables)
 
 
 def read_for_inference(runs: Runs, workdir: pathlib.Path, log: Callable[[str], None]) -> tuple[Weights, dict[str, Any]]:

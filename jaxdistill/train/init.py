@@ -128,7 +128,7 @@ def init_network(
             fresh = init(network, key=key, batch=batch, outputs=needed, variables=of_needed)
             complete = _complete(complete, fresh)
         if isinstance(network, Starts):
-            complete = network.start(complete, fresh=None if weights else batch)
+            complete = network.start(complete, fresh=not weights, batch=batch)
         arguments = variables_of(name, network, {**variables, name: complete})
         return complete, call(network, key=key, batch=batch, outputs=needed, variables=arguments)
 

@@ -1,4 +1,5 @@
 import dataclasses
+import types
 from typing import ClassVar
 
 import flax.linen as nn
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxdistill.compress.sparse import Sparse
-from jaxdistill.compress.view import Extra, View
+from jaxdistill.compress.view import Extra, Model, View
 from jaxdistill.compress.views import NO_VIEWS, Views, view_of, without_views
 from jaxdistill.errors import UserError
 
@@ -37,7 +38,7 @@ class Halved(View):
     order: ClassVar[int] = 0
     resizes: ClassVar[bool] = True
 
-    def resize(self, variables):
+    def resize(self, variables, model):
         return {
             name: x[..., : x.shape[-1] // 2] if name.endswith("dense/kernel") else x for name, x in variables.items()
         }
@@ -59,6 +60,7 @@ class Net(nn.Module):
 
 
 X = jnp.ones((2, 4))
+MODEL = Model(lambda variables, batch: Net().apply(variables, batch["x"]), {"x": X})
 VARIABLES = Net().init(jax.random.key(0), X)
 BOTH = Views.of({"scaled": Scaled(), "sparse": Sparse(sparsity=0.5)})
 
@@ -98,7 +100,7 @@ def test_what_a_view_has_already_is_kept_and_a_new_view_starts():
 def test_resized_arrays_are_stored_and_the_module_is_applied_to_them():
     views = Views.of({"half": Halved(), "sparse": Sparse(sparsity=0.5)})
     assert views.resizes
-    started = views.start(VARIABLES)
+    started = views.start(VARIABLES, model=MODEL)
     assert started["params"]["dense"]["kernel"].shape == (4, 2)
     assert started["compress"]["sparse"]["dense"]["kernel"].shape == (4, 2)
     with views.applied(started) as seen:
@@ -106,7 +108,7 @@ def test_resized_arrays_are_stored_and_the_module_is_applied_to_them():
     kernel = VARIABLES["params"]["dense"]["kernel"][:, :2] * started["compress"]["sparse"]["dense"]["kernel"]
     head = VARIABLES["params"]["head"]
     np.testing.assert_allclose(found, np.asarray(X @ kernel @ head["kernel"][:2]) + np.asarray(head["bias"]), rtol=1e-6)
-    fitted = views.fit(VARIABLES, None)
+    fitted = views.fit(VARIABLES, types.SimpleNamespace(model=lambda: MODEL))
     jax.tree.map(np.testing.assert_array_equal, fitted, started)
 
 
