@@ -1,8 +1,10 @@
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
 
+from meshes import MESHES
 from tests.runs import launched, results, stop_at, weights
 
 CONFIG = str(pathlib.Path(__file__).parents[1] / "configs" / "compressed.py")
@@ -49,3 +51,41 @@ def test_mistakes_are_refused_before_anything_runs(tmp_path, capsys, flags, mess
     assert launched(tmp_path, *flags, config=CONFIG) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "teacher").exists()
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("small")
+    assert launched(folder, config=f"{CONFIG}:small") == 0
+    return folder
+
+
+@pytest.mark.slow
+def test_a_teacher_without_half_its_units_is_factored_pruned_and_distilled(small):
+    fitted, student = weights(small, "fit", 1), weights(small, "distil", 8)
+    shapes = {name.removeprefix("params.student."): x.shape for name, x in student.items() if "compress" not in name}
+    expected = {"in.kernel": (64, 4), "out.kernel": (4, 8), "bias": (8,)}
+    assert {name: shapes[f"dense1.{name}"] for name in expected} == expected
+    assert shapes["head.kernel"] == (8, 10)
+    assert "dense1.kernel" not in shapes
+    # The kept biases are the teacher's, in their order.
+    bias = list(weights(small, "teacher", 8)["params.teacher.dense1.bias"])
+    assert [bias.index(x) for x in fitted["params.student.dense1.bias"]] == sorted(
+        bias.index(x) for x in fitted["params.student.dense1.bias"]
+    )
+    assert not np.array_equal(student["params.student.dense1.in.kernel"], fitted["params.student.dense1.in.kernel"])
+    assert {row["network"]: row["parameters"] for row in results(small)} == {"teacher": 1210, "student": 386}
+
+
+@pytest.mark.slow
+def test_a_compressed_student_is_loaded_on_another_mesh(small, tmp_path):
+    """Trained from the fitted weights with each array split over 8 devices, and evaluated with each of them whole."""
+    folder = tmp_path / "split"
+    shutil.copytree(small, folder, ignore=shutil.ignore_patterns("distil", "evaluate", "compiled"))
+    flags = (flag.replace("--config.", "--config.stages.distil.") for flag in MESHES["fsdp"])
+    assert launched(folder, *flags, config=f"{CONFIG}:small") == 0
+    one, other = weights(small, "distil", 8), weights(folder, "distil", 8)
+    assert {name: x.shape for name, x in one.items()} == {name: x.shape for name, x in other.items()}
+    for name in ("params.student.dense1.in.kernel", "params.student.head.kernel"):
+        np.testing.assert_allclose(other[name], one[name], rtol=1e-3, atol=1e-4)
+    assert {row["network"]: row["parameters"] for row in results(folder)} == {"teacher": 1210, "student": 386}
