@@ -80,12 +80,12 @@ def test_a_teacher_without_half_its_units_is_factored_pruned_and_distilled(small
 @pytest.mark.slow
 def test_a_compressed_student_is_loaded_on_another_mesh(small, tmp_path):
     """Trained from the fitted weights with each array split over 8 devices, and evaluated with each of them whole."""
-    folder = tmp_path / "split"
-    shutil.copytree(small, folder, ignore=shutil.ignore_patterns("distil", "evaluate", "compiled"))
+    for name in ("teacher", "fit"):
+        shutil.copytree(small / name, tmp_path / name)
     flags = (flag.replace("--config.", "--config.stages.distil.") for flag in MESHES["fsdp"])
-    assert launched(folder, *flags, config=f"{CONFIG}:small") == 0
-    one, other = weights(small, "distil", 8), weights(folder, "distil", 8)
+    assert launched(tmp_path, *flags, config=f"{CONFIG}:small") == 0
+    one, other = weights(small, "distil", 8), weights(tmp_path, "distil", 8)
     assert {name: x.shape for name, x in one.items()} == {name: x.shape for name, x in other.items()}
     for name in ("params.student.dense1.in.kernel", "params.student.head.kernel"):
         np.testing.assert_allclose(other[name], one[name], rtol=1e-3, atol=1e-4)
-    assert {row["network"]: row["parameters"] for row in results(folder)} == {"teacher": 1210, "student": 386}
+    assert {row["network"]: row["parameters"] for row in results(tmp_path)} == {"teacher": 1210, "student": 386}
