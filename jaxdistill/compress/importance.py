@@ -98,8 +98,8 @@ def _mean(calibration: Calibration, measure: Callable[[Batch], Scores]) -> Score
     """
     total, count = None, 0
     for batch in calibration.batches():
-        found = measure(batch)
-        total = found if total is None else jax.tree.map(jnp.add, total, found)
+        scores = measure(batch)
+        total = scores if total is None else jax.tree.map(jnp.add, total, scores)
         count += 1
     if total is None:
         raise UserError("calibration must have one batch or more, got none. Use a split with examples")

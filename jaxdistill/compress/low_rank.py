@@ -8,7 +8,7 @@ The truncated singular value decomposition is the nearest matrix of rank r (Ecka
 singular vectors of the kernel's unfoldings by inputs and outputs: Tucker-2, by higher-order SVD, as in Kim et al.,
 "Compression of Deep Convolutional Neural Networks for Fast and Low Power Mobile Applications", ICLR 2016,
 https://arxiv.org/abs/1511.06530, section 3; their ranks are by variational Bayes, here they are set. A 1x1 convolution
-is a matrix. The fraction of the singular values' energy is not a setting: it is only found out from weights, and the
+is a matrix. The fraction of the singular values' energy is not a setting: only weights give it, and the
 sizes of a network are those of its config.
 """
 
@@ -56,14 +56,14 @@ class LowRank(View):
         layers = layer_graph.trace(lambda variables: model.apply(variables, _zeros(model)), nested).layers
         names = self.selected({name.removeprefix("params/"): x for name, x in variables.items()})
         kernels = {name: layers.get(tuple(name.split("/")[:-1])) for name in names}
-        found = {name: entry for name, entry in kernels.items() if entry and _is_plain(entry[0])}
-        if not found:
+        plain = {name: entry for name, entry in kernels.items() if entry and _is_plain(entry[0])}
+        if not plain:
             raise UserError(
                 f"match must match the kernel of a dense layer or of a convolution without groups, got {self.match!r}."
                 f" There are {names or 'none'}"
             )
         result = dict(variables)
-        for name, (layer, ndim) in found.items():
+        for name, (layer, ndim) in plain.items():
             kernel = result.pop(f"params/{name}")
             if kernel.ndim != ndim:
                 raise UserError(

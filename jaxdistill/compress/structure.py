@@ -1,11 +1,11 @@
 """Structured pruning: filters, heads, hidden units and blocks are removed, and arrays are really smaller.
 
 Layers that share units are found by tracing the network (`unit_groups`), so that no model declares them; the module is
-applied to the smaller arrays under an interceptor (`resized_layers`). The number of units is known from shapes alone:
+applied to the smaller arrays under an interceptor (`resized_layers`). The number of units follows from shapes alone:
 
     kept units of a group = keep * units, to the nearest multiple of `multiple_of`, at least `least`
 
-with `keep` the largest fraction that meets `target`, if there is one. Kept are the units of the largest importance
+with `keep` the largest fraction that meets `target`, if there is one. The units of the largest importance stay
 (`importance`), in their order. A removed unit computes what it would with all its weights zero, so fine-tuning or
 distillation starts from the network with these units masked.
 
@@ -34,7 +34,7 @@ from jaxdistill.errors import UserError, unknown
 
 COSTS = ("parameters", "flops", "bytes")
 PROGRAMS = (jex.Jaxpr, jex.ClosedJaxpr)
-Kept = dict[str, int]
+Sizes = dict[str, int]
 """group -> number of units that stay."""
 
 
@@ -65,12 +65,12 @@ class Structure(View):
 
     def resize(self, variables: Arrays, model: Model) -> dict[str, Array]:
         """Returns smaller arrays, of the units whose weights are largest."""
-        units, groups, kept = self.plan(variables, model)
-        return _take_best(variables, units, _magnitudes(variables, groups), kept)
+        units, groups, sizes = self.plan(variables, model)
+        return _take_best(variables, units, _magnitudes(variables, groups), sizes)
 
     def fit(self, variables: Arrays, calibration: Calibration) -> tuple[dict[str, Array], Extra]:
         model = calibration.model()
-        units, groups, kept = self.plan(variables, model)
+        units, groups, sizes = self.plan(variables, model)
         nested: Variables = unflatten_dict(dict(variables), sep="/")
         if self.importance == "magnitude":
             scores = jax.jit(lambda variables: _magnitudes(variables, groups))(dict(variables))
@@ -79,13 +79,13 @@ class Structure(View):
                 importance.check_readers(group)
             measure = importance.activation if self.importance == "activation" else importance.taylor
             scores = measure(calibration, nested, groups)
-        take = jax.jit(lambda variables, scores: _take_best(variables, units, scores, kept))
+        take = jax.jit(lambda variables, scores: _take_best(variables, units, scores, sizes))
         return take(dict(variables), scores), Extra()
 
     def intercept(self, extra: Extra) -> Interceptor:
         return apply_resized
 
-    def plan(self, variables: Shapes, model: Model) -> tuple[Units, dict[str, Group], Kept]:
+    def plan(self, variables: Shapes, model: Model) -> tuple[Units, dict[str, Group], Sizes]:
         """Returns the units of a network, the groups from which some are removed, and how many of each stay.
 
         Raises:
@@ -95,10 +95,10 @@ class Structure(View):
         nested = unflatten_dict(dict(shapes), sep="/")
         units = unit_groups.find(model.apply, nested, model.batch)
         groups = self.select(units)
-        kept = self._solve(units, groups, shapes) if self.target else self._kept(groups, self.keep)
-        smaller = {name: jax.ShapeDtypeStruct(units.shape(name, x.shape, kept), x.dtype) for name, x in shapes.items()}
+        sizes = self._solve(units, groups, shapes) if self.target else self._sizes(groups, self.keep)
+        smaller = {name: jax.ShapeDtypeStruct(units.shape(name, x.shape, sizes), x.dtype) for name, x in shapes.items()}
         _check_applies(model, nested, unflatten_dict(smaller, sep="/"))
-        return units, groups, kept
+        return units, groups, sizes
 
     def select(self, units: Units) -> dict[str, Group]:
         """Returns the groups from which units are removed.
@@ -125,7 +125,7 @@ class Structure(View):
             " units of scanned layers (scan=True), of recurrent ones and of grouped convolutions cannot be removed"
         )
 
-    def _kept(self, groups: Mapping[str, Group], keep: float) -> Kept:
+    def _sizes(self, groups: Mapping[str, Group], keep: float) -> Sizes:
         return {name: self._round(group.size, keep) for name, group in groups.items()}
 
     def _round(self, size: int, keep: float) -> int:
@@ -133,12 +133,12 @@ class Structure(View):
         near = int(size * keep / self.multiple_of + 0.5) * self.multiple_of
         return min(size, max(near, self.least, min(self.multiple_of, size)))
 
-    def _solve(self, units: Units, groups: Mapping[str, Group], shapes: Shapes) -> Kept:
+    def _solve(self, units: Units, groups: Mapping[str, Group], shapes: Shapes) -> Sizes:
         """Returns the largest sizes that meet all targets, by bisection over the fraction that stays."""
 
         def fractions(keep: float) -> dict[str, float]:
-            kept = self._kept(groups, keep)
-            return {cost: costs(units, shapes, kept)[cost] / dense[cost] for cost in self.target}
+            sizes = self._sizes(groups, keep)
+            return {cost: costs(units, shapes, sizes)[cost] / dense[cost] for cost in self.target}
 
         dense = costs(units, shapes, {})
         smallest = fractions(0.0)
@@ -150,22 +150,22 @@ class Structure(View):
                 )
         low, high = 0.0, 1.0
         if all(value <= self.target[cost] for cost, value in fractions(high).items()):
-            return self._kept(groups, high)
+            return self._sizes(groups, high)
         for _ in range(30):
             middle = (low + high) / 2
             meets = all(value <= self.target[cost] for cost, value in fractions(middle).items())
             low, high = (middle, high) if meets else (low, middle)
-        return self._kept(groups, low)
+        return self._sizes(groups, low)
 
 
-def costs(units: Units, shapes: Shapes, kept: Mapping[str, int]) -> dict[str, float]:
+def costs(units: Units, shapes: Shapes, sizes: Mapping[str, int]) -> dict[str, float]:
     """Returns params, FLOPs and bytes of a network if groups have other sizes; batch statistics count as bytes."""
-    sizes = {name: jnp.dtype(x.dtype).itemsize for name, x in shapes.items()}
-    numbers = {name: _size(units.shape(name, x.shape, kept)) for name, x in shapes.items()}
+    widths = {name: jnp.dtype(x.dtype).itemsize for name, x in shapes.items()}
+    numbers = {name: _size(units.shape(name, x.shape, sizes)) for name, x in shapes.items()}
     return {
         "parameters": sum(count for name, count in numbers.items() if name.startswith("params/")),
-        "flops": units.flops(kept),
-        "bytes": sum(sizes[name] * count for name, count in numbers.items()),
+        "flops": units.flops(sizes),
+        "bytes": sum(widths[name] * count for name, count in numbers.items()),
     }
 
 
@@ -177,15 +177,15 @@ def _magnitudes(variables: Arrays, groups: Mapping[str, Group]) -> importance.Sc
     return {name: importance.magnitude(variables, group) for name, group in groups.items()}
 
 
-def _take_best(variables: Arrays, units: Units, scores: importance.Scores, kept: Kept) -> dict[str, Array]:
-    return unit_groups.take(variables, units, best(scores, kept))
+def _take_best(variables: Arrays, units: Units, scores: importance.Scores, sizes: Sizes) -> dict[str, Array]:
+    return unit_groups.take(variables, units, best(scores, sizes))
 
 
-def best(scores: importance.Scores, kept: Kept) -> dict[str, Int[Array, " units"]]:
+def best(scores: importance.Scores, sizes: Sizes) -> dict[str, Int[Array, " units"]]:
     """Returns the units of the largest scores, in their order; of equal ones the first."""
     return {
         name: jnp.sort(jnp.argsort(-scores[name], stable=True)[:count]).astype(jnp.int32)
-        for name, count in kept.items()
+        for name, count in sizes.items()
     }
 
 

@@ -86,20 +86,20 @@ class Units:
     groups: Mapping[str, Group]
     products: tuple[tuple[float, tuple[str, ...]], ...]
 
-    def flops(self, kept: Mapping[str, int]) -> float:
+    def flops(self, sizes: Mapping[str, int]) -> float:
         """Returns the multiplications and additions if groups have other sizes; groups that are absent stay."""
         return sum(
-            flops * math.prod(kept[name] / self.groups[name].size for name in names if name in kept)
+            flops * math.prod(sizes[name] / self.groups[name].size for name in names if name in sizes)
             for flops, names in self.products
         )
 
-    def shape(self, array: str, shape: tuple[int, ...], kept: Mapping[str, int]) -> tuple[int, ...]:
+    def shape(self, array: str, shape: tuple[int, ...], sizes: Mapping[str, int]) -> tuple[int, ...]:
         """Returns the shape of an array if groups have other sizes."""
         fractions = [1.0] * len(shape)
-        for name, size in kept.items():
+        for name, number in sizes.items():
             for axis in self.groups[name].axes:
                 if axis.array == array:
-                    fractions[axis.axis] *= size / self.groups[name].size
+                    fractions[axis.axis] *= number / self.groups[name].size
         return tuple(round(size * fraction) for size, fraction in zip(shape, fractions, strict=True))
 
 
@@ -130,9 +130,9 @@ def find(apply: Callable[..., Any], variables: Variables, *inputs: Any) -> Units
                 if root != FIXED:
                     name = path_name(path)
                     read = dict(enumerate(reads.get(name, ()))).get(number, 0)
-                    members.setdefault(root, []).append(Axis(name, number, sizes, factor, read))
+                    members.setdefault(root, []).append(Axis(name, number, sizes, factor, reads=read))
     members = _without_nested(members)
-    named = {root: _group(trace.marks.get(root, set()), found) for root, found in members.items()}
+    named = {root: _group(trace.marks.get(root, set()), axes) for root, axes in members.items()}
     named = {root: group for root, group in named.items() if group is not None}
     products = []
     for product in trace.products:
@@ -165,14 +165,12 @@ def _record_inputs(
 def _without_nested(members: dict[int, list[Axis]]) -> dict[int, list[Axis]]:
     """Drops groups that share an axis with one of more arrays, such as the queries of each head of keys."""
     largest: dict[tuple[str, int], tuple[int, int, int]] = {}
-    for root, found in members.items():
-        for axis in found:
+    for root, axes in members.items():
+        for axis in axes:
             place = (axis.array, axis.axis)
-            largest[place] = max(largest.get(place, (0, 0, 0)), (len(found), axis.factor, root))
+            largest[place] = max(largest.get(place, (0, 0, 0)), (len(axes), axis.factor, root))
     return {
-        root: found
-        for root, found in members.items()
-        if all(largest[axis.array, axis.axis][-1] == root for axis in found)
+        root: axes for root, axes in members.items() if all(largest[axis.array, axis.axis][-1] == root for axis in axes)
     }
 
 
@@ -188,25 +186,25 @@ def _group(marks: set[str], axes: list[Axis]) -> Group | None:
     return Group(name, kind, first.sizes[first.factor], tuple(axes))
 
 
-def take(arrays: Arrays, units: Units, kept: Mapping[str, Int[Array, " units"]]) -> dict[str, Array]:
+def take(arrays: Arrays, units: Units, indices: Mapping[str, Int[Array, " units"]]) -> dict[str, Array]:
     """Returns smaller arrays: those of the kept units of each group, in the order of the indices."""
     arrays = dict(arrays)
-    for name, indices in kept.items():
+    for name, index in indices.items():
         for axis in units.groups[name].axes:
             x, place = arrays[axis.array], axis.axis
             wide = x.reshape(*x.shape[:place], *axis.sizes, *x.shape[place + 1 :])
-            wide = jnp.take(wide, indices, place + axis.factor)
+            wide = jnp.take(wide, index, place + axis.factor)
             arrays[axis.array] = wide.reshape(*x.shape[:place], -1, *x.shape[place + 1 :])
     return arrays
 
 
-def mask(arrays: Arrays, units: Units, kept: Mapping[str, Int[Array, " units"]]) -> dict[str, Array]:
+def mask(arrays: Arrays, units: Units, indices: Mapping[str, Int[Array, " units"]]) -> dict[str, Array]:
     """Returns arrays of the same shapes, with zeros for the units that are not kept."""
     arrays = dict(arrays)
-    for name, indices in kept.items():
+    for name, index in indices.items():
         group = units.groups[name]
         keeps = np.zeros(group.size, np.float32)
-        keeps[np.asarray(indices)] = 1
+        keeps[np.asarray(index)] = 1
         for axis in group.axes:
             x = arrays[axis.array]
             shape = [size if factor == axis.factor else 1 for factor, size in enumerate(axis.sizes)]
