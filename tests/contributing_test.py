@@ -10,7 +10,7 @@ PAGE = (ROOT / "CONTRIBUTING.md").read_text()
 MEMBERS = ROOT / "examples" / "own_project" / "my_lab"
 
 
-@pytest.mark.parametrize("name", ["networks", "stages", "tasks", "metrics", "data"])
+@pytest.mark.parametrize("name", ["networks", "stages", "tasks", "metrics", "views", "data"])
 def test_a_member_on_the_page_is_its_file(name):
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     assert (MEMBERS / f"{name}.py").read_text() in blocks, f"copy examples/own_project/my_lab/{name}.py to the page"

@@ -31,6 +31,7 @@ ALLOWED = {
     "config": {"runtime"},
     "conformance": {
         "build",
+        "compress",
         "config",
         "core",
         "data",

@@ -17,6 +17,7 @@ MEMBERS = {
     "metrics:Top3": "metric",
     "networks:Sharpened": "network",
     "stages:CountParameters": "kind",
+    "views:Bounded": "view",
 }
 
 

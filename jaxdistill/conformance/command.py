@@ -13,6 +13,7 @@ from typing import Any
 import flax.linen as nn
 
 from jaxdistill.build.kind import Kind
+from jaxdistill.compress.view import View
 from jaxdistill.config import registry
 from jaxdistill.conformance import promise
 from jaxdistill.core import Method
@@ -20,7 +21,7 @@ from jaxdistill.errors import UserError, unknown
 from jaxdistill.networks import Source
 from jaxdistill.tasks.task import Task
 
-BASES = {"method": Method, "model": nn.Module, "network": Source, "kind": Kind, "task": Task}
+BASES = {"method": Method, "model": nn.Module, "network": Source, "kind": Kind, "task": Task, "view": View}
 """Base class of each room's members; a method is a Linen module too, so that it comes first."""
 
 FILES = {
@@ -31,6 +32,7 @@ FILES = {
     "task": "tasks",
     "metric": "metrics",
     "dataset": "datasets",
+    "view": "views",
 }
 """Room -> file of its promises."""
 

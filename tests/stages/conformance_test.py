@@ -14,7 +14,9 @@ from jaxdistill.conformance import kinds, promise
 HEAD = {"source": "head", "head": "pca", "of": "teacher", "tap": "pooled", "components": 2}
 MLP = kinds.KEYS["networks"]["teacher"]
 VIT = {"source": "trained", "model": "vit", "patch": 4, "size": 8, "width": 8, "heads": 2, "layers": 1}
+SPARSE = MLP | {"compress": {"sparse": {"view": "sparse"}}}
 KEYS = {
+    "compress": {"networks": {"teacher": MLP, "student": SPARSE}},
     "export": {"networks": {"teacher": MLP, "student": VIT}, "export": {"network": "student"}},
     "merge": {"merge": {"networks": ("student", "teacher")}},
     "pca": {"networks": {"teacher": MLP, "reduced": HEAD}},

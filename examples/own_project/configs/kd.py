@@ -17,7 +17,12 @@ def get_config(mode: str = "") -> ConfigDict:
     c.networks = dict(
         teacher=dict(source="frozen", model="my_lab.models:TwoLayer", width=24, weights="stage:teacher"),
         sharp=dict(source="my_lab.networks:Sharpened", of="teacher", temperature=0.5),
-        student=dict(source="trained", model="my_lab.models:TwoLayer", width=8),
+        student=dict(
+            source="trained",
+            model="my_lab.models:TwoLayer",
+            width=8,
+            compress=dict(bounded=dict(view="my_lab.views:Bounded", bound=0.5)),
+        ),
     )
     c.terms = dict(
         task=dict(method="cross_entropy"),
