@@ -112,6 +112,16 @@ class Views:
             params = view.finish(params, _extra(name, learned, states))
         return plain | {"params": unflatten(params)}
 
+    def final_inputs(self, name: str, variables: Variables) -> tuple[dict[str, Array], Extra]:
+        """Returns the flat params that a view finishes, and its extra arrays."""
+        learned, states, plain = _split(variables)
+        params = flatten(plain["params"])
+        for earlier, view in self.entries:
+            if earlier == name:
+                break
+            params = view.finish(params, _extra(earlier, learned, states))
+        return params, _extra(name, learned, states)
+
     def finished(self, variables: Variables) -> tuple["Views", dict[str, Any]]:
         """Returns the views that intercept layers, and the variables for them, whose params are final."""
         learned, states, _ = _split(variables)

@@ -8,6 +8,8 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxdistill.compress.packing import Integers, round_symmetric
+from jaxdistill.compress.quantize import Quantize, integers
+from jaxdistill.compress.views import Views
 from jaxdistill.core import Variables
 
 Weights = Mapping[str, np.ndarray | Integers]
@@ -26,7 +28,8 @@ def make_weights(variables: Variables, bits: int, trained: Mapping[str, Integers
     Args:
         variables: on the host.
         bits: one of `BITS`.
-        trained: the integers of a network that was trained in few bits, by flat name; its other arrays stay exact.
+        trained: the integers of a network whose views quantize, by flat name; they are stored in their own bits, and
+            all other arrays stay exact.
     """
     flat = {name: np.asarray(x) for name, x in flatten_dict(dict(variables), sep="/").items()}
     if not bits:
@@ -34,6 +37,20 @@ def make_weights(variables: Variables, bits: int, trained: Mapping[str, Integers
     if trained:
         return flat | dict(trained)
     return {name: _rounded(name, x, bits) if _is_rounded(name, x) else x for name, x in flat.items()}
+
+
+def trained_integers(views: Views, variables: Variables) -> dict[str, Integers]:
+    """Returns the integers of a network whose views quantize, by flat name; those that the file then holds."""
+    whole: dict[str, Integers] = {}
+    for view_name, view in views.entries:
+        if not isinstance(view, Quantize):
+            continue
+        params, extra = views.final_inputs(view_name, variables)
+        for name in view.selected(params):
+            q, scale, zero = map(np.asarray, integers(name, params[name], view, extra))
+            bits = 4 if view.bits <= 4 else 8
+            whole[f"params/{name}"] = Integers(q, scale, bits, zero=zero if zero.any() else None)
+    return whole
 
 
 def _is_rounded(name: str, array: np.ndarray) -> bool:

@@ -26,6 +26,7 @@ from jaxdistill.data.tokenized_texts import TEACHER
 from jaxdistill.errors import UserError, check_names
 from jaxdistill.export.exported import Exported
 from jaxdistill.export.signature import BYTES
+from jaxdistill.export.weights import trained_integers
 from jaxdistill.export.write import check_export, write_export
 from jaxdistill.networks import Trained
 from jaxdistill.runtime import files
@@ -124,8 +125,11 @@ def make_exported(
         bits: of kernels in the file.
     """
     predictor = make_predictor(stage, name)
+    integers = {}
     if variables:
-        predictor, variables = predictor.finished(jax.tree.map(np.asarray, dict(variables)))
+        variables = jax.tree.map(np.asarray, dict(variables))
+        integers = trained_integers(predictor.source.views, variables) if bits else {}
+        predictor, variables = predictor.finished(variables)
     config, data = stage.settings.networks[name], stage.settings.data
     results = workdir / "results.json" if workdir else None
     return Exported(
@@ -146,6 +150,7 @@ def make_exported(
         results=tuple(files.read_json(results, list)) if results and results.exists() else (),
         predictor=predictor,
         bits=bits,
+        integers=integers,
     )
 
 

@@ -23,12 +23,13 @@ def get_config(mode=""):
     c.learning_rate = dict(value=0.05)
     c.evaluate = dict(metrics=())
     done = dict(like="student", source="frozen", weights="stage:distil#student")
+    views = dict(sparse=dict(view="sparse", sparsity=0.5), round=dict(view="quantize", bits=4, activations=8))
     c.stages = dict(
         distil=dict(),
         evaluate=dict(
             kind="evaluate",
-            networks=dict(distilled=done),
-            evaluate=dict(split="test", metrics=("accuracy",), saliency=False),
+            networks=dict(distilled=done, small=dict(done, compress=views)),
+            evaluate=dict(split="test", networks=("distilled",), metrics=("accuracy",), saliency=False),
         ),
         export=dict(kind="export", networks=dict(distilled=done), export=dict(format="safetensors", bits=8)),
     )
@@ -83,6 +84,18 @@ def test_the_stage_and_the_command_write_the_same_bytes(run, tmp_path, test_spli
     images = test_split["image"]
     loaded, trained = jaxdistill.load(tmp_path / "out")(images), jaxdistill.load(run, "distilled")(images)
     assert np.mean(loaded.argmax(-1) == trained.argmax(-1)) == report["equal_predictions_in_float32"] > 0.9
+
+
+def test_a_network_with_views_leaves_in_its_own_integers(run, tmp_path, test_split):
+    words = ["--workdir", str(run), "--network", "small", "--format", "safetensors", "--bits", "4"]
+    assert export.main([*words, "--out", str(tmp_path / "out")]) == 0
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["quantized"] == {"params/dense1/kernel": {"bits": 4, "shape": [64, 8]}}
+    assert config["compress"]["round"]["activations"] == 8
+    images = test_split["image"]
+    expected = jaxdistill.load(run, "small")(images)
+    assert np.allclose(jaxdistill.load(tmp_path / "out")(images), expected, atol=1e-5)
+    assert not np.allclose(jaxdistill.load(run, "distilled")(images), expected, atol=1e-2)
 
 
 BAD = {
