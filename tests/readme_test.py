@@ -10,6 +10,7 @@ import pytest
 from jaxdistill import launch
 from pretrained_folders import bert_tensors, write_bert
 
+EXPORT = "--workdir runs/digits --network distilled --format stablehlo"
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
@@ -18,9 +19,10 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-def test_it_opens_with_the_two_commands():
-    assert blocks("bash")[:2] == [
+def test_it_opens_with_the_commands():
+    assert blocks("bash")[:3] == [
         "pip install -e . && python -m jaxdistill.launch --config configs/digits/kd.py --workdir runs/digits\n",
+        f"python -m jaxdistill.export {EXPORT} --out exports/digits\n",
         "pip install -e '.[test]' && python -m pytest\n",
     ]
 

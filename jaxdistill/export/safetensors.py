@@ -4,7 +4,6 @@ Kernels in few bits are int8, or uint8 with two integers to a byte (`compress.pa
 belong to `NAME`, and `quantized` of the config has bits and shape. `jaxdistill.load` makes the network of it again.
 """
 
-import json
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -93,7 +92,7 @@ def verify(folder: pathlib.Path, exported: Exported, examples: Mapping[str, np.n
                 " write elsewhere"
             )
     expected = predict(exported.predictor, variables, examples)
-    again, variables = _open(folder, json.loads((folder / CONFIG).read_text()))
+    again, variables = open_predictor(folder)
     actual = predict(again, variables, examples)
     return compare(
         expected, actual, examples, program="numpy, bit by bit, and jaxdistill", predictions=again.signature.predictions
@@ -104,8 +103,9 @@ def _same(left: np.ndarray, right: np.ndarray) -> bool:
     return left.shape == right.shape and np.ascontiguousarray(left).tobytes() == np.ascontiguousarray(right).tobytes()
 
 
-def _open(folder: pathlib.Path, raw: Mapping[str, Any]) -> tuple[Predictor, dict[str, Any]]:
-    """Returns the network of a folder, and its float32 variables."""
+def open_predictor(folder: pathlib.Path) -> tuple[Predictor, dict[str, Any]]:
+    """Returns the network of a folder, and its float32 variables on the host."""
+    raw = files.read_json(folder / CONFIG, dict)
     tensors = {name: np.asarray(tensor.open()) for name, tensor in read_safetensors(folder / FILE).items()}
     weights: dict[str, np.ndarray | Integers] = {
         name: _integers(name, entry, tensors) for name, entry in raw["quantized"].items()
@@ -123,6 +123,6 @@ def _integers(name: str, entry: Mapping[str, Any], tensors: Mapping[str, np.ndar
 
 def open_function(folder: pathlib.Path, raw: Mapping[str, Any]) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
     """Returns the function of a folder, from arrays by name to logits."""
-    predictor, variables = _open(folder, raw)
+    predictor, variables = open_predictor(folder)
     function = jax.jit(predictor.logits)
     return lambda arrays: np.asarray(function(variables, dict(arrays)))

@@ -1,16 +1,19 @@
 """Exports: read again elsewhere and equal, whole or not at all, the same bytes, and refused if they were altered."""
 
 import json
+import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
+from conftest import ROOT
 from exported_networks import examples_of, exported_of, half_size, image_predictor, text_predictor
 from jaxdistill.compress.packing import Integers
 from jaxdistill.errors import UserError
 from jaxdistill.export import safetensors, stablehlo
+from jaxdistill.export.formats import FORMATS
 from jaxdistill.export.loaded import open_export
 from jaxdistill.export.reload import Report, predict
 from jaxdistill.export.weights import variables_of
@@ -158,7 +161,21 @@ def test_an_existing_folder_of_other_files_is_left_alone(tmp_path):
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "mine"]
 
 
-@pytest.mark.parametrize("form", [stablehlo, safetensors], ids=["stablehlo", "safetensors"])
+def test_the_guide_has_the_programs_and_the_one_with_jaxdistill_runs(folder, tmp_path):
+    guide = (ROOT / "docs" / "guides" / "exporting.md").read_text()
+    for form in FORMATS.values():
+        assert f"```python\n{form.PROGRAM}```" in guide
+    blocks = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    code = next(block for block in blocks if "network.probabilities(dict(inputs))" in block)
+    np.savez(tmp_path / "inputs.npz", **examples_of(image_predictor(), 3))
+    words = ["predict.py", str(folder), str(tmp_path / "inputs.npz"), str(tmp_path / "outputs.npz")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", words)
+        exec(code, {})
+    assert np.load(tmp_path / "outputs.npz")["outputs"].shape == (3, 3)
+
+
+@pytest.mark.parametrize("form", FORMATS.values(), ids=FORMATS)
 def test_programs_that_read_an_export_are_short_and_do_not_import_jaxdistill(form):
     assert "jaxdistill" not in form.PROGRAM
     assert len(form.PROGRAM.splitlines()) <= 25

@@ -1,12 +1,14 @@
 """Networks of a finished run: found by their names, loaded on raw inputs, exported without training."""
 
 import json
+import re
 import shutil
 
 import numpy as np
 import pytest
 
 import jaxdistill
+from conftest import ROOT
 from jaxdistill.errors import UserError
 from jaxdistill.pipeline import export
 from runs import launched, results
@@ -60,6 +62,15 @@ def test_a_network_is_called_on_raw_images(run, test_split):
     assert np.allclose(network.probabilities(test_split["image"]).sum(-1), 1, atol=1e-5)
     one = network(test_split["image"][:1])
     assert np.allclose(one, logits[:1], atol=1e-5)
+
+
+def test_the_first_screen_of_the_readme_loads_a_network(run, test_split):
+    readme = (ROOT / "README.md").read_text()
+    code = next(block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "jaxdistill.load(" in block)
+    names = {"images": test_split["image"][:4]}
+    exec(code.replace("runs/digits", str(run)), names)
+    assert names["logits"].shape == (4, 10)
+    assert readme.index(code) < 2000
 
 
 def test_stages_and_checkpoints_are_loaded(run, test_split):
