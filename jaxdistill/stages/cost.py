@@ -69,7 +69,9 @@ def _measure_size(stage: Stage, name: str, variables: Variables) -> tuple[int, i
     views = views_of(stage.networks[name])
     shapes = flatten(without_views(stage.shapes.variables[name])["params"])
     params = flatten(views.finish(variables)["params"])
-    return sum(int(np.count_nonzero(params[key])) for key in shapes), views.stored_bytes(variables)
+    # Folding has merged the arrays of norms into kernels.
+    counts = [np.count_nonzero(params[key]) if key in params else x.size for key, x in shapes.items()]
+    return sum(map(int, counts)), views.stored_bytes(variables)
 
 
 def _finish(networks: Mapping[str, Source], weights: Weights) -> tuple[dict[str, Source], dict[str, Variables]]:

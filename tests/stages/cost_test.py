@@ -42,6 +42,12 @@ def test_the_parameters_that_are_not_zero_are_counted_and_bytes_are_those_of_all
     assert cost.count(stage, "student") == (costs["parameters"], costs["flops"])
 
 
+def test_arrays_that_folding_has_merged_count(stage):
+    weights = weights_of(stage)
+    weights["student"]["params"]["dense1"] = {"kernel": jnp.ones((64, 8)), "shift": jnp.ones(8)}
+    assert cost.measure(stage.runs, weights)["student"]["nonzero"] == PARAMETERS
+
+
 def test_a_network_in_int8_has_a_byte_for_each_weight_and_a_scale_for_each_channel(stage):
     source = stage.networks["student"]
     assert isinstance(source, Frozen)
