@@ -81,3 +81,55 @@ def alone_distil(teachers: tuple[str, ...], metrics: tuple[str, ...], measured: 
             evaluate=dict(split="test", networks=evaluated, metrics=metrics),
         ),
     )
+
+
+def prune_distil_quantize(
+    pruned: dict[str, Any],
+    rounded: dict[str, Any],
+    metrics: tuple[str, ...],
+    *,
+    export: dict[str, Any],
+    teacher: dict[str, Any],
+) -> dict[str, Any]:
+    """Returns stages: a teacher is trained, pruned, distilled, quantised, measured after each step, and exported.
+
+    The config's network is `teacher`, its terms `task` and `kd`. The teacher of the quantised network is the pruned one
+    in float32.
+
+    Args:
+        pruned: views that remove units.
+        rounded: views that quantise.
+        metrics: of the final evaluation, on the test split.
+        export: the export.
+        teacher: further keys of the teacher's stage.
+    """
+    dense = dict(source="frozen", weights="stage:teacher")
+    small, quantized = (dict(like="teacher", head="", compress=views) for views in (pruned, pruned | rounded))
+    distilled = dict(small, source="frozen", weights="stage:distil#student")
+    networks = dict(
+        teacher=dense,
+        pruned=dict(small, source="frozen", weights="stage:prune"),
+        distilled=distilled,
+        rounded=dict(quantized, source="frozen", weights="stage:distil#student"),
+        quantized=dict(quantized, source="frozen", weights="stage:quantize#student"),
+    )
+    return dict(
+        teacher=dict(networks=dict(teacher={}), terms=dict(task=dict(student="teacher")), **teacher),
+        prune=dict(
+            kind="compress",
+            networks=dict(teacher=dense, student=dict(small, source="trained", weights="")),
+            compress=dict(network="teacher", into="student"),
+        ),
+        distil=dict(networks=dict(teacher=dense, student=dict(small, source="trained", weights="stage:prune"))),
+        quantize=dict(
+            networks=dict(teacher=distilled, student=dict(quantized, source="trained", weights="stage:distil#student")),
+        ),
+        evaluate=dict(
+            kind="evaluate",
+            networks=networks,
+            evaluate=dict(split="test", networks=tuple(networks), metrics=metrics, cost=True),
+        ),
+        export=dict(
+            kind="export", networks=dict(quantized=networks["quantized"]), export=dict(network="quantized", **export)
+        ),
+    )
