@@ -174,7 +174,7 @@ def get_config(mode: str = "digits") -> ConfigDict:
     c.networks = dict(teacher=task.teacher, student=task.student)
     c.terms = dict(task=dict(method="cross_entropy"), kd=dict(method="kd", temperature=task.temperature))
     c.learning_rate = task.rate
-    c.evaluate = dict(every=0, metrics=("accuracy", "nll"))
+    c.evaluate = dict(metrics=())  # the networks of the final table alone are measured
     teacher = dict(source="frozen", weights="stage:teacher")
     stages: dict[str, Any] = dict(
         teacher=dict(
@@ -193,7 +193,8 @@ def get_config(mode: str = "digits") -> ConfigDict:
     )
     for name in SMOKE if mode == "smoke" else VIEWS:
         add_stages(name, stages, networks, task)
-    evaluate = dict(split="test", networks=tuple(networks), metrics=("accuracy", "nll", "agreement"), cost=True)
+    metrics = ("accuracy", "nll", "agreement")
+    evaluate = dict(split="test", networks=tuple(networks), metrics=metrics, saliency=False, cost=True)
     c.stages = dict(**stages, evaluate=dict(kind="evaluate", networks=networks, evaluate=evaluate))
     return c
 
