@@ -88,11 +88,12 @@ def _processor() -> str:
 
 
 def _command() -> str:
-    """Returns the command that runs this process, without where it writes."""
+    """Returns the command that runs this process, without where it writes, and with DIR for folders of the machine."""
     script, *words = sys.argv
     path = pathlib.Path(script).resolve()
     name = str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name
-    return re.sub(r" --write[ =]\S+", "", shlex.join(["python", name, *words]))
+    command = re.sub(r" --write[ =]\S+", "", shlex.join(["python", name, *words]))
+    return re.sub(r"(?<=[ =])/\S+", "DIR", command)
 
 
 def write(

@@ -77,10 +77,11 @@ def test_of_several_values_mean_and_spread_are_kept():
 
 def test_results_are_written_with_command_commit_date_device_and_conditions(tmp_path, capsys, monkeypatch):
     path = tmp_path / "folder" / "one.json"
-    monkeypatch.setattr(sys, "argv", [str(HERE / "cached.py"), "--batch", "8", "--write", str(path)])
+    words = ["--batch", "8", "--config.data.data_dir=/home/me/tfds", "--write", str(path)]
+    monkeypatch.setattr(sys, "argv", [str(HERE / "cached.py"), *words])
     results.write(path, {"A title": ROWS}, columns={"name": "net", "ms": "ms"}, note="of a test")
     written = results.read(path)
-    assert written["command"] == "python benchmarks/cached.py --batch 8"
+    assert written["command"] == "python benchmarks/cached.py --batch 8 --config.data.data_dir=DIR"
     assert written["rows"] == [{"table": "A title", **ROWS[0]}]
     assert {"cores", "load", "jax", "python", "note"} <= written["conditions"].keys()
     printed = capsys.readouterr().out
