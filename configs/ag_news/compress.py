@@ -30,7 +30,7 @@ def get_config(mode: str = "") -> ConfigDict:
     teacher = c.stages.teacher.to_dict()
     c.networks = dict(teacher=c.networks.teacher)
     c.epochs, c.learning_rate = c.epochs and 1, dict(FINETUNE, peak_value=5e-5)
-    kept = {key: teacher[key] for key in ("epochs", "steps", "learning_rate") if key in teacher}
+    budget = {key: teacher[key] for key in ("epochs", "steps", "learning_rate") if key in teacher}
     export = dict(format="stablehlo", bits=8)
-    c.stages = prune_distil_quantize(HALF, EIGHT_BITS, ("accuracy", "nll", "agreement"), export=export, teacher=kept)
+    c.stages = prune_distil_quantize(HALF, EIGHT_BITS, ("accuracy", "nll", "agreement"), export=export, teacher=budget)
     return c
