@@ -5,7 +5,7 @@
 
 Each seed is the ordinary command with `configs/compression.py:TASK` in a process of its own; a finished seed is not
 repeated, and seeds share compiled programs. Rows are `TASK/NAME`: mean and standard deviation (n - 1) over seeds of the
-last step's weights on the test split; costs are those of the first seed, times medians over seeds. `gain` is the mean
+last step's weights on the test split; costs are those of the first seed. `gain` is the mean
 difference to the same views without the teacher, from the seeds' pairs. A file that has other tasks keeps their rows.
 Beside it, `compression_gains.json` has a row for each way of compression; `docs/compression_TASK.svg` is the figure.
 `docs/compression.md` is made of them by `benchmarks/results.py`.
@@ -13,7 +13,6 @@ Beside it, `compression_gains.json` has a row for each way of compression; `docs
 
 import argparse
 import pathlib
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,8 +24,7 @@ from jaxdistill.report import figures
 CONFIG = "configs/compression.py"
 TASKS = ("digits", "mnist", "cifar10", "ag_news", "smoke")
 FORMS = ("post", "tuned", "distilled")
-COSTS = ("parameters", "nonzero", "bytes", "flops", "memory")
-TIMES = ("latency_ms", "throughput")
+COSTS = ("parameters", "nonzero", "bytes", "flops", "memory", "latency_ms", "throughput")
 METRICS = ("accuracy", "nll", "agreement")
 DRAWN = 0.15
 """The accuracy below the teacher's that a figure reaches down to."""
@@ -68,7 +66,6 @@ def make_rows(task: str, runs: Sequence[seeds.Rows]) -> list[dict[str, Any]]:
     rows = []
     for name, of_network in by_name.items():
         row = {"name": f"{task}/{name}"} | {key: of_network[0][key] for key in COSTS}
-        row |= {key: statistics.median(run[key] for run in of_network) for key in TIMES}
         row |= {key: results.summarize([run[key] for run in of_network]) for key in METRICS}
         stem, form = split_name(name)
         control = by_name.get(f"{stem}_tuned", by_name.get(f"{stem}_alone"))
@@ -153,7 +150,11 @@ def main() -> None:
     given, flags = parser.parse_known_args()
     shared = f"--config.compilation_cache={(given.workdir / 'compiled').resolve()}"
     config = f"{CONFIG}:{given.task}"
-    runs = [seeds.run_seed(config, seed, given.workdir, [shared, *flags]) for seed in range(given.seeds)]
+    untimed = ["--config.stages.evaluate.evaluate.cost=False"]
+    runs = [
+        seeds.run_seed(config, seed, given.workdir, [shared, *(untimed if seed else []), *flags])
+        for seed in range(given.seeds)
+    ]
     rows = make_rows(given.task, runs)
     write_task(given.write, given.task, rows, columns=TITLES, gains=["gain"])
     gains = given.write and given.write.with_name(f"{given.write.stem}_gains.json")
