@@ -90,9 +90,8 @@ def list_needs(name: str) -> list[str]:
     method_class = registry.find("method", name)
     method = method_class()
     task = toy_outputs.task_of(method)
-    outputs = [toy_outputs.output(task, seed, wide=bool(seed)) for seed in (0, 1)]
     keys = {"params": jax.random.key(0), "method": jax.random.key(1)}
-    variables = jax.eval_shape(lambda: method.init(keys, *outputs, toy_outputs.batch(task)))
+    variables = jax.eval_shape(method.init, keys, *toy_outputs.shapes(task, wide=True))
     layers = registry.fields(method_class).get("layers")
     draws = "make_rng" in inspect.getsource(importlib.import_module(method_class.__module__))
     needs = {

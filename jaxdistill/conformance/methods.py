@@ -34,13 +34,15 @@ class OutputOfParams(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> Output:
         parts, structure = jax.tree.flatten(self.output)
-        params = [self.param(str(i), lambda key, part=part: part) for i, part in enumerate(parts)]
+        params = [self.param(str(i), lambda key, part=part: jnp.asarray(part)) for i, part in enumerate(parts)]
         return jax.tree.unflatten(structure, [param[x] for param in params])
 
 
 @dataclasses.dataclass(frozen=True)
 class ToyMethod:
     """A method, with the outputs and batches of a task that it is for.
+
+    They are numpy arrays: each of the edits of a check would be a program that JAX compiles.
 
     Attributes:
         method: with its defaults.
@@ -52,12 +54,17 @@ class ToyMethod:
 
     def output(self, seed: int, scale: float = 1.0, dtype: Any = jnp.float32, wide: bool = False) -> Output:
         """Returns the output of a network, another one for each seed."""
-        return toy_outputs.output(self.task, seed, scale=scale, dtype=dtype, wide=wide)
+        return jax.device_get(toy_outputs.output(self.task, seed, scale=scale, dtype=dtype, wide=wide))
 
     @functools.cached_property
     def batch(self) -> Batch:
         """The batch of all outputs."""
-        return toy_outputs.batch(self.task)
+        return jax.device_get(toy_outputs.batch(self.task))
+
+    @property
+    def masked(self) -> Batch:
+        """The batch whose first rows alone count."""
+        return toy_outputs.with_mask(self.batch, (np.arange(ROWS) < KEPT).astype(np.float32))
 
     @functools.cached_property
     def variables(self) -> Variables:
@@ -69,7 +76,7 @@ class ToyMethod:
         keys = {"params": jax.random.key(0), "method": jax.random.key(1)}
         arguments = self.output(0), self.output(1, wide=wide), self.batch
         variables = jax.jit(self.method.init)(keys, *arguments)
-        shapes = jax.tree.map(lambda x: x.shape, jax.eval_shape(lambda: self.method.init(keys, *arguments)))
+        shapes = jax.tree.map(lambda x: x.shape, jax.eval_shape(self.method.init, keys, *arguments))
         require(jax.tree.map(jnp.shape, variables) == shapes, "initialisation must be the same when it is traced")
         return variables
 
@@ -99,6 +106,10 @@ class ToyMethod:
 
         return jax.jit(value_and_gradients)
 
+    def measured(self, student: Output, teacher: Output, batch: Batch) -> tuple[np.ndarray, tuple[Output, Any]]:
+        """Returns the value and gradients of `measure` as numpy arrays."""
+        return jax.device_get(self.measure(student, teacher, batch))
+
     @functools.cached_property
     def whole_step(self) -> tuple[Any, jax.Array]:
         """Gradients and loss of a step."""
@@ -113,14 +124,15 @@ class ToyMethod:
         sources = {"student": networks.Trained(OutputOfParams(self.output(0)), "row")}
         sources["teacher"] = networks.Trained(OutputOfParams(self.output(1)), "row")
         terms = {"term": Term(self.method)}
-        batch = toy_outputs.with_mask(self.batch, jnp.array([1.0, 0, 1, 0, 1, 1])) | {"row": jnp.arange(ROWS)}
+        mask = np.array([1, 0, 1, 0, 1, 1], np.float32)
+        batch = toy_outputs.with_mask(self.batch, mask) | {"row": np.arange(ROWS, dtype=np.int32)}
         tx = optax.sgd(0.1)
         shapes = jax.eval_shape(lambda: batch)
         state, frozen = jax.jit(lambda key: init_state(sources, terms, tx, shapes, key=key))(jax.random.key(0))
         gradients = accumulated(jax.grad(make_loss(sources, terms), has_aux=True), terms, parts)
         keys = core.fold_in(jax.random.key(1), [*sources, *terms])
         grads, (metrics, _) = jax.jit(gradients)(state, frozen, batch, keys)
-        return grads, metrics["loss"]
+        return jax.device_get((grads, metrics["loss"]))
 
 
 def make_subject(member: Callable[..., Method], **fields: Any) -> ToyMethod:
@@ -133,7 +145,7 @@ def make_subject(member: Callable[..., Method], **fields: Any) -> ToyMethod:
 def one_value_per_prediction(toy: ToyMethod) -> None:
     sides = [toy.output(seed, dtype=jnp.bfloat16) for seed in (0, 1)]
     values, _ = jax.eval_shape(toy.apply, *sides, toy.batch, toy.variables)
-    valid = toy.method.valid(toy.batch)
+    valid = jax.eval_shape(toy.method.valid, toy.batch)
     require(
         values.shape[: valid.ndim] == valid.shape,
         f"values must have one number per prediction, {list(valid.shape)}, got {list(values.shape)}",
@@ -144,19 +156,18 @@ def one_value_per_prediction(toy: ToyMethod) -> None:
 def finite(toy: ToyMethod, scale: float, dtype: Any) -> None:
     """For large differences, and for features that are zero, constant, or equal on both sides."""
     student, teacher = toy.output(0, scale, dtype), toy.output(1, scale, dtype)
-    zeros, ones = jax.tree.map(jnp.zeros_like, teacher), jax.tree.map(jnp.ones_like, teacher)
+    zeros, ones = jax.tree.map(np.zeros_like, teacher), jax.tree.map(np.ones_like, teacher)
     pairs = [(student, teacher), (student, zeros), (student, ones), (student, student), (zeros, teacher), (ones, ones)]
     for left, right in pairs:
-        require_finite(toy.measure(left, right, toy.batch), "value and gradients")
+        require_finite(toy.measured(left, right, toy.batch), "value and gradients")
 
 
 def masked_rows_change_nothing(toy: ToyMethod) -> None:
     """The value and gradients of a batch with masked rows are those of the batch without them."""
-    student, teacher, batch = toy.output(0), toy.output(1), toy.batch
-    cut = jax.tree.map(lambda x: x[:KEPT], (student, teacher, batch))
-    masked = toy_outputs.with_mask(batch, batch["mask"].at[KEPT:].set(0))
-    value, (gradient, params) = toy.measure(student, teacher, masked)
-    expected, (expected_gradient, expected_params) = toy.measure(*cut)
+    student, teacher = toy.output(0), toy.output(1)
+    cut = jax.tree.map(lambda x: x[:KEPT], (student, teacher, toy.batch))
+    value, (gradient, params) = toy.measured(student, teacher, toy.masked)
+    expected, (expected_gradient, expected_params) = toy.measured(*cut)
     require_close(value, expected, "value with masked rows", rtol=2e-5, atol=1e-6)
     first = jax.tree.map(lambda x: x[:KEPT], gradient)
     require_close(first, expected_gradient, "gradient with masked rows", rtol=1e-3, atol=1e-5)
@@ -166,11 +177,10 @@ def masked_rows_change_nothing(toy: ToyMethod) -> None:
 
 
 def contents_of_masked_rows_change_nothing(toy: ToyMethod) -> None:
-    masked = toy_outputs.with_mask(toy.batch, toy.batch["mask"].at[KEPT:].set(0))
     sides = [toy.output(seed) for seed in (0, 1)]
-    changed = [jax.tree.map(lambda x, y: x.at[KEPT:].set(y[KEPT:]), side, toy.output(2)) for side in sides]
-    value, (gradient, params) = toy.measure(*sides, masked)
-    result, (changed_gradient, changed_params) = toy.measure(*changed, masked)
+    changed = [jax.tree.map(lambda x, y: np.concatenate([x[:KEPT], y[KEPT:]]), side, toy.output(2)) for side in sides]
+    value, (gradient, params) = toy.measured(*sides, toy.masked)
+    result, (changed_gradient, changed_params) = toy.measured(*changed, toy.masked)
     require_close(result, value, "value with other masked rows", rtol=2e-5, atol=1e-6)
     require_close(changed_gradient, gradient, "gradient with other masked rows", rtol=1e-3, atol=1e-5)
     require_close(changed_params, params, "gradient of the method's params", rtol=1e-3, atol=1e-5)
@@ -183,55 +193,55 @@ def padded_tokens_change_nothing(toy: ToyMethod) -> None:
     student, teacher, batch = toy.output(0), toy.output(1), toy.batch
     is_token = batch["token_mask"] > 0
 
-    def spoil(path: tuple[Any, ...], x: jax.Array) -> jax.Array:
+    def spoil(path: tuple[Any, ...], x: np.ndarray) -> np.ndarray:
         if x.ndim < 3:
             return x
         if x.shape[-2:] == (is_token.shape[1],) * 2 and x.ndim == 4 and "scores" in str(path):
-            return jnp.where(is_token[:, None, :, None] & is_token[:, None, None, :], x, 3.0)
-        return jnp.where(is_token.reshape(*is_token.shape, *[1] * (x.ndim - 2)), x, 3.0)
+            return np.where(is_token[:, None, :, None] & is_token[:, None, None, :], x, np.float32(3))
+        return np.where(is_token.reshape(*is_token.shape, *[1] * (x.ndim - 2)), x, np.float32(3))
 
     spoiled = jax.tree_util.tree_map_with_path(spoil, (student, teacher))
-    value, (gradient, _) = toy.measure(student, teacher, batch)
-    spoiled_value, (spoiled_gradient, _) = toy.measure(*spoiled, batch)
+    value, (gradient, _) = toy.measured(student, teacher, batch)
+    spoiled_value, (spoiled_gradient, _) = toy.measured(*spoiled, batch)
     np.testing.assert_allclose(value, spoiled_value, rtol=1e-6, err_msg="value with other padding")
     require_close(gradient, spoiled_gradient, "gradient with other padding", rtol=1e-5, atol=1e-7)
 
 
 def order_changes_nothing(toy: ToyMethod) -> None:
     arguments = toy.output(0), toy.output(1), toy.batch
-    moved = jax.tree.map(lambda x: x[jnp.array(ORDER)], arguments)
-    value, _ = toy.measure(*arguments)
-    require_close(toy.measure(*moved)[0], value, "value in another order", rtol=2e-5, atol=1e-6)
+    moved = jax.tree.map(lambda x: x[np.array(ORDER)], arguments)
+    value, _ = toy.measured(*arguments)
+    require_close(toy.measured(*moved)[0], value, "value in another order", rtol=2e-5, atol=1e-6)
 
 
 def micro_batches_add_up(toy: ToyMethod) -> None:
     """In the accumulation of the step: loss, and gradients of the student and of the method's params."""
     pairs = list(zip(jax.tree.leaves(toy.whole_step), jax.tree.leaves(toy.step(2)), strict=True))
     if toy.method.needs_whole_batch:
-        differ = [jnp.max(jnp.abs(a - b)) > 1e-6 * jnp.max(jnp.abs(a)) for a, b in pairs]
+        differ = [np.max(np.abs(a - b)) > 1e-6 * np.max(np.abs(a)) for a, b in pairs]
         require(any(differ), "needs_whole_batch must be False, since micro-batches add up")
     else:
         for a, b in pairs:
-            atol = 2e-5 * float(jnp.max(jnp.abs(a))) + 1e-9
+            atol = 2e-5 * float(np.max(np.abs(a))) + 1e-9
             np.testing.assert_allclose(b, a, rtol=1e-3, atol=atol, err_msg="needs_whole_batch must be True")
 
 
 def empty_mask_gives_zero(toy: ToyMethod) -> None:
-    empty = toy_outputs.with_mask(toy.batch, jnp.zeros(ROWS))
-    results = toy.measure(toy.output(0), toy.output(1), empty)
+    empty = toy_outputs.with_mask(toy.batch, np.zeros(ROWS, np.float32))
+    results = toy.measured(toy.output(0), toy.output(1), empty)
     require(all((x == 0).all() for x in jax.tree.leaves(results)), "value and gradients must be 0")
 
 
 def value_moves_the_student(toy: ToyMethod) -> None:
-    value, (gradient, _) = toy.measure(toy.output(0), toy.output(1), toy.batch)
+    value, (gradient, _) = toy.measured(toy.output(0), toy.output(1), toy.batch)
     require(value != 0, "the value must not be 0 for a student that differs from its teacher")
-    require(optax.tree.norm(gradient) > 0, "the gradient must not be 0 for a student that differs from its teacher")
+    require(_norm(gradient) > 0, "the gradient must not be 0 for a student that differs from its teacher")
 
 
 def zero_at_the_teacher(toy: ToyMethod) -> None:
     if not toy.method.zero_at_teacher:
         raise NotApplicable("zero_at_teacher is False")
-    value, (gradient, _) = toy.measure(toy.output(0), toy.output(0), toy.batch)
+    value, (gradient, _) = toy.measured(toy.output(0), toy.output(0), toy.batch)
     require_close(value, 0.0, "value for a student that equals its teacher", rtol=1e-7, atol=2e-6)
     for part in jax.tree.leaves(gradient):
         np.testing.assert_allclose(part, 0, atol=2e-6, err_msg="gradient for a student that equals its teacher")
@@ -254,7 +264,7 @@ def no_gradient_to_the_teacher(toy: ToyMethod) -> None:
     """In the loss of the step, with a teacher that has params."""
     grads, _ = toy.whole_step
     require(all((x == 0).all() for x in jax.tree.leaves(grads["teacher"])), "the teacher's gradient must be 0")
-    require(optax.tree.norm(grads["student"]) > 0, "the student's gradient must not be 0")
+    require(_norm(grads["student"]) > 0, "the student's gradient must not be 0")
 
 
 def learned_layers(toy: ToyMethod) -> None:
@@ -283,11 +293,10 @@ def memories_keep_the_promises(toy: ToyMethod) -> None:
     value = jax.jit(jax.value_and_grad(toy.loss))
     result, gradient = value(student, teacher, batch, variables)
     require_finite((result, gradient), "value and gradients with memories")
-    moved = jax.tree.map(lambda x: x[jnp.array(ORDER)], (student, teacher, batch))
+    moved = jax.tree.map(lambda x: x[np.array(ORDER)], (student, teacher, batch))
     require_close(value(*moved, variables)[0], result, "value in another order", rtol=2e-5, atol=1e-6)
-    masked = toy_outputs.with_mask(batch, batch["mask"].at[KEPT:].set(0))
     cut = value(*jax.tree.map(lambda x: x[:KEPT], (student, teacher, batch)), variables)
-    with_padding = value(student, teacher, masked, variables)[0]
+    with_padding = value(student, teacher, toy.masked, variables)[0]
     require_close(with_padding, cut[0], "value with masked rows", rtol=2e-5, atol=1e-6)
 
 
@@ -302,6 +311,10 @@ def labels_as_declared(toy: ToyMethod) -> None:
         require(toy.method.needs_labels, "needs_labels must be True, since the method reads labels")
         return
     require(not toy.method.needs_labels, "needs_labels must be False, since the method reads no label")
+
+
+def _norm(tree: Any) -> float:
+    return float(np.sqrt(sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(tree))))
 
 
 def _finite(scale: float, dtype: Any, name: str) -> Promise[ToyMethod]:

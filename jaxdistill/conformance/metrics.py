@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxdistill import core
@@ -44,13 +43,14 @@ class ToyMetric:
     @functools.cached_property
     def batches(self) -> Batches:
         """A split in which all predictions of the task count."""
-        batch = toy_outputs.batch(self.task)
+        # As numpy arrays: each of the edits of a check would be a program that JAX compiles.
+        batch = jax.device_get(toy_outputs.batch(self.task))
         if "label" in batch and "valid" not in batch:
             batch = {**batch, "valid": batch["mask"]}
-        seeds = range(BATCHES)
-        return [
-            (toy_outputs.output(self.task, seed), batch, toy_outputs.output(self.task, 100 + seed)) for seed in seeds
+        sides = [
+            (toy_outputs.output(self.task, seed), toy_outputs.output(self.task, 100 + seed)) for seed in range(BATCHES)
         ]
+        return [(output, batch, reference) for output, reference in jax.device_get(sides)]
 
     @functools.cached_property
     def compiled(self) -> Callable[..., Any]:
@@ -134,10 +134,10 @@ def same_batches_keep_the_value(toy: ToyMetric) -> None:
 
 def masked_rows_do_not_count(toy: ToyMetric) -> None:
     """Rows of nan that are masked leave the value of the others."""
-    mask = jnp.ones(toy_outputs.ROWS).at[KEPT:].set(0)
+    mask = (np.arange(toy_outputs.ROWS) < KEPT).astype(np.float32)
     masked = []
     for output, batch, reference in toy.batches:
-        sides = [jax.tree.map(lambda x: x.at[KEPT:].set(jnp.nan), side) for side in (output, reference)]
+        sides = [jax.tree.map(_spoil_last_rows, side) for side in (output, reference)]
         masked.append((sides[0], _with_mask(batch, mask), sides[1]))
     rest = [cut(batch, slice(0, KEPT)) for batch in toy.batches]
     _require_same(toy, masked, rest, "value with masked rows")
@@ -148,7 +148,7 @@ def invalid_predictions_do_not_count(toy: ToyMetric) -> None:
     spoiled = []
     for output, batch, reference in toy.batches:
         valid = batch["valid"][..., None] > 0
-        sides = [side.replace(logits=jnp.where(valid, side.logits, jnp.nan)) for side in (output, reference)]
+        sides = [side.replace(logits=np.where(valid, side.logits, np.float32(np.nan))) for side in (output, reference)]
         spoiled.append((sides[0], batch, sides[1]))
     _require_same(toy, spoiled, toy.batches, "value with other logits at predictions that are not valid")
 
@@ -158,7 +158,8 @@ def unlabelled_predictions_do_not_count(toy: ToyMetric) -> None:
         raise NotApplicable("needs_labels is False")
     hidden, cuts = [], []
     for output, batch, reference in toy.batches:
-        hidden.append((output, {**batch, "label": batch["label"].at[KEPT:].set(core.UNLABELLED)}, reference))
+        label = np.concatenate([batch["label"][:KEPT], np.full_like(batch["label"][KEPT:], core.UNLABELLED)])
+        hidden.append((output, {**batch, "label": label}, reference))
         cuts.append(cut((output, batch, reference), slice(0, KEPT)))
     _require_same(toy, hidden, cuts, "value with unlabelled rows")
 
@@ -175,7 +176,9 @@ def labels_are_not_read(toy: ToyMetric) -> None:
 
 def empty_split(toy: ToyMetric) -> None:
     """A number is nan; a table has zeros or None, no other numbers; no warning either way."""
-    empty = [(output, _with_mask(batch, jnp.zeros(toy_outputs.ROWS)), ref) for output, batch, ref in toy.batches]
+    empty = [
+        (output, _with_mask(batch, np.zeros(toy_outputs.ROWS, np.float32)), ref) for output, batch, ref in toy.batches
+    ]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         value = toy.value(empty)
@@ -193,7 +196,11 @@ def cut(batch: tuple[Output, Batch, Output], rows: slice) -> tuple[Output, Batch
     return jax.tree.map(lambda x: x[rows], batch)
 
 
-def _with_mask(batch: Batch, mask: jax.Array) -> Batch:
+def _spoil_last_rows(x: np.ndarray) -> np.ndarray:
+    return np.concatenate([x[:KEPT], np.full_like(x[KEPT:], np.nan)])
+
+
+def _with_mask(batch: Batch, mask: np.ndarray) -> Batch:
     valid = batch["valid"] * mask.reshape(-1, *[1] * (batch["valid"].ndim - 1))
     return {**batch, "mask": mask, "valid": valid}
 

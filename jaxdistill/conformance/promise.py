@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxdistill.errors import UserError
@@ -98,7 +97,7 @@ def require(condition: bool | np.bool_ | jax.Array, reason: str) -> None:
 
 def require_finite(tree: object, what: str) -> None:
     """Raises `BrokenPromise` unless all numbers of a tree are finite."""
-    require(all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(tree)), f"{what} must be finite")
+    require(all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(tree))), f"{what} must be finite")
 
 
 def require_close(actual: object, expected: object, what: str, *, rtol: float, atol: float = 0.0) -> None:

@@ -1,11 +1,13 @@
 """Small random outputs and batches of several tasks, for the promises of methods and metrics."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxdistill.core import Method, Output
+from jaxdistill.core import Batch, Method, Output
 from jaxdistill.errors import UserError
 from jaxdistill.modules.logits_method import LogitsMethod
 from jaxdistill.modules.next_token import align_next_tokens
@@ -30,7 +32,7 @@ def task_of(method: Method) -> str:
     keys = {"params": jax.random.key(0), "method": jax.random.key(1)}
     for task in TASKS:
         try:
-            jax.eval_shape(method.init, keys, output(task, 0), output(task, 1), batch(task))
+            jax.eval_shape(method.init, keys, *shapes(task))
         except (UserError, TypeError, ValueError, KeyError, IndexError) as error:
             errors[task] = str(error).partition("\n")[0]
             continue
@@ -40,9 +42,21 @@ def task_of(method: Method) -> str:
     )
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.cache
+def shapes(task: str, wide: bool = False) -> tuple[Output, Output, dict[str, jax.ShapeDtypeStruct]]:
+    """Returns the shapes of a student's output, of that of its teacher, `wide` or not, and of the batch."""
+    return jax.eval_shape(lambda: (_draw_output(task, 0), _draw_output(task, 1, wide=wide), _draw_batch(task)))
+
+
+# Cached as arrays: their programs take a second each to compile, and most checks begin with the same ones.
+@functools.cache
 def batch(task: str) -> dict[str, jax.Array]:
     """Returns a batch; the last examples of texts are shorter."""
+    return _draw_batch(task)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _draw_batch(task: str) -> dict[str, jax.Array]:
     label, tokens = jax.random.split(jax.random.key(7))
     data = {"index": jnp.arange(ROWS) + 3, "view": jnp.zeros(ROWS, int), "mask": jnp.ones(ROWS)}
     if task in ("images", "derivatives"):
@@ -61,19 +75,26 @@ def batch(task: str) -> dict[str, jax.Array]:
     return data | text | {"label": jnp.where(masked.at[:, 1].set(True), text["tokens"], -1)}
 
 
-def with_mask(batch: dict[str, jax.Array], mask: jax.Array) -> dict[str, jax.Array]:
+def with_mask(batch: Batch, mask: jax.Array | np.ndarray) -> dict[str, Any]:
     """Returns a batch with other examples masked, as a task prepares it."""
     masked = dict(batch) | {"mask": mask}
     valid = batch["valid"] * mask.reshape(-1, *[1] * (batch["valid"].ndim - 1)) if "valid" in batch else None
     return masked | ({} if valid is None else {"valid": valid})
 
 
-@functools.partial(jax.jit, static_argnames=("task", "scale", "dtype", "wide"))
+@functools.cache
 def output(task: str, seed: int, scale: float = 1.0, dtype: jnp.dtype = jnp.float32, wide: bool = False) -> Output:
     """Returns a random output; a `wide` one is that of a larger network, with other widths and more layers."""
-    shapes = _shapes(task, wide)
-    keys = jax.random.split(jax.random.key(seed), len(shapes))
-    drawn = {name: jax.random.normal(key, shape) for key, (name, shape) in zip(keys, shapes.items(), strict=True)}
+    return _draw_output(task, seed, scale=scale, dtype=dtype, wide=wide)
+
+
+@functools.partial(jax.jit, static_argnames=("task", "scale", "dtype", "wide"))
+def _draw_output(
+    task: str, seed: int, scale: float = 1.0, dtype: jnp.dtype = jnp.float32, wide: bool = False
+) -> Output:
+    parts = _shapes(task, wide)
+    keys = jax.random.split(jax.random.key(seed), len(parts))
+    drawn = {name: jax.random.normal(key, shape) for key, (name, shape) in zip(keys, parts.items(), strict=True)}
     taps = {name: value.astype(dtype) for name, value in drawn.items() if name != "logits"}
     return Output((scale * drawn["logits"]).astype(dtype), {n: (scale * x).astype(dtype) for n, x in taps.items()})
 
