@@ -1,5 +1,7 @@
 """Divergences: worked by hand, at the extremes, and by law."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,7 +37,7 @@ def test_values_keep_every_leading_axis():
 def test_finite_with_the_right_gradient_at_any_gap(gap, dtype):
     """Where a library takes the log of a softmax it is infinite from gap 105 on, and its gradient NaN."""
     student, teacher = jnp.array([[0.0, gap, 0.0]], dtype), jnp.array([[gap, 0.0, 0.0]], dtype)
-    value, gradient = jax.value_and_grad(lambda s: divergence.kl(teacher, s).sum())(student)
+    value, gradient = jax.jit(jax.value_and_grad(lambda s: divergence.kl(teacher, s).sum()))(student)
     p, q = jax.nn.softmax(teacher.astype(jnp.float32)), jax.nn.softmax(student.astype(jnp.float32))
     assert np.isfinite(value)
     assert value.dtype == jnp.float32
@@ -46,7 +48,7 @@ def test_finite_with_the_right_gradient_at_any_gap(gap, dtype):
 
 def test_nothing_to_learn_at_equality():
     x = 10 * jax.random.normal(jax.random.key(1), (4, 9))
-    value, gradient = jax.value_and_grad(lambda s: divergence.kl(x, s).sum())(x)
+    value, gradient = jax.jit(jax.value_and_grad(lambda s: divergence.kl(x, s).sum()))(x)
     assert value == 0
     np.testing.assert_allclose(gradient, jnp.zeros_like(x), atol=1e-6)
 
@@ -59,10 +61,10 @@ def test_over_some_classes_it_is_that_of_these_classes_alone(loss):
     """And the left-out logits, however large, are not seen and have no gradient."""
     teacher, student = jax.random.normal(jax.random.key(2), (2, 2, 4))
     large = jnp.where(KEPT, student, 1e4)
-    value, gradient = jax.value_and_grad(lambda s: loss(teacher, s, KEPT).sum())(large)
+    value, gradient = jax.jit(jax.value_and_grad(lambda s: loss(teacher, s, KEPT).sum()))(large)
     expected = [loss(teacher[i][KEPT[i]], student[i][KEPT[i]]) for i in (0, 1)]
     np.testing.assert_allclose(value, sum(expected), rtol=1e-6)
-    assert jnp.isfinite(gradient).all()
+    assert np.isfinite(gradient).all()
     np.testing.assert_array_equal(jnp.where(KEPT, 0.0, gradient), 0)
 
 
@@ -83,7 +85,7 @@ def test_binary_kl_by_hand():
     teacher, student = jnp.array([np.log(3), 0.0]), jnp.array([-np.log(3), 0.0])
     expected = [0.75 * np.log(3) + 0.25 * np.log(1 / 3), 0.0]
     np.testing.assert_allclose(divergence.binary_kl(teacher, student), expected, atol=1e-6)
-    assert jnp.isfinite(jax.grad(lambda x: divergence.binary_kl(x, -x).sum())(jnp.array([1e4, -1e4]))).all()
+    assert np.isfinite(jax.jit(jax.grad(lambda x: divergence.binary_kl(x, -x).sum()))(jnp.array([1e4, -1e4]))).all()
 
 
 RULED_OUT = jnp.array([[2.0, 1.0, 0.0, -jnp.inf]])
@@ -91,15 +93,15 @@ STUDENT = jnp.array([[0.5, 0.2, -0.3, 0.1]])
 
 
 def test_a_class_that_the_teacher_rules_out_adds_nothing():
-    value, gradient = jax.value_and_grad(lambda s: divergence.kl(RULED_OUT, s).sum())(STUDENT)
+    value, gradient = jax.jit(jax.value_and_grad(lambda s: divergence.kl(RULED_OUT, s).sum()))(STUDENT)
     np.testing.assert_allclose(value, 0.364032, atol=1e-6)
     np.testing.assert_allclose(gradient, jax.nn.softmax(STUDENT) - jax.nn.softmax(RULED_OUT), atol=1e-6)
 
 
 def test_a_class_that_both_rule_out_is_none():
     student = jnp.where(jnp.isfinite(RULED_OUT), STUDENT, -jnp.inf)
-    values, gradients = jax.value_and_grad(lambda s, t: divergence.kl(t, s).sum(), (0, 1))(student, RULED_OUT)
-    expected, wanted = jax.value_and_grad(lambda s, t: divergence.kl(t, s).sum(), (0, 1))(
+    values, gradients = jax.jit(jax.value_and_grad(lambda s, t: divergence.kl(t, s).sum(), (0, 1)))(student, RULED_OUT)
+    expected, wanted = jax.jit(jax.value_and_grad(lambda s, t: divergence.kl(t, s).sum(), (0, 1)))(
         STUDENT[:, :3], RULED_OUT[:, :3]
     )
     np.testing.assert_allclose(values, expected, rtol=1e-6)
@@ -109,15 +111,15 @@ def test_a_class_that_both_rule_out_is_none():
 
 def test_infinite_where_the_student_rules_out_what_the_teacher_does_not():
     """And the gradients are finite, so that a mask may leave such a prediction out."""
-    value, gradients = jax.value_and_grad(lambda s, t: divergence.kl(t, s).sum(), (0, 1))(RULED_OUT, STUDENT)
+    value, gradients = jax.jit(jax.value_and_grad(lambda s, t: divergence.kl(t, s).sum(), (0, 1)))(RULED_OUT, STUDENT)
     assert value == jnp.inf
-    assert all(jnp.isfinite(gradient).all() for gradient in gradients)
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
 
 
 def test_no_class_at_all_is_not_a_number():
-    value, gradient = jax.value_and_grad(lambda s: divergence.kl(jnp.full((1, 4), -jnp.inf), s).sum())(STUDENT)
+    value, gradient = jax.jit(jax.value_and_grad(lambda s: divergence.kl(jnp.full((1, 4), -jnp.inf), s).sum()))(STUDENT)
     assert jnp.isnan(value)
-    assert jnp.isfinite(gradient).all()
+    assert np.isfinite(gradient).all()
     assert jnp.isnan(divergence.kl(jnp.full((1, 4), jnp.nan), STUDENT)).all()
 
 
@@ -128,9 +130,15 @@ def test_kl_is_right_near_equality(temperature):
     scaled = [side.astype(np.float64) / temperature for side in (teacher, student)]
     log_p, log_q = (x - np.log(np.exp(x).sum(-1, keepdims=True)) for x in scaled)
     expected = (np.exp(log_p) * (np.expm1(log_q - log_p) - (log_q - log_p))).sum(-1)
-    value = divergence.kl(jnp.asarray(teacher) / temperature, jnp.asarray(student) / temperature)
+
+    @jax.jit
+    @functools.partial(jax.value_and_grad, argnums=1, has_aux=True)
+    def loss(teacher, student):
+        value = divergence.kl(teacher / temperature, student / temperature)
+        return value.sum(), value
+
+    (_, value), gradient = loss(teacher, student)
     np.testing.assert_allclose(value, expected, rtol=1e-4)
-    gradient = jax.grad(lambda s: divergence.kl(jnp.asarray(teacher) / temperature, s / temperature).sum())(student)
     np.testing.assert_allclose(gradient * temperature, np.exp(log_q) - np.exp(log_p), rtol=1e-2, atol=1e-8)
 
 
@@ -155,7 +163,7 @@ def test_one_class_against_the_rest_is_right_at_temperature_1e4():
 
 
 def test_cross_entropies_leave_out_what_no_target_has():
-    gradient = jax.grad(lambda s: divergence.soft_cross_entropy(RULED_OUT, s).sum())(RULED_OUT)
+    gradient = jax.jit(jax.grad(lambda s: divergence.soft_cross_entropy(RULED_OUT, s).sum()))(RULED_OUT)
     np.testing.assert_allclose(gradient, jnp.zeros((1, 4)), atol=1e-6)
     target = jnp.array([[0.5, 0.5, 0.0, 0.0]])
     expected = divergence.cross_entropy(target[:, :3], RULED_OUT[:, :3])

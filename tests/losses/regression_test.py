@@ -33,7 +33,7 @@ def test_kl_is_its_integral_and_0_with_gradient_0_for_equal_gaussians():
     value = regression.gaussian_kl(jnp.array(OTHER), jnp.array(OUTPUT))
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     same = jnp.array(OUTPUT)
-    value, gradient = jax.value_and_grad(lambda x: jnp.sum(regression.gaussian_kl(same, x)))(same)
+    value, gradient = jax.jit(jax.value_and_grad(lambda x: jnp.sum(regression.gaussian_kl(same, x))))(same)
     assert value == 0
     np.testing.assert_array_equal(gradient, 0)
 
@@ -51,9 +51,9 @@ def test_the_log_variance_is_bounded(log_variance):
     def loss(x):
         return jnp.sum(regression.gaussian_nll(x, jnp.zeros(1)) + regression.gaussian_kl(output, x))
 
-    value, gradient = jax.value_and_grad(loss)(output)
-    assert jnp.isfinite(value)
-    assert jnp.isfinite(gradient).all()
+    value, gradient = jax.jit(jax.value_and_grad(loss))(output)
+    assert np.isfinite(value)
+    assert np.isfinite(gradient).all()
 
 
 def test_levels_are_midpoints():
@@ -74,14 +74,14 @@ def test_the_pinball_loss_is_least_at_the_quantiles():
     def loss(quantiles):
         return jnp.mean(regression.pinball(jnp.broadcast_to(quantiles, (len(draw), 4)), jnp.asarray(draw)))
 
-    gradient = jax.grad(loss)(jnp.asarray(best))
+    gradient = jax.jit(jax.grad(loss))(jnp.asarray(best))
     np.testing.assert_allclose(gradient, 0, atol=1e-4)
     assert loss(best + 0.3) > loss(best) < loss(best - 0.3)
 
 
 def test_quantiles_of_the_teacher_in_order_are_the_minimum_of_the_student():
     teacher = jnp.array([[2.0, -1.0, 5.0]])
-    at_minimum = jax.grad(lambda x: jnp.sum(regression.quantile_pinball(teacher, x)))(jnp.sort(teacher))
+    at_minimum = jax.jit(jax.grad(lambda x: jnp.sum(regression.quantile_pinball(teacher, x))))(jnp.sort(teacher))
     np.testing.assert_allclose(at_minimum, 0, atol=1e-7)
     by_hand = np.mean(
         [

@@ -66,9 +66,9 @@ def test_rkd_does_not_jump_where_two_examples_part():
     def value(student):
         return loss(rkd.distance(student, teacher, jnp.ones(3)), jnp.ones(3))
 
-    at, gradient = jax.value_and_grad(value)(EQUAL)
+    at, gradient = jax.jit(jax.value_and_grad(value))(EQUAL)
     np.testing.assert_allclose(value(EQUAL.at[0, 0].add(1e-6)), at, rtol=1e-4)
-    assert jnp.isfinite(gradient).all()
+    assert np.isfinite(gradient).all()
 
 
 def test_angles_by_hand():

@@ -51,10 +51,10 @@ def test_cwd_of_logits_excludes_void_pixels():
     np.testing.assert_allclose(method.apply({}, *outputs, batch), cwd(student, teacher, 2.0), rtol=1e-5)
     np.testing.assert_array_equal(method.apply({}, *outputs, {"valid": ONES}), cwd(*more, 2.0))
     np.testing.assert_array_equal(features.apply({}, *outputs, batch), cwd(*more, 2.0))
-    gradient = jax.grad(lambda x: cwd(x, more[1], 2.0, batch["valid"])[0])(more[0])
+    gradient = jax.jit(jax.grad(lambda x: cwd(x, more[1], 2.0, batch["valid"])[0]))(more[0])
     assert (gradient[0, 0, :2] != 0).any()
     np.testing.assert_array_equal(gradient[0, 0, 2], 0)
-    value, gradient = jax.value_and_grad(lambda x: cwd(x, more[1], 2.0, jnp.zeros((1, 1, 3)))[0])(more[0])
+    value, gradient = jax.jit(jax.value_and_grad(lambda x: cwd(x, more[1], 2.0, jnp.zeros((1, 1, 3)))[0]))(more[0])
     assert value == 0
     np.testing.assert_array_equal(gradient, 0)
 

@@ -105,7 +105,7 @@ def test_taid_begins_at_the_student_and_ends_at_the_teacher():
     close(taid(STUDENT, TEACHER, 1.0), kl(P, Q))
     close(taid(STUDENT, TEACHER, 0.0), 0)
     between = P**0.5 * Q**0.5 / np.sum(P**0.5 * Q**0.5)
-    value, gradient = jax.value_and_grad(lambda s: taid(s, TEACHER, 0.5))(STUDENT)
+    value, gradient = jax.jit(jax.value_and_grad(lambda s: taid(s, TEACHER, 0.5)))(STUDENT)
     close(value, kl(between, Q))
     close(gradient, Q - between)  # the target is a constant
 
@@ -127,10 +127,10 @@ def test_tokens_out_of_the_vocabulary_do_no_harm_where_they_do_not_count():
     def loss(logits):
         return core.mean(method.apply({}, Output(logits), None, batch), method.valid(batch))
 
-    value, gradient = jax.value_and_grad(loss)(jnp.zeros((1, 4, 5)))
+    value, gradient = jax.jit(jax.value_and_grad(loss))(jnp.zeros((1, 4, 5)))
     close(value, np.log(5))
-    assert jnp.isfinite(gradient).all()
-    assert jnp.isfinite(method.apply({}, Output(jnp.zeros((1, 4, 5))), None, batch)).all()
+    assert np.isfinite(gradient).all()
+    assert np.isfinite(method.apply({}, Output(jnp.zeros((1, 4, 5))), None, batch)).all()
 
 
 def test_top_k_keeps_the_rest_as_one_class():

@@ -70,7 +70,9 @@ def test_dkd_of_two_classes_has_no_others():
 
 def test_dkd_at_gaps_where_the_log_of_a_probability_is_infinite():
     student, teacher = jnp.array([[1e4, 0.0, 0.0]]), jnp.array([[0.0, 1e4, 0.0]])
-    value, gradient = jax.value_and_grad(lambda s: dkd(s, teacher, jnp.array([0]), 1.0, 1.0, 1.0).sum())(student)
+    value, gradient = jax.jit(jax.value_and_grad(lambda s: dkd(s, teacher, jnp.array([0]), 1.0, 1.0, 1.0).sum()))(
+        student
+    )
     np.testing.assert_allclose(value, (1e4 - np.log(2)) + np.log(2), rtol=1e-6)
     np.testing.assert_allclose(gradient, [[1.0, -1.0, 0.0]], atol=1e-6)
 
@@ -89,8 +91,8 @@ def test_wsld_counts_an_example_more_where_the_student_lags():
     soft = divergence.soft_cross_entropy(TEACHER / 2, STUDENT / 2)
     weight = 1 - np.exp(-2)
     np.testing.assert_allclose(wsld(STUDENT, TEACHER, BATCH["label"], 2.0)[0], weight * 4 * soft[0], rtol=1e-5)
-    gradient = jax.grad(lambda s: wsld(s, TEACHER, BATCH["label"], 2.0)[0])(STUDENT)
-    expected = jax.grad(lambda s: weight * kd(s, TEACHER, 2.0)[0])(STUDENT)
+    gradient = jax.jit(jax.grad(lambda s: wsld(s, TEACHER, BATCH["label"], 2.0)[0]))(STUDENT)
+    expected = jax.jit(jax.grad(lambda s: weight * kd(s, TEACHER, 2.0)[0]))(STUDENT)
     np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-6)
 
 
@@ -168,8 +170,8 @@ def test_mlkd_teaches_the_examples_whose_teacher_is_least_confident():
         least_confident(jnp.array([0.9, 0.4, 0.5, 0.1]), jnp.array([1, 1, 1, 0]), 0.5), [0, 1, 1, 0]
     )
     own = Output(STUDENT), Output(TEACHER), BATCH
-    gradient = jax.grad(lambda s: MLKD(share=0.5).apply({}, Output(s), *own[1:])[1])(STUDENT)
-    everything = jax.grad(lambda s: MLKD().apply({}, Output(s), *own[1:])[1])(STUDENT)
+    gradient = jax.jit(jax.grad(lambda s: MLKD(share=0.5).apply({}, Output(s), *own[1:])[1]))(STUDENT)
+    everything = jax.jit(jax.grad(lambda s: MLKD().apply({}, Output(s), *own[1:])[1]))(STUDENT)
     assert abs(gradient[1]).max() < 0.1 * abs(everything[1]).max()
 
 
@@ -186,9 +188,9 @@ def test_the_gradient_of_the_temperature_is_turned_around():
 
     # A schedule gives the field as a traced number.
     found = jax.jit(jax.grad(loss))(variables, jnp.float32(strength))["params"]["temperature"]
-    np.testing.assert_allclose(found, -strength * jax.grad(forward)(1.0), rtol=1e-4)
+    np.testing.assert_allclose(found, -strength * jax.jit(jax.grad(forward))(1.0), rtol=1e-4)
     np.testing.assert_allclose(loss(variables, strength), forward(1.0), rtol=1e-6)
-    assert jax.grad(lambda x: reverse(x, 2.0) * 3)(1.0) == -6
+    assert jax.jit(jax.grad(lambda x: reverse(x, 2.0) * 3))(1.0) == -6
 
 
 def test_the_curriculum_goes_from_0_to_1_and_stays():
@@ -225,7 +227,7 @@ def test_unlabelled_examples_do_not_count(method):
     def loss(x, batch):
         return core.mean(method.apply({}, Output(x), Output(teacher[: len(x)]), batch), method.valid(batch))
 
-    value, gradient = jax.value_and_grad(loss)(student, batch)
+    value, gradient = jax.jit(jax.value_and_grad(loss))(student, batch)
     np.testing.assert_allclose(value, loss(student[:1], {n: x[:1] for n, x in batch.items()}), rtol=1e-6)
     np.testing.assert_array_equal(gradient[1:], 0)
 
@@ -322,7 +324,7 @@ def test_weak_to_strong_mixes_the_teachers_opinion_with_its_own():
     for confidence in (0.0, 0.3, 1.0):
         expected = (1 - confidence) * taught - confidence * np.log(2 / 3)
         np.testing.assert_allclose(weak_to_strong(student, teacher, confidence), [expected], rtol=1e-6)
-    slope = jax.grad(lambda z: weak_to_strong(z, teacher, 0.5).sum())(student)
+    slope = jax.jit(jax.grad(lambda z: weak_to_strong(z, teacher, 0.5).sum()))(student)
     np.testing.assert_allclose(slope, [[2 / 3 - 0.5 * 0.25 - 0.5, 1 / 3 - 0.5 * 0.75]], rtol=1e-5)
     with pytest.raises(UserError, match=r"confidence must be in \[0, 1\], got 1.5"):
         WeakToStrong(confidence=1.5).check()

@@ -51,7 +51,7 @@ CASES = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for
 def test_classes_that_both_rule_out_are_none(name):
     values, gradient = evaluate(name, fill(STUDENT), fill(TEACHER), BATCH["label"] + 1)
     expected, wanted = evaluate(name, STUDENT, TEACHER)
-    assert jnp.isfinite(values).all()
+    assert np.isfinite(values).all()
     np.testing.assert_array_equal(gradient[:, [0, -1]], 0)
     if name in MEANS_OVER_CLASSES:
         return
@@ -69,5 +69,5 @@ INFINITE = {
 @pytest.mark.parametrize("name", CASES)
 def test_classes_that_the_teacher_alone_rules_out(name):
     values, gradient = evaluate(name, STUDENT, TEACHER.at[:, 3].set(-jnp.inf))
-    assert jnp.isinf(values).all() if name in INFINITE else jnp.isfinite(values).all()
-    assert jnp.isfinite(gradient).all() or name == "logit_regression"
+    assert jnp.isinf(values).all() if name in INFINITE else np.isfinite(values).all()
+    assert np.isfinite(gradient).all() or name == "logit_regression"

@@ -66,4 +66,4 @@ def test_spread_shares_what_is_left_evenly():
 def test_a_tail_of_no_probability_has_finite_gradients():
     said = TopK(jnp.zeros((1, 1)), jnp.zeros((1, 1), jnp.int32), jnp.full((1,), -200.0), CLASSES)
     grad = jax.grad(lambda s: jnp.sum(divergence.kl(with_uniform_tail(said), s)))(jnp.ones((1, CLASSES)))
-    assert jnp.isfinite(grad).all()
+    assert np.isfinite(grad).all()
