@@ -6,8 +6,8 @@
     python -m jaxdistill.launch --config configs/cifar100/pairs.py:smoke --workdir runs/smoke
 
 The mode is a pair, teacher-student, by default the first; with `-smoke` both are as small as their families allow and
-train for two steps. Schedule and loss are those of `kd.py`; the first learning rate of MobileNetV2 and of the
-ShuffleNets is 0.01 instead of 0.05, as in RepDistiller.
+train for two steps, on the digits of scikit-learn, so that nothing must be prepared. Schedule and loss are those of
+`kd.py`; the first learning rate of MobileNetV2 and of the ShuffleNets is 0.01 instead of 0.05, as in RepDistiller.
 
 Paper:    top-1 after the last epoch (Tian et al., "Contrastive Representation Distillation", ICLR 2020, tables 1 and
           2; students mean of 5 and 3):
