@@ -166,6 +166,10 @@ def _list_files(workdir: pathlib.Path) -> None:
             print(f"{workdir / name}  {what}")
     for folder in sorted(workdir.glob("*/checkpoints")):
         print(f"{folder}  checkpoints")
+    for done in sorted(workdir.glob("*/done.json")):
+        record = files.read_json(done, dict)
+        if "folder" in record:
+            print(f"{record['folder']}  the network in the format {record['format']}")
 
 
 def parse(argv: list[str]) -> tuple[dict[str, "StageSettings"], "flags.FlagValues"]:

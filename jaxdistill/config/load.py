@@ -258,7 +258,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Lists in what two resolved configs are not the same run, a line each: `terms.kd.temperature: 4.0 -> 2.0`.
 
     A key that one of them does not have counts as its default. Keys that are declared `free` count as the same. A
-    difference of several stages is one line, without their names.
+    difference of several stages is one line, without their names. A section that one of them lacks has no values.
     """
     try:
         before, after = stages(old), stages(new)
@@ -276,8 +276,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 def _unlike(old: Any, new: Any, path: str) -> Iterator[str]:
     old, new = (plain(item) if hasattr(item, "plain") else item for item in (old, new))
-    if dataclasses.is_dataclass(old) and type(old) is type(new):
-        free = free_keys(old)
+    if all(dataclasses.is_dataclass(item) and not isinstance(item, Duration) for item in (old, new)):
+        free = free_keys(old) | free_keys(new)
         old, new = ({k: v for k, v in entries(item).items() if k not in free} for item in (old, new))
     if isinstance(old, Mapping) and isinstance(new, Mapping) and not dataclasses.is_dataclass(old):
         for key in sorted({*old, *new}):
@@ -287,4 +287,7 @@ def _unlike(old: Any, new: Any, path: str) -> Iterator[str]:
 
 
 def _shown(value: Any) -> str:
-    return f"{value.number} {value.unit}" if isinstance(value, Duration) else repr(plain(value))
+    if isinstance(value, Duration):
+        return f"{value.number} {value.unit}"
+    value = plain(value)
+    return value if value == ABSENT else "(a section)" if isinstance(value, Mapping) else repr(value)

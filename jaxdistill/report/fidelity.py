@@ -26,7 +26,7 @@ def agreements(predictions: Arrays) -> list[Block]:
     """Returns the matrix of how often each two networks agree."""
     classes = select_arrays(predictions, "prediction")
     if len(classes) < 2 or not len(predictions["label"]):
-        return [Note("There are no predictions of two networks to compare.")]
+        return [Note("No class predictions of two or more networks are stored, so none are compared.")]
     fractions = [[float(np.mean(left == right)) for right in classes.values()] for left in classes.values()]
     count = len(predictions["label"])
     drawn = figures.draw_agreement(fractions, list(classes), "Agreement of the networks")

@@ -23,7 +23,7 @@ class Regression(TableTask):
     reads_class_labels: ClassVar = False
     predictions: ClassVar = "gaussian"
     outputs: ClassVar = 2
-    class_noun: ClassVar = "numbers of a distribution"
+    class_noun: ClassVar = "outputs per target"
 
     @classmethod
     def is_default_for(cls, dataset: Dataset) -> bool:

@@ -138,8 +138,10 @@ def test_differences():
     old = {"stages": {"a": {"seed": 1, "sharding": []}, "b": {"seed": 1}}}
     new = {"stages": {"a": {"seed": 2, "batch": 8}, "b": {"seed": 2}, "c": {}}}
     lines = configs.differences(old, new)
-    assert lines[:2] == ["stages.a.batch: 128 -> 8", "seed: 1 -> 2"]
-    assert lines[2].startswith("stages.c: '(absent)' -> {'kind': 'train', ")
+    assert lines == ["stages.a.batch: 128 -> 8", "seed: 1 -> 2", "stages.c: (absent) -> (a section)"]
+    of_another_kind = configs.differences({"stages": {"a": {}}}, {"stages": {"a": {"kind": "evaluate"}}})
+    assert "stages.a.kind: 'train' -> 'evaluate'" in of_another_kind
+    assert all("{" not in line for line in of_another_kind)
     strange = {"stages": {"a": {"sede": 1}}}
     assert (
         "of another version of jaxdistill: stages.a.sede must be a key of a stage"

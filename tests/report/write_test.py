@@ -33,7 +33,7 @@ def test_missing_parts_leave_a_note(tmp_path, missing):
     text = text_of(report.write_report(workdir).read_text())
     notes = {
         "evaluation.json": "No two networks were compared",
-        "predictions.npz": "no predictions of two networks",
+        "predictions.npz": "No class predictions of two or more networks",
         "metrics.jsonl": "there are no curves",
         "config.json": "config.json is missing",
         "environment.json": "environment.json is missing",

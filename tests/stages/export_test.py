@@ -63,11 +63,12 @@ def test_a_run_ends_in_a_folder_that_can_start_another(folder):
     assert done["folder"] == str(out)
 
 
-def test_a_folder_that_is_gone_is_written_again(folder):
+def test_a_folder_that_is_gone_is_written_again_and_listed(folder, capsys):
     out = folder / "run" / "export" / "student"
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     shutil.rmtree(out)
     assert launched(folder / "run", config=str(folder / "config.py")) == 0
+    assert f"\n{out}  the network in the format huggingface" in capsys.readouterr().out
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
