@@ -26,8 +26,8 @@ FORMS = ("int8", "int4", "qat", "qad")
 def get_config(mode: str = "") -> ConfigDict:
     chosen = {"": ("fitnet",), "all": METHODS, "smoke": ("fitnet",)}.get(mode, (mode,))
     c = zoo.get_config("all")
-    kept = ["teacher", "alone", *(["paraphrase"] if "ft" in chosen else []), *chosen]
-    stages = {name: c.stages[name] for name in kept}
+    needed = ["teacher", "alone", *(["paraphrase"] if "ft" in chosen else []), *chosen]
+    stages = {name: c.stages[name] for name in needed}
     rows = dict(teacher={})
     for name in ("alone", *chosen):
         stages |= {f"{name}_qat": tune(name, distil=False), f"{name}_qad": tune(name, distil=True)}
