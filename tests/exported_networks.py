@@ -9,6 +9,7 @@ from jaxdistill.export.predictor import Predictor
 from jaxdistill.export.signature import Input, Signature
 from jaxdistill.models.encoder import Encoder
 from jaxdistill.models.mlp import MLP
+from jaxdistill.models.vit import ViT
 from jaxdistill.modules.preprocess import ImageSpec, Preprocess
 from jaxdistill.networks import Frozen
 
@@ -27,6 +28,13 @@ def text_predictor():
     module = Encoder(classes=3, vocabulary=20, layers=1, width=8, heads=2, hidden=12, length=8)
     inputs = {name: Input((6,), "int32") for name in ("tokens", "token_mask")}
     return Predictor("student", "encoder", Frozen(module), Signature(inputs))
+
+
+def vit_predictor():
+    """A vision transformer on those images."""
+    module = ViT(3, patch=2, size=4, layers=1, width=8, heads=2)
+    signature = Signature({"image": Input((4, 4, 1), "uint8")})
+    return Predictor("student", "vit", Frozen(module), signature, IMAGES)
 
 
 def examples_of(predictor, count=24):

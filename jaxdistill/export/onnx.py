@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 from jax import export
 
@@ -52,7 +53,7 @@ def write(folder: pathlib.Path, exported: Exported) -> None:
     (batch,) = export.symbolic_shape("B")
     function, structs = make_function(exported, batch)
     signature = exported.predictor.signature
-    with _quiet():
+    with _quiet(), jax.numpy_rank_promotion("allow"):  # its layers add vectors to matrices
         convert = importlib.import_module("jax2onnx").to_onnx
         try:
             model = convert(

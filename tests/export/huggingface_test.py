@@ -1,11 +1,13 @@
 """Folders that transformers loads: whole or not at all, with the same bits, tokenizer, images and card."""
 
+import dataclasses
 import json
 
 import jax
 import numpy as np
 import pytest
 
+from exported_networks import examples_of, exported_of, text_predictor, vit_predictor
 from jaxdistill.errors import UserError
 from jaxdistill.export import huggingface
 from jaxdistill.export.exported import Exported
@@ -152,3 +154,28 @@ def test_only_a_network_with_a_teacher_is_called_distilled(tmp_path, teacher, di
     assert ("Trained by knowledge distillation with jaxdistill." in card) == distilled
     assert ("knowledge-distillation" in card) == distilled
     assert ("Trained with jaxdistill." in card) != distilled
+
+
+LIVE = {
+    "text": (text_predictor(), "encoder"),
+    "image": (vit_predictor(), "vit"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LIVE)
+def test_transformers_predicts_the_same(tmp_path, name, monkeypatch):
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    monkeypatch.setattr(huggingface, "MODULES", ("transformers", "torch"))
+    predictor, model = LIVE[name]
+    network = dataclasses.replace(exported_of(predictor), model=model, image_spec=predictor.images)
+    lines = write_export(tmp_path / "out", network, "huggingface", examples_of(predictor))
+    assert "read again by transformers on 24 examples" in lines[1]
+    report = json.loads((tmp_path / "out" / "export.json").read_text())["reloaded"]
+    assert report["largest_difference"] < 1e-4
+
+
+def test_few_bits_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"export\.bits must be 0 for the format 'huggingface'"):
+        write(tmp_path / "out", exported(tmp_path, bits=8))
