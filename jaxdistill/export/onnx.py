@@ -53,6 +53,7 @@ def write(folder: pathlib.Path, exported: Exported) -> None:
     (batch,) = export.symbolic_shape("B")
     function, structs = make_function(exported, batch)
     signature = exported.predictor.signature
+    jax.eval_shape(function, *(jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype) for x in structs))  # fills caches
     with _quiet(), jax.numpy_rank_promotion("allow"):  # its layers add vectors to matrices
         convert = importlib.import_module("jax2onnx").to_onnx
         try:

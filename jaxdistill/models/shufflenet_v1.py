@@ -48,7 +48,7 @@ class ShuffleUnit(nn.Module):
         conv = functools.partial(residual.conv, init=residual.torch_linear, dtype=self.dtype)
         shortcut, width = x, self.channels
         if self.stride == 2:
-            shortcut = nn.avg_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+            shortcut = nn.avg_pool(x, window_shape=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
             width -= x.shape[-1]
         x = conv(self.middle, 1, groups=self.first_groups, name="conv1")(x)
         x = nn.relu(residual.norm(train, dtype=self.dtype, name="norm1")(x))

@@ -235,7 +235,7 @@ def token_positions(
     """Returns each token's position, without counting padding on either side; 1 row without a mask."""
     if token_mask is None:
         return jnp.arange(tokens.shape[1])[None]
-    return jnp.maximum(jnp.cumsum(token_mask > 0, -1) - 1, 0)
+    return jnp.maximum(jnp.cumsum(token_mask > 0, axis=-1) - 1, 0)
 
 
 def attention_mask(

@@ -92,7 +92,7 @@ class VGG(nn.Module):
             x = self._run_stage(x, taps, index, train=train)
             # The form "cifar" averages the last stage.
             if index < pools:
-                x = nn.max_pool(x, (2, 2), strides=(2, 2))
+                x = nn.max_pool(x, window_shape=(2, 2), strides=(2, 2))
         if self.form == "imagenet":
             x = self._run_hidden(x, taps, train)
         else:

@@ -1,6 +1,7 @@
 """Preprocessing of images for networks that expect others than those of the data."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -77,7 +78,8 @@ class Preprocess:
             lengths = zip(self.data.shape[:2], wanted, strict=True)
             size = tuple(max(side * length // shorter, least) for length, least in lengths)
         method = {"bicubic": "cubic"}.get(self.wanted.interpolation, self.wanted.interpolation)
-        images = jax.image.resize(images, (images.shape[0], *size, images.shape[-1]), method, antialias=True)
+        rows, columns = (_resizing(*lengths, method) for lengths in zip(self.data.shape[:2], size, strict=True))
+        images = jnp.einsum("rh,cw,nhwk->nrck", rows, columns, images, precision=jax.lax.Precision.HIGHEST)
         top, left = (round((length - part) / 2) for length, part in zip(size, wanted, strict=True))
         return images[:, top : top + wanted[0], left : left + wanted[1]]
 
@@ -89,6 +91,13 @@ def preprocess(data: ImageSpec, wanted: ImageSpec) -> Preprocess | None:
         for left, right in ((data.mean, wanted.mean), (data.std, wanted.std))
     )
     return None if same else Preprocess(data, wanted)
+
+
+@functools.cache
+def _resizing(length: int, wanted: int, method: str) -> np.ndarray:
+    """Returns the matrix `[wanted, length]` that resizes one axis of images, which every format of exports has."""
+    with jax.ensure_compile_time_eval():
+        return np.asarray(jax.image.resize(jnp.eye(length), (wanted, length), method, antialias=True))
 
 
 def _row(numbers: tuple[float, ...]) -> np.ndarray:
