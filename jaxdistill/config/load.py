@@ -47,7 +47,7 @@ def load(file: str, flags: Iterable[str] = ()) -> dict[str, StageSettings]:
 def read(file: str) -> dict[str, Any]:
     """Returns what `get_config` of `path.py[:mode]` returns, as plain dicts.
 
-    A file may list its modes in `MODES`.
+    A file may list its modes in `MODES`; `MODE@TEXT` is a mode of the list with an argument of its own.
 
     Raises:
         UserError: for a missing or broken file, and an unknown mode.
@@ -89,7 +89,7 @@ def _check_module(module: types.ModuleType, path: str, mode: str) -> None:
     modes = getattr(module, "MODES", (mode,))
     if not isinstance(modes, tuple | list | set | frozenset | Mapping):
         raise UserError(f"MODES of {path} must be a tuple of texts, got {modes!r}. List the modes of get_config")
-    if mode not in modes:
+    if mode.partition("@")[0] not in modes:
         raise unknown(f"mode of {path}", mode, modes)
 
 

@@ -73,6 +73,15 @@ def test_unknown_mode():
         configs.read("configs/digits/kd.py:smok")
 
 
+def test_a_mode_may_have_an_argument(tmp_path):
+    path = tmp_path / "mine.py"
+    body = "MODES = ('', 'part')\ndef get_config(mode): return ConfigDict(dict(seed=int(mode.partition('@')[2] or 0)))"
+    path.write_text(f"from ml_collections import ConfigDict\n{body}")
+    assert configs.read(f"{path}:part@3") == {"seed": 3}
+    with pytest.raises(UserError, match="'prat@3'"):
+        configs.read(f"{path}:prat@3")
+
+
 def test_stages_run_after_those_whose_weights_they_read():
     def stage(weights=""):
         return {"networks": {"net": {"model": "mlp", "weights": weights}}}
