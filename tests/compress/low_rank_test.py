@@ -38,7 +38,7 @@ def layers():
 
 
 def factored(view, model, variables):
-    return jax.jit(lambda variables: Views.of({"low": view}).start(variables, model))(variables)
+    return jax.jit(lambda variables: Views.of({"low": view}).start(variables, model=model))(variables)
 
 
 def apply(model, variables):
@@ -101,7 +101,7 @@ def test_a_convolution_of_low_rank_is_its_factors():
 def test_mistakes(fields, message):
     model, variables = layers()
     with pytest.raises(UserError, match=f"compress.low.{message}"):
-        jax.eval_shape(lambda: Views.of({"low": LowRank(**fields)}).start(variables, model))
+        jax.eval_shape(lambda: Views.of({"low": LowRank(**fields)}).start(variables, model=model))
 
 
 def test_views_after_it_take_the_factors():

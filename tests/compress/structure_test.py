@@ -123,7 +123,7 @@ def test_mistakes(fields, message):
     model, variables = mlp_model()
     views = Views.of({"half": Structure(**fields)})
     with pytest.raises(UserError, match=f"compress.half.{message}"):
-        views.start(unflatten(variables), model)
+        views.start(unflatten(variables), model=model)
 
 
 def test_a_module_that_takes_another_branch_for_fewer_units_is_refused():

@@ -82,6 +82,7 @@ def test_a_compressed_student_is_loaded_on_another_mesh(small, tmp_path):
     """Trained from the fitted weights with each array split over 8 devices, and evaluated with each of them whole."""
     for name in ("teacher", "fit"):
         shutil.copytree(small / name, tmp_path / name)
+    shutil.copy(small / "config.json", tmp_path)
     flags = (flag.replace("--config.", "--config.stages.distil.") for flag in MESHES["fsdp"])
     assert launched(tmp_path, *flags, config=f"{CONFIG}:small") == 0
     one, other = weights(small, "distil", 8), weights(tmp_path, "distil", 8)
