@@ -109,7 +109,8 @@ class Structure(View):
         groups = {
             name: group
             for name, group in units.groups.items()
-            if any(re.search(self.match, axis.array.removeprefix("params/")) for axis in group.axes)
+            if group.kind != "head_width"
+            and any(re.search(self.match, axis.array.removeprefix("params/")) for axis in group.axes)
         }
         selected = {name: group for name, group in groups.items() if self.width or group.kind != "width"}
         if selected:
@@ -119,7 +120,7 @@ class Structure(View):
                 f"width must be True to remove units of residual streams and embeddings, got False. {list(groups)} are"
                 " of that kind alone; set it, or match others"
             )
-        names = {name: group.kind for name, group in units.groups.items()}
+        names = {name: group.kind for name, group in units.groups.items() if group.kind != "head_width"}
         raise UserError(
             f"match must match an array of a group of units, got {self.match!r}. There are {names or 'no groups'};"
             " units of scanned layers (scan=True), of recurrent ones and of grouped convolutions cannot be removed"

@@ -20,8 +20,9 @@ from jaxdistill.compress.layer_graph import LAYERS
 from jaxdistill.core import Variables, path_name
 from jaxdistill.merging.axis_trace import FILTERS, FIXED, HEAD_WIDTH, HEADS, STREAM, AxisTrace
 
-KINDS = ("filters", "heads", "hidden", "width")
-"""Outputs of convolutions; heads of attention; units of other layers; those that sums or embeddings tie."""
+KINDS = ("filters", "heads", "hidden", "width", "head_width")
+"""Outputs of convolutions; heads of attention; units of other layers; those that sums or embeddings tie; the width of a
+head."""
 
 Arrays = Mapping[str, Array]
 """Arrays by flat name, with the collection in front."""
@@ -55,6 +56,13 @@ class Axis:
         place = self.axis if axis is None else axis % x.ndim
         wide = x.reshape(*x.shape[:place], *self.sizes, *x.shape[place + 1 :])
         return jnp.moveaxis(wide, place + self.factor, 0).reshape(self.sizes[self.factor], -1)
+
+    def take(self, x: Array, index: Int[Array, " kept"]) -> Array:
+        """Returns an array with some units of the axis."""
+        place = self.axis
+        wide = x.reshape(*x.shape[:place], *self.sizes, *x.shape[place + 1 :])
+        wide = jnp.take(wide, index, place + self.factor)
+        return wide.reshape(*x.shape[:place], -1, *x.shape[place + 1 :])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,11 +183,11 @@ def _without_nested(members: dict[int, list[Axis]]) -> dict[int, list[Axis]]:
 
 
 def _group(marks: set[str], axes: list[Axis]) -> Group | None:
-    """Returns a group with its kind, or `None` for the width of a head and for axes without params."""
+    """Returns a group with its kind, or `None` for axes without params."""
     axes = sorted(axes, key=lambda axis: (not axis.array.startswith("params/"), not axis.array.endswith("/kernel")))
-    kinds = {STREAM: "width", HEADS: "heads", HEAD_WIDTH: "", FILTERS: "filters"}
+    kinds = {STREAM: "width", HEADS: "heads", HEAD_WIDTH: "head_width", FILTERS: "filters"}
     kind = next((kind for mark, kind in kinds.items() if mark in marks), "hidden")
-    if not kind or not axes[0].array.startswith("params/"):
+    if not axes[0].array.startswith("params/"):
         return None
     first = axes[0]
     name = f"{first.array.removeprefix('params/')}:{first.axis}"
@@ -191,10 +199,7 @@ def take(arrays: Arrays, units: Units, indices: Mapping[str, Int[Array, " units"
     arrays = dict(arrays)
     for name, index in indices.items():
         for axis in units.groups[name].axes:
-            x, place = arrays[axis.array], axis.axis
-            wide = x.reshape(*x.shape[:place], *axis.sizes, *x.shape[place + 1 :])
-            wide = jnp.take(wide, index, place + axis.factor)
-            arrays[axis.array] = wide.reshape(*x.shape[:place], -1, *x.shape[place + 1 :])
+            arrays[axis.array] = axis.take(arrays[axis.array], index)
     return arrays
 
 

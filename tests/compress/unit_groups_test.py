@@ -12,7 +12,8 @@ from jaxdistill.compress.views import unflatten
 def test_groups_of_a_decoder_whose_heads_share_keys():
     model, variables = structured.draw("decoder, llama")
     units = unit_groups.find(model.apply, unflatten(variables), model.batch)
-    assert sorted(group.kind for group in units.groups.values()) == ["heads", "hidden", "width"]
+    kinds = sorted(group.kind for group in units.groups.values())
+    assert kinds == ["head_width", "heads", "hidden", "width"]
     heads = next(group for group in units.groups.values() if group.kind == "heads")
     assert heads.size == 4
     attention = "params/block0/attention/"

@@ -17,6 +17,7 @@ VIT = {"source": "trained", "model": "vit", "patch": 4, "size": 8, "width": 8, "
 SPARSE = MLP | {"compress": {"sparse": {"view": "sparse"}}}
 KEYS = {
     "compress": {"networks": {"teacher": MLP, "student": SPARSE}},
+    "inherit": {"networks": {"teacher": MLP, "student": {**MLP, "widths": (2,)}}, "inherit": {"match": ""}},
     "export": {"networks": {"teacher": MLP, "student": VIT}, "export": {"network": "student"}},
     "merge": {"merge": {"networks": ("student", "teacher")}},
     "pca": {"networks": {"teacher": MLP, "reduced": HEAD}},
