@@ -1,3 +1,5 @@
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,25 +32,24 @@ def test_the_integers_of_so_many_bits(bits, symmetric, expected):
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
-@pytest.mark.parametrize("bits", [2, 3, 4, 8])
 @pytest.mark.parametrize(
-    ("shape", "axes"), [((7,), (0,)), ((5, 3), (0,)), ((3, 3, 2, 5), (0, 1, 2)), ((2, 5, 3), (1,)), ((6, 1), (0, 1))]
+    ("shape", "axes"), [((7,), (0,)), ((3, 3, 2, 5), (0, 1, 2)), ((2, 5, 3), (1,)), ((6, 1), (0, 1))]
 )
-@pytest.mark.parametrize("offset", [0.0, 2.0, -30.0])
-def test_the_error_is_at_most_half_a_step(shape, axes, bits, symmetric, offset):
-    x = RANDOM.normal(offset, RANDOM.uniform(1e-3, 10), shape).astype(np.float32)
-    grid, limits = fit_grid(x, axes, bits, symmetric=symmetric), integer_limits(bits, symmetric)
-    assert grid.scale.shape == tuple(1 if i in axes else n for i, n in enumerate(shape))
-    q = np.asarray(to_integers(x, grid, limits))
-    assert limits.lowest <= q.min()
-    assert q.max() <= limits.highest
-    assert np.array_equal(q, np.rint(q))
-    error = np.abs(np.asarray(from_integers(q, grid)) - x)
-    assert np.all(error <= 0.5 * np.asarray(grid.scale) + 1e-6 * np.abs(x))
+def test_the_error_is_at_most_half_a_step(shape, axes, symmetric):
+    for bits, offset in itertools.product((2, 3, 8), (0.0, 2.0, -30.0)):
+        x = RANDOM.normal(offset, RANDOM.uniform(1e-3, 10), shape).astype(np.float32)
+        grid, limits = fit_grid(x, axes, bits, symmetric=symmetric), integer_limits(bits, symmetric)
+        assert grid.scale.shape == tuple(1 if i in axes else n for i, n in enumerate(shape))
+        q = np.asarray(to_integers(x, grid, limits))
+        assert limits.lowest <= q.min()
+        assert q.max() <= limits.highest
+        assert np.array_equal(q, np.rint(q))
+        error = np.abs(np.asarray(from_integers(q, grid)) - x)
+        assert np.all(error <= 0.5 * np.asarray(grid.scale) + 1e-6 * np.abs(x))
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
-@pytest.mark.parametrize("value", [0.0, 3.0, -3.0, 1e-42, 1e30])
+@pytest.mark.parametrize("value", [0.0, -3.0, 1e-42])
 def test_a_constant_array_stays_itself(value, symmetric):
     x = jnp.full((4, 2), value)
     grid = fit_grid(x, (0,), 4, symmetric=symmetric)
