@@ -1,4 +1,4 @@
-"""Structured pruning: filters, heads, hidden units and blocks are removed, and arrays are really smaller.
+"""Structured pruning: filters, heads and hidden units are removed, and arrays are really smaller.
 
 Layers that share units are found by tracing the network (`unit_groups`), so that no model declares them; the module is
 applied to the smaller arrays under an interceptor (`resized_layers`). The number of units follows from shapes alone:
@@ -7,7 +7,8 @@ applied to the smaller arrays under an interceptor (`resized_layers`). The numbe
 
 with `keep` the largest fraction that meets `target`, if there is one. The units of the largest importance stay
 (`importance`), in their order. A removed unit computes what it would with all its weights zero, so fine-tuning or
-distillation starts from the network with these units masked.
+distillation starts from the network with these units masked; with `width`, norms see fewer units. Whole blocks are left
+out by a model with fewer of them, in a stage of kind "inherit".
 
 Fang et al., "DepGraph: Towards Any Structural Pruning", CVPR 2023, https://arxiv.org/abs/2301.12900, finds such groups
 in PyTorch's graph of gradients.
