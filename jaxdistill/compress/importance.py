@@ -59,7 +59,7 @@ def activation(calibration: Calibration, variables: Variables, groups: Mapping[s
             return call(*args, **kwargs)
 
         logits = calibration.predict(variables, batch, observe).logits
-        return sum(jnp.sum(x) for x in jax.tree.leaves(logits))
+        return jnp.sum(jnp.stack([jnp.sum(x) for x in jax.tree.leaves(logits)]))
 
     # The gradient by the gates carries the means out of rematerialised and scanned layers.
     measure = jax.jit(jax.grad(total))
@@ -79,11 +79,15 @@ def taylor(calibration: Calibration, variables: Variables, groups: Mapping[str, 
         products = jax.tree.map(jnp.multiply, params, jax.grad(loss)(params))
         flat = {"/".join(("params", *(part.key for part in path))): x for path, x in _leaves(products)}
         return {
-            name: sum(jnp.sum(axis.units_first(flat[axis.array]), 1) for axis in group.axes if axis.reads) ** 2
+            name: sum((_sum_by_unit(flat, axis) for axis in group.axes if axis.reads), jnp.zeros(group.size)) ** 2
             for name, group in groups.items()
         }
 
     return _mean(calibration, lambda batch: measure(variables, batch))
+
+
+def _sum_by_unit(arrays: Arrays, axis: Axis) -> Float[Array, " units"]:
+    return jnp.sum(axis.units_first(arrays[axis.array]), 1)
 
 
 def _leaves(tree: Any) -> list[tuple[Any, Array]]:

@@ -17,7 +17,7 @@ in PyTorch's graph of gradients.
 import dataclasses
 import re
 from collections.abc import Iterator, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -213,7 +213,7 @@ def _check_applies(model: Model, dense: Variables, smaller: Variables) -> None:
 def _primitives(model: Model, variables: Variables) -> list[str]:
     """Returns the names of the operations of a program, in order."""
 
-    def names(jaxpr: jex.Jaxpr) -> Iterator[str]:
+    def names(jaxpr: Any) -> Iterator[str]:
         for equation in jaxpr.eqns:
             yield equation.primitive.name
             for value in jax.tree.leaves(equation.params, is_leaf=lambda x: isinstance(x, PROGRAMS)):

@@ -120,7 +120,7 @@ class Inherit(Kind):
 def _derive(stage: Stage, large: Variables, fresh: Variables) -> Inheritance:
     """Returns the arrays of the smaller network, and which of them are inherited."""
     spec = stage.settings.inherit
-    source = stage.networks[spec.network]
+    source: Any = stage.networks[spec.network]
     model = source.model(stage.shapes.batch)
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), dict(large))
     units = unit_groups.find(model.apply, shapes, model.batch)

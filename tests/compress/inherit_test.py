@@ -103,13 +103,14 @@ def test_a_wider_student_has_copies_and_the_same_function():
     student = flatten_dict(numpy_variables.draw(MLP(3, (6,)), x, seed=1), sep="/")
     arrays, names = inherited(variables, student, units)
     assert set(names) == set(student)
-    hidden, wide = (
-        np.maximum(x @ arrays["params/dense1/kernel"] + arrays["params/dense1/bias"], 0)
-        for arrays in (variables, arrays)
-    )
-    np.testing.assert_allclose(
-        wide @ arrays["params/head/kernel"], hidden @ variables["params/head/kernel"], rtol=1e-5, atol=1e-6
-    )
+
+    def logits(arrays):
+        kernel, bias, head = (
+            np.asarray(arrays[f"params/{name}"]) for name in ("dense1/kernel", "dense1/bias", "head/kernel")
+        )
+        return np.maximum(x @ kernel + bias, 0) @ head
+
+    np.testing.assert_allclose(logits(arrays), logits(variables), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(("count", "blocks"), [(2, (1, 3)), (4, (0, 1, 2, 3)), (1, (3,)), (3, (0, 1, 3))])
