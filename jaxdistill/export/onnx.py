@@ -2,8 +2,10 @@
 
 import contextlib
 import importlib
+import io
 import logging
 import pathlib
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -72,11 +74,12 @@ def write(folder: pathlib.Path, exported: Exported) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences the converter's log, which lists plugins of packages that are not installed."""
+    """Silences the converter, which prints each layer, and logs the plugins of packages that are not installed."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        yield
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
+            yield
     finally:
         logging.disable(before)
 
