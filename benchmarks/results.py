@@ -34,6 +34,7 @@ FOLDER = ROOT / "docs" / "results"
 PAGES = (
     "README.md",
     "benchmarks/README.md",
+    "docs/compression.md",
     "docs/guides/weights.md",
     "docs/modes.md",
     "docs/tables.md",
