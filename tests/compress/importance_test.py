@@ -13,7 +13,7 @@ from jaxdistill.errors import UserError
 
 FIRST = np.array([[1.0, -2.0, 0.5], [0.0, 1.0, 0.5]], np.float32)
 HEAD = np.array([[1.0], [0.5], [-2.0]], np.float32)
-BATCHES = [{"x": jnp.array([[1.0, 2.0]])}, {"x": jnp.array([[3.0, -2.0]])}]
+BATCHES = [{"x": jnp.array([[1.0, 2.0]])}, {"x": jnp.array([[3.0, -2.0], [1.0, 0.0]])}]
 
 
 class Net(nn.Module):
@@ -52,15 +52,15 @@ def test_magnitude_is_the_norm_of_all_weights():
 def test_activation_is_the_mean_over_batches_in_rematerialised_layers():
     calibration, variables, groups = data()
     (scores,) = importance.activation(calibration, variables, groups).values()
-    # Hidden units: (1, 0, 1.5) and (3, -8, 0.5).
-    np.testing.assert_allclose(scores, [2, 4, 1], rtol=1e-6)
+    # Hidden units: (1, 0, 1.5); (3, -8, 0.5) and (1, -2, 0.5).
+    np.testing.assert_allclose(scores, [1.5, 2.5, 1], rtol=1e-6)
 
 
 def test_taylor_is_the_squared_derivative_by_a_gate():
     calibration, variables, groups = data()
     (scores,) = importance.taylor(calibration, variables, groups).values()
-    # Units times their head weights: (1, 0, -3) and (3, -4, -1), squared, and the mean.
-    np.testing.assert_allclose(scores, [5, 8, 5], rtol=1e-6)
+    # Units times their head weights: (1, 0, -3); (3, -4, -1) and (1, -1, -1), whose mean is (2, -2.5, -1); squared.
+    np.testing.assert_allclose(scores, [2.5, 3.125, 5], rtol=1e-6)
 
 
 def test_without_batches_or_readers():
