@@ -38,6 +38,7 @@ PAGES = (
     "docs/guides/weights.md",
     "docs/modes.md",
     "docs/tables.md",
+    "docs/texts.md",
     "docs/vocabulary.md",
     "docs/zoo.md",
 )

@@ -94,11 +94,11 @@ def _make_calls(
 
 def _make_predict(
     networks: Mapping[str, Source], name: str, variables: Weights
-) -> tuple[Callable[[Weights, Batch], jax.Array], Weights]:
+) -> tuple[Callable[[Weights, Batch], jax.Array | core.TopK], Weights]:
     """Returns `(variables, batch) -> logits` of a network, and the variables that it needs."""
     running = dependencies(networks, [name])
 
-    def predict(variables: Weights, batch: Batch) -> jax.Array:
+    def predict(variables: Weights, batch: Batch) -> jax.Array | core.TopK:
         return core.comparable(run(running, variables, batch, None)[0][name].logits)
 
     return predict, {key: x for key, x in variables.items() if key in running}
@@ -108,6 +108,6 @@ def _resize(batch: Shapes, examples: int) -> dict[str, jax.ShapeDtypeStruct]:
     return {key: jax.ShapeDtypeStruct((examples, *x.shape[1:]), x.dtype) for key, x in batch.items()}
 
 
-def _make_batch(batch: Shapes, examples: int, device: jax.Device) -> Batch:
+def _make_batch(batch: Shapes, examples: int, device: Any) -> Batch:
     arrays = {key: jnp.ones(x.shape, x.dtype) for key, x in _resize(batch, examples).items()}
     return jax.device_put(arrays, device)
