@@ -12,11 +12,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
-from flax.traverse_util import flatten_dict, unflatten_dict
+import jax
+from flax.traverse_util import unflatten_dict
 from jaxtyping import Array, Int
 
 from jaxdistill.compress.view import Arrays, Calibration, Extra, Interceptor, Model, Stored, View
-from jaxdistill.core import Variables
+from jaxdistill.core import Variables, path_name
 from jaxdistill.errors import UserError
 
 COLLECTION = "compress"
@@ -219,8 +220,8 @@ def _naming(name: str) -> Iterator[None]:
 
 
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a nested tree as arrays by flat name."""
-    return flatten_dict(dict(tree), sep="/")
+    """Returns a nested tree, of dicts or of a library's own mappings, as arrays by flat name."""
+    return {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def unflatten(arrays: Arrays) -> dict[str, Any]:
