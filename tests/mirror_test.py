@@ -34,6 +34,7 @@ TESTED_ELSEWHERE = {
     "modules/heads.py": "networks/head_test.py",
     "metrics/metric.py": "metrics/conformance_test.py",
     # Whole stages are tested as runs.
+    "stages/derived_network.py": "stages/compress_test.py",
     "stages/start_weights.py": "stages/cache_test.py",
     "stages/output_writer.py": "stages/cache_test.py",
     # Tasks are tested by the batches that they prepare and the stages that they refuse.

@@ -27,18 +27,16 @@ from jaxtyping import Array
 
 from jaxdistill import core
 from jaxdistill.build.kind import Kind
-from jaxdistill.build.origins import save_featurizer, saved_metadata
 from jaxdistill.build.stage import Stage
 from jaxdistill.compress.view import Interceptor, Model
 from jaxdistill.config.parse import option
 from jaxdistill.config.schema import StageSettings
-from jaxdistill.core import Batch, Output, State, Variables, split_params
-from jaxdistill.errors import UserError, check_names
+from jaxdistill.core import Batch, Output, Variables
+from jaxdistill.errors import UserError
 from jaxdistill.networks import Trained
-from jaxdistill.stages import start_weights
+from jaxdistill.stages import derived_network, start_weights
 from jaxdistill.stages.merge_data import jit_replicated, plain_batches
 from jaxdistill.train import mesh
-from jaxdistill.train.checkpoint import Checkpoints
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,12 +72,7 @@ class Compress(Kind):
 
     def check(self, stage: Stage) -> None:
         spec, path = stage.settings.compress, f"stage {stage.name!r}: compress"
-        check_names(f"{path}.network", [spec.network], stage.networks)
-        check_names(f"{path}.into", [spec.into], stage.networks)
-        dense, small = stage.networks[spec.network], stage.networks[spec.into]
-        for name, source in ((spec.network, dense), (spec.into, small)):
-            if not isinstance(source, Trained):
-                raise UserError(f"{path} must name networks with a model of their own, got {name!r}. Name another")
+        dense, small = derived_network.check(stage, path, spec.network, spec.into)
         if dense.views:
             raise UserError(f"networks.{spec.network}.compress must be empty in {stage.name!r}, got views. Remove them")
         if not small.views:
@@ -91,11 +84,6 @@ class Compress(Kind):
             raise UserError(
                 f"{path}.into must be a network of the model of {spec.network!r}, got {spec.into!r} with other fields."
                 f" Set networks.{spec.into}=dict(like={spec.network!r}, ...)"
-            )
-        if spec.into in stage.references and "weights" in stage.references[spec.into]:
-            raise UserError(
-                f"networks.{spec.into}.weights must be '' in stage {stage.name!r}, since it gets those of"
-                f" {spec.network!r}, got {stage.references[spec.into]['weights']}. Set it to ''"
             )
         super().check(stage)
 
@@ -111,18 +99,10 @@ class Compress(Kind):
         source = stage.networks[spec.into]
         calibration = StageCalibration(stage, source.module, source, spec.batches)
         fitted = source.views.fit(jit_replicated(stage)(variables), calibration)
-        params, rest = split_params(fitted)
-        key = jax.random.key(stage.settings.seed)
-        state = State(jnp.int32(1), key, params={spec.into: params}, variables={spec.into: rest}, opt_state=())
-        state = jit_replicated(stage)(state)
-        folder = workdir / stage.name
-        save_featurizer(stage, folder)
-        with Checkpoints(folder) as checkpoints:
-            checkpoints.save(1, state, {}, saved_metadata(stage))
-            checkpoints.wait()
-        numbers = {"params_before": core.count(variables["params"]), "params": core.count(params)}
+        metadata = derived_network.save(stage, spec.into, fitted, workdir / stage.name)
+        numbers = {"params_before": core.count(variables["params"]), "params": core.count(fitted["params"])}
         log(f"stage {stage.name}: {spec.into} has {numbers['params']:,} params of {numbers['params_before']:,}")
-        return {"step": 1, "kept": "last"} | numbers
+        return metadata | numbers
 
 
 @dataclasses.dataclass(frozen=True)

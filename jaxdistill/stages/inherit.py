@@ -20,19 +20,16 @@ import jax
 import jax.numpy as jnp
 
 from jaxdistill.build.kind import Kind
-from jaxdistill.build.origins import save_featurizer, saved_metadata
 from jaxdistill.build.stage import Stage
 from jaxdistill.compress import inherit, unit_groups
 from jaxdistill.compress.inherit import Inheritance
 from jaxdistill.compress.views import flatten, unflatten
 from jaxdistill.config.parse import option
 from jaxdistill.config.schema import StageSettings
-from jaxdistill.core import State, Variables, split_params
-from jaxdistill.errors import UserError, check_names
-from jaxdistill.networks import Trained
-from jaxdistill.stages import start_weights
+from jaxdistill.core import Variables
+from jaxdistill.errors import UserError
+from jaxdistill.stages import derived_network, start_weights
 from jaxdistill.stages.merge_data import jit_replicated
-from jaxdistill.train.checkpoint import Checkpoints
 from jaxdistill.train.init import init_network
 
 
@@ -65,19 +62,10 @@ class Inherit(Kind):
 
     def check(self, stage: Stage) -> None:
         spec, path = stage.settings.inherit, f"stage {stage.name!r}: inherit"
-        check_names(f"{path}.network", [spec.network], stage.networks)
-        check_names(f"{path}.into", [spec.into], stage.networks)
-        for name in (spec.network, spec.into):
-            source = stage.networks[name]
-            if not isinstance(source, Trained):
-                raise UserError(f"{path} must name networks with a model of their own, got {name!r}. Name another")
+        sources = derived_network.check(stage, path, spec.network, spec.into)
+        for name, source in zip((spec.network, spec.into), sources, strict=True):
             if source.views:
                 raise UserError(f"networks.{name}.compress must be empty in {stage.name!r}, got views. Remove them")
-        if spec.into in stage.references and "weights" in stage.references[spec.into]:
-            raise UserError(
-                f"networks.{spec.into}.weights must be '' in stage {stage.name!r}, since it gets those of"
-                f" {spec.network!r}, got {stage.references[spec.into]['weights']}. Set it to ''"
-            )
         super().check(stage)
         shapes = stage.shapes.variables
         jax.eval_shape(lambda: _derive(stage, *(_zeros(shapes[name]) for name in (spec.network, spec.into))).arrays)
@@ -105,16 +93,11 @@ class Inherit(Kind):
             names.extend(inherited)
             return unflatten(arrays)
 
-        params, rest = split_params(jax.jit(start)(jit_replicated(stage)(large)))
-        state = State(jnp.int32(1), key, params={spec.into: params}, variables={spec.into: rest}, opt_state=())
-        state = jit_replicated(stage)(state)
-        folder = workdir / stage.name
-        save_featurizer(stage, folder)
-        with Checkpoints(folder) as checkpoints:
-            checkpoints.save(1, state, {}, saved_metadata(stage))
-            checkpoints.wait()
+        metadata = derived_network.save(
+            stage, spec.into, jax.jit(start)(jit_replicated(stage)(large)), workdir / stage.name
+        )
         log(f"stage {stage.name}: {spec.into} begins from {spec.network} in {len(names)} arrays: {_list(names)}")
-        return {"step": 1, "kept": "last", "inherited": names}
+        return metadata | {"inherited": names}
 
 
 def _derive(stage: Stage, large: Variables, fresh: Variables) -> Inheritance:

@@ -18,20 +18,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.experimental import multihost_utils
 
 from jaxdistill.build.kind import Kind
-from jaxdistill.build.origins import save_featurizer, saved_metadata
 from jaxdistill.build.stage import Stage
 from jaxdistill.config.parse import option
 from jaxdistill.config.schema import StageSettings
-from jaxdistill.core import State, Variables, split_params
+from jaxdistill.core import Variables
 from jaxdistill.merging import permutations, rules, weight_matching
 from jaxdistill.runtime import preemption
-from jaxdistill.stages import merge_checks, merge_data, start_weights
+from jaxdistill.stages import derived_network, merge_checks, merge_data, start_weights
 from jaxdistill.stages.merge_data import jit_replicated
-from jaxdistill.train.checkpoint import Checkpoints
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,18 +105,7 @@ def merge(stage: Stage, variables: Mapping[str, Variables], folder: pathlib.Path
         with preemption.losing_nothing():
             inputs, metadata["distance"] = _align(stage, inputs)
     merged, details = _combine(stage, inputs)
-
-    def make_state(merged: Variables) -> State:
-        params, rest = split_params(merged)
-        key = jax.random.key(stage.settings.seed)
-        return State(jnp.int32(1), key, params={spec.into: params}, variables={spec.into: rest}, opt_state=())
-
-    state = jit_replicated(stage, make_state)(merged)
-    save_featurizer(stage, folder)
-    with Checkpoints(folder) as checkpoints:
-        checkpoints.save(1, state, {}, saved_metadata(stage))
-        checkpoints.wait()
-    return {"step": 1, "kept": "last"} | metadata | details
+    return derived_network.save(stage, spec.into, merged, folder) | metadata | details
 
 
 def _align(stage: Stage, inputs: dict[str, Variables]) -> tuple[dict[str, Variables], dict[str, dict[str, float]]]:
