@@ -22,8 +22,8 @@ BITS = (8, 4)
 
 
 @dataclasses.dataclass(frozen=True)
-class Integers:
-    """An array in few bits: `(values - zero) * scale`.
+class StoredIntegers:
+    """An array in few bits as a file holds it: `(values - zero) * scale`.
 
     Attributes:
         values: int8, in the shape of the array.
@@ -64,7 +64,7 @@ def check_bits(path: str, bits: int) -> None:
         raise UserError(f"{path} must be one of {list(BITS)}, got {bits}. Take one of them")
 
 
-def round_symmetric(array: np.ndarray, bits: int, summed: Sequence[int]) -> Integers:
+def round_symmetric(array: np.ndarray, bits: int, summed: Sequence[int]) -> StoredIntegers:
     """Returns the nearest integers, with one scale for each channel.
 
     Args:
@@ -76,7 +76,7 @@ def round_symmetric(array: np.ndarray, bits: int, summed: Sequence[int]) -> Inte
     most = 2 ** (bits - 1) - 1
     scale = np.max(np.abs(array), tuple(summed), keepdims=True).astype(np.float32) / np.float32(most)
     values = np.round(array / np.where(scale > 0, scale, 1))
-    return Integers(np.clip(values, -most, most).astype(np.int8), scale, bits)
+    return StoredIntegers(np.clip(values, -most, most).astype(np.int8), scale, bits)
 
 
 def pack(values: np.ndarray) -> np.ndarray:

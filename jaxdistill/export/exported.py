@@ -8,7 +8,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from jaxdistill.compress.packing import Integers
+from jaxdistill.compress.packing import StoredIntegers
 from jaxdistill.core import Variables
 from jaxdistill.export.predictor import Predictor
 from jaxdistill.export.weights import Weights, make_weights
@@ -45,7 +45,7 @@ class Exported:
     results: tuple[Mapping[str, Any], ...] = ()
     predictor: Predictor | None = None
     bits: int = 0
-    integers: Mapping[str, Integers] = dataclasses.field(default_factory=dict)
+    integers: Mapping[str, StoredIntegers] = dataclasses.field(default_factory=dict)
 
     @property
     def tokenizer_path(self) -> pathlib.Path | None:

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from jaxdistill.compress import packing
-from jaxdistill.compress.packing import Integers
+from jaxdistill.compress.packing import StoredIntegers
 from jaxdistill.errors import UserError
 from jaxdistill.export.exported import Exported
 from jaxdistill.export.function import CONFIG
@@ -64,7 +64,7 @@ def write(folder: pathlib.Path, exported: Exported) -> None:
     tensors: dict[str, np.ndarray] = {}
     quantized: dict[str, Any] = {}
     for name, x in exported.weights.items():
-        if not isinstance(x, Integers):
+        if not isinstance(x, StoredIntegers):
             tensors[name] = x
             continue
         zero = {} if x.zero is None else {name + ZERO: x.zero}
@@ -83,7 +83,9 @@ def verify(folder: pathlib.Path, exported: Exported, examples: Mapping[str, np.n
     """
     assert exported.predictor is not None
     variables = variables_of(exported.weights)
-    expected_arrays = {name: x.dequantize() if isinstance(x, Integers) else x for name, x in exported.weights.items()}
+    expected_arrays = {
+        name: x.dequantize() if isinstance(x, StoredIntegers) else x for name, x in exported.weights.items()
+    }
     arrays = run_program(PROGRAM, folder, {})
     for name in sorted({*expected_arrays, *arrays}):
         if name not in arrays or name not in expected_arrays or not _same(arrays[name], expected_arrays[name]):
@@ -107,7 +109,7 @@ def open_predictor(folder: pathlib.Path) -> tuple[Predictor, dict[str, Any]]:
     """Returns the network of a folder, and its float32 variables on the host."""
     raw = files.read_json(folder / CONFIG, dict)
     tensors = {name: np.asarray(tensor.open()) for name, tensor in read_safetensors(folder / FILE).items()}
-    weights: dict[str, np.ndarray | Integers] = {
+    weights: dict[str, np.ndarray | StoredIntegers] = {
         name: _integers(name, entry, tensors) for name, entry in raw["quantized"].items()
     }
     belong = {name + ending for name in weights for ending in ("", SCALE, ZERO)}
@@ -115,10 +117,10 @@ def open_predictor(folder: pathlib.Path) -> tuple[Predictor, dict[str, Any]]:
     return Predictor.parse(raw, folder), variables_of(weights)
 
 
-def _integers(name: str, entry: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Integers:
+def _integers(name: str, entry: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> StoredIntegers:
     bits, stored = entry["bits"], tensors[name]
     values = packing.unpack(stored, entry["shape"]) if bits == 4 else stored
-    return Integers(values, tensors[name + SCALE], bits, tensors.get(name + ZERO))
+    return StoredIntegers(values, tensors[name + SCALE], bits, tensors.get(name + ZERO))
 
 
 def open_function(folder: pathlib.Path, raw: Mapping[str, Any]) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from jaxdistill.compress.packing import Integers, round_symmetric
+from jaxdistill.compress.packing import StoredIntegers, round_symmetric
 from jaxdistill.compress.quantize import Quantize, integers
 from jaxdistill.compress.views import Views
 from jaxdistill.core import Variables
 
-Weights = Mapping[str, np.ndarray | Integers]
+Weights = Mapping[str, np.ndarray | StoredIntegers]
 """Arrays by flat name."""
 
 BITS = (0, 8, 4)
@@ -22,7 +22,7 @@ EXACT = ("head", "compress")
 """Layers whose arrays stay as they are: that of the logits, and what views have added."""
 
 
-def make_weights(variables: Variables, bits: int, trained: Mapping[str, Integers] | None = None) -> Weights:
+def make_weights(variables: Variables, bits: int, trained: Mapping[str, StoredIntegers] | None = None) -> Weights:
     """Returns the arrays of a file.
 
     Args:
@@ -39,9 +39,9 @@ def make_weights(variables: Variables, bits: int, trained: Mapping[str, Integers
     return {name: _rounded(name, x, bits) if _is_rounded(name, x) else x for name, x in flat.items()}
 
 
-def trained_integers(views: Views, variables: Variables) -> dict[str, Integers]:
+def trained_integers(views: Views, variables: Variables) -> dict[str, StoredIntegers]:
     """Returns the integers of a network whose views quantize, by flat name; those that the file then holds."""
-    whole: dict[str, Integers] = {}
+    whole: dict[str, StoredIntegers] = {}
     for view_name, view in views.entries:
         if not isinstance(view, Quantize):
             continue
@@ -49,7 +49,7 @@ def trained_integers(views: Views, variables: Variables) -> dict[str, Integers]:
         for name in view.selected(params):
             q, scale, zero = map(np.asarray, integers(name, params[name], view, extra))
             bits = 4 if view.bits <= 4 else 8
-            whole[f"params/{name}"] = Integers(q, scale, bits, zero=zero if zero.any() else None)
+            whole[f"params/{name}"] = StoredIntegers(q, scale, bits, zero=zero if zero.any() else None)
     return whole
 
 
@@ -59,7 +59,7 @@ def _is_rounded(name: str, array: np.ndarray) -> bool:
     return is_kernel and not any(layer in EXACT for layer in layers)
 
 
-def _rounded(name: str, array: np.ndarray, bits: int) -> Integers:
+def _rounded(name: str, array: np.ndarray, bits: int) -> StoredIntegers:
     """Returns integers with a scale for each output of a kernel, and each row of an embedding."""
     is_table = name.rpartition("/")[2].startswith("embedding")
     axes = range(array.ndim)
@@ -69,12 +69,12 @@ def _rounded(name: str, array: np.ndarray, bits: int) -> Integers:
 def variables_of(weights: Weights) -> dict[str, Any]:
     """Returns the float32 variables that the weights stand for, on the host."""
     return unflatten_dict(
-        {name: x.dequantize() if isinstance(x, Integers) else x for name, x in weights.items()}, sep="/"
+        {name: x.dequantize() if isinstance(x, StoredIntegers) else x for name, x in weights.items()}, sep="/"
     )
 
 
 def traced_variables(weights: Weights) -> dict[str, Any]:
     """Returns the same as constants of a program that is being traced, integers as integers."""
     return unflatten_dict(
-        {name: x.traced() if isinstance(x, Integers) else jnp.asarray(x) for name, x in weights.items()}, sep="/"
+        {name: x.traced() if isinstance(x, StoredIntegers) else jnp.asarray(x) for name, x in weights.items()}, sep="/"
     )

@@ -33,7 +33,9 @@ def test_rounding_errs_by_half_a_step_at_most(bits):
 
 
 def test_affine_integers():
-    integers = packing.Integers(np.array([[-8, 7]], np.int8), np.float32([[0.5]]), 4, zero=np.array([[-8]], np.int8))
+    integers = packing.StoredIntegers(
+        np.array([[-8, 7]], np.int8), np.float32([[0.5]]), 4, zero=np.array([[-8]], np.int8)
+    )
     assert integers.dequantize().tolist() == [[0.0, 7.5]]
     assert integers.traced().tolist() == [[0.0, 7.5]]
 
@@ -42,4 +44,4 @@ def test_bad_integers():
     with pytest.raises(UserError, match=r"must be one of \[8, 4\], got 3"):
         packing.round_symmetric(np.ones((2, 2), np.float32), 3, (0,))
     with pytest.raises(UserError, match=r"must be in \[-8, 7\]"):
-        packing.Integers(np.array([9], np.int8), np.ones(1, np.float32), 4)
+        packing.StoredIntegers(np.array([9], np.int8), np.ones(1, np.float32), 4)

@@ -10,7 +10,7 @@ import pytest
 
 from conftest import ROOT
 from exported_networks import examples_of, exported_of, half_size, image_predictor, text_predictor
-from jaxdistill.compress.packing import Integers
+from jaxdistill.compress.packing import StoredIntegers
 from jaxdistill.errors import UserError
 from jaxdistill.export import safetensors, stablehlo
 from jaxdistill.export.formats import FORMATS
@@ -76,12 +76,12 @@ def test_weights_leave_and_make_the_same_network_again(tmp_path, bits):
 def test_integers_of_training_are_those_of_the_file(tmp_path):
     exported = exported_of(image_predictor())
     values = np.random.default_rng(0).integers(-7, 8, (16, 7)).astype(np.int8)
-    given = {"params/dense1/kernel": Integers(values, np.full((1, 7), 0.5, np.float32), 4)}
+    given = {"params/dense1/kernel": StoredIntegers(values, np.full((1, 7), 0.5, np.float32), 4)}
     predictor, variables = exported.predictor, exported.variables
     exported = exported_of(predictor, bits=4, integers=given)
     assert exported.weights["params/dense1/kernel"] is given["params/dense1/kernel"]
     assert np.array_equal(exported.weights["params/head/kernel"], variables["params"]["head"]["kernel"])
-    eight = {"params/dense1/kernel": Integers(values, np.ones((1, 7), np.float32), 8)}
+    eight = {"params/dense1/kernel": StoredIntegers(values, np.ones((1, 7), np.float32), 8)}
     exported = exported_of(predictor, bits=4, integers=eight)
     with pytest.raises(UserError, match="must be 0 or at least 8, the bits that the network was trained in, got 4"):
         written(tmp_path / "out", exported, "safetensors")
