@@ -10,6 +10,7 @@ from typing import Any
 from jaxdistill.config import registry
 from jaxdistill.config.durations import Steps, bare
 from jaxdistill.config.formats import check_none_of_weights, complete
+from jaxdistill.config.nested_model import NestedModel
 from jaxdistill.config.parse import (
     FlagText,
     check,
@@ -225,7 +226,8 @@ def parse_options(source: Any, raw: Mapping[str, Any], path: str, owner: str, re
         if name is not None:
             member = registry.find(room, name, f"{path}.{room}")
             owner, renamed = f"{room} {str(name)!r}", renamed or is_flag(raw, room)
-            hints = ({"dtype": str} if hasattr(member, "dtype") else {}) | registry.hints(member) | hints
+            fields_of_member = registry.hints(member) | dict.fromkeys(getattr(member, "nested", ()), NestedModel)
+            hints = ({"dtype": str} if hasattr(member, "dtype") else {}) | fields_of_member | hints
             defaults |= {key: value for key, value in registry.fields(member).items() if value is not None}
     options = defaults | parse_members(hints, raw, path, owner, renamed=renamed)
     for key, field in fields.items():

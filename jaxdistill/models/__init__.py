@@ -10,9 +10,14 @@ with `x` float `[batch, height, width, channels]`, or int `[batch, length]` for 
 attribute `bidirectional` marks a model that attends to later tokens and cannot predict the next one. `dense=False` in a
 model over a vocabulary leaves the logits of each token uncomputed (`core.Unembedding`).
 
+A class attribute `nested` names fields that are models of their own, such as the encoder of a dense model, which a
+config sets by a section with `model` and its keys. An encoder has `classes=0`: no classifier and no params behind the
+last map; its logits are `[batch, 0]`. `stages_are_sums` marks an encoder whose maps are `nn.relu(stageN/preact)`
+instead of `stageN`.
+
 `train=True` normalises by the batch, updates the collection `batch_stats` and draws dropout from the rng
 stream `dropout`. The names of its taps are a contract, listed in its docstring with their shapes.
 
-`residual.py`, `transformer.py`, `rotary.py` and `remat.py` are not families: they hold parts of residual networks, of
-transformers, and of both.
+`residual.py`, `transformer.py`, `rotary.py`, `remat.py` and `pyramid.py` are not families: they hold parts of residual
+networks, of transformers, of both, and of dense models.
 """

@@ -31,7 +31,7 @@ class CifarResNet(nn.Module):
         pooled: `[batch, 64w]`, float32.
 
     Attributes:
-        classes: number of logits.
+        classes: number of logits; 0 for an encoder.
         depth: 6n+2: 8, 14, 20, 32, 44, 56, 110.
         width: multiplies the 16, 32, 64 channels of the stages.
         stem: channels of the first convolution. 0 is the benchmark's rule: 16 at width 1, 32 at any other.

@@ -71,7 +71,7 @@ class ConvNeXt(nn.Module):
         pooled: `[batch, w4]`, float32, the mean of stage4 after a layer norm.
 
     Attributes:
-        classes: number of logits.
+        classes: number of logits; 0 for an encoder, without the last norm.
         depths: numbers of blocks of the stages.
         widths: channels of the stages.
         patch: side of a patch of the stem, in pixels.
@@ -139,7 +139,9 @@ class ConvNeXt(nn.Module):
                 x = taps[f"{name}/block{place}"] = block(drop=drop, name=f"{name}_block{place}")(x, train)
                 number += 1
             taps[name] = taps[f"{name}/preact"] = x
-        x = layer_norm(self.final_epsilon, dtype=jnp.float32, name="final_norm")(residual.pool(x))
+        x = residual.pool(x)
+        if self.classes:
+            x = layer_norm(self.final_epsilon, dtype=jnp.float32, name="final_norm")(x)
         taps["pooled"] = x
         return Output(residual.classifier(self.classes, initial)(x), taps)
 

@@ -74,7 +74,7 @@ class MobileNetV2(nn.Module):
         pooled: `[batch, 1280]`, float32.
 
     Attributes:
-        classes: number of logits.
+        classes: number of logits; 0 for an encoder, without the last 1x1.
         width: multiplies the channels; the 1280 of the last 1x1 only if it is above 1.
         depths: numbers of blocks of the seven groups; a stage whose groups have none is left out.
         form: "imagenet" or "cifar".
@@ -135,9 +135,10 @@ class MobileNetV2(nn.Module):
                 before = channels
                 taps[f"{name}/block{index}"] = x
             taps[name] = taps[f"{name}/preact"] = x
-        last = self.scaled(1280, max(self.width, 1.0))
-        x = residual.conv(last, 1, dtype=self.dtype, name="final_conv")(x)
-        x = taps["final"] = active(residual.norm(train, dtype=self.dtype, name="final_norm")(x))
+        if self.classes:
+            last = self.scaled(1280, max(self.width, 1.0))
+            x = residual.conv(last, 1, dtype=self.dtype, name="final_conv")(x)
+            x = taps["final"] = active(residual.norm(train, dtype=self.dtype, name="final_norm")(x))
         pooled = taps["pooled"] = residual.pool(x)
         dropped = nn.Dropout(self.dropout, deterministic=not train)(pooled)
         return Output(residual.classifier(self.classes, nn.initializers.normal(0.01))(dropped), taps)

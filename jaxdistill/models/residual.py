@@ -36,21 +36,23 @@ def conv(
     stride: int = 1,
     *,
     groups: int = 1,
+    dilation: int = 1,
     bias: bool = False,
     init: nn.initializers.Initializer = kaiming_fan_out,
     dtype: Any,
     name: str,
 ) -> nn.Conv:
-    """Returns a `size` x `size` convolution, padded by `size // 2` on every side.
+    """Returns a `size` x `size` convolution of places `dilation` apart, padded by `dilation * (size // 2)` everywhere.
 
     This is PyTorch's padding; for a stride of 2 and an even input XLA's "SAME" pads only below and right.
     """
-    pad = size // 2
+    pad = dilation * (size // 2)
     return nn.Conv(
         channels,
         kernel_size=(size, size),
         strides=(stride, stride),
         padding=((pad, pad), (pad, pad)),
+        kernel_dilation=(dilation, dilation),
         feature_group_count=groups,
         use_bias=bias,
         kernel_init=init,
@@ -83,9 +85,16 @@ def pool(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch 
     return jnp.mean(x, axis=(1, 2), dtype=jnp.float32)
 
 
-def classifier(classes: int, init: nn.initializers.Initializer = torch_linear) -> nn.Dense:
-    """Returns the last layer, named `head`; in float32, since bfloat16 would round the logits to 8 bits."""
-    return nn.Dense(classes, kernel_init=init, dtype=jnp.float32, name="head")
+def classifier(
+    classes: int, init: nn.initializers.Initializer = torch_linear, name: str = "head"
+) -> nn.Dense | Callable[[Float[Array, "batch width"]], Float[Array, "batch 0"]]:
+    """Returns the last layer; in float32, since bfloat16 would round the logits to 8 bits.
+
+    With 0 classes it has no params: the model is an encoder, whose taps are its output.
+    """
+    if not classes:
+        return lambda x: jnp.zeros((len(x), 0), jnp.float32)
+    return nn.Dense(classes, kernel_init=init, dtype=jnp.float32, name=name)
 
 
 def has_layer(module: nn.Module, name: str, changes_shape: bool) -> bool:
@@ -124,19 +133,23 @@ class Block(nn.Module):
     Attributes:
         channels: of the first convolution.
         stride: of the block.
+        dilation: distance of the places that a 3x3 reads.
         bias: whether convolutions have biases.
         epsilon: of the normalisations.
     """
 
     channels: int
     stride: int = 1
+    dilation: int = 1
     bias: bool = False
     epsilon: float = 1e-5
     dtype: Any = jnp.float32
 
     def conv(self, channels: int, size: int, stride: int = 1, *, groups: int = 1, name: str) -> nn.Conv:
         """Returns a convolution of the block."""
-        return conv(channels, size, stride, groups=groups, bias=self.bias, dtype=self.dtype, name=name)
+        dilation = self.dilation if size > 1 else 1
+        layers = {"dilation": dilation, "bias": self.bias, "dtype": self.dtype}
+        return conv(channels, size, stride, groups=groups, **layers, name=name)
 
     def norm(self, train: bool, name: str) -> nn.BatchNorm:
         """Returns a normalisation of the block."""

@@ -41,12 +41,14 @@ class ResNet(nn.Module):
         pooled: `[batch, 8we]`, float32.
 
     Attributes:
-        classes: number of logits.
+        classes: number of logits; 0 for an encoder.
         depth: 18, 34, 50, 101 or 152.
         width: channels of the stem, doubled by each stage after the first.
         depths: numbers of blocks of the stages, if not those of `depth`.
         groups: of the 3x3 of a bottleneck.
         width_per_group: channels of such a group for every 64 channels.
+        output_stride: pixels of the input by one place of the last stage in the form "imagenet": 32, or 16 or 8 with
+            dilated convolutions in the place of strides, as torchvision's `replace_stride_with_dilation`.
         form: "imagenet", or "cifar": a 3x3 stem without stride and without pooling, as in `models/resnetv2.py` of
             https://github.com/HobbitLong/RepDistiller; stages of 32x32 images have 32, 16, 8 and 4 places a side.
         stride_first: whether a bottleneck has its stride in the first 1x1, as in the paper, instead of the 3x3.
@@ -66,6 +68,7 @@ class ResNet(nn.Module):
     depths: tuple[int, ...] = ()
     groups: int = 1
     width_per_group: int = 64
+    output_stride: int = 32
     form: str = "imagenet"
     stride_first: bool = False
     bias: bool = False
@@ -93,6 +96,8 @@ class ResNet(nn.Module):
                 f"got {self.groups}, {self.width_per_group} and {self.stride_first}. Use them from depth 50 on"
             )
         check_positive("ResNet's epsilon", self.epsilon)
+        if self.output_stride not in (8, 16, 32):
+            raise UserError(f"ResNet's output_stride must be 8, 16 or 32, got {self.output_stride}")
         residual.check_form("ResNet", self.form)
         check_remat(self.remat)
         super().__post_init__()
@@ -114,9 +119,17 @@ class ResNet(nn.Module):
             x = nn.max_pool(x, window_shape=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         taps["stem"] = x
         fields = layers | self._bottleneck_fields() | {"epsilon": self.epsilon}
+        dilation = 1
         for index, count in enumerate(self.depths or blocks):
+            stride, before = 1 if index == 0 else 2, dilation
+            if 4 * 2**index > self.output_stride:
+                stride, dilation = 1, 2 * dilation
             wide = functools.partial(rematerialize(block, self.remat), self.width * 2**index, **fields)
-            stride = 1 if index == 0 else 2
-            x = residual.run_stage(x, taps, f"stage{index + 1}", wide, blocks=count, stride=stride, train=train)
+
+            def make_block(stride: int, name: str, wide: Any = wide, rates: tuple = (before, dilation)) -> nn.Module:
+                # The first block of a stage has the dilation of the stage before, as in torchvision.
+                return wide(stride=stride, dilation=rates[0 if name.endswith("block0") else 1], name=name)
+
+            x = residual.run_stage(x, taps, f"stage{index + 1}", make_block, blocks=count, stride=stride, train=train)
         pooled = taps["pooled"] = residual.pool(x)
         return Output(residual.classifier(self.classes)(pooled), taps)

@@ -77,7 +77,7 @@ class ShuffleNetV1(nn.Module):
         pooled: `[batch, 4c]`, float32.
 
     Attributes:
-        classes: number of logits.
+        classes: number of logits; 0 for an encoder.
         width: multiplies the channels.
         groups: of the 1x1 convolutions.
         depths: numbers of units of the stages.

@@ -63,7 +63,7 @@ class ShuffleNetV2(nn.Module):
         pooled: `[batch, c4]`, float32.
 
     Attributes:
-        classes: number of logits.
+        classes: number of logits; 0 for an encoder, without the last 1x1.
         channels: of each stage, even, and of the last 1x1.
         depths: numbers of units of the stages.
         form: "imagenet" or "cifar".
@@ -112,7 +112,8 @@ class ShuffleNetV2(nn.Module):
         for index, count in enumerate(self.depths):
             wide = functools.partial(unit, self.channels[index], dtype=self.dtype)
             x = residual.run_stage(x, taps, f"stage{index + 1}", wide, blocks=count, stride=2, train=train)
-        x = conv(self.channels[-1], 1, name="final_conv")(x)
-        x = taps["final"] = nn.relu(residual.norm(train, dtype=self.dtype, name="final_norm")(x))
+        if self.classes:
+            x = conv(self.channels[-1], 1, name="final_conv")(x)
+            x = taps["final"] = nn.relu(residual.norm(train, dtype=self.dtype, name="final_norm")(x))
         pooled = taps["pooled"] = residual.pool(x)
         return Output(residual.classifier(self.classes)(pooled), taps)

@@ -46,7 +46,7 @@ class VGG(nn.Module):
             the form "cifar".
 
     Attributes:
-        classes: number of logits.
+        classes: number of logits; 0 for an encoder, without the hidden layers.
         depth: 8, 11, 13, 16 or 19.
         norm: whether each convolution is followed by batch normalisation.
         channels: of the stages.
@@ -93,7 +93,7 @@ class VGG(nn.Module):
             # The form "cifar" averages the last stage.
             if index < pools:
                 x = nn.max_pool(x, window_shape=(2, 2), strides=(2, 2))
-        if self.form == "imagenet":
+        if self.form == "imagenet" and self.classes:
             x = self._run_hidden(x, taps, train)
         else:
             x = taps["pooled"] = residual.pool(x)

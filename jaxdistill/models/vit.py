@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from jaxdistill.core import Output
 from jaxdistill.errors import UserError, check_least, unknown
-from jaxdistill.models import transformer
+from jaxdistill.models import residual, transformer
 
 POOLS = ("class", "tanh", "class_mean")
 DISTILLATIONS = ("", "token", "head")
@@ -39,7 +39,7 @@ class ViT(nn.Module):
             heads, of which the first is one of `pooled` and the second of `final` at the distillation token.
 
     Attributes:
-        classes: number of logits.
+        classes: number of logits; 0 for an encoder.
         patch: side of a patch, in pixels.
         size: side of the images that the positions are of; 0 for the images at initialisation.
         interpolate: whether positions are interpolated for images of another size, as DINOv2 does.
@@ -111,14 +111,16 @@ class ViT(nn.Module):
         x = transformer.run_blocks(x, taps, style, visible=visible, positions=positions, train=train)
         final = taps["final"] = transformer.normalize(style, "final_norm")(x)
         pooled = final[:, 0]
-        if self.pool == "tanh":
+        if self.pool == "tanh" and self.classes:
             pooled = nn.tanh(transformer.project(self.width, style, name="pooler")(pooled))
         elif self.pool == "class_mean":
             pooled = jnp.concatenate([pooled, jnp.mean(final[:, len(tokens) :], 1)], -1)
         pooled = taps["pooled"] = pooled.astype(jnp.float32)
-        logits = transformer.classifier(self.classes)(pooled)
-        if self.distillation == "head":
-            right = transformer.classifier(self.classes, "distillation_head")(final[:, 1].astype(jnp.float32))
+        logits = residual.classifier(self.classes, transformer.initial)(pooled)
+        if self.distillation == "head" and self.classes:
+            right = residual.classifier(self.classes, transformer.initial, "distillation_head")(
+                final[:, 1].astype(jnp.float32)
+            )
             taps |= {"class_logits": logits, "distillation_logits": right}
             logits = (logits + right) / 2
         return Output(logits, taps)

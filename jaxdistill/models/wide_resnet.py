@@ -57,7 +57,7 @@ class WideResNet(nn.Module):
         pooled: `[batch, 64w]`, of `nn.relu(stage3/preact)`, float32.
 
     Attributes:
-        classes: number of logits.
+        classes: number of logits; 0 for an encoder.
         depth: 6n+4: 10, 16, 22, 28, 40.
         width: multiplies the 16, 32, 64 channels of the stages.
         dropout: rate of dropout between the two convolutions of a block.
@@ -77,6 +77,7 @@ class WideResNet(nn.Module):
     dtype: Any = jnp.float32
 
     inputs = ("image",)
+    stages_are_sums = True
 
     def __post_init__(self) -> None:
         residual.blocks_per_stage("WideResNet", self.depth, rest=4)

@@ -10,6 +10,7 @@ import flax.linen as nn
 from jaxdistill.compress.views import Views
 from jaxdistill.config import registry
 from jaxdistill.config.members import ViewConfig
+from jaxdistill.config.nested_model import NestedModel
 from jaxdistill.config.parse import option
 from jaxdistill.errors import UserError
 from jaxdistill.modules.preprocess import Preprocess, preprocess
@@ -70,9 +71,22 @@ def build_module(name: str, settings: ModelSettings, fields: Mapping[str, Any], 
         )
     dtype = registry.dtype(settings.dtype)
     try:
-        return registry.make("model", settings.model, fields, classes=classes, dtype=dtype)
+        nested = {key: make_encoder(key, fields[key], dtype) for key in getattr(member, "nested", ()) if key in fields}
+        return registry.make("model", settings.model, {**fields, **nested}, classes=classes, dtype=dtype)
     except UserError as error:
         raise UserError(f"networks.{name}: {error}") from error
+
+
+def make_encoder(key: str, config: NestedModel, dtype: Any) -> nn.Module:
+    """Makes a model without its classifier, the part `key` of another model.
+
+    Raises:
+        UserError: for a model of other inputs than images, or one that has a part of its own.
+    """
+    member = registry.find("model", config.model)
+    if inputs_of(member)[0] != "image" or getattr(member, "nested", ()):
+        raise UserError(f"{key}.model must be a classifier of images, got {config.model!r}. Use one such as 'resnet'")
+    return registry.make("model", config.model, config.fields, classes=0, dtype=dtype)
 
 
 def build_views(configs: Mapping[str, ViewConfig]) -> Views:
