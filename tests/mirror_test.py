@@ -39,6 +39,7 @@ TESTED_ELSEWHERE = {
     "stages/output_writer.py": "stages/cache_test.py",
     # Tasks are tested by the batches that they prepare and the stages that they refuse.
     "tasks/task.py": "tasks/checks_test.py",
+    "tasks/dense.py": "tasks/segmentation_test.py",
     "tasks/image.py": "tasks/batches_test.py",
     "tasks/image_classification.py": "tasks/batches_test.py",
     "tasks/text.py": "tasks/batches_test.py",

@@ -59,7 +59,9 @@ class MemberConfig:
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
     name: str = option(
-        "", "dataset: 'digits', 'npz', 'table', 'text', 'text_rows', 'noise', 'arithmetic', 'wine' or a name of TFDS"
+        "",
+        "dataset: 'digits', 'npz', 'shapes', 'table', 'text', 'text_rows', 'noise', 'arithmetic', 'wine' or a name of"
+        " TFDS",
     )
     data_dir: str = option("", "folder of TFDS datasets")
     path: str = option("", "file of 'npz', 'table', 'text' or 'text_rows', or a folder of a table's")
@@ -80,6 +82,7 @@ class DataConfig:
     featurizer: str = option("", "folder of a stage whose fitted transforms are applied instead")
     size: int = option(0, "side in pixels to resize to; 0 for none", least=0, below=2**14)
     channels: int = option(0, "channels to convert images to; 0 for none", least=0, below=2**8)
+    annotations: str = option("", "labels of images that have both: 'masks' or 'boxes'", choices=("", "masks", "boxes"))
     mean: tuple[float, ...] = option((), "mean by channel in [0, 1]; measured if empty")
     std: tuple[float, ...] = option((), "standard deviation by channel in [0, 1]; measured if empty")
     noise: NoiseConfig = option(NoiseConfig, "settings of 'noise'")

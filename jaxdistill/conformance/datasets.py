@@ -8,7 +8,8 @@ import numpy as np
 
 from jaxdistill.conformance.promise import NotApplicable, Promise, require
 from jaxdistill.core import UNLABELLED
-from jaxdistill.data.dataset import Dataset, DatasetSettings, NoiseSettings, Split
+from jaxdistill.data.dataset import Dataset, DatasetSettings, DenseSettings, NoiseSettings, Split
+from jaxdistill.data.dense import check_dense
 
 MOST = 16
 """Number of examples of a split that are read."""
@@ -33,10 +34,11 @@ def make_subject(member: Callable[[DatasetSettings], Dataset], **fields: Any) ->
 
     Args:
         member: the reader.
-        fields: of its settings, such as `path` or `length`; `classes` is that of noise.
+        fields: of its settings, such as `path` or `length`; `classes` is that of noise, `annotations` of dense labels.
     """
     noise = NoiseSettings(classes=fields.pop("classes", 0))
-    settings = DatasetSettings(**{"name": member.__module__, "noise": noise} | fields)
+    dense = DenseSettings(annotations=fields.pop("annotations", ""))
+    settings = DatasetSettings(**{"name": member.__module__, "noise": noise, "dense": dense} | fields)
     return ReadTwice(member(settings), member(settings))
 
 
@@ -74,6 +76,22 @@ def values_in_range(subject: ReadTwice) -> None:
             tokens, vocabulary = examples["tokens"], subject.first.vocabulary
             require(tokens.dtype == np.int32, f"{role}: tokens must be int32, got {tokens.dtype}")
             require(0 <= tokens.min() <= tokens.max() < vocabulary, f"{role}: tokens must be in [0, {vocabulary})")
+
+
+def dense_labels_in_range(subject: ReadTwice) -> None:
+    """Label maps have the size of their images, and boxes a positive area inside them."""
+    if not {"label_map", "boxes"} & {*subject.first.fields}:
+        raise NotApplicable("the labels are not dense")
+    for role, split, positions in subject.splits():
+        examples = split.take(positions)
+        check_dense(examples, len(subject.first.class_names), role)
+        if "label_map" in examples:
+            shape = examples["label_map"].shape[1:]
+            require(shape == subject.first.shape[:2], f"{role}: label maps must be as their images, got {shape}")
+        if "boxes" in examples:
+            top, left, bottom, right = np.moveaxis(examples["boxes"][examples["box_label"] != UNLABELLED], -1, 0)
+            is_inside = (top >= 0) & (bottom > top) & (bottom <= 1) & (left >= 0) & (right > left) & (right <= 1)
+            require(bool(is_inside.all()), f"{role}: boxes must be of positive area in [0, 1]")
 
 
 def labels_of_classes(subject: ReadTwice) -> None:
@@ -128,6 +146,7 @@ PROMISES = (
     Promise("there are splits, 'train' among them, and none is empty", splits_with_examples),
     Promise("fields have a row per position, one shape and one dtype in all splits", rows_of_fields),
     Promise("images and tokens are finite and in range", values_in_range),
+    Promise("label maps and boxes are in range and in their images", dense_labels_in_range),
     Promise("labels are int32 and in range, and those of the examples", labels_of_classes),
     Promise("an example depends on its position alone", positions_alone),
     Promise("a second reading has the same examples", same_examples_again),

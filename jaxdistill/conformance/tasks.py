@@ -65,6 +65,9 @@ def make_dataset(member: type[Task], without: str = "") -> Dataset:
         shape = (EXAMPLES, *(SIZES.get(axis, 4) for axis in field.axes))
         high, dtype = (CLASSES, np.int32) if field.integer else (256, np.uint8)
         arrays[name] = draw.integers(0, high, shape).astype(dtype)
+        if name == "boxes":  # two corners each, the upper left one first
+            corners = np.sort(draw.random((*shape[:-1], 2, 2)), -2)
+            arrays[name] = corners.reshape(shape).astype(np.float32)
         if name.endswith("_mask"):  # padding follows the tokens
             arrays[name] = (np.arange(shape[-1]) < draw.integers(3, shape[-1] + 1, (EXAMPLES, 1))).astype(dtype)
     arrays.pop(without, None)

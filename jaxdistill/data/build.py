@@ -11,6 +11,7 @@ from jaxdistill.config import registry
 from jaxdistill.config.schema import DataConfig, MemberConfig
 from jaxdistill.data import datasets, loader, subsets
 from jaxdistill.data.dataset import Arrays, Dataset, DatasetSettings, Split
+from jaxdistill.data.dense import DenseArrays
 from jaxdistill.data.mixture import Converted, Mixture
 from jaxdistill.data.noise import Noise
 from jaxdistill.errors import UserError, check_least
@@ -177,8 +178,9 @@ def _open(settings: DatasetSettings, resident: str) -> Dataset:
         return dataset
     splits = {}
     for role, split in dataset.splits.items():
-        splits[role] = split if isinstance(split, Arrays) else Arrays(**split.take(np.arange(len(split))))
-        loader.check_labels(splits[role].label, dataset.classes, f"the {role} split of {settings.name}")
+        examples = split.take(np.arange(len(split)))
+        loader.check_classes(examples, dataset.classes, f"the {role} split of {settings.name}")
+        splits[role] = Arrays(**examples) if {*examples} == {"image", "label"} else DenseArrays(examples)
     return dataclasses.replace(dataset, splits=splits)
 
 

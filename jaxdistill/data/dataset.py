@@ -117,7 +117,7 @@ class Dataset:
     @property
     def example_bytes(self) -> int:
         """Bytes of an example on the device, without its label."""
-        if not self.vocabulary and not self.featurizer:
+        if {*self.fields} == {"image", "label"}:
             return math.prod(self.shape)
         fields = [field for name, field in self.fields.items() if name != "label"]
         return sum(math.prod(shape) * dtype.itemsize for shape, dtype in fields)
@@ -137,6 +137,17 @@ class NoiseSettings:
     count: int = 50_000
     seed: int = 0
     classes: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class DenseSettings:
+    """Settings of masks and boxes.
+
+    Attributes:
+        annotations: "masks" or "boxes", of a dataset that has both.
+    """
+
+    annotations: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,6 +175,7 @@ class DatasetSettings:
     columns: tuple[str, ...] = ()
     transforms: tuple[str, ...] = ()
     featurizer: str = ""
+    dense: DenseSettings = DenseSettings()
 
     @classmethod
     def of(cls, section: DataConfig | MemberConfig, length: int = 0) -> "DatasetSettings":
@@ -217,10 +229,11 @@ class DatasetSettings:
 
 
 def _rows_settings(section: DataConfig) -> dict[str, Any]:
-    """Returns the settings of texts and of tables."""
+    """Returns the settings of texts, of tables and of dense labels."""
     keys = ("text", "pair", "label", "tokenizer", "teacher_tokenizer", "target", "featurizer")
     lists = {"columns": tuple(section.columns), "transforms": tuple(section.transforms)}
-    return lists | {key: getattr(section, key) for key in keys}
+    dense = DenseSettings(section.annotations)
+    return lists | {key: getattr(section, key) for key in keys} | {"dense": dense}
 
 
 def check_finite(image: np.ndarray, indices: np.ndarray, path: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from jaxdistill.config import registry
 from jaxdistill.data import readers
-from jaxdistill.data.dataset import Dataset, DatasetSettings, NoiseSettings
+from jaxdistill.data.dataset import Dataset, DatasetSettings, DenseSettings, NoiseSettings
 from jaxdistill.errors import UserError
 
 TFDS = "tfds"
@@ -83,22 +83,21 @@ def load(
     columns: Sequence[str] = (),
     transforms: Sequence[str] = (),
     featurizer: str = "",
+    dense: DenseSettings | None = None,
 ) -> Dataset:
     """Opens a dataset by name.
 
     Args:
-        name: a file of `readers/`, `"package.module:function"`, or a name of TFDS.
-        data_dir: the folder of TFDS datasets.
+        name, data_dir: a file of `readers/` or `"package.module:function"`; or a name of TFDS, and its folder.
         path: the file of "npz", "table", "text" or "text_rows".
         splits: role -> split of a TFDS dataset, part of a text, or file of rows.
         size, channels: side in pixels of the square, and channels, that images are converted to; 0 for none.
-        noise: settings of "noise"; `None` for the default ones.
+        noise, dense: settings of "noise", and of masks and boxes; the default ones if they are left out.
         length: number of tokens of a window of a text, or the largest number of tokens of a text.
-        text, pair, label: columns of texts, or features, and of their labels or a table's.
-        tokenizer, teacher_tokenizer: folders of checkpoints whose tokens a text becomes.
+        text, pair, label: columns of texts, or features, and of their labels or a table's; the tokens of a text are
+            those of `tokenizer` and `teacher_tokenizer`, folders of checkpoints.
         target, columns: the column of targets, instead of labels, and those of features; all others if empty.
-        transforms: of a table, fitted on its training split, such as `("impute:median", "standardize")`.
-        featurizer: the folder of a stage whose fitted transforms are applied instead.
+        transforms: of a table, fitted on its training split; `featurizer`, a stage's folder, has fitted ones instead.
 
     Raises:
         UserError: for missing names, folders and splits, with the existing ones.
@@ -122,5 +121,6 @@ def load(
             columns=tuple(columns),
             transforms=tuple(transforms),
             featurizer=featurizer,
+            dense=dense or DenseSettings(),
         )
     )

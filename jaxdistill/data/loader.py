@@ -22,6 +22,7 @@ import numpy as np
 
 from jaxdistill.core import CACHED
 from jaxdistill.data.dataset import CHUNK, Split, check_finite
+from jaxdistill.data.dense import check_dense
 from jaxdistill.data.output_cache import NO_OUTPUTS, CachedOutputs
 from jaxdistill.data.sampling import sample_indices
 from jaxdistill.data.tokenized_texts import TOKEN_FIELDS
@@ -54,10 +55,17 @@ class ProcessShard:
 
 def _take_checked(split: Split, indices: np.ndarray, classes: int) -> dict[str, np.ndarray]:
     batch = split.take(indices)
-    check_labels(batch["label"], classes, "a batch")
+    check_classes(batch, classes, "a batch")
     if "image" in batch and batch["image"].dtype != np.uint8:
         check_finite(batch["image"], indices, "the image data")
     return batch
+
+
+def check_classes(batch: Mapping[str, np.ndarray], classes: int, path: str) -> None:
+    """Raises `UserError` for classes of examples, of pixels or of boxes that are out of range."""
+    if "label" in batch:
+        check_labels(batch["label"], classes, path)
+    check_dense(batch, classes, path)
 
 
 def check_labels(label: np.ndarray, classes: int, path: str) -> None:
@@ -219,8 +227,8 @@ class Stacked:
         for loader in loaders:  # one after the other: each holds the whole split until its labels are taken
             resident, labels = resident or dict(loader.resident), [*labels, loader.resident.get("label")]
             light.append(dataclasses.replace(loader, resident={}) if loader.resident else loader)
-        if not resident:
-            return cls(tuple(light), {})
+        if "label" not in resident:
+            return cls(tuple(light), resident)
         label = np.maximum.reduce(labels)
         for loader, seen in zip(light, labels, strict=True):
             index = loader.split.index(np.arange(len(loader.split)))
