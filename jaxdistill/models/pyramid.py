@@ -37,6 +37,17 @@ def encode(
     return (encoder or CifarResNet(0, depth=8, dtype=dtype, name="encoder"))(x, train)
 
 
+def share_dtype(model: Any) -> None:
+    """Gives the encoder of a dense model the dtype of the model; for its `__post_init__`."""
+    if model.encoder is not None and model.encoder.dtype != model.dtype:
+        object.__setattr__(model, "encoder", model.encoder.clone(dtype=model.dtype))
+
+
+def encoder_axes(model: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Returns the names of the dimensions of the kernels of a dense model's encoder, for `train/partitioning.py`."""
+    return getattr(model.encoder, "axes", ())
+
+
 def select_maps(
     encoder: nn.Module | None, output: Output, images: tuple[int, int], levels: Sequence[str] = ()
 ) -> dict[str, Map]:
@@ -141,3 +152,9 @@ class FeaturePyramid(nn.Module):
 
     def _conv(self, size: int, stride: int, name: str) -> nn.Conv:
         return residual.conv(self.width, size, stride, bias=True, init=uniform, dtype=self.dtype, name=name)
+
+
+def classify_pixels(x: Map, classes: int, images: tuple[int, int]) -> Float[Array, "batch height width {classes}"]:
+    """Returns logits in float32 at the images' resolution: a 1x1 named `head`, and bilinear upsampling."""
+    head = nn.Conv(classes, (1, 1), kernel_init=residual.torch_linear, dtype=jnp.float32, name="head")
+    return resize(head(x), images)

@@ -16,8 +16,11 @@ from jaxdistill.models.bilstm import BiLSTM
 from jaxdistill.models.cifar_resnet import CifarResNet
 from jaxdistill.models.convnext import ConvNeXt
 from jaxdistill.models.decoder import Decoder
+from jaxdistill.models.deeplab_v3 import DeepLabV3
 from jaxdistill.models.encoder import Encoder
+from jaxdistill.models.fpn_segmenter import FPNSegmenter
 from jaxdistill.models.mlp import MLP
+from jaxdistill.models.mlp_segmenter import MLPSegmenter
 from jaxdistill.models.mobilenet_v2 import MobileNetV2
 from jaxdistill.models.resnet import ResNet
 from jaxdistill.models.shufflenet_v1 import ShuffleNetV1
@@ -26,6 +29,7 @@ from jaxdistill.models.vgg import VGG
 from jaxdistill.models.vit import ViT
 from jaxdistill.models.wide_resnet import WideResNet
 
+ENCODER = ConvNeXt(0, depths=(1, 1), widths=(8, 12), patch=2)
 SMALL = {
     "mlp": MLP(3, widths=(5, 4)),
     "cifar_resnet": CifarResNet(3, depth=8),
@@ -41,14 +45,25 @@ SMALL = {
     "bilstm": BiLSTM(3, vocabulary=5, embed_width=6, width=4, hidden=5),
     "bag_of_embeddings": BagOfEmbeddings(3, vocabulary=5, width=6, widths=(4,)),
     "decoder": Decoder(3, layers=2, width=8, heads=2, tied=False),
+    "fpn_segmenter": FPNSegmenter(3, encoder=ENCODER, width=8),
+    "deeplab_v3": DeepLabV3(3, encoder=ENCODER, width=8, rates=(1, 2)),
+    "mlp_segmenter": MLPSegmenter(3, encoder=ViT(0, patch=4, layers=2, width=8, heads=2), width=8),
 }
+SEGMENTERS = ("fpn_segmenter", "deeplab_v3", "mlp_segmenter")
 UNNORMALISED = ("mlp", "vit", "encoder", "convnext", "bilstm", "bag_of_embeddings")
 """Models without BatchNorm."""
-CLASSIFIERS = [name for name in SMALL if name != "decoder"]
+CLASSIFIERS = [name for name in SMALL if name not in ("decoder", *SEGMENTERS)]
 BATCH_NORMALISED = [name for name in CLASSIFIERS if name not in UNNORMALISED]
-OF_SOME = {promises.logits_of_pooled: CLASSIFIERS, promises.batch_statistics: BATCH_NORMALISED}
+OF_SOME = {promises.logits_of_pooled: CLASSIFIERS, promises.batch_statistics: [*BATCH_NORMALISED, "fpn_segmenter"]}
+COMPILED = [p.check for p in promises.PROMISES if p.check not in (promises.output_of_classes, promises.bfloat16)]
+"""Promises that one dense model keeps by default, and the others in slow tests."""
 CASES = [
-    pytest.param(name, promise, id=f"{promise.name}-{name}")
+    pytest.param(
+        name,
+        promise,
+        id=f"{promise.name}-{name}",
+        marks=[pytest.mark.slow] if name in SEGMENTERS[1:] and promise.check in COMPILED else [],
+    )
     for promise in promises.PROMISES
     for name in OF_SOME.get(promise.check, SMALL)
 ]
@@ -75,6 +90,12 @@ def test_promise(name, promise):
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_classifiers_have_one_prediction_per_example(name):
     assert subject(name).output.logits.shape == (4, 3)
+
+
+@pytest.mark.parametrize("name", SEGMENTERS)
+def test_segmenters_have_one_prediction_per_pixel(name):
+    toy = subject(name)
+    assert jax.eval_shape(toy.infer, toy.variables, toy.x).logits.shape == (4, 8, 8, 3)
 
 
 @pytest.mark.parametrize("name", BATCH_NORMALISED)
