@@ -27,6 +27,10 @@ TESTED_ELSEWHERE = {
     # Two lines each around a library.
     "report/inputs.py": "report/write_test.py",
     "report/template.py": "report/html_test.py",
+    # Dense models are tested by their promises, and beside torchvision.
+    "models/fpn_segmenter.py": "models/contract_test.py",
+    "models/mlp_segmenter.py": "models/torchvision_live_test.py",
+    "models/deeplab_v3.py": "models/torchvision_live_test.py",
     # A trace that two ways of compression read.
     "compress/layer_graph.py": "compress/fold_batchnorm_test.py",
     # Parts of methods, with their own numbers beside those of the methods.

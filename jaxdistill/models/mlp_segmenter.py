@@ -58,7 +58,7 @@ class MLPSegmenter(nn.Module):
         for index, level in enumerate(maps):
             linear = nn.Dense(self.width, kernel_init=residual.torch_linear, dtype=self.dtype, name=f"linear{index}")
             projected.append(pyramid.resize(linear(level), size))
-        decoded = residual.conv(self.width, 1, dtype=self.dtype, name="fuse_conv")(jnp.concatenate(projected, -1))
+        decoded = residual.conv(self.width, 1, dtype=self.dtype, name="fuse_conv")(jnp.concatenate(projected[::-1], -1))
         decoded = nn.relu(residual.norm(train, dtype=self.dtype, name="fuse_norm")(decoded))
         dropped = nn.Dropout(self.dropout, deterministic=not train)(decoded)
         logits = pyramid.classify_pixels(dropped, self.classes, images)
