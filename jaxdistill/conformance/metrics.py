@@ -13,9 +13,14 @@ from jaxdistill import core
 from jaxdistill.conformance import toy_outputs
 from jaxdistill.conformance.promise import NotApplicable, Promise, require, require_close
 from jaxdistill.core import Batch, Output
-from jaxdistill.metrics.metric import Metric
+from jaxdistill.metrics.metric import Gather, GatheringMetric, Metric
 
-TASKS = {"classes": ("images", "next_tokens"), "gaussian": ("gaussian",), "quantiles": ("quantiles",)}
+TASKS = {
+    "classes": ("images", "next_tokens"),
+    "gaussian": ("gaussian",),
+    "quantiles": ("quantiles",),
+    "boxes": ("boxes",),
+}
 """Toy tasks by the form of the predictions that a metric is for."""
 
 BATCHES = 8
@@ -28,6 +33,12 @@ Batches = Sequence[tuple[Output, Batch, Output]]
 """The output, the batch and the reference's output, of each batch of a split."""
 
 
+@functools.cache
+def compile_rows(gather: Gather) -> Callable[..., Any]:
+    """Returns the compiled rows, once for all metrics of a gather."""
+    return jax.jit(gather.rows)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class ToyMetric:
     """A metric, with a split of a task.
@@ -37,7 +48,7 @@ class ToyMetric:
         task: one of those of `TASKS`.
     """
 
-    metric: Metric
+    metric: Metric | GatheringMetric
     task: str
 
     @functools.cached_property
@@ -54,8 +65,9 @@ class ToyMetric:
 
     @functools.cached_property
     def compiled(self) -> Callable[..., Any]:
-        """The compiled `sums`."""
-        return jax.jit(self.metric.sums)
+        """The compiled `sums`, or rows."""
+        metric = self.metric
+        return compile_rows(metric.gather) if isinstance(metric, GatheringMetric) else jax.jit(metric.sums)
 
     def sums(self, output: Output, batch: Batch, reference: Output) -> Any:
         """Returns the sums of a batch in float64."""
@@ -64,15 +76,23 @@ class ToyMetric:
 
     def value(self, batches: Batches) -> Any:
         """Returns the metric of a split."""
+        metric = self.metric
+        if isinstance(metric, GatheringMetric):
+            rows = [self._rows(output, batch) for output, batch, _ in batches]
+            return metric.finish(metric.gather.summarize(jax.tree.map(lambda *x: np.concatenate(x), *rows)))
         parts = [self.sums(*batch) for batch in batches]
-        return self.metric.finish(jax.tree.map(lambda *leaves: sum(leaves), *parts))
+        return metric.finish(jax.tree.map(lambda *leaves: sum(leaves), *parts))
+
+    def _rows(self, output: Output, batch: Batch) -> Any:
+        """Returns the rows of the examples of a batch that count."""
+        return jax.tree.map(lambda x: np.asarray(x)[batch["mask"] > 0], self.compiled(output, batch))
 
 
 @dataclasses.dataclass(frozen=True)
 class ToyMetrics:
     """A metric on each of the tasks."""
 
-    metric: Metric
+    metric: Metric | GatheringMetric
 
     @functools.cached_property
     def toys(self) -> tuple[ToyMetric, ...]:
@@ -80,7 +100,7 @@ class ToyMetrics:
         return tuple(ToyMetric(self.metric, task) for task in TASKS[getattr(self.metric, "predictions", "classes")])
 
 
-def make_subject(member: Metric | Callable[..., Metric], **fields: Any) -> ToyMetrics:
+def make_subject(member: Metric | GatheringMetric | Callable[..., Metric], **fields: Any) -> ToyMetrics:
     """Takes an entry of a table `METRICS`, or makes one of a class."""
     return ToyMetrics(member(**fields) if isinstance(member, type) else member)
 
@@ -147,8 +167,7 @@ def invalid_predictions_do_not_count(toy: ToyMetric) -> None:
     """Logits of nan at predictions that are not valid leave the value."""
     spoiled = []
     for output, batch, reference in toy.batches:
-        valid = batch["valid"][..., None] > 0
-        sides = [side.replace(logits=np.where(valid, side.logits, np.float32(np.nan))) for side in (output, reference)]
+        sides = [side.replace(logits=_spoil_invalid(side.logits, batch["valid"])) for side in (output, reference)]
         spoiled.append((sides[0], batch, sides[1]))
     _require_same(toy, spoiled, toy.batches, "value with other logits at predictions that are not valid")
 
@@ -194,6 +213,11 @@ def empty_split(toy: ToyMetric) -> None:
 def cut(batch: tuple[Output, Batch, Output], rows: slice) -> tuple[Output, Batch, Output]:
     """Returns some rows of a batch."""
     return jax.tree.map(lambda x: x[rows], batch)
+
+
+def _spoil_invalid(logits: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    is_valid = valid.reshape(*valid.shape, *[1] * (logits.ndim - valid.ndim)) > 0
+    return np.where(is_valid, logits, np.float32(np.nan))
 
 
 def _spoil_last_rows(x: np.ndarray) -> np.ndarray:

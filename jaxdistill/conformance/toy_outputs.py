@@ -18,7 +18,10 @@ LENGTH, VOCABULARY, HEADS = 7, 11, 2
 NUMBERS = {"gaussian": 2, "quantiles": 9}
 """Numbers of a prediction of a target, by the form of its distribution."""
 
-TASKS = ("images", "pixels", "texts", "derivatives", "next_tokens", *NUMBERS)
+STRIDES, IMAGE, BOXES, BINS = (32, 64), 128, 3, 5
+"""Strides of the levels of a toy detector, the side of its images, boxes of an image, and bins of a distance."""
+
+TASKS = ("images", "pixels", "texts", "derivatives", "next_tokens", *NUMBERS, "boxes")
 
 
 @functools.cache
@@ -66,6 +69,8 @@ def _draw_batch(task: str) -> dict[str, jax.Array]:
         return data | {"label": jnp.zeros(ROWS, int), "target": target, "valid": data["mask"]}
     if task == "pixels":
         return data | {"label": jax.random.randint(label, (ROWS, 4, 4), 0, CLASSES)}
+    if task == "boxes":
+        return data | _draw_boxes(label, tokens)
     lengths = jnp.array([7, 7, 5, 7, 4, 6])
     is_token = (jnp.arange(LENGTH)[None] < lengths[:, None]).astype(jnp.float32)
     text = {"tokens": jax.random.randint(tokens, (ROWS, LENGTH), 0, VOCABULARY), "token_mask": is_token}
@@ -73,6 +78,31 @@ def _draw_batch(task: str) -> dict[str, jax.Array]:
         return align_next_tokens(data | text)
     masked = jax.random.bernoulli(label, 0.4, (ROWS, LENGTH)) & (is_token > 0)
     return data | text | {"label": jnp.where(masked.at[:, 1].set(True), text["tokens"], -1)}
+
+
+def _draw_boxes(label_key: jax.Array, box_key: jax.Array) -> dict[str, jax.Array]:
+    """Returns boxes of images of which one has none, the last box of others is padding, and one is a crowd."""
+    corners = jnp.sort(jax.random.uniform(box_key, (ROWS, BOXES, 2, 2)), 2).reshape(ROWS, BOXES, 4)
+    corners = jnp.clip(corners + jnp.array([[[-0.15, -0.15, 0.15, 0.15]]]), 0, 1)
+    label = jax.random.randint(label_key, (ROWS, BOXES), 0, CLASSES).at[1:3, -1].set(-1).at[3].set(-1)
+    crowd = jnp.zeros((ROWS, BOXES), int).at[0, 1].set(1)
+    return {
+        "image": jnp.zeros((ROWS, IMAGE, IMAGE, 3)),
+        "boxes": jnp.where(label[..., None] >= 0, corners, 0.0),
+        "box_label": label,
+        "box_crowd": crowd,
+        "label": jnp.where(crowd > 0, -1, label),
+        "valid": jnp.ones(ROWS),
+    }
+
+
+def locations() -> np.ndarray:
+    """Returns the locations of a toy detector, `[locations, 4]`."""
+    levels = []
+    for stride in STRIDES:
+        y, x = np.meshgrid(*[np.arange(stride / 2, IMAGE, stride)] * 2, indexing="ij")
+        levels.append(np.stack([y, x, *[np.full_like(y, stride)] * 2], -1).reshape(-1, 4))
+    return (np.concatenate(levels) / IMAGE).astype(np.float32)
 
 
 def with_mask(batch: Batch, mask: jax.Array | np.ndarray) -> dict[str, Any]:
@@ -95,8 +125,14 @@ def _draw_output(
     parts = _shapes(task, wide)
     keys = jax.random.split(jax.random.key(seed), len(parts))
     drawn = {name: jax.random.normal(key, shape) for key, (name, shape) in zip(keys, parts.items(), strict=True)}
-    taps = {name: value.astype(dtype) for name, value in drawn.items() if name != "logits"}
-    return Output((scale * drawn["logits"]).astype(dtype), {n: (scale * x).astype(dtype) for n, x in taps.items()})
+    taps = {name: (scale * value).astype(dtype) for name, value in drawn.items() if name != "logits"}
+    if task == "boxes":
+        grid = jnp.broadcast_to(jnp.array(locations(), dtype)[None], (ROWS, *locations().shape))
+        edges = taps["distances"] = jnp.abs(taps["distances"])
+        away = edges[..., jnp.array([1, 0, 3, 2])] * jnp.concatenate([grid[..., 2:]] * 2, -1)
+        centre = jnp.concatenate([grid[..., :2]] * 2, -1)
+        taps |= {"locations": grid, "boxes": centre + away * jnp.array([[[-1, -1, 1, 1]]], dtype)}
+    return Output((scale * drawn["logits"]).astype(dtype), taps)
 
 
 def _shapes(task: str, wide: bool) -> dict[str, tuple[int, ...]]:
@@ -104,6 +140,11 @@ def _shapes(task: str, wide: bool) -> dict[str, tuple[int, ...]]:
         return {"logits": (ROWS, CLASSES), "derivative": (ROWS, 3, CLASSES), "pooled": (ROWS, 8)}
     if task in NUMBERS:
         return {"logits": (ROWS, NUMBERS[task]), "pooled": (ROWS, 16 if wide else 8)}
+    if task == "boxes":
+        places, sides, width = len(locations()), [IMAGE // stride for stride in STRIDES], 12 if wide else 6
+        shapes = {"logits": (ROWS, places, CLASSES), "distances": (ROWS, places, 4), "centerness": (ROWS, places)}
+        maps = {f"P{level + 5}": (ROWS, side, side, width) for level, side in enumerate(sides)}
+        return shapes | {"edges": (ROWS, places, 4, BINS)} | maps
     if task in ("images", "pixels"):
         return {"logits": (ROWS, 4, 4, CLASSES) if task == "pixels" else (ROWS, CLASSES)} | _maps(2 if wide else 1)
     return {"logits": (ROWS, LENGTH, VOCABULARY)} | _blocks(*(4, 16) if wide else (2, 8))

@@ -27,6 +27,7 @@ class Metric(Protocol):
     One that compares two networks also has `same_classes`: whether they must have the same classes.
     One for numbers of a target's distribution also has `predictions`, their form: "gaussian" or "quantiles".
     One whose sums depend on how examples are divided into batches also has `compares_examples = True`.
+    One that no sums give is a `GatheringMetric`.
     """
 
     better: str | None
@@ -39,6 +40,44 @@ class Metric(Protocol):
 
     def finish(self, sums: Any) -> Any:
         """Returns the metric from the added sums, in float64 on the host; nan for an empty split."""
+        ...
+
+
+class Gather(Protocol):
+    """Rows of each example that a split is measured by, and their summary, which several metrics may share.
+
+    Attributes:
+        name: metrics whose gathers have one name share the rows and the summary of the first.
+    """
+
+    name: str
+
+    def rows(self, output: Output, batch: Batch) -> Any:
+        """Returns a tree of arrays `[batch, ...]` of fixed sizes, on the device."""
+        ...
+
+    def summarize(self, rows: Any) -> Any:
+        """Returns the summary of the rows of all examples that count, `[examples, ...]`, on the host."""
+        ...
+
+
+@runtime_checkable
+class GatheringMetric(Protocol):
+    """A number or table of a split that needs all its examples at once, such as average precision.
+
+    Rows of examples are gathered over batches and hosts instead of added; masked ones are left out.
+
+    Attributes:
+        better, needs_reference, needs_labels: as of `Metric`; it is of one network, so that `needs_reference` is False.
+    """
+
+    better: str | None
+    needs_reference: bool
+    needs_labels: bool
+    gather: Gather
+
+    def finish(self, summary: Any) -> Any:
+        """Returns the metric from the summary; nan for an empty split."""
         ...
 
 

@@ -3,7 +3,9 @@
 import dataclasses
 from typing import ClassVar
 
-from jaxdistill.core import Batch
+import jax.numpy as jnp
+
+from jaxdistill.core import UNLABELLED, Batch
 from jaxdistill.data.dataset import Dataset
 from jaxdistill.tasks.dense import IMAGE, DenseTask
 from jaxdistill.tasks.task import Field
@@ -23,7 +25,8 @@ class Detection(DenseTask):
         "box_crowd": Field(("most",)),
     }
     axes: ClassVar = ("example", "location")
-    metric_names: ClassVar = ("agreement", "kl")
+    metric_names: ClassVar = ("map", "map50", "map75", "map_small", "map_medium", "map_large", "map_per_class")
+    predictions: ClassVar = "boxes"
     remedy: ClassVar = "Use a network that predicts boxes."
 
     @classmethod
@@ -31,6 +34,12 @@ class Detection(DenseTask):
         return {*dataset.fields} == {"image", "boxes", "box_label", "box_crowd"}
 
     def align(self, batch: Batch) -> Batch:
-        """Adds the class of each box as `label`, and its `valid`, 0 for no box and for crowds, `[batch, most]`."""
-        label = batch["box_label"]
-        return {**batch, "label": label, "valid": batch["mask"][:, None] * ((label >= 0) & (batch["box_crowd"] == 0))}
+        """Adds `label` `[batch, most]`, the class of each box that is a target, and `valid` `[batch]`.
+
+        -1 fills the array, and stands in the place of crowds. Every location of an image counts, with a box or without.
+        """
+        return {
+            **batch,
+            "label": jnp.where(batch["box_crowd"] > 0, UNLABELLED, batch["box_label"]),
+            "valid": batch["mask"],
+        }

@@ -11,7 +11,7 @@ from jaxdistill.config.schema import DataConfig
 from jaxdistill.core import Batch, Term
 from jaxdistill.data.dataset import Dataset
 from jaxdistill.errors import UserError, unknown
-from jaxdistill.metrics import Metric
+from jaxdistill.metrics import GatheringMetric, Metric
 from jaxdistill.networks import ImageSpec, Source
 
 
@@ -160,7 +160,7 @@ class Task:
         """Names of the metrics that fit the dataset."""
         return self.metric_names
 
-    def metric(self, name: str) -> Metric:
+    def metric(self, name: str) -> Metric | GatheringMetric:
         """Returns a metric by its name, or by `"package.module:Name"`.
 
         Raises:
@@ -173,7 +173,7 @@ class Task:
             metric = member() if isinstance(member, type) else member
         except TypeError as error:  # of a user's own class
             raise UserError(f"evaluate.metrics must be a class without arguments, got {name!r} ({error})") from error
-        if not isinstance(metric, Metric):
+        if not isinstance(metric, (Metric, GatheringMetric)):
             raise UserError(
                 f"evaluate.metrics must be a metric with better, needs_reference, needs_labels, sums and finish, got"
                 f" {name!r}, a {type(metric).__name__}. Define them"

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +46,25 @@ class Metric(Protocol):
     def finish(self, sums: Any) -> Any: ...
 
 
+class Gather(Protocol):
+    """Rows of each example that a split is measured by; `summarize` of all of them is computed once."""
+
+    name: str
+
+    def rows(self, output: Output, batch: Batch) -> Any: ...
+
+    def summarize(self, rows: Any) -> Any: ...
+
+
+@runtime_checkable
+class GatheringMetric(Protocol):
+    """A metric that no sums give: `finish` of the summary of `gather` is the metric of the split."""
+
+    gather: Gather
+
+    def finish(self, summary: Any) -> Any: ...
+
+
 @struct.dataclass
 class Measurement:
     """The sums and predictions of a batch, or of a whole split.
@@ -55,11 +74,13 @@ class Measurement:
         pair_sums: `{(network, reference): {metric: sums}}`.
         predictions: `{network: (class int32 [examples], its probability float32 [examples])}`; of networks that
             predict one class of an example, and not one of each token.
+        rows: `{network: {name of a gather: tree of [..., examples]}}`, its rows with the axis of the examples last.
     """
 
     sums: Mapping[str, Mapping[str, Any]]
     pair_sums: Mapping[Pair, Mapping[str, Any]]
     predictions: Mapping[str, tuple[Any, Any]]
+    rows: Mapping[str, Mapping[str, Any]] = struct.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +100,7 @@ class Evaluation:
         pairs: `{(network, reference): {metric: number or table}}`, of the pairs compared besides.
         predictions: as in `Measurement`.
         label, index: as in `Rows`.
+        gathered: `{network: {name of a gather: tree of [examples, ...]}}`.
     """
 
     values: Mapping[str, Mapping[str, Any]]
@@ -86,6 +108,7 @@ class Evaluation:
     predictions: Mapping[str, tuple[np.ndarray, np.ndarray]]
     label: np.ndarray
     index: np.ndarray
+    gathered: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,7 +126,7 @@ class Plan:
 
     networks: Mapping[str, Source]
     names: Sequence[str]
-    metrics: Mapping[str, Metric]
+    metrics: Mapping[str, Metric | GatheringMetric]
     prepare: Callable[[Batch], Batch]
     reference: str = ""
     pairs: Sequence[Pair] = ()
@@ -143,9 +166,20 @@ class Plan:
             return {who: {key: self.metrics[key].finish(x) for key, x in row.items()} for who, row in sums.items()}
 
         numbers, fidelity = finish_all(total.sums), finish_all(total.pair_sums)
-        values = {name: row | fidelity.get((name, self.reference), {}) for name, row in numbers.items()}
+        gathered = jax.tree.map(lambda x: np.moveaxis(x, -1, 0), total.rows)
+        for name, row in numbers.items():
+            row |= finish_gathered(self.metrics, gathered.get(name, {})) | fidelity.get((name, self.reference), {})
+        values = {name: {key: row[key] for key in self.metrics if key in row} for name, row in numbers.items()}
         pairs = {pair: fidelity[pair] for pair in self.pairs}
-        return Evaluation(values, pairs, total.predictions, label=rows.label, index=rows.index)
+        return Evaluation(values, pairs, total.predictions, label=rows.label, index=rows.index, gathered=gathered)
+
+
+def finish_gathered(metrics: Mapping[str, Metric | GatheringMetric], gathered: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the metrics of a network that its gathered rows give, each summary of which is computed once."""
+    metrics = {key: metric for key, metric in metrics.items() if isinstance(metric, GatheringMetric)}
+    gathers = {metric.gather.name: metric.gather for metric in metrics.values()}
+    summaries = {name: gathers[name].summarize(rows) for name, rows in gathered.items()}
+    return {key: metric.finish(summaries[metric.gather.name]) for key, metric in metrics.items()}
 
 
 def evaluate_batch(
@@ -154,7 +188,7 @@ def evaluate_batch(
     batch: Batch,
     *,
     names: Sequence[str],
-    metrics: Mapping[str, Metric],
+    metrics: Mapping[str, Metric | GatheringMetric],
     pairs: Sequence[Pair] = (),
 ) -> Measurement:
     """Measures networks on one prepared batch.
@@ -168,8 +202,12 @@ def evaluate_batch(
         pairs: the networks that are compared by metrics that need a reference.
     """
     outputs, _ = run(networks, variables, batch, None)
-    alone = {key: metric for key, metric in metrics.items() if not metric.needs_reference}
-    fidelity = {key: metric for key, metric in metrics.items() if metric.needs_reference}
+    summed: dict[str, Metric] = {
+        key: metric for key, metric in metrics.items() if not isinstance(metric, GatheringMetric)
+    }
+    gathers = {metric.gather.name: metric.gather for metric in metrics.values() if isinstance(metric, GatheringMetric)}
+    alone = {key: metric for key, metric in summed.items() if not metric.needs_reference}
+    fidelity = {key: metric for key, metric in summed.items() if metric.needs_reference}
     return Measurement(
         sums={name: {key: m.sums(outputs[name], batch, None) for key, m in alone.items()} for name in names},
         pair_sums={
@@ -180,6 +218,13 @@ def evaluate_batch(
             name: predicted_classes(core.dense(outputs[name].logits))
             for name in names
             if len(core.prediction_shape(outputs[name].logits)) == 1
+        },
+        rows={
+            name: {
+                key: jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), gather.rows(outputs[name], batch))
+                for key, gather in gathers.items()
+            }
+            for name in names
         },
     )
 
@@ -247,22 +292,23 @@ class Evaluator:
 
     def evaluate(self, weights: Weights, pieces: Iterable[Any]) -> tuple[Measurement, Rows]:
         """Adds up the pieces of a split, one dispatch each, in float64 on the host."""
-        totals, predictions, rows = None, [], []
+        totals, examples, rows = None, [], []
         for result in one_behind(self._compiled(*weights, piece) for piece in pieces):
             measured, fields = jax.device_get(result)
             sums = jax.tree.map(lambda x: np.asarray(x, np.float64).sum(0), (measured.sums, measured.pair_sums))
             totals = sums if totals is None else jax.tree.map(np.add, totals, sums)
             is_real = fields["mask"] > 0
-            predictions.append(jax.tree.map(functools.partial(_select_rows, is_real=is_real), measured.predictions))
+            of_examples = (measured.predictions, measured.rows)
+            examples.append(jax.tree.map(functools.partial(_select_rows, is_real=is_real), of_examples))
             rows.append((fields["label"][is_real], fields["index"][is_real]))
-        predictions = jax.tree.map(lambda *parts: np.concatenate(parts, -1), *predictions)
+        predictions, gathered = jax.tree.map(lambda *parts: np.concatenate(parts, -1), *examples)
         label, index = (np.concatenate(parts) for parts in zip(*rows, strict=True))
         sums, pair_sums = totals or ({}, {})
-        return Measurement(sums, pair_sums, predictions), Rows(label, index)
+        return Measurement(sums, pair_sums, predictions, gathered), Rows(label, index)
 
 
 def _select_rows(x: np.ndarray, is_real: np.ndarray) -> np.ndarray:
-    """Returns `[*runs, rows]` of `[batches, *runs, batch]` without the rows that are padding, `[batches, batch]`."""
+    """Returns `[..., rows]` of `[batches, ..., batch]` without the rows that are padding, `[batches, batch]`."""
     return np.moveaxis(x, 0, -2)[..., is_real]
 
 

@@ -22,6 +22,25 @@ NETWORKS = in_order(
 NAMES = ("accuracy", "nll", "ece", "f1", "agreement", "confusion")
 
 
+class First:
+    """Rows with an axis of their own, whose summary is a median, which no sums give."""
+
+    name = "first"
+
+    def rows(self, output, batch):
+        return {"logits": output.logits}
+
+    def summarize(self, rows):
+        return np.median(rows["logits"], 0)
+
+
+class Median:
+    needs_reference, gather = False, First()
+
+    def finish(self, summary):
+        return float(summary[0])
+
+
 def split():
     data = toys.batch(ROWS, seed=3)
     return dataset.Arrays(np.asarray(data["image"]), np.asarray(data["label"], np.int32))
@@ -38,7 +57,7 @@ def evaluate(batch, devices=1, reference="teacher", pairs=(), pieces="", result_
     plan = Plan(
         networks=NETWORKS,
         names=["teacher", "student", "both"],
-        metrics={name: metrics.METRICS[name] for name in NAMES},
+        metrics={name: metrics.METRICS[name] for name in NAMES} | {"median": Median()},
         prepare=lambda batch: batch,
         reference=reference,
         pairs=pairs,
@@ -61,6 +80,8 @@ def test_by_hand():
         right = (logits[name].argmax(-1) == label).mean()
         np.testing.assert_allclose(found.values[name]["accuracy"], right, rtol=1e-6)
         np.testing.assert_array_equal(found.predictions[name][0], logits[name].argmax(-1))
+        np.testing.assert_allclose(found.values[name]["median"], np.median(logits[name][:, 0]), rtol=1e-5)
+        np.testing.assert_allclose(found.gathered[name]["first"]["logits"], logits[name], rtol=1e-5, atol=1e-6)
     same = (logits["student"].argmax(-1) == logits["teacher"].argmax(-1)).mean()
     np.testing.assert_allclose(found.values["student"]["agreement"], same, rtol=1e-6)
     np.testing.assert_array_equal(found.label, label)
