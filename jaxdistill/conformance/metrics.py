@@ -17,6 +17,7 @@ from jaxdistill.metrics.metric import Gather, GatheringMetric, Metric
 
 TASKS = {
     "classes": ("images", "next_tokens"),
+    "pixels": ("pixels",),
     "gaussian": ("gaussian",),
     "quantiles": ("quantiles",),
     "boxes": ("boxes",),
@@ -57,7 +58,8 @@ class ToyMetric:
         # As numpy arrays: each of the edits of a check would be a program that JAX compiles.
         batch = jax.device_get(toy_outputs.batch(self.task))
         if "label" in batch and "valid" not in batch:
-            batch = {**batch, "valid": batch["mask"]}
+            counts = batch["mask"].reshape(-1, *[1] * (batch["label"].ndim - 1))
+            batch = {**batch, "valid": counts * np.ones(batch["label"].shape, np.float32)}
         sides = [
             (toy_outputs.output(self.task, seed), toy_outputs.output(self.task, 100 + seed)) for seed in range(BATCHES)
         ]

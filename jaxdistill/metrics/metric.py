@@ -25,7 +25,8 @@ class Metric(Protocol):
         needs_labels: whether predictions without a label do not count.
 
     One that compares two networks also has `same_classes`: whether they must have the same classes.
-    One for numbers of a target's distribution also has `predictions`, their form: "gaussian" or "quantiles".
+    One for numbers of a target's distribution also has `predictions`, their form: "gaussian" or "quantiles"; one that
+    reads where the predictions of an image are has "pixels".
     One whose sums depend on how examples are divided into batches also has `compares_examples = True`.
     One that no sums give is a `GatheringMetric`.
     """

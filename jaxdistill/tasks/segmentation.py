@@ -15,7 +15,17 @@ class Segmentation(DenseTask):
 
     fields: ClassVar = IMAGE | {"label_map": Field(("height", "width"))}
     axes: ClassVar = ("example", "row", "pixel")
-    metric_names: ClassVar = ("accuracy", "nll", "agreement", "kl")
+    metric_names: ClassVar = (
+        "mean_iou",
+        "accuracy",
+        "boundary_f1",
+        "nll",
+        "agreement",
+        "kl",
+        "per_class_iou",
+        "confusion",
+    )
+    preferred: ClassVar = ("mean_iou",)
     remedy: ClassVar = "Use a network that predicts every pixel."
 
     @classmethod
