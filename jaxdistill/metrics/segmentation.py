@@ -118,8 +118,14 @@ def dilate(x: jax.Array, radius: int) -> jax.Array:
     height, result = x.shape[1], jnp.zeros(x.shape, bool)
     for offset in range(-min(radius, height - 1), min(radius, height - 1) + 1):
         side = math.isqrt(radius**2 - offset**2)
-        window = (1, 1, 2 * side + 1, 1)
-        wide = jax.lax.reduce_window(x, False, jax.lax.bitwise_or, window, (1, 1, 1, 1), "SAME")
+        wide = jax.lax.reduce_window(
+            x,
+            False,
+            jax.lax.bitwise_or,
+            window_dimensions=(1, 1, 2 * side + 1, 1),
+            window_strides=(1, 1, 1, 1),
+            padding="SAME",
+        )
         rows = jnp.pad(wide, ((0, 0), (max(offset, 0), max(-offset, 0)), (0, 0), (0, 0)))
         result |= rows[:, max(-offset, 0) : max(-offset, 0) + height]
     return result
