@@ -33,7 +33,7 @@ RESULT_BYTES = 64 << 20
 """Bytes that one dispatch may return for a resident split."""
 
 ROW_FIELDS = ("label", "index", "mask")
-"""Fields of a raw batch that an evaluation returns beside the predictions."""
+"""Fields of a raw batch that an evaluation returns beside the predictions; examples without a class have no label."""
 
 
 class Metric(Protocol):
@@ -254,7 +254,10 @@ class Evaluator:
             frozen: Mapping[str, Variables],
             batch: Batch,
         ) -> tuple[Measurement, dict[str, jax.Array]]:
-            return step(params, variables, frozen, batch), {key: batch[key] for key in ROW_FIELDS}
+            unlabelled = jnp.full(batch["mask"].shape, core.UNLABELLED, jnp.int32)
+            return step(params, variables, frozen, batch), {"label": unlabelled} | {
+                key: batch[key] for key in ROW_FIELDS if key in batch
+            }
 
         def measure_all(
             params: Mapping[str, Any],
