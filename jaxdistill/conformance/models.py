@@ -16,6 +16,9 @@ from jaxdistill.core import Output, Variables
 
 CLASSES, EXAMPLES = 3, 4
 IMAGES = jax.random.normal(jax.random.key(1), (EXAMPLES, 8, 8, 3))
+FLOAT32 = ("pooled", "locations", "distances", "boxes", "centerness", "edges")
+"""Taps that are float32 always: the input of a classifier, and predictions."""
+
 TOKENS = jnp.array([[0, 1, 2, 1], [1, 1, 0, 2], [2, 0, 0, 1], [2, 2, 1, 0]])
 
 
@@ -96,13 +99,13 @@ def logits_of_pooled(toy: ToyModel) -> None:
 
 
 def bfloat16(toy: ToyModel) -> None:
-    """Computation is in bfloat16; variables, `pooled`, attention scores and logits are float32."""
+    """Computation is in bfloat16; variables, `pooled`, attention scores, predicted boxes and logits are float32."""
     model = toy.model.clone(dtype=jnp.bfloat16)
     output, variables = jax.eval_shape(functools.partial(model.init_with_output, train=False), jax.random.key(0), toy.x)
     for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
         require(leaf.dtype == jnp.float32, f"variable {core.path_name(path)} must be float32, got {leaf.dtype}")
     for name, tap in output.taps.items():
-        dtype = jnp.float32 if name == "pooled" or name.endswith("/scores") else jnp.bfloat16
+        dtype = jnp.float32 if name in FLOAT32 or name.endswith("/scores") else jnp.bfloat16
         require(tap.dtype == dtype, f"tap {name!r} must be {jnp.dtype(dtype)}, got {tap.dtype}")
     if not isinstance(output.logits, core.LogitsForm):
         require(output.logits.dtype == jnp.float32, f"logits must be float32, got {output.logits.dtype}")

@@ -18,6 +18,7 @@ from jaxdistill.models.convnext import ConvNeXt
 from jaxdistill.models.decoder import Decoder
 from jaxdistill.models.deeplab_v3 import DeepLabV3
 from jaxdistill.models.encoder import Encoder
+from jaxdistill.models.fcos import FCOS
 from jaxdistill.models.fpn_segmenter import FPNSegmenter
 from jaxdistill.models.mlp import MLP
 from jaxdistill.models.mlp_segmenter import MLPSegmenter
@@ -45,14 +46,15 @@ SMALL = {
     "bilstm": BiLSTM(3, vocabulary=5, embed_width=6, width=4, hidden=5),
     "bag_of_embeddings": BagOfEmbeddings(3, vocabulary=5, width=6, widths=(4,)),
     "decoder": Decoder(3, layers=2, width=8, heads=2, tied=False),
+    "fcos": FCOS(3, encoder=ENCODER, extra=1, width=4, tower=1, groups=2, bins=3),
     "fpn_segmenter": FPNSegmenter(3, encoder=ENCODER, width=8),
     "deeplab_v3": DeepLabV3(3, encoder=ENCODER, width=8, rates=(1, 2)),
     "mlp_segmenter": MLPSegmenter(3, encoder=ViT(0, patch=4, layers=2, width=8, heads=2), width=8),
 }
-SEGMENTERS = ("fpn_segmenter", "deeplab_v3", "mlp_segmenter")
+DENSE = ("fpn_segmenter", "deeplab_v3", "mlp_segmenter", "fcos")
 UNNORMALISED = ("mlp", "vit", "encoder", "convnext", "bilstm", "bag_of_embeddings")
 """Models without BatchNorm."""
-CLASSIFIERS = [name for name in SMALL if name not in ("decoder", *SEGMENTERS)]
+CLASSIFIERS = [name for name in SMALL if name not in ("decoder", *DENSE)]
 BATCH_NORMALISED = [name for name in CLASSIFIERS if name not in UNNORMALISED]
 OF_SOME = {promises.logits_of_pooled: CLASSIFIERS, promises.batch_statistics: [*BATCH_NORMALISED, "fpn_segmenter"]}
 COMPILED = [p.check for p in promises.PROMISES if p.check not in (promises.output_of_classes, promises.bfloat16)]
@@ -62,7 +64,7 @@ CASES = [
         name,
         promise,
         id=f"{promise.name}-{name}",
-        marks=[pytest.mark.slow] if name in SEGMENTERS[1:] and promise.check in COMPILED else [],
+        marks=[pytest.mark.slow] if name in DENSE[1:] and promise.check in COMPILED else [],
     )
     for promise in promises.PROMISES
     for name in OF_SOME.get(promise.check, SMALL)
@@ -92,7 +94,7 @@ def test_classifiers_have_one_prediction_per_example(name):
     assert subject(name).output.logits.shape == (4, 3)
 
 
-@pytest.mark.parametrize("name", SEGMENTERS)
+@pytest.mark.parametrize("name", DENSE[:3])
 def test_segmenters_have_one_prediction_per_pixel(name):
     toy = subject(name)
     assert jax.eval_shape(toy.infer, toy.variables, toy.x).logits.shape == (4, 8, 8, 3)

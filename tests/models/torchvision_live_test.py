@@ -14,6 +14,7 @@ import pytest
 from jaxdistill.core import Output
 from jaxdistill.models import pyramid
 from jaxdistill.models.deeplab_v3 import DeepLabV3
+from jaxdistill.models.fcos import FCOS
 from jaxdistill.models.mlp_segmenter import MLPSegmenter
 from jaxdistill.models.resnet import ResNet
 from jaxdistill.pretrained.formats import open_weights
@@ -144,3 +145,43 @@ def test_mlp_segmenter():
         expected = to_numpy(theirs(tuple(map(to_torch, maps))))
     actual = model.apply(variables, jnp.zeros((2, 12, 8, 3))).logits
     np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+def test_fcos(tmp_path):
+    """The pyramid, towers and predictions of torchvision's, at a size that no stride divides."""
+    torch.manual_seed(0)
+    build = torchvision.models.detection.fcos_resnet50_fpn
+    theirs = build(weights=None, weights_backbone=None, num_classes=5)
+    for module in theirs.head.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.normal_(module.weight, std=0.05)
+            torch.nn.init.uniform_(module.bias, -0.2, 0.2)
+    draw_statistics(theirs)
+    x = np.random.default_rng(0).normal(size=(1, 75, 90, 3)).astype(np.float32)
+    model = FCOS(5, encoder=ResNet(0, depth=50))
+    encoder = encoder_variables(model.encoder, theirs.backbone.body, tmp_path, x)
+    variables = {collection: {"encoder": tree} for collection, tree in encoder.items()}
+    fpn = theirs.backbone.fpn
+    pyramid_params = {f"lateral{index}": layer(block[0]) for index, block in enumerate(fpn.inner_blocks)}
+    pyramid_params |= {f"smooth{index}": layer(block[0]) for index, block in enumerate(fpn.layer_blocks)}
+    pyramid_params |= {"extra0": layer(fpn.extra_blocks.p6), "extra1": layer(fpn.extra_blocks.p7)}
+    classes, regression = theirs.head.classification_head, theirs.head.regression_head
+    head = {"logits": layer(classes.cls_logits)}
+    head |= {"distances": layer(regression.bbox_reg), "centerness": layer(regression.bbox_ctrness)}
+    for name, tower in (("class", classes.conv), ("box", regression.conv)):
+        for index in range(4):
+            head[f"{name}_conv{index}"], norm = layer(tower[3 * index]), tower[3 * index + 1]
+            scale, bias = (jnp.asarray(part.detach().numpy()) for part in (norm.weight, norm.bias))
+            head[f"{name}_norm{index}"] = {"scale": scale, "bias": bias}
+    variables["params"] |= {"pyramid": pyramid_params, "head": head}
+    assert jax.tree.structure(variables) == jax.tree.structure(jax.eval_shape(model.init, jax.random.key(0), x))
+    with torch.no_grad():
+        maps = theirs.backbone(to_torch(x))
+        expected = theirs.head([*maps.values()])
+    output = jax.jit(model.apply)(variables, x)
+    for level, reference in zip(range(3, 8), maps.values(), strict=True):
+        np.testing.assert_allclose(output.tap(f"P{level}"), to_numpy(reference), atol=1e-4)
+    assert np.max(np.abs(expected["bbox_regression"].numpy())) > 0.1
+    np.testing.assert_allclose(output.logits, expected["cls_logits"], atol=1e-4)
+    np.testing.assert_allclose(output.tap("distances"), expected["bbox_regression"], atol=1e-4)
+    np.testing.assert_allclose(output.tap("centerness"), expected["bbox_ctrness"][..., 0], atol=1e-4)
