@@ -117,9 +117,9 @@ def init_network(
         weights: its variables if it does not start at random.
         reuse_traces: whether an equal network's trace for such a batch serves again.
     """
-    init, call = _init_source, _call_source
+    init, start, call = _init_source, _start_source, _call_source
     if reuse_traces and _is_hashable(network):
-        init, call = _init_source_traced, _call_source_traced
+        init, start, call = _init_source_traced, _start_source_traced, _call_source_traced
     needed = {need: outputs[need] for need in network.needs}
     complete: Variables = weights or {}
     with naming(name):
@@ -128,7 +128,7 @@ def init_network(
             fresh = init(network, key=key, batch=batch, outputs=needed, variables=of_needed)
             complete = _complete(complete, fresh)
         if isinstance(network, Starts):
-            complete = network.start(complete, fresh=not weights, batch=batch)
+            complete = start(network, complete, fresh=not weights, batch=batch)
         arguments = variables_of(name, network, {**variables, name: complete})
         return complete, call(network, key=key, batch=batch, outputs=needed, variables=arguments)
 
@@ -146,6 +146,10 @@ def _init_source(
     return network.init(key, batch, outputs, variables)
 
 
+def _start_source(network: Starts, weights: Variables, *, fresh: bool, batch: Batch) -> Variables:
+    return network.start(weights, fresh=fresh, batch=batch)
+
+
 def _call_source(
     network: Source, *, key: jax.Array, batch: Batch, outputs: Mapping[str, Output], variables: Variables
 ) -> Output:
@@ -154,6 +158,7 @@ def _call_source(
 
 # `jit` keeps the traces of networks that are equal, not only of those that are the same object.
 _init_source_traced = jax.jit(_init_source, static_argnames="network")
+_start_source_traced = jax.jit(_start_source, static_argnames=("network", "fresh"))
 _call_source_traced = jax.jit(_call_source, static_argnames="network")
 
 
