@@ -6,18 +6,17 @@ All randomness is derived from names. The key of an example is a function of
 
 and of nothing else: not of the step, the batch, the batch's size, the row or the device. The same example
 in the same view is the same image (to float rounding) wherever and whenever it appears, so a teacher's output
-for it can be cached once and replayed later. The same transform listed twice draws twice. A field that moves with
-the image, such as a mask, gets the same keys.
+for it can be cached once and replayed later. The same transform listed twice draws twice. Label maps and boxes move
+with their image by the same keys (`geometry`).
 
 Transforms are listed by name with their numbers, `("pad_crop:4", "flip", "cutout:8")`, and are applied in
 that order to images in [0, 1], before standardisation: 0 is black. A transform is a function `(key, image, *numbers)
 -> image` of one image `[height, width, channels]`; the annotations of its numbers are their types. One of the user's
-own is `"package.module:function"` or `"package.module:function:8"`.
+own is `"package.module:function"` or `"package.module:function:8"`; of images with label maps or boxes it is an
+`Augmentation` with its `geometry`.
 
-`mixup` and `cutmix` mix two finished images, so there is at most one of them and it is listed last. The
-partner is the batch reversed: batches are in random order already, so a permutation would add only a key that is no
-example's. A mixed image is a function of both examples, so a replay needs the same pairs,
-that is the same batches.
+`mixup` and `cutmix` mix two finished images, and `mosaic` four with their masks or boxes (`mixing`), so there is at
+most one of them and it is listed last. A mixed image is a function of its examples, so a replay needs the same batches.
 """
 
 import dataclasses
@@ -34,13 +33,16 @@ import numpy as np
 from jaxdistill import core
 from jaxdistill.config import registry
 from jaxdistill.core import Batch
+from jaxdistill.data import geometry, mixing
+from jaxdistill.data.geometry import Geometry
+from jaxdistill.data.mixing import cutmix, mixup, mosaic
 from jaxdistill.errors import UserError, unknown
 
 
 def pad_crop(key: jax.Array, image: jax.Array, pad: int) -> jax.Array:
     """Pads by `pad` black pixels on each side and crops the old size at one of `(2 pad + 1)^2` offsets."""
     padded = jnp.pad(image, ((pad, pad), (pad, pad), (0, 0)))
-    row, column = jax.random.randint(key, (2,), 0, 2 * pad + 1)
+    row, column = geometry.draw_offset(key, 2 * pad)
     # Twice as fast on CPU as gathering by index arrays, ten times as fast as one-hot matrices.
     return jax.lax.dynamic_slice(padded, (row, column, 0), image.shape)
 
@@ -52,7 +54,7 @@ def flip(key: jax.Array, image: jax.Array) -> jax.Array:
 
 def rotate(key: jax.Array, image: jax.Array, degrees: float) -> jax.Array:
     """Rotates about the centre by an angle uniform in `[-degrees, degrees]`."""
-    return rotate_by(image, jax.random.uniform(key, minval=-degrees, maxval=degrees))
+    return rotate_by(image, geometry.draw_angle(key, degrees))
 
 
 def rotate_by(image: jax.Array, degrees: jax.Array | float) -> jax.Array:
@@ -89,46 +91,7 @@ def cutout(key: jax.Array, image: jax.Array, side: int) -> jax.Array:
     """
     height, width, _ = image.shape
     centre = jax.random.randint(key, (2,), 0, jnp.array([height, width]))
-    return jnp.where(_window(image, centre, (side, side)), 0.0, image)
-
-
-def mixup(key: jax.Array, image: jax.Array, partner: jax.Array, alpha: float) -> tuple[jax.Array, jax.Array]:
-    """Returns `fraction * image + (1 - fraction) * partner`, and the fraction, drawn from Beta(alpha, alpha).
-
-    Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018, https://arxiv.org/abs/1710.09412,
-    section 1. Each example has its own fraction; the authors' code draws one for a whole batch, which would
-    be no function of the example.
-    """
-    fraction = jax.random.beta(key, alpha, alpha)
-    return fraction * image + (1 - fraction) * partner, fraction
-
-
-def cutmix(key: jax.Array, image: jax.Array, partner: jax.Array, alpha: float) -> tuple[jax.Array, jax.Array]:
-    """Pastes a box of the partner over the image; returns it, and the fraction of the pixels that remain.
-
-    Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features", ICCV
-    2019, https://arxiv.org/abs/1905.04899, equations 1 and 2. The box has the area `1 - Beta(alpha, alpha)`
-    before the border cuts it; the fraction is counted afterwards, as in the authors' code. Differences:
-    every example draws its own fraction and box (theirs: every batch), a box of odd side is honoured (theirs
-    loses a pixel), and every image is mixed (theirs: half of the batches on CIFAR).
-    """
-    fraction_key, centre_key = jax.random.split(key)
-    height, width, _ = image.shape
-    ratio = jnp.sqrt(1 - jax.random.beta(fraction_key, alpha, alpha))
-    centre = jax.random.randint(centre_key, (2,), 0, jnp.array([height, width]))
-    pasted = _window(image, centre, ((height * ratio).astype(int), (width * ratio).astype(int)))
-    return jnp.where(pasted, partner, image), 1 - jnp.mean(pasted, dtype=jnp.float32)
-
-
-def _window(image: jax.Array, centre: jax.Array, sides: Sequence[jax.Array | int]) -> jax.Array:
-    """Returns `[height, width, 1]`, true in the box of these sides about the centre, cut at the border."""
-
-    def inside(length: int, middle: jax.Array, side: jax.Array | int) -> jax.Array:
-        start = middle - side // 2
-        return (jnp.arange(length) >= start) & (jnp.arange(length) < start + side)
-
-    rows, columns = map(inside, image.shape[:2], centre, sides)
-    return (rows[:, None] & columns[None, :])[..., None]
+    return jnp.where(geometry.find_window(image, centre, (side, side)), 0.0, image)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +104,9 @@ class Augmentation:
         constraint: on the numbers, for messages.
         example: a name with numbers.
         holds: returns whether numbers are allowed.
-        mixes: whether it takes two images.
+        mixes: whether it takes further images.
+        geometry: the move of the pixels, for label maps and boxes.
+        moves: whether it moves pixels; one that does is for label maps and boxes only with a `geometry`.
     """
 
     apply: Callable[..., Any]
@@ -149,6 +114,8 @@ class Augmentation:
     example: str = ""
     holds: Callable[..., bool] = lambda *numbers: True
     mixes: bool = False
+    geometry: Geometry | None = None
+    moves: bool = True
 
     @property
     def types(self) -> list[type]:
@@ -160,21 +127,68 @@ class Augmentation:
         return self.apply(*arguments)
 
 
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """An augmentation as it is listed: as its text, with its name and its numbers."""
+
+    text: str
+    name: str
+    augmentation: Augmentation
+    numbers: tuple[Any, ...]
+
+    def apply(self, key: jax.Array, *images: jax.Array) -> Any:
+        """Returns the transformed image."""
+        return self.augmentation.apply(key, *images, *self.numbers)
+
+    def move(self, key: jax.Array, labels: Batch, size: tuple[int, int]) -> Batch:
+        """Returns the dense labels of an image of this size, moved as the image is."""
+        if not labels or not self.augmentation.moves:
+            return labels
+        return geometry.move(labels, size, self.augmentation.geometry(key, size, *self.numbers))
+
+    def mix(self, keys: jax.Array, batch: Batch, moving: Sequence[str], classes: int) -> dict[str, jax.Array]:
+        """Returns the images of a batch mixed, with their mask and labels."""
+        if not moving:
+            return mixing.mix_batch(self.apply, keys, batch, classes)
+        tile = functools.partial(self.augmentation.geometry, size=batch["image"].shape[1:3])
+        return mixing.tile_batch(self.apply, tile, keys, batch, moving=moving)
+
+
 BETA = "the alpha of Beta(alpha, alpha), above 0"
 
 AUGMENTATIONS = {
-    "pad_crop": Augmentation(pad_crop, "a number of pixels, 1 or more", "pad_crop:4", lambda pad: pad >= 1),
-    "flip": Augmentation(flip, "no number", "flip"),
-    "rotate": Augmentation(rotate, "degrees from 0 to 180", "rotate:15", lambda degrees: 0 <= degrees <= 180),
+    "pad_crop": Augmentation(
+        pad_crop, "a number of pixels, 1 or more", "pad_crop:4", lambda pad: pad >= 1, geometry=geometry.pad_crop
+    ),
+    "crop": Augmentation(
+        geometry.crop_image,
+        "height and width in pixels, 1 or more",
+        "crop:24,32",
+        lambda height, width: min(height, width) >= 1,
+        geometry=geometry.crop,
+    ),
+    "scale": Augmentation(
+        geometry.scale_image,
+        "the smallest and the largest factor, from 0.1 to 10",
+        "scale:0.5,2.0",
+        lambda low, high: 0.1 <= low <= high <= 10,
+        geometry=geometry.scale,
+    ),
+    "flip": Augmentation(flip, "no number", "flip", geometry=geometry.flip),
+    "rotate": Augmentation(
+        rotate, "degrees from 0 to 180", "rotate:15", lambda d: 0 <= d <= 180, geometry=geometry.rotate
+    ),
     "jitter": Augmentation(
         jitter,
         "brightness and contrast, both from 0 to 1",
         "jitter:0.2,0.2",
         lambda brightness, contrast: 0 <= brightness <= 1 and 0 <= contrast <= 1,
+        moves=False,
     ),
-    "cutout": Augmentation(cutout, "a side in pixels, 1 or more", "cutout:8", lambda side: side >= 1),
+    "cutout": Augmentation(cutout, "a side in pixels, 1 or more", "cutout:8", lambda side: side >= 1, moves=False),
     "mixup": Augmentation(mixup, BETA, "mixup:0.2", lambda alpha: 0 < alpha < math.inf, mixes=True),
     "cutmix": Augmentation(cutmix, BETA, "cutmix:1.0", lambda alpha: 0 < alpha < math.inf, mixes=True),
+    "mosaic": Augmentation(mosaic, "no number", "mosaic", mixes=True, geometry=geometry.tile),
 }
 """Augmentations by name."""
 
@@ -190,6 +204,7 @@ def build(
     mean: Sequence[float],
     std: Sequence[float],
     views: int = 1,
+    moving: Sequence[str] = (),
 ) -> Callable[[Batch], Batch]:
     """Returns the augmentation of a training batch, ready for `jit`, and for a batch sharded over its rows.
 
@@ -203,34 +218,36 @@ def build(
         names: the transforms in order, as `"flip"` or `"jitter:0.2,0.2"`; may be empty.
         seed: of the augmentation alone, an int or a traced scalar.
         classes: number of classes, for soft labels.
-        mean: of each channel, of images in [0, 1].
-        std: likewise.
+        mean, std: of each channel, of images in [0, 1].
         views: number of independently augmented copies to return, as `image`, `image2`, `image3`.
+        moving: fields of dense labels, which move with the first copy.
 
     Raises:
         UserError: for an unknown transform, wrong numbers, a mixing transform that is not last or meets
             `views > 1`, an impossible mean or std; while tracing, for images of another type or other channels.
     """
-    if views < 1:
-        raise UserError(f"views must be at least 1, the number of augmented copies, got {views}")
     steps, mix = _parse_all(names)
-    if mix and views > 1:
-        raise UserError(f"{names[-1]!r} gives one image and one soft label, not views={views}; drop one of the two")
+    _check_copies([*steps.values(), *mix.values()], views, moving)
     standardise = _standardise(mean, std)
 
-    def augment_one(key: jax.Array, image: jax.Array) -> jax.Array:
-        keys = core.fold_in(key, steps)
-        for name, apply in steps.items():
-            image = apply(keys[name], image)
-        return image
+    def augment_one(key: jax.Array, image: jax.Array, labels: Batch) -> tuple[jax.Array, Batch]:
+        keys, labels = core.fold_in(key, steps), geometry.begin(labels)
+        for name, step in steps.items():
+            labels = step.move(keys[name], labels, image.shape[:2])
+            image = step.apply(keys[name], image)
+        return image, geometry.finish(labels)
 
     def augment(batch: Batch) -> Batch:
         result = dict(batch)
         for copy in range(views):
             keys = _keys(seed, copy, batch)
-            images = jax.vmap(augment_one)(keys, _unit(batch["image"]))
-            for transform in mix.items():
-                images, result["label"], result["mask"] = _mix(transform, keys, images, batch, classes=classes)
+            images, labels = jax.vmap(augment_one)(keys, _unit(batch["image"]), {name: batch[name] for name in moving})
+            for name, step in mix.items():
+                drawn = jax.vmap(lambda key, name=name: core.fold_in(key, [name])[name])(keys)
+                fields = {**batch, **labels, "image": images}
+                labels = step.mix(drawn, fields, moving=moving, classes=classes)
+                images = labels.pop("image")
+            result |= labels
             result[f"image{copy + 1}" if copy else "image"] = standardise(images)
         return result
 
@@ -243,29 +260,29 @@ def plain(mean: Sequence[float], std: Sequence[float]) -> Callable[[Batch], Batc
     return lambda batch: {**batch, "image": standardise(_unit(batch["image"]))}
 
 
-def _parse_all(names: Sequence[str]) -> tuple[dict[str, Callable], dict[str, Callable]]:
-    """Returns the transforms of one image and those of two, none or one, as `{"flip/0": apply}` in order.
+def _parse_all(names: Sequence[str]) -> tuple[dict[str, Step], dict[str, Step]]:
+    """Returns the transforms of one image and those of two, none or one, as `{"flip/0": step}` in order.
 
     The number counts transforms of the same name, so that adding another transform changes no key.
     """
     if isinstance(names, str):
         raise UserError(f"augmentations are a list of names, not the string {names!r}; write ({names!r},)")
-    steps: dict[str, Callable] = {}
-    mix: dict[str, Callable] = {}
+    steps: dict[str, Step] = {}
+    mix: dict[str, Step] = {}
     for number, text in enumerate(names):
-        name, augmentation, apply = _parse(text)
-        if augmentation.mixes and number < len(names) - 1:
+        step = _parse(text)
+        if step.augmentation.mixes and number < len(names) - 1:
             raise UserError(
                 f"augmentation {text!r} mixes two finished images: list it last, and only one of "
                 f"{sorted(MIXING)}; here {names[number + 1]!r} follows it"
             )
-        group = mix if augmentation.mixes else steps
-        group[f"{name}/{sum(key.startswith(name) for key in group)}"] = apply
+        group = mix if step.augmentation.mixes else steps
+        group[f"{step.name}/{sum(key.startswith(step.name) for key in group)}"] = step
     return steps, mix
 
 
-def _parse(text: str) -> tuple[str, Augmentation, Callable[..., Any]]:
-    """Returns the name of an augmentation, itself, and its function with the numbers applied."""
+def _parse(text: str) -> Step:
+    """Returns an augmentation with its name and numbers."""
     if not isinstance(text, str):
         raise UserError(f"data.augment must be names with numbers, as in 'cutout:8', got {text!r}")
     name, colon, rest = text.partition(":")
@@ -285,12 +302,36 @@ def _parse(text: str) -> tuple[str, Augmentation, Callable[..., Any]]:
     if not valid:
         constraint, example = augmentation.constraint, augmentation.example
         raise UserError(f"augmentation {text!r}: {name} takes {constraint}, as in {example!r}")
-    return name, augmentation, lambda key, *images: augmentation.apply(key, *images, *numbers)
+    return Step(text, name, augmentation, numbers=tuple(numbers))
 
 
 def list_mixing(names: Sequence[str]) -> list[str]:
     """Returns those of some augmentations that make an image of two, which depends on the batch."""
-    return [text for text in names if _parse(text)[1].mixes]
+    return [text for text in names if _parse(text).augmentation.mixes]
+
+
+def _check_copies(steps: Sequence[Step], views: int, moving: Sequence[str]) -> None:
+    """Raises `UserError` for several views that cannot be, and for augmentations that dense labels cannot follow."""
+    if views < 1:
+        raise UserError(f"views must be at least 1, the number of augmented copies, got {views}")
+    mixing_steps = [step for step in steps if step.augmentation.mixes]
+    if mixing_steps and views > 1:
+        raise UserError(
+            f"{mixing_steps[0].text!r} gives one image and one soft label, not views={views}; drop one of the two"
+        )
+    if not moving:
+        if any(step.augmentation.geometry for step in mixing_steps):
+            raise UserError("data.augment must not have 'mosaic' for images with one class each. Take 'cutmix:1.0'")
+        return
+    if views > 1:
+        raise UserError(f"data.views must be 1 for images with masks or boxes, got {views}. Leave it out")
+    for step in steps:
+        if step.augmentation.moves and step.augmentation.geometry is None:
+            fitting = [name for name, member in AUGMENTATIONS.items() if member.geometry or not member.moves]
+            raise UserError(
+                f"data.augment must be of {fitting} for images with masks or boxes, or an Augmentation with a geometry,"
+                f" got {step.name!r}. Take one of them"
+            )
 
 
 def _keys(seed: Any, copy: int, batch: Batch) -> jax.Array:
@@ -302,20 +343,6 @@ def _keys(seed: Any, copy: int, batch: Batch) -> jax.Array:
         return jax.random.fold_in(jax.random.fold_in(key, index), view)
 
     return jax.vmap(of_example)(batch["index"], batch["view"])
-
-
-def _mix(
-    transform: tuple[str, Callable], keys: jax.Array, images: jax.Array, batch: Batch, *, classes: int
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Mixes every row with that of the reversed batch; returns images, soft labels and mask."""
-    name, apply = transform
-    keys = jax.vmap(lambda key: core.fold_in(key, [name])[name])(keys)
-    images, fractions = jax.vmap(apply)(keys, images, images[::-1])
-    labels, partners = batch["label"], batch["label"][::-1]
-    left, right = jax.nn.one_hot(labels, classes), jax.nn.one_hot(partners, classes)
-    soft = fractions[:, None] * left + (1 - fractions[:, None]) * right
-    labelled = (labels != core.UNLABELLED) & (partners != core.UNLABELLED)
-    return images, jnp.where(labelled[:, None], soft, 0.0), batch["mask"] * batch["mask"][::-1]
 
 
 def _unit(images: jax.Array) -> jax.Array:

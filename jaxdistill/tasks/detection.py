@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from jaxdistill.core import UNLABELLED, Batch
 from jaxdistill.data.dataset import Dataset
+from jaxdistill.data.dense import BOX_FIELDS
 from jaxdistill.tasks.dense import IMAGE, DenseTask
 from jaxdistill.tasks.task import Field
 
@@ -24,6 +25,7 @@ class Detection(DenseTask):
         "box_label": Field(("most",)),
         "box_crowd": Field(("most",)),
     }
+    moving: ClassVar = BOX_FIELDS
     axes: ClassVar = ("example", "location")
     metric_names: ClassVar = ("map", "map50", "map75", "map_small", "map_medium", "map_large", "map_per_class")
     predictions: ClassVar = "boxes"

@@ -26,6 +26,9 @@ class ImageTask(Task):
         std: the same.
         augmentations: names in order, as `"pad_crop:4"`.
         views: number of augmented views of each example.
+
+    Class attributes:
+        moving: fields of labels that move with the image.
     """
 
     mean: tuple[float, ...] = ()
@@ -34,6 +37,7 @@ class ImageTask(Task):
     views: int = 1
 
     inputs: ClassVar[tuple[str, ...]] = ("image",)
+    moving: ClassVar[tuple[str, ...]] = ()
     figures: ClassVar[tuple[str, ...]] = PICTURES
 
     def __post_init__(self) -> None:
@@ -67,6 +71,12 @@ class ImageTask(Task):
 
     def augment(self, *, seed: Any) -> Callable[[Batch], Batch]:
         change = augment.build(
-            self.augmentations, seed=seed, classes=self.num_classes, mean=self.mean, std=self.std, views=self.views
+            self.augmentations,
+            seed=seed,
+            classes=self.num_classes,
+            mean=self.mean,
+            std=self.std,
+            views=self.views,
+            moving=self.moving,
         )
         return lambda batch: self.align(change(batch))

@@ -14,6 +14,7 @@ class Segmentation(DenseTask):
     """Fields `image` `[height, width, channels]`, uint8 or float in [0, 1], and `label_map` `[height, width]`."""
 
     fields: ClassVar = IMAGE | {"label_map": Field(("height", "width"))}
+    moving: ClassVar = ("label_map",)
     axes: ClassVar = ("example", "row", "pixel")
     metric_names: ClassVar = (
         "mean_iou",

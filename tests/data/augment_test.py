@@ -300,7 +300,7 @@ def test_sharded_over_devices_is_the_same_and_compiles_once(compiled):
         (("mixup:0",), r"Beta\(alpha, alpha\), above 0, as in 'mixup:0.2'"),
         (("cutmix:inf",), r"Beta\(alpha, alpha\), above 0, as in 'cutmix:1.0'"),
         (("mixup:0.2", "flip"), r"'mixup:0.2' mixes two finished images: list it last.*'flip' follows"),
-        (("mixup:0.2", "cutmix:1"), r"only one of \['cutmix', 'mixup'\]"),
+        (("mixup:0.2", "cutmix:1"), r"only one of \['cutmix', 'mixup', 'mosaic'\]"),
         ("flip", r"not the string 'flip'; write \('flip',\)"),
     ],
 )
