@@ -61,6 +61,16 @@ def tiny_tfds_dir(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def tiny_dense_dir(tmp_path_factory):
+    """A folder of a prepared TFDS dataset of images with masks and boxes."""
+    import tiny_tfds
+
+    folder = tmp_path_factory.mktemp("dense")
+    tiny_tfds.prepare_dense(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
 def one_device(tmp_path_factory):
     """The environment of a process of its own: one CPU device, and a compile cache, so that each is quick."""
     cache = str(tmp_path_factory.mktemp("cache"))

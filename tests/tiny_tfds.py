@@ -16,6 +16,33 @@ def images(role: str) -> np.ndarray:
     return np.random.default_rng(ROWS[role]).integers(0, 256, (ROWS[role], *SHAPE), np.uint8)
 
 
+def prepare_dense(folder: pathlib.Path) -> None:
+    """Writes `tiny_dense`: images with masks of the values 0 to 2 and 9, and with as many objects as their number."""
+    from tensorflow_datasets import features
+
+    def make_features() -> Mapping[str, Any]:
+        objects = {
+            "bbox": features.BBoxFeature(),
+            "label": features.ClassLabel(names=["a", "b"]),
+            "is_crowd": features.Scalar(dtype=np.bool_),
+        }
+        return {
+            "image": features.Image(shape=SHAPE),
+            "segmentation_mask": features.Image(shape=SHAPE),
+            "objects": features.Sequence(objects),
+        }
+
+    def example(number: int) -> Mapping[str, Any]:
+        mask = np.full(SHAPE, number % 3, np.uint8)
+        mask[0] = 9
+        box = features.BBox(ymin=0.25, xmin=0.0, ymax=1.0, xmax=0.5)
+        objects = [{"bbox": box, "label": i % 2, "is_crowd": i == 2} for i in range(number % 4)]
+        return {"image": _png(mask), "segmentation_mask": _png(mask), "objects": objects}
+
+    splits = {role: [example(number) for number in range(4)] for role in ("train", "validation")}
+    _write(folder, "TinyDense", make_features, splits)
+
+
 def prepare(folder: pathlib.Path) -> None:
     """Writes `tiny_images`, `tiny_text` and `tiny_pairs`, a dataset of two texts."""
     from tensorflow_datasets import features
@@ -56,7 +83,7 @@ def _write(
     tfds.disable_progress_bar()
 
     def info(builder: Any) -> Any:
-        keys = ("image", "label") if "image" in features() else None
+        keys = ("image", "label") if "label" in features() and "image" in features() else None
         return tfds.core.DatasetInfo(
             builder=builder, features=tfds.features.FeaturesDict(features()), supervised_keys=keys
         )

@@ -60,11 +60,11 @@ class MemberConfig:
 class DataConfig:
     name: str = option(
         "",
-        "dataset: 'digits', 'npz', 'shapes', 'table', 'text', 'text_rows', 'noise', 'arithmetic', 'wine' or a name of"
-        " TFDS",
+        "dataset: 'digits', 'npz', 'coco', 'voc', 'shapes', 'table', 'text', 'text_rows', 'noise', 'arithmetic', 'wine'"
+        " or a name of TFDS",
     )
     data_dir: str = option("", "folder of TFDS datasets")
-    path: str = option("", "file of 'npz', 'table', 'text' or 'text_rows', or a folder of a table's")
+    path: str = option("", "file of 'npz', 'table', 'text' or 'text_rows', or a folder of a table's, 'coco' or 'voc'")
     splits: SplitsConfig = option(SplitsConfig, "splits by role")
     length: int = option(0, "tokens of a window of a text; the largest number of tokens of a text of rows", least=0)
     text: str = option("", "column or feature of the texts; the only or supervised one of TFDS if empty")
@@ -75,14 +75,20 @@ class DataConfig:
     pool: int = option(
         0, "batches whose texts are sorted by length together, to need less padding; 0 for none", least=0
     )
-    label: str = option("", "column of the labels, of a table or texts; for texts of TFDS their class label if empty")
+    label: str = option(
+        "", "column of the labels, of a table or texts; for TFDS the class label, segmentation_mask or objects if empty"
+    )
     target: str = option("", "column of the targets of a table, instead of labels")
     columns: tuple[str, ...] = option((), "columns of a table's features; all but the label or target if empty")
     transforms: tuple[str, ...] = option((), "transforms of a table, in order, fitted on its training split")
     featurizer: str = option("", "folder of a stage whose fitted transforms are applied instead")
     size: int = option(0, "side in pixels to resize to; 0 for none", least=0, below=2**14)
     channels: int = option(0, "channels to convert images to; 0 for none", least=0, below=2**8)
+    width: int = option(0, "width, if `size` is the height, of images with masks or boxes", least=0, below=2**14)
     annotations: str = option("", "labels of images that have both: 'masks' or 'boxes'", choices=("", "masks", "boxes"))
+    class_names: tuple[str, ...] = option((), "classes of masks, in the order of their values; numbers if empty")
+    void: tuple[int, ...] = option((255,), "values of masks that are of no class")
+    boxes: int = option(0, "rows for the boxes of an image; the largest number of them if 0", least=0)
     mean: tuple[float, ...] = option((), "mean by channel in [0, 1]; measured if empty")
     std: tuple[float, ...] = option((), "standard deviation by channel in [0, 1]; measured if empty")
     noise: NoiseConfig = option(NoiseConfig, "settings of 'noise'")

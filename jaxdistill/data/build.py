@@ -11,7 +11,7 @@ from jaxdistill.config import registry
 from jaxdistill.config.schema import DataConfig, MemberConfig
 from jaxdistill.data import datasets, loader, subsets
 from jaxdistill.data.dataset import Arrays, Dataset, DatasetSettings, Split
-from jaxdistill.data.dense import DenseArrays
+from jaxdistill.data.dense import DENSE_FIELDS, DenseArrays
 from jaxdistill.data.mixture import Converted, Mixture
 from jaxdistill.data.noise import Noise
 from jaxdistill.errors import UserError, check_least
@@ -51,6 +51,12 @@ OF_IMAGES = {"size": 0, "channels": 0, "mean": (), "std": (), "statistics": 0, "
 OF_TABLES = {"label": "", "target": "", "columns": (), "transforms": (), "featurizer": ""}
 """Keys of a `data` section that apply to tables alone, likewise."""
 
+OF_DENSE = {"width": 0, "annotations": "", "class_names": (), "void": (255,), "boxes": 0}
+"""Keys of a `data` section that apply to images with masks or boxes alone, likewise."""
+
+OF_CLASSES = {"classes": (), "labels_per_class": 0, "hide_labels_of": (), "unlabelled": False, "mix": {}, "views": 1}
+"""Keys of a `data` section that need one class per example, or its absence, likewise."""
+
 OF_TOKENIZERS = ("text", "pair", "tokenizer", "teacher_tokenizer", "buckets", "pool")
 """Keys of a `data` section that apply to texts alone that become tokens."""
 
@@ -58,9 +64,10 @@ OF_TOKENIZERS = ("text", "pair", "tokenizer", "teacher_tokenizer", "buckets", "p
 def _check_options(data: DataConfig, dataset: Dataset) -> None:
     """Raises `UserError` for options of one kind of examples on another kind."""
     noun = "images" if "image" in dataset.fields else "a table" if dataset.featurizer else "texts"
-    is_tokenized = dataset.split("train").token_counts is not None
+    is_tokenized, is_dense = dataset.split("train").token_counts is not None, bool(DENSE_FIELDS & {*dataset.fields})
+    _check_dense_options(data, is_dense)
     for key, default in ({} if dataset.featurizer else OF_TABLES).items():
-        if (value := getattr(data, key)) and not (key == "label" and is_tokenized):
+        if (value := getattr(data, key)) and not (key == "label" and (is_tokenized or is_dense)):
             raise UserError(
                 f"data.{key} must be {default!r} for {data.name!r}, which has {noun}, got {value!r}. Remove it"
             )
@@ -87,6 +94,20 @@ def _check_options(data: DataConfig, dataset: Dataset) -> None:
             )
     if data.buckets:
         _check_buckets(data)
+
+
+def _check_dense_options(data: DataConfig, is_dense: bool) -> None:
+    """Raises `UserError` for options of masks and boxes on other data, and for those of classes on masks and boxes."""
+    for key, default in (OF_CLASSES if is_dense else OF_DENSE).items():
+        value = getattr(data, key)
+        if value != default:
+            reason = "which has no class of an image" if is_dense else "which has no masks or boxes"
+            raise UserError(f"data.{key} must be {default!r} for {data.name!r}, {reason}, got {value!r}. Remove it")
+    if is_dense and data.partition.by != "iid":
+        raise UserError(
+            f"data.partition.by must be 'iid' for {data.name!r}, which has no class of an image, got"
+            f" {data.partition.by!r}. Remove it"
+        )
 
 
 def _check_buckets(data: DataConfig) -> None:

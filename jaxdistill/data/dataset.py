@@ -145,9 +145,17 @@ class DenseSettings:
 
     Attributes:
         annotations: "masks" or "boxes", of a dataset that has both.
+        width: that images are resized to if `size` is their height; 0 for the same.
+        class_names: of masks, in the order of their values without `void`; numbers if empty.
+        void: values of masks that are of no class.
+        boxes: number of rows for the boxes of an image; 0 for the largest number of them.
     """
 
     annotations: str = ""
+    width: int = 0
+    class_names: tuple[str, ...] = ()
+    void: tuple[int, ...] = (255,)
+    boxes: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,7 +216,7 @@ class DatasetSettings:
         if named:
             raise UserError(
                 f"data.splits must be left out for {self.name!r}, which has its own, got {named}. They are"
-                " for datasets of TFDS, 'text' and 'text_rows'"
+                " for datasets of TFDS, 'text', 'text_rows', 'coco' and 'voc'"
             )
 
     def check_no_path(self) -> None:
@@ -216,7 +224,7 @@ class DatasetSettings:
         if self.path:
             raise UserError(
                 f"data.path must be left out for {self.name!r}, which reads no file, got {self.path!r}. It is the file"
-                " of 'npz', 'table', 'text' or 'text_rows'"
+                " of 'npz', 'table', 'text' or 'text_rows', or the folder of 'coco' or 'voc'"
             )
 
     def check_no_folder(self) -> None:
@@ -232,7 +240,9 @@ def _rows_settings(section: DataConfig) -> dict[str, Any]:
     """Returns the settings of texts, of tables and of dense labels."""
     keys = ("text", "pair", "label", "tokenizer", "teacher_tokenizer", "target", "featurizer")
     lists = {"columns": tuple(section.columns), "transforms": tuple(section.transforms)}
-    dense = DenseSettings(section.annotations)
+    dense = DenseSettings(
+        section.annotations, section.width, class_names=section.class_names, void=section.void, boxes=section.boxes
+    )
     return lists | {key: getattr(section, key) for key in keys} | {"dense": dense}
 
 

@@ -21,6 +21,9 @@ ANNOTATIONS = {"masks": ("label_map",), "boxes": BOX_FIELDS}
 """Fields of examples by the setting `data.annotations`."""
 
 
+DENSE_FIELDS = {"label_map", *BOX_FIELDS}
+
+
 class Dense(Split):
     """A split of images without a class of their own."""
 

@@ -36,6 +36,18 @@ def crop_to_square(image: np.ndarray, size: int) -> np.ndarray:
     return resized[top : top + size, left : left + size]
 
 
+def stretch(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resizes an image to height and width (bilinear, antialiased), whatever its own."""
+    from PIL import Image
+
+    if image.shape[:2] == size:
+        return image
+    channels = [
+        Image.fromarray(image[..., c]).resize(size[::-1], Image.Resampling.BILINEAR) for c in range(image.shape[-1])
+    ]
+    return np.stack([np.asarray(channel) for channel in channels], -1)
+
+
 def convert_channels(image: np.ndarray, channels: int) -> np.ndarray:
     """Repeats grey `[..., 1]` in every channel, or reduces red, green and blue `[..., 3]` to their luminance.
 

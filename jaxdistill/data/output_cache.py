@@ -26,6 +26,7 @@ import numpy as np
 
 from jaxdistill.core import CACHED
 from jaxdistill.data.dataset import Split
+from jaxdistill.data.dense import DENSE_FIELDS
 from jaxdistill.errors import UserError, unknown
 from jaxdistill.runtime import files
 
@@ -118,12 +119,16 @@ class Header:
         return [range(start, min(start + self.shard, examples)) for start in range(0, examples, self.shard)]
 
 
+ANSWERS = {"label", *DENSE_FIELDS}
+"""Fields that outputs do not depend on."""
+
+
 def content(split: Split) -> str:
     """Returns a digest of the images or texts of a split: of all of them up to 64 MiB, else of 256, evenly spaced."""
     positions = np.arange(len(split))
 
     def inputs(positions: np.ndarray) -> list[np.ndarray]:
-        return [np.ascontiguousarray(x) for name, x in sorted(split.take(positions).items()) if name != "label"]
+        return [np.ascontiguousarray(x) for name, x in sorted(split.take(positions).items()) if name not in ANSWERS]
 
     if len(split) * sum(x.nbytes for x in inputs(positions[:1])) > 64 << 20:
         positions = np.linspace(0, len(split) - 1, 256).astype(int)

@@ -253,3 +253,38 @@ def test_digits_as_mnist_and_mnist_as_digits(tfds_dir):
     labelled = trained_on(mix=dict(other=mnist | dict(size=8, labelled=True)))
     expected = datasets.load(**mnist).split("train").labels()
     np.testing.assert_array_equal(labelled.labels()[1077:], expected)
+
+
+MASKS = {"name": "shapes", "annotations": "masks", "size": 32, "resident": "no"}
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        (
+            MASKS | {"classes": (1,)},
+            r"data.classes must be \(\) for 'shapes', which has no class of an image, got \(1,\)",
+        ),
+        (MASKS | {"labels_per_class": 2}, "data.labels_per_class must be 0"),
+        (MASKS | {"hide_labels_of": (1,)}, "data.hide_labels_of must be"),
+        (MASKS | {"unlabelled": True}, "data.unlabelled must be False"),
+        (MASKS | {"views": 2}, "data.views must be 1"),
+        (MASKS | {"mix": {"noise": {"name": "noise"}}}, "data.mix must be {}"),
+        (MASKS | {"partition": {"of": 2, "by": "class"}}, "data.partition.by must be 'iid' for 'shapes'"),
+        ({"name": "digits", "void": (1,)}, r"data.void must be \(255,\) for 'digits', which has no masks or boxes"),
+        ({"name": "digits", "boxes": 3}, "data.boxes must be 0"),
+        ({"name": "digits", "width": 8}, "data.width must be 0"),
+        ({"name": "wine", "class_names": ("a",)}, r"data.class_names must be \(\)"),
+    ],
+)
+def test_options_of_dense_labels_and_of_one_class_per_image(section, message):
+    with pytest.raises(UserError, match=message):
+        build.open_dataset(settings(**section))
+
+
+def test_a_part_of_images_with_masks():
+    data = settings(**MASKS, partition={"of": 4, "part": 1}, subset={"count": 3})
+    dataset = build.open_dataset(data)
+    split = build.training_split(data, dataset)
+    whole = dataset.split("train").take(split.index(np.arange(3)))
+    np.testing.assert_array_equal(split.take(np.arange(3))["label_map"], whole["label_map"])

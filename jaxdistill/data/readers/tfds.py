@@ -1,8 +1,8 @@
 """TensorFlow Datasets, read by `tfds.data_source`'s random access, without TensorFlow.
 
-Datasets of images with labels; of texts, as tokens of `data.tokenizer`, with labels or without; of one text feature
-without tokenizer, whose texts are read byte by byte (`texts.Windows`); and any dataset as a table, if `columns` or
-`transforms` are set.
+Datasets of images with labels, masks or boxes; of texts, as tokens of `data.tokenizer`, with labels or without; of one
+text feature without tokenizer, whose texts are read byte by byte (`texts.Windows`); and any dataset as a table, if
+`columns` or `transforms` are set.
 """
 
 import dataclasses
@@ -20,6 +20,8 @@ from jaxdistill.data.images import convert_channels, resize
 from jaxdistill.data.tables import make_dataset
 from jaxdistill.data.tables.parse import CATEGORY, Columns, make_tables
 from jaxdistill.data.texts import make_windows
+from jaxdistill.data.tfds_annotations import annotations_of, read_annotations
+from jaxdistill.data.tfds_examples import not_prepared, open_split, read_examples
 from jaxdistill.data.tokenized_texts import TextRows, check_settings, tokenize
 from jaxdistill.errors import UserError, unknown
 from jaxdistill.runtime import files
@@ -79,48 +81,6 @@ class Tfds(Split):
         return np.array([example[label] for group in groups for example in group], np.int32)
 
 
-def read_examples(source: Any, builder: Any, split: str, positions: list[int], *, keys: Sequence[str]) -> list[Any]:
-    """Returns the examples of a split at some positions.
-
-    Args:
-        source: the random access to the split.
-        builder: TFDS's.
-        split: as TFDS writes it.
-        positions: of the examples.
-        keys: the features that an example must have.
-
-    Raises:
-        UserError: for an example that is damaged, with its file.
-    """
-    reason: object = ""
-    try:
-        examples = source.__getitems__(positions)
-        if all(example[key] is not None for example in examples for key in keys):
-            return examples
-        reason = "it has no content"
-    except Exception as error:  # each decoder and ArrayRecord raise errors of their own
-        reason = f"{type(error).__name__}: {error}"
-    if len(positions) > 1:
-        for position in positions:
-            read_examples(source, builder, split, [position], keys=keys)
-    file, start = _file_of(builder, split, positions[0])
-    raise UserError(
-        f"example {positions[0]} of the split {split!r} of {builder.name!r} must be readable in {file}, got"
-        f" {' '.join(str(reason).split())[:200]}. Restore that file, prepare the dataset again"
-        f" (remove its folder first), or leave its examples out with data.splits; the file's first is {start}"
-    )
-
-
-def _file_of(builder: Any, split: str, position: int) -> tuple[str, int]:
-    """Returns the file of an example of a split, and the position of the file's first example."""
-    start = 0
-    for instruction in builder.info.splits[split].file_instructions:
-        if position < start + instruction.take:
-            return str(instruction.filename), start
-        start += instruction.take
-    return str(builder.data_dir), 0
-
-
 def read(settings: DatasetSettings) -> Dataset:
     """Opens a prepared dataset; `name` may be `mnist`, `imagenet2012` or `name/config:version`.
 
@@ -138,10 +98,13 @@ def read(settings: DatasetSettings) -> Dataset:
         return _read_text(builder, next(iter(kinds)), settings)
     if "Text" in kinds.values() and "Image" not in kinds.values():
         return _read_rows(builder, kinds, settings)
-    if kinds.get(keys[0]) != "Image" or kinds.get(keys[1]) != "ClassLabel":
+    is_classified = kinds.get(keys[0]) == "Image" and kinds.get(keys[1]) == "ClassLabel"
+    if annotations_of(features, settings) and (settings.dense.annotations or not is_classified):
+        return read_annotations(builder, settings)
+    if not is_classified:
         raise UserError(
-            f"{name} is not an image classification set, nor has it texts: its features are {kinds}; read other labels,"
-            " such as masks, by a function of your own, data.name='package.module:function'"
+            f"{name} is not an image classification set, nor has it texts: its features are {kinds}; name the feature"
+            " of masks or boxes by data.label, or read other labels by a function, data.name='package.module:function'"
         )
     shape = tuple(features[keys[0]].shape)
     if settings.size:
@@ -151,25 +114,12 @@ def read(settings: DatasetSettings) -> Dataset:
     shape = convert_channels(np.zeros(shape, np.uint8), settings.channels).shape
     names = {role: split for role, split in (dict(settings.splits) or SPLITS).items() if split}
     for split in names.values():
-        _open_split(name, builder, split)
+        open_split(name, builder, split)
     splits = {
         role: Tfds(builder, split, keys, size=settings.size, channels=settings.channels)
         for role, split in names.items()
     }
     return Dataset(splits, tuple(features[keys[1]].names), shape)
-
-
-def _open_split(name: str, builder: Any, split: str) -> Any:
-    """Returns the random access to a split, or raises `UserError` if there is no such split."""
-    try:
-        source = builder.as_data_source(split=split)
-        len(source)
-    except ValueError as error:
-        counts = {key: info.num_examples for key, info in builder.info.splits.items()}
-        raise UserError(f"{name}: no split {split!r}: {str(error).splitlines()[0]} There are {counts}") from error
-    except NotImplementedError as error:
-        raise _not_prepared(name, builder) from error
-    return source
 
 
 def _read_table(builder: Any, settings: DatasetSettings) -> Dataset:
@@ -195,7 +145,7 @@ def _read_table(builder: Any, settings: DatasetSettings) -> Dataset:
 
 
 def _read_columns(name: str, builder: Any, split: str, keys: Sequence[str]) -> Columns:
-    source, info = _open_split(name, builder, split), builder.info.features
+    source, info = open_split(name, builder, split), builder.info.features
     examples: list[Any] = []
     for start in range(0, len(source), CHUNK):
         positions = list(range(start, min(start + CHUNK, len(source))))
@@ -217,7 +167,7 @@ def _read_text(builder: Any, key: str, settings: DatasetSettings) -> Dataset:
     splits = {}
     for role, split in (dict(settings.splits) or default).items():
         if split:
-            source = _open_split(settings.name, builder, split)
+            source = open_split(settings.name, builder, split)
             positions = list(range(len(source)))
             examples = read_examples(source, builder, split, positions, keys=[key]) if positions else []
             splits[role] = b"\n".join(example[key] for example in examples)
@@ -248,7 +198,7 @@ def _read_rows(builder: Any, kinds: Mapping[str, str], settings: DatasetSettings
     rows = {}
     names = {role: split for role, split in (dict(settings.splits) or default).items() if split}
     for role, split in names.items():
-        source = _open_split(settings.name, builder, split)
+        source = open_split(settings.name, builder, split)
         keys = [key for key in (text, pair, label) if key]
         examples = read_examples(source, builder, split, [*range(len(source))], keys=keys) if len(source) else []
         columns = {key: [example[key] for example in examples] for key in keys}
@@ -296,7 +246,7 @@ def _open_builder(name: str, data_dir: str) -> Any:
         except (ValueError, AssertionError) as error:
             raise UserError(f"TFDS cannot open {name!r}: {str(error).splitlines()[0]}") from error
         if not builder.info.splits:
-            raise _not_prepared(name, builder)
+            raise not_prepared(name, builder)
         return builder
     finally:
         logging.set_verbosity(verbosity)
@@ -308,15 +258,4 @@ def _no_dataset(name: str, registered: list[str], prepared: list[str], folder: o
     return UserError(
         f"{nearest}There are {readers}, those prepared in {folder}: {prepared}, and the {len(registered)} that"
         " TFDS registers (tensorflow.org/datasets/catalog)"
-    )
-
-
-def _not_prepared(name: str, builder: Any) -> UserError:
-    folder = pathlib.Path(builder.data_dir)
-    root = folder.parents[1]
-    return UserError(
-        f"{name} is not prepared in {root} (there is no ArrayRecord data in {folder}); prepare it once, on a machine"
-        ' with network and TensorFlow (pip install tensorflow): python -c "import tensorflow_datasets as tfds;'
-        f" tfds.builder('{name}', data_dir='{root}', file_format='array_record').download_and_prepare()\";"
-        " or name another folder with --config.data.data_dir"
     )

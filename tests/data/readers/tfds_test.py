@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 import tiny_tfds
+from conftest import SHARED
 from jaxdistill.data import datasets, loader
+from jaxdistill.data.dataset import DenseSettings
 from jaxdistill.data.readers import tfds
 from jaxdistill.errors import UserError
 from jaxdistill.tasks.language_model import LanguageModel
@@ -80,11 +82,13 @@ def test_mistakes(name, options, message, tiny_tfds_dir):
         load(tiny_tfds_dir, name, **options)
 
 
-def test_images_with_masks_are_for_a_reader_of_the_users_own(monkeypatch):
+def test_a_mask_of_another_name_is_named(monkeypatch):
     image = type("Image", (), {})
     info = types.SimpleNamespace(features={"image": image(), "mask": image()}, supervised_keys=None)
     monkeypatch.setattr(tfds, "_open_builder", lambda *_: types.SimpleNamespace(info=info))
-    with pytest.raises(UserError, match="features are .*'mask': 'Image'}; read other labels, such as masks, by a func"):
+    with pytest.raises(
+        UserError, match="features are .*'mask': 'Image'}; name the feature of masks or boxes by data.label"
+    ):
         load("anywhere", "pets")
 
 
@@ -112,11 +116,6 @@ def test_tfds_resizes(tfds_dir):
 def test_tfds_split_that_is_not_there(tfds_dir):
     with pytest.raises(UserError, match=r"no split 'trian'.*There are \{'train': 60000, 'test': 10000\}"):
         datasets.load("mnist", data_dir=tfds_dir, splits={"train": "trian"})
-
-
-def test_tfds_of_another_task(tfds_dir):
-    with pytest.raises(UserError, match="not an image classification set"):
-        datasets.load("camvid", data_dir=tfds_dir)
 
 
 def test_tfds_reads_a_text_without_tensorflow(tfds_dir):
@@ -190,3 +189,57 @@ def test_a_damaged_file_is_named_with_its_example(damaged, damage):
     for read in (lambda: split.take(np.arange(3)), split.labels):
         with pytest.raises(UserError, match=f"{message}-00000-of-00001, got .* Restore that file, prepare"):
             read()
+
+
+def dense(**options):
+    """Returns settings of masks and boxes; 9 is void."""
+    return DenseSettings(**{"void": (9,)} | options)
+
+
+def test_masks(tiny_dense_dir):
+    dataset = load(tiny_dense_dir, "tiny_dense", dense=dense(annotations="masks"))
+    assert (dataset.class_names, dataset.shape) == (("0", "1", "2"), tiny_tfds.SHAPE)
+    assert {role: len(split) for role, split in dataset.splits.items()} == {"train": 4, "validation": 4}
+    batch = dataset.split("train").take(np.arange(4))
+    assert (batch["label_map"][:, 0] == -1).all()
+    np.testing.assert_array_equal(batch["label_map"][:, 1:], batch["image"][:, 1:, :, 0])
+    resized = load(tiny_dense_dir, "tiny_dense", size=4, dense=dense(annotations="masks", width=12, void=(1, 9)))
+    assert (resized.class_names, resized.shape) == (("0", "2"), (4, 12, 1))
+    assert {*np.unique(resized.split("train").take(np.arange(4))["label_map"])} == {-1, 0, 1}
+
+
+def test_boxes(tiny_dense_dir):
+    dataset = load(tiny_dense_dir, "tiny_dense", dense=dense(annotations="boxes"))
+    assert dataset.class_names == ("a", "b")
+    batch = dataset.split("train").take(np.arange(4))
+    order = np.argsort((batch["box_label"] >= 0).sum(1))  # TFDS shuffles when it prepares
+    np.testing.assert_array_equal(batch["box_label"][order], [[-1, -1, -1], [0, -1, -1], [0, 1, -1], [0, 1, 0]])
+    np.testing.assert_array_equal(batch["box_crowd"][order], [[0, 0, 0]] * 3 + [[0, 0, 1]])
+    np.testing.assert_array_equal(batch["boxes"][order[3]], [[0.25, 0, 1, 0.5]] * 3)
+    assert load(tiny_dense_dir, "tiny_dense", label="objects").class_names == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, r"data.annotations must be one of \['masks', 'boxes'\], the annotations of 'tiny_dense', got ''"),
+        ({"dense": dense(annotations="boxes", boxes=2)}, "data.boxes must be at least 3, .* of example . of the split"),
+        ({"dense": dense(annotations="masks", class_names=("a",), void=())}, "the mask of example .* got .*data.void"),
+    ],
+)
+def test_wrong_annotations_are_refused(tiny_dense_dir, options, message):
+    with pytest.raises(UserError, match=message):
+        load(tiny_dense_dir, "tiny_dense", **options).split("train").take(np.arange(4))
+
+
+@pytest.mark.skipif(not (SHARED / "tfds" / "camvid").is_dir(), reason="the prepared sets are not here")
+def test_prepared_masks_and_boxes():
+    masks = load(str(SHARED / "tfds"), "camvid", dense=DenseSettings(void=(11,)))
+    assert (masks.classes, masks.shape) == (11, (180, 240, 3))
+    label_map = masks.split("validation").take(np.arange(20))["label_map"]
+    assert {*np.unique(label_map)} == {*range(-1, 11)}
+    boxes = load(str(SHARED / "tfds"), "bccd", size=60, dense=DenseSettings(width=80))
+    assert (boxes.class_names, boxes.shape) == (("RBC", "WBC", "Platelets"), (60, 80, 3))
+    batch = boxes.split("test").take(np.arange(4))
+    assert batch["boxes"].shape == (4, 30, 4)
+    np.testing.assert_array_equal((batch["box_label"] >= 0).sum(1), [10, 12, 13, 2])
