@@ -154,13 +154,15 @@ def draw_pareto(
             # A step: between two points, the best that the cost affords is the cheaper one.
             axes.step(*zip(*best, strict=True), where="post", lw=1.4, label=name, **style)
         above = {"xytext": (2, 5 if better == "max" else -12), "textcoords": "offset points"}
-        for name, point in front:
-            axes.annotate(shorten(point), every[name, point], fontsize=7, ha="right", annotation_clip=True, **above)
+        for number, (name, point) in enumerate(front):
+            side = "right" if number else "left"  # the cheapest one's stays within the axes
+            axes.annotate(shorten(point), every[name, point], fontsize=7, ha=side, annotation_clip=True, **above)
         axes.xaxis.set_major_formatter(lambda value, _: format_quantity(value))
         axes.xaxis.set_minor_formatter("")
         axes.margins(x=0.15, y=0.12)
         if least is not None:
-            axes.set_ylim(bottom=least)
+            highest = max(quality for _, quality in every.values())
+            axes.set_ylim(least, highest + 0.08 * (highest - least))
         if len(series) > 1:
             axes.legend(fontsize=8, loc="lower right")
 
