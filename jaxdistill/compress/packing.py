@@ -15,20 +15,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdistill.errors import UserError
+from jaxdistill.errors import UserError, check_between
 
 BITS = (8, 4)
-"""Widths of integers in a file."""
+"""Widths of integers that weights are rounded to."""
 
 
 @dataclasses.dataclass(frozen=True)
 class StoredIntegers:
-    """An array in few bits as a file holds it: `(values - zero) * scale`.
+    """An array in few bits: `(values - zero) * scale`.
 
     Attributes:
         values: int8, in the shape of the array.
         scale: float32, with as many axes.
-        bits: 8 or 4.
+        bits: 2 to 8. Programs hold them in four or eight.
         zero: the integer of the number 0, int8 in the shape of the scale; `None` for symmetric ones.
     """
 
@@ -38,15 +38,15 @@ class StoredIntegers:
     zero: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        check_bits("bits", self.bits)
+        check_between("bits", self.bits, 2, 8)
         least, most = -(2 ** (self.bits - 1)), 2 ** (self.bits - 1) - 1
         if self.values.size and not least <= self.values.min() <= self.values.max() <= most:
             raise UserError(f"integers of {self.bits} bits must be in [{least}, {most}], got others. Take more bits")
 
     @property
     def stored(self) -> np.ndarray:
-        """The integers as a file holds them: int8, or uint8 `[ceil(n / 2)]` of four bits."""
-        return pack(self.values) if self.bits == 4 else self.values
+        """The integers as a program holds them: int8, or uint8 `[ceil(n / 2)]` of at most four bits."""
+        return pack(self.values) if self.bits <= 4 else self.values
 
     def dequantize(self) -> np.ndarray:
         """Returns the float32 array."""
@@ -55,7 +55,7 @@ class StoredIntegers:
     def traced(self) -> jax.Array:
         """Returns the array as a computation on the stored integers, which a compiler finds as constants."""
         values = jnp.asarray(self.stored)
-        return dequantize(unpack(values, self.values.shape) if self.bits == 4 else values, self.scale, self.zero)
+        return dequantize(unpack(values, self.values.shape) if self.bits <= 4 else values, self.scale, self.zero)
 
 
 def check_bits(path: str, bits: int) -> None:

@@ -1,7 +1,8 @@
 """Folders of weights: `model.safetensors` with flat names, and `config.json` with model, fields and preprocessing.
 
-Kernels in few bits are int8, or uint8 with two integers to a byte (`compress.packing`); `NAME.scale` and `NAME.zero`
-belong to `NAME`, and `quantized` of the config has bits and shape. `jaxdistill.load` makes the network of it again.
+Each array has the smallest form that holds it exactly (`export.exact_form`): integers in their own bits, a mask with
+the values that are not zero, indices of a table. `packed` of the config has bits and shape of those that are not plain.
+`jaxdistill.load` makes the network of it again.
 """
 
 import pathlib
@@ -11,9 +12,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdistill.compress import packing
 from jaxdistill.compress.packing import StoredIntegers
 from jaxdistill.errors import UserError
+from jaxdistill.export import exact_form
 from jaxdistill.export.exported import Exported
 from jaxdistill.export.function import CONFIG
 from jaxdistill.export.predictor import Predictor
@@ -23,14 +24,10 @@ from jaxdistill.pretrained.tensors import read_safetensors, write_safetensors
 from jaxdistill.runtime import files
 
 FILE = "model.safetensors"
-SCALE, ZERO = ".scale", ".zero"
-"""Endings of the names of what belongs to integers."""
-
 PROGRAM = """\
 import json
 import sys
 import numpy as np
-
 with open(sys.argv[1] + "/model.safetensors", "rb") as file:
     header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     numbers = file.read()
@@ -41,13 +38,17 @@ arrays = {}
 for name in header.keys() - {"__metadata__"}:
     part = numbers[slice(*header[name]["data_offsets"])]
     arrays[name] = np.frombuffer(part, kinds[header[name]["dtype"]]).reshape(header[name]["shape"])
-for name, entry in config["quantized"].items():
-    whole = arrays[name]
-    if entry["bits"] == 4:  # two to a byte, the low half first
-        flat = np.stack([whole & 15, whole >> 4], -1).reshape(-1)[: np.prod(entry["shape"])].astype("i1")
-        whole = np.where(flat > 7, flat - 16, flat).reshape(entry["shape"])
-    zero = arrays.pop(name + ".zero", np.int8(0)).astype("f4")
-    arrays[name] = (whole.astype("f4") - zero) * arrays.pop(name + ".scale")
+for name, entry in config["packed"].items():
+    mask, table, scale, zero = (arrays.pop(name + end, None) for end in (".mask", ".table", ".scale", ".zero"))
+    values, bits, count = arrays[name], entry["bits"], int(np.prod(entry["shape"]))
+    kept = np.ones(count, "?") if mask is None else np.unpackbits(mask, count=count, bitorder="little") > 0
+    if bits < 32:  # the lowest bit first; without a table the highest one is negative
+        each = np.unpackbits(values.view("u1"), count=bits * kept.sum(), bitorder="little").reshape(-1, bits)
+        values = each @ np.array([2**k for k in range(bits - 1)] + [2 ** (bits - 1) * (-1 if table is None else 1)])
+    whole = np.zeros(count, "f4")
+    whole[kept] = values.reshape(-1) if table is None else table[values]
+    zero = 0 if zero is None else zero.astype("f4")
+    arrays[name] = (whole.reshape(entry["shape"]) - zero) * (1 if scale is None else scale)
 np.savez(sys.argv[3], **arrays)
 """
 
@@ -62,16 +63,14 @@ def write(folder: pathlib.Path, exported: Exported) -> None:
     """Writes the weights and the description of the network into a folder."""
     assert exported.predictor is not None
     tensors: dict[str, np.ndarray] = {}
-    quantized: dict[str, Any] = {}
+    packed: dict[str, Any] = {}
     for name, x in exported.weights.items():
-        if not isinstance(x, StoredIntegers):
-            tensors[name] = x
-            continue
-        zero = {} if x.zero is None else {name + ZERO: x.zero}
-        tensors |= {name: x.stored, name + SCALE: x.scale, **zero}
-        quantized[name] = {"bits": x.bits, "shape": list(x.values.shape)}
+        form = exact_form.encode(x)
+        tensors |= {name + ending: array for ending, array in form.arrays.items()}
+        if not form.is_plain:
+            packed[name] = exact_form.describe(form)
     write_safetensors(folder / FILE, tensors)
-    described = exported.predictor.to_json() | {"bits": exported.bits, "quantized": quantized}
+    described = exported.predictor.to_json() | {"bits": exported.bits, "packed": packed}
     files.write_json(folder / CONFIG, described)
 
 
@@ -109,18 +108,11 @@ def open_predictor(folder: pathlib.Path) -> tuple[Predictor, dict[str, Any]]:
     """Returns the network of a folder, and its float32 variables on the host."""
     raw = files.read_json(folder / CONFIG, dict)
     tensors = {name: np.asarray(tensor.open()) for name, tensor in read_safetensors(folder / FILE).items()}
-    weights: dict[str, np.ndarray | StoredIntegers] = {
-        name: _integers(name, entry, tensors) for name, entry in raw["quantized"].items()
-    }
-    belong = {name + ending for name in weights for ending in ("", SCALE, ZERO)}
-    weights |= {name: x for name, x in tensors.items() if name not in belong}
-    return Predictor.parse(raw, folder), variables_of(weights)
-
-
-def _integers(name: str, entry: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> StoredIntegers:
-    bits, stored = entry["bits"], tensors[name]
-    values = packing.unpack(stored, entry["shape"]) if bits == 4 else stored
-    return StoredIntegers(values, tensors[name + SCALE], bits, tensors.get(name + ZERO))
+    forms = {name: exact_form.parse(name, entry, tensors) for name, entry in raw["packed"].items()}
+    belong = {name + ending for name, form in forms.items() for ending in form.arrays}
+    arrays = {name: exact_form.decode(form) for name, form in forms.items()}
+    arrays |= {name: x for name, x in tensors.items() if name not in belong}
+    return Predictor.parse(raw, folder), variables_of(arrays)
 
 
 def open_function(folder: pathlib.Path, raw: Mapping[str, Any]) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:

@@ -48,8 +48,7 @@ def trained_integers(views: Views, variables: Variables) -> dict[str, StoredInte
         params, extra = views.final_inputs(view_name, variables)
         for name in view.selected(params):
             q, scale, zero = map(np.asarray, integers(name, params[name], view, extra))
-            bits = 4 if view.bits <= 4 else 8
-            whole[f"params/{name}"] = StoredIntegers(q, scale, bits, zero=zero if zero.any() else None)
+            whole[f"params/{name}"] = StoredIntegers(q, scale, view.bits, zero=zero if zero.any() else None)
     return whole
 
 

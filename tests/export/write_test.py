@@ -69,8 +69,8 @@ def test_weights_leave_and_make_the_same_network_again(tmp_path, bits):
     assert config["fields"] == {"classes": 3, "widths": [7, 5], "dropout": 0.0}
     assert config["images"]["mean"] == [0.5]
     assert config["preprocessing"]["shape"] == [2, 2, 3]
-    quantized = {"params/dense1/kernel", "params/dense2/kernel"} if bits else set()
-    assert config["quantized"].keys() == quantized
+    packed = {"params/dense1/kernel", "params/dense2/kernel"} if bits else set()
+    assert config["packed"].keys() == packed
 
 
 def test_integers_of_training_are_those_of_the_file(tmp_path):

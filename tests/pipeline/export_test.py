@@ -101,7 +101,7 @@ def test_a_network_with_views_leaves_in_its_own_integers(run, tmp_path, test_spl
     words = ["--workdir", str(run), "--network", "small", "--format", "safetensors", "--bits", "4"]
     assert export.main([*words, "--out", str(tmp_path / "out")]) == 0
     config = json.loads((tmp_path / "out" / "config.json").read_text())
-    assert config["quantized"] == {"params/dense1/kernel": {"bits": 4, "shape": [64, 8]}}
+    assert config["packed"] == {"params/dense1/kernel": {"bits": 4, "shape": [64, 8]}}
     assert config["compress"]["round"]["activations"] == 8
     images = test_split["image"]
     expected = jaxdistill.load(run, "small")(images)
