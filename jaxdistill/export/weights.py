@@ -31,7 +31,8 @@ def make_weights(variables: Variables, bits: int, trained: Mapping[str, StoredIn
         trained: the integers of a network whose views quantize, by flat name; they are stored in their own bits, and
             all other arrays stay exact.
     """
-    flat = {name: np.asarray(x) for name, x in flatten_dict(dict(variables), sep="/").items()}
+    # A mask times a negative weight is -0.0, which would count as a number: the sum with 0 is 0.
+    flat = {name: np.asarray(x) + np.zeros((), x.dtype) for name, x in flatten_dict(dict(variables), sep="/").items()}
     if not bits:
         return flat
     if trained:
