@@ -63,16 +63,16 @@ def encode(array: np.ndarray | StoredIntegers) -> Form:
 def decode(form: Form) -> np.ndarray:
     """Returns the array of a form, float32."""
     arrays, count = form.arrays, math.prod(form.shape)
-    kept = np.ones(count, bool)
+    nonzero = np.ones(count, bool)
     if MASK in arrays:
-        kept = np.unpackbits(arrays[MASK], count=count, bitorder="little") > 0
+        nonzero = np.unpackbits(arrays[MASK], count=count, bitorder="little") > 0
     values = arrays[""]
     if form.bits != WHOLE:
-        values = unpack_bits(values, form.bits, int(kept.sum()), signed=TABLE not in arrays)
+        values = unpack_bits(values, form.bits, int(nonzero.sum()), signed=TABLE not in arrays)
     if TABLE in arrays:
         values = arrays[TABLE][values]
     whole = np.zeros(count, np.float32)
-    whole[kept] = values.reshape(-1)
+    whole[nonzero] = values.reshape(-1)
     whole = whole.reshape(form.shape)
     whole = whole - arrays[ZERO].astype(np.float32) if ZERO in arrays else whole
     return whole * arrays[SCALE] if SCALE in arrays else whole
@@ -100,8 +100,8 @@ def _forms_of_integers(array: StoredIntegers) -> Iterator[Form]:
     yield Form({"": whole, **beside}, array.bits, shape)
     if array.zero is None and not values.all():
         mask = values.reshape(-1) != 0
-        kept = pack_bits(values.reshape(-1)[mask], array.bits)
-        yield Form({"": kept, MASK: np.packbits(mask, bitorder="little"), **beside}, array.bits, shape)
+        nonzero = pack_bits(values.reshape(-1)[mask], array.bits)
+        yield Form({"": nonzero, MASK: np.packbits(mask, bitorder="little"), **beside}, array.bits, shape)
 
 
 def _forms_of_floats(array: np.ndarray) -> Iterator[Form]:
@@ -112,21 +112,21 @@ def _forms_of_floats(array: np.ndarray) -> Iterator[Form]:
     # -0.0 is a number of its own, which a mask of zeros would change.
     mask = flat.view(np.uint32) != 0
     masked: dict[str, np.ndarray] = {} if mask.all() else {MASK: np.packbits(mask, bitorder="little")}
-    kept = flat[mask]
+    nonzero = flat[mask]
     if masked:
-        yield Form({"": kept, **masked}, WHOLE, array.shape)
-    for form in itertools.chain(_table(kept), _signs(array, mask)):
+        yield Form({"": nonzero, **masked}, WHOLE, array.shape)
+    for form in itertools.chain(_table(nonzero), _signs(array, mask)):
         yield form._replace(arrays={**form.arrays, **masked}, shape=array.shape)
 
 
-def _table(kept: np.ndarray) -> Iterator[Form]:
+def _table(nonzero: np.ndarray) -> Iterator[Form]:
     # A part decides for most arrays, without the sorting of all.
-    if len(np.unique(kept[: 4 * LARGEST_TABLE])) > LARGEST_TABLE:
+    if len(np.unique(nonzero[: 4 * LARGEST_TABLE])) > LARGEST_TABLE:
         return
-    table, index = np.unique(kept, return_inverse=True)
+    table, index = np.unique(nonzero, return_inverse=True)
     if 1 < len(table) <= LARGEST_TABLE:
         bits = (len(table) - 1).bit_length()
-        yield Form({"": pack_bits(index, bits), TABLE: table}, bits, kept.shape)
+        yield Form({"": pack_bits(index, bits), TABLE: table}, bits, nonzero.shape)
 
 
 def _signs(array: np.ndarray, mask: np.ndarray) -> Iterator[Form]:
@@ -134,8 +134,8 @@ def _signs(array: np.ndarray, mask: np.ndarray) -> Iterator[Form]:
     for summed in (axes[:-1], axes[1:]):
         scale = np.max(np.abs(array), summed, keepdims=True)
         if np.array_equal(np.abs(array).reshape(-1)[mask], np.broadcast_to(scale, array.shape).reshape(-1)[mask]):
-            kept = array.reshape(-1)[mask] > 0
-            yield Form({"": pack_bits(kept, 1), TABLE: np.float32([-1, 1]), SCALE: scale}, 1, array.shape)
+            nonzero = array.reshape(-1)[mask] > 0
+            yield Form({"": pack_bits(nonzero, 1), TABLE: np.float32([-1, 1]), SCALE: scale}, 1, array.shape)
 
 
 def describe(form: Form) -> dict[str, Any]:
