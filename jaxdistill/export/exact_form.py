@@ -80,28 +80,28 @@ def decode(form: Form) -> np.ndarray:
 
 def pack_bits(values: np.ndarray, bits: int) -> np.ndarray:
     """Returns integers of some bits one after the other, uint8 `[ceil(n bits / 8)]`."""
-    each = (values.reshape(-1, 1).astype(np.int16) >> np.arange(bits)) & 1
-    return np.packbits(each.astype(np.uint8), bitorder="little")
+    columns = (values.reshape(-1, 1).astype(np.int16) >> np.arange(bits)) & 1
+    return np.packbits(columns.astype(np.uint8), bitorder="little")
 
 
 def unpack_bits(packed: np.ndarray, bits: int, count: int, *, signed: bool) -> np.ndarray:
     """Returns `count` integers of some bits."""
-    each = np.unpackbits(packed.view(np.uint8), count=count * bits, bitorder="little").reshape(count, bits)
+    columns = np.unpackbits(packed.view(np.uint8), count=count * bits, bitorder="little").reshape(count, bits)
     powers = 2 ** np.arange(bits)
     powers[-1] *= -1 if signed else 1
-    return each @ powers
+    return columns @ powers
 
 
 def _forms_of_integers(array: StoredIntegers) -> Iterator[Form]:
     values, shape = array.values, array.values.shape
-    beside = {SCALE: array.scale} | ({} if array.zero is None else {ZERO: array.zero})
+    scales = {SCALE: array.scale} | ({} if array.zero is None else {ZERO: array.zero})
     # Eight bits without a mask are an array that any program reads.
     whole = values if array.bits == 8 else pack_bits(values, array.bits)
-    yield Form({"": whole, **beside}, array.bits, shape)
+    yield Form({"": whole, **scales}, array.bits, shape)
     if array.zero is None and not values.all():
         mask = values.reshape(-1) != 0
         nonzero = pack_bits(values.reshape(-1)[mask], array.bits)
-        yield Form({"": nonzero, MASK: np.packbits(mask, bitorder="little"), **beside}, array.bits, shape)
+        yield Form({"": nonzero, MASK: np.packbits(mask, bitorder="little"), **scales}, array.bits, shape)
 
 
 def _forms_of_floats(array: np.ndarray) -> Iterator[Form]:
