@@ -86,7 +86,9 @@ class DataConfig:
     channels: int = option(0, "channels to convert images to; 0 for none", least=0, below=2**8)
     width: int = option(0, "width, if `size` is the height, of images with masks or boxes", least=0, below=2**14)
     annotations: str = option("", "labels of images that have both: 'masks' or 'boxes'", choices=("", "masks", "boxes"))
-    class_names: tuple[str, ...] = option((), "classes of masks, in the order of their values; numbers if empty")
+    class_names: tuple[str, ...] = option(
+        (), "classes of masks, in the order of their values, or of the boxes of 'voc'"
+    )
     void: tuple[int, ...] = option((255,), "values of masks that are of no class")
     boxes: int = option(0, "rows for the boxes of an image; the largest number of them if 0", least=0)
     mean: tuple[float, ...] = option((), "mean by channel in [0, 1]; measured if empty")
