@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from jaxdistill.core import UNLABELLED
+from jaxdistill.data import dense_arrays
 from jaxdistill.data.dataset import Arrays, Dataset, DatasetSettings, check_finite
 from jaxdistill.data.images import check_channels_last, resize_splits
 from jaxdistill.data.tables import arrays as arrays_of_tables
@@ -26,6 +27,8 @@ def read(settings: DatasetSettings) -> Dataset:
     """Reads `ROLE_FIELD` for the roles `train`, `validation` and `test`.
 
     Images: `image` uint8 or float `[n, height, width]` or `[n, height, width, channels]`, and `label` integers `[n]`.
+    Or `label_map` `[n, height, width]`, -1 for void; or `boxes` `[n, most, 4]`, `box_label` and optionally `box_crowd`
+    `[n, most]`, -1 for no box (`data.dense_arrays`).
     Texts: `tokens` integers `[n, length]`; for all roles or none, `label` `[n]`, masks and `segment` `[n, length]`,
     `targets` `[n, length]` (-1 for none), and `teacher_tokens` of another length. `class_names`, `vocabulary`, the
     number of tokens, and `tokenizer` and `teacher_tokenizer`, names of the tokenizers, are optional.
@@ -58,6 +61,10 @@ def read(settings: DatasetSettings) -> Dataset:
         return arrays_of_tables.make_arrays_dataset(path, arrays, settings)
     if "train_tokens" in arrays:
         return _read_texts(path, arrays)
+    if dense_arrays.is_dense(arrays):
+        roles = _roles(path, arrays, dense_arrays.FIELDS, ["class_names"])
+        images = {role: _check_image(path, role, arrays[f"{role}_image"]) for role in roles}
+        return dense_arrays.make_dense_dataset(path, arrays, images, settings)
     return resize_splits(_read_images(path, arrays), settings.size, settings.channels)
 
 
@@ -93,14 +100,23 @@ def _check_images(path: str, role: str, arrays: Mapping[str, np.ndarray]) -> Arr
     if f"{role}_label" not in arrays:
         raise UserError(f"{path} has '{role}_image' and no '{role}_label'; there are {sorted(arrays)}")
     image, label = arrays[f"{role}_image"], arrays[f"{role}_label"]
-    image = image[..., None] if image.ndim == 3 else image
-    if image.ndim != 4 or label.shape != image.shape[:1] or not image.size:
+    if image.ndim not in (3, 4) or label.shape != image.shape[:1] or not image.size:
         raise UserError(
             f"{path}: '{role}_image' has shape {image.shape} and '{role}_label' {label.shape}; expected"
             " [n, height, width(, channels)] and [n], n > 0"
         )
-    check_channels_last(image.shape[1:], f"{path}: '{role}_image'")
     check_whole(f"{path}: '{role}_label'", label, "labels")
+    return Arrays(_check_image(path, role, image), label.astype(np.int32))
+
+
+def _check_image(path: str, role: str, image: np.ndarray) -> np.ndarray:
+    """Returns images `[n, height, width, channels]`, uint8 or float32 in [0, 1]."""
+    if image.ndim not in (3, 4) or not image.size:
+        raise UserError(
+            f"{path}: '{role}_image' has shape {image.shape}; expected [n, height, width(, channels)], n > 0"
+        )
+    image = image[..., None] if image.ndim == 3 else image
+    check_channels_last(image.shape[1:], f"{path}: '{role}_image'")
     if image.dtype != np.uint8:
         if not np.issubdtype(image.dtype, np.floating):
             raise UserError(f"{path}: '{role}_image' is {image.dtype}; images are uint8, or floats in [0, 1]")
@@ -108,7 +124,7 @@ def _check_images(path: str, role: str, arrays: Mapping[str, np.ndarray]) -> Arr
         check_finite(image, np.arange(len(image)), f"{path}: '{role}_image'")
         if image.min() < 0 or image.max() > 1:
             raise UserError(f"{path}: '{role}_image' is from {image.min()} to {image.max()}; floats are in [0, 1]")
-    return Arrays(image, label.astype(np.int32))
+    return image
 
 
 def _read_texts(path: str, arrays: Mapping[str, np.ndarray]) -> Dataset:
