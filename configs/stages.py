@@ -8,6 +8,9 @@ CLASSIFICATION = ("accuracy", "precision", "recall", "f1", "nll", "ece", "agreem
 TABLE_CLASSIFICATION = ("accuracy", "precision", "recall", "f1", "nll", "ece", "agreement", "kl", "confusion")
 """Metrics of a final table of classifiers of few examples."""
 
+SEGMENTATION = ("mean_iou", "accuracy", "boundary_f1", "nll", "agreement", "kl", "per_class_iou", "confusion")
+"""Metrics of a final table of networks that predict every pixel."""
+
 
 def teacher_alone_distil(metrics: tuple[str, ...], **teacher: Any) -> dict[str, Any]:
     """Returns stages: a teacher is trained, then a student without it and with it, and the three are evaluated.

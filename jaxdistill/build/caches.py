@@ -198,7 +198,7 @@ def _check_teacher(network: str, expected: WeightsRef, header: Header, workdir: 
     if not fingerprint:
         by = dict(header.teacher)
         raise UserError(f"{network}: its cache is not of one network with weights, but of {by}; leave out teacher")
-    wanted = weights.fingerprint(weights.find(expected, cached, workdir))
+    wanted = weights.find(expected, cached, workdir).fingerprint()
     if wanted != fingerprint:
         raise UserError(
             f"{network} was cached by another teacher; the digest of the weights '{expected}' (-) and of the cache's"

@@ -93,5 +93,5 @@ def _of_references(stage: Stage, workdir: pathlib.Path, references: Mapping[str,
         if "weights" in refs:
             checkpoints = [weights.find(refs["weights"], name, workdir, lane) for lane in stage.runs.numbers_of(name)]
             key = f"weights of network {name!r} in stage {stage.name!r}, {refs['weights']}"
-            fingerprints[key] = files.json_digest([weights.fingerprint(checkpoint) for checkpoint in checkpoints])
+            fingerprints[key] = files.json_digest([checkpoint.fingerprint() for checkpoint in checkpoints])
     return fingerprints

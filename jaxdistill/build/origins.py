@@ -105,11 +105,11 @@ class StoredOrigin:
 
     @property
     def views(self) -> set[str]:
-        return weights.views_in(self.checkpoint)
+        return {*self.checkpoint.views}
 
     def check(self, path: str, shapes: Mapping[str, Any], lane: int | None) -> None:
         lanes.choose_lane(path, self.metadata, self.ref.lane, lane)
-        weights.check(self.checkpoint, shapes)
+        self.checkpoint.check(shapes)
 
 
 def find_origins(settings: Mapping[str, Any], stages: Mapping[str, Stage], workdir: pathlib.Path) -> dict[str, Origin]:

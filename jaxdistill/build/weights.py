@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -71,8 +71,48 @@ class CheckpointRef:
         rest = stored.removeprefix(second)
         return self.ref.leaves_out(f"params.{stored.removeprefix(first)}" if rest == stored else rest)
 
+    @property
+    def views(self) -> set[str]:
+        """The views whose arrays it has; "" stands for those of the module."""
+        arrays = checkpoint.metadata(self.folder, self.step)["arrays"]
+        first, second = self.prefixes
+        views = {view_of(f"params.{name.removeprefix(first)}") for name in arrays if name.startswith(first)}
+        return views | {view_of(name.removeprefix(second)) for name in arrays if name.startswith(second)}
 
-@dataclasses.dataclass(frozen=True)
+    def without_lane(self) -> Self:
+        """Returns the reference to all lanes."""
+        return dataclasses.replace(self, lane=None)
+
+    def check(self, shapes: Mapping[str, Any]) -> None:
+        """Raises `UserError` if the weights are of a network of another shape; reads no array."""
+        structs = _stored_structs(self, shapes, _stored_names(self, shapes))
+        checkpoint.check(self.folder, self.step, structs, self.prefixes, leaves_out=self.leaves_out)
+
+    def read_lanes(self, lanes: Sequence[int | None], shapes: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Reads the network's variables in each of some lanes, or without lanes if that is `None`, at once."""
+        names = _stored_names(self, shapes)
+        structs = _stored_structs(self, shapes, names)
+        arrays = checkpoint.read(self.folder, self.step, structs, self.prefixes, leaves_out=self.leaves_out)
+        _check_numbers(self, arrays)
+        variables = []
+        for lane in lanes:
+            flat = {name: arrays[stored] if lane is None else arrays[stored][lane] for name, stored in names.items()}
+            variables.append(checkpoint.unflatten(flat, _without_missing(shapes, flat)))
+        return variables
+
+    def fingerprint(self) -> str:
+        """Returns a digest of the weights, whatever the network's name, from the digests in the checkpoint."""
+        first, second = self.prefixes
+        digests = {}
+        for name, digest in checkpoint.metadata(self.folder, self.step)["digests"].items():
+            if name.startswith(first):
+                digests[name.removeprefix(first)] = digest
+            elif name.startswith(second):
+                digests[name.removeprefix(second).replace("params.", "", 1)] = digest
+        return files.json_digest([digests, {"lane": str(self.lane), "image_spec": str(self.image_spec)}])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class PretrainedRef:
     """A network in the format of another library.
 
@@ -87,6 +127,7 @@ class PretrainedRef:
     pretrained: Pretrained
     lane = None
     metadata: ClassVar[Mapping[str, Any]] = {}
+    views: ClassVar[Collection[str]] = {""}
 
     @property
     def image_spec(self) -> ImageSpec | None:
@@ -98,6 +139,22 @@ class PretrainedRef:
         """The network's classes and tokenizer."""
         meaning = self.pretrained.meaning
         return meaning.without_classes() if self.ref.new_head else meaning
+
+    def without_lane(self) -> Self:
+        """Returns the reference itself: no format has lanes."""
+        return self
+
+    def check(self, shapes: Mapping[str, Any]) -> None:
+        """Raises `UserError` if the weights are of a network of another shape; reads no array."""
+        self.pretrained.check(without_views(shapes), self.ref.new_head)
+
+    def read_lanes(self, lanes: Sequence[int | None], shapes: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Reads the network's variables."""
+        return [self.pretrained.read(without_views(shapes), self.ref.new_head) for _ in lanes]
+
+    def fingerprint(self) -> str:
+        """Returns a digest of the weights, from the digests of their files."""
+        return self.pretrained.fingerprint()
 
 
 Place = CheckpointRef | PretrainedRef
@@ -177,15 +234,6 @@ def _networks_in(folder: pathlib.Path, step: int) -> list[str]:
     return sorted(metadata["networks"])
 
 
-def check(ref: Place, shapes: Mapping[str, Any]) -> None:
-    """Raises `UserError` if weights are of a network of another shape; reads no array."""
-    if isinstance(ref, PretrainedRef):
-        ref.pretrained.check(without_views(shapes), ref.ref.new_head)
-        return
-    structs = _stored_structs(ref, shapes, _stored_names(ref, shapes))
-    checkpoint.check(ref.folder, ref.step, structs, ref.prefixes, leaves_out=ref.leaves_out)
-
-
 def read(ref: Place, shapes: Mapping[str, Any]) -> dict[str, Any]:
     """Reads a network's variables, on each process the parts of its devices."""
     return read_all([ref], shapes)[0]
@@ -203,21 +251,12 @@ def read_all(refs: Sequence[Place], shapes: Mapping[str, Any]) -> list[dict[str,
     Raises:
         UserError: if the checkpoint is damaged, of a network of another shape, or has NaN in an array.
     """
-    plain = without_views(shapes)
-    pretrained = [ref.pretrained.read(plain, ref.ref.new_head) for ref in refs if isinstance(ref, PretrainedRef)]
-    checkpoints = [ref for ref in refs if isinstance(ref, CheckpointRef)]
-    variables: dict[CheckpointRef, dict[str, Any]] = {}
-    for first in {dataclasses.replace(ref, lane=None): ref for ref in checkpoints}.values():
-        names = _stored_names(first, shapes)
-        structs = _stored_structs(first, shapes, names)
-        arrays = checkpoint.read(first.folder, first.step, structs, first.prefixes, leaves_out=first.leaves_out)
-        _check_numbers(first, arrays)
-        for ref in checkpoints:
-            if dataclasses.replace(ref, lane=first.lane) == first:
-                flat = arrays if ref.lane is None else {name: x[ref.lane] for name, x in arrays.items()}
-                flat = {name: flat[stored] for name, stored in names.items()}
-                variables[ref] = checkpoint.unflatten(flat, _without_missing(shapes, flat))
-    return pretrained + [variables[ref] for ref in checkpoints]
+    variables: dict[Place, dict[str, Any]] = {}
+    for whole in {ref.without_lane(): None for ref in refs}:
+        group = [ref for ref in refs if ref.without_lane() == whole]
+        trees = group[0].read_lanes([ref.lane for ref in group], shapes)
+        variables |= dict(zip(group, trees, strict=True))
+    return [variables[ref] for ref in refs]
 
 
 def _without_missing(shapes: Any, names: Collection[str], path: str = "") -> Any:
@@ -269,19 +308,9 @@ def _stored_names(ref: CheckpointRef, shapes: Mapping[str, Any]) -> dict[str, st
             return f"params.{ref.network}.{rest}"
         return f"variables.{ref.network}.{name}"
 
-    names = _names_of_views(checkpoint.flatten_structs(shapes), views_in(ref))
+    names = _names_of_views(checkpoint.flatten_structs(shapes), ref.views)
     selected = {name: ref.ref.stored_name(name) for name in names}
     return {name: stored_name(stored) for name, stored in selected.items() if stored}
-
-
-def views_in(ref: Place) -> set[str]:
-    """Returns the views that weights have arrays of; "" stands for those of the module."""
-    if isinstance(ref, PretrainedRef):
-        return {""}
-    arrays = checkpoint.metadata(ref.folder, ref.step)["arrays"]
-    first, second = ref.prefixes
-    views = {view_of(f"params.{name.removeprefix(first)}") for name in arrays if name.startswith(first)}
-    return views | {view_of(name.removeprefix(second)) for name in arrays if name.startswith(second)}
 
 
 def _names_of_views(names: Iterable[str], views: Collection[str]) -> list[str]:
@@ -315,17 +344,3 @@ def check_same_shapes(
     lines = files.diff_lines(expected_shapes, actual_shapes, limit=6)
     if lines:
         raise UserError(f"{path} is another network; expected (-) and there (+):\n  " + "\n  ".join(lines))
-
-
-def fingerprint(ref: Place) -> str:
-    """Returns a digest of a network's weights, whatever its name, from the digests of its checkpoint or its files."""
-    if isinstance(ref, PretrainedRef):
-        return ref.pretrained.fingerprint()
-    first, second = ref.prefixes
-    digests = {}
-    for name, digest in checkpoint.metadata(ref.folder, ref.step)["digests"].items():
-        if name.startswith(first):
-            digests[name.removeprefix(first)] = digest
-        elif name.startswith(second):
-            digests[name.removeprefix(second).replace("params.", "", 1)] = digest
-    return files.json_digest([digests, {"lane": str(ref.lane), "image_spec": str(ref.image_spec)}])

@@ -46,7 +46,7 @@ def task_of(method: Method) -> str:
 
 
 @functools.cache
-def shapes(task: str, wide: bool = False) -> tuple[Output, Output, dict[str, jax.ShapeDtypeStruct]]:
+def shapes(task: str, wide: bool = False) -> tuple[Output, Output, Any]:
     """Returns the shapes of a student's output, of that of its teacher, `wide` or not, and of the batch."""
     return jax.eval_shape(lambda: (_draw_output(task, 0), _draw_output(task, 1, wide=wide), _draw_batch(task)))
 

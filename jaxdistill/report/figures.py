@@ -277,6 +277,19 @@ def draw_class_scores(scores: Mapping[str, Sequence[float]], classes: Sequence[s
     return render_svg(paint, (4.2, 1.2 + 0.24 * len(classes)), label)
 
 
+def draw_legend(colours: Sequence[str], names: Sequence[str], label: str) -> str:
+    """Draws patches of colour with their names, in rows of six."""
+
+    def paint(figure: "Figure") -> None:
+        from matplotlib.patches import Patch
+
+        patches = [Patch(facecolor=colour, edgecolor=FAINT, lw=0.5) for colour in colours]
+        texts = [shorten(name) for name in names]
+        figure.legend(patches, texts, loc="center", ncols=min(6, len(texts)), fontsize=9, columnspacing=1.2)
+
+    return render_svg(paint, (8.0, 0.25 + 0.22 * -(-len(names) // 6)), label)
+
+
 def draw_heatmap(axes: "Axes", strength: np.ndarray, colours: np.ndarray, texts: np.ndarray | None) -> None:
     """Fills cells, and writes in them.
 
@@ -344,7 +357,7 @@ def draw_reliability(bins: Mapping[str, Sequence], title: str, label: str) -> st
 
 
 def encode_png(image: np.ndarray, side: int = 96) -> bytes:
-    """Returns a uint8 image `[h, w, c]`, c 1 or 3, as a PNG, each pixel repeated until a side has `side`."""
+    """Returns a uint8 image `[h, w, c]`, c 1, 3 or 4, as a PNG, each pixel repeated until a side has `side`."""
     from PIL import Image
 
     image = image[..., 0] if image.shape[-1] == 1 else image

@@ -92,6 +92,22 @@ class Cards:
 
 
 @dataclasses.dataclass(frozen=True)
+class Strip:
+    """Pictures of one example side by side, with their captions."""
+
+    images: Sequence[Image]
+    title: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Strips:
+    """Examples one below the other, with several pictures each."""
+
+    kind: ClassVar[str] = "strips"
+    strips: Sequence[Strip]
+
+
+@dataclasses.dataclass(frozen=True)
 class Definitions:
     """Terms with their meanings."""
 
@@ -116,7 +132,7 @@ class Details:
     block: "Block"
 
 
-Block = Note | Heading | Figures | Cards | Definitions | Code | Details | Table
+Block = Note | Heading | Figures | Cards | Strips | Definitions | Code | Details | Table
 
 
 @dataclasses.dataclass(frozen=True)

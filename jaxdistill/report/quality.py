@@ -29,8 +29,11 @@ Points = dict[str, tuple[list[float], list[float]]]
 Better = Mapping[str, str]
 """The better end of each metric that has one, "max" or "min"."""
 
-MEASURES = {"accuracy": "accuracy", "nll": "NLL (nats)", "rmse": "RMSE"}
+MEASURES = {"accuracy": "accuracy", "nll": "NLL (nats)", "rmse": "RMSE", "mean_iou": "mean IoU"}
 """Titles of the metrics that are drawn while a stage trains."""
+
+DENSE = ("mean_iou",)
+"""Metrics of pixels, which come before accuracy."""
 
 SCORES = ("precision", "recall", "f1")
 
@@ -45,16 +48,15 @@ def summarize(rows: Rows, evaluation: Mapping[str, Any]) -> str:
     """
     setting = _describe_setting(evaluation)
     measure = choose_final(rows, evaluation)
-    title, unit = {"nll": ("negative log-likelihood", " nats per token"), "rmse": ("RMSE", "")}.get(
-        measure, (measure, "")
-    )
+    title = {"nll": "negative log-likelihood"}.get(measure, MEASURES[measure])
+    unit = " nats per token" if measure == "nll" else ""
     rated = [row for row in rows if math.isfinite(row.get(measure) or math.nan)]
     reference = next((row for row in rated if row["network"] == evaluation.get("reference")), None)
     students = [row for row in rated if row is not reference]
     if not students:
         return f"No student's {title} was measured{setting}."
-    best = (max if measure == "accuracy" else min)(students, key=lambda row: row[measure])
-    article = "a" if measure == "nll" else "an"
+    best = (max if measure in ("accuracy", *DENSE) else min)(students, key=lambda row: row[measure])
+    article = "a" if measure in ("nll", "mean_iou") else "an"
     reached = f"{best['network']} reaches {article} {title} of {best[measure]:.4f}{unit}{setting}"
     if reference is None:
         return f"{reached}, the best of {len(rated)}."
@@ -68,7 +70,9 @@ def summarize(rows: Rows, evaluation: Mapping[str, Any]) -> str:
 
 
 def choose_final(rows: Rows, evaluation: Mapping[str, Any]) -> str:
-    """Returns the metric that networks are compared by: accuracy, of language models NLL, of regressions RMSE."""
+    """Returns the metric that networks are compared by: accuracy, of tokens NLL, of pixels IoU, of numbers RMSE."""
+    if dense := [measure for measure in DENSE if any(row.get(measure) is not None for row in rows)]:
+        return dense[0]
     if evaluation.get("unit") == "token" and any(row.get("nll") for row in rows):
         return "nll"
     return "rmse" if any("rmse" in row for row in rows) else "accuracy"
@@ -134,6 +138,8 @@ def gather_points(lines: Lines, name_curve: Callable[[str], str | None]) -> Poin
 def choose_measure(lines: Lines) -> str:
     """Returns the metric that is drawn while a stage trains: accuracy, NLL of tokens or where it alone is, or RMSE."""
     measured = {key.rpartition("/")[2] for line in lines for key in line if "/" in key}
+    if dense := [measure for measure in DENSE if measure in measured]:
+        return dense[0]
     if "rmse" in measured:
         return "rmse"
     of_tokens = "perplexity" in measured or "accuracy" not in measured

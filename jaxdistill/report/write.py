@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from jaxdistill.errors import UserError
-from jaxdistill.report import cost, fidelity, lanes, quality
+from jaxdistill.report import cost, fidelity, label_maps, lanes, quality
 from jaxdistill.report.html import Section, fold_json, render_page
 from jaxdistill.report.inputs import EVALUATE_AGAIN, read_optional
 from jaxdistill.report.tables import Rows, Table, make_results_table
@@ -23,9 +23,13 @@ from jaxdistill.runtime import files
 SCORES = {
     "confusion": ("Confusion matrices", quality.confusions),
     "classes": ("Classes", quality.class_scores),
+    "iou": ("Classes", label_maps.class_scores),
     "calibration": ("Calibration", quality.calibration),
 }
-FIGURES = {"disagreements": ("Where the networks disagree", fidelity.disagreements)}
+FIGURES = {
+    "disagreements": ("Where the networks disagree", fidelity.disagreements),
+    "label_maps": ("Segmentations", label_maps.segmentations),
+}
 """Sections that only some tasks have, by the name in `Task.figures`: of scores, and of examples."""
 
 

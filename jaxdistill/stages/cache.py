@@ -107,7 +107,7 @@ def describe_teacher(stage: Stage, workdir: pathlib.Path) -> dict[str, Any]:
         free = free_keys(config)
         spec = {key: value for key, value in plain(config).items() if key not in free}
         if ref := stage.references[member].get("weights"):
-            spec["weights"] = weights.fingerprint(weights.find(ref, member, workdir))
+            spec["weights"] = weights.find(ref, member, workdir).fingerprint()
         if member in stage.data.caches:
             spec["cache"] = Header.read(stage.data.caches[member].folder).json()["fingerprint"]
         state = networks.brought_variables(source)

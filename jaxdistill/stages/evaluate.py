@@ -11,7 +11,7 @@ from jaxdistill.build.runs import Runs, Weights
 from jaxdistill.build.stage import Stage
 from jaxdistill.errors import UserError, check_names
 from jaxdistill.runtime import preemption
-from jaxdistill.stages import cost, saliency, start_weights
+from jaxdistill.stages import cost, examples, saliency, start_weights
 from jaxdistill.stages.results import disagreements, write_results
 from jaxdistill.train.evaluate import Evaluation, Evaluator, Plan
 
@@ -49,11 +49,12 @@ class Evaluate(Kind):
         evaluations = SplitEvaluator(runs, preemption.checked).evaluate({}, {}, variables)
         maps = None
         if stage.evaluation.draws_saliency:
-            examples = evaluations[0].index[disagreements(stage, evaluations[0])]
-            maps = saliency.compute_saliency(stage, runs.first(variables), examples)
+            shown = evaluations[0].index[disagreements(stage, evaluations[0])]
+            maps = saliency.compute_saliency(stage, runs.first(variables), shown)
+        drawn = examples.compute_pictures(stage, runs.first(variables))
         costs = cost.measure(runs, variables)
         if jax.process_index() == 0:
-            write_results(workdir, runs, evaluations, costs=costs, saliency=maps)
+            write_results(workdir, runs, evaluations, costs=costs, saliency=maps, pictures=drawn)
         return {"examples": len(evaluations[0].label), "split": stage.settings.evaluate.split} | reports
 
 

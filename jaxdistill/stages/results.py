@@ -12,6 +12,7 @@ from jaxdistill.build.runs import Runs
 from jaxdistill.build.stage import Stage
 from jaxdistill.runtime.files import write_json
 from jaxdistill.stages.cost import Costs, describe_conditions
+from jaxdistill.stages.examples import to_bytes
 from jaxdistill.stages.saliency import Saliency
 from jaxdistill.train.evaluate import Evaluation
 
@@ -26,7 +27,13 @@ Number = float | None
 
 
 def write_results(
-    workdir: pathlib.Path, runs: Runs, evaluations: Sequence[Evaluation], costs: Costs, saliency: Saliency | None
+    workdir: pathlib.Path,
+    runs: Runs,
+    evaluations: Sequence[Evaluation],
+    *,
+    costs: Costs,
+    saliency: Saliency | None = None,
+    pictures: Mapping[str, np.ndarray],
 ) -> None:
     """Writes `results.json` (a list of rows), `evaluation.json` and `predictions.npz` into the workdir.
 
@@ -38,6 +45,7 @@ def write_results(
         evaluations: that of each run.
         costs: of each network.
         saliency: maps of the images of the `disagreements`; `None` for no maps.
+        pictures: arrays of `examples.compute_pictures`.
     """
     stage, first = runs.stage, evaluations[0]
     names = stage.evaluation.networks
@@ -60,7 +68,7 @@ def write_results(
         write_json(workdir / LANES, rows)
     write_json(workdir / "results.json", table)
     write_json(workdir / "evaluation.json", metadata | runs.result_metadata | _tables(stage, first))
-    np.savez_compressed(workdir / "predictions.npz", **_arrays(stage, first, saliency))
+    np.savez_compressed(workdir / "predictions.npz", **_arrays(stage, first, saliency), **pictures)
 
 
 def _describe_metrics(stage: Stage) -> dict[str, dict[str, str]]:
@@ -99,8 +107,7 @@ def _sheet(stage: Stage, evaluation: Evaluation) -> dict[str, np.ndarray]:
         return {}
     index = evaluation.index[disagreements(stage, evaluation)]
     image = stage.data.dataset.split(stage.settings.evaluate.split).take(index)["image"]
-    image = image if image.dtype == np.uint8 else np.round(255 * image.clip(0, 1)).astype(np.uint8)
-    return {"sheet/index": index, "sheet/image": image}
+    return {"sheet/index": index, "sheet/image": to_bytes(image)}
 
 
 def _numbers(stage: Stage, evaluation: Evaluation, name: str) -> dict[str, Number]:

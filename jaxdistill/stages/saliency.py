@@ -20,17 +20,11 @@ import numpy as np
 
 from jaxdistill.build.stage import Stage
 from jaxdistill.core import Batch, Variables
-from jaxdistill.data import loader
-from jaxdistill.data.subsets import Subset
 from jaxdistill.networks import Source, dependencies, run
-from jaxdistill.runtime import preemption
-from jaxdistill.train import mesh
+from jaxdistill.stages.examples import choose_evenly, compile_rows, over_examples
 
 SAMPLE = 512
 """Examples, evenly spaced over the split, over which pairs are compared."""
-
-BATCH = 64
-"""About the number of examples in a batch: a gradient stores activations that an evaluation drops."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,10 +98,10 @@ def compute_saliency(stage: Stage, variables: Mapping[str, Variables], shown: np
     names = [name for name in stage.evaluation.compared if name not in left_out]
     pairs = [pair for pair in stage.evaluation.pairs if set(pair) <= set(names)]
     split = stage.data.dataset.split(stage.settings.evaluate.split)
-    sample = np.unique(np.linspace(0, len(split) - 1, min(SAMPLE, len(split))).astype(int))
+    sample = choose_evenly(len(split), SAMPLE)
     compute = _compile_maps(stage, names, pairs)
-    correlations = _over_examples(stage, compute, variables, sample)[1] if pairs else {}
-    maps = _over_examples(stage, compute, variables, shown)[0] if len(shown) else {}
+    correlations = over_examples(stage, compute, variables, sample)[1] if pairs else {}
+    maps = over_examples(stage, compute, variables, shown)[0] if len(shown) else {}
     return Saliency(
         maps={name: maps[name] for name in names if name in maps},
         pairs={pair: _mean(values) for pair, values in correlations.items()},
@@ -122,28 +116,13 @@ def _mean(values: np.ndarray) -> float | None:
 
 
 def _compile_maps(stage: Stage, names: Sequence[str], pairs: Sequence[tuple[str, str]]) -> Callable[..., Any]:
-    """Returns `(variables, raw batch) -> (maps, rank correlations, mask)`."""
+    """Returns `(variables, raw batch) -> ((maps, rank correlations), mask)`."""
 
-    def compute(variables: Mapping[str, Variables], batch: Batch) -> tuple[Any, Any, jax.Array]:
-        batch = stage.data.prepare(batch)
+    def compute(variables: Mapping[str, Variables], batch: Batch) -> tuple[Any, Any]:
         maps = {name: saliency(stage.networks, name, variables, batch) for name in names}
         correlations = {pair: rank_correlation(*(maps[name] for name in pair)) for pair in pairs}
         largest = {name: jnp.max(x, (1, 2), keepdims=True) for name, x in maps.items()}
         drawn = {n: jnp.round(255 * x / jnp.where(largest[n] > 0, largest[n], 1)) for n, x in maps.items()}
-        return jax.tree.map(lambda x: x.astype(jnp.uint8), drawn), correlations, batch["mask"]
+        return jax.tree.map(lambda x: x.astype(jnp.uint8), drawn), correlations
 
-    return jax.jit(mesh.traced_on(stage.mesh, compute), out_shardings=mesh.replicated(stage.mesh))
-
-
-def _over_examples(
-    stage: Stage, compute: Callable[..., Any], variables: Mapping[str, Variables], index: np.ndarray
-) -> tuple[Any, Any]:
-    """Returns maps and rank correlations of the examples of the split with these indices, in their order."""
-    chosen = Subset(stage.data.dataset.split(stage.settings.evaluate.split), index.astype(np.int32))
-    devices = mesh.num_blocks(stage.mesh)
-    size = devices * max(1, BATCH // devices)
-    parts = []
-    for raw in preemption.checked(loader.iterate_once(chosen, size, stage.data.dataset.classes, stage.data.process)):
-        maps, correlations, mask = jax.device_get(compute(variables, mesh.put(stage.mesh, raw)))
-        parts.append(jax.tree.map(lambda x, is_real=mask > 0: x[is_real], (maps, correlations)))
-    return jax.tree.map(lambda *rows: np.concatenate(rows), *parts)
+    return compile_rows(stage, compute)

@@ -3,8 +3,12 @@
 import dataclasses
 from typing import ClassVar
 
-from jaxdistill.core import Batch
+import jax
+import jax.numpy as jnp
+
+from jaxdistill.core import Batch, Output
 from jaxdistill.data.dataset import Dataset
+from jaxdistill.metrics.metric import predicted
 from jaxdistill.tasks.dense import IMAGE, DenseTask
 from jaxdistill.tasks.task import Field
 
@@ -27,6 +31,8 @@ class Segmentation(DenseTask):
         "confusion",
     )
     preferred: ClassVar = ("mean_iou",)
+    figures: ClassVar = ("confusion", "iou", "label_maps")
+    pictured_fields: ClassVar = ("image", "label_map")
     remedy: ClassVar = "Use a network that predicts every pixel."
 
     @classmethod
@@ -37,3 +43,7 @@ class Segmentation(DenseTask):
         """Adds the class of each pixel as `label`, and its `valid`, 0 for void, `[batch, height, width]`."""
         label = batch["label_map"]
         return {**batch, "label": label, "valid": batch["mask"][:, None, None] * (label >= 0)}
+
+    def picture(self, output: Output, batch: Batch) -> dict[str, jax.Array]:
+        """Returns the class of each pixel as `label_map`."""
+        return {"label_map": predicted(output).astype(jnp.int16)}

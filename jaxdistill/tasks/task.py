@@ -4,11 +4,12 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
+import jax
 import numpy as np
 
 from jaxdistill.config import registry
 from jaxdistill.config.schema import DataConfig
-from jaxdistill.core import Batch, Term
+from jaxdistill.core import Batch, Output, Term
 from jaxdistill.data.dataset import Dataset
 from jaxdistill.errors import UserError, unknown
 from jaxdistill.metrics import GatheringMetric, Metric
@@ -56,7 +57,8 @@ class Task:
         metric_names: metrics that fit.
         preferred: metrics that select a checkpoint before those named first in `evaluate.metrics`.
         figures: sections of the report beside those of every task: "confusion", "classes" and "calibration" of scores,
-            "disagreements" and "saliency" of examples.
+            "disagreements" and "saliency" of examples, and the pictures of a task.
+        pictured_fields: fields of an example that the report draws beside predictions of `picture`, `image` among them.
         reads_class_labels: whether labels are the field `label`, which `data` can hide.
         predictions: the form of a prediction: scores of "classes", or numbers of the distribution of a target.
         class_noun: what a prediction chooses among, in the plural.
@@ -71,6 +73,7 @@ class Task:
     metric_names: ClassVar[tuple[str, ...]] = ()
     preferred: ClassVar[tuple[str, ...]] = ()
     figures: ClassVar[tuple[str, ...]] = ()
+    pictured_fields: ClassVar[tuple[str, ...]] = ()
     reads_class_labels: ClassVar[bool] = True
     predictions: ClassVar[str] = "classes"
     class_noun: ClassVar[str] = "classes"
@@ -154,6 +157,10 @@ class Task:
             seed: of the augmentation, an int or a traced scalar.
         """
         return self.prepare
+
+    def picture(self, output: Output, batch: Batch) -> dict[str, jax.Array]:
+        """Returns what the report draws of a network's predictions, by name, `[batch, ...]`; by default nothing."""
+        return {}
 
     @property
     def metrics(self) -> tuple[str, ...]:

@@ -107,24 +107,24 @@ def test_a_checkpoint_without_a_list_of_networks_is_refused(tmp_path):
 
 
 def test_a_network_of_another_shape_is_refused_without_reading_it(run):
-    weights.check(find(run, "stage:distil"), SHAPES)
+    find(run, "stage:distil").check(SHAPES)
     wider = {"params": {"kernel": jax.ShapeDtypeStruct((2, 4), jnp.float32)}}
     with pytest.raises(UserError, match="kernel"):
-        weights.check(find(run, "stage:distil"), wider)
+        find(run, "stage:distil").check(wider)
     with pytest.raises(UserError, match=r"x is another network; expected \(-\) and there \(\+\):"):
         weights.check_same_shapes("x", SHAPES, wider)
     weights.check_same_shapes("x", SHAPES, SHAPES)
 
 
 def test_a_fingerprint_depends_on_values_and_lane_and_not_on_the_name(run, tmp_path):
-    student = weights.fingerprint(find(run, "stage:distil"))
-    assert student != weights.fingerprint(find(run, f"{run}/distil/checkpoints/1"))
-    assert len({weights.fingerprint(find(run, f"stage:lanes@{lane}")) for lane in (0, 2)}) == 2
+    student = find(run, "stage:distil").fingerprint()
+    assert student != find(run, f"{run}/distil/checkpoints/1").fingerprint()
+    assert len({find(run, f"stage:lanes@{lane}").fingerprint() for lane in (0, 2)}) == 2
     save(tmp_path / "equal", sign=1.0, metadata={"networks": ["student", "slow"]})
     names = ("student", "slow")
-    assert len({weights.fingerprint(find(tmp_path, f"stage:equal#{name}")) for name in names}) == 1
+    assert len({find(tmp_path, f"stage:equal#{name}").fingerprint() for name in names}) == 1
     save(tmp_path / "again")
-    assert student == weights.fingerprint(find(tmp_path, "stage:again"))
+    assert student == find(tmp_path, "stage:again").fingerprint()
 
 
 def test_weights_of_nan_are_refused_with_the_array_and_its_checkpoint(tmp_path):
@@ -166,10 +166,10 @@ def test_blocks_and_a_new_head_of_a_checkpoint(tmp_path):
     place = weights.find(ref, "student", tmp_path)
     wanted = {"params": {name: HEADED["params"][name] for name in ("block0", "block1", "head")}}
     wanted["params"]["head"] = {"kernel": jax.ShapeDtypeStruct((2, 7), jnp.float32)}
-    weights.check(place, wanted)
+    place.check(wanted)
     whole = mesh.replicated(mesh.make_mesh({"data": -1}))
     params = weights.read(place, mesh.structs(wanted, jax.tree.map(lambda _: whole, wanted)))["params"]
     assert {name: float(leaf["kernel"][0, 0]) for name, leaf in params.items()} == {"block0": 2.0, "block1": 0.0}
     with pytest.raises(UserError, match=r"params.student.block1"):
-        weights.check(weights.find(dataclasses.replace(ref, blocks=()), "student", tmp_path), wanted | {"params": {}})
+        weights.find(dataclasses.replace(ref, blocks=()), "student", tmp_path).check(wanted | {"params": {}})
     weights.check_same_shapes("x", HEADED, wanted, ref)

@@ -28,7 +28,7 @@ def workdir(stage, tmp_path_factory):
     (found,) = evaluate.SplitEvaluator(stage.runs).evaluate({}, {}, known)
     looked = saliency.compute_saliency(stage, known, found.index[results.disagreements(stage, found)])
     costs = cost.measure(stage.runs, known)
-    results.write_results(folder, stage.runs, [found], costs=costs, saliency=looked)
+    results.write_results(folder, stage.runs, [found], costs=costs, saliency=looked, pictures={})
     return folder
 
 

@@ -1,0 +1,21 @@
+"""CamVid: cross-image relational distillation, from a network with a feature pyramid to a smaller one.
+
+    python -m jaxdistill.launch --config configs/camvid/cirkd.py --workdir runs/camvid_cirkd
+    python -m jaxdistill.launch --config configs/camvid/cirkd.py:smoke --workdir runs/camvid_cirkd_smoke
+
+Yang et al., "Cross-Image Relational Knowledge Distillation for Semantic Segmentation", CVPR 2022.
+Data, networks and the budget of 15 epochs are in `configs/segmentation.py`.
+
+Paper:    other networks on larger sets, with hundreds of epochs; numbers are not comparable.
+Measured: docs/segmentation.md (python benchmarks/segmentation.py --task camvid).
+"""
+
+from ml_collections import ConfigDict
+
+from configs.segmentation import camvid
+
+MODES = ("", "smoke")
+
+
+def get_config(mode: str = "") -> ConfigDict:
+    return camvid("cirkd", mode)

@@ -1,0 +1,21 @@
+"""CamVid: knowledge distillation of every pixel, from a network with a feature pyramid to a smaller one.
+
+    python -m jaxdistill.launch --config configs/camvid/kd.py --workdir runs/camvid_kd
+    python -m jaxdistill.launch --config configs/camvid/kd.py:smoke --workdir runs/camvid_kd_smoke
+
+Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015, for each pixel.
+Data, networks and the budget of 15 epochs are in `configs/segmentation.py`.
+
+Paper:    other networks on larger sets, with hundreds of epochs; numbers are not comparable.
+Measured: docs/segmentation.md (python benchmarks/segmentation.py --task camvid).
+"""
+
+from ml_collections import ConfigDict
+
+from configs.segmentation import camvid
+
+MODES = ("", "smoke")
+
+
+def get_config(mode: str = "") -> ConfigDict:
+    return camvid("kd", mode)
