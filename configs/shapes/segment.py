@@ -19,7 +19,7 @@ MODES = ("", "smoke")
 
 def get_config(mode: str = "") -> ConfigDict:
     c = ConfigDict()
-    c.batch, c.steps = 32, 400
+    c.batch, c.steps = 16, 700
     c.data = dict(name="shapes", annotations="masks", size=48)
     encoder = dict(model="resnet", form="cifar", depths=(1, 1, 1, 1))
     levels = ("stage2", "stage3", "stage4")
@@ -27,20 +27,20 @@ def get_config(mode: str = "") -> ConfigDict:
         teacher=dict(
             source="frozen",
             model="fpn_segmenter",
-            encoder=dict(encoder, width=16),
+            encoder=dict(encoder, width=12),
             levels=levels,
-            width=32,
+            width=24,
             weights="stage:teacher",
         ),
         student=dict(source="trained", model="fpn_segmenter", encoder=dict(encoder, width=6), levels=levels, width=12),
     )
     c.terms = dict(
         task=dict(method="cross_entropy", weight=1.0),
-        kd=dict(method="kd", temperature=2.0, weight=1.0),
+        kd=dict(method="kd", temperature=1.0, weight=1.0),
     )
     c.optimizer = dict(name="adamw", weight_decay=1e-2)
     c.learning_rate = dict(name="cosine_decay", init_value=5e-3)
-    c.evaluate = dict(every=200, metrics=("mean_iou", "accuracy"))
+    c.evaluate = dict(every=350, metrics=("mean_iou", "accuracy"))
     c.stages = teacher_alone_distil(SEGMENTATION)
     c.stages.alone.data = dict(subset=dict(count=100))
     c.stages.distil.terms = dict(kd={})

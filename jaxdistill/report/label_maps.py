@@ -57,7 +57,7 @@ def segmentations(predictions: Arrays, evaluation: Mapping[str, Any]) -> list[Bl
     colours = make_colours(len(classes))
     pairs = [(pair["network"], pair["reference"]) for pair in evaluation.get("pairs") or ()]
     strips = [
-        Strip([*_images(row, predictions, maps, pairs, colours)], f"#{index}")
+        Strip([*_images(row, predictions, maps=maps, pairs=pairs, colours=colours)], f"#{index}")
         for row, index in enumerate(predictions["sheet/index"])
     ]
     text = f"{len(strips)} examples, evenly spaced over the split, with their labels and the classes that each network"
