@@ -28,8 +28,24 @@ NAME = "source"
 """Name of the network whose source is checked."""
 
 
+class DetectionHead(nn.Module):
+    """The layer `head` of `Classifier` as the rest of a detection head, on the maps of its towers."""
+
+    classes: int = CLASSES
+    width: int = 5
+    tower: int = 2
+
+    @nn.compact
+    def __call__(
+        self, class_maps: Mapping[str, jax.Array], box_maps: Mapping[str, jax.Array], images: Any, start: int = 0
+    ) -> Output:
+        x = jnp.mean(class_maps["P0"] + box_maps["P0"], (1, 2))
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (self.width, self.classes))
+        return Output(x @ kernel + self.param("bias", nn.initializers.zeros, (self.classes,))[None])
+
+
 class Classifier(nn.Module):
-    """A small network with batch statistics, dropout, and the taps `map` and `pooled`."""
+    """A small network with batch statistics, dropout, and taps, among them those of the towers of a detector."""
 
     classes: int = CLASSES
 
@@ -39,7 +55,13 @@ class Classifier(nn.Module):
         feature_map = nn.relu(nn.BatchNorm(use_running_average=not train, use_fast_variance=False, name="norm")(x))
         x = nn.Dropout(0.5, deterministic=not train)(feature_map)
         pooled = jnp.mean(x, (1, 2))
-        return Output(nn.Dense(self.classes, name="head")(pooled), {"map": feature_map, "pooled": pooled})
+        taps = {"map": feature_map, "pooled": pooled, "P0/class1": feature_map, "P0/box1": feature_map}
+        return Output(nn.Dense(self.classes, name="head")(pooled), taps)
+
+    @nn.nowrap
+    def make_head(self) -> DetectionHead:
+        """Returns the module of the params `head`, as a detector does."""
+        return DetectionHead(self.classes, parent=None)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,8 @@ https://arxiv.org/abs/2308.06453
 
 This is the paper's MLD, for networks whose classes do not exclude each other: every class is a binary decision. Its
 label-wise embedding distillation (LED), weighed beside it, needs a decoder with an embedding for each label and is not
-here. Unlike softmax, this loss changes with a shift of all logits.
+here. Unlike softmax, this loss changes with a shift of all logits. The scores of a detector are such decisions, one for
+each class and location; the loss is then that of each location, with an object or without.
 
 Elsewhere: the authors' code agrees but for probabilities clamped to 1e-8, past which its gradient is 0; here it is in
 log-space.
@@ -30,6 +31,7 @@ class MultiLabel(LogitsMethod):
     """It has no settings of its own."""
 
     zero_at_teacher = True
+    predictions = ("classes", "boxes")
 
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, "*n"]:
         return self.compare(multi_label, student, teacher)

@@ -2,6 +2,7 @@
 
 from jaxdistill.modules.preprocess import ImageSpec, Preprocess, preprocess
 from jaxdistill.networks.cached import Cached
+from jaxdistill.networks.crossed_head import CrossedHead
 from jaxdistill.networks.delayed import Delayed
 from jaxdistill.networks.derivative import Derivative
 from jaxdistill.networks.ema import Ema
@@ -40,6 +41,7 @@ __all__ = [
     "BringsVariables",
     "Cached",
     "Context",
+    "CrossedHead",
     "Delayed",
     "Derivative",
     "Ema",

@@ -16,6 +16,7 @@ NETWORKS = {
     "trained": {"source": "trained", "model": "mlp"},
     "frozen": {"source": "frozen", "model": "mlp", "weights": "stage:train"},
     "cached": {"source": "cached", "cache": "stage:cache"},
+    "crossed_head": {"source": "crossed_head", "of": "student"},
     "delayed": {"source": "delayed", "of": "student"},
     "derivative": {"source": "derivative", "of": "student"},
     "ema": {"source": "ema", "of": "student"},

@@ -16,6 +16,7 @@ from jaxdistill.networks import Ema, Frozen, NetworkRef, Source, required
 
 OPTIONS = {
     "cached": {"cache": "stage:cache"},
+    "crossed_head": {"teacher": "b"},
     "frozen": {"model": "cifar_resnet", "depth": 8},
     "function": {"factory": "source_runs:make_linear"},
     "head": {"tap": "pooled"},
