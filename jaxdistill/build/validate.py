@@ -4,6 +4,7 @@ from jaxdistill import networks
 from jaxdistill.build import caches
 from jaxdistill.build.networks import data_class_names
 from jaxdistill.build.stage import Stage
+from jaxdistill.compress.views import NO_VIEWS
 from jaxdistill.data.build import has_visible_labels
 from jaxdistill.errors import UserError, check_names, unknown
 from jaxdistill.tasks import StageParts
@@ -88,6 +89,19 @@ def check_training(stage: Stage) -> None:
 def check_optimizer(stage: Stage) -> None:
     """Raises `UserError` if a pattern of the optimizer matches no parameter, or freezes a whole network."""
     optim.check_patterns(stage.settings.optimizer, stage.shapes.state.params, f"stage {stage.name!r}: optimizer")
+
+
+def check_views(stage: Stage) -> None:
+    """Raises `UserError` for a view of a trained network whose schedule ends after the stage."""
+    for name, source in stage.networks.items():
+        if not source.learns:
+            continue
+        for view_name, view in getattr(source, "views", NO_VIEWS).entries:
+            if view.last_step > stage.settings.steps:
+                raise UserError(
+                    f"networks.{name}.compress.{view_name} must be complete within the {stage.settings.steps} steps of"
+                    f" stage {stage.name!r}, got a schedule up to step {view.last_step}. Shorten it, or add steps"
+                )
 
 
 def _check_term(stage: Stage, key: str) -> None:

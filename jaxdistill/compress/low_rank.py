@@ -74,6 +74,10 @@ class LowRank(View):
             result |= {f"{stem}{part}/kernel": factor for part, factor in factors.items()}
         return result
 
+    @property
+    def layer_change(self) -> str:
+        return "view"
+
     def intercept(self, extra: Extra) -> Interceptor:
         return apply_factored
 

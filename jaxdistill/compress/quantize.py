@@ -42,6 +42,7 @@ from jaxdistill.compress.fake_quantize import (
 )
 from jaxdistill.compress.layer_inputs import InputRange
 from jaxdistill.compress.view import Arrays, Calibration, Extra, Interceptor, Shapes, Stored, View
+from jaxdistill.config.durations import Steps
 from jaxdistill.config.parse import option
 from jaxdistill.errors import UserError, check_between
 
@@ -93,7 +94,7 @@ class Quantize(View):
         choices=(DYNAMIC, *RANGES),
     )
     activation_symmetric: bool = option(True, "whether the grid of inputs reaches as far below 0 as above")
-    start: int = option(0, "updates before the first quantized one", least=0)
+    start: Steps = option(0, "updates before the first quantized one", least=0)
 
     order: ClassVar[int] = 4
 
@@ -125,6 +126,18 @@ class Quantize(View):
         return bool(self.activations) and self.activation_range != DYNAMIC
 
     @property
+    def last_step(self) -> int:
+        return self.start
+
+    @property
+    def layer_change(self) -> str:
+        return "activations" if self.activations else ""
+
+    def has_started(self, extra: Extra) -> bool:
+        """Whether the network is quantized by now; of arrays that are not traced."""
+        return not self.start or bool(extra.state[STARTED] > 0)
+
+    @property
     def limits(self) -> Limits:
         """The integers of a weight."""
         return integer_limits(self.bits, self.symmetric)
@@ -154,10 +167,12 @@ class Quantize(View):
         return {**params, **{name: self._from(extra, params[name], x) for name, x in self._rounded(params, extra)}}
 
     def finish(self, params: Arrays, extra: Extra) -> dict[str, Array]:
-        return {**params, **dict(self._rounded(params, extra))}
+        return {**params, **{name: self._from(extra, params[name], x) for name, x in self._rounded(params, extra)}}
 
     def stored(self, forms: Mapping[str, Stored], params: Arrays, extra: Extra) -> dict[str, Stored]:
         """Returns forms in `bits` with scales in float32 and, of affine grids, zeros in int8; of fixed inputs too."""
+        if not self.has_started(extra):
+            return dict(forms)
         stored = dict(forms)
         inputs = (32 + 8) * self.needs_data
         for name in self.selected(params):

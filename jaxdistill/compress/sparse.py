@@ -13,13 +13,14 @@ largest again when the mask is next made.
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxdistill.compress import channels
 from jaxdistill.compress.view import Arrays, Extra, Shapes, Stored, View
 from jaxdistill.config.durations import Steps
 from jaxdistill.config.parse import option
@@ -54,12 +55,25 @@ class Sparse(View):
                 f"n must be 0 with by={self.by!r} and scope={self.scope!r}, got {self.n}. Groups have neither"
             )
         for name in self.selected(params) if self.n else ():
-            inputs = math.prod(params[name].shape[:-1])
+            shape = params[name].shape
+            inputs = math.prod(shape[axis] for axis in channels.summed_axes(name, shape))
             if inputs % self.m:
                 raise UserError(
                     f"m must divide the inputs of each output, got {self.m} for {name} with {inputs} inputs. Leave it"
                     " out by match"
                 )
+        sizes = {name: math.prod(params[name].shape) for name in self.selected(params)}
+        wholes = {"all arrays": sum(sizes.values())} if self.scope == "global" else sizes
+        for name, size in wholes.items() if not self.n else ():
+            if round(self.sparsity * size) == size:
+                raise UserError(
+                    f"sparsity must leave a weight of {name} with {size} weights, got {self.sparsity}. Lower it, or"
+                    " leave the array out by match"
+                )
+
+    @property
+    def last_step(self) -> int:
+        return self.at + self.over
 
     def init(self, params: Arrays) -> Extra:
         chosen = {name: params[name] for name in self.selected(params)}
@@ -106,7 +120,10 @@ class Sparse(View):
         """Returns masks of the kept weights."""
         ranks = {name: x if self.by == "movement" else jnp.abs(x) for name, x in scores.items()}
         if self.n:
-            return {name: largest_of_groups(x, self.n, self.m) for name, x in ranks.items()}
+            return {
+                name: largest_of_groups(x, self.n, self.m, channels.summed_axes(name, x.shape))
+                for name, x in ranks.items()
+            }
         if self.scope == "layer":
             return {name: largest(x, share) for name, x in ranks.items()}
         joined = largest(jnp.concatenate([x.ravel() for x in ranks.values()]), share)
@@ -126,11 +143,23 @@ def largest(scores: Float[Array, "*n"], share: Float[Array, ""]) -> Bool[Array, 
     return (ranks < flat.size - dropped).reshape(scores.shape)
 
 
-def largest_of_groups(scores: Float[Array, "*inputs outputs"], n: int, m: int) -> Bool[Array, "*inputs outputs"]:
-    """Returns the mask of the n largest of every m inputs in a row of each output."""
-    groups = scores.reshape(-1, m, scores.shape[-1])
+def largest_of_groups(
+    scores: Float[Array, "*shape"], n: int, m: int, inputs: Sequence[int] | None = None
+) -> Bool[Array, "*shape"]:
+    """Returns the mask of the n largest of every m inputs in a row of each output.
+
+    Args:
+        scores: of the weights of a layer.
+        n: that stay.
+        m: of a group.
+        inputs: axes that the layer sums over, all but the last by default; the others are those of outputs.
+    """
+    axes = tuple(range(scores.ndim - 1) if inputs is None else inputs)
+    order = [axis for axis in range(scores.ndim) if axis not in axes] + [*axes]
+    moved = jnp.transpose(scores, order)
+    groups = moved.reshape(-1, m)
     ranks = jnp.argsort(jnp.argsort(-groups, axis=1, stable=True), axis=1)
-    return (ranks < n).reshape(scores.shape)
+    return jnp.transpose((ranks < n).reshape(moved.shape), [order.index(axis) for axis in range(scores.ndim)])
 
 
 @jax.custom_vjp

@@ -97,6 +97,11 @@ class Structure(View):
         units = unit_groups.find(model.apply, nested, model.batch)
         groups = self.select(units)
         sizes = self._solve(units, groups, shapes) if self.target else self._sizes(groups, self.keep)
+        if all(sizes[name] == group.size for name, group in groups.items()) and not self.target and self.keep < 1:
+            raise UserError(
+                f"keep must remove a unit, got {self.keep} with least={self.least} and multiple_of={self.multiple_of},"
+                f" which leave all of { ({name: group.size for name, group in groups.items()}) }. Lower them"
+            )
         smaller = {name: jax.ShapeDtypeStruct(units.shape(name, x.shape, sizes), x.dtype) for name, x in shapes.items()}
         _check_applies(model, nested, unflatten_dict(smaller, sep="/"))
         return units, groups, sizes
@@ -205,8 +210,8 @@ def _check_applies(model: Model, dense: Variables, smaller: Variables) -> None:
         is_same, reason = False, str(error).partition("\n")[0]
     if not is_same:
         raise UserError(
-            f"the model must compute the same with fewer units, but {reason}. Leave out groups by match, or set"
-            " width=False or another keep"
+            f"keep must leave a model that computes the same with fewer units, but {reason}. Leave out groups by"
+            " match, or set width=False or another keep"
         )
 
 

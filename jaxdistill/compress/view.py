@@ -128,6 +128,16 @@ class View:
         """Whether `init` alone does not do, and a stage of kind "compress" must fit it."""
         return False
 
+    @property
+    def last_step(self) -> int:
+        """The optimizer update at which a network is what the view makes of it; 0 if it is from the start."""
+        return 0
+
+    @property
+    def layer_change(self) -> str:
+        """The setting by which layers compute otherwise than the model declares; "" if arrays alone differ."""
+        return ""
+
     def takes(self, name: str, shape: tuple[int, ...]) -> bool:
         """Whether the view can be applied to an array, whatever `match` is."""
         return name.rpartition("/")[2].startswith("kernel") and len(shape) > 1

@@ -9,6 +9,7 @@ from typing import Any
 import flax.linen as nn
 
 from jaxdistill.compress.packing import StoredIntegers
+from jaxdistill.compress.quantize import Quantize
 from jaxdistill.core import Variables
 from jaxdistill.export.predictor import Predictor
 from jaxdistill.export.weights import Weights, make_weights
@@ -51,6 +52,12 @@ class Exported:
     def tokenizer_path(self) -> pathlib.Path | None:
         """The place of the tokenizer's files."""
         return pathlib.Path(self.tokenizer.removeprefix("hf:")).expanduser() if self.tokenizer else None
+
+    @property
+    def trained_bits(self) -> list[int]:
+        """Bits of the views that quantize."""
+        views = self.predictor.source.views.entries if self.predictor else ()
+        return [view.bits for _, view in views if isinstance(view, Quantize)]
 
     @functools.cached_property
     def weights(self) -> Weights:

@@ -48,6 +48,13 @@ def check(exported: Exported) -> None:
             f"export.bits must be 0 for the format 'huggingface', whose tensors are float32, got {exported.bits}. Take"
             " 'safetensors', 'stablehlo' or 'onnx'"
         )
+    for name, view in exported.predictor.source.views.entries if exported.predictor else ():
+        if view.layer_change:
+            raise UserError(
+                f"compress.{name}.{view.layer_change} must be left out for the format 'huggingface', whose layers"
+                f" compute as the model declares, got a {type(view).__name__.lower()} that changes them. Take"
+                " 'safetensors', 'stablehlo' or 'onnx'"
+            )
 
 
 def write(folder: pathlib.Path, exported: Exported) -> None:

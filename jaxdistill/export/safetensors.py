@@ -28,11 +28,11 @@ PROGRAM = """\
 import json
 import sys
 import numpy as np
+
 with open(sys.argv[1] + "/model.safetensors", "rb") as file:
     header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     numbers = file.read()
-with open(sys.argv[1] + "/config.json") as file:
-    config = json.load(file)
+config = json.load(open(sys.argv[1] + "/config.json"))
 kinds = {"F32": "f4", "BF16": "u2", "I32": "i4", "U32": "u4", "I8": "i1", "U8": "u1", "BOOL": "?"}
 arrays = {}
 for name in header.keys() - {"__metadata__"}:

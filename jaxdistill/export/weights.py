@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from jaxdistill.compress import channels
 from jaxdistill.compress.packing import StoredIntegers, round_symmetric
 from jaxdistill.compress.quantize import Quantize, integers
 from jaxdistill.compress.views import Views
@@ -47,6 +48,8 @@ def trained_integers(views: Views, variables: Variables) -> dict[str, StoredInte
         if not isinstance(view, Quantize):
             continue
         params, extra = views.final_inputs(view_name, variables)
+        if not view.has_started(extra):
+            continue
         for name in view.selected(params):
             q, scale, zero = map(np.asarray, integers(name, params[name], view, extra))
             whole[f"params/{name}"] = StoredIntegers(q, scale, view.bits, zero=zero if zero.any() else None)
@@ -60,10 +63,8 @@ def _is_rounded(name: str, array: np.ndarray) -> bool:
 
 
 def _rounded(name: str, array: np.ndarray, bits: int) -> StoredIntegers:
-    """Returns integers with a scale for each output of a kernel, and each row of an embedding."""
-    is_table = name.rpartition("/")[2].startswith("embedding")
-    axes = range(array.ndim)
-    return round_symmetric(array, bits, axes[1:] if is_table else axes[:-1])
+    """Returns integers with a scale for each output of a kernel, in each layer, and each row of an embedding."""
+    return round_symmetric(array, bits, channels.summed_axes(name, array.shape))
 
 
 def variables_of(weights: Weights) -> dict[str, Any]:

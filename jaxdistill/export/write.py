@@ -40,7 +40,7 @@ def check_export(exported: Exported, format_name: str) -> None:
     """Raises `UserError` for a format that does not exist or does not have the network."""
     if exported.bits not in BITS:
         raise UserError(f"export.bits must be one of {list(BITS)}, got {exported.bits}. Take one of them")
-    widest = max((x.bits for x in exported.integers.values()), default=0)
+    widest = max([*exported.trained_bits, *(x.bits for x in exported.integers.values())], default=0)
     if exported.bits and exported.bits < widest:
         raise UserError(
             f"export.bits must be 0 or at least {widest}, the bits that the network was trained in, got"

@@ -74,6 +74,7 @@ class Train(Kind):
         validate.check_training(stage)
         super().check(stage)
         validate.check_optimizer(stage)
+        validate.check_views(stage)
         caches.check_cycle(stage)
 
     def describe_data(self, stage: Stage) -> list[str]:

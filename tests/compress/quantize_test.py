@@ -150,8 +150,10 @@ def test_a_view_begins_after_its_start():
     for step in (1, 2):
         extra = view.update(extra, params, jnp.int32(step))
         np.testing.assert_allclose(predict(view, extra), exact, rtol=1e-6)
-    assert len(np.unique(jax.jit(view.finish)(params, extra)["conv/kernel"])) < 20
+    assert np.array_equal(jax.jit(view.finish)(params, extra)["conv/kernel"], params["conv/kernel"])
+    assert not view.has_started(extra)
     extra = view.update(extra, params, jnp.int32(3))
+    assert len(np.unique(jax.jit(view.finish)(params, extra)["conv/kernel"])) < 20
     rounded = predict(Quantize(bits=2, activations=2), Extra())
     np.testing.assert_allclose(predict(view, extra), rounded, rtol=1e-6)
     assert float(jnp.max(jnp.abs(rounded - exact))) > 0.01

@@ -44,6 +44,18 @@ def test_two_of_every_four_inputs_of_each_output():
     assert (groups.sum(1) == 2).all()
 
 
+def test_groups_are_along_the_inputs_of_each_head_and_of_each_layer():
+    kernel = jax.random.normal(jax.random.key(0), (8, 3, 5))
+    masks = Sparse(n=2, m=4).init({"attention/query/kernel": kernel})
+    heads = masks.state["attention/query/kernel"].reshape(2, 4, 3, 5)
+    assert (heads.sum(1) == 2).all()
+    scanned = {"blocks/dense/kernel": jax.random.normal(jax.random.key(1), (3, 8, 2))}
+    layers = Sparse(n=2, m=4).init(scanned).state["blocks/dense/kernel"].reshape(3, 2, 4, 2)
+    assert (layers.sum(2) == 2).all()
+    with pytest.raises(UserError, match="m must divide the inputs of each output, got 4 for .* with 6 inputs"):
+        Sparse(n=2, m=4).check({"blocks/dense/kernel": jnp.ones((2, 6, 8))})
+
+
 def test_masked_weights_have_no_gradient():
     view = Sparse(sparsity=0.5)
     extra = view.init(W)
@@ -99,6 +111,7 @@ def test_movement_keeps_weights_whose_scores_rose():
         (dict(n=4), "n must be less than m"),
         (dict(n=2, scope="global"), "n must be 0 with"),
         (dict(n=2, m=8), "m must divide the inputs"),
+        (dict(sparsity=0.95), r"sparsity must leave a weight of dense/kernel with 8 weights, got 0\.95"),
         (dict(match="conv"), "match must match a parameter"),
         (dict(match="("), "match must be a regular expression"),
     ],

@@ -114,6 +114,7 @@ def test_flops_are_those_of_the_program():
         (dict(match="("), "match must be a regular expression"),
         (dict(keep=0.0), r"keep must be in \(0, 1\], got 0.0"),
         (dict(keep=1.5), r"keep must be in \(0, 1\], got 1.5"),
+        (dict(least=9), "keep must remove a unit, got 0.5 with least=9"),
         (dict(target={"params": 0.5}), "target must be .*got 'params'"),
         (dict(target={"flops": 0.0}), r"target.flops must be in \(0, 1\], got 0.0"),
         (dict(target={"parameters": 0.01}), "target.parameters must be at least 0.1"),
@@ -136,5 +137,5 @@ def test_a_module_that_takes_another_branch_for_fewer_units_is_refused():
     model = Model(lambda variables, batch: Turns().apply(variables, batch["x"]), {"x": jnp.ones((2, 5))})
     shapes = jax.eval_shape(Turns().init, jax.random.key(0), jnp.ones((2, 5)))["params"]
     variables = {f"params/{layer}/{name}": x for layer, arrays in shapes.items() for name, x in arrays.items()}
-    with pytest.raises(UserError, match="the model must compute the same with fewer units, but it takes another"):
+    with pytest.raises(UserError, match="keep must leave a model that computes the same .* it takes another"):
         Structure().plan(variables, model)

@@ -71,6 +71,24 @@ def test_integers(bits, zeros, affine):
     assert exact_form.decode(form).tobytes() == array.dequantize().tobytes()
 
 
+def test_each_output_of_a_head_and_of_a_layer_has_a_scale_of_its_own():
+    kernel = rng.normal(size=(3, 16, 8)).astype(np.float32) * np.float32([[[1]], [[10]], [[100]]])
+    params = {"blocks": {"dense": {"kernel": kernel}}, "query": {"kernel": kernel}, "embed": {"embedding": kernel[0]}}
+    weights = make_weights({"params": params}, 4)
+    assert weights["params/blocks/dense/kernel"].scale.shape == (3, 1, 8)
+    assert weights["params/query/kernel"].scale.shape == (1, 16, 8)
+    assert weights["params/embed/embedding"].scale.shape == (16, 1)
+    layers = weights["params/blocks/dense/kernel"]
+    assert (np.abs(layers.dequantize() - kernel) <= layers.scale / 2 * 1.0001).all()
+
+
+def test_a_view_that_has_not_begun_leaves_no_integers():
+    views = Views.of({"round": Quantize(bits=2, start=5)})
+    variables = jax.tree.map(np.asarray, views.start({"params": {"dense": {"kernel": jnp.asarray(NORMAL)}}}))
+    assert trained_integers(views, variables) == {}
+    assert views.stored_bytes(variables) == NORMAL.nbytes
+
+
 def test_bits_fill_bytes_from_the_lowest_on():
     assert exact_form.pack_bits(np.array([1, 2, 3]), 3).tolist() == [0b11010001, 0]
     assert exact_form.pack_bits(np.array([1, -1, 7, -8]), 4).tolist() == [0xF1, 0x87]

@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 
 from exported_networks import examples_of, exported_of, text_predictor, vit_predictor
+from jaxdistill.compress.low_rank import LowRank
+from jaxdistill.compress.quantize import Quantize
+from jaxdistill.compress.views import Views
 from jaxdistill.errors import UserError
 from jaxdistill.export import huggingface
 from jaxdistill.export.exported import Exported
 from jaxdistill.export.model_card import write_card
-from jaxdistill.export.write import write_export
+from jaxdistill.export.write import check_export, write_export
 from jaxdistill.models.encoder import Encoder
 from jaxdistill.models.vit import ViT
 from jaxdistill.modules.preprocess import ImageSpec
@@ -174,6 +177,20 @@ def test_transformers_predicts_the_same(tmp_path, name, monkeypatch):
     assert "read again by transformers on 24 examples" in lines[1]
     report = json.loads((tmp_path / "out" / "export.json").read_text())["reloaded"]
     assert report["largest_difference"] < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("view", "message"),
+    [
+        (Quantize(activations=8), "compress.small.activations must be left out for the format 'huggingface'"),
+        (LowRank(rank=2), "compress.small.view must be left out for the format 'huggingface'"),
+    ],
+)
+def test_views_that_change_layers_are_refused(tmp_path, view, message):
+    predictor = text_predictor()
+    source = dataclasses.replace(predictor.source, views=Views.of({"small": view}))
+    with pytest.raises(UserError, match=message):
+        check_export(exported(tmp_path, predictor=dataclasses.replace(predictor, source=source)), "huggingface")
 
 
 def test_few_bits_are_refused(tmp_path):

@@ -1,5 +1,6 @@
 """Exports: read again elsewhere and equal, whole or not at all, the same bytes, and refused if they were altered."""
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -11,13 +12,15 @@ import pytest
 from conftest import ROOT
 from exported_networks import examples_of, exported_of, half_size, image_predictor, text_predictor
 from jaxdistill.compress.packing import StoredIntegers
+from jaxdistill.compress.quantize import Quantize
+from jaxdistill.compress.views import Views
 from jaxdistill.errors import UserError
 from jaxdistill.export import safetensors, stablehlo
 from jaxdistill.export.formats import FORMATS
 from jaxdistill.export.loaded import open_export
 from jaxdistill.export.reload import Report, predict
 from jaxdistill.export.weights import variables_of
-from jaxdistill.export.write import write_export
+from jaxdistill.export.write import check_export, write_export
 
 
 def written(folder, exported, name):
@@ -85,6 +88,14 @@ def test_integers_of_training_are_those_of_the_file(tmp_path):
     exported = exported_of(predictor, bits=4, integers=eight)
     with pytest.raises(UserError, match="must be 0 or at least 8, the bits that the network was trained in, got 4"):
         written(tmp_path / "out", exported, "safetensors")
+
+
+def test_fewer_bits_than_those_of_a_view_are_refused_before_there_are_weights():
+    exported = exported_of(image_predictor(), bits=4)
+    source = dataclasses.replace(exported.predictor.source, views=Views.of({"round": Quantize(bits=6)}))
+    exported = dataclasses.replace(exported, predictor=dataclasses.replace(exported.predictor, source=source))
+    with pytest.raises(UserError, match="must be 0 or at least 6, the bits that the network was trained in, got 4"):
+        check_export(exported, "safetensors")
 
 
 def test_another_prediction_is_no_export(tmp_path, monkeypatch):

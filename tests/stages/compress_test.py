@@ -45,6 +45,7 @@ def test_a_run_that_stops_resumes_to_the_same_bits(run, tmp_path):
         (["--config.networks.student.compress.prune.match=conv"], "match must match a parameter"),
         (["--config.networks.student.compress.prune.sparsity=1.0"], "sparsity must be less than 1"),
         (["--config.networks.student.compress.prune.view=spars"], "'sparse'"),
+        (["--config.networks.student.compress.prune.over=9"], "prune must be complete within the 8 steps of"),
     ],
 )
 def test_mistakes_are_refused_before_anything_runs(tmp_path, capsys, flags, message):
