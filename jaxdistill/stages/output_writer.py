@@ -1,7 +1,7 @@
 """Writing of output caches: the header from shapes, the stored form of an output, and the missing shards."""
 
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -51,6 +51,7 @@ def make_header(stage: Stage, output: Output, teacher: Mapping[str, Any]) -> Hea
         )
     roles = spec.splits or [*stage.data.dataset.splits]
     check_names(f"split for stage {stage.name!r}, cache.splits", roles, stage.data.dataset.splits)
+    _check_sizes(stage, roles)
     splits = {role: (len(stage.data.base_split(role)), spec.views if role == "train" else 1) for role in roles}
     arrays, classes = _array_shapes(stage, output)
     view = {key: value for role in roles for key, value in caches.describe_examples(stage, role).items()}
@@ -62,6 +63,16 @@ def make_header(stage: Stage, output: Output, teacher: Mapping[str, Any]) -> Hea
         view=view,
         teacher=teacher,
     )
+
+
+def _check_sizes(stage: Stage, roles: Sequence[str]) -> None:
+    """Raises `UserError` for splits whose images differ in size, as those of training do after a crop."""
+    shape = stage.data.batch["image"].shape[1:] if "image" in stage.data.batch else stage.data.dataset.shape
+    if tuple(shape) != tuple(stage.data.dataset.shape) and [*roles] != ["train"]:
+        raise UserError(
+            f"stage {stage.name!r}: cache.splits must be ('train',) if data.augment changes the size of images, here to"
+            f" {list(shape)}, got {(*roles,)}. Set it, or leave out 'crop'"
+        )
 
 
 def _array_shapes(stage: Stage, output: Output) -> tuple[dict[str, tuple[tuple[int, ...], str]], int]:
@@ -76,7 +87,7 @@ def _array_shapes(stage: Stage, output: Output) -> tuple[dict[str, tuple[tuple[i
             " made of logits"
         )
     classes = core.num_classes(output.logits)
-    if len(core.prediction_shape(output.logits)) > 1 and spec.store == "logits":
+    if "token" in stage.data.task.axes and spec.store == "logits":
         raise UserError(
             f"stage {stage.name!r}: network {spec.network!r} outputs {classes} logits for each token, too many for a"
             " disk; set cache.store='top_k', and teach by the method top_k with tail='bucket'"
