@@ -31,6 +31,7 @@ def check(stage: Stage) -> None:
         caches.check,
         _check_measured_task,
         _check_evaluate,
+        _check_window,
         _check_fewer_classes,
     )
     for run_check in checks:
@@ -271,6 +272,21 @@ def _check_evaluate(stage: Stage) -> None:
         raise UserError(
             f"stage {stage.name!r} is to keep the best checkpoint, and evaluates nothing; it needs evaluate.metrics,"
             f" and a split of {sorted(stage.data.dataset.splits)} as evaluate.split, which is {evaluate.split!r}"
+        )
+
+
+def _check_window(stage: Stage) -> None:
+    """Raises `UserError` for windows of another task than one of pixels, or that do not fit into the images."""
+    window, task = stage.settings.evaluate.window, stage.data.task
+    if not window:
+        return
+    if len(task.axes) != 3:
+        raise UserError(f"evaluate.window must be () for the task {task.name!r}, got {window}. Leave it out")
+    size = stage.data.dataset.shape[:2]
+    if len(window) != 2 or any(not 1 <= part <= side for part, side in zip(window, size, strict=True)):
+        raise UserError(
+            f"evaluate.window must be a height and a width of at most {tuple(size)}, the size of the images, got"
+            f" {window}"
         )
 
 

@@ -123,6 +123,7 @@ class EvaluateConfig:
     saliency: bool = option(True, "whether a final evaluation draws saliency maps")
     cost: bool = option(False, "whether a final evaluation measures memory, latency and throughput")
     batch: int = option(0, "batch of an evaluation; 0 for the batch of training", least=0)
+    window: tuple[int, ...] = option((), "height and width of half-overlapping windows of large images; whole if empty")
 
 
 @dataclasses.dataclass(frozen=True)

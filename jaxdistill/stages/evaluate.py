@@ -77,6 +77,7 @@ class SplitEvaluator:
             prepare=stage.data.prepare,
             reference=stage.evaluation.measured_reference,
             pairs=stage.evaluation.pairs,
+            window=stage.settings.evaluate.window,
         )
         self._evaluator = Evaluator(runs.evaluate_step(self._plan.step), stage.mesh)
         self._resident: list[Any] | None = None

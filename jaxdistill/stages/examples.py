@@ -75,7 +75,7 @@ def compute_pictures(stage: Stage, variables: Mapping[str, Variables]) -> dict[s
     rows = over_examples(stage, compile_rows(stage, compute), variables, index)
     fields = {f"sheet/{field}": array for field, array in split.take(index).items() if field in task.pictured_fields}
     fields["sheet/image"] = to_bytes(fields["sheet/image"])
-    return {"sheet/index": index} | fields | {f"{kind}/{n}": x for n, row in rows.items() for kind, x in row.items()}
+    return {"sheet/index": index} | fields | {f"{kind}/{n}": x for n in names for kind, x in rows[n].items()}
 
 
 def to_bytes(image: np.ndarray) -> np.ndarray:

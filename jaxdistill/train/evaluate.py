@@ -22,6 +22,7 @@ from jaxdistill.core import Batch, Output, Variables
 from jaxdistill.networks import Source, dependencies, run
 from jaxdistill.runtime import xla_options
 from jaxdistill.train import mesh as sharding
+from jaxdistill.train import windows
 
 Pair = tuple[str, str]
 """`(network, reference)`, two networks that are compared."""
@@ -122,6 +123,7 @@ class Plan:
         prepare: raw batch -> batch, without randomness.
         reference: the network that all of them are compared with; "" for none.
         pairs: `(network, reference)`, those compared besides, in the same pass.
+        window: height and width of the windows that images are cut into; () for whole images.
     """
 
     networks: Mapping[str, Source]
@@ -130,6 +132,7 @@ class Plan:
     prepare: Callable[[Batch], Batch]
     reference: str = ""
     pairs: Sequence[Pair] = ()
+    window: tuple[int, ...] = ()
 
     @functools.cached_property
     def all_pairs(self) -> list[Pair]:
@@ -157,6 +160,7 @@ class Plan:
             names=self.names,
             metrics=self.metrics,
             pairs=self.all_pairs,
+            window=self.window,
         )
 
     def finish(self, total: Measurement, rows: Rows) -> Evaluation:
@@ -190,6 +194,7 @@ def evaluate_batch(
     names: Sequence[str],
     metrics: Mapping[str, Metric | GatheringMetric],
     pairs: Sequence[Pair] = (),
+    window: tuple[int, ...] = (),
 ) -> Measurement:
     """Measures networks on one prepared batch.
 
@@ -200,8 +205,14 @@ def evaluate_batch(
         names: the networks that are measured by metrics that need no reference.
         metrics: by name.
         pairs: the networks that are compared by metrics that need a reference.
+        window: as of `Plan`.
     """
-    outputs, _ = run(networks, variables, batch, None)
+    if window:
+        compared = tuple(dict.fromkeys([*names, *(name for pair in pairs for name in pair)]))
+        size = (window[0], window[1])
+        outputs = windows.in_windows(lambda part: run(networks, variables, part, None)[0], batch, size, compared)
+    else:
+        outputs = run(networks, variables, batch, None)[0]
     summed: dict[str, Metric] = {
         key: metric for key, metric in metrics.items() if not isinstance(metric, GatheringMetric)
     }
