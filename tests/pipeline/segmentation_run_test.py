@@ -60,7 +60,7 @@ def test_micro_batches_have_the_loss_of_the_batch(run, tmp_path):
 
 def test_lanes_are_runs_of_their_own(run, tmp_path):
     launched(tmp_path, "--config.sweep.seed=(0, 1)")
-    first = [line for line in runs.lines(tmp_path) if line["stage"] == "distil"][0]
+    first = next(line for line in runs.lines(tmp_path) if line["stage"] == "distil")
     assert first["0/loss"] == pytest.approx(losses(run, "distil")[0], rel=1e-4)
     assert first["1/loss"] != pytest.approx(first["0/loss"], rel=1e-4)
 
