@@ -117,6 +117,30 @@ def assign_batch(
     return index, jnp.take_along_axis(boxes, jnp.maximum(index, 0)[..., None], 1)
 
 
+def inverse_areas(
+    boxes: Float[Array, "batch boxes 4"], is_box: Bool[Array, "batch boxes"], size: tuple[int, int]
+) -> Float[Array, "batch height width"]:
+    """Returns 1 over the area of the smallest box around each place of a map, in places; 0 outside of all boxes.
+
+    A box covers the places from the one that it begins in to the one after which it ends, that one included, as in
+    FGD's code.
+
+    Args:
+        boxes: in fractions of the map's sides.
+        is_box: False for rows that are none.
+        size: height and width of the map.
+    """
+
+    def cover(axis: int) -> tuple[Bool[Array, "batch boxes side"], Float[Array, "batch boxes"]]:
+        first, last = jnp.floor(boxes[..., axis] * size[axis]), jnp.ceil(boxes[..., axis + 2] * size[axis])
+        places = jnp.arange(size[axis]).reshape(1, 1, -1)
+        return (places >= first[..., None]) & (places <= last[..., None]), last - first + 1
+
+    (rows, height), (columns, width) = cover(0), cover(1)
+    covered = (rows & is_box[..., None])[..., :, None] & columns[..., None, :]
+    return jnp.max(jnp.where(covered, (1 / jnp.maximum(height * width, 1))[..., None, None], 0.0), 1)
+
+
 def _divide(numerator: Float[Array, "*n"], denominator: Float[Array, "*n"]) -> Float[Array, "*n"]:
     is_positive = denominator > 0
     return jnp.where(is_positive, numerator / jnp.where(is_positive, denominator, 1.0), 0.0)

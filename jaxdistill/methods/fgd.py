@@ -36,7 +36,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxdistill.core import Batch, Method, Output, Scalar, precise
 from jaxdistill.errors import check_least, check_positive
-from jaxdistill.losses import regions
+from jaxdistill.losses import boxes, regions
 from jaxdistill.modules import adapters, layer_mapping
 
 Map = Float[Array, "batch height width channels"]
@@ -75,37 +75,12 @@ def place_weights(
 
 
 def box_weights(
-    boxes: Float[Array, "batch boxes 4"],
-    label: Int[Array, "batch boxes"],
-    size: tuple[int, int],
-    foreground: Scalar,
-    background: Scalar,
+    share: Float[Array, "batch height width"], foreground: Scalar, background: Scalar
 ) -> Float[Array, "batch height width"]:
-    """Returns a_i of the smallest box around each place, times the weight of the foreground or the background.
-
-    Args:
-        boxes: (y_min, x_min, y_max, x_max) in fractions of the image's sides.
-        label: -1 for boxes that are none.
-        size: height and width of the map.
-        foreground: weight.
-        background: weight.
-    """
-
-    def inside(low: Float[Array, "batch boxes"], high: Float[Array, "batch boxes"], side: int) -> Array:
-        places = jnp.arange(side).reshape(1, 1, -1)
-        first, last = jnp.floor(low * side)[..., None], jnp.ceil(high * side)[..., None]
-        return (places >= first) & (places <= last) & (label >= 0)[..., None]
-
-    rows, columns = (inside(boxes[..., axis], boxes[..., axis + 2], size[axis]) for axis in (0, 1))
-    sides = [
-        jnp.ceil(boxes[..., axis + 2] * size[axis]) + 1 - jnp.floor(boxes[..., axis] * size[axis]) for axis in (0, 1)
-    ]
-    share = 1 / jnp.maximum(sides[0] * sides[1], 1)
-    covered = rows[..., :, None] & columns[..., None, :]
-    of_boxes = jnp.max(jnp.where(covered, share[..., None, None], 0.0), 1)
-    outside = of_boxes == 0
+    """Returns a_i from 1 over the area of the smallest box, times the weight of the foreground or the background."""
+    outside = share == 0
     of_background = 1 / jnp.maximum(jnp.sum(outside, (1, 2), keepdims=True), 1)
-    return jnp.where(outside, background * of_background, foreground * of_boxes)
+    return jnp.where(outside, background * of_background, foreground * share)
 
 
 class Context(nn.Module):
@@ -157,6 +132,6 @@ class FGD(Method):
 
     def _weights(self, batch: Batch, size: tuple[int, int], classes: int) -> Float[Array, "batch height width"]:
         if "boxes" in batch:
-            weights = {"foreground": self.foreground, "background": self.background}
-            return box_weights(precise(batch["boxes"]), batch["label"], size, **weights)
+            share = boxes.inverse_areas(precise(batch["boxes"]), batch["label"] >= 0, size)
+            return box_weights(share, self.foreground, self.background)
         return place_weights(regions.pixel_labels(batch, size), classes, self.foreground, self.background)

@@ -138,7 +138,12 @@ def test_other_bins_or_locations_are_refused():
 def test_the_weights_of_fgd_are_of_the_smallest_box_by_hand():
     """On 4 x 4 places: a box from 0 to 0.6 covers rows 0 to 3, one from 0.5 to 0.75 rows 2 and 3."""
     truth = jnp.array([[[0.0, 0, 0.6, 0.25], [0.5, 0, 0.75, 0.25], [0, 0, 1, 1]]])
-    found = np.asarray(jax.jit(box_weights, static_argnums=2)(truth, jnp.array([[0, 2, -1]]), (4, 4), 3.0, 5.0))[0]
+
+    @jax.jit
+    def weights(truth, is_box):
+        return box_weights(boxes.inverse_areas(truth, is_box, (4, 4)), 3.0, 5.0)
+
+    found = np.asarray(weights(truth, jnp.array([[True, True, False]])))[0]
     expected = np.full((4, 4), 5 / 8)
     expected[:, :2] = 3 / (4 * 2)
     expected[2:, :2] = 3 / (2 * 2)
