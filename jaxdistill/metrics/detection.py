@@ -10,7 +10,9 @@ from flax import struct
 
 from jaxdistill import core
 from jaxdistill.core import Batch, Output
+from jaxdistill.losses import boxes
 from jaxdistill.metrics import coco
+from jaxdistill.metrics.metric import Ratio, total, valid
 from jaxdistill.modules import nms
 
 
@@ -117,6 +119,32 @@ class PrecisionPerClass:
         return {"map": by_class(0), "map50": by_class(0.5), "map75": by_class(0.75)}
 
 
+@dataclasses.dataclass(frozen=True)
+class BoxAgreement(Ratio):
+    """The fraction of the detections of two networks that the other one has too: of the class, with an IoU of 0.5.
+
+    Detections with scores below `least` do not count. If neither network has any, neither does the image.
+
+    Attributes:
+        least: score.
+        overlap: IoU.
+    """
+
+    least: float = 0.3
+    overlap: float = 0.5
+    needs_reference, needs_labels, same_classes, predictions = True, False, True, "boxes"
+
+    def sums(self, output: Output, batch: Batch, reference: Output) -> dict[str, jax.Array]:
+        left, right = (nms.detect(side) for side in (output, reference))
+        overlaps = boxes.iou(left.boxes[:, :, None], right.boxes[:, None])
+        counted = [(side.scores >= self.least) & valid(batch)[:, None] for side in (left, right)]
+        matches = (overlaps >= self.overlap) & (left.classes[:, :, None] == right.classes[:, None])
+        matches &= counted[0][:, :, None] & counted[1][:, None]
+        has_match = [jnp.any(matches, axis) for axis in (2, 1)]
+        sides = [total(values, counts) for values, counts in zip(has_match, counted, strict=True)]
+        return jax.tree.map(jnp.add, *sides)
+
+
 def _select(summary: np.ndarray, threshold: float, size: str) -> Any:
     of_size = summary[:, [*coco.SIZES].index(size)]
     return of_size if not threshold else of_size[:, int(np.argmin(np.abs(coco.THRESHOLDS - threshold)))]
@@ -130,4 +158,5 @@ METRICS = {
     "map_medium": AveragePrecision(size="medium"),
     "map_large": AveragePrecision(size="large"),
     "map_per_class": PrecisionPerClass(),
+    "box_agreement": BoxAgreement(),
 }

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from jaxdistill.errors import UserError
-from jaxdistill.report import cost, fidelity, label_maps, lanes, quality
+from jaxdistill.report import boxes, cost, fidelity, label_maps, lanes, quality
 from jaxdistill.report.html import Section, fold_json, render_page
 from jaxdistill.report.inputs import EVALUATE_AGAIN, read_optional
 from jaxdistill.report.tables import Rows, Table, make_results_table
@@ -24,11 +24,13 @@ SCORES = {
     "confusion": ("Confusion matrices", quality.confusions),
     "classes": ("Classes", quality.class_scores),
     "iou": ("Classes", label_maps.class_scores),
+    "precision": ("Classes", boxes.class_scores),
     "calibration": ("Calibration", quality.calibration),
 }
 FIGURES = {
     "disagreements": ("Where the networks disagree", fidelity.disagreements),
     "label_maps": ("Segmentations", label_maps.segmentations),
+    "boxes": ("Detections", boxes.detections),
 }
 """Sections that only some tasks have, by the name in `Task.figures`: of scores, and of examples."""
 

@@ -3,11 +3,13 @@
 import dataclasses
 from typing import ClassVar
 
+import jax
 import jax.numpy as jnp
 
-from jaxdistill.core import UNLABELLED, Batch
+from jaxdistill.core import UNLABELLED, Batch, Output
 from jaxdistill.data.dataset import Dataset
 from jaxdistill.data.dense import BOX_FIELDS
+from jaxdistill.modules import nms
 from jaxdistill.tasks.dense import IMAGE, DenseTask
 from jaxdistill.tasks.task import Field
 
@@ -27,8 +29,20 @@ class Detection(DenseTask):
     }
     moving: ClassVar = BOX_FIELDS
     axes: ClassVar = ("example", "location")
-    metric_names: ClassVar = ("map", "map50", "map75", "map_small", "map_medium", "map_large", "map_per_class")
+    metric_names: ClassVar = (
+        "map",
+        "map50",
+        "map75",
+        "map_small",
+        "map_medium",
+        "map_large",
+        "map_per_class",
+        "box_agreement",
+    )
     predictions: ClassVar = "boxes"
+    preferred: ClassVar = ("map",)
+    figures: ClassVar = ("precision", "boxes")
+    pictured_fields: ClassVar = ("image", "boxes", "box_label", "box_crowd")
     remedy: ClassVar = "Use a network that predicts boxes."
 
     @classmethod
@@ -45,3 +59,8 @@ class Detection(DenseTask):
             "label": jnp.where(batch["box_crowd"] > 0, UNLABELLED, batch["box_label"]),
             "valid": batch["mask"],
         }
+
+    def picture(self, output: Output, batch: Batch) -> dict[str, jax.Array]:
+        """Returns the detections: `boxes` `[batch, most, 4]`, and their `box_classes` and `box_scores`."""
+        detections = nms.detect(output)
+        return {"boxes": detections.boxes, "box_classes": detections.classes, "box_scores": detections.scores}

@@ -52,6 +52,14 @@ def test_boxes_that_overlap_by_less_than_the_threshold_are_wrong():
     np.testing.assert_allclose([value("map50", near), value("map75", near)], [1, 0.5])
 
 
+def test_agreement_counts_the_detections_that_both_networks_have():
+    """Of three detections and two, one is of both: another is of another class, one missing."""
+    left, right = output(TRUTH, LABEL), output(TRUTH, np.array([[0, 0], [-1, -1]]))
+    metric = METRICS["box_agreement"]
+    sums = jax.device_get(jax.jit(metric.sums)(left, BATCH, right))
+    assert metric.finish(sums) == pytest.approx(2 / 5)
+
+
 @pytest.mark.slow
 def test_detections_of_outputs_have_the_precision_of_pycocotools():
     pytest.importorskip("pycocotools")
