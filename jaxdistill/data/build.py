@@ -65,9 +65,11 @@ def _check_options(data: DataConfig, dataset: Dataset) -> None:
     """Raises `UserError` for options of one kind of examples on another kind."""
     noun = "images" if "image" in dataset.fields else "a table" if dataset.featurizer else "texts"
     is_tokenized, is_dense = dataset.split("train").token_counts is not None, bool(DENSE_FIELDS & {*dataset.fields})
-    _check_dense_options(data, is_dense)
+    _check_dense_options(data, is_dense, dataset)
     for key, default in ({} if dataset.featurizer else OF_TABLES).items():
-        if (value := getattr(data, key)) and not (key == "label" and (is_tokenized or is_dense)):
+        if (value := getattr(data, key)) and not (
+            key == "label" and (is_tokenized or (is_dense and data.name not in datasets.DATASETS))
+        ):
             raise UserError(
                 f"data.{key} must be {default!r} for {data.name!r}, which has {noun}, got {value!r}. Remove it"
             )
@@ -96,13 +98,25 @@ def _check_options(data: DataConfig, dataset: Dataset) -> None:
         _check_buckets(data)
 
 
-def _check_dense_options(data: DataConfig, is_dense: bool) -> None:
+def _check_dense_options(data: DataConfig, is_dense: bool, dataset: Dataset) -> None:
     """Raises `UserError` for options of masks and boxes on other data, and for those of classes on masks and boxes."""
     for key, default in (OF_CLASSES if is_dense else OF_DENSE).items():
         value = getattr(data, key)
         if value != default:
             reason = "which has no class of an image" if is_dense else "which has no masks or boxes"
             raise UserError(f"data.{key} must be {default!r} for {data.name!r}, {reason}, got {value!r}. Remove it")
+    rows = dataset.fields["boxes"][0][0] if "boxes" in dataset.fields else 0
+    effects = {
+        "width": data.width in (0, dataset.shape[1]),
+        "boxes": data.boxes in (0, rows),
+        "class_names": not data.class_names or data.class_names == dataset.class_names,
+        "void": data.void == OF_DENSE["void"] or "label_map" in dataset.fields,
+    }
+    for key in [key for key, has_effect in effects.items() if is_dense and not has_effect]:
+        raise UserError(
+            f"data.{key} must be {OF_DENSE[key]!r} for {data.name!r} with {sorted(DENSE_FIELDS & {*dataset.fields})},"
+            f" which it does not change, got {getattr(data, key)!r}. Remove it"
+        )
     if is_dense and data.partition.by != "iid":
         raise UserError(
             f"data.partition.by must be 'iid' for {data.name!r}, which has no class of an image, got"

@@ -6,6 +6,7 @@ import pytest
 
 from jaxdistill.data import datasets, loader
 from jaxdistill.data.dataset import Arrays
+from jaxdistill.data.dense import DenseArrays
 from jaxdistill.data.loader import ProcessShard, Resident, Stacked, Streamed
 from jaxdistill.data.subsets import Hidden, Subset
 from jaxdistill.errors import UserError
@@ -139,3 +140,19 @@ def test_lanes_share_what_is_held_and_see_the_labels_of_their_parts():
     seen = [Subset(Hidden(whole, visible & (np.arange(ROWS) < limit)), halves[1]) for limit in (ROWS, 15)]
     with pytest.raises(UserError, match="lanes differ in whether they see the label"):
         Stacked.of(Resident.of(part, seed=0, batch=8, classes=5) for part in seen)
+
+
+def test_lanes_share_masks_and_streamed_masks_are_those_that_are_held():
+    fields = {"image": split().image, "label_map": np.arange(ROWS * 4, dtype=np.int32).reshape(ROWS, 2, 2) % 5}
+    masks = DenseArrays(fields)
+    lanes = Stacked.of(Resident.of(masks, seed=lane, batch=8, classes=5) for lane in range(2))
+    alone = Resident.of(masks, seed=1, batch=8, classes=5)
+    streamed = Streamed(masks, seed=1, batch=8, classes=5)
+    for together, one, read in zip(*(each.step_inputs(0, 2) for each in (lanes, alone, streamed)), strict=True):
+        expected = alone.make_batch(alone.resident, one)
+        assert {*expected} == {"image", "label_map", "index", "view", "mask"}
+        for name, array in expected.items():
+            np.testing.assert_array_equal(lanes.make_batch(lanes.resident, together)[name][1], array)
+            np.testing.assert_array_equal(streamed.make_batch({}, read)[name], array)
+    with pytest.raises(UserError, match=r"label_map of a batch must be in \[0, 4\) or -1, got 0 to 4"):
+        Resident.of(masks, seed=0, batch=8, classes=4)
