@@ -47,6 +47,7 @@ def make_context(
         meanings=meanings,
         stored_meanings=stored_meanings or {},
         check_model=check_model,
+        keeps_size=task.keeps_size,
         cached_classes={name: cache.header.classes for name, cache in caches.items()},
     )
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxdistill.build import lanes
 from jaxdistill.compress.views import view_of, without_views
-from jaxdistill.config.references import WeightsRef
+from jaxdistill.config.references import TAIL, WeightsRef
 from jaxdistill.errors import UserError, unknown
 from jaxdistill.networks import ImageSpec
 from jaxdistill.networks.meaning import Meaning
@@ -176,7 +176,8 @@ def find(ref: WeightsRef, network: str, workdir: pathlib.Path, lane: int | None 
     if not ref.format or ref.folder is None:
         return find_checkpoint(ref, network, workdir, lane)
     try:
-        return PretrainedRef(ref, network, open_weights(ref.format, ref.folder, str(ref)).taking(ref.blocks))
+        pretrained = open_weights(ref.format, ref.folder, str(ref)).taking(ref.blocks)
+        return PretrainedRef(ref, network, pretrained.as_part(ref.part, TAIL) if ref.part else pretrained)
     except UserError as error:
         raise UserError(f"networks.{network}.weights: {error}") from error
 

@@ -18,7 +18,7 @@ def format_of(text: str) -> str:
 
 def is_of_weights(key: str, value: Any) -> bool:
     """Whether a key of a network is about its weights: a new head, or the blocks to take; other weights have none."""
-    return key == "blocks" or (key == "head" and value == "new")
+    return key in ("blocks", "part") or (key == "head" and value == "new")
 
 
 def check_none_of_weights(options: Mapping[str, Any], path: str) -> None:
@@ -39,13 +39,17 @@ def check_none_of_weights(options: Mapping[str, Any], path: str) -> None:
 def complete(raw: Mapping[str, Any], path: str) -> dict[str, Any]:
     """Returns the entry of a network with the model of its weights and its fields, unless it names a model.
 
-    A new head has the classes of the data, and a network of some of the blocks as many layers.
+    A new head has the classes of the data, and a network of some of the blocks as many layers. If the weights are of a
+    part of the network, that part is described by them unless it is set.
 
     Args:
         raw: values by key.
         path: the key of the network, for messages.
     """
-    weights = raw.get("weights")
+    weights, part = raw.get("weights"), str(raw.get("part", ""))
+    if isinstance(weights, str) and "model" in raw and part and part not in raw and format_of(weights):
+        keys = describe(weights, f"{path}.weights")
+        return dict(raw) | {part: {key: value for key, value in keys.items() if key != "classes"}}
     if not isinstance(weights, str) or "model" in raw:
         return dict(raw)
     if not format_of(weights):

@@ -15,6 +15,9 @@ NEW_HEAD = "new"
 """The value of `head` for a head with fresh weights."""
 
 HEAD = re.compile(r"params\.(head(_\w+)?|distillation_head)\.")
+TAIL = re.compile(r"(params|batch_stats)\.(head(_\w+)?|distillation_head|final_conv|final_norm|hidden\d|pooler)\.")
+"""Names of arrays behind the last map of a classifier, which its encoder may not have."""
+
 BLOCK = re.compile(r"(\w+\.block)(\d+)(\..*)")
 """Names of arrays of heads, and of blocks."""
 
@@ -40,6 +43,8 @@ class WeightsRef:
         format: the name of another library's format, whose weights are at `folder`; "" for a checkpoint.
         new_head: whether the head is left out, for one with fresh weights.
         blocks: the blocks there that the network's blocks start from, in order; () for all.
+        part: the part of the network that the weights are of, such as "encoder"; "" for the whole. All else is fresh,
+            and what a classifier has behind its maps is left out.
     """
 
     stage: str = ""
@@ -50,6 +55,7 @@ class WeightsRef:
     format: str = ""
     new_head: bool = False
     blocks: tuple[int, ...] = ()
+    part: str = ""
 
     def __str__(self) -> str:
         if self.format:
@@ -61,7 +67,12 @@ class WeightsRef:
         return f"{STAGE + self.stage if self.stage else self.folder}{step}{network}{lane}"
 
     def stored_name(self, name: str) -> str:
-        """Returns the name there of an array of the network, such as `params.block1.norm1.scale`; "" for a new head."""
+        """Returns the name there of an array of the network, such as `params.block1.norm1.scale`; "" for none."""
+        if self.part:
+            collection, _, rest = name.partition(".")
+            if not rest.startswith(f"{self.part}."):
+                return ""
+            name = f"{collection}.{rest.removeprefix(self.part + '.')}"
         if self.new_head and HEAD.match(name):
             return ""
         match = BLOCK.match(name)
@@ -71,7 +82,9 @@ class WeightsRef:
         return f"{match[1]}{self.blocks[place]}{match[3]}" if place < len(self.blocks) else name
 
     def leaves_out(self, stored: str) -> bool:
-        """Whether the network has no array for one that is there, because of its new head or of its blocks."""
+        """Whether the network has no array for one that is there, because of its new head, its blocks or its part."""
+        if self.part and TAIL.match(stored):
+            return True
         match = BLOCK.match(stored)
         is_other_block = bool(self.blocks) and match is not None and int(match[2]) not in self.blocks
         return is_other_block or (self.new_head and HEAD.match(stored) is not None)
@@ -117,8 +130,9 @@ def _parse_network(path: str, config: NetworkConfig) -> dict[str, WeightsRef]:
             f"{path}.cache must be the folder of a cache or 'stage:NAME', got {str(cache)!r}. Make one first"
         )
     if "weights" in refs:
-        new_head, blocks = config.options.get("head") == NEW_HEAD, tuple(config.options.get("blocks", ()))
-        refs["weights"] = dataclasses.replace(refs["weights"], new_head=new_head, blocks=blocks)
+        part, blocks = config.options.get("part", ""), tuple(config.options.get("blocks", ()))
+        new_head = config.options.get("head") == NEW_HEAD or bool(part)
+        refs["weights"] = dataclasses.replace(refs["weights"], new_head=new_head, blocks=blocks, part=part)
     return refs
 
 

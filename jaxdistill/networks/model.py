@@ -41,6 +41,7 @@ class ModelSettings:
     keep_classes: int = option(0, "number of first outputs to keep, of a padded vocabulary; 0 for all", least=0)
     head: str = option("", "'new' for a head with fresh weights on those of 'weights'", choices=("", "new"))
     blocks: tuple[int, ...] = option((), "blocks of 'weights' that those of the network start from; all if empty")
+    part: str = option("", "part of the network that 'weights' are of, such as 'encoder'; all else is fresh")
     preprocess: PreprocessSettings = option(PreprocessSettings, "images that the network expects")
     compress: dict[str, ViewConfig] = option(dict, "views of the params by name, such as a pruned or quantized one")
     offload: bool = option(False, "whether frozen weights are held in the host's memory", free=True)
@@ -112,7 +113,13 @@ def build_preprocess(name: str, settings: PreprocessSettings, context: Context) 
             raise UserError(f"{path} must be absent, since {context.dataset!r} has {noun}, got {settings}. Remove it")
         return None
     expected = context.trained_on.get(name, context.images)
-    size = (settings.size, settings.size) if settings.size else expected.shape[:2]
+    if settings.size and context.keeps_size:
+        raise UserError(
+            f"{path}.size must be 0, since predictions are of places in the images of {context.dataset!r}, got"
+            f" {settings.size}. Set data.size for all networks"
+        )
+    own_size = context.images.shape[:2] if context.keeps_size else expected.shape[:2]
+    size = (settings.size, settings.size) if settings.size else own_size
     channels = settings.channels or expected.shape[-1]
     if channels != expected.shape[-1] and not (settings.mean and settings.std):
         raise UserError(f"{path}.channels must come with mean and std of as many numbers, got {channels} alone")

@@ -41,6 +41,7 @@ class Context:
         stored_meanings: those that networks with weights were trained on, by name.
         check_model: raises `UserError` for a module that does not fit the task, `check_model(network, model, module,
             input)`.
+        keeps_size: whether networks get the images in their size, since predictions are of places in them.
         cached_classes: number of classes of cached outputs, by name of the network.
     """
 
@@ -53,6 +54,7 @@ class Context:
     meanings: Mapping[str, Meaning] = dataclasses.field(default_factory=dict)
     stored_meanings: Mapping[str, Meaning] = dataclasses.field(default_factory=dict)
     check_model: Callable[[str, str, nn.Module, str], None] = lambda network, model, module, field: None
+    keeps_size: bool = False
     cached_classes: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 

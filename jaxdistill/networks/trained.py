@@ -13,7 +13,7 @@ from jaxdistill.compress.view import Model
 from jaxdistill.compress.views import NO_VIEWS, Views
 from jaxdistill.config.parse import option
 from jaxdistill.core import Batch, Output, Variables
-from jaxdistill.errors import UserError, check_between
+from jaxdistill.errors import UserError, check_between, unknown
 from jaxdistill.networks.meaning import Meaning, check_featurizer, check_tokenizer, class_order
 from jaxdistill.networks.model import ModelSettings, build_module, build_preprocess, build_views, inputs_of
 from jaxdistill.networks.options import NetworkRef, required, select
@@ -60,11 +60,14 @@ class Trained(Source):
         context.check_model(name, settings.model, module, field)
         values: dict[str, Any] = select(cls, options) | {"input": field}
         values |= {key: value for key, value in vars(settings).items() if key in cls.__dataclass_fields__}
-        values["new_head"] = settings.head == "new"
+        values["new_head"] = settings.head == "new" or bool(settings.part)
+        if settings.part and settings.part not in getattr(module, "nested", ()):
+            raise unknown(f"{path}.part", settings.part, getattr(module, "nested", ()), "a part of the model")
         if cls.frozen and values["new_head"]:
+            key, value = ("part", settings.part) if settings.part else ("head", "new")
             raise UserError(
-                f"{path}.head must be '' for a frozen network, whose outputs would be random, got 'new'. Train it with"
-                " its new head in a stage, and freeze that"
+                f"{path}.{key} must be '' for a frozen network, whose outputs would be random, got {value!r}. Train it"
+                " with its new head in a stage, and freeze that"
             )
         values["views"] = build_views(settings.compress)
         values["preprocess"] = build_preprocess(name, settings.preprocess, context)

@@ -46,6 +46,7 @@ class Correspondence:
         entries: of all arrays that the format has.
         ignored: regular expressions of whole names of tensors that no array needs.
         head: beginnings of the names of arrays of the head.
+        part: the part of a larger model that the arrays are of; "" for all of it.
     """
 
     model: str
@@ -53,6 +54,22 @@ class Correspondence:
     entries: tuple[Entry, ...]
     ignored: tuple[str, ...] = ()
     head: tuple[str, ...] = ("params.head.",)
+    part: str = ""
+
+    def as_part(self, part: str, tail: re.Pattern[str]) -> "Correspondence":
+        """Returns the correspondence of a larger model, which has this one as a part of that name.
+
+        Args:
+            part: such as "encoder"; all arrays outside of it are its head, which is not in the file.
+            tail: names of arrays that the part does not have; their tensors are ignored.
+        """
+        entries, left_out = [], []
+        for entry in self.entries:
+            collection, _, rest = entry.name.partition(".")
+            if entry.head or tail.match(entry.name):
+                left_out.append(re.escape(entry.tensor))
+            entries.append(dataclasses.replace(entry, name=f"{collection}.{part}.{rest}"))
+        return dataclasses.replace(self, entries=tuple(entries), ignored=(*self.ignored, *left_out), part=part)
 
     def is_ignored(self, tensor: str) -> bool:
         """Whether no array needs a tensor."""
@@ -60,6 +77,8 @@ class Correspondence:
 
     def is_head(self, name: str) -> bool:
         """Whether an array belongs to the head."""
+        if self.part:
+            return not name.partition(".")[2].startswith(f"{self.part}.")
         return name.startswith(self.head)
 
     @property

@@ -58,6 +58,10 @@ class Pretrained:
             raise UserError(f"blocks of weights={self.path!r} must be {expected}, got {wrong}. Correct them")
         return dataclasses.replace(self, correspondence=self.correspondence.taking(blocks))
 
+    def as_part(self, part: str, tail: re.Pattern[str]) -> "Pretrained":
+        """Returns the weights of a network of which this one, without the arrays that `tail` matches, is a part."""
+        return dataclasses.replace(self, correspondence=self.correspondence.as_part(part, tail))
+
     def check(self, shapes: Mapping[str, Any], new_head: bool = False) -> None:
         """Raises `UserError` with lines of + and - unless the tensors are those of a network.
 

@@ -14,3 +14,4 @@ class DenseTask(ImageTask):
     """A task whose labels move with the image under augmentation."""
 
     figures: ClassVar[tuple[str, ...]] = ()
+    keeps_size: ClassVar[bool] = True

@@ -60,6 +60,7 @@ class Task:
             "disagreements" and "saliency" of examples, and the pictures of a task.
         pictured_fields: fields of an example that the report draws beside predictions of `picture`, `image` among them.
         reads_class_labels: whether labels are the field `label`, which `data` can hide.
+        keeps_size: whether networks get images in their size, whatever that of their training.
         predictions: the form of a prediction: scores of "classes", or numbers of the distribution of a target.
         class_noun: what a prediction chooses among, in the plural.
         remedy: advice for a network with other predictions.
@@ -75,6 +76,7 @@ class Task:
     figures: ClassVar[tuple[str, ...]] = ()
     pictured_fields: ClassVar[tuple[str, ...]] = ()
     reads_class_labels: ClassVar[bool] = True
+    keeps_size: ClassVar[bool] = False
     predictions: ClassVar[str] = "classes"
     class_noun: ClassVar[str] = "classes"
     remedy: ClassVar[str] = "Use another network, or set task to that of its predictions."

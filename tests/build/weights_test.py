@@ -173,3 +173,26 @@ def test_blocks_and_a_new_head_of_a_checkpoint(tmp_path):
     with pytest.raises(UserError, match=r"params.student.block1"):
         weights.find(dataclasses.replace(ref, blocks=()), "student", tmp_path).check(wanted | {"params": {}})
     weights.check_same_shapes("x", HEADED, wanted, ref)
+
+
+def test_a_classifier_of_a_checkpoint_is_the_encoder_of_another_network(tmp_path):
+    """What it has behind its maps is left out, and what the other network has around it is missing."""
+    kernels = {
+        name: {"kernel": jnp.full((2, 3), float(i))} for i, name in enumerate(("stem_conv", "final_conv", "head"))
+    }
+    with Checkpoints(tmp_path / "distil") as checkpoints:
+        params = {"student": kernels}
+        state = State(jnp.int32(1), jax.random.key(0), params, {}, optax.sgd(0.1).init(params))
+        checkpoints.save(1, state, {}, {"networks": ["student"], "lanes": 0})
+        checkpoints.wait()
+    ref = dataclasses.replace(references.parse("stage:distil"), new_head=True, part="encoder")
+    place = weights.find(ref, "student", tmp_path)
+    kernel = {"kernel": jax.ShapeDtypeStruct((2, 3), jnp.float32)}
+    wanted = {"params": {"encoder": {"stem_conv": kernel}, "head": kernel}}
+    place.check(wanted)
+    whole = mesh.replicated(mesh.make_mesh({"data": -1}))
+    params = weights.read(place, mesh.structs(wanted, jax.tree.map(lambda _: whole, wanted)))["params"]
+    np.testing.assert_array_equal(params["encoder"]["stem_conv"]["kernel"], kernels["stem_conv"]["kernel"])
+    assert [*params] == ["encoder"]
+    with pytest.raises(UserError, match="stem_conv"):
+        place.check({"params": {"encoder": {"other_conv": kernel}}})

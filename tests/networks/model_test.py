@@ -1,10 +1,15 @@
 """Models of networks from a config: the module, and the preprocessing of its images."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import pytest
 
+from jaxdistill.config.nested_model import NestedModel
 from jaxdistill.errors import UserError
+from jaxdistill.models.cifar_resnet import CifarResNet
 from jaxdistill.models.decoder import Decoder
+from jaxdistill.models.fpn_segmenter import FPNSegmenter
 from jaxdistill.models.mlp import MLP
 from jaxdistill.modules.preprocess import ImageSpec
 from jaxdistill.networks import Context
@@ -87,3 +92,26 @@ def test_a_network_gets_the_images_it_was_trained_on_unless_its_entry_sets_other
 def test_preprocessing_that_does_not_fit_the_data(settings, context, message):
     with pytest.raises(UserError, match=message):
         build_preprocess("a", settings, context)
+
+
+def test_an_encoder_has_no_classes_and_the_dtype_of_its_model():
+    nested = {"encoder": NestedModel.parse({"model": "cifar_resnet", "depth": 8}, "encoder"), "width": 8}
+    module = build_module("a", ModelSettings("fpn_segmenter", dtype="bfloat16"), nested, CONTEXT)
+    assert module == FPNSegmenter(10, CifarResNet(0, depth=8, dtype=jnp.bfloat16), width=8, dtype=jnp.bfloat16)
+
+
+@pytest.mark.parametrize("name", ["decoder", "fpn_segmenter"])
+def test_an_encoder_must_be_a_classifier_of_images(name):
+    nested = {"encoder": NestedModel.parse({"model": name}, "encoder")}
+    with pytest.raises(UserError, match=f"networks.a: encoder.model must be a classifier of images, got '{name}'"):
+        build_module("a", ModelSettings("fpn_segmenter"), nested, CONTEXT)
+
+
+def test_networks_that_predict_places_keep_the_size_of_the_images():
+    """A network that was trained on 16 x 16 gets 8 x 8, with its own standardisation."""
+    trained_on = {"a": ImageSpec((16, 16, 1), (0.25,), (0.5,))}
+    context = dataclasses.replace(CONTEXT, trained_on=trained_on, keeps_size=True)
+    change = build_preprocess("a", PreprocessSettings(), context)
+    assert change(jnp.zeros((1, 8, 8, 1))).shape == (1, 8, 8, 1)
+    with pytest.raises(UserError, match="networks.a.preprocess.size must be 0"):
+        build_preprocess("a", PreprocessSettings(size=16), context)

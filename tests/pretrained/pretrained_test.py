@@ -8,10 +8,16 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
+from jaxdistill.config.references import TAIL
 from jaxdistill.core import path_name
 from jaxdistill.errors import UserError
 from jaxdistill.models.encoder import Encoder
+from jaxdistill.models.fpn_segmenter import FPNSegmenter
+from jaxdistill.models.resnet import ResNet
 from jaxdistill.pretrained import open_weights
+from jaxdistill.pretrained.pretrained import Pretrained
+from jaxdistill.pretrained.tensors import read_safetensors, write_safetensors
+from jaxdistill.pretrained.writer import find_family, make_tensors
 from jaxdistill.train.mesh import make_mesh
 from pretrained_folders import LAYERS, bert_tensors, write_bert
 
@@ -157,3 +163,25 @@ def test_the_fingerprint_is_of_the_contents(folder, tmp_path):
     first = opened(folder).fingerprint()
     assert opened(write_bert(tmp_path / "same")).fingerprint() == first
     assert opened(write_bert(tmp_path / "other", bert_tensors(seed=1))).fingerprint() != first
+
+
+def test_a_classifier_is_the_encoder_of_another_network(tmp_path):
+    """Its head is left out, and the arrays around the encoder may be missing."""
+    fields = {"depth": 18, "depths": (1, 1), "width": 8}
+    classifier = ResNet(3, **fields)
+    x = jnp.zeros((1, 32, 32, 3))
+    shapes = jax.eval_shape(classifier.init, jax.random.key(0), x)
+    draw = np.random.default_rng(0)
+    variables = jax.tree.map(lambda leaf: draw.uniform(size=leaf.shape).astype(np.float32), shapes)
+    path = tmp_path / "resnet.safetensors"
+    _, correspondence = find_family("resnet", classifier)
+    write_safetensors(path, make_tensors(correspondence, variables))
+    pretrained = Pretrained("hf:x", (path,), read_safetensors(path), correspondence).as_part("encoder", TAIL)
+    model = FPNSegmenter(5, encoder=ResNet(0, **fields), width=4)
+    arrays = pretrained.read(jax.eval_shape(model.init, jax.random.key(0), x), new_head=True)
+    assert {*arrays["params"]} == {*arrays["batch_stats"]} == {"encoder"}
+    expected = {name: tree for name, tree in variables["params"].items() if name != "head"}
+    jax.tree.map(np.testing.assert_array_equal, arrays["params"]["encoder"], expected)
+    other = FPNSegmenter(5, encoder=ResNet(0, depth=18, depths=(1, 2), width=8))
+    with pytest.raises(UserError, match="encoder.stage2_block1"):
+        pretrained.check(jax.eval_shape(other.init, jax.random.key(0), x), new_head=True)
