@@ -35,6 +35,7 @@ PAGES = (
     "README.md",
     "benchmarks/README.md",
     "docs/compression.md",
+    "docs/detection.md",
     "docs/guides/weights.md",
     "docs/modes.md",
     "docs/tables.md",

@@ -5,6 +5,12 @@ from typing import Any
 CLASSIFICATION = ("accuracy", "precision", "recall", "f1", "nll", "ece", "agreement", "confusion", "reliability")
 """Metrics of a final table of classifiers."""
 
+DETECTION = (
+    *("map", "map50", "map75", "map_small", "map_medium", "map_large", "map_per_class"),
+    "box_agreement",
+)
+"""Metrics of a final table of detectors."""
+
 TABLE_CLASSIFICATION = ("accuracy", "precision", "recall", "f1", "nll", "ece", "agreement", "kl", "confusion")
 """Metrics of a final table of classifiers of few examples."""
 

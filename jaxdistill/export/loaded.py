@@ -4,6 +4,8 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxdistill.config import registry
@@ -11,6 +13,7 @@ from jaxdistill.errors import UserError
 from jaxdistill.export.function import CONFIG
 from jaxdistill.export.signature import Signature
 from jaxdistill.export.write import REPORT, read_report
+from jaxdistill.modules import nms
 from jaxdistill.runtime import files
 
 CHUNK = 256
@@ -52,7 +55,8 @@ class LoadedNetwork:
 
         Returns:
             float32 `[n, classes]`, of a language model `[n, length, classes]`, of a regression the numbers of the
-            standardised target's distribution. Of a file that holds probabilities, their logarithms.
+            standardised target's distribution, of a detector `[n, locations, 4 + classes]`, boxes and scores before
+            suppression. Of a file that holds probabilities, their logarithms.
 
         Raises:
             UserError: for inputs of another kind or shape.
@@ -78,6 +82,24 @@ class LoadedNetwork:
             return values
         exponentials = np.exp(values - values.max(-1, keepdims=True))
         return exponentials / exponentials.sum(-1, keepdims=True)
+
+    def detections(self, x: Any, settings: nms.Suppression = nms.PUBLISHED) -> nms.Detections:
+        """Returns the detections of images: boxes in fractions of their sides, scores and classes, `[n, most]` each.
+
+        Args:
+            x: raw inputs.
+            settings: of non-maximum suppression.
+
+        Raises:
+            UserError: for a network that predicts no boxes, and for inputs of another kind or shape.
+        """
+        if self.signature.predictions != "boxes":
+            raise UserError(
+                f"detections must be of a network that predicts boxes, got {self.name!r}, which predicts"
+                f" {self.signature.predictions!r}. Call the network itself"
+            )
+        values = jnp.asarray(self._outputs(self.signature.arrays(x)))
+        return jax.device_get(nms.select(values[..., :4], values[..., 4:], settings))
 
     def _outputs(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
         count = len(arrays[self.signature.main])

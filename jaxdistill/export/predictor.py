@@ -18,6 +18,7 @@ from jaxdistill.core import Batch, Variables
 from jaxdistill.data import augment
 from jaxdistill.errors import UserError
 from jaxdistill.export.signature import Signature
+from jaxdistill.modules import nms
 from jaxdistill.modules.preprocess import ImageSpec, Preprocess
 from jaxdistill.networks import Frozen
 from jaxdistill.networks.model import build_views
@@ -51,8 +52,12 @@ class Predictor:
         return dataclasses.replace(self, source=dataclasses.replace(self.source, views=views)), variables
 
     def logits(self, variables: Variables, batch: Batch) -> jax.Array:
-        """Returns `[n, classes]` (of tokens `[n, length, classes]`), float32, from raw arrays by name; pure."""
-        return core.dense(self.source(variables, self._standardized(batch), {}, None)[0].logits)
+        """Returns `[n, classes]` (of tokens `[n, length, classes]`), float32, from raw arrays by name; pure.
+
+        A detector has boxes and scores in their place (`nms.join`), before suppression.
+        """
+        output, _ = self.source(variables, self._standardized(batch), {}, None)
+        return nms.join(output) if self.signature.predictions == "boxes" else core.dense(output.logits)
 
     def _standardized(self, batch: Batch) -> Batch:
         return batch if self.images is None else augment.plain(self.images.mean, self.images.std)(batch)

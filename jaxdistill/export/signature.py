@@ -36,7 +36,7 @@ class Signature:
 
     Attributes:
         inputs: by name, in the order of the arguments; the main one first.
-        predictions: "classes", or the distribution whose numbers a prediction is.
+        predictions: "classes", "boxes", or the distribution whose numbers a prediction is.
         class_names: in the order of the logits; none if they are numbers.
         tokenizer: folder or file of the tokenizer of texts, `BYTES`, or "" for none.
         featurizer: the fitted transforms of a table; `None` for images and texts.

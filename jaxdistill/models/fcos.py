@@ -113,7 +113,7 @@ class FCOSHead(nn.Module):
         sizes = [(x.shape[1], x.shape[2]) for x in box_maps.values()]
         grid = jnp.array(make_locations(images, sizes, level_strides(images, sizes)))
         taps["distances"], taps["boxes"] = distances, decode(grid, distances)
-        taps["locations"] = jnp.broadcast_to(grid[None], (len(logits), *grid.shape))
+        taps["locations"] = jnp.broadcast_to(grid[None], (logits.shape[0], *grid.shape))
         return Output(logits, taps)
 
     def _run_tower(self, name: str, maps: Maps, start: int, taps: dict[str, Array]) -> dict[str, Map]:
@@ -136,7 +136,7 @@ class FCOSHead(nn.Module):
             math.prod(outputs), (3, 3), padding=((1, 1), (1, 1)), kernel_init=small, bias_init=bias, name=name
         )
         levels = [conv(x) for x in maps.values()]
-        return jnp.concatenate([x.reshape(len(x), -1, *outputs) for x in levels], 1)
+        return jnp.concatenate([x.reshape(x.shape[0], -1, *outputs) for x in levels], 1)
 
 
 def decode(

@@ -88,6 +88,22 @@ def suppress(
     return results
 
 
+def select(
+    boxes: Float[Array, "batch locations 4"],
+    scores: Float[Array, "batch locations classes"],
+    settings: Suppression = PUBLISHED,
+) -> Detections:
+    """Returns the detections `[batch, most]` of boxes with a score for each class."""
+    count = min(settings.candidates, scores.shape[-2] * scores.shape[-1])
+
+    def of_image(boxes: Float[Array, "locations 4"], scores: Float[Array, "locations classes"]) -> Detections:
+        best, index = jax.lax.top_k(scores.reshape(-1), count)
+        location, label = jnp.divmod(index, scores.shape[-1])
+        return suppress(boxes[location], best, label.astype(jnp.int32), settings)
+
+    return jax.vmap(of_image)(boxes, scores)
+
+
 def detect(output: Output, settings: Suppression = PUBLISHED) -> Detections:
     """Returns the detections `[batch, most]` of a detector's output.
 
@@ -95,12 +111,10 @@ def detect(output: Output, settings: Suppression = PUBLISHED) -> Detections:
         output: logits `[batch, locations, classes]`, and the taps `boxes` and `centerness`.
         settings: of suppression.
     """
+    return select(output.tap("boxes"), scores(core.dense(output.logits), output.tap("centerness")), settings)
+
+
+def join(output: Output) -> Float[Array, "batch locations values"]:
+    """Returns the box of each location and its score for each class, `[batch, locations, 4 + classes]`."""
     values = scores(core.dense(output.logits), output.tap("centerness"))
-    count = min(settings.candidates, values.shape[-2] * values.shape[-1])
-
-    def of_image(scores: Float[Array, "locations classes"], boxes: Float[Array, "locations 4"]) -> Detections:
-        best, index = jax.lax.top_k(scores.reshape(-1), count)
-        location, label = jnp.divmod(index, scores.shape[-1])
-        return suppress(boxes[location], best, label.astype(jnp.int32), settings)
-
-    return jax.vmap(of_image)(values, output.tap("boxes"))
+    return jnp.concatenate([output.tap("boxes"), values], -1)

@@ -50,7 +50,7 @@ class CrossedHead(Source):
 
     of: NetworkRef = required("student")
     teacher: NetworkRef = option("teacher", "network whose detection head is crossed")
-    start: int = option(-1, "convolutions of the student's towers before the crossing; all but the last if -1")
+    crossing: int = option(-1, "convolutions of the student's towers before the crossing; all but the last if -1")
     head: Any = dataclasses.field(default=None, repr=False, kw_only=True)
     aligns: bool = dataclasses.field(default=False, repr=False, kw_only=True)
     base: Any = dataclasses.field(default=None, repr=False, kw_only=True)
@@ -74,10 +74,10 @@ class CrossedHead(Source):
                     " teacher"
                 )
         left, right = (modules[name].make_head() for name in (self.of, self.teacher))
-        start = self.start if self.start >= 0 else max(1, left.tower - 1)
-        check_between("start", start, 1, min(left.tower, right.tower))
+        crossing = self.crossing if self.crossing >= 0 else max(1, left.tower - 1)
+        check_between("crossing", crossing, 1, min(left.tower, right.tower))
         aligns = left.width != right.width
-        return dataclasses.replace(self, start=start, head=right, aligns=aligns, base=networks[self.of])
+        return dataclasses.replace(self, crossing=crossing, head=right, aligns=aligns, base=networks[self.of])
 
     def init(self, key: jax.Array, batch: Batch, outputs: Outputs, variables: Mapping[str, Variables]) -> Variables:
         return Aligners(self.head.width).init(key, self._maps(outputs)) if self.aligns else {}
@@ -89,9 +89,11 @@ class CrossedHead(Source):
     def _maps(self, outputs: Outputs) -> list[dict[str, jax.Array]]:
         """Returns the student's features before the crossing, by tower and level, the finest level first."""
         taps = outputs[self.of].taps
-        names = [name for name in taps if name.endswith(f"/{BRANCHES[0]}{self.start}")]
+        names = [name for name in taps if name.endswith(f"/{BRANCHES[0]}{self.crossing}")]
         levels = sorted((name.partition("/")[0] for name in names), key=lambda level: int(level[1:]))
-        return [{level: core.precise(taps[f"{level}/{branch}{self.start}"]) for level in levels} for branch in BRANCHES]
+        return [
+            {level: core.precise(taps[f"{level}/{branch}{self.crossing}"]) for level in levels} for branch in BRANCHES
+        ]
 
     def __call__(
         self, variables: Variables, batch: Batch, outputs: Outputs, key: jax.Array | None
@@ -103,5 +105,5 @@ class CrossedHead(Source):
         if self.aligns:
             maps = Aligners(self.head.width).apply({"params": variables["params"]}, maps)
         images = self.base.main_input(batch).shape[1:3]
-        output = self.head.apply({"params": jax.lax.stop_gradient(params)}, *maps, images, start=self.start)
+        output = self.head.apply({"params": jax.lax.stop_gradient(params)}, *maps, images, start=self.crossing)
         return output.in_float32(), {}

@@ -19,9 +19,9 @@ def detector(width: int, tower: int) -> FCOS:
     return FCOS(3, encoder=ENCODER, extra=0, width=width, tower=tower, groups=2)
 
 
-def cross(student_width: int, start: int = -1):
+def cross(student_width: int, crossing: int = -1):
     networks = {"student": Trained(detector(student_width, 2)), "teacher": Frozen(detector(4, 2))}
-    networks = in_order(networks | {"crossed": CrossedHead("student", start=start)})
+    networks = in_order(networks | {"crossed": CrossedHead("student", crossing=crossing)})
     batch = {"image": jax.random.normal(jax.random.key(3), (2, 8, 8, 3)), "mask": jnp.ones(2), "index": jnp.arange(2)}
 
     @jax.jit
@@ -74,5 +74,5 @@ def test_networks_that_are_no_detectors_and_places_outside_of_the_towers_are_ref
     with pytest.raises(UserError, match="must be detectors such as model 'fcos', got 'student'"):
         in_order(networks | {"crossed": CrossedHead("student")})
     networks["student"] = Trained(detector(4, 2))
-    with pytest.raises(UserError, match="start must be in"):
-        in_order(networks | {"crossed": CrossedHead("student", start=3)})
+    with pytest.raises(UserError, match="crossing must be in"):
+        in_order(networks | {"crossed": CrossedHead("student", crossing=3)})

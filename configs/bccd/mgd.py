@@ -1,0 +1,21 @@
+"""BCCD: masked generation of the pyramid, from a detector to a smaller one.
+
+    python -m jaxdistill.launch --config configs/bccd/mgd.py --workdir runs/bccd_mgd
+    python -m jaxdistill.launch --config configs/bccd/mgd.py:smoke --workdir runs/bccd_mgd_smoke
+
+Yang et al., "Masked Generative Distillation", 2022, with its settings of detectors.
+Data, networks and the budget of 25 epochs are in `configs/detection.py`.
+
+Paper:    other networks on larger sets, with hundreds of epochs; numbers are not comparable.
+Measured: docs/detection.md (python benchmarks/detection.py --task bccd).
+"""
+
+from ml_collections import ConfigDict
+
+from configs.detection import bccd
+
+MODES = ("", "smoke")
+
+
+def get_config(mode: str = "") -> ConfigDict:
+    return bccd("mgd", mode)
