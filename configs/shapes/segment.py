@@ -19,7 +19,7 @@ MODES = ("", "smoke")
 
 def get_config(mode: str = "") -> ConfigDict:
     c = ConfigDict()
-    c.batch, c.steps = 16, 700
+    c.batch, c.steps = 16, 500
     c.data = dict(name="shapes", annotations="masks", size=48)
     encoder = dict(model="resnet", form="cifar", depths=(1, 1, 1, 1))
     levels = ("stage2", "stage3", "stage4")
@@ -40,7 +40,7 @@ def get_config(mode: str = "") -> ConfigDict:
     )
     c.optimizer = dict(name="adamw", weight_decay=1e-2)
     c.learning_rate = dict(name="cosine_decay", init_value=5e-3)
-    c.evaluate = dict(every=350, metrics=("mean_iou", "accuracy"))
+    c.evaluate = dict(every=250, metrics=("mean_iou", "accuracy"))
     c.stages = teacher_alone_distil(SEGMENTATION)
     c.stages.alone.data = dict(subset=dict(count=100))
     c.stages.distil.terms = dict(kd={})
