@@ -7,7 +7,7 @@ annotations makes some. A box with no part in its image, or with swapped corners
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -227,6 +227,6 @@ def choose_values(dense: DenseSettings, find_largest: Callable[[], int]) -> tupl
     return tuple(dense.class_names) or tuple(map(str, values)), values
 
 
-def largest_value(masks: Sequence[np.ndarray], void: Sequence[int]) -> int:
+def largest_value(masks: Iterable[np.ndarray], void: Sequence[int]) -> int:
     """Returns the largest value of some masks that is not void; -1 if there is none."""
     return max((int(value) for mask in masks for value in np.unique(mask) if value not in void), default=-1)

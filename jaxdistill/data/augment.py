@@ -105,7 +105,7 @@ class Augmentation:
         example: a name with numbers.
         holds: returns whether numbers are allowed.
         mixes: whether it takes further images.
-        geometry: the move of the pixels, for label maps and boxes.
+        geometry: the move of the pixels, for label maps and boxes; of one that mixes, the labels of the mixed image.
         moves: whether it moves pixels; one that does is for label maps and boxes only with a `geometry`.
     """
 

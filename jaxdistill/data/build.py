@@ -105,6 +105,17 @@ def _check_dense_options(data: DataConfig, is_dense: bool, dataset: Dataset) -> 
         if value != default:
             reason = "which has no class of an image" if is_dense else "which has no masks or boxes"
             raise UserError(f"data.{key} must be {default!r} for {data.name!r}, {reason}, got {value!r}. Remove it")
+    if is_dense:
+        _check_effects(data, dataset)
+    if is_dense and data.partition.by != "iid":
+        raise UserError(
+            f"data.partition.by must be 'iid' for {data.name!r}, which has no class of an image, got"
+            f" {data.partition.by!r}. Remove it"
+        )
+
+
+def _check_effects(data: DataConfig, dataset: Dataset) -> None:
+    """Raises `UserError` for options of masks and boxes that change nothing of a dataset that has them."""
     rows = dataset.fields["boxes"][0][0] if "boxes" in dataset.fields else 0
     effects = {
         "width": data.width in (0, dataset.shape[1]),
@@ -112,15 +123,10 @@ def _check_dense_options(data: DataConfig, is_dense: bool, dataset: Dataset) -> 
         "class_names": not data.class_names or data.class_names == dataset.class_names,
         "void": data.void == OF_DENSE["void"] or "label_map" in dataset.fields,
     }
-    for key in [key for key, has_effect in effects.items() if is_dense and not has_effect]:
+    for key in [key for key, has_effect in effects.items() if not has_effect]:
         raise UserError(
             f"data.{key} must be {OF_DENSE[key]!r} for {data.name!r} with {sorted(DENSE_FIELDS & {*dataset.fields})},"
             f" which it does not change, got {getattr(data, key)!r}. Remove it"
-        )
-    if is_dense and data.partition.by != "iid":
-        raise UserError(
-            f"data.partition.by must be 'iid' for {data.name!r}, which has no class of an image, got"
-            f" {data.partition.by!r}. Remove it"
         )
 
 

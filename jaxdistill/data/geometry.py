@@ -8,6 +8,7 @@ dropped if less than `VISIBLE` of their area remains.
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -221,5 +222,5 @@ def find_window(image: jax.Array, centre: jax.Array, sides: Sequence[jax.Array |
     return (rows[:, None] & columns[None, :])[..., None]
 
 
-Geometry = Callable[..., Move]
-"""`(key, size, *numbers)`, with the numbers of the transform of the image, to its move."""
+Geometry = Callable[..., Any]
+"""From `(key, size, *numbers)` to a `Move`; for a mosaic from `(key, labels, size)` to the labels."""

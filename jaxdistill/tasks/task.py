@@ -59,7 +59,7 @@ class Task:
         figures: sections of the report beside those of every task: "confusion", "classes" and "calibration" of scores,
             "disagreements" and "saliency" of examples, and the pictures of a task.
         pictured_fields: fields of an example that the report draws beside predictions of `picture`, `image` among them.
-        reads_class_labels: whether labels are the field `label`, which `data` can hide.
+        reads_class_labels: whether labels are of the classes that the dataset names, and that weights keep.
         keeps_size: whether networks get images in their size, whatever that of their training.
         predictions: the form of a prediction: scores of "classes", or numbers of the distribution of a target.
         class_noun: what a prediction chooses among, in the plural.

@@ -36,6 +36,12 @@ def test_masks_are_resized_by_the_nearest_pixel(size):
     np.testing.assert_array_equal(fields["label_map"], np.kron(quarters, np.ones((size[0] // 2, size[1] // 2), int)))
 
 
+def test_the_nearest_pixel_is_that_at_the_centre():
+    form = ExampleForm((4, 2), 1, 3, values=(0, 1, 3), void=(9,))
+    mask = np.tile(np.array([0, 1, 3, 9]), (4, 1))
+    np.testing.assert_array_equal(form.make_fields(AnnotatedImage(IMAGE, "a.png", mask))["label_map"], [[1, -1]] * 4)
+
+
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
