@@ -31,7 +31,7 @@ def get_config(mode: str = "") -> ConfigDict:
     )
     c.terms = dict(
         task=dict(method="fcos", weight=1.0, reach=4.0),
-        kd=dict(method="crosskd", weight=1.0),
+        kd=dict(method="crosskd", centerness=1.0, weight=1.0),
     )
     c.optimizer = dict(name="adamw", weight_decay=1e-2, clip=5.0)
     c.learning_rate = dict(name="cosine_decay", init_value=5e-3)

@@ -3,7 +3,8 @@
 Wang, Zhang, Zhang, Wang, Hou, Cheng, Yang, "CrossKD: Cross-Head Knowledge Distillation for Object Detection", CVPR
 2024, https://arxiv.org/abs/2306.11369
 
-    loss = sum_x [classes sum_k |q_xk - p_xk|^beta BCE(p_xk, q_xk) + box w_x (1 - GIoU(b_x, b'_x))] / sum_x w_x
+    loss = sum_x [classes sum_k |q_xk - p_xk|^beta BCE(p_xk, q_xk) + w_x (box (1 - GIoU(b_x, b'_x))
+                  + centerness KL(o'_x || o_x))] / sum_x w_x
 
 p and b are the scores and boxes of the crossed head, q and b' those of the teacher, and w_x = max_k q_xk. The student
 of this term is a network of source "crossed_head": the student's features from the middle of its towers go through the
@@ -11,7 +12,8 @@ rest of the teacher's frozen head, so that the teacher's predictions never contr
 head learns. The first term is the quality focal loss. If both sides have distributions of distances (`bins`), their KL,
 the mean over edges at temperature 1, takes the place of GIoU, for which the authors have the weight 4.
 
-The student may also be a plain detector: the loss is then that of prediction mimicking.
+The student may also be a plain detector: the loss is then that of prediction mimicking. The term of the centre-ness o
+is not among the paper's two, and 0 by default; a student that learns from its teacher alone needs it.
 
 Elsewhere: the authors divide by the weights of the batch of all devices, here by those of the image, at least 1, so
 that a value is of its image alone.
@@ -24,7 +26,7 @@ from jaxtyping import Array, Float
 
 from jaxdistill.core import Batch, Method, Output, Scalar, dense, precise
 from jaxdistill.errors import UserError, check_least
-from jaxdistill.losses import boxes
+from jaxdistill.losses import boxes, divergence
 from jaxdistill.methods.ld import best_score, ld
 
 
@@ -50,16 +52,17 @@ def box_loss(student: Output, teacher: Output) -> Float[Array, "batch locations"
 
 
 class CrossKD(Method):
-    """`classes` and `box` are weights, `beta` the exponent of the gap between two scores."""
+    """`classes`, `box` and `centerness` are weights, `beta` the exponent of the gap between two scores."""
 
     classes: Scalar = 1.0
     box: Scalar = 1.0
+    centerness: Scalar = 0.0
     beta: Scalar = 1.0
     zero_at_teacher = True
     predictions = ("boxes",)
 
     def check(self) -> None:
-        for name in ("classes", "box", "beta"):
+        for name in ("classes", "box", "centerness", "beta"):
             check_least(name, getattr(self, name), 0)
 
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, " batch"]:
@@ -70,5 +73,7 @@ class CrossKD(Method):
                 f" {list(left.shape)} and {list(right.shape)}. Give both networks the same levels"
             )
         weight = best_score(teacher)
-        total = self.classes * quality_focal(left, right, self.beta) + self.box * weight * box_loss(student, teacher)
+        centers = (precise(side.tap("centerness")) for side in (teacher, student))
+        of_boxes = self.box * box_loss(student, teacher) + self.centerness * divergence.binary_kl(*centers)
+        total = self.classes * quality_focal(left, right, self.beta) + weight * of_boxes
         return jnp.sum(total, -1) / jnp.maximum(jnp.sum(weight, -1), 1.0)

@@ -1,10 +1,10 @@
 """Detections from the output of a detector: scores, and non-maximum suppression with a fixed number of results."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int
 
@@ -23,9 +23,10 @@ class Detections:
         classes: int32 `[*n, most]`, -1 in such rows.
     """
 
-    boxes: jax.Array | np.ndarray
-    scores: jax.Array | np.ndarray
-    classes: jax.Array | np.ndarray
+    # Leaves of a tree: arrays of JAX or numpy, or their shapes.
+    boxes: Any
+    scores: Any
+    classes: Any
 
 
 @dataclasses.dataclass(frozen=True)

@@ -91,7 +91,7 @@ def detections(predictions: Arrays, evaluation: Mapping[str, Any]) -> list[Block
     )
     text += f" that one of two networks alone has: no box of the class overlaps by an IoU of {OVERLAP}. Those of the"
     text += " first are red, those of the second blue and broken."
-    colours = [f"#{bytes(colour).hex()}" for colour in make_colours(len(classes))]
+    colours = _colours(len(classes))
     return [
         Note(text),
         Figures([figures.draw_legend(colours, classes, "Colours of the classes")], "wide"),
@@ -109,7 +109,7 @@ def _images(
 ) -> Iterator[Image]:
     """Yields the image with the labels, with the detections of each network, and with the differences of each pair."""
     index, image = predictions["sheet/index"][row], predictions["sheet/image"][row]
-    colours = [f"#{bytes(colour).hex()}" for colour in make_colours(len(classes))]
+    colours = _colours(len(classes))
     label, crowd = predictions["sheet/box_label"][row], predictions["sheet/box_crowd"][row]
     truth = [
         (predictions["sheet/boxes"][row][place], colours[label[place]], classes[label[place]], bool(crowd[place]))
@@ -133,6 +133,11 @@ def _images(
         ]
         counts = f"{alone[0].sum()} and {alone[1].sum()} alone"
         yield _encode(image, boxes, f"{left} and {right} differ, {index}", f"{left} ≠ {right}: {counts}")
+
+
+def _colours(classes: int) -> list[str]:
+    """Returns a colour for each class; the first of label maps is too dark for lines."""
+    return [f"#{bytes(colour).hex()}" for colour in make_colours(classes + 1)[1:]]
 
 
 def _select(predictions: Arrays, name: str, row: int) -> dict[str, np.ndarray]:

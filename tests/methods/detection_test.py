@@ -8,7 +8,7 @@ import pytest
 from jaxdistill import core
 from jaxdistill.core import Output
 from jaxdistill.errors import UserError
-from jaxdistill.losses import boxes
+from jaxdistill.losses import boxes, divergence
 from jaxdistill.methods.crosskd import CrossKD, quality_focal
 from jaxdistill.methods.fcos import FCOS, two_bins
 from jaxdistill.methods.fgd import box_weights
@@ -121,6 +121,9 @@ def test_crosskd_weights_boxes_by_the_teachers_score():
     edges = np.asarray(ld(student.tap("edges"), teacher.tap("edges"), 1.0))
     expected = (focal + 4 * (weight * edges).sum(1)) / weight.sum(1)
     np.testing.assert_allclose(apply(CrossKD(box=4.0), student, teacher), expected, rtol=1e-4)
+    centers = np.asarray(divergence.binary_kl(teacher.tap("centerness"), student.tap("centerness")))
+    with_centers = expected + 2 * (weight * centers).sum(1) / weight.sum(1)
+    np.testing.assert_allclose(apply(CrossKD(box=4.0, centerness=2.0), student, teacher), with_centers, rtol=1e-4)
     plain = [side.replace(taps={n: x for n, x in side.taps.items() if n != "edges"}) for side in (student, teacher)]
     overlap = np.asarray(boxes.giou(*(side.tap("boxes") for side in plain)))
     expected = (focal + (weight * (1 - overlap)).sum(1)) / weight.sum(1)

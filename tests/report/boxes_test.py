@@ -45,8 +45,8 @@ def test_labels_detections_and_differences_stand_side_by_side():
     labels, teacher, _, differences = map(decode, strip.images)
     assert labels.shape == (288, 288, 3)
     # The right edge of the box, at 0.6 of the width, and half of its height.
-    np.testing.assert_array_equal(labels[86, 173], make_colours(2)[1])
-    np.testing.assert_array_equal(teacher[216, 259], make_colours(2)[0])
+    np.testing.assert_array_equal(labels[86, 173], make_colours(3)[2])
+    np.testing.assert_array_equal(teacher[216, 259], make_colours(3)[1])
     assert (differences[216, 259] != teacher[216, 259]).any()
     assert "at least 0.3" in note.text
 
