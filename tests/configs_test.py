@@ -45,6 +45,10 @@ def stand_in(folder, file):
         return ["--config.data.name=table", f"--config.data.path={path}"]
     if name in ("ag_news_subset", "sst2"):
         return texts_stand_in(folder, configs.read(file)["networks"])
+    if name in ("camvid", "bccd"):
+        data = dict(name="shapes", data_dir="", size=32, width=0, class_names=(), void=(255,))
+        parts = [f"--config.data.splits.{role}=" for role in ("train", "validation", "test")]
+        return [*(f"--config.data.{key}={value}" for key, value in data.items()), *parts]
     if name not in SHAPES:
         return []
     *shape, classes = SHAPES[name]
@@ -83,9 +87,10 @@ def test_docstring(file):
     assert re.search(r"Measured: \S", text)
 
 
-SLOW_TO_BUILD = ("sst2", "quantized_methods", "news/compress", "news/table", "cifar100/kd")
-"""Parts of names. The sets of texts differ in a line, the table of AG News has the stages of four other files,
-`pairs.py` reads `kd.py`, and the smoke test builds all stages of the others."""
+SLOW_TO_BUILD = ("sst2", "quantized_methods", "news/compress", "news/table", "cifar100/kd", "camvid", "bccd", "detect")
+"""Parts of names. Dense networks are built in slow tests, but for one. The sets of texts differ in a line, the table of
+AG News has the stages of four other files, `pairs.py` reads `kd.py`, and the smoke test builds all stages of the
+others."""
 
 
 def marked_slow(file):
@@ -102,7 +107,7 @@ def test_builds(file, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("file", FILES)
 def test_smoke(file, tmp_path):
-    is_embedded = configs.read(f"{file}:smoke")["data"].get("name") in ("headlines", "digits")
+    is_embedded = configs.read(f"{file}:smoke")["data"].get("name") in ("headlines", "digits", "shapes")
     flags = [*([] if is_embedded else stand_in(tmp_path, file)), "--config.mesh.data=-1"]
     assert runs.launched(tmp_path / "run", *flags, config=f"{file}:smoke") == 0
     rows = runs.results(tmp_path / "run")
