@@ -103,6 +103,9 @@ class LoadedNetwork:
 
     def _outputs(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
         count = len(arrays[self.signature.main])
+        if not count:  # a program may divide by the size of a batch
+            inputs = self.signature.inputs.items()
+            return self._function({name: np.zeros((1, *x.shape), x.dtype) for name, x in inputs})[:0]
         if count <= CHUNK:
             return self._function(arrays)
         parts = []
