@@ -27,7 +27,7 @@ from jaxdistill.runtime.timing import time_interleaved
 
 CONFIG = str(pathlib.Path(__file__).parent / "configs" / "dense.py")
 OURS, PYTORCH = "jaxdistill", "PyTorch eager"
-MODELS = ("deeplab_v3",)
+MODELS = ("deeplab_v3", "fcos")
 
 
 def make_peer(model: str, stage: Any) -> Any:

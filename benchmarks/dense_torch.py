@@ -62,4 +62,26 @@ def deeplab_v3(classes: int) -> tuple[torch.nn.Module, Callable[..., torch.Tenso
     return model, compute_loss
 
 
-PEERS = {"deeplab_v3": deeplab_v3}
+def fcos(classes: int) -> tuple[torch.nn.Module, Callable[..., torch.Tensor]]:
+    """Returns torchvision's FCOS on ResNet-50 without its own resizing of images, and its losses."""
+    from torchvision.models.detection import fcos_resnet50_fpn
+    from torchvision.models.detection.image_list import ImageList
+
+    model = fcos_resnet50_fpn(weights=None, weights_backbone=None, num_classes=classes)
+
+    def compute_loss(model: torch.nn.Module, image: torch.Tensor, fields: Mapping[str, Any]) -> torch.Tensor:
+        height, width = image.shape[2:]
+        maps = [*model.backbone(image).values()]
+        anchors = model.anchor_generator(ImageList(image, [(height, width)] * len(image)), maps)
+        sides = torch.tensor([width, height, width, height], device=image.device)
+        pairs = zip(fields["boxes"], fields["box_label"].long(), strict=True)
+        targets = [
+            {"boxes": boxes[label >= 0][:, [1, 0, 3, 2]] * sides, "labels": label[label >= 0]} for boxes, label in pairs
+        ]
+        places = [x.shape[2] * x.shape[3] for x in maps]
+        return sum(model.compute_loss(targets, model.head(maps), anchors, places).values())
+
+    return model, compute_loss
+
+
+PEERS = {"deeplab_v3": deeplab_v3, "fcos": fcos}
