@@ -111,8 +111,10 @@ def missing_fields_refused(toy: ToyTask) -> None:
 def aligned(toy: ToyTask) -> None:
     for name, batch in {"prepare": toy.task.prepare(toy.full), "augment": toy.task.augment(seed=0)(toy.full)}.items():
         valid, label = batch["valid"], batch["label"]
-        axes = len(toy.task.axes)
-        require(valid.ndim == axes, f"{name}: valid must have the axes {toy.task.axes}, got {list(valid.shape)}")
+        # The locations of boxes are the network's, and all of them count.
+        axes = len(toy.task.axes) if toy.task.predictions != "boxes" else 1
+        expected = toy.task.axes[:axes]
+        require(valid.ndim == axes, f"{name}: valid must have the axes {expected}, got {list(valid.shape)}")
         require(valid.dtype == jnp.float32, f"{name}: valid must be float32, got {valid.dtype}")
         require(label.shape[:axes] == valid.shape, f"{name}: label must begin with {valid.shape}, got {label.shape}")
         require(bool(jnp.isin(valid, jnp.array([0.0, 1.0])).all()), f"{name}: valid must be 0 or 1")

@@ -113,7 +113,7 @@ BAD_FILES = [
         "    c.data = dict(splits=dict(trian='x'))",
         "data.splits.trian must be a key of this section, got 'trian'. Did you mean 'train'",
     ),
-    ("    c.data = 'digits'", "data must be a section with keys of ['augment', "),
+    ("    c.data = 'digits'", "data must be a section with keys of ['annotations', "),
     (
         "    c.stages = dict(a=dict(stpes=3))",
         "stages.a.stpes must be a key of a stage of kind 'train', got 'stpes'. Did you mean 'steps'",
