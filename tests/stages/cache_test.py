@@ -175,7 +175,7 @@ def test_a_cache_of_another_run_is_read_and_its_teacher_verified(run, tmp_path):
 
 
 def test_a_cache_by_a_teacher_that_was_trained_anew_is_refused(run, monkeypatch):
-    monkeypatch.setattr(weights, "fingerprint", lambda place: "other")
+    monkeypatch.setattr(weights.CheckpointRef, "fingerprint", lambda place: "other")
     with pytest.raises(UserError) as raised:
         ran(run)
     assert "holds another cache" in str(raised.value)
