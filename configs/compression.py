@@ -120,7 +120,7 @@ def ag_news() -> Task:
         tune_rate=dict(FINETUNE, peak_value=5e-5),
         teacher_rate=dict(FINETUNE, peak_value=5e-5),
         temperature=2.0,
-        views=("quantized8", "quantized4", "sparse80", "low_rank", "structured50", "structured50_quantized8"),
+        views=("quantized8", "quantized4"),
         embeddings=True,
         width=False,
     )
