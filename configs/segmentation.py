@@ -2,7 +2,7 @@
 
 Brostow, Fauqueur, Cipolla, "Semantic object classes in video: A high-definition ground truth database", 2009: 367
 images of streets to train on, 101 to validate on, 233 to test on, with 11 classes and void. Images are resized to 96 x
-128. The networks are ResNets with a feature pyramid, trained from scratch for 15 epochs, few for such a set: the
+128. The networks are ResNets with a feature pyramid, trained from scratch for 10 epochs, few for such a set: the
 comparison is within this budget.
 """
 
@@ -86,7 +86,7 @@ def get_config(mode: str = "") -> ConfigDict:
 
 def _settings(mode: str) -> ConfigDict:
     c = ConfigDict()
-    c.batch, c.epochs = 16, 15
+    c.batch, c.epochs = 16, 10
     c.data = DATA
     c.networks = dict(
         teacher=dict(source="frozen", weights="stage:teacher", **_network(width=16, depths=(2, 2, 2, 2))),

@@ -4,7 +4,7 @@
     python -m jaxdistill.launch --config configs/camvid/cirkd.py:smoke --workdir runs/camvid_cirkd_smoke
 
 Yang et al., "Cross-Image Relational Knowledge Distillation for Semantic Segmentation", CVPR 2022.
-Data, networks and the budget of 15 epochs are in `configs/segmentation.py`.
+Data, networks and the budget of 10 epochs are in `configs/segmentation.py`.
 
 Paper:    other networks on larger sets, with hundreds of epochs; numbers are not comparable.
 Measured: docs/segmentation.md (python benchmarks/segmentation.py --task camvid).

@@ -4,7 +4,7 @@
     python -m jaxdistill.launch --config configs/camvid/ifvd.py:smoke --workdir runs/camvid_ifvd_smoke
 
 Wang et al., "Intra-class Feature Variation Distillation for Semantic Segmentation", ECCV 2020.
-Data, networks and the budget of 15 epochs are in `configs/segmentation.py`.
+Data, networks and the budget of 10 epochs are in `configs/segmentation.py`.
 
 Paper:    other networks on larger sets, with hundreds of epochs; numbers are not comparable.
 Measured: docs/segmentation.md (python benchmarks/segmentation.py --task camvid).

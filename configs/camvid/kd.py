@@ -4,7 +4,7 @@
     python -m jaxdistill.launch --config configs/camvid/kd.py:smoke --workdir runs/camvid_kd_smoke
 
 Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015, for each pixel.
-Data, networks and the budget of 15 epochs are in `configs/segmentation.py`.
+Data, networks and the budget of 10 epochs are in `configs/segmentation.py`.
 
 Paper:    other networks on larger sets, with hundreds of epochs; numbers are not comparable.
 Measured: docs/segmentation.md (python benchmarks/segmentation.py --task camvid).
