@@ -108,7 +108,7 @@ def _settings(mode: str) -> ConfigDict:
     c.learning_rate = dict(name="cosine_decay", init_value=5e-3)
     c.evaluate = dict(every_epochs=0, metrics=("map", "map50"))
     if mode == "smoke":
-        c.batch, c.epochs, c.steps, c.log_every = 4, 0, 4, 2
+        c.batch, c.epochs, c.steps, c.log_every = 8, 0, 4, 2
         c.data = dict(name="shapes", annotations="boxes", size=32, subset=dict(count=16))
     return c
 

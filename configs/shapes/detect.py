@@ -39,6 +39,6 @@ def get_config(mode: str = "") -> ConfigDict:
     c.stages.distil.terms = dict(kd={})
     c.stages.evaluate.evaluate.pairs = ("distilled:alone", "distilled:teacher")
     if mode == "smoke":
-        c.batch, c.steps, c.stages.teacher.steps = 4, 4, 4
+        c.batch, c.steps, c.stages.teacher.steps = 8, 4, 4
         c.data.size = 32
     return c

@@ -209,9 +209,9 @@ class FCOS(nn.Module):
     @nn.nowrap
     def make_head(self, name: str | None = None) -> FCOSHead:
         """Returns the module of the params `head`; without a name one that stands alone."""
-        fields = {"width": self.width, "tower": self.tower, "groups": self.groups, "bins": self.bins}
-        parent = {} if name else {"parent": None}
-        return FCOSHead(self.classes, **fields, dtype=self.dtype, name=name, **parent)
+        fields: dict[str, Any] = {"width": self.width, "tower": self.tower, "groups": self.groups, "bins": self.bins}
+        fields |= {"name": name} if name else {"parent": None}
+        return FCOSHead(self.classes, **fields, dtype=self.dtype)
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch height width channels"], train: bool = False) -> Output:

@@ -66,7 +66,7 @@ class CrossedHead(Source):
         return self.teacher
 
     def bind(self, networks: Mapping[str, Source]) -> Source:
-        modules = {name: getattr(networks[name], "module", None) for name in (self.of, self.teacher)}
+        modules: dict[str, Any] = {name: getattr(networks[name], "module", None) for name in (self.of, self.teacher)}
         for name, module in modules.items():
             if not hasattr(module, "make_head"):
                 raise UserError(

@@ -112,14 +112,19 @@ def _images(
     colours = _colours(len(classes))
     label, crowd = predictions["sheet/box_label"][row], predictions["sheet/box_crowd"][row]
     truth = [
-        (predictions["sheet/boxes"][row][place], colours[label[place]], classes[label[place]], bool(crowd[place]))
+        (
+            predictions["sheet/boxes"][row][place],
+            colours[int(label[place])],
+            classes[int(label[place])],
+            bool(crowd[place]),
+        )
         for place in np.flatnonzero(label >= 0)
     ]
     yield _encode(image, truth, f"boxes of {index}", "labels")
     shown = {name: _select(predictions, name, row) for name in networks}
     for name, boxes_of in shown.items():
         boxes = [
-            (box, colours[kind], f"{classes[kind]} {score:.2f}", False)
+            (box, colours[int(kind)], f"{classes[int(kind)]} {score:.2f}", False)
             for box, kind, score in zip(boxes_of["boxes"], boxes_of["classes"], boxes_of["scores"], strict=True)
         ]
         yield _encode(image, boxes, f"detections of {name}, {index}", name)
@@ -127,7 +132,7 @@ def _images(
         sides = (shown[left], shown[right])
         alone = [unmatched(*sides), unmatched(*sides[::-1])]
         boxes = [
-            (sides[number]["boxes"][place], ONLY[number], classes[sides[number]["classes"][place]], number == 1)
+            (sides[number]["boxes"][place], ONLY[number], classes[int(sides[number]["classes"][place])], number == 1)
             for number in (0, 1)
             for place in np.flatnonzero(alone[number])
         ]
