@@ -43,7 +43,14 @@ class Inheritance(NamedTuple):
 
 
 def inherit(
-    teacher: Arrays, student: Arrays, units: Units, *, match: str = "", rule: str = "pca", blocks: Sequence[int] = ()
+    teacher: Arrays,
+    student: Arrays,
+    units: Units,
+    *,
+    match: str = "",
+    rule: str = "pca",
+    blocks: Sequence[int] = (),
+    path: str = "inherit",
 ) -> Inheritance:
     """Returns the student's arrays, those of the teacher's where they can be made to fit.
 
@@ -54,15 +61,20 @@ def inherit(
         match: regular expression of the names of the arrays that are inherited; all if empty.
         rule: "pca" or "slice".
         blocks: the teacher's block of each of the student's; () for evenly spaced ones.
+        path: the section that holds these options, for messages.
 
     Raises:
-        UserError: if no array matches, or none fits.
+        UserError: for no regular expression, and if no array matches, or none fits.
     """
-    sources = source_names(teacher, student, blocks)
+    sources = source_names(teacher, student, blocks, path)
+    try:
+        re.compile(match)
+    except re.error as error:
+        raise UserError(f"{path}.match must be a regular expression, got {match!r} ({error}). Correct it") from error
     names = [name for name in sources if re.search(match, name.removeprefix("params/"))]
     if not names:
         both = [name.removeprefix("params/") for name in sources]
-        raise UserError(f"match must match an array of both networks, got {match!r}. There are {both or 'none'}")
+        raise UserError(f"{path}.match must match an array of both networks, got {match!r}. There are {both or 'none'}")
     fitted = _Fitted(teacher, units, rule)
     arrays, inherited = dict(student), []
     for name in names:
@@ -71,14 +83,15 @@ def inherit(
             arrays[name] = jnp.asarray(array, student[name].dtype)
             inherited.append(name)
     if not inherited:
+        tried = [name.removeprefix("params/") for name in names]
         raise UserError(
-            f"match must match an array that fits, got {match!r}. Of {[name.removeprefix('params/') for name in names]}"
-            " none is at most as wide as there, and equal in axes that are no units"
+            f"{path}.match must match an array that fits, got {match!r}. Of {tried} none is at most as wide as"
+            " there, and equal in axes that are no units"
         )
     return Inheritance(arrays, tuple(inherited))
 
 
-def source_names(teacher: Arrays, student: Arrays, blocks: Sequence[int] = ()) -> dict[str, str]:
+def source_names(teacher: Arrays, student: Arrays, blocks: Sequence[int] = (), path: str = "inherit") -> dict[str, str]:
     """Returns the teacher's array for each of the student's that has one.
 
     Raises:
@@ -87,7 +100,7 @@ def source_names(teacher: Arrays, student: Arrays, blocks: Sequence[int] = ()) -
     counts = [_count_blocks(arrays) for arrays in (teacher, student)]
     if blocks and (len(blocks) != counts[1] or not all(0 <= block < counts[0] for block in blocks)):
         raise UserError(
-            f"blocks must be {counts[1]} numbers of blocks of {counts[0]}, got {tuple(blocks)}. Name one of the"
+            f"{path}.blocks must be {counts[1]} numbers of blocks of {counts[0]}, got {tuple(blocks)}. Name one of the"
             " teacher's for each of the student's"
         )
     if not blocks and 0 < counts[1] <= counts[0]:

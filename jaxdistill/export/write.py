@@ -1,9 +1,10 @@
 """Exports on disk: a folder that appears whole, verified, or not at all."""
 
+import contextlib
 import json
 import pathlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -13,12 +14,16 @@ from jaxdistill.config import registry
 from jaxdistill.data.tables.featurizer import FILE as FEATURIZER
 from jaxdistill.errors import UserError
 from jaxdistill.export.exported import Exported
+from jaxdistill.export.function import CONFIG
 from jaxdistill.export.reload import Report, check_equal, compare, predict
 from jaxdistill.export.weights import BITS, variables_of
 from jaxdistill.runtime import files
 
 REPORT = "export.json"
-"""The file of an export with its format, how it was verified, and the digests of its other files."""
+"""The file of an export with its format, how it was verified, and the digests of its other files and of itself."""
+
+DIGEST = "digest"
+"""The key of the report with the digest of all others."""
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -73,29 +78,44 @@ def write_export(
     form = find_format(format_name)
     part = files.part_of(path)
     shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
+    with _errors_of(path):
+        part.mkdir(parents=True)
     try:
-        _copy_tokenizer(exported, part)
-        if exported.predictor is not None and exported.predictor.signature.featurizer is not None:
-            exported.predictor.signature.featurizer.save(part / FEATURIZER)
-        form.write(part, exported)
+        with _errors_of(path):
+            _copy_tokenizer(exported, part)
+            if exported.predictor is not None and exported.predictor.signature.featurizer is not None:
+                exported.predictor.signature.featurizer.save(part / FEATURIZER)
+            form.write(part, exported)
         report = form.verify(part, exported, examples)
         check_equal(path, report)
         size = sum(item.stat().st_size for item in part.iterdir())
         rounding = _rounding(exported, examples)
         described = _describe(part, exported, format_name, report, split=split, rounding=rounding)
-        files.write_json(part / REPORT, described)
-        _give_name(part, path)
+        with _errors_of(path):
+            files.write_json(part / REPORT, described)
+            _give_name(part, path)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
     bits = f", {exported.bits} bits" if exported.bits else ""
     lines = [f"{path}: {format_name}{bits}, {size:,} bytes", f"{path}: {report.to_text()}"]
-    return lines + ([f"{path}: in float32 the network has {rounding:.2%} of its predictions"] if rounding else [])
+    return lines + ([f"{path}: rounding kept {rounding:.2%} of the float32 predictions"] if rounding else [])
+
+
+@contextlib.contextmanager
+def _errors_of(path: pathlib.Path) -> Iterator[None]:
+    """Gives errors of the folder that is written the name that the user gave, and those without a file too."""
+    part = str(files.part_of(path))
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None or str(error.filename).startswith(part):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
 
 
 def _give_name(part: pathlib.Path, path: pathlib.Path) -> None:
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         part.rename(path)
     elif path.is_dir() and _contents(path) == _contents(part):
         shutil.rmtree(part)
@@ -142,7 +162,7 @@ def _describe(
         "largest_difference": report.largest_difference,
         "equal_predictions": report.equal_predictions,
     }
-    return {
+    described = {
         "format": format_name,
         "network": exported.name,
         "bits": exported.bits,
@@ -151,19 +171,27 @@ def _describe(
         "versions": {"jax": jax.__version__},
         "files": {path.name: files.file_digest(path) for path in sorted(folder.iterdir())},
     }
+    return described | {DIGEST: files.json_digest(described)}
 
 
 def read_report(folder: pathlib.Path) -> dict[str, Any]:
     """Reads the description of an export, and checks that its files are those that were written.
 
     Raises:
-        UserError: for a folder that is no export, and for missing or altered files.
+        UserError: for a folder that is no export, for missing or altered files, and for files without a digest.
     """
+    place = folder / REPORT
     try:
-        described = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-        expected = dict(described["files"])
+        described = dict(json.loads(place.read_text(encoding="utf-8")))
+        expected, _, digest = dict(described["files"]), described["network"], described.pop(DIGEST)
+        form = find_format(described["format"], f"format of {place}")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder / REPORT} must describe an export, got {error!r}. Export again") from error
+        raise UserError(f"{place} must describe an export, got {error!r}. Export again") from error
+    if digest != files.json_digest(described):
+        raise UserError(f"{place} must be as it was exported, got another content. Export or copy it again")
+    needed = {path.name for path in folder.iterdir()} & {FEATURIZER, *TOKENIZER_FILES}
+    if unlisted := sorted({form.FILE, CONFIG, *needed} - expected.keys()):
+        raise UserError(f"files of {place} must name every file of the network, got none of {unlisted}. Export again")
     for name, digest in expected.items():
         path = folder / name
         if not path.is_file() or files.file_digest(path) != digest:

@@ -12,15 +12,19 @@ which the message names.
 """
 
 import argparse
+import contextlib
 import pathlib
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from types import FrameType
 from typing import NoReturn
 
 from jaxdistill.errors import UserError
 from jaxdistill.export.write import find_format, write_export
 from jaxdistill.pipeline.find_network import find_network
-from jaxdistill.runtime import failures, files
+from jaxdistill.runtime import failures, files, preemption
 from jaxdistill.stages.export import examples_of, make_exported
 
 
@@ -38,15 +42,36 @@ def main(words: Sequence[str] | None = None) -> int:
         print(__doc__)
         return 0 if words else 2
     try:
-        for line in _export(words):
+        with _raising_on_signal():
+            lines = _export(words)
+        for line in lines:
             print(line)
     except Exception as error:
-        failure = failures.describe(error)
+        failure = failures.describe(error, failures.REPEAT)
         if failure is None:
             raise
         print(f"error: {failure}", file=sys.stderr)
         return 2
     return 0
+
+
+@contextlib.contextmanager
+def _raising_on_signal() -> Iterator[None]:
+    """Ends the command by an exception on a signal, so that it removes what it has written in part."""
+
+    def stop(number: int, _frame: FrameType | None) -> NoReturn:
+        print("interrupted; nothing was exported. Repeat the command", file=sys.stderr)
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {number: signal.signal(number, stop) for number in preemption.NUMBERS}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _export(words: Sequence[str]) -> list[str]:
@@ -76,8 +101,11 @@ def export_network(workdir: pathlib.Path, network: str, *, format_name: str, out
         UserError: for names that do not exist, an existing folder, and a network that the format does not have.
     """
     find_format(format_name, "--format")
-    if out.exists():
+    if out.exists() or out.is_symlink():
         raise UserError(f"--out must be a path that does not exist, got {str(out)!r}. Remove it, or name another")
+    above = next(parent for parent in out.absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise UserError(f"--out must be in a folder, got {str(out)!r} in the file {str(above)!r}. Name another")
     finished = find_network(workdir, network)
     exported = make_exported(finished.stage, finished.template, finished.variables, workdir, bits=bits)
     return write_export(out, exported, format_name, *examples_of(finished.stage, exported))

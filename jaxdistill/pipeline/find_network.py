@@ -54,8 +54,10 @@ def find_network(workdir: pathlib.Path, text: str, step: int | None = None) -> F
     Raises:
         UserError: for a folder that is no run, an unknown name, and a stage that has not finished.
     """
-    if not (workdir / CONFIG).is_file():
-        raise UserError(f"the workdir must be the folder of a run, got {str(workdir)!r} without {CONFIG}. Name a run")
+    if not is_run(workdir):
+        raise UserError(
+            f"the workdir must be the folder of a run, got {str(workdir)!r} without a {CONFIG} of one. Name a run"
+        )
     settings = configs.stages(files.read_json(workdir / CONFIG, dict))
     stage_name, separator, name = text.rpartition("#")
     name, _, number = name.partition("@")
@@ -76,6 +78,15 @@ def find_network(workdir: pathlib.Path, text: str, step: int | None = None) -> F
     ref = WeightsRef(network=name, lane=int(number) if number else None, step=step)
     variables = _read(stage, name, template, workdir, ref=ref)
     return FinishedNetwork(stage, name, template, variables)
+
+
+def is_run(folder: pathlib.Path) -> bool:
+    """Whether a folder has the config of a run, and not that of an export, which has no stages.
+
+    Raises:
+        UserError: for a config that cannot be read.
+    """
+    return (folder / CONFIG).is_file() and "stages" in files.read_json(folder / CONFIG, dict)
 
 
 def _last_stage(settings: Mapping[str, StageSettings], network: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxdistill.errors import UserError
 from jaxdistill.export.loaded import LoadedNetwork, open_export
 from jaxdistill.export.write import REPORT
-from jaxdistill.pipeline.find_network import CONFIG, find_network
+from jaxdistill.pipeline.find_network import CONFIG, find_network, is_run
 from jaxdistill.runtime import files
 from jaxdistill.stages.predictors import make_predictor
 
@@ -52,11 +52,11 @@ def _split(place: pathlib.Path) -> tuple[pathlib.Path, str, int | None]:
     """Returns the workdir, the stage and the step that a folder is of; "" and `None` for the workdir itself."""
     if place.parent.name == files.CHECKPOINTS and place.name.isdigit() and place.is_dir():
         return place.parents[2], place.parents[1].name, int(place.name)
-    if (place / CONFIG).is_file():
+    if is_run(place):
         return place, "", None
-    if place.is_dir() and (place.parent / CONFIG).is_file():
+    if place.is_dir() and is_run(place.parent):
         return place.parent, place.name, None
     raise UserError(
-        f"path must be a run, a stage, a checkpoint or an export, got {str(place)!r} without {CONFIG} or {REPORT}. Name"
-        " one"
+        f"path must be a run, a stage, a checkpoint or an export, got {str(place)!r} without {REPORT} or a {CONFIG} of"
+        " a run. Name one, or copy the whole export"
     )

@@ -59,8 +59,8 @@ def find_family(model: str, module: nn.Module) -> tuple[dict[str, Any], Correspo
             reasons.append(f"{name} has no {', '.join(differing)}")
     raise UserError(
         f"a network for a Hugging Face folder must be of one of the families {[*_writers()]}, got the model {model!r}"
-        f" ({'; '.join(reasons) or 'no family has this model'}). Leave the stage"
-        " of kind 'export' out, or train a network of one of them"
+        f" ({'; '.join(reasons) or 'no family has this model'}). Take the"
+        " format 'safetensors', 'stablehlo' or 'onnx', or train a network of one of them"
     )
 
 

@@ -22,27 +22,33 @@ REFUSED = {
 """Errors of files that this user may not read or write."""
 
 SAME_COMMAND = "The same command then goes on from what is saved."
+REPEAT = "Then repeat the command."
 
 
-def describe(error: BaseException) -> UserError | None:
-    """Returns the error that names the failure of the machine behind an exception; `None` for other exceptions."""
+def describe(error: BaseException, then: str = SAME_COMMAND) -> UserError | None:
+    """Returns the error that names the failure of the machine behind an exception; `None` for other exceptions.
+
+    Args:
+        error: the exception.
+        then: the sentence about the command after the remedy.
+    """
     for cause in causes(error):
         if isinstance(cause, UserError):
             return cause
         if full := _match(cause, FULL):
             return UserError(
                 f"{_place(cause)} must be on a disk with space left, got {full!r}. Free some space or raise the quota."
-                f" {SAME_COMMAND}"
+                f" {then}"
             )
         if refused := _match(cause, REFUSED):
             return UserError(
                 f"{_place(cause)} must be readable and writable for this user, got {refused!r}. Change its"
-                f" permissions (chmod -R u+rwX). {SAME_COMMAND}"
+                f" permissions (chmod -R u+rwX). {then}"
             )
         if isinstance(cause, OSError) and cause.filename:
             return UserError(
                 f"{cause.filename} must be a file or folder that can be read and written, got"
-                f" {cause.strerror!r}. Mend this. {SAME_COMMAND}"
+                f" {cause.strerror!r}. Mend this. {then}"
             )
         if isinstance(cause, MemoryError) or "RESOURCE_EXHAUSTED" in str(cause):
             return UserError(

@@ -85,6 +85,12 @@ class Compress(Kind):
                 f"{path}.into must be a network of the model of {spec.network!r}, got {spec.into!r} with other fields."
                 f" Set networks.{spec.into}=dict(like={spec.network!r}, ...)"
             )
+        taken = [jax.eval_shape(source.main_input, stage.shapes.batch).shape[1:] for source in (dense, small)]
+        if taken[0] != taken[1]:
+            raise UserError(
+                f"{path}.into must be a network on inputs {list(taken[0])}, as {spec.network!r} is, got {spec.into!r}"
+                f" on {list(taken[1])}. Set data of stage {stage.name!r} to that of the stage that trained it"
+            )
         super().check(stage)
 
     def describe(self, stage: Stage) -> list[str]:

@@ -24,10 +24,13 @@ def check(stage: Stage, path: str, network: str, into: str) -> tuple[Trained, Tr
         network, into: their names.
 
     Raises:
-        UserError: for a name that does not exist, a network without a model, and weights of the derived one.
+        UserError: for a name that does not exist or is given twice, a network without a model, and weights of the
+            derived one.
     """
     check_names(f"{path}.network", [network], stage.networks)
     check_names(f"{path}.into", [into], stage.networks)
+    if into == network:
+        raise UserError(f"{path}.into must be another network than {path}.network, got {into!r} for both. Name two")
     sources: list[Trained] = []
     for name in (network, into):
         source = stage.networks[name]

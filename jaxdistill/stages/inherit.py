@@ -108,7 +108,8 @@ def _derive(stage: Stage, large: Variables, fresh: Variables) -> Inheritance:
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), dict(large))
     units = unit_groups.find(model.apply, shapes, model.batch)
     large, fresh = flatten(large), flatten(fresh)
-    return inherit.inherit(large, fresh, units, match=spec.match, rule=spec.by, blocks=spec.blocks)
+    path = f"stage {stage.name!r}: inherit"
+    return inherit.inherit(large, fresh, units, match=spec.match, rule=spec.by, blocks=spec.blocks, path=path)
 
 
 def _zeros(shapes: Any) -> Any:

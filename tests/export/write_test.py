@@ -21,6 +21,7 @@ from jaxdistill.export.loaded import open_export
 from jaxdistill.export.reload import Report, predict
 from jaxdistill.export.weights import variables_of
 from jaxdistill.export.write import check_export, write_export
+from jaxdistill.runtime import files
 
 
 def written(folder, exported, name):
@@ -117,11 +118,11 @@ def test_other_numbers_are_no_export(tmp_path, monkeypatch):
 def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
     def full(path, arrays):
         path.write_bytes(b"half")
-        raise OSError(28, "No space left on device", str(path))
+        raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(safetensors, "write_safetensors", full)
     (tmp_path / "other").mkdir()
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=r"No space left.*/out'$"):
         written(tmp_path / "out", exported_of(image_predictor()), "safetensors")
     assert [path.name for path in tmp_path.iterdir()] == ["other"]
 
@@ -149,6 +150,64 @@ def test_an_altered_export_is_refused(folder):
         open_export(folder)
     (folder / "moved").rename(folder / "export.json")
     open_export(folder)
+
+
+def test_every_bit_of_a_report_counts(folder):
+    path = folder / "export.json"
+    whole = path.read_bytes()
+    try:
+        for place in range(0, len(whole), 17):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << place % 8)]) + whole[place + 1 :])
+            with pytest.raises(UserError, match=r"export\.json"):
+                open_export(folder)
+    finally:
+        path.write_bytes(whole)
+
+
+REPORTS = {
+    "network": ({"network": None}, r"must describe an export, got KeyError\('network'\)"),
+    "format": ({"format": None}, r"must describe an export, got KeyError\('format'\)"),
+    "other_format": (
+        {"format": "stablehlo"},
+        r"every file of the network, got none of \['model.stablehlo'\]",
+    ),
+    "no_format": ({"format": "stablehl"}, "format of .*export.json must be .* Did you mean 'stablehlo'"),
+    "files": (
+        {"files": {}},
+        r"every file of the network, got none of \['config.json', 'model.safetensors'\]",
+    ),
+    "digest": ({"digest": "0"}, "must be as it was exported, got another content"),
+}
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_a_report_that_is_not_whole_is_refused(folder, name):
+    changes, message = REPORTS[name]
+    path = folder / "export.json"
+    whole = path.read_text()
+    described = {key: value for key, value in (json.loads(whole) | changes).items() if value is not None}
+    if name != "digest":
+        described["digest"] = files.json_digest({key: x for key, x in described.items() if key != "digest"})
+    path.write_text(json.dumps(described))
+    try:
+        with pytest.raises(UserError, match=message):
+            open_export(folder)
+    finally:
+        path.write_text(whole)
+
+
+def test_no_examples_give_no_outputs(folder):
+    assert open_export(folder).probabilities(np.zeros((0, 4, 4, 1), np.uint8)).shape == (0, 3)
+
+
+def test_paths_that_cannot_be_folders_have_the_names_that_were_given(tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(OSError, match=r"/file/x'$"):
+        written(tmp_path / "file" / "x", exported_of(image_predictor()), "safetensors")
+    with pytest.raises(UserError, match=r"the folder of an export must not exist, got \S*/link\."):
+        written(tmp_path / "link", exported_of(image_predictor()), "safetensors")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link"]
 
 
 BAD = {

@@ -1,8 +1,11 @@
 """Networks of a finished run: found by their names, loaded on raw inputs, exported without training."""
 
 import json
+import os
+import pathlib
 import re
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -10,7 +13,9 @@ import pytest
 import jaxdistill
 from conftest import ROOT
 from jaxdistill.errors import UserError
+from jaxdistill.export import safetensors
 from jaxdistill.pipeline import export
+from jaxdistill.pipeline.find_network import find_network
 from runs import launched, results
 
 CONFIG = """
@@ -118,7 +123,8 @@ BAD = {
     "bits": ({"bits": "5"}, "export.bits must be one of [0, 8, 4], got 5"),
     "out": ({"out": "."}, "--out must be a path that does not exist, got '.'"),
     "run": ({"workdir": "nowhere"}, "the workdir must be the folder of a run, got 'nowhere'"),
-    "huggingface": ({"format": "huggingface"}, "'mlp'"),
+    "huggingface": ({"format": "huggingface"}, "Take the format 'safetensors', 'stablehlo' or 'onnx', or train"),
+    "file": ({"out": pathlib.Path(__file__) / "x"}, f"--out must be in a folder, got '{__file__}/x' in the file"),
     "flag": ({"number": "3"}, "unrecognized arguments: --number 3"),
 }
 
@@ -132,6 +138,27 @@ def test_mistakes_are_one_message(run, tmp_path, capsys, name):
     assert message in said
     assert len(said.splitlines()) == 1
     assert [*tmp_path.iterdir()] == []
+
+
+def test_a_signal_leaves_no_folder(run, tmp_path, monkeypatch, capsys):
+    write = safetensors.write_safetensors
+    monkeypatch.setattr(safetensors, "write_safetensors", lambda *x: (write(*x), os.kill(os.getpid(), signal.SIGTERM)))
+    words = ["--workdir", str(run), "--network", "distilled", "--format", "safetensors", "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as left:
+        export.main(words)
+    assert left.value.code == 128 + signal.SIGTERM
+    assert "nothing was exported" in capsys.readouterr().err
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_an_export_without_its_report_is_one_message(run, tmp_path):
+    shutil.copytree(run / "export" / "distilled", tmp_path / "out")
+    (tmp_path / "out" / "export.json").unlink()
+    for name in ("", "distilled"):
+        with pytest.raises(UserError, match=r"without export.json or a config.json of a run. Name one"):
+            jaxdistill.load(tmp_path / "out", name)
+    with pytest.raises(UserError, match="the workdir must be the folder of a run, got"):
+        find_network(tmp_path / "out", "distilled")
 
 
 def test_a_run_that_has_not_finished(run, tmp_path):

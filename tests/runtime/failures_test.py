@@ -30,6 +30,11 @@ def test_a_failure_has_its_place_and_a_remedy(error, parts):
     assert all(part in message for part in parts), message
 
 
+def test_a_command_that_saves_nothing_is_repeated():
+    error = OSError(errno.ENOSPC, "No space left on device", "/disk/a")
+    assert str(failures.describe(error, failures.REPEAT)).endswith("raise the quota. Then repeat the command.")
+
+
 def test_a_full_disk_that_a_library_reports_is_found_behind_its_exception(tmp_path):
     error = ValueError("commit failed")
     error.__cause__ = ValueError(ORBAX.format(path=tmp_path))

@@ -42,6 +42,10 @@ def test_a_run_that_stops_resumes_to_the_same_bits(run, tmp_path):
         (["--config.networks.student.widths=(8,)"], "must be a network of the model of 'teacher'"),
         (["--config.networks.student.compress={}"], "compress must have a view in stage 'fit'"),
         (["--config.stages.fit.compress.network=techer"], "'teacher'"),
+        (
+            ["--config.stages.fit.data.size=1"],
+            "on inputs [8, 8, 1], as 'teacher' is, got 'student' on [1, 1, 1]",
+        ),
         (["--config.networks.student.compress.prune.match=conv"], "match must match a parameter"),
         (["--config.networks.student.compress.prune.sparsity=1.0"], "sparsity must be less than 1"),
         (["--config.networks.student.compress.prune.view=spars"], "'sparse'"),

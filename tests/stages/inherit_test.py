@@ -26,8 +26,16 @@ def test_a_narrow_student_begins_from_its_teacher(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--config.stages.start.inherit.match=foo"], "match must match an array of both networks, got 'foo'"),
-        (["--config.stages.start.inherit.blocks=(1,)"], "blocks must be 2 numbers of blocks of 4, got (1,)"),
+        (
+            ["--config.stages.start.inherit.match=foo"],
+            "'start': inherit.match must match an array of both networks, got 'foo'",
+        ),
+        (
+            ["--config.stages.start.inherit.blocks=(1,)"],
+            "inherit.blocks must be 2 numbers of blocks of 4, got (1,)",
+        ),
+        (["--config.stages.start.inherit.match=(("], "match must be a regular expression, got '((' (missing )"),
+        (["--config.stages.start.inherit.network=student"], "into must be another network than stage 'start': inherit"),
         (["--config.stages.start.inherit.into=studnt"], "'student'"),
         (["--config.stages.start.networks.student.weights=stage:teacher"], "weights must be '' in stage 'start'"),
     ],
