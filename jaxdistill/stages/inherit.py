@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 from jaxdistill.build.kind import Kind
 from jaxdistill.build.stage import Stage
-from jaxdistill.compress import inherit, unit_groups
+from jaxdistill.compress import channels, inherit, unit_groups
 from jaxdistill.compress.inherit import Inheritance
 from jaxdistill.compress.views import flatten, unflatten
 from jaxdistill.config.parse import option
@@ -68,6 +68,12 @@ class Inherit(Kind):
                 raise UserError(f"networks.{name}.compress must be empty in {stage.name!r}, got views. Remove them")
         super().check(stage)
         shapes = stage.shapes.variables
+        for name in (spec.network, spec.into):
+            if any(channels.is_scanned(array) for array in flatten(shapes[name])):
+                raise UserError(
+                    f"networks.{name}.scan must be False in stage {stage.name!r}, where blocks and units are chosen one"
+                    " by one, got True. Leave it out"
+                )
         jax.eval_shape(lambda: _derive(stage, *(_zeros(shapes[name]) for name in (spec.network, spec.into))).arrays)
 
     def describe(self, stage: Stage) -> list[str]:

@@ -37,6 +37,7 @@ def test_a_narrow_student_begins_from_its_teacher(tmp_path, capsys):
         (["--config.stages.start.inherit.match=(("], "match must be a regular expression, got '((' (missing )"),
         (["--config.stages.start.inherit.network=student"], "into must be another network than stage 'start': inherit"),
         (["--config.stages.start.inherit.into=studnt"], "'student'"),
+        (["--config.networks.teacher.scan=True"], "networks.teacher.scan must be False in stage 'start'"),
         (["--config.stages.start.networks.student.weights=stage:teacher"], "weights must be '' in stage 'start'"),
     ],
 )
