@@ -60,6 +60,7 @@ def bccd(method: str, mode: str = "") -> ConfigDict:
     if method == "crosskd":
         c.networks.crossed = CROSSED
         c.stages.distil.networks = dict(teacher={}, student={}, crossed={})
+        c.stages.evaluate.networks.distilled.weights = "stage:distil#student"
     return c
 
 
