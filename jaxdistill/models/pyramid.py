@@ -97,7 +97,7 @@ def _to_grid(x: Float[Array, "batch length width"], images: tuple[int, int], pat
             f"levels must be taps with one row for each of {rows} x {columns} patches, got {list(x.shape)}."
             " Use blocks or 'final'"
         )
-    return x[:, x.shape[1] - rows * columns :].reshape(len(x), rows, columns, x.shape[-1])
+    return x[:, x.shape[1] - rows * columns :].reshape(x.shape[0], rows, columns, x.shape[-1])
 
 
 def resize(x: Map, size: tuple[int, int], method: str = "bilinear") -> Map:

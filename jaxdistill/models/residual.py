@@ -93,7 +93,7 @@ def classifier(
     With 0 classes it has no params: the model is an encoder, whose taps are its output.
     """
     if not classes:
-        return lambda x: jnp.zeros((len(x), 0), jnp.float32)
+        return lambda x: jnp.zeros((x.shape[0], 0), jnp.float32)
     return nn.Dense(classes, kernel_init=init, dtype=jnp.float32, name=name)
 
 
