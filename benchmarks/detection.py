@@ -2,7 +2,7 @@
 
     python benchmarks/detection.py --task shapes --workdir runs/shapes_detect --seeds 3 \\
         [--write docs/results/shapes_detect.json] [--config.KEY=VALUE ...]
-    python benchmarks/detection.py --task bccd --workdir runs/bccd --seeds 3 --write docs/results/bccd.json
+    python benchmarks/detection.py --task bccd --workdir runs/bccd --config.data.data_dir=DIR [...]
 
 Each seed is the ordinary command with the config of the task in a process of its own; a finished seed is not repeated,
 and seeds share compiled programs. Rows are networks: mean and standard deviation (n - 1) over seeds of the last step's

@@ -2,7 +2,7 @@
 
     python benchmarks/segmentation.py --task shapes --workdir runs/shapes_segment --seeds 3 \\
         [--write docs/results/shapes_segment.json] [--config.KEY=VALUE ...]
-    python benchmarks/segmentation.py --task camvid --workdir runs/camvid --seeds 3 --write docs/results/camvid.json
+    python benchmarks/segmentation.py --task camvid --workdir runs/camvid --config.data.data_dir=DIR [...]
 
 Each seed is the ordinary command with the config of the task in a process of its own; a finished seed is not repeated,
 and seeds share compiled programs. Rows are networks: mean and standard deviation (n - 1) over seeds of the last step's

@@ -15,7 +15,6 @@ from configs.stages import DETECTION, teacher_alone_distil
 
 DATA = dict(
     name="bccd",
-    data_dir="../shared/tfds",
     annotations="boxes",
     class_names=("RBC", "WBC", "Platelets"),
     size=120,

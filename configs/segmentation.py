@@ -18,7 +18,6 @@ CLASSES = (
 )
 DATA = dict(
     name="camvid",
-    data_dir="../shared/tfds",
     annotations="masks",
     class_names=CLASSES,
     void=(11,),

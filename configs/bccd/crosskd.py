@@ -1,6 +1,6 @@
 """BCCD: crossed heads, from a detector to a smaller one.
 
-    python -m jaxdistill.launch --config configs/bccd/crosskd.py --workdir runs/bccd_crosskd
+    python -m jaxdistill.launch --config configs/bccd/crosskd.py --workdir runs/bccd_crosskd --config.data.data_dir=DIR
     python -m jaxdistill.launch --config configs/bccd/crosskd.py:smoke --workdir runs/bccd_crosskd_smoke
 
 Wang et al., "CrossKD: Cross-Head Knowledge Distillation for Object Detection", 2024.

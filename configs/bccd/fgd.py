@@ -1,6 +1,6 @@
 """BCCD: focal and global distillation of the pyramid, from a detector to a smaller one.
 
-    python -m jaxdistill.launch --config configs/bccd/fgd.py --workdir runs/bccd_fgd
+    python -m jaxdistill.launch --config configs/bccd/fgd.py --workdir runs/bccd_fgd --config.data.data_dir=DIR
     python -m jaxdistill.launch --config configs/bccd/fgd.py:smoke --workdir runs/bccd_fgd_smoke
 
 Yang et al., "Focal and Global Knowledge Distillation for Detectors", 2022, with its weights of anchor-free detectors.

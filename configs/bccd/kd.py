@@ -1,6 +1,6 @@
 """BCCD: knowledge distillation of the scores of every location, from a detector to a smaller one.
 
-    python -m jaxdistill.launch --config configs/bccd/kd.py --workdir runs/bccd_kd
+    python -m jaxdistill.launch --config configs/bccd/kd.py --workdir runs/bccd_kd --config.data.data_dir=DIR
     python -m jaxdistill.launch --config configs/bccd/kd.py:smoke --workdir runs/bccd_kd_smoke
 
 Yang et al., "Multi-Label Knowledge Distillation", 2023, its logit term: the scores of a detector are binary decisions.

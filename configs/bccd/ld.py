@@ -1,6 +1,6 @@
 """BCCD: localisation distillation beside that of the scores, from a detector to a smaller one.
 
-    python -m jaxdistill.launch --config configs/bccd/ld.py --workdir runs/bccd_ld
+    python -m jaxdistill.launch --config configs/bccd/ld.py --workdir runs/bccd_ld --config.data.data_dir=DIR
     python -m jaxdistill.launch --config configs/bccd/ld.py:smoke --workdir runs/bccd_ld_smoke
 
 Zheng et al., "Localization Distillation for Dense Object Detection", 2022: the distributions of the four distances.

@@ -1,6 +1,6 @@
 """BCCD: masked generation of the pyramid, from a detector to a smaller one.
 
-    python -m jaxdistill.launch --config configs/bccd/mgd.py --workdir runs/bccd_mgd
+    python -m jaxdistill.launch --config configs/bccd/mgd.py --workdir runs/bccd_mgd --config.data.data_dir=DIR
     python -m jaxdistill.launch --config configs/bccd/mgd.py:smoke --workdir runs/bccd_mgd_smoke
 
 Yang et al., "Masked Generative Distillation", 2022, with its settings of detectors.

@@ -1,6 +1,6 @@
 """BCCD: correlation of the pyramid, from a detector to a smaller one.
 
-    python -m jaxdistill.launch --config configs/bccd/pearson.py --workdir runs/bccd_pearson
+    python -m jaxdistill.launch --config configs/bccd/pearson.py --workdir runs/bccd_pearson --config.data.data_dir=DIR
     python -m jaxdistill.launch --config configs/bccd/pearson.py:smoke --workdir runs/bccd_pearson_smoke
 
 Cao et al., "PKD: General Distillation Framework for Object Detectors via Pearson Correlation Coefficient", 2022.

@@ -1,6 +1,6 @@
 """CamVid: cross-image relational distillation, from a network with a feature pyramid to a smaller one.
 
-    python -m jaxdistill.launch --config configs/camvid/cirkd.py --workdir runs/camvid_cirkd
+    python -m jaxdistill.launch --config configs/camvid/cirkd.py --workdir runs/camvid_cirkd --config.data.data_dir=DIR
     python -m jaxdistill.launch --config configs/camvid/cirkd.py:smoke --workdir runs/camvid_cirkd_smoke
 
 Yang et al., "Cross-Image Relational Knowledge Distillation for Semantic Segmentation", CVPR 2022.

@@ -1,6 +1,6 @@
 """CamVid: channel-wise distillation of the logits, from a network with a feature pyramid to a smaller one.
 
-    python -m jaxdistill.launch --config configs/camvid/cwd.py --workdir runs/camvid_cwd
+    python -m jaxdistill.launch --config configs/camvid/cwd.py --workdir runs/camvid_cwd --config.data.data_dir=DIR
     python -m jaxdistill.launch --config configs/camvid/cwd.py:smoke --workdir runs/camvid_cwd_smoke
 
 Shu et al., "Channel-wise Knowledge Distillation for Dense Prediction", ICCV 2021; weight 3 and T = 4, the paper's.

@@ -1,6 +1,6 @@
 """CamVid: intra-class feature variation distillation, from a network with a feature pyramid to a smaller one.
 
-    python -m jaxdistill.launch --config configs/camvid/ifvd.py --workdir runs/camvid_ifvd
+    python -m jaxdistill.launch --config configs/camvid/ifvd.py --workdir runs/camvid_ifvd --config.data.data_dir=DIR
     python -m jaxdistill.launch --config configs/camvid/ifvd.py:smoke --workdir runs/camvid_ifvd_smoke
 
 Wang et al., "Intra-class Feature Variation Distillation for Semantic Segmentation", ECCV 2020.

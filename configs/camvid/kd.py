@@ -1,6 +1,6 @@
 """CamVid: knowledge distillation of every pixel, from a network with a feature pyramid to a smaller one.
 
-    python -m jaxdistill.launch --config configs/camvid/kd.py --workdir runs/camvid_kd
+    python -m jaxdistill.launch --config configs/camvid/kd.py --workdir runs/camvid_kd --config.data.data_dir=DIR
     python -m jaxdistill.launch --config configs/camvid/kd.py:smoke --workdir runs/camvid_kd_smoke
 
 Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015, for each pixel.

@@ -1,6 +1,6 @@
 """CamVid: structured knowledge distillation, from a network with a feature pyramid to a smaller one.
 
-    python -m jaxdistill.launch --config configs/camvid/skd.py --workdir runs/camvid_skd
+    python -m jaxdistill.launch --config configs/camvid/skd.py --workdir runs/camvid_skd --config.data.data_dir=DIR
     python -m jaxdistill.launch --config configs/camvid/skd.py:smoke --workdir runs/camvid_skd_smoke
 
 Liu et al., "Structured Knowledge Distillation for Semantic Segmentation", CVPR 2019, without the adversary.
