@@ -1,12 +1,11 @@
 """Predictions of large images from windows that overlap, with the logits averaged where they do."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from jaxdistill import core
@@ -37,7 +36,8 @@ def in_windows(
     if any(part > side for part, side in zip(window, size, strict=True)):
         raise UserError(f"evaluate.window must be at most the images' height and width, {size}, got {window}")
     cut = {name for name, x in batch.items() if x.ndim > 2 and x.shape[1:3] == size}
-    corners = np.array([(y, x) for y in starts(size[0], window[0]) for x in starts(size[1], window[1])], np.int32)
+    places = [(y, x) for y in starts(size[0], window[0]) for x in starts(size[1], window[1])]
+    corners = jnp.asarray(places, jnp.int32)
 
     def run_window(corner: Array) -> dict[str, Float[Array, "batch height width _"]]:
         place = functools.partial(_slice, corner=corner, window=window)
@@ -61,7 +61,7 @@ def in_windows(
     return {name: Output(total[name] / total[""]) for name in names}
 
 
-def _slice(x: Array, corner: Array, window: tuple[int, int]) -> Array:
+def _slice(x: Array, corner: Array, window: Sequence[int]) -> Array:
     rows = jax.lax.dynamic_slice_in_dim(x, corner[0], window[0], 1)
     return jax.lax.dynamic_slice_in_dim(rows, corner[1], window[1], 2)
 
