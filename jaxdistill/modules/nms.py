@@ -94,7 +94,8 @@ def select(
     scores: Float[Array, "batch locations classes"],
     settings: Suppression = PUBLISHED,
 ) -> Detections:
-    """Returns the detections `[batch, most]` of boxes with a score for each class."""
+    """Returns the detections `[batch, most]` of boxes, cut at the borders of the image, with a score for each class."""
+    boxes = jnp.clip(boxes, 0, 1)
     count = min(settings.candidates, scores.shape[-2] * scores.shape[-1])
 
     def of_image(boxes: Float[Array, "locations 4"], scores: Float[Array, "locations classes"]) -> Detections:

@@ -10,12 +10,13 @@ from jaxdistill.build.stage import Stage
 from jaxdistill.core import Batch, Variables
 from jaxdistill.data import loader
 from jaxdistill.data.subsets import Subset
-from jaxdistill.networks import dependencies, run
+from jaxdistill.networks import dependencies
 from jaxdistill.runtime import preemption
 from jaxdistill.train import mesh
+from jaxdistill.train.evaluate import run_outputs
 
 BATCH = 64
-"""About the number of examples in a batch: a gradient stores activations that an evaluation drops."""
+"""The largest number of examples in a batch, about: a gradient stores activations that an evaluation drops."""
 
 PICTURES = 8
 """The largest number of evenly spaced examples whose predictions the report draws."""
@@ -47,7 +48,8 @@ def over_examples(
     """Returns the rows of a function of `compile_rows` for examples of the split, in the order of `index`."""
     chosen = Subset(stage.data.dataset.split(stage.settings.evaluate.split), index.astype(np.int32))
     devices = mesh.num_blocks(stage.mesh)
-    size = devices * max(1, BATCH // devices)
+    most = min(BATCH, len(index), stage.data.evaluation_batch_size)
+    size = devices * max(1, -(-most // devices))
     parts = []
     for raw in preemption.checked(loader.iterate_once(chosen, size, stage.data.dataset.classes, stage.data.process)):
         rows, mask = jax.device_get(compiled(variables, mesh.put(stage.mesh, raw)))
@@ -69,7 +71,7 @@ def compute_pictures(stage: Stage, variables: Mapping[str, Variables]) -> dict[s
     running = dependencies(stage.networks, names)
 
     def compute(variables: Mapping[str, Variables], batch: Batch) -> dict[str, dict[str, jax.Array]]:
-        outputs, _ = run(running, variables, batch, None)
+        outputs = run_outputs(running, variables, batch, stage.settings.evaluate.window, tuple(names))
         return {name: task.picture(outputs[name], batch) for name in names}
 
     rows = over_examples(stage, compile_rows(stage, compute), variables, index)

@@ -14,6 +14,9 @@ from jaxdistill.networks import ImageSpec
 from jaxdistill.tasks.task import Task
 
 PICTURES = ("disagreements", "saliency")
+"""Sections of the report that show images of a class."""
+
+DRAWN = (*PICTURES, "label_maps", "boxes")
 """Sections of the report that show images."""
 
 
@@ -42,7 +45,7 @@ class ImageTask(Task):
 
     def __post_init__(self) -> None:
         if tuple(self.dataset.shape[-1:]) not in ((1,), (3,)):  # the report has no picture of other channels
-            object.__setattr__(self, "figures", tuple(name for name in self.figures if name not in PICTURES))
+            object.__setattr__(self, "figures", tuple(name for name in self.figures if name not in DRAWN))
         if not self.mean:
             mean, std = loader.statistics(self.dataset.split("train"))
             object.__setattr__(self, "mean", mean)

@@ -186,6 +186,29 @@ def finish_gathered(metrics: Mapping[str, Metric | GatheringMetric], gathered: M
     return {key: metric.finish(summaries[metric.gather.name]) for key, metric in metrics.items()}
 
 
+def run_outputs(
+    networks: Mapping[str, Source],
+    variables: Mapping[str, Variables],
+    batch: Batch,
+    window: tuple[int, ...],
+    names: tuple[str, ...],
+) -> Mapping[str, Output]:
+    """Returns the outputs of networks for a prepared batch as an evaluation has them.
+
+    Args:
+        networks: those that run, in order.
+        variables: `{network: {collection: tree}}`.
+        batch: a prepared batch.
+        window: as of `Plan`.
+        names: the networks whose outputs are returned, at least.
+    """
+
+    def run_part(part: Batch) -> Mapping[str, Output]:
+        return run(networks, variables, part, None)[0]
+
+    return windows.in_windows(run_part, batch, (window[0], window[1]), names) if window else run_part(batch)
+
+
 def evaluate_batch(
     networks: Mapping[str, Source],
     variables: Mapping[str, Variables],
@@ -207,12 +230,8 @@ def evaluate_batch(
         pairs: the networks that are compared by metrics that need a reference.
         window: as of `Plan`.
     """
-    if window:
-        compared = tuple(dict.fromkeys([*names, *(name for pair in pairs for name in pair)]))
-        size = (window[0], window[1])
-        outputs = windows.in_windows(lambda part: run(networks, variables, part, None)[0], batch, size, compared)
-    else:
-        outputs = run(networks, variables, batch, None)[0]
+    compared = dict.fromkeys([*names, *(name for pair in pairs for name in pair)])
+    outputs = run_outputs(networks, variables, batch, window, tuple(compared))
     summed: dict[str, Metric] = {
         key: metric for key, metric in metrics.items() if not isinstance(metric, GatheringMetric)
     }

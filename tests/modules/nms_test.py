@@ -35,12 +35,18 @@ def test_low_scores_and_more_than_the_most_are_left_out():
 def test_detections_of_an_output_are_of_its_best_locations_and_classes():
     """Scores are sqrt(sigmoid(logit) sigmoid(centre-ness)); two of the six pairs are candidates."""
     logits = jnp.array([[[0.0, -1], [3, -9], [-1, -2]]])
-    output = Output(logits, {"boxes": jnp.array(BOXES[None, :3]), "centerness": jnp.array([[0.0, 9, -9]])})
+    output = Output(logits, {"boxes": jnp.array(BOXES[None, :3] / 10), "centerness": jnp.array([[0.0, 9, -9]])})
     kept = jax.jit(nms.detect, static_argnums=1)(output, nms.Suppression(candidates=2, most=3))
     np.testing.assert_array_equal(kept.classes, [[0, -1, -1]])
     expected = np.sqrt(1 / (1 + np.exp(-3.0)) / (1 + np.exp(-9.0)))
     np.testing.assert_allclose(kept.scores[0, 0], expected, rtol=1e-5)
-    np.testing.assert_array_equal(kept.boxes[0, 0], BOXES[1])
+    np.testing.assert_array_equal(kept.boxes[0, 0], BOXES[1] / 10)
+
+
+def test_boxes_are_cut_at_the_borders_of_the_image():
+    boxes = jnp.array([[[-0.2, 0.1, 0.5, 1.3]]])
+    found = nms.select(boxes, jnp.array([[[0.9]]]))
+    assert np.allclose(found.boxes[0, 0], [0, 0.1, 0.5, 1])
 
 
 @pytest.mark.slow
