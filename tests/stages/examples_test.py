@@ -38,4 +38,5 @@ def test_a_batch_is_no_larger_than_that_of_an_evaluation(monkeypatch, rows, larg
     evaluate = types.SimpleNamespace(split="test")
     stage = types.SimpleNamespace(mesh=None, data=data, settings=types.SimpleNamespace(evaluate=evaluate))
     found = examples.over_examples(stage, lambda variables, raw: (raw["mask"], raw["mask"]), {}, np.arange(rows))
-    assert sizes == [size] and len(found) == size
+    assert sizes == [size]
+    assert len(found) == size
