@@ -71,7 +71,7 @@ def compute_pictures(stage: Stage, variables: Mapping[str, Variables]) -> dict[s
     running = dependencies(stage.networks, names)
 
     def compute(variables: Mapping[str, Variables], batch: Batch) -> dict[str, dict[str, jax.Array]]:
-        outputs = run_outputs(running, variables, batch, stage.settings.evaluate.window, tuple(names))
+        outputs = run_outputs(running, variables, batch, window=stage.settings.evaluate.window, names=tuple(names))
         return {name: task.picture(outputs[name], batch) for name in names}
 
     rows = over_examples(stage, compile_rows(stage, compute), variables, index)

@@ -190,6 +190,7 @@ def run_outputs(
     networks: Mapping[str, Source],
     variables: Mapping[str, Variables],
     batch: Batch,
+    *,
     window: tuple[int, ...],
     names: tuple[str, ...],
 ) -> Mapping[str, Output]:
@@ -231,7 +232,7 @@ def evaluate_batch(
         window: as of `Plan`.
     """
     compared = dict.fromkeys([*names, *(name for pair in pairs for name in pair)])
-    outputs = run_outputs(networks, variables, batch, window, tuple(compared))
+    outputs = run_outputs(networks, variables, batch, window=window, names=tuple(compared))
     summed: dict[str, Metric] = {
         key: metric for key, metric in metrics.items() if not isinstance(metric, GatheringMetric)
     }
