@@ -218,10 +218,22 @@ def choose_values(dense: DenseSettings, find_largest: Callable[[], int]) -> tupl
     Args:
         dense: settings; without names, classes are the values up to the largest one.
         find_largest: returns the largest value of the training masks without void, by a pass over them.
+
+    Raises:
+        UserError: for values out of range, and a default of void among the values of names.
     """
-    count = len(dense.class_names)
+    count, default = len(dense.class_names), DenseSettings.void
+    if not all(0 <= value < LARGEST_VALUE for value in dense.void):
+        raise UserError(f"data.void must be values in [0, {LARGEST_VALUE}), got {dense.void}. Correct it")
+    if dense.void == default and count > min(default):
+        raise UserError(
+            f"data.void must be set with more than {min(default)} data.class_names, got {default}, its default, and"
+            f" {count} names. Set values that are of no class, such as ({LARGEST_VALUE - 1},)"
+        )
     # As many values as names, and as many more as void may take away.
     end = count + len(dense.void) if count else find_largest() + 1
+    if end > LARGEST_VALUE:
+        raise UserError(f"the training masks must have values below {LARGEST_VALUE}, got {end - 1}. Correct them")
     values = tuple(value for value in range(end) if value not in dense.void)
     values = values[:count] if count else values
     return tuple(dense.class_names) or tuple(map(str, values)), values

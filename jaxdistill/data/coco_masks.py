@@ -1,5 +1,6 @@
 """Masks of objects in COCO's forms: polygons, and run lengths as numbers or text."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,18 +33,29 @@ def draw_objects(size: tuple[int, int], outlines: Sequence[Any], values: Sequenc
 
 
 def _draw(size: tuple[int, int], outline: Any, place: str) -> np.ndarray:
-    if isinstance(outline, dict) and [*outline.get("size", ())] == [*size] and "counts" in outline:
-        counts = outline["counts"]
+    if isinstance(outline, dict) and outline.get("size") == [*size]:
+        counts = outline.get("counts")
         lengths = decode_lengths(counts) if isinstance(counts, str) else counts
-        if sum(lengths) == size[0] * size[1]:
+        if _are_lengths(lengths) and sum(lengths) == size[0] * size[1]:
             runs = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
             return runs.reshape(size[::-1]).T  # column by column
-    elif isinstance(outline, list) and all(isinstance(ring, list) and len(ring) % 2 == 0 for ring in outline):
+    elif isinstance(outline, list) and all(map(_is_ring, outline)):
         return draw_polygons(size, outline)
     raise UserError(
         f"{place} must have a segmentation of polygons, or run lengths of {size[0]} x {size[1]} pixels, got"
         f" {str(outline)[:60]}. Correct it, or set data.annotations='boxes'"
     )
+
+
+def _are_lengths(lengths: Any) -> bool:
+    return isinstance(lengths, list) and all(isinstance(length, int) and length >= 0 for length in lengths)
+
+
+def _is_ring(ring: Any) -> bool:
+    """Returns whether this is the x and y of three points or more."""
+    if not isinstance(ring, list) or len(ring) < 6 or len(ring) % 2:
+        return False
+    return all(isinstance(number, int | float) and math.isfinite(number) for number in ring)
 
 
 def draw_polygons(size: tuple[int, int], polygons: Sequence[Sequence[float]]) -> np.ndarray:
@@ -55,8 +67,8 @@ def draw_polygons(size: tuple[int, int], polygons: Sequence[Sequence[float]]) ->
     inside = np.zeros(size, bool)
     for polygon in polygons:
         points = np.array(polygon, np.float64).reshape(-1, 2)
-        left, top = np.maximum(np.floor(points.min(0)), 0).astype(int)
-        right, bottom = np.minimum(np.ceil(points.max(0)).astype(int), size[::-1])
+        left, top = np.clip(np.floor(points.min(0)), 0, size[::-1]).astype(int)
+        right, bottom = np.clip(np.ceil(points.max(0)), 0, size[::-1]).astype(int)
         y, x = np.arange(top, bottom)[:, None] + 0.5, np.arange(left, right)[None, :] + 0.5
         is_odd = np.zeros(np.broadcast_shapes(y.shape, x.shape), bool)
         for (x1, y1), (x2, y2) in zip(points, np.roll(points, -1, 0), strict=True):

@@ -157,6 +157,14 @@ class DenseSettings:
     void: tuple[int, ...] = (255,)
     boxes: int = 0
 
+    def check_no_void(self, name: str) -> None:
+        """Raises `UserError` if void is set for a dataset, of this name, whose masks are drawn."""
+        if self.void != DenseSettings.void:
+            raise UserError(
+                f"data.void must be {DenseSettings.void} for {name!r}, whose masks are drawn, got"
+                f" {self.void}. Remove it"
+            )
+
 
 @dataclasses.dataclass(frozen=True)
 class DatasetSettings:

@@ -61,7 +61,7 @@ def make_dense_dataset(
     else:
         names = names or tuple(map(str, range(int(labels["train"]["box_label"].max(initial=-1)) + 1)))
         most = max(fields["boxes"].shape[1] for fields in labels.values())
-        form = ExampleForm(size, channels, len(names), most=settings.dense.boxes or most)
+        form = ExampleForm(size, channels, len(names), most=settings.dense.boxes or max(1, most))
     splits = {}
     for role, image in images.items():
         fetch = functools.partial(_fetch, image, labels[role], f"of {role!r} of {path}")

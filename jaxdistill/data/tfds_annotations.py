@@ -2,7 +2,8 @@
 
 The mask is the feature `segmentation_mask`, an image of one channel or a tensor, and the boxes are `objects`, a
 sequence of dicts with a `BBoxFeature` and a `ClassLabel`; `data.label` names another feature. Objects with `is_crowd`
-are regions of many, and so are those with `is_difficult`, which PASCAL VOC leaves out of training and evaluation too.
+are regions of many. Those with `is_difficult`, of PASCAL VOC, are read as such regions, in which a detection is ignored
+by its share inside; the challenge ignores it by its IoU (`data.readers.voc`).
 """
 
 import functools
@@ -75,7 +76,7 @@ def read_annotations(builder: Any, settings: DatasetSettings) -> Dataset:
         form = ExampleForm(size, channels, len(names), values=values, void=settings.dense.void)
     else:
         names = tuple(features[label].feature[_box_keys(features[label])[1]].names)
-        most = settings.dense.boxes or max(_count_boxes(builder, split, label) for split in splits.values())
+        most = settings.dense.boxes or max(1, *(_count_boxes(builder, split, label) for split in splits.values()))
         form = ExampleForm(size, channels, len(names), most=most)
     fetch = functools.partial(_fetch, builder, image, label)
     opened = {

@@ -27,7 +27,7 @@ from jaxtyping import Array, Float
 from jaxdistill.core import Batch, Method, Output, Scalar, dense, precise
 from jaxdistill.errors import UserError, check_least
 from jaxdistill.losses import boxes, divergence
-from jaxdistill.methods.ld import best_score, ld
+from jaxdistill.methods.ld import best_score, ld, take_edges
 
 
 def quality_focal(
@@ -45,9 +45,13 @@ def quality_focal(
 
 
 def box_loss(student: Output, teacher: Output) -> Float[Array, "batch locations"]:
-    """Returns the loss of each location's box: of the distributions of its distances, or of GIoU."""
+    """Returns the loss of each location's box: of the distributions of its distances, or of GIoU.
+
+    Raises:
+        UserError: for distributions over other bins.
+    """
     if "edges" in student.taps and "edges" in teacher.taps:
-        return ld(precise(student.tap("edges")), precise(teacher.tap("edges")), 1.0)
+        return ld(*take_edges(student, teacher, "crosskd"), 1.0)
     return 1 - boxes.giou(precise(student.tap("boxes")), precise(teacher.tap("boxes")))
 
 

@@ -44,6 +44,21 @@ def best_score(output: Output) -> Float[Array, "batch locations"]:
     return jax.nn.sigmoid(jax.lax.stop_gradient(jnp.max(precise(dense(output.logits)), -1)))
 
 
+def take_edges(student: Output, teacher: Output, path: str) -> tuple[jax.Array, jax.Array]:
+    """Returns the logits of both sides' distances, `[batch, locations, edges, bins]`.
+
+    Raises:
+        UserError: for other bins or locations, by the name `path` of a method.
+    """
+    sides = precise(student.tap("edges")), precise(teacher.tap("edges"))
+    if sides[0].shape != sides[1].shape:
+        raise UserError(
+            f"{path} must compare distances in the same bins at the same locations, got"
+            f" {list(sides[0].shape)} and {list(sides[1].shape)}. Give both networks the same bins and levels"
+        )
+    return sides
+
+
 class LD(Method):
     """`temperature` divides both logits; `radius` and `reach` assign locations, as in method `fcos`."""
 
@@ -66,12 +81,7 @@ class LD(Method):
             raise unknown("region", self.region, REGIONS)
 
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, " batch"]:
-        sides = precise(student.tap("edges")), precise(teacher.tap("edges"))
-        if sides[0].shape != sides[1].shape:
-            raise UserError(
-                "ld must compare distances in the same bins at the same locations, got"
-                f" {list(sides[0].shape)} and {list(sides[1].shape)}. Give both networks the same bins and levels"
-            )
+        sides = take_edges(student, teacher, "ld")
         weight = self._weights(student, teacher, batch)
         total = jnp.sum(weight * ld(*sides, self.temperature), -1)
         return total / jnp.maximum(jnp.sum(weight, -1), LEAST)

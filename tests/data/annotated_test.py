@@ -108,3 +108,27 @@ def test_classes_of_masks_are_values_that_are_not_void():
     assert choose_values(DenseSettings(class_names=("a", "b"), void=(0, 255)), never) == (("a", "b"), (1, 2))
     assert choose_values(DenseSettings(void=(1,)), lambda: 3) == (("0", "2", "3"), (0, 2, 3))
     assert largest_value([MASK, MASK[:1]], (9,)) == 3
+
+
+@pytest.mark.parametrize(
+    ("dense", "largest", "message"),
+    [
+        (DenseSettings(void=(70000,)), 1, r"data.void must be values in \[0, 65536\), got \(70000,\)"),
+        (DenseSettings(void=(0, -1)), 1, r"data.void must be values in \[0, 65536\), got \(0, -1\)"),
+        (DenseSettings(), 65536, r"the training masks must have values below 65536, got 65536"),
+        (
+            DenseSettings(class_names=tuple(map(str, range(256)))),
+            1,
+            r"data.void must be set with more than 255 data.class_names, got \(255,\), its default, and 256 names",
+        ),
+    ],
+)
+def test_values_out_of_range_are_refused(dense, largest, message):
+    with pytest.raises(UserError, match=message):
+        choose_values(dense, lambda: largest)
+
+
+def test_a_value_is_a_class_of_256_if_void_is_another():
+    dense = DenseSettings(class_names=tuple(map(str, range(256))), void=(65535,))
+    assert choose_values(dense, lambda: 0)[1] == tuple(range(256))
+    assert choose_values(DenseSettings(class_names=("a", "b"), void=()), lambda: 0)[1] == (0, 1)

@@ -280,6 +280,10 @@ MASKS = {"name": "shapes", "annotations": "masks", "size": 32, "resident": "no"}
         (MASKS | {"boxes": 9}, "data.boxes must be 0"),
         (MASKS | {"annotations": "boxes", "boxes": 9}, "data.boxes must be 0"),
         (MASKS | {"annotations": "boxes", "void": (1,)}, r"data.void must be \(255,\)"),
+        (
+            MASKS | {"void": (0,)},
+            r"data.void must be \(255,\) for 'shapes', whose masks are drawn, got \(0,\)",
+        ),
         ({"name": "digits", "void": (1,)}, r"data.void must be \(255,\) for 'digits', which has no masks or boxes"),
         ({"name": "digits", "boxes": 3}, "data.boxes must be 0"),
         ({"name": "digits", "width": 8}, "data.width must be 0"),

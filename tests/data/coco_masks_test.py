@@ -17,6 +17,12 @@ def test_a_pixel_is_in_a_polygon_if_its_centre_is():
     np.testing.assert_array_equal(draw_polygons((2, 2), [outside]), [[1, 0], [1, 0]])
 
 
+@pytest.mark.parametrize("place", [(-3, 0), (0, -3), (9, 0), (0, 9)])
+def test_a_polygon_beside_the_image_has_no_pixel(place):
+    polygon = np.array([[0, 0], [2, 0], [2, 2]]) + place
+    assert not draw_polygons((4, 5), [polygon.reshape(-1)]).any()
+
+
 def test_smaller_objects_cover_larger_ones():
     whole, corner = [[0, 0, 3, 0, 3, 3, 0, 3]], {"size": [3, 3], "counts": [0, 2, 7]}
     drawn = draw_objects((3, 3), [corner, whole], [7, 5], "a.jpg")
@@ -45,7 +51,22 @@ def test_text_of_run_lengths():
 
 
 @pytest.mark.parametrize(
-    "outline", [{"size": [4, 4], "counts": [3]}, {"size": [3, 4], "counts": [12]}, [[1, 2, 3]], "abc", None]
+    "outline",
+    [
+        {"size": [4, 4], "counts": [3]},
+        {"size": [3, 4], "counts": [12]},
+        {"size": None, "counts": [16]},
+        {"size": [4, 4], "counts": None},
+        {"size": [4, 4], "counts": [20, -4]},
+        {"size": [4, 4], "counts": [15.5, 0.5]},
+        [[1, 2, 3]],
+        [[]],
+        [[1, 2, 3, 4]],
+        [[1, 2, 3, 4, 5, "a"]],
+        [[1, 2, 3, 4, 5, np.nan]],
+        "abc",
+        None,
+    ],
 )
 def test_other_forms_are_refused(outline):
     with pytest.raises(

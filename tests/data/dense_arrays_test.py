@@ -44,6 +44,16 @@ def test_boxes(tmp_path):
     np.testing.assert_array_equal(batch["box_label"], [[1, -1]])
 
 
+def test_images_without_boxes_have_one_row(tmp_path):
+    none = {
+        f"{role}_{field}": array[:, :0]
+        for role in ("train", "test")
+        for field, array in {"boxes": BOXES, "box_label": BOX_LABEL}.items()
+    }
+    batch = load(tmp_path, annotations="boxes", class_names=np.array(["a"]), **none).split("train").take(np.arange(1))
+    np.testing.assert_array_equal(batch["box_label"], [[-1]])
+
+
 @pytest.mark.parametrize(
     ("annotations", "changed", "message"),
     [

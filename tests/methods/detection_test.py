@@ -133,6 +133,8 @@ def test_crosskd_weights_boxes_by_the_teachers_score():
 def test_other_bins_or_locations_are_refused():
     with pytest.raises(UserError, match="the same bins at the same locations"):
         apply(LD(), output(0, bins=2), output(0, bins=3))
+    with pytest.raises(UserError, match="crosskd must compare distances in the same bins at the same locations"):
+        apply(CrossKD(), output(0, bins=2), output(0, bins=3))
     fewer = jax.tree.map(lambda x: x[:, :5], output())
     with pytest.raises(UserError, match="the same locations and classes"):
         apply(CrossKD(), output(), fewer)

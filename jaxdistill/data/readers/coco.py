@@ -5,6 +5,7 @@ https://cocodataset.org/#format-data. Classes are the categories in the order of
 region of many objects. A mask has the background as its first class; an object covers larger ones, and a crowd is void.
 """
 
+import collections
 import functools
 import json
 import pathlib
@@ -32,8 +33,9 @@ def read(settings: DatasetSettings) -> Dataset:
     `data.path/NAME`.
 
     Raises:
-        UserError: for a file in another form, a missing image, and unknown categories.
+        UserError: for a file in another form, a missing image, unknown categories, and values of void.
     """
+    settings.dense.check_no_void(settings.name)
     root, names = files.local_path("data.path", settings.path), {role: name for role, name in settings.splits if name}
     if not settings.path or not root.is_dir() or "train" not in names:
         raise UserError(
@@ -44,12 +46,14 @@ def read(settings: DatasetSettings) -> Dataset:
     raw = {role: _read_file(path) for role, path in paths.items()}
     categories = sorted(raw["train"]["categories"], key=lambda category: category["id"])
     numbers = {category["id"]: number for number, category in enumerate(categories)}
+    for role, content in raw.items():
+        _check_categories(paths[role], content["categories"], {entry["id"]: entry["name"] for entry in categories})
     images = {role: _group(paths[role], content, numbers) for role, content in raw.items()}
     for role, path in paths.items():
         for entry in images[role]:
             entry["path"] = _find_image(root, path, entry["file_name"])
         check_files([entry["path"] for entry in images[role]], str(path))
-    has_outlines = all("segmentation" in entry for entry in raw["train"]["annotations"])
+    has_outlines = all("segmentation" in entry for content in raw.values() for entry in content["annotations"])
     kind = choose_annotations(settings.dense.annotations, ["masks"] * has_outlines + ["boxes"], settings.name)
     sizes = {(entry["height"], entry["width"]) for entries in images.values() for entry in entries}
     size, channels = choose_size(sizes, settings.size, settings.dense.width, "coco"), check_channels(settings.channels)
@@ -60,7 +64,7 @@ def read(settings: DatasetSettings) -> Dataset:
         form = ExampleForm(size, channels, len(values), values=values, void=(len(values),))
     else:
         most = max(len(entry["objects"]) for entries in images.values() for entry in entries)
-        form = ExampleForm(size, channels, len(class_names), most=settings.dense.boxes or most)
+        form = ExampleForm(size, channels, len(class_names), most=settings.dense.boxes or max(1, most))
     splits = {
         role: AnnotatedSplit(
             len(entries), functools.partial(_fetch, entries, numbers, kind=kind, channels=channels), form
@@ -88,7 +92,21 @@ def _read_file(path: pathlib.Path) -> dict[str, Any]:
             missing = [key for key in keys if not isinstance(entry, dict) or key not in entry]
             if missing:
                 raise UserError(f"{name}[{number}] of {path} must have {list(keys)}, got none of {missing}. {fix}")
+        ids = collections.Counter(entry["id"] for entry in entries if "id" in keys)
+        if repeated := [number for number, count in ids.items() if count > 1]:
+            raise UserError(f"{name} of {path} must have an id each, got {repeated[:5]} twice. {fix}")
     return content
+
+
+def _check_categories(path: pathlib.Path, categories: Sequence[Mapping[str, Any]], names: Mapping[int, str]) -> None:
+    """Raises `UserError` for a category of another name than that of the training file."""
+    for category in categories:
+        number, name = category["id"], category["name"]
+        if name != names.get(number, name):
+            raise UserError(
+                f"category {number!r} of {path} must be {names[number]!r}, as in the training file, got {name!r}."
+                " Number the categories of both alike"
+            )
 
 
 def _group(path: pathlib.Path, content: Mapping[str, Any], numbers: Mapping[int, int]) -> list[dict[str, Any]]:
@@ -105,10 +123,14 @@ def _group(path: pathlib.Path, content: Mapping[str, Any], numbers: Mapping[int,
                 f"annotations[{number}] of {path} must be of a category of the training file, {[*numbers][:20]}, got"
                 f" category_id {entry['category_id']!r}. Add the category, or remove it"
             )
-        if not isinstance(entry["bbox"], list) or len(entry["bbox"]) != 4:
+        if entry.get("iscrowd") not in (None, 0, 1):
             raise UserError(
-                f"annotations[{number}] of {path} must have a bbox [left, top, width, height], got {entry['bbox']!r}."
-                " Correct it"
+                f"annotations[{number}] of {path} must have iscrowd 0 or 1, got {entry['iscrowd']!r}. Correct it"
+            )
+        box = entry["bbox"]
+        if not isinstance(box, list) or len(box) != 4 or not all(isinstance(side, int | float) for side in box):
+            raise UserError(
+                f"annotations[{number}] of {path} must have a bbox [left, top, width, height], got {box!r}. Correct it"
             )
         images[entry["image_id"]]["objects"].append(entry)
     return [*images.values()]
@@ -140,7 +162,7 @@ def _fetch(
                 f" {image.shape[1]}. Correct one of them"
             )
         labels = [numbers[item["category_id"]] for item in entry["objects"]]
-        crowds = [int(item.get("iscrowd", 0)) for item in entry["objects"]]
+        crowds = [int(item.get("iscrowd") or 0) for item in entry["objects"]]
         if kind == "masks":
             outlines = [item["segmentation"] for item in entry["objects"]]
             values = [len(numbers) + 1 if crowd else label + 1 for label, crowd in zip(labels, crowds, strict=True)]

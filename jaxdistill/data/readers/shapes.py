@@ -64,10 +64,11 @@ def read(settings: DatasetSettings) -> Dataset:
     example is a function of its split and position.
 
     Raises:
-        UserError: for annotations that are not chosen, and too small a size.
+        UserError: for annotations that are not chosen, values of void, and too small a size.
     """
     settings.check_no_path()
     settings.check_no_splits()
+    settings.dense.check_no_void(settings.name)
     size, annotations = (
         settings.size or SIZE,
         choose_annotations(settings.dense.annotations, [*ANNOTATIONS], settings.name),

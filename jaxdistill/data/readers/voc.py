@@ -1,7 +1,9 @@
 """Folders in the form of PASCAL VOC: boxes in XML files, or masks as images of class numbers.
 
 Everingham et al., "The PASCAL Visual Object Classes (VOC) Challenge", IJCV 2010. Boxes in a file are pixels counted
-from 1, both ends inclusive. `difficult` objects are no target and do not count in an evaluation, as in the challenge.
+from 1, both ends inclusive. `difficult` objects are read as COCO's crowds: no target, and a detection whose share
+inside of one reaches the threshold is neither right nor wrong. The challenge leaves them out of its evaluation too, but
+matches detections with them by IoU, as with every object.
 """
 
 import functools
@@ -72,7 +74,7 @@ def read(settings: DatasetSettings) -> Dataset:
         objects = {path: _read_objects(path) for paths in labels.values() for path in paths}
         training = {name for path in labels["train"] for name, *_ in objects[path]}
         class_names = settings.dense.class_names or tuple(sorted(training))
-        most = settings.dense.boxes or max(map(len, objects.values()))
+        most = settings.dense.boxes or max(1, *map(len, objects.values()))
         form = ExampleForm(size, channels, len(class_names), most=most)
         read_label = functools.partial(_make_boxes, objects, class_names)
     splits = {}
@@ -86,8 +88,8 @@ def _choose_lists(folder: pathlib.Path, settings: DatasetSettings) -> dict[str, 
     """Returns the file of each role's list."""
     available = sorted(path.stem for path in folder.glob("*.txt"))
     default = {role: name for role, name in SPLITS.items() if name in available}
-    names = {role: name for role, name in settings.splits if name} or default
-    for role, name in {"train": SPLITS["train"], **names}.items():
+    names = {"train": SPLITS["train"]} | ({role: name for role, name in settings.splits if name} or default)
+    for role, name in names.items():
         if name not in available:
             raise unknown(f"data.splits.{role}", name, available, f"a list in {folder}")
     return {role: folder / f"{name}.txt" for role, name in names.items()}
@@ -114,7 +116,9 @@ def _read_objects(path: pathlib.Path) -> list[tuple[str, bool, list[float]]]:
             box = element.find("bndbox")
             sides = {key: float(box.find(key).text) for key in ("ymin", "xmin", "ymax", "xmax")}
             corners = [sides["ymin"] - 1, sides["xmin"] - 1, sides["ymax"], sides["xmax"]]
-            objects.append((element.find("name").text.strip(), element.findtext("difficult", "0") == "1", corners))
+            objects.append(
+                (element.find("name").text.strip(), element.findtext("difficult", "0").strip() == "1", corners)
+            )
     except (ElementTree.ParseError, AttributeError, TypeError, ValueError) as error:
         raise UserError(
             f"{path} must have objects with a name and a bndbox of xmin, ymin, xmax and ymax, got {error}. Correct it"

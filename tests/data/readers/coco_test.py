@@ -24,21 +24,22 @@ def content(**changed):
     return {"images": images, "annotations": [first, second], "categories": categories} | changed
 
 
-def write(folder, train=None):
+def write(folder, train=None, test=None):
     (folder / "annotations").mkdir(parents=True)
     for role in ("train", "test"):
         (folder / role).mkdir()
         for number in range(2):
             Image.fromarray(np.full((4, 8, 3), 50 * number, np.uint8)).save(folder / role / f"{number}.png")
-        raw = content() if train is None or role == "test" else train
+        changed = {"train": train, "test": test}[role]
+        raw = content() if changed is None else changed
         (folder / "annotations" / f"instances_{role}.json").write_text(json.dumps(raw))
     return str(folder)
 
 
-def load(folder, train=None, splits=None, **options):
+def load(folder, train=None, splits=None, test=None, **options):
     annotations = options.pop("annotations", "boxes")
-    dense = DenseSettings(annotations, boxes=options.pop("boxes", 0))
-    return datasets.load("coco", path=write(folder, train), splits=splits or SPLITS, dense=dense, **options)
+    dense = DenseSettings(annotations, boxes=options.pop("boxes", 0), void=options.pop("void", (255,)))
+    return datasets.load("coco", path=write(folder, train, test), splits=splits or SPLITS, dense=dense, **options)
 
 
 def test_boxes(tmp_path):
@@ -59,7 +60,18 @@ def test_masks_of_another_size(tmp_path):
     assert not label_map[1].any()
 
 
+def test_the_form_of_images_without_objects(tmp_path):
+    dataset = load(tmp_path, content(annotations=[]), test=content(annotations=[]))
+    np.testing.assert_array_equal(dataset.split("train").take(np.arange(2))["box_label"], [[-1], [-1]])
+
+
+def test_no_value_of_iscrowd_is_no_crowd(tmp_path):
+    dataset = load(tmp_path, content(annotations=[OBJECT | {"iscrowd": None}]))
+    np.testing.assert_array_equal(dataset.split("train").take(np.arange(1))["box_crowd"], [[0, 0]])
+
+
 OBJECT = content()["annotations"][0]
+NO_OUTLINE = {key: value for key, value in OBJECT.items() if key != "segmentation"}
 
 
 @pytest.mark.parametrize(
@@ -85,6 +97,29 @@ OBJECT = content()["annotations"][0]
             {},
             r"must have a bbox \[left, top, width, height\], got \[1, 2",
         ),
+        (content(annotations=[OBJECT | {"bbox": ["a", 0, 2, 2]}]), {}, r"must have a bbox \[left, .* got \['a', 0"),
+        (content(annotations=[OBJECT | {"iscrowd": 2}]), {}, r"annotations\[0\] of .* must have iscrowd 0 or 1, got 2"),
+        (
+            content(images=[content()["images"][0]] * 2),
+            {},
+            r"images of .*instances_train.json must have an id each, got \[7\] twice",
+        ),
+        (
+            content(categories=[*content()["categories"], {"id": 3, "name": "c"}]),
+            {},
+            r"categories of .*instances_train.json must have an id each, got \[3\] twice",
+        ),
+        (
+            None,
+            {"test": content(categories=[{"id": 9, "name": "a"}, {"id": 3, "name": "a"}])},
+            r"category 9 of .*instances_test.json must be 'b', as in the training file, got 'a'",
+        ),
+        (
+            None,
+            {"test": content(annotations=[NO_OUTLINE]), "annotations": "masks"},
+            r"data.annotations must be one of \['boxes'\], the annotations of 'coco', got 'masks'",
+        ),
+        (None, {"void": (0,), "annotations": "masks"}, r"data.void must be \(255,\) for 'coco', whose .* got \(0,\)"),
         (content(annotations=[OBJECT | {"bbox": [20, 0, 2, 2]}]), {}, "box 0 of .*0.png must have a part in the image"),
         (content(annotations=[OBJECT | {"bbox": [4, 0, -2, 2]}]), {}, "top and left before bottom and right"),
         (content(categories=[]), {}, "must have a list 'categories', as COCO's form has"),

@@ -217,6 +217,9 @@ def test_boxes(tiny_dense_dir):
     np.testing.assert_array_equal(batch["box_crowd"][order], [[0, 0, 0]] * 3 + [[0, 0, 1]])
     np.testing.assert_array_equal(batch["boxes"][order[3]], [[0.25, 0, 1, 0.5]] * 3)
     assert load(tiny_dense_dir, "tiny_dense", label="objects").class_names == ("a", "b")
+    splits = {"train": f"train[{order[0]}:{order[0] + 1}]"}
+    of_none = load(tiny_dense_dir, "tiny_dense", splits=splits, dense=dense(annotations="boxes"))
+    np.testing.assert_array_equal(of_none.split("train").take(np.arange(1))["box_label"], [[-1]])
 
 
 @pytest.mark.parametrize(

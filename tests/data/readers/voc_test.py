@@ -9,7 +9,7 @@ from jaxdistill.data.dataset import DenseSettings
 from jaxdistill.errors import UserError
 
 BOX = "<bndbox><xmin>3</xmin><ymin>1</ymin><xmax>4</xmax><ymax>4</ymax></bndbox>"
-OBJECTS = f"<object><name>dog</name>{BOX}</object><object><name>cat</name><difficult>1</difficult>{BOX}</object>"
+OBJECTS = f"<object><name>dog</name>{BOX}</object><object><name>cat</name><difficult> 1 </difficult>{BOX}</object>"
 
 
 def write(folder, objects=OBJECTS, mask=None):
@@ -45,6 +45,16 @@ def test_boxes(tmp_path):
     np.testing.assert_array_equal(batch["box_label"], [[1, 0], [-1, -1]])
     np.testing.assert_array_equal(batch["box_crowd"], [[0, 1], [0, 0]])
     np.testing.assert_array_equal(batch["boxes"][0], [[0, 0.25, 1, 0.5]] * 2)  # pixels 3 and 4 of 8
+
+
+def test_images_without_objects_have_one_row(tmp_path):
+    dataset = load(tmp_path, "boxes", {"objects": ""}, class_names=("cat",))
+    np.testing.assert_array_equal(dataset.split("train").take(np.arange(1))["box_label"], [[-1]])
+
+
+def test_the_training_list_has_a_default(tmp_path):
+    dataset = load(tmp_path, "boxes", splits={"validation": "val"})
+    assert {role: len(split) for role, split in dataset.splits.items()} == {"train": 2, "validation": 1}
 
 
 def test_masks(tmp_path):
