@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -47,7 +47,7 @@ def _draw(size: tuple[int, int], outline: Any, place: str) -> np.ndarray:
     )
 
 
-def _are_lengths(lengths: Any) -> bool:
+def _are_lengths(lengths: Any) -> TypeGuard[list[int]]:
     return isinstance(lengths, list) and all(isinstance(length, int) and length >= 0 for length in lengths)
 
 
