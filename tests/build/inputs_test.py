@@ -79,8 +79,8 @@ def test_data_may_be_mended_before_anything_is_computed_from_them(stage, tmp_pat
 
 def test_weights_that_changed_in_place_are_named(stage, tmp_path, monkeypatch):
     digests = {"now": "a"}
-    monkeypatch.setattr(weights, "find", lambda *arguments: arguments)
-    monkeypatch.setattr(weights, "fingerprint", lambda checkpoint: digests["now"])
+    place = types.SimpleNamespace(fingerprint=lambda: digests["now"])
+    monkeypatch.setattr(weights, "find", lambda *arguments: place)
     distil = run.prepare(configs.load(runs.TINY), pathlib.Path())["distil"]
     inputs.verify(distil, tmp_path)
     (tmp_path / "teacher").mkdir()

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from data.geometry_test import LEVELS, OBJECTS, ROWS, draw_batch, pixel_box, run
 from jaxdistill.core import UNLABELLED
 from jaxdistill.data import augment
 from jaxdistill.errors import UserError
+from moving_labels import LEVELS, OBJECTS, ROWS, draw_batch, pixel_box, run
 
 
 def test_a_mosaic_has_the_labels_of_four_images():

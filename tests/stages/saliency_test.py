@@ -14,7 +14,7 @@ from jaxdistill import launch
 from jaxdistill.core import Output
 from jaxdistill.networks import Ensemble, Frozen, Source
 from jaxdistill.pipeline import run
-from jaxdistill.stages import saliency
+from jaxdistill.stages import examples, saliency
 
 
 def start(*names):
@@ -105,7 +105,7 @@ def stage():
 
 def test_maps_are_of_the_requested_examples_and_means_over_a_sample(stage, monkeypatch):
     monkeypatch.setattr(saliency, "SAMPLE", 9)
-    monkeypatch.setattr(saliency, "BATCH", 8)
+    monkeypatch.setattr(examples, "BATCH", 8)
     known = jax.jit(stage.init)()[1]
     shown = np.asarray([200, 7, 31])
     found = saliency.compute_saliency(stage, known, shown)
