@@ -38,7 +38,7 @@ def test_the_config_describes_the_network():
 
 
 def test_networks_that_no_family_has_are_refused():
-    with pytest.raises(UserError, match=r"families .*got the model 'mlp' .no family has this model.*Leave the stage"):
+    with pytest.raises(UserError, match=r"families .*got the model 'mlp' .no family has this model.*Take the format"):
         find_family("mlp", MLP(classes=3))
     with pytest.raises(UserError, match="bert: first must be 0 to be written as BERT, got 3.*roberta: pooler must be"):
         find_family("encoder", Encoder(**SMALL, first=3, pooler="relu"))
