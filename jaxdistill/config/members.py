@@ -12,20 +12,21 @@ from jaxdistill.config.durations import Steps, bare
 from jaxdistill.config.formats import check_none_of_weights, complete
 from jaxdistill.config.nested_model import NestedModel
 from jaxdistill.config.parse import (
-    FlagText,
     check,
     check_bounds,
     entries,
     hints_of,
+    is_flag,
     join,
     option,
     parse,
-    parse_key,
+    parse_members,
     parse_section,
     plain,
     raise_all,
+    without,
 )
-from jaxdistill.errors import UserError, unknown
+from jaxdistill.errors import UserError
 
 SCHEDULE_FORMS = ({"value"}, {"values", "at"}, {"start", "times", "at"}, {"to", "over"}, {"start", "to", "over"})
 
@@ -71,43 +72,6 @@ class ScheduleConfig:
         """Returns the number or the section that `parse` reads."""
         given = {key: value for key, value in entries(self).items() if value not in (None, (), "")}
         return given["value"] if [*given] == ["value"] else plain(given)
-
-
-def is_flag(raw: Mapping[str, Any], key: str) -> bool:
-    """Whether a flag has set a key."""
-    return isinstance(raw.get(key), FlagText)
-
-
-def without(raw: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the entries of `raw` with other keys."""
-    return {key: value for key, value in raw.items() if key not in keys}
-
-
-def parse_members(
-    hints: Mapping[str, Any], raw: Mapping[str, Any], path: str, owner: str, renamed: bool
-) -> dict[str, Any]:
-    """Returns the values of keys that the member of a room defines.
-
-    Args:
-        hints: types by key.
-        raw: values by key.
-        path: the key of the section, for messages.
-        owner: the member, for messages.
-        renamed: whether a flag has named the member; keys of the config file that it lacks are then dropped.
-    """
-    values: dict[str, Any] = {}
-    lines: list[str] = []
-    for key, value in raw.items():
-        name = key if key in hints else bare(key)
-        try:
-            if name in hints:
-                values[name] = parse_key(hints[name], key, name, value, path=path)
-            elif not renamed or isinstance(value, FlagText):
-                raise unknown(join(path, key), key, hints, f"a key of {owner}")
-        except UserError as error:
-            lines.append(str(error))
-    raise_all(lines)
-    return values
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxdistill.config import registry
-from jaxdistill.config.parse import FlagText, check, join, option, parse, raise_all
-from jaxdistill.errors import UserError, unknown
+from jaxdistill.config.parse import check, is_flag, join, option, parse_members, without
+from jaxdistill.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,17 +26,7 @@ class NestedModel:
             raise UserError(f"{path}.model must be set. There are {registry.names('model')}")
         name = raw["model"]
         member = registry.find("model", name, join(path, "model"))
-        hints = registry.hints(member)
-        values, lines = {}, []
-        for key, value in raw.items():
-            try:
-                if key in hints:
-                    values[key] = parse(hints[key], value, join(path, key))
-                # A flag that names another model drops the keys of the file's model.
-                elif key != "model" and not (isinstance(name, FlagText) and not isinstance(value, FlagText)):
-                    raise unknown(join(path, key), key, hints, f"a key of model {str(name)!r}")
-            except UserError as error:
-                lines.append(str(error))
-        raise_all(lines)
+        rest, owner = without(raw, {"model": name}), f"model {str(name)!r}"
+        values = parse_members(registry.hints(member), rest, path, owner, renamed=is_flag(raw, "model"))
         defaults = {key: value for key, value in registry.fields(member).items() if value is not None}
         return cls(model=str(name), fields=defaults | values)

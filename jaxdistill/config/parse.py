@@ -197,6 +197,43 @@ def parse_key(hint: Any, key: str, name: str, raw: Any, path: str) -> Any:
     return parse(hint, raw, join(path, key)) if key == name else parse_duration(key, name, raw, path)
 
 
+def is_flag(raw: Mapping[str, Any], key: str) -> bool:
+    """Whether a flag has set a key."""
+    return isinstance(raw.get(key), FlagText)
+
+
+def without(raw: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the entries of `raw` with other keys."""
+    return {key: value for key, value in raw.items() if key not in keys}
+
+
+def parse_members(
+    hints: Mapping[str, Any], raw: Mapping[str, Any], path: str, owner: str, renamed: bool
+) -> dict[str, Any]:
+    """Returns the values of keys that the member of a room defines.
+
+    Args:
+        hints: types by key.
+        raw: values by key.
+        path: the key of the section, for messages.
+        owner: the member, for messages.
+        renamed: whether a flag has named the member; keys of the config file that it lacks are then dropped.
+    """
+    values: dict[str, Any] = {}
+    lines: list[str] = []
+    for key, value in raw.items():
+        name = key if key in hints else bare(key)
+        try:
+            if name in hints:
+                values[name] = parse_key(hints[name], key, name, value, path=path)
+            elif not renamed or isinstance(value, FlagText):
+                raise unknown(join(path, key), key, hints, f"a key of {owner}")
+        except UserError as error:
+            lines.append(str(error))
+    raise_all(lines)
+    return values
+
+
 def parse_duration(key: str, name: str, raw: Any, path: str) -> Any:
     """Returns the `Duration`s of a key with a unit, such as `at_epochs=(10, 16)` for `at`."""
     unit = key.rpartition("_")[2]

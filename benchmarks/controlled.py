@@ -1,0 +1,53 @@
+"""Methods of distillation compared with the student without a teacher, over seeds: rows, options, and the command."""
+
+import argparse
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import results
+import seeds
+
+COSTS = ("parameters", "flops")
+
+
+def make_rows(runs: Sequence[seeds.Rows], metrics: Sequence[str]) -> list[dict[str, Any]]:
+    """Makes a row for each network: the teacher, the control `alone`, then the methods by the first metric, falling.
+
+    Args:
+        runs: the rows of each seed.
+        metrics: keys of rows; `gain` is the difference in the first to `alone` of the same seed.
+    """
+    first = metrics[0]
+    by_name = seeds.group_by_network(runs)
+    rows = []
+    for name, of_network in by_name.items():
+        row: dict[str, Any] = {"name": name} | {key: of_network[0][key] for key in COSTS}
+        row |= {key: results.summarize([run.get(key) for run in of_network]) for key in metrics}
+        if name not in ("teacher", "alone"):
+            pairs = zip(of_network, by_name["alone"], strict=True)
+            row["gain"] = results.summarize([run[first] - control[first] for run, control in pairs])
+        rows.append(row)
+    return sorted(rows, key=lambda row: (*(row["name"] != name for name in ("teacher", "alone")), -row[first]["mean"]))
+
+
+def compare(description: str, configs: Mapping[str, str], titles: Mapping[str, str]) -> None:
+    """Runs the command of a script whose tasks have such tables.
+
+    Args:
+        description: of the script.
+        configs: a config for each task.
+        titles: of the columns of a metric, by key; the first is ranked.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", choices=configs, required=True)
+    parser.add_argument("--workdir", type=pathlib.Path, required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--write", type=pathlib.Path, help="a .json for the results, as in docs/results")
+    given, flags = parser.parse_known_args()
+    shared = f"--config.compilation_cache={(given.workdir / 'compiled').resolve()}"
+    runs = [seeds.run_seed(configs[given.task], seed, given.workdir, [shared, *flags]) for seed in range(given.seeds)]
+    first, *others = titles
+    columns = {"name": "network", "parameters": "parameters", "flops": "FLOPs", first: titles[first]}
+    columns |= {"gain": "gain by the teacher"} | {key: titles[key] for key in others}
+    results.write(given.write, {"": make_rows(runs, tuple(titles))}, columns=columns, gains=["gain"])
