@@ -21,7 +21,8 @@ import results
 
 Rows = list[dict[str, Any]]
 
-TITLES = {"name": "network", "nll": "NLL (nats)", "ece": "ECE"}
+COSTS = ("parameters", "bytes", "flops")
+TITLES = {"name": "network", "flops": "FLOPs", "nll": "NLL (nats)", "ece": "ECE"}
 
 
 def run_seed(config: str, seed: int, workdir: pathlib.Path, flags: Sequence[str]) -> Rows:
@@ -70,8 +71,11 @@ def main() -> None:
         runs = [run_seed(given.config, seed, given.workdir, flags) for seed in range(given.seeds)]
     else:
         runs = run_lanes(given.config, given.seeds, given.workdir, flags)
-    rows = [summarize(name, of_network, given.metrics) for name, of_network in group_by_network(runs).items()]
-    results.write(given.write, {"": rows}, columns=title_columns(["name", "parameters", *given.metrics]))
+    rows = [
+        summarize(name, of_network, given.metrics) | {key: of_network[0][key] for key in COSTS}
+        for name, of_network in group_by_network(runs).items()
+    ]
+    results.write(given.write, {"": rows}, columns=title_columns(["name", *COSTS, *given.metrics]))
 
 
 if __name__ == "__main__":
