@@ -96,8 +96,8 @@ and the networks that the student consists of, and never the teacher: a teacher 
 """
 
 VIEWS = """A view is a function of a network's params that is applied before its model; `view` is its name. Views are
-applied in a stated order, whatever that of the config: structure, low rank, sparse, codebook or binary, quantize. See
-[compression](guides/compressing.md).
+applied in a stated order, whatever that of the config: structure, low rank, LoRA, sparse, codebook or binary, quantize.
+See [compression](guides/compressing.md).
 """
 
 ROOMS = {

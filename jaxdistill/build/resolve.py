@@ -1,6 +1,7 @@
 """From a stage of a config to what it names: data, networks, terms, optimizer. Nothing is computed here but shapes
 and the statistics of the training split, and whatever can be wrong with a config is found here."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +17,7 @@ from jaxdistill.build.terms import build_term
 from jaxdistill.config import registry
 from jaxdistill.config.durations import in_steps
 from jaxdistill.config.schema import StageSettings
-from jaxdistill.core import Term
+from jaxdistill.core import Schedule, Term
 from jaxdistill.data import loader
 from jaxdistill.data.build import open_dataset, training_split
 from jaxdistill.data.output_cache import Cache
@@ -89,9 +90,8 @@ def _single(
     terms, rate, tx = {}, optax.constant_schedule(0.0), optax.identity()
     if kind.trains:
         terms = _build_terms(name, settings, sources)
-        rate = optim.schedule(settings.learning_rate, settings.steps, f"stage {name!r}: learning_rate")
-        group_rates = optim.make_group_rates(settings.optimizer, rate, settings.steps, f"stage {name!r}: optimizer")
-        tx = optim.optimizer(settings.optimizer, rate, group_rates)
+        settings = _freeze_rest(settings, sources)
+        rate, tx = _build_optimizer(name, settings)
     data = StageData(
         settings=settings.data,
         dataset=dataset,
@@ -116,6 +116,19 @@ def _single(
     )
     kind.check(built)
     return built
+
+
+def _build_optimizer(name: str, settings: Any) -> tuple[Schedule, optax.GradientTransformation]:
+    """Returns the learning rate by step, and the optimizer."""
+    rate = optim.schedule(settings.learning_rate, settings.steps, f"stage {name!r}: learning_rate")
+    group_rates = optim.make_group_rates(settings.optimizer, rate, settings.steps, f"stage {name!r}: optimizer")
+    return rate, optim.optimizer(settings.optimizer, rate, group_rates)
+
+
+def _freeze_rest(settings: Any, sources: Mapping[str, Source]) -> Any:
+    """Returns settings whose optimizer leaves all of a network but what its key `train` matches."""
+    learning = validate.learning_parts(settings, sources)
+    return dataclasses.replace(settings, optimizer=optim.freeze_rest(settings.optimizer, learning))
 
 
 def _build_terms(name: str, settings: Any, sources: Mapping[str, Source]) -> dict[str, Term]:

@@ -1,12 +1,21 @@
 """Cross-field validation of a stage, before compilation."""
 
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
 from jaxdistill import networks
 from jaxdistill.build import caches
 from jaxdistill.build.networks import data_class_names
 from jaxdistill.build.stage import Stage
 from jaxdistill.compress.views import NO_VIEWS
+from jaxdistill.config.members import compile_pattern
+from jaxdistill.core import path_name
 from jaxdistill.data.build import has_visible_labels
 from jaxdistill.errors import UserError, check_names, unknown
+from jaxdistill.networks import Source
 from jaxdistill.tasks import StageParts
 from jaxdistill.train import mesh, optim, partitioning
 from jaxdistill.train.metrics_log import RESERVED
@@ -89,7 +98,32 @@ def check_training(stage: Stage) -> None:
 
 def check_optimizer(stage: Stage) -> None:
     """Raises `UserError` if a pattern of the optimizer matches no parameter, or freezes a whole network."""
-    optim.check_patterns(stage.settings.optimizer, stage.shapes.state.params, f"stage {stage.name!r}: optimizer")
+    params = stage.shapes.state.params
+    for network, pattern in learning_parts(stage.settings, stage.networks).items():
+        paths = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path({network: params[network]})]
+        matched = [path for path in paths if re.search(pattern, path)]
+        if not matched:
+            raise optim.unmatched(f"networks.{network}.train", pattern, paths)
+        if len(matched) == len(paths):
+            raise UserError(
+                f"networks.{network}.train must leave out a parameter, got {pattern!r}, which matches all. Leave it"
+                " empty, and all learn"
+            )
+    optim.check_patterns(stage.settings.optimizer, params, f"stage {stage.name!r}: optimizer")
+
+
+def learning_parts(settings: Any, sources: Mapping[str, Source]) -> dict[str, str]:
+    """Returns the key `train` of those networks that learn and set it.
+
+    Raises:
+        UserError: for a text that is no regular expression.
+    """
+    given = {name: network.options.get("train", "") for name, network in settings.networks.items()}
+    return {
+        name: compile_pattern(f"networks.{name}.train", pattern).pattern
+        for name, pattern in given.items()
+        if pattern and sources[name].learns
+    }
 
 
 def check_views(stage: Stage) -> None:

@@ -26,7 +26,7 @@ from jaxdistill.compress.view import Arrays, Extra, Stored, View
 class Binary(View):
     """Two values, of opposite signs, for each output channel."""
 
-    order: ClassVar[int] = 3
+    order: ClassVar[int] = 4
 
     def view(self, params: Arrays, extra: Extra) -> dict[str, Array]:
         return {**params, **{name: binary(params[name], name) for name in self.selected(params)}}

@@ -31,7 +31,7 @@ class Codebook(View):
     every: int = option(100, "updates between two choices of the nearest values", least=1)
     iterations: int = option(10, "iterations of k-means at each choice", least=1)
 
-    order: ClassVar[int] = 3
+    order: ClassVar[int] = 4
 
     def check(self, params: Arrays) -> None:
         super().check(params)

@@ -96,7 +96,7 @@ class Quantize(View):
     activation_symmetric: bool = option(True, "whether the grid of inputs reaches as far below 0 as above")
     start: Steps = option(0, "updates before the first quantized one", least=0)
 
-    order: ClassVar[int] = 4
+    order: ClassVar[int] = 5
 
     def takes(self, name: str, shape: tuple[int, ...]) -> bool:
         return len(shape) > 1

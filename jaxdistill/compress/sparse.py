@@ -42,7 +42,7 @@ class Sparse(View):
     over: Steps = option(0, "length of the rise of the share to its value; 0 for at once", least=0)
     every: Steps = option(1, "optimizer steps between two masks of the rise", least=1)
 
-    order: ClassVar[int] = 2
+    order: ClassVar[int] = 3
 
     def check(self, params: Shapes) -> None:
         super().check(params)

@@ -5,7 +5,7 @@ A network's entry names its views, and the module stays as it is:
     compress=dict(prune=dict(view="sparse", sparsity=0.9), round=dict(view="quantize", bits=4))
 
 Params and states of views have flat names, `block0/attention/query/kernel`. Views are applied in the order of their
-attribute `order`, whatever the order of the config: structure, low rank, sparse, codebook or binary, quantize.
+attribute `order`, whatever the order of the config: structure, low rank, LoRA, sparse, codebook or binary, quantize.
 """
 
 import contextlib

@@ -212,6 +212,7 @@ class GroupConfig:
     """Parameters that are frozen, or have a learning rate and a weight decay of their own."""
 
     pattern: str = option("", "regular expression of the paths of its parameters, such as 'student/.*/bias'")
+    but: str = option("", "regular expression of the paths that it leaves out; none if empty")
     frozen: bool = option(False, "whether they keep their values")
     learning_rate: ScheduleConfig | None = option(None, "their learning rate; the stage's if not set")
     learning_rate_factor: float = option(1.0, "factor of their learning rate", least=0)
@@ -223,6 +224,7 @@ class GroupConfig:
         group = parse_section(cls, raw, path)
         check(bool(group.pattern), f"{path}.pattern", "a regular expression of paths of parameters", group.pattern)
         compile_pattern(f"{path}.pattern", group.pattern)
+        compile_pattern(f"{path}.but", group.but)
         rest = [key for key in ("learning_rate", "learning_rate_factor", "weight_decay") if raw.get(key) is not None]
         if not group.frozen and not rest:
             raise UserError(
@@ -232,6 +234,10 @@ class GroupConfig:
         if group.frozen and rest and getattr(group, rest[0]) != default_of(cls.__dataclass_fields__[rest[0]]):
             raise UserError(f"{path}.frozen must be False beside {rest[0]}, got True. Remove one of the two")
         return group
+
+    def matches(self, name: str) -> bool:
+        """Whether the parameter at a path is one of its own."""
+        return bool(re.search(self.pattern, name)) and not (self.but and re.search(self.but, name))
 
 
 def compile_pattern(path: str, pattern: str) -> re.Pattern[str]:

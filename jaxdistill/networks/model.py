@@ -42,6 +42,7 @@ class ModelSettings:
     head: str = option("", "'new' for a head with fresh weights on those of 'weights'", choices=("", "new"))
     blocks: tuple[int, ...] = option((), "blocks of 'weights' that those of the network start from; all if empty")
     part: str = option("", "part of the network that 'weights' are of, such as 'encoder'; all else is fresh")
+    train: str = option("", "regular expression of the paths of its parameters that learn; all if empty")
     preprocess: PreprocessSettings = option(PreprocessSettings, "images that the network expects")
     compress: dict[str, ViewConfig] = option(dict, "views of the params by name, such as a pruned or quantized one")
     offload: bool = option(False, "whether frozen weights are held in the host's memory", free=True)

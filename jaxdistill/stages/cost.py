@@ -23,13 +23,22 @@ Costs = dict[str, dict[str, Any]]
 def count(stage: Stage, name: str) -> tuple[int, int]:
     """Counts a network's parameters, and the FLOPs of its inference on one example, with those of its dependencies.
 
-    What views add to the params, such as scores and scales, are no parameters of the network.
+    Views are finished: what they compute from params is no part of the inference. What they add to the params, such as
+    scores and scales, are no parameters of the network.
     """
     variables = stage.shapes.variables
     needed = dependencies(stage.networks, [name])
-    shapes = [without_views(tree) for key, tree in variables.items() if key in needed]
-    parameters = sum(core.count(tree.get("params", {})) for tree in shapes)
-    return parameters, cost.count_flops(stage.networks, name, variables, stage.data.batch)
+    plain = [without_views(tree) for key, tree in variables.items() if key in needed]
+    parameters = sum(core.count(tree.get("params", {})) for tree in plain)
+    finished: dict[str, Source] = {}
+
+    def finish(variables: Weights) -> Weights:
+        sources, values = _finish(stage.networks, variables)
+        finished.update(sources)
+        return values
+
+    shapes = jax.eval_shape(finish, {key: variables[key] for key in needed if key in variables})
+    return parameters, cost.count_flops(finished, name, shapes, stage.data.batch)
 
 
 def measure(runs: Runs, weights: Weights) -> Costs:
@@ -79,7 +88,7 @@ def _finish(networks: Mapping[str, Source], weights: Weights) -> tuple[dict[str,
     sources, variables = dict(networks), dict(weights)
     for name in weights:
         views, variables[name] = views_of(networks[name]).finished(weights[name])
-        if views:
+        if views_of(networks[name]):
             sources[name] = dataclasses.replace(networks[name], views=views)
     return sources, variables
 

@@ -5,13 +5,12 @@ from typing import Any
 
 import jax
 
-from jaxdistill import core
 from jaxdistill.build.stage import Stage
 from jaxdistill.core import path_name
 from jaxdistill.data import loader
 from jaxdistill.data.build import describe_training_split
 from jaxdistill.runtime import files
-from jaxdistill.train import flops, mesh
+from jaxdistill.train import flops, mesh, optim
 from jaxdistill.train.loop import compile_steps
 from jaxdistill.train.partitioning import LARGE
 
@@ -43,8 +42,9 @@ def describe(stage: Stage) -> list[str]:
     computed = sum(flops.count(program, *shapes).values())
     lines += [f"  a step: {computed:,} FLOPs of matrix products and convolutions"]
     lines += _describe_memory(stage)
-    trained = sum(core.count(state.params[n]) for n, s in stage.networks.items() if n in state.params and s.learns)
-    lines += [f"  trained parameters: {trained:,} of networks, {core.count(state.params) - trained:,} of methods"]
+    networks = {name: state.params[name] for name, s in stage.networks.items() if name in state.params and s.learns}
+    trained, total = (optim.count_learning(stage.settings.optimizer, x) for x in (networks, state.params))
+    lines += [f"  trained parameters: {trained:,} of networks, {total - trained:,} of methods"]
     return lines
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxdistill.config import registry
-from jaxdistill.config.members import DECAY_ARGUMENTS, MASK_ARGUMENTS, OptimizerConfig, ScheduleConfig
+from jaxdistill.config.members import DECAY_ARGUMENTS, MASK_ARGUMENTS, GroupConfig, OptimizerConfig, ScheduleConfig
 from jaxdistill.config.parse import plain
 from jaxdistill.core import Schedule, path_name
 from jaxdistill.errors import UserError, unknown
@@ -218,11 +218,32 @@ def _matches(pattern: re.Pattern[str], params: Any) -> Any:
 
 def _group_of(spec: OptimizerConfig, name: str) -> str:
     """Returns the group of the parameter at a path, "" for none."""
-    return next((key for key, group in spec.groups.items() if re.search(group.pattern, name)), "")
+    return next((key for key, group in spec.groups.items() if group.matches(name)), "")
 
 
 def _label_groups(spec: OptimizerConfig, params: Any) -> Any:
     return jax.tree_util.tree_map_with_path(lambda path, _: _group_of(spec, path_name(path)), params)
+
+
+def freeze_rest(spec: OptimizerConfig, learning: Mapping[str, str]) -> OptimizerConfig:
+    """Returns settings with a frozen group for each network of which only a part learns.
+
+    Args:
+        spec: the settings.
+        learning: regular expressions of the paths that learn, by network.
+    """
+    rest = {
+        f"{name}.train": GroupConfig(pattern=f"^{re.escape(name)}/", but=pattern, frozen=True)
+        for name, pattern in learning.items()
+    }
+    return dataclasses.replace(spec, groups={**rest, **spec.groups}) if rest else spec
+
+
+def count_learning(spec: OptimizerConfig, params: Any) -> int:
+    """Returns the number of parameters that are not frozen; `params` may be shapes."""
+    frozen = {name for name, group in spec.groups.items() if group.frozen}
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return sum(math.prod(x.shape) for path, x in leaves if _group_of(spec, path_name(path)) not in frozen)
 
 
 def _keep() -> optax.GradientTransformation:
@@ -255,12 +276,19 @@ def check_patterns(spec: OptimizerConfig, params: Any, path: str = "optimizer") 
     """
     names = [path_name(leaf) for leaf, _ in jax.tree_util.tree_leaves_with_path(params)]
     if not any(re.search(spec.decay_on, name) for name in names):
-        raise _unmatched(f"{path}.decay_on", spec.decay_on, names)
+        raise unmatched(f"{path}.decay_on", spec.decay_on, names)
     groups = {name: _group_of(spec, name) for name in names}
     for key, group in spec.groups.items():
-        matches = [name for name in names if re.search(group.pattern, name)]
+        if not any(re.search(group.pattern, name) for name in names):
+            raise unmatched(f"{path}.groups.{key}.pattern", group.pattern, names)
+        if not any(re.search(group.but, name) for name in names):
+            raise unmatched(f"{path}.groups.{key}.but", group.but, names)
+        matches = [name for name in names if group.matches(name)]
         if not matches:
-            raise _unmatched(f"{path}.groups.{key}.pattern", group.pattern, names)
+            raise UserError(
+                f"{path}.groups.{key}.but must leave a parameter to the pattern {group.pattern!r}, got {group.but!r}."
+                " Narrow it, or remove the group"
+            )
         if key not in groups.values():
             earlier = sorted({groups[name] for name in matches})
             raise UserError(
@@ -276,7 +304,9 @@ def check_patterns(spec: OptimizerConfig, params: Any, path: str = "optimizer") 
             )
 
 
-def _unmatched(path: str, pattern: str, names: Sequence[str]) -> UserError:
+def unmatched(path: str, pattern: str, names: Sequence[str]) -> UserError:
+    """Returns the error for a pattern without a match, with the nearest paths of parameters."""
+
     def similarity(name: str) -> float:
         return max(difflib.SequenceMatcher(None, pattern, part).ratio() for part in (name, *name.split("/")))
 

@@ -1,6 +1,7 @@
 """Cost of the networks of a stage: numbers by hand."""
 
 import dataclasses
+import types
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import pytest
 import runs
 from jaxdistill.compress.binary import Binary
 from jaxdistill.compress.codebook import Codebook
+from jaxdistill.compress.lora import LoRA
 from jaxdistill.compress.quantize import Quantize
 from jaxdistill.compress.sparse import Sparse
 from jaxdistill.compress.views import Views
@@ -111,6 +113,18 @@ def test_bytes_are_bits_with_scales_values_and_masks(stage, views, stored):
     viewed, weights = with_views(stage, **views)
     views = viewed.networks["student"].views
     assert views.stored_bytes(weights["student"]) == stored + OTHERS
+
+
+def test_products_of_adapters_are_no_flops_of_the_inference(stage):
+    source = stage.networks["student"]
+    adapted = dataclasses.replace(source, views=Views.of({"adapt": LoRA(rank=2)}))
+    networks = {**stage.networks, "student": adapted}
+    shapes = jax.eval_shape(lambda x: adapted.start(x, True), stage.shapes.variables["student"])
+    variables = {**stage.shapes.variables, "student": shapes}
+    assert "adapt" in shapes["params"]["compress"]
+    changed = dataclasses.replace(stage, networks=networks)
+    vars(changed)["shapes"] = types.SimpleNamespace(variables=variables)
+    assert cost.count(changed, "student") == (PARAMETERS, 2 * (64 * 8 + 8 * 10))
 
 
 def test_networks_are_timed_with_their_final_params(stage):

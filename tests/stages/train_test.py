@@ -34,3 +34,47 @@ def test_groups_of_the_optimizer_are_sharded_saved_and_resumed_to_the_same_bits(
     assert launched(tmp_path, *flags) == 0
     for name, value in runs.weights(tmp_path, "distil", 12).items():
         np.testing.assert_array_equal(value, whole[name], err_msg=name)
+
+
+ADAPTED = (
+    "--config.stages.distil.networks.student.weights=stage:teacher#teacher",
+    "--config.networks.student.widths=24,",
+    "--config.networks.student.compress.adapt.view=lora",
+    "--config.networks.student.compress.adapt.rank=2",
+    "--config.networks.student.train=compress/|head/bias",
+    "--config.stages.distil.optimizer.weight_decay=0.1",
+)
+
+
+@pytest.mark.slow
+def test_adapters_alone_learn_and_a_stopped_run_ends_with_the_same_bits(tmp_path):
+    flags = (*ADAPTED, "--config.checkpoint.every=6", "--config.checkpoint.max_to_keep=9")
+    assert launched(tmp_path, *flags) == 0
+    teacher, half, whole = (
+        runs.weights(tmp_path, stage, step) for stage, step in (("teacher", 12), ("distil", 6), ("distil", 12))
+    )
+    names = [name for name in whole if name.startswith("params.student")]
+    learned = [name.removeprefix("params.student.") for name in names if not np.array_equal(half[name], whole[name])]
+    adapters = [f"compress.adapt.dense1.kernel_{part}" for part in ("down", "up")]
+    assert learned == [*adapters, "head.bias"]
+    for part in ("dense1.kernel", "dense1.bias", "head.kernel"):
+        np.testing.assert_array_equal(whole[f"params.student.{part}"], teacher[f"params.teacher.{part}"])
+    assert not any("dense1.bias" in name for name in whole if name.startswith("opt_state"))
+    shutil.rmtree(tmp_path / "distil" / "checkpoints" / "12")
+    (tmp_path / "distil" / "done.json").unlink()
+    assert launched(tmp_path, *flags) == 0
+    for name, value in runs.weights(tmp_path, "distil", 12).items():
+        np.testing.assert_array_equal(value, whole[name], err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("compres/", "networks.student.train must match the path of a parameter, got 'compres/'. The nearest of"),
+        ("student", "networks.student.train must leave out a parameter, got 'student', which matches all"),
+        ("(", "networks.student.train must be a regular expression"),
+    ],
+)
+def test_a_part_that_cannot_learn_is_refused(tmp_path, capsys, pattern, message):
+    assert launched(tmp_path / "run", f"--config.stages.distil.networks.student.train={pattern}", "--plan") == 2
+    assert message in capsys.readouterr().err

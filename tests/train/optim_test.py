@@ -172,6 +172,36 @@ def test_frozen_parameters_have_no_gradient_so_that_they_count_in_no_norm():
     assert {path for path in PATHS if not grads[path].any()} == {"student/conv/kernel", "student/conv/bias"}
 
 
+def test_a_group_leaves_out_what_it_names():
+    spec = OptimizerConfig.parse(
+        {"name": "sgd", "groups": {"a": {"pattern": "^student/", "but": "head", "frozen": True}}}, "optimizer"
+    )
+    tx = optim.optimizer(spec, optax.constant_schedule(0.1))
+    after, before = leaves(steps(tx, TREE)), leaves(TREE)
+    assert {path for path in PATHS if np.array_equal(after[path], before[path])} == {
+        "student/conv/kernel",
+        "student/conv/bias",
+    }
+    sizes = {path: before[path].size for path in PATHS}
+    assert (
+        optim.count_learning(spec, TREE)
+        == sum(sizes.values()) - sizes["student/conv/kernel"] - sizes["student/conv/bias"]
+    )
+
+
+def test_the_rest_of_a_network_of_which_a_part_learns_is_frozen_before_other_groups():
+    spec = OptimizerConfig.parse(
+        {"name": "sgd", "groups": {"slow": {"pattern": "head|conv", "learning_rate_factor": 0.5}}}, "optimizer"
+    )
+    frozen = optim.freeze_rest(spec, {"student": "kernel$"})
+    assert [*frozen.groups] == ["student.train", "slow"]
+    assert optim.freeze_rest(spec, {}) is spec
+    groups = {path: optim._group_of(frozen, path) for path in PATHS}
+    assert groups["student/conv/bias"] == "student.train"
+    assert groups["student/conv/kernel"] == "slow"
+    assert groups["fitnet/kernel"] == ""
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
@@ -186,6 +216,14 @@ def test_frozen_parameters_have_no_gradient_so_that_they_count_in_no_norm():
         (
             {"groups": {name: {"pattern": x, "weight_decay": 0.1} for name, x in (("a", "student"), ("b", "head"))}},
             r"groups.b.pattern must match a parameter of no earlier group, got 'head', whose .* are all of \['a'",
+        ),
+        (
+            {"groups": {"a": {"pattern": "student", "but": "haed", "frozen": True}}},
+            "groups.a.but must match .*'student/head/kernel'",
+        ),
+        (
+            {"groups": {"a": {"pattern": "student", "but": "student|fitnet", "frozen": True}}},
+            "groups.a.but must leave a parameter to the pattern 'student', got 'student|fitnet'",
         ),
         (
             {"groups": {"a": {"pattern": "conv", "frozen": True}, "b": {"pattern": "head", "frozen": True}}},
