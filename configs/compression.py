@@ -13,9 +13,8 @@ teacher's number of steps; `structured50_tenth` is structured at a half, then di
 import dataclasses
 from typing import Any
 
+from jaxdistill.configs.texts import FINETUNE, SCRATCH, find_minilm
 from ml_collections import ConfigDict
-
-from configs.texts import FINETUNE, SCRATCH, find_minilm
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,9 +9,8 @@ these.
 
 from typing import Any
 
+from jaxdistill.configs.stages import DETECTION, teacher_alone_distil
 from ml_collections import ConfigDict
-
-from configs.stages import DETECTION, teacher_alone_distil
 
 DATA = dict(
     name="bccd",

@@ -8,9 +8,8 @@ comparison is within this budget.
 
 from typing import Any
 
+from jaxdistill.configs.stages import SEGMENTATION, teacher_alone_distil
 from ml_collections import ConfigDict
-
-from configs.stages import SEGMENTATION, teacher_alone_distil
 
 CLASSES = (
     *("Sky", "Building", "Pole", "Road", "Pavement", "Tree", "SignSymbol", "Fence", "Car", "Pedestrian"),

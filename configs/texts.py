@@ -9,9 +9,8 @@ import importlib.util
 import pathlib
 from typing import Any
 
+from jaxdistill.configs.stages import CLASSIFICATION, finetune_alone_distil
 from ml_collections import ConfigDict
-
-from configs.stages import CLASSIFICATION, finetune_alone_distil
 
 STUDENTS = ("layers", "narrow", "bilstm", "bag")
 BLOCKS = (2, 5)

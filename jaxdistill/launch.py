@@ -1,7 +1,7 @@
 """python -m jaxdistill.launch --config FILE.py[:MODE] --workdir DIR [--plan] [--lane N --from DIR] [--config.KEY=V ...]
 
-    --config    a config file, or one of those that come with the package (configs/digits/kd.py); MODE is given
-                to its get_config, `:smoke` is a few steps of the same path
+    --config    a config file, or one of those that come with the package (digits/kd); MODE is given to its
+                get_config, `:smoke` is a few steps of the same path
     --workdir   where everything is written; the same command resumes an interrupted run
     --plan      print what would be done (networks, shapes, parameters, FLOPs, memory), compile, do not train
     --profile[=STEPS]   record some early steps (5) of every stage that trains, for TensorBoard and Perfetto
@@ -231,11 +231,12 @@ def _take_config(argv: list[str]) -> tuple[str, list[str]]:
     return file, rest
 
 
-def run() -> None:
+def run(argv: Sequence[str] | None = None) -> None:
+    """Runs the command of `argv`, by default of this process, and ends the process with its status."""
     allocator.keep_freed()
     try:
         with preemption.exit_on_signal(INTERRUPTED):
-            status = main(sys.argv)
+            status = main(sys.argv if argv is None else argv)
             preemption.ignore_signals()
     except Exception:
         if not distributed.is_joined():

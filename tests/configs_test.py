@@ -21,8 +21,7 @@ from pretrained_folders import bert_tensors, write_bert
 from tokenizer_files import write_wordpiece
 
 ROOT = pathlib.Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-pairs = importlib.import_module("configs.cifar100.pairs")
+pairs = importlib.import_module("jaxdistill.configs.cifar100.pairs")
 FILES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "configs").glob("*/*.py"))
 
 SHAPES = {"mnist": (28, 28, 1, 10), "cifar10": (32, 32, 3, 10), "cifar100": (32, 32, 3, 100)}

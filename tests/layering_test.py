@@ -28,7 +28,8 @@ ALLOWED = {
     "export/__main__": {"pipeline", "runtime"},
     "tasks": {"config", "core", "data", "metrics", "modules", "networks"},
     "train": {"config", "core", "networks", "runtime"},
-    "config": {"runtime"},
+    "config": {"configs", "runtime"},
+    "configs": set(),
     "conformance": {
         "build",
         "compress",
@@ -75,6 +76,7 @@ ALLOWED = {
     "report": {"config", "runtime", "train"},
     "runtime": set(),
     "launch": {"config", "pipeline", "report", "runtime"},
+    "command": {"configs", "conformance", "data", "launch", "pipeline", "report", "runtime"},
     "__init__": {"core", "data", "networks", "pipeline", "tasks", "train"},
 }
 """room -> the rooms it may import."""

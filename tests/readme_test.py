@@ -31,7 +31,7 @@ def test_every_launch_command_parses(monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     monkeypatch.syspath_prepend(ROOT)
     bert = write_bert(tmp_path, bert_tensors(layers=6), num_hidden_layers=6)  # MiniLM may not be installed
-    monkeypatch.setattr(importlib.import_module("configs.texts"), "find_minilm", lambda: str(bert))
+    monkeypatch.setattr(importlib.import_module("jaxdistill.configs.texts"), "find_minilm", lambda: str(bert))
     found = re.findall(r"python -m jaxdistill\.launch (.+)", README + (ROOT / "launch" / "README.md").read_text())
     assert len(found) >= 3
     for words in found:

@@ -37,7 +37,7 @@ def prepare_dense(folder: pathlib.Path) -> None:
         mask[0] = 9
         box = features.BBox(ymin=0.25, xmin=0.0, ymax=1.0, xmax=0.5)
         objects = [{"bbox": box, "label": i % 2, "is_crowd": i == 2} for i in range(number % 4)]
-        return {"image": _png(mask), "segmentation_mask": _png(mask), "objects": objects}
+        return {"image": encode(mask), "segmentation_mask": encode(mask), "objects": objects}
 
     splits = {role: [example(number) for number in range(4)] for role in ("train", "validation")}
     _write(folder, "TinyDense", make_features, splits)
@@ -49,7 +49,7 @@ def prepare(folder: pathlib.Path) -> None:
 
     rows = {role: [(image, index % 3) for index, image in enumerate(images(role))] for role in ROWS}
     labelled = {
-        role: [{"image": _png(image), "label": label} for image, label in examples] for role, examples in rows.items()
+        role: [{"image": encode(image), "label": label} for image, label in examples] for role, examples in rows.items()
     }
 
     def label() -> Any:
@@ -62,7 +62,8 @@ def prepare(folder: pathlib.Path) -> None:
     _write(folder, "TinyPairs", lambda: {"text": features.Text(), "label": label()}, pairs)
 
 
-def _png(image: np.ndarray) -> io.BytesIO:
+def encode(image: np.ndarray) -> io.BytesIO:
+    """Returns an image as PNG."""
     from PIL import Image
 
     file = io.BytesIO()

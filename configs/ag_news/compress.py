@@ -11,10 +11,9 @@ its name. The teacher is in `configs/texts.py`.
 Measured: not yet.
 """
 
+from jaxdistill.configs.stages import prune_distil_quantize
+from jaxdistill.configs.texts import FINETUNE, classification
 from ml_collections import ConfigDict
-
-from configs.stages import prune_distil_quantize
-from configs.texts import FINETUNE, classification
 
 MODES = ("", "smoke")
 DATA = dict(name="ag_news_subset", text="title", pair="description", length=128, buckets=(48, 64, 96, 128), pool=16)

@@ -14,9 +14,8 @@ The teacher is in `configs/texts.py`.
 Measured: docs/texts.md (python benchmarks/texts.py).
 """
 
+from jaxdistill.configs.texts import STUDENTS, classification
 from ml_collections import ConfigDict
-
-from configs.texts import STUDENTS, classification
 
 MODES = ("", *STUDENTS, "smoke")
 TERMS = dict(kd=dict(method="kd", temperature=2.0, weight=0.5))

@@ -10,9 +10,8 @@ The teacher's logits are cached for `kd`; methods of features run it.
 Measured: docs/texts.md (python benchmarks/texts.py).
 """
 
+from jaxdistill.configs.texts import comparison
 from ml_collections import ConfigDict
-
-from configs.texts import comparison
 
 MODES = ("", "scratch", "features", "smoke")
 DATA = dict(name="ag_news_subset", text="title", pair="description", length=128, buckets=(48, 64, 96, 128), pool=16)

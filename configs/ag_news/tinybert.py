@@ -14,9 +14,8 @@ The teacher is in `configs/texts.py`.
 Measured: not yet.
 """
 
+from jaxdistill.configs.texts import classification
 from ml_collections import ConfigDict
-
-from configs.texts import classification
 
 MODES = ("", "layers", "narrow", "smoke")
 TERMS = dict(kd=dict(method="tinybert", stage="prediction", weight=0.5))

@@ -10,9 +10,8 @@ Paper:    other networks on larger sets, with hundreds of epochs; numbers are no
 Measured: docs/detection.md (python benchmarks/detection.py --task bccd).
 """
 
+from jaxdistill.configs.detection import bccd
 from ml_collections import ConfigDict
-
-from configs.detection import bccd
 
 MODES = ("", "smoke")
 

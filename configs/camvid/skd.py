@@ -10,9 +10,8 @@ Paper:    other networks on larger sets, with hundreds of epochs; numbers are no
 Measured: docs/segmentation.md (python benchmarks/segmentation.py --task camvid).
 """
 
+from jaxdistill.configs.segmentation import camvid
 from ml_collections import ConfigDict
-
-from configs.segmentation import camvid
 
 MODES = ("", "smoke")
 

@@ -12,9 +12,8 @@ Measured: not the full schedule, but what 21 minutes on 2 cores hold, one seed, 
           (--config.epochs=4 --config.stages.teacher.epochs=3).
 """
 
+from jaxdistill.configs.stages import CLASSIFICATION, teacher_alone_distil
 from ml_collections import ConfigDict
-
-from configs.stages import CLASSIFICATION, teacher_alone_distil
 
 MODES = ("", "smoke")
 

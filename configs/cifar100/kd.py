@@ -12,9 +12,8 @@ Paper:    teacher 79.42, student alone 72.50, KD 73.33 top-1 (table 1 of the pap
 Measured: nothing yet.
 """
 
+from jaxdistill.configs.stages import CLASSIFICATION, teacher_alone_distil
 from ml_collections import ConfigDict
-
-from configs.stages import CLASSIFICATION, teacher_alone_distil
 
 MODES = ("", "smoke")
 

@@ -30,9 +30,8 @@ Paper:    top-1 after the last epoch (Tian et al., "Contrastive Representation D
 Measured: nothing yet.
 """
 
+from jaxdistill.configs.cifar100 import kd
 from ml_collections import ConfigDict
-
-from configs.cifar100 import kd
 
 NETWORKS = {
     "wrn16_2": dict(model="wide_resnet", depth=16, width=2),

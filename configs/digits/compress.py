@@ -11,9 +11,8 @@ Paper:    none; the task is ours.
 Measured: docs/compression.md has each step, over seeds (python benchmarks/compression.py --task digits).
 """
 
+from jaxdistill.configs.stages import prune_distil_quantize
 from ml_collections import ConfigDict
-
-from configs.stages import prune_distil_quantize
 
 MODES = ("", "smoke")
 HALF = dict(structure=dict(view="structure", keep=0.5, width=True, importance="taylor"))

@@ -14,9 +14,8 @@ Paper:    none; the task is ours.
 Measured: docs/results/quantized_methods.json (python benchmarks/quantized_methods.py).
 """
 
+from jaxdistill.configs.digits import zoo
 from ml_collections import ConfigDict
-
-from configs.digits import zoo
 
 METHODS = ("kd", "fitnet", "at", "fsp", "nst", "ft", "ab", "ofd", "vid", "reviewkd", "semckd", "srrl", "mgd", "afd")
 MODES = ("", "all", "smoke", *METHODS)

@@ -10,9 +10,8 @@ Paper:    none; the task is ours.
 Measured: docs/detection.md (python benchmarks/detection.py --task shapes).
 """
 
+from jaxdistill.configs.stages import DETECTION, teacher_alone_distil
 from ml_collections import ConfigDict
-
-from configs.stages import DETECTION, teacher_alone_distil
 
 MODES = ("", "smoke")
 

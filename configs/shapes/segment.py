@@ -10,9 +10,8 @@ Paper:    none; the task is ours.
 Measured: docs/segmentation.md (python benchmarks/segmentation.py --task shapes).
 """
 
+from jaxdistill.configs.stages import SEGMENTATION, teacher_alone_distil
 from ml_collections import ConfigDict
-
-from configs.stages import SEGMENTATION, teacher_alone_distil
 
 MODES = ("", "smoke")
 

@@ -10,9 +10,8 @@ The teacher's logits are cached for `kd`; methods of features run it.
 Measured: docs/texts.md (python benchmarks/texts.py).
 """
 
+from jaxdistill.configs.texts import comparison
 from ml_collections import ConfigDict
-
-from configs.texts import comparison
 
 MODES = ("", "scratch", "features", "smoke")
 DATA = dict(name="sst2", length=64, buckets=(16, 32, 48, 64), pool=16)

@@ -14,9 +14,8 @@ Paper:    none; the data are those of Zhang, Zhao, LeCun, "Character-level Convo
 Measured: docs/tables.md (python benchmarks/tables.py --workdir runs/tables).
 """
 
+from jaxdistill.configs.stages import TABLE_CLASSIFICATION, alone_distil
 from ml_collections import ConfigDict
-
-from configs.stages import TABLE_CLASSIFICATION, alone_distil
 
 MODES = ("", "smoke")
 MEMBERS = ("logistic", "network")

@@ -11,9 +11,8 @@ Paper:    none; the task is ours.
 Measured: docs/tables.md (python benchmarks/tables.py --workdir runs/tables).
 """
 
+from jaxdistill.configs.stages import TABLE_CLASSIFICATION, alone_distil
 from ml_collections import ConfigDict
-
-from configs.stages import TABLE_CLASSIFICATION, alone_distil
 
 MODES = ("", "smoke")
 MEMBERS = ("forest", "svm", "network")

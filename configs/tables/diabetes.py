@@ -13,9 +13,8 @@ Paper:    none; the task is ours.
 Measured: docs/tables.md (python benchmarks/tables.py --workdir runs/tables).
 """
 
+from jaxdistill.configs.stages import alone_distil
 from ml_collections import ConfigDict
-
-from configs.stages import alone_distil
 
 MODES = ("", "smoke", "quantiles", "quantiles-smoke")
 MEMBERS = ("first", "second", "third")

@@ -21,9 +21,8 @@ Measured: on the test split at the last step, three seeds, mean and standard dev
               --metrics nll bits_per_byte accuracy kl
 """
 
+from jaxdistill.configs.stages import teacher_alone_distil
 from ml_collections import ConfigDict
-
-from configs.stages import teacher_alone_distil
 
 MODES = ("", "smoke")
 LLAMA = dict(model="decoder", positions="rotary", norm="rms", activation="swiglu", bias=False, length=128)

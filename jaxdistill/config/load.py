@@ -17,6 +17,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from jaxdistill import configs
 from jaxdistill.config import names, overrides, registry
 from jaxdistill.config.durations import Duration, bare
 from jaxdistill.config.formats import complete, is_of_weights
@@ -103,13 +104,14 @@ def _failure(location: pathlib.Path, error: BaseException) -> UserError:
 
 
 def find(path: str) -> pathlib.Path:
-    """Returns the config file of that path, or of that path among the configs installed with the package."""
-    roots = [pathlib.Path(), pathlib.Path(__file__).parents[2]]
-    for root in roots:
-        if (root / path).is_file():
-            return root / path
-    files = (roots[1] / "configs").glob("*/*.py")
-    raise unknown("config file", path, [str(file.relative_to(roots[1])) for file in files], "an existing file")
+    """Returns the config file of that path, or of that path or short name (`digits/kd`) among those of the package."""
+    shipped = configs.FOLDER / path.removeprefix("configs/")
+    for location in (pathlib.Path(path), shipped, shipped.with_name(f"{shipped.name}.py")):
+        if location.is_file():
+            return location
+    if path.endswith(".py"):
+        raise unknown("config file", path, [f"configs/{name}.py" for name in configs.list_names()], "an existing file")
+    raise unknown("config", path, configs.list_names(), "an existing file, or the name of one of the package")
 
 
 def stages(raw: Mapping[str, Any]) -> dict[str, StageSettings]:

@@ -10,7 +10,7 @@ from conftest import ROOT
 
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 compression = importlib.import_module("compression")
-config = importlib.import_module("configs.compression")
+config = importlib.import_module("jaxdistill.configs.compression")
 
 COSTS = dict.fromkeys(compression.COSTS, 8)
 

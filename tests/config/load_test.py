@@ -136,11 +136,19 @@ def test_missing_file():
         match="config file must be an existing file, got 'configs/digit/kd.py'. Did you mean 'configs/digits/kd.py'",
     ):
         configs.read("configs/digit/kd.py")
+    with pytest.raises(UserError, match="existing file, or the name of one of the package, got 'digit/kd'"):
+        configs.read("digit/kd:smoke")
 
 
 def test_configs_of_the_package_are_found_from_anywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "alone" in configs.load("configs/digits/kd.py")
+    assert configs.load("digits/kd:smoke")["alone"].steps == 4
+    assert configs.load("cifar10/kd").keys() == configs.load("configs/cifar10/kd.py").keys()  # stages of another file
+    (tmp_path / "digits").mkdir()
+    (tmp_path / "digits" / "kd.py").write_text("from ml_collections import ConfigDict\nget_config = ConfigDict")
+    with pytest.raises(UserError, match="cannot be read as a config"):
+        configs.read("digits/kd.py")  # a user's file of that path comes first
 
 
 def test_differences():
