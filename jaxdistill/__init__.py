@@ -1,4 +1,4 @@
-"""Knowledge distillation in JAX: networks, terms, one step; `load` returns a network of a finished run."""
+"""Knowledge distillation in JAX: networks, terms, one step; `run` runs a config, `load` returns a finished network."""
 
 import importlib
 from typing import TYPE_CHECKING
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from jaxdistill.core import Method, Output, State, Term
     from jaxdistill.data.datasets import load as load_dataset
+    from jaxdistill.library import Results, run
     from jaxdistill.networks import Ema, Ensemble, Frozen, Head, Shared, Trained
     from jaxdistill.pipeline.load import load
     from jaxdistill.tasks.batches import batches
@@ -19,6 +20,7 @@ __all__ = [
     "Head",
     "Method",
     "Output",
+    "Results",
     "Shared",
     "State",
     "Term",
@@ -28,10 +30,13 @@ __all__ = [
     "load",
     "load_dataset",
     "make_step",
+    "run",
 ]
 __version__ = "0.1.0"
 
 _PLACES = {name: f"core:{name}" for name in ("Method", "Output", "State", "Term")} | {
+    "Results": "library:Results",
+    "run": "library:run",
     "load": "pipeline.load:load",
     "load_dataset": "data.datasets:load",
     "batches": "tasks.batches:batches",

@@ -77,7 +77,8 @@ ALLOWED = {
     "runtime": set(),
     "launch": {"config", "pipeline", "report", "runtime"},
     "command": {"configs", "conformance", "data", "launch", "pipeline", "report", "runtime"},
-    "__init__": {"core", "data", "networks", "pipeline", "tasks", "train"},
+    "library": {"config", "export", "pipeline", "report", "runtime"},
+    "__init__": {"core", "data", "library", "networks", "pipeline", "tasks", "train"},
 }
 """room -> the rooms it may import."""
 

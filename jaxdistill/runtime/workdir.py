@@ -5,7 +5,6 @@ import datetime
 import json
 import pathlib
 import platform
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
@@ -14,7 +13,7 @@ from typing import Any
 import jax
 
 from jaxdistill.errors import UserError
-from jaxdistill.runtime import distributed, failures, files, ownership
+from jaxdistill.runtime import checkout, distributed, failures, files, ownership
 
 CONFIG = "config.json"
 ENVIRONMENT = "environment.json"
@@ -124,7 +123,7 @@ def record_launch(path: pathlib.Path) -> None:
             "command": sys.argv,
             "python": platform.python_version(),
             "platform": platform.platform(),
-            "commit": read_commit(),
+            **_read_code(path.parent),
             "devices": {"kind": devices[0].device_kind, "number": len(devices), "backend": jax.default_backend()},
             "processes": jax.process_count(),
             "packages": {name: _read_version(name) for name in PACKAGES},
@@ -140,14 +139,17 @@ def _read_version(package: str) -> str:
         return "not installed"
 
 
-def read_commit() -> str:
-    """Returns the commit of the code, with `+` if files differ from it; "unknown" outside a checkout."""
-    root = pathlib.Path(__file__).parents[2]
+def _read_code(workdir: pathlib.Path) -> dict[str, Any]:
+    """Returns the commit of this package and, if the launch was started in another checkout, that one's.
 
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+    An installed package has no commit, although its folder may lie in the checkout of the user's project.
+    """
+    package, project = pathlib.Path(__file__).resolve().parents[2], checkout.find_root(pathlib.Path.cwd())
+    code: dict[str, Any] = {"commit": "unknown"}
+    if checkout.find_root(package) == package and (state := checkout.read_checkout(package)):
+        code["commit"] = state.title
+        if state.title != state.commit:
+            code["changes"] = state.record("jaxdistill", workdir)
+    if project and project != package and (state := checkout.read_checkout(project)):
+        code["project"] = state.record("project", workdir)
+    return code

@@ -74,10 +74,13 @@ def _rounded(value: Any) -> Any:
 
 
 class ProgressBar:
-    """A progress bar on stderr: steps, time left, loss, learning rate, and the fraction of time without data."""
+    """A progress bar: steps, time left, loss, learning rate, and the fraction of time without data.
+
+    It is on stderr, or a widget in a notebook that has ipywidgets.
+    """
 
     def __init__(self, stage: str, start: int, steps: int):
-        from tqdm import tqdm
+        from tqdm.auto import tqdm
 
         interval = 0.1 if sys.stderr.isatty() else 2.0
         self._bar = tqdm(
