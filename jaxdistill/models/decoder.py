@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int, Shaped
 from jaxdistill.core import Output
 from jaxdistill.errors import check_least, check_positive, unknown
 from jaxdistill.models import transformer
+from jaxdistill.models.attention import Visibility
 
 
 class Decoder(nn.Module):
@@ -59,6 +60,7 @@ class Decoder(nn.Module):
         remat: "", "block" or "products": a block keeps all values for the backward pass, only its input, or only its
             matrix products.
         scan: whether one layer is scanned over stacked params, which compiles faster.
+        attention: "xla", "chunked", or "auto" by the length; see `attention.py`.
         dtype: of the computation; params, norms and softmax are float32. The logits are products of states and kernel
             in it, accumulated in float32.
 
@@ -90,6 +92,7 @@ class Decoder(nn.Module):
     dropout: float = 0.0
     remat: str = ""
     scan: bool = False
+    attention: str = "auto"
     dtype: Any = jnp.float32
 
     inputs = ("tokens", "token_mask")
@@ -121,8 +124,8 @@ class Decoder(nn.Module):
             x = x + transformer.embed(self.length, style, "positions")(positions)
         taps["embed"] = x
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        visible = transformer.attention_mask(tokens.shape[1], token_mask, causal=True, window=self.window)
-        x = transformer.run_blocks(x, taps, style, visible=visible, positions=positions, train=train)
+        visibility = Visibility(causal=True, window=self.window, token_mask=token_mask)
+        x = transformer.run_blocks(x, taps, style, visibility=visibility, positions=positions, train=train)
         final = taps["final"] = transformer.normalize(style, "final_norm")(x)
         taps["pooled"] = _last_state(final, token_mask).astype(jnp.float32)
         head = transformer.Head(self.classes, dense=self.dense, name="head")

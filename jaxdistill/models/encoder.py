@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int, Shaped
 from jaxdistill.core import Output
 from jaxdistill.errors import UserError, check_least, unknown
 from jaxdistill.models import transformer
+from jaxdistill.models.attention import Visibility
 
 POOLERS = {"tanh": nn.tanh, "relu": nn.relu, "gelu": transformer.ACTIVATIONS["gelu"]}
 
@@ -56,6 +57,7 @@ class Encoder(nn.Module):
         remat: "", "block" or "products": a block keeps all values for the backward pass, only its input, or only its
             matrix products.
         scan: whether one layer is scanned over stacked params, which compiles faster.
+        attention: "xla", "chunked", or "auto" by the length; see `attention.py`.
         dtype: of the computation; params, norms, softmax and the classifier are float32.
 
     Raises:
@@ -80,6 +82,7 @@ class Encoder(nn.Module):
     dropout: float = 0.0
     remat: str = ""
     scan: bool = False
+    attention: str = "auto"
     dtype: Any = jnp.float32
 
     inputs = ("tokens", "token_mask", "segment")
@@ -124,8 +127,8 @@ class Encoder(nn.Module):
         x = transformer.normalize(style, "embed_norm")(x)
         x = taps["embed"] = transformer.project(self.width, style, name="embed_wide")(x) if self.embed_width else x
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        visible = transformer.attention_mask(tokens.shape[1], token_mask, causal=False)
-        x = transformer.run_blocks(x, taps, style, visible=visible, positions=positions, train=train)
+        visibility = Visibility(token_mask=token_mask)
+        x = transformer.run_blocks(x, taps, style, visibility=visibility, positions=positions, train=train)
         taps["final"], first = x, _first_state(x, token_mask)
         if self.predicts == "token":
             taps["pooled"] = first.astype(jnp.float32)

@@ -10,6 +10,9 @@ computed in float32, whatever the dtype. Each layer adds these taps, with i from
         for a query (row) that does not attend to a key (column).
     block{i}/attention: the probabilities, of the same shape, before dropout.
 
+The last two are computed if they are read, also by an implementation of attention that needs no matrix of scores
+(`attention.py`): reading them takes their memory.
+
 Params of a layer are `block{i}/attention/{query,key,value,out}/kernel`, `block{i}/feed_forward/{gate,up,down}/kernel`
 and norms; those of scanned layers are `blocks/...`, each with a first axis over the layers. `AXES` names their
 dimensions.
@@ -17,7 +20,6 @@ dimensions.
 
 import dataclasses
 import functools
-import math
 from typing import Any
 
 import flax.linen as nn
@@ -27,15 +29,13 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from jaxdistill.core import Output, Unembedding
 from jaxdistill.errors import UserError, check_fraction, check_least, check_positive, unknown
+from jaxdistill.models import attention
+from jaxdistill.models.attention import Visibility
 from jaxdistill.models.remat import REMATS
 from jaxdistill.models.rotary import check_scaling, rotate
 
 Taps = dict[str, Array]
 States = Float[Array, "batch length width"]
-Visible = Bool[Array, "_ 1 length length"]
-
-MASKED_SCORE = -1e30
-"""The score of a key that is masked for a query: finite, so that differences of two such scores are 0."""
 
 AXES = (
     ("attention/(query|key|value)/kernel$", ("width", "heads", "head_width")),
@@ -86,6 +86,7 @@ class Style:
         rotary: base of the rotary positions; 0 for none.
         rotary_scaling: Llama 3.1's `(factor, low, high, length)`, see `rotary.py`; () for none.
         residual: factor of the initial spread of projections into the residual stream.
+        attention: one of `attention.IMPLEMENTATIONS`.
     """
 
     layers: int
@@ -108,6 +109,7 @@ class Style:
     dropout: float = 0.0
     remat: str = ""
     scan: bool = False
+    attention: str = "auto"
     dtype: Any = jnp.float32
 
     def __post_init__(self) -> None:
@@ -132,6 +134,7 @@ class Style:
         for name, options in (("norm", NORMS), ("activation", ACTIVATIONS), ("remat", REMATS)):
             if getattr(self, name) not in options:
                 raise unknown(name, getattr(self, name), options, f"an existing {name}")
+        attention.check_implementation(self.attention)
 
     @classmethod
     def of(cls, model: nn.Module, **others: Any) -> "Style":
@@ -238,18 +241,6 @@ def token_positions(
     return jnp.maximum(jnp.cumsum(token_mask > 0, axis=-1) - 1, 0)
 
 
-def attention_mask(
-    length: int, token_mask: Shaped[Array, "batch length"] | None, causal: bool, window: int = 0
-) -> Bool[Array, "_ 1 {length} {length}"]:
-    """Returns the keys (columns) that a query (row) attends to: of `window` tokens up to its own, unless that is 0."""
-    visible = jnp.ones((1, 1, length, length), bool)
-    if causal:
-        visible = jnp.tril(visible)
-    if window:
-        visible = jnp.triu(visible, 1 - window)
-    return visible if token_mask is None else visible & (token_mask > 0)[:, None, None, :]
-
-
 class Attention(nn.Module):
     """Multi-head attention; returns its addition to the residual stream, and its taps."""
 
@@ -257,8 +248,8 @@ class Attention(nn.Module):
     train: bool = False
 
     @nn.compact
-    def __call__(self, x: States, visible: Visible, positions: Int[Array, "_ length"]) -> tuple[States, Taps]:
-        style, (batch, length, _) = self.style, x.shape
+    def __call__(self, x: States, visibility: Visibility, positions: Int[Array, "_ length"]) -> tuple[States, Taps]:
+        style, length = self.style, x.shape[1]
         head_width, declared = style.widths[0], style.key_heads or style.heads
         query = project((style.heads, head_width), style, bias=style.qkv_bias, name="query")(x)
         key = project((declared, head_width), style, bias=style.qkv_bias, name="key")(x)
@@ -268,18 +259,15 @@ class Attention(nn.Module):
         taps = {"query": query, "key": key, "value": value}
         if style.rotary:
             query, key = (rotate(vectors, positions, style.rotary, style.rotary_scaling) for vectors in (query, key))
-        # The numbers of heads are those of the arrays, from which some may have been removed. Ainslie et al., "GQA",
-        # EMNLP 2023, https://arxiv.org/abs/2305.13245: g queries for each key.
-        heads, key_heads = query.shape[2], key.shape[2]
-        groups = (key_heads, heads // key_heads)
-        query = query.reshape(batch, length, *groups, head_width)
-        scores = jnp.einsum("bikgd,bjkd->bkgij", query, key, preferred_element_type=jnp.float32)
-        scores = scores.reshape(batch, heads, length, length) / math.sqrt(head_width)
-        scores = taps["scores"] = jnp.where(visible, scores, MASKED_SCORE)
-        weights = taps["attention"] = nn.softmax(scores).astype(style.dtype)
-        weights = nn.Dropout(style.dropout, deterministic=not self.train)(weights)
-        mixed = jnp.einsum("bkgij,bjkd->bikgd", weights.reshape(batch, *groups, length, length), value)
-        mixed = mixed.reshape(batch, length, heads, head_width)
+        taps["scores"] = scores = attention.scores_of(query, key, visibility)
+        taps["attention"] = weights = nn.softmax(scores).astype(style.dtype)
+        if attention.choose(style.attention, length) == "xla":
+            weights = nn.Dropout(style.dropout, deterministic=not self.train)(weights)
+            mixed = attention.mix(weights, value)
+        else:
+            drops = self.train and style.dropout
+            dropout = attention.Dropout(style.dropout, self.make_rng("dropout")) if drops else None
+            mixed = attention.chunked(query, key, value, visibility, dropout)
         return project(style.width, style, axis=(-2, -1), residual=style.residual, name="out")(mixed), taps
 
 
@@ -307,11 +295,11 @@ class Block(nn.Module):
     train: bool = False
 
     @nn.compact
-    def __call__(self, x: States, visible: Visible, positions: Int[Array, "_ length"]) -> tuple[States, Taps]:
+    def __call__(self, x: States, visibility: Visibility, positions: Int[Array, "_ length"]) -> tuple[States, Taps]:
         style, taps = self.style, {}
 
         def attend(x: States) -> States:
-            added, attention_taps = Attention(style, self.train, name="attention")(x, visible, positions)
+            added, attention_taps = Attention(style, self.train, name="attention")(x, visibility, positions)
             taps.update(attention_taps)
             return added
 
@@ -328,7 +316,7 @@ class Block(nn.Module):
 
 
 def run_blocks(
-    x: States, taps: Taps, style: Style, *, visible: Visible, positions: Int[Array, "_ length"], train: bool
+    x: States, taps: Taps, style: Style, *, visibility: Visibility, positions: Int[Array, "_ length"], train: bool
 ) -> States:
     """Runs the layers, one after the other or as one scanned layer, and adds their taps.
 
@@ -346,12 +334,12 @@ def run_blocks(
             in_axes=nn.broadcast,
             length=style.layers,
         )
-        x, stacked = block(style, train, name="blocks")(x, visible, positions)
+        x, stacked = block(style, train, name="blocks")(x, visibility, positions)
         layers = [{name: value[index] for name, value in stacked.items()} for index in range(style.layers)]
     else:
         layers = []
         for index in range(style.layers):
-            x, block_taps = block(style, train, name=f"block{index}")(x, visible, positions)
+            x, block_taps = block(style, train, name=f"block{index}")(x, visibility, positions)
             layers.append(block_taps)
     for index, block_taps in enumerate(layers):
         taps |= {f"block{index}/{name}".rstrip("/"): value for name, value in block_taps.items()}

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from jaxdistill.core import Output
 from jaxdistill.errors import UserError, check_least, unknown
 from jaxdistill.models import residual, transformer
+from jaxdistill.models.attention import Visibility
 
 POOLS = ("class", "tanh", "class_mean")
 DISTILLATIONS = ("", "token", "head")
@@ -54,6 +55,7 @@ class ViT(nn.Module):
         remat: "", "block" or "products": a block keeps all values for the backward pass, only its input, or only its
             matrix products.
         scan: whether one layer is scanned over stacked params, which compiles faster.
+        attention: "xla", "chunked", or "auto" by the length; see `attention.py`.
         dtype: of the computation; params, norms, softmax and the classifier are float32.
 
     Raises:
@@ -77,6 +79,7 @@ class ViT(nn.Module):
     dropout: float = 0.0
     remat: str = ""
     scan: bool = False
+    attention: str = "auto"
     dtype: Any = jnp.float32
 
     inputs = ("image",)
@@ -107,8 +110,7 @@ class ViT(nn.Module):
         taps["embed"] = x
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         positions = jnp.arange(x.shape[1])[None]
-        visible = transformer.attention_mask(x.shape[1], None, causal=False)
-        x = transformer.run_blocks(x, taps, style, visible=visible, positions=positions, train=train)
+        x = transformer.run_blocks(x, taps, style, visibility=Visibility(), positions=positions, train=train)
         final = taps["final"] = transformer.normalize(style, "final_norm")(x)
         pooled = final[:, 0]
         if self.pool == "tanh" and self.classes:

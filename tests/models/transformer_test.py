@@ -11,38 +11,34 @@ import pytest
 from jaxdistill import core
 from jaxdistill.errors import UserError
 from jaxdistill.models import transformer
+from jaxdistill.models.attention import MASKED_SCORE, Visibility
 from jaxdistill.models.decoder import Decoder
-from jaxdistill.models.transformer import MASKED_SCORE, Attention, Block, FeedForward, Style
+from jaxdistill.models.transformer import Attention, Block, FeedForward, Style
 from jaxdistill.train import mesh as sharding
 from jaxdistill.train import partitioning
 from toy_texts import LLAMA, SMALL, TOKENS, VOCABULARY, apply, drawn, scanned, shapes
 
 X = jax.random.normal(jax.random.key(0), (2, 3, 8))
-EVERY, FIRST = transformer.attention_mask(3, None, causal=False), jnp.arange(3)[None]
+EVERY, FIRST = Visibility(), jnp.arange(3)[None]
 
 
 def close(got, expected, rtol=1e-5, atol=1e-6):
     np.testing.assert_allclose(got, expected, rtol=rtol, atol=atol)
 
 
-def test_attention_mask_and_token_positions_by_hand():
+def test_token_positions_by_hand():
     mask = jnp.array([[1, 1, 0], [0, 1, 1]])
-    causal = transformer.attention_mask(3, mask, causal=True)[:, 0].astype(int)
-    np.testing.assert_array_equal(causal, [[[1, 0, 0], [1, 1, 0], [1, 1, 0]], [[0, 0, 0], [0, 1, 0], [0, 1, 1]]])
-    np.testing.assert_array_equal(transformer.attention_mask(3, mask, causal=False)[1, 0], [[0, 1, 1]] * 3)
-    window = transformer.attention_mask(3, None, causal=True, window=2)[0, 0]
-    np.testing.assert_array_equal(window, [[1, 0, 0], [1, 1, 0], [0, 1, 1]])
     np.testing.assert_array_equal(transformer.token_positions(mask, mask), [[0, 1, 1], [0, 0, 1]])
     np.testing.assert_array_equal(transformer.token_positions(mask, None), [[0, 1, 2]])
 
 
 def test_attention_is_recomputed_from_its_taps():
     style = Style(layers=1, width=8, heads=4)
-    module, mask = Attention(style), transformer.attention_mask(3, jnp.array([[1, 1, 0], [1, 1, 1]]), causal=True)
-    variables = drawn(module, X, mask, FIRST)
-    result, taps = jax.jit(module.apply)(variables, X, mask, FIRST)
+    module, visibility = Attention(style), Visibility(causal=True, token_mask=jnp.array([[1, 1, 0], [1, 1, 1]]))
+    variables = drawn(module, X, visibility, FIRST)
+    result, taps = jax.jit(module.apply)(variables, X, visibility, FIRST)
     products = np.einsum("bihd,bjhd->bhij", taps["query"], taps["key"]) / np.sqrt(2)
-    scores = np.where(np.broadcast_to(mask, products.shape), products, MASKED_SCORE)
+    scores = np.where(np.broadcast_to(visibility.mask(3), products.shape), products, MASKED_SCORE)
     close(taps["scores"], scores)
     shares = np.exp(scores - scores.max(-1, keepdims=True))
     close(taps["attention"], shares / shares.sum(-1, keepdims=True))
