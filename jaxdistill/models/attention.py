@@ -165,7 +165,8 @@ def chunked(query: Queries, key: Keys, value: Keys, visibility: Visibility, drop
     query = query.reshape(batch, length, key_heads, heads // key_heads, head_width)
     padded = visibility.pad(length, blocks * size)
     plan = _Plan(size, blocks, head_width**-0.5, 0.0 if dropout is None else dropout.rate)
-    result = _chunked(plan, *map(fill, (query, key, value)), padded, None if dropout is None else dropout.key)
+    inputs = _Inputs(*map(fill, (query, key, value)), padded, None if dropout is None else dropout.key)
+    result = _chunked(plan, inputs)
     return jnp.moveaxis(result[..., :length, :], -2, 1).reshape(batch, length, heads, head_width)
 
 
@@ -178,52 +179,58 @@ class _Plan(NamedTuple):
     rate: float
 
 
-Residuals = tuple[Any, ...]
+class _Inputs(NamedTuple):
+    """Vectors, filled up to whole blocks; the keys that are visible; and the key of the draws of dropout."""
+
+    query: Grouped
+    key: Float[Array, "batch key_heads length head_width"]
+    value: Float[Array, "batch key_heads length head_width"]
+    visibility: Visibility
+    draws: Array | None
+
+
+Residuals = tuple[_Inputs, Grouped, Rows]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _chunked(
-    plan: _Plan, query: Grouped, key: Array, value: Array, visibility: Visibility, draws: Array | None
-) -> Grouped:
-    return _forward(plan, query, key, value, visibility, draws)[0]
+def _chunked(plan: _Plan, inputs: _Inputs) -> Grouped:
+    return _forward(plan, inputs)[0]
 
 
-def _forward(
-    plan: _Plan, query: Grouped, key: Array, value: Array, visibility: Visibility, draws: Array | None
-) -> tuple[Grouped, Residuals]:
-    size = plan.size
+def _forward(plan: _Plan, inputs: _Inputs) -> tuple[Grouped, Residuals]:
+    size, query, value = plan.size, inputs.query, inputs.value
 
     def add(carry: tuple[Grouped, Rows, Rows], pair: Int[Array, "2"]) -> tuple[tuple[Grouped, Rows, Rows], None]:
         mixed, largest, total = carry
         i, j = pair * size
-        scores, _ = _block_scores(plan, query, key, visibility, i, j)
+        scores, _ = _block_scores(plan, inputs, i, j)
         before = _cut(largest, i, size, axis=3)
         now = jnp.maximum(before, jnp.max(scores, -1))
         exps, shrink = jnp.exp(scores - now[..., None]), jnp.exp(before - now)
         total = _put(total, _cut(total, i, size, axis=3) * shrink + jnp.sum(exps, -1), i, axis=3)
-        exps = _drop(plan, exps, draws, pair).astype(value.dtype)
+        exps = _drop(plan, exps, inputs.draws, pair).astype(value.dtype)
         part = jnp.einsum("bkgij,bkjd->bkgid", exps, _cut(value, j, size), preferred_element_type=jnp.float32)
         mixed = _put(mixed, _cut(mixed, i, size) * shrink[..., None] + part, i)
         return (mixed, _put(largest, now, i, axis=3), total), None
 
     zeros = jnp.zeros(query.shape[:-1], jnp.float32)
     start = (jnp.zeros(query.shape, jnp.float32), zeros - jnp.inf, zeros)
-    pairs = visibility.visible_blocks(plan.blocks, size)
+    pairs = inputs.visibility.visible_blocks(plan.blocks, size)
     (mixed, largest, total), _ = jax.lax.scan(add, start, pairs)
     mixed = (mixed / total[..., None]).astype(query.dtype)
-    return mixed, (query, key, value, visibility, draws, mixed, largest + jnp.log(total))
+    return mixed, (inputs, mixed, largest + jnp.log(total))
 
 
-def _backward(plan: _Plan, residuals: Residuals, gradient: Grouped) -> tuple[Any, ...]:
-    query, key, value, visibility, draws, mixed, log_total = residuals
-    size = plan.size
+def _backward(plan: _Plan, residuals: Residuals, gradient: Grouped) -> tuple[Any]:
+    inputs, mixed, log_total = residuals
+    (query, key, value, visibility, draws), size = inputs, plan.size
     exact = {"preferred_element_type": jnp.float32}
     # sum_j p_ij dp_ij of the softmax's gradient, since mixed_i = sum_j p_ij v_j.
     inner = jnp.sum(gradient.astype(jnp.float32) * mixed.astype(jnp.float32), -1)
 
     def add(carry: tuple[Array, Array, Array], pair: Int[Array, "2"]) -> tuple[tuple[Array, Array, Array], None]:
         i, j = pair * size
-        scores, visible = _block_scores(plan, query, key, visibility, i, j)
+        scores, visible = _block_scores(plan, inputs, i, j)
         shares = jnp.where(visible, jnp.exp(scores - _cut(log_total, i, size, axis=3)[..., None]), 0.0)
         of_output, of_query = _cut(gradient, i, size), _cut(query, i, size)
         dropped = _drop(plan, shares, draws, pair).astype(value.dtype)
@@ -239,20 +246,20 @@ def _backward(plan: _Plan, residuals: Residuals, gradient: Grouped) -> tuple[Any
 
     start = tuple(jnp.zeros(x.shape, jnp.float32) for x in (query, key, value))
     gradients, _ = jax.lax.scan(add, start, visibility.visible_blocks(plan.blocks, size))
-    return *(x.astype(of.dtype) for x, of in zip(gradients, (query, key, value), strict=True)), None, None
+    by_query, by_key, by_value = (x.astype(of.dtype) for x, of in zip(gradients, (query, key, value), strict=True))
+    return (_Inputs(by_query, by_key, by_value, visibility=None, draws=None),)
 
 
 _chunked.defvjp(_forward, _backward)
 
 
 def _block_scores(
-    plan: _Plan, query: Grouped, key: Array, visibility: Visibility, i: Array, j: Array
+    plan: _Plan, inputs: _Inputs, i: Array, j: Array
 ) -> tuple[Float[Array, "batch key_heads group size size"], Bool[Array, "_ 1 1 size size"]]:
     """Returns the scores of one block of queries and keys, and which are visible."""
-    products = jnp.einsum(
-        "bkgid,bkjd->bkgij", _cut(query, i, plan.size), _cut(key, j, plan.size), preferred_element_type=jnp.float32
-    )
-    visible = visibility.block_mask(i, j, plan.size)[:, None, None]
+    query, key = _cut(inputs.query, i, plan.size), _cut(inputs.key, j, plan.size)
+    products = jnp.einsum("bkgid,bkjd->bkgij", query, key, preferred_element_type=jnp.float32)
+    visible = inputs.visibility.block_mask(i, j, plan.size)[:, None, None]
     return jnp.where(visible, plan.scale * products, MASKED_SCORE), visible
 
 
@@ -261,8 +268,8 @@ def _drop(plan: _Plan, weights: Array, draws: Array | None, pair: Int[Array, "2"
     if draws is None:
         return weights
     block_key = jax.random.fold_in(draws, pair[0] * plan.blocks + pair[1])
-    kept = jax.random.bernoulli(block_key, 1 - plan.rate, weights.shape)
-    return jnp.where(kept, weights / (1 - plan.rate), 0.0)
+    survives = jax.random.bernoulli(block_key, 1 - plan.rate, weights.shape)
+    return jnp.where(survives, weights / (1 - plan.rate), 0.0)
 
 
 def _cut(x: Array, start: Any, size: int, axis: int = -2) -> Array:

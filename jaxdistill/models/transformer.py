@@ -267,7 +267,7 @@ class Attention(nn.Module):
         else:
             drops = self.train and style.dropout
             dropout = attention.Dropout(style.dropout, self.make_rng("dropout")) if drops else None
-            mixed = attention.chunked(query, key, value, visibility, dropout)
+            mixed = attention.chunked(query, key, value, visibility, dropout=dropout)
         return project(style.width, style, axis=(-2, -1), residual=style.residual, name="out")(mixed), taps
 
 

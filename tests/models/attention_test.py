@@ -158,3 +158,18 @@ def test_no_matrix_of_scores_exists_unless_it_is_read(monkeypatch, fields):
     assert temporary_bytes("chunked", "final", **fields) < scores
     assert temporary_bytes("xla", "final", **fields) > scores
     assert temporary_bytes("chunked", "block0/attention", **fields) > scores
+
+
+@pytest.mark.slow
+def test_the_teacher_of_a_small_language_model_needs_little_memory_for_long_texts(monkeypatch):
+    """4 texts of 8,192 bytes: 40.8 GiB by the matrix of scores. Compiled, not run."""
+    monkeypatch.undo()
+    model = Decoder(256, **LLAMA | {"layers": 3, "width": 96, "heads": 4, "hidden": 256, "tied": True})
+    tokens = jax.ShapeDtypeStruct((4, 8192), jnp.int32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), tokens)
+
+    def loss(variables, tokens):
+        return jnp.sum(jax.nn.logsumexp(model.apply(variables, tokens).logits.dense(), -1))
+
+    compiled = jax.jit(jax.grad(loss)).lower(variables, tokens).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 3 * 2**30
