@@ -6,6 +6,8 @@
     --plan      print what would be done (networks, shapes, parameters, FLOPs, memory), compile, do not train
     --profile[=STEPS]   record some early steps (5) of every stage that trains, for TensorBoard and Perfetto
     --devices=N with --plan: as it would be on N devices, which this machine need not have
+    --topology=v5e:4x4 with --plan: compiled for that slice of TPUs, or for GPUs (h100:8), none of which need be here:
+                memory, collectives and the compiler's estimate of time, by networks and operations
     --lane      with --from: continue one lane of the swept run in the folder --from as a run of its own in --workdir;
                 --config and its flags must be those of the swept run
     --config.terms.kd.temperature=2   set any key of the config
@@ -32,11 +34,22 @@ if TYPE_CHECKING:  # imported when it is needed, so that Ctrl-C during imports g
 
     from jaxdistill.config.schema import StageSettings
     from jaxdistill.runtime.preemption import StopSignal
+    from jaxdistill.runtime.topology import Topology
 
 PROFILED = 5
 """Steps that --profile records."""
 
-VALUED = ("--config", "--workdir", "--from", "--coordinator", "--processes", "--process", "--lane", "--devices")
+VALUED = (
+    "--config",
+    "--workdir",
+    "--from",
+    "--coordinator",
+    "--processes",
+    "--process",
+    "--lane",
+    "--devices",
+    "--topology",
+)
 """Flags whose value may be the next word."""
 
 INTERRUPTED = "interrupted; what a run has saved remains, and the same command continues from it"
@@ -84,6 +97,7 @@ def _main(argv: list[str], stop: "StopSignal | None") -> None:
     stages, values = parse(argv)
     workdir = _folder("--workdir", values)
     distributed.join(values)
+    target = _find_topology(values)
     if values["devices"].value is not None:
         _imagine(values["devices"].value, values["plan"].value)
     import jax
@@ -93,7 +107,7 @@ def _main(argv: list[str], stop: "StopSignal | None") -> None:
 
     stages = _lane(stages, values, workdir)
     if values["plan"].value:
-        plan.show(stages, workdir or pathlib.Path())
+        plan.show(stages, workdir or pathlib.Path(), target)
         return
     if workdir is None:
         raise UserError("no --workdir; name a folder for what the run writes, --workdir runs/NAME")
@@ -124,6 +138,23 @@ def _imagine(devices: int, plan: bool) -> None:
 
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", devices)
+
+
+def _find_topology(values: "flags.FlagValues") -> "Topology | None":
+    """Returns the topology of `--topology`; programs are then compiled for its devices alone."""
+    if not (name := values["topology"].value):
+        return None
+    if not values["plan"].value or values["devices"].value is not None:
+        raise UserError(
+            f"--topology={name} must come with --plan, and without --devices, which it replaces. A run takes the"
+            " existing devices"
+        )
+    import jax
+
+    from jaxdistill.runtime import topology
+
+    jax.config.update("jax_platforms", "cpu")
+    return topology.find(name)
 
 
 def _lane(
@@ -193,6 +224,7 @@ def parse(argv: list[str]) -> tuple[dict[str, "StageSettings"], "flags.FlagValue
     flags.DEFINE_bool("plan", False, "print what would be done", flag_values=values)
     flags.DEFINE_integer("profile", 0, "number of early steps to record", lower_bound=0, flag_values=values)
     flags.DEFINE_integer("devices", None, "number of devices to plan for", flag_values=values)
+    flags.DEFINE_string("topology", "", "TPUs or GPUs to plan for", flag_values=values)
     flags.DEFINE_integer("lane", None, "lane to run alone", flag_values=values)
     flags.DEFINE_string("from", "", "the workdir of all lanes", flag_values=values)
     flags.DEFINE_bool("distributed", False, "join the other processes of the environment", flag_values=values)

@@ -52,6 +52,7 @@ FLAGS = {
     "empty key": ("--config..batch=3", "--config..batch=3 must be --config.KEY=VALUE, got an empty key"),
     "float batch": ("--config.batch=1e12", "batch must be a whole number, got '1e12'"),
     "devices": ("--devices=0", "--devices=0 is for --plan alone, and 1 or more"),
+    "topology": ("--topology=v5e:2x2", "--topology=v5e:2x2 must come with --plan, and without --devices"),
     "port": ("--coordinator=localhost:99999", "--coordinator=HOST:PORT, --processes=N and --process=I"),
 }
 

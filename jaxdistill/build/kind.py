@@ -1,14 +1,36 @@
 """Kinds of stages: one class per file of `stages/`, found by the name of its file."""
 
+import dataclasses
 import pathlib
 from collections.abc import Callable
 from typing import Any, ClassVar
+
+import jax
 
 from jaxdistill.build import validate
 from jaxdistill.build.stage import Stage
 from jaxdistill.build.weights import DONE
 from jaxdistill.config.schema import StageSettings
 from jaxdistill.data.output_cache import Header
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A program that devices run, from shapes alone.
+
+    Attributes:
+        function: jitted.
+        shapes: of its arguments, with their shardings.
+        examples: those of one run.
+    """
+
+    function: Any
+    shapes: tuple[Any, ...]
+    examples: int
+
+    def compile(self) -> jax.stages.Compiled:
+        """Compiles it for the devices of the shardings."""
+        return self.function.lower(*self.shapes).compile()
 
 
 class Kind:
@@ -83,6 +105,10 @@ class Kind:
     def describe(self, stage: Stage) -> list[str]:
         """Returns lines for `--plan` beside those of the data and the networks."""
         return []
+
+    def programs(self, stage: Stage) -> dict[str, Program]:
+        """Returns the programs that it runs on the devices for most of its time, by name."""
+        return {}
 
     def is_done(self, stage: Stage, workdir: pathlib.Path) -> bool:
         """Whether a stage has finished, so that it is skipped."""

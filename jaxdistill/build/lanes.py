@@ -28,6 +28,7 @@ from jaxdistill.core import Batch, Schedule, State, Term, Variables
 from jaxdistill.data import loader
 from jaxdistill.errors import UserError
 from jaxdistill.networks import Precomputed, dependencies, run
+from jaxdistill.runtime import topology
 from jaxdistill.train import optim
 from jaxdistill.train.evaluate import Measurement
 from jaxdistill.train.step import Step, make_step
@@ -167,7 +168,7 @@ class Lanes:
         state, frozen = self.stage.shapes.state, self.stage.shapes.frozen
         variables = (state.params, {name: frozen[name] for name in self.per_lane if name in frozen})
         convolves = any(x.ndim >= 4 for x in jax.tree.leaves(variables))
-        return "unroll" if convolves and jax.default_backend() == "cpu" else "vmap"
+        return "unroll" if convolves and topology.backend() == "cpu" else "vmap"
 
     def shapes(self) -> tuple[State, Weights]:
         def stack(tree: Any) -> Any:

@@ -81,7 +81,7 @@ def run(
     changed: dict[str, Variables] = {}
     for name, network in networks.items():
         inputs = variables_of(name, network, variables)
-        with naming(name):
+        with naming(name), jax.named_scope(f"networks.{name}"):
             outputs[name], changed[name] = network(inputs, batch, outputs, keys[name] if keys else None)
     return outputs, changed
 

@@ -1,24 +1,73 @@
 """`--plan`: a description of a run from shapes alone; steps are compiled, nothing is trained."""
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+
+import jax
 
 from jaxdistill import core
+from jaxdistill.build.kind import Program
 from jaxdistill.build.notes import notes
 from jaxdistill.build.stage import Stage
 from jaxdistill.config.schema import StageSettings
+from jaxdistill.estimate import chips, costs
+from jaxdistill.estimate import describe as estimates
 from jaxdistill.pipeline import run
+from jaxdistill.runtime import files, topology
+from jaxdistill.runtime.topology import Topology
 from jaxdistill.stages import cost
+from jaxdistill.train import flops
 
 
-def show(config: Mapping[str, StageSettings], workdir: pathlib.Path) -> None:
+def show(config: Mapping[str, StageSettings], workdir: pathlib.Path, target: Topology | None = None) -> None:
     """Prints the plan of every stage.
+
+    Args:
+        config: the settings of every stage.
+        workdir: the folder of the run.
+        target: devices to plan for that this machine need not have; those of JAX if `None`.
 
     Raises:
         UserError: for anything that would stop the run.
     """
-    for stage in run.prepare(config, workdir).values():
-        print("\n".join([*describe(stage), *(f"  note: {line}" for line in notes(stage, workdir))]))
+    with topology.compile_for(target):
+        for stage in run.prepare(config, workdir).values():
+            print("\n".join([*describe(stage), *(f"  note: {line}" for line in notes(stage, workdir))]))
+            for line in _compile(stage) if target is None else _estimate(stage, target):
+                print(line, flush=True)
+
+
+def _compile(stage: Stage) -> Iterator[str]:
+    """Yields the line of the memory of a compiled step."""
+    if "step" not in (programs := stage.kind.programs(stage)):
+        return
+    memory, size = costs.read_memory(programs["step"].compile()), files.format_bytes
+    yield (
+        f"  compiled step ({jax.default_backend()}): {size(memory.arguments)} of arguments,"
+        f" {size(memory.results)} of further results, {size(memory.working)} of working memory"
+    )
+
+
+def _estimate(stage: Stage, target: Topology) -> Iterator[str]:
+    """Yields the lines of the programs of a stage as compiled for a topology."""
+    chip, version = chips.find_chip(target), f"{target.compiler} {metadata.version(target.compiler)}"
+    for name, program in stage.kind.programs(stage).items():
+        yield f"  {name} compiled for {len(target.devices)} x {chip.kind} ({target.name}) by {version}:"
+        yield from _estimate_program(program, chip, len(target.devices))
+
+
+def _estimate_program(program: Program, chip: chips.Chip, devices: int) -> Iterator[str]:
+    try:
+        compiled = program.compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        yield f"    does not fit: {error}"
+        return
+    counted = flops.count(program.function, *program.shapes)
+    estimate = costs.estimate(compiled, chip, counted, devices)
+    yield from estimates.describe(estimate, chip, counted, examples=program.examples, devices=devices)
 
 
 def describe(stage: Stage) -> list[str]:

@@ -16,6 +16,8 @@ from typing import Any
 
 import jax
 
+from jaxdistill.runtime import topology
+
 FUSION = "xla_cpu_experimental_ynn_fusion_type"
 """XLA's option: a list of the operations that the library computes."""
 
@@ -24,7 +26,7 @@ OPTIONS = {FUSION: "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUC
 
 def jit(function: Callable[..., Any], **options: Any) -> Any:
     """Applies `jax.jit`, with the compiler options that make a program fast on a CPU."""
-    chosen = select_options(jax.default_backend(), jax.__version_info__)
+    chosen = select_options(topology.backend(), jax.__version_info__)
     return jax.jit(function, **options, compiler_options=chosen)
 
 

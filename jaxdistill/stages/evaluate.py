@@ -6,13 +6,14 @@ from typing import Any
 
 import jax
 
-from jaxdistill.build.kind import Kind
+from jaxdistill.build.kind import Kind, Program
 from jaxdistill.build.runs import Runs, Weights
 from jaxdistill.build.stage import Stage
 from jaxdistill.errors import UserError, check_names
 from jaxdistill.runtime import preemption
 from jaxdistill.stages import cost, examples, saliency, start_weights
 from jaxdistill.stages.results import disagreements, write_results
+from jaxdistill.train import mesh as sharding
 from jaxdistill.train.evaluate import Evaluation, Evaluator, Plan
 
 
@@ -39,6 +40,9 @@ class Evaluate(Kind):
         _check_pairs(stage)
         super().check(stage)
         _check_references(stage)
+
+    def programs(self, stage: Stage) -> dict[str, Program]:
+        return {"evaluation": SplitEvaluator(stage.runs).program()} if stage.evaluation.networks else {}
 
     def is_done(self, stage: Stage, workdir: pathlib.Path) -> bool:
         return super().is_done(stage, workdir) and (workdir / "results.json").exists()
@@ -87,6 +91,16 @@ class SplitEvaluator:
         weights = params, variables, frozen
         total, rows = self._evaluator.evaluate(weights, self._watch(self._pieces(weights)))
         return [self._plan.finish(measurement, rows) for measurement in self._runs.split(total)]
+
+    def program(self) -> Program:
+        """Returns the evaluation of one batch as a program."""
+        mesh = self._evaluator.mesh
+        raw = {key: x[None] for key, x in next(self._data.batches(self._split)).items()}
+        shapes = sharding.batch_structs(mesh, raw, leading=1)
+        batch = sharding.structs(shapes, dict.fromkeys(shapes, sharding.over_rows(mesh, leading=1)))
+        state, frozen = sharding.structs(self._runs.shapes(), self._runs.shardings())
+        weights = (state.params, state.variables, frozen)
+        return Program(self._evaluator.compiled, (*weights, batch), self._data.evaluation_batch_size)
 
     def _pieces(self, weights: tuple[Any, Any, Weights]) -> Iterable[Any]:
         batches = self._data.batches(self._split)

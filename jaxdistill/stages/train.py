@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from jaxdistill.build import caches, validate
-from jaxdistill.build.kind import Kind
+from jaxdistill.build.kind import Kind, Program
 from jaxdistill.build.origins import save_featurizer, saved_metadata
 from jaxdistill.build.runs import Runs, Weights
 from jaxdistill.build.stage import Stage
@@ -19,6 +19,7 @@ from jaxdistill.config.parse import option
 from jaxdistill.config.schema import CheckpointConfig, StageSettings
 from jaxdistill.core import State
 from jaxdistill.errors import TrainingFailed
+from jaxdistill.runtime import topology
 from jaxdistill.stages import precision_report, start_weights, training_plan
 from jaxdistill.stages.evaluate import SplitEvaluator
 from jaxdistill.stages.pca import fitted_heads
@@ -82,6 +83,10 @@ class Train(Kind):
 
     def describe(self, stage: Stage) -> list[str]:
         return training_plan.describe(stage)
+
+    def programs(self, stage: Stage) -> dict[str, Program]:
+        programs = {"step": training_plan.step_program(stage)}
+        return programs | ({"evaluation": SplitEvaluator(stage.runs).program()} if stage.evaluation.networks else {})
 
     def run(self, stage: Stage, workdir: pathlib.Path, log: Callable[[str], None], profile: int) -> dict[str, Any]:
         read = functools.partial(start_weights.read, stage.runs, workdir)
@@ -185,7 +190,7 @@ def _init(runs: Runs, read_weights: Callable[[Collection[str]], Weights], frozen
 def _steps_per_call(stage: Stage) -> int:
     # By benchmarks/dispatch.py: on a CPU tiny MLPs gain from a scan over steps and convolutions lose much more by it;
     # elsewhere small models wait for dispatch (not measured).
-    return 1 if jax.default_backend() == "cpu" or not stage.data.resident else 32
+    return 1 if topology.backend() == "cpu" or not stage.data.resident else 32
 
 
 def _evaluation(runs: Runs, frozen: Weights) -> Callable[[State], dict[str, Any]]:

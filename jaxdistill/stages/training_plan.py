@@ -1,10 +1,8 @@
-"""The plan of a training stage for `--plan`: steps, terms, FLOPs, memory of a device; the step is compiled."""
-
-from collections.abc import Callable
-from typing import Any
+"""The plan of a training stage for `--plan`: steps, terms, FLOPs, memory of a device, and its step as a program."""
 
 import jax
 
+from jaxdistill.build.kind import Program
 from jaxdistill.build.stage import Stage
 from jaxdistill.core import path_name
 from jaxdistill.data import loader
@@ -38,8 +36,8 @@ def describe(stage: Stage) -> list[str]:
     lines = [*stage.runs.describe(), "  terms:"]
     for name in stage.terms:
         lines += _describe_term(stage, name)
-    program, shapes = step_program(stage)
-    computed = sum(flops.count(program, *shapes).values())
+    program = step_program(stage)
+    computed = sum(flops.count(program.function, *program.shapes).values())
     lines += [f"  a step: {computed:,} FLOPs of matrix products and convolutions"]
     lines += _describe_memory(stage)
     networks = {name: state.params[name] for name, s in stage.networks.items() if name in state.params and s.learns}
@@ -66,15 +64,7 @@ def _describe_memory(stage: Stage) -> list[str]:
     listed = ", ".join(f"{name} {size(number)}" for name, number in parts.items())
     lines = [f"  mesh {dict(stage.mesh.shape)}: each device holds {size(sum(parts.values()))} ({listed})"]
     lines[0] += f", and the host {size(offloaded)} for it" if offloaded else ""
-    lines += [f"  replicated on every device: {name}" for name in large_replicated(stage)]
-    memory = compile_step(stage).memory_analysis()
-    if memory:
-        results = memory.output_size_in_bytes - memory.alias_size_in_bytes
-        lines += [
-            f"  compiled step ({jax.default_backend()}): {size(memory.argument_size_in_bytes)} of arguments,"
-            f" {size(results)} of further results, {size(memory.temp_size_in_bytes)} of working memory"
-        ]
-    return lines
+    return lines + [f"  replicated on every device: {name}" for name in large_replicated(stage)]
 
 
 def device_bytes(stage: Stage) -> dict[str, int]:
@@ -121,17 +111,11 @@ def _step_inputs(stage: Stage) -> tuple[dict[str, jax.ShapeDtypeStruct], dict[st
     return data, {n: jax.ShapeDtypeStruct((*leading, *x.shape), x.dtype, sharding=rows) for n, x in inputs.items()}
 
 
-def compile_step(stage: Stage) -> jax.stages.Compiled:
-    """Compiles one step from shapes alone."""
-    program, shapes = step_program(stage)
-    return program.lower(*shapes).compile()
-
-
-def step_program(stage: Stage) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """Returns one step as a program, not compiled, and the shapes of its arguments."""
+def step_program(stage: Stage) -> Program:
+    """Returns one step as a program."""
     make_batch = (loader.Resident if stage.data.resident else loader.Streamed).make_batch
     runs = stage.runs
     shardings = runs.shardings()
     state, frozen = mesh.structs(runs.shapes(), shardings)
-    program = compile_steps(runs.step(), make_batch, stage.mesh, shardings[0])
-    return program, (state, frozen, *_step_inputs(stage))
+    function = compile_steps(runs.step(), make_batch, stage.mesh, shardings[0])
+    return Program(function, (state, frozen, *_step_inputs(stage)), stage.settings.batch)

@@ -23,12 +23,16 @@ from jaxdistill.networks import Source, dependencies, run
 from jaxdistill.runtime import xla_options
 from jaxdistill.train import mesh as sharding
 from jaxdistill.train import windows
+from jaxdistill.train.step import INPUT
 
 Pair = tuple[str, str]
 """`(network, reference)`, two networks that are compared."""
 
 Weights = tuple[Mapping[str, Any], Mapping[str, Variables], Mapping[str, Variables]]
 """`(params, variables, frozen)` of the networks, as the step of training has them."""
+
+METRICS = "metrics"
+"""The part of an evaluation beside networks and input, in profiles and estimates."""
 
 RESULT_BYTES = 64 << 20
 """Bytes that one dispatch may return for a resident split."""
@@ -153,10 +157,12 @@ class Plan:
         batch: Batch,
     ) -> Measurement:
         """Measures one raw batch; pure."""
+        with jax.named_scope(INPUT):
+            prepared = self.prepare(batch)
         return evaluate_batch(
             self.running,
             core.merge_variables(params, variables, frozen),
-            self.prepare(batch),
+            prepared,
             names=self.names,
             metrics=self.metrics,
             pairs=self.all_pairs,
@@ -239,25 +245,28 @@ def evaluate_batch(
     gathers = {metric.gather.name: metric.gather for metric in metrics.values() if isinstance(metric, GatheringMetric)}
     alone = {key: metric for key, metric in summed.items() if not metric.needs_reference}
     fidelity = {key: metric for key, metric in summed.items() if metric.needs_reference}
-    return Measurement(
-        sums={name: {key: m.sums(outputs[name], batch, None) for key, m in alone.items()} for name in names},
-        pair_sums={
-            (name, reference): {key: m.sums(outputs[name], batch, outputs[reference]) for key, m in fidelity.items()}
-            for name, reference in pairs
-        },
-        predictions={
-            name: predicted_classes(core.dense(outputs[name].logits))
-            for name in names
-            if len(core.prediction_shape(outputs[name].logits)) == 1
-        },
-        rows={
-            name: {
-                key: jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), gather.rows(outputs[name], batch))
-                for key, gather in gathers.items()
-            }
-            for name in names
-        },
-    )
+    with jax.named_scope(METRICS):
+        return Measurement(
+            sums={name: {key: m.sums(outputs[name], batch, None) for key, m in alone.items()} for name in names},
+            pair_sums={
+                (name, reference): {
+                    key: m.sums(outputs[name], batch, outputs[reference]) for key, m in fidelity.items()
+                }
+                for name, reference in pairs
+            },
+            predictions={
+                name: predicted_classes(core.dense(outputs[name].logits))
+                for name in names
+                if len(core.prediction_shape(outputs[name].logits)) == 1
+            },
+            rows={
+                name: {
+                    key: jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), gather.rows(outputs[name], batch))
+                    for key, gather in gathers.items()
+                }
+                for name in names
+            },
+        )
 
 
 def predicted_classes(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -274,6 +283,9 @@ class Evaluator:
             a leading axis in all that it returns.
         mesh: the devices.
         result_bytes: the bytes that one dispatch may return for a resident split.
+
+    Attributes:
+        compiled: `(params, variables, frozen, raw batches [batches, batch, ...]) -> (Measurement, fields)`, jitted.
     """
 
     def __init__(self, step: Callable[..., Measurement], mesh: Mesh, result_bytes: int = RESULT_BYTES):
@@ -299,7 +311,7 @@ class Evaluator:
             return jax.lax.map(lambda batch: measure(params, variables, frozen, batch), batches)
 
         self._measure = measure
-        self._compiled = xla_options.jit(sharding.traced_on(mesh, measure_all), out_shardings=sharding.replicated(mesh))
+        self.compiled = xla_options.jit(sharding.traced_on(mesh, measure_all), out_shardings=sharding.replicated(mesh))
 
     def stream(self, batches: Iterable[Mapping[str, np.ndarray]]) -> Iterator[Any]:
         """Yields pieces of one batch each, put on the devices as they are used."""
@@ -327,7 +339,7 @@ class Evaluator:
     def evaluate(self, weights: Weights, pieces: Iterable[Any]) -> tuple[Measurement, Rows]:
         """Adds up the pieces of a split, one dispatch each, in float64 on the host."""
         totals, examples, rows = None, [], []
-        for result in one_behind(self._compiled(*weights, piece) for piece in pieces):
+        for result in one_behind(self.compiled(*weights, piece) for piece in pieces):
             measured, fields = jax.device_get(result)
             sums = jax.tree.map(lambda x: np.asarray(x, np.float64).sum(0), (measured.sums, measured.pair_sums))
             totals = sums if totals is None else jax.tree.map(np.add, totals, sums)

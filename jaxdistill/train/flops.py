@@ -18,7 +18,8 @@ from jaxdistill.errors import check_least
 
 # Dense (no sparsity) FLOP/s of one JAX device for operands of each type, as XLA multiplies them by default: float32 in
 # TF32 on NVIDIA's Ampere and later, in bfloat16 on TPUs. From the makers' data sheets: nvidia.com/en-us/data-center/
-# {v100,tesla-t4,a100,l4,h100,h200}, cloud.google.com/tpu/docs/{v2,v3,v4,v5e,v5p,v6e}; a v2 or v3 chip is two devices.
+# {v100,tesla-t4,a100,l4,h100,h200,dgx-b200}, cloud.google.com/tpu/docs/{v2,v3,v4,v5e,v5p,v6e,tpu7x}; a chip of v2, v3
+# or 7x is two devices.
 _PEAKS: dict[str, dict[str, float]] = {
     "V100": {"float32": 15.7e12, "float16": 125e12},
     "T4": {"float32": 8.1e12, "float16": 65e12, "int8": 130e12},
@@ -28,6 +29,7 @@ _PEAKS: dict[str, dict[str, float]] = {
     "H100 NVL": {"float32": 417.5e12, "float16": 835.5e12, "bfloat16": 835.5e12, "int8": 1670.5e12},
     "H100": {"float32": 494.7e12, "float16": 989.4e12, "bfloat16": 989.4e12, "int8": 1978.9e12},
     "H200": {"float32": 494.7e12, "float16": 989.4e12, "bfloat16": 989.4e12, "int8": 1978.9e12},
+    "B200": {"float32": 1125e12, "float16": 2250e12, "bfloat16": 2250e12, "int8": 4500e12},
     "TPU v2": {"float32": 22.5e12, "bfloat16": 22.5e12},
     "TPU v3": {"float32": 61.5e12, "bfloat16": 61.5e12},
     "TPU v4": {"float32": 275e12, "bfloat16": 275e12, "int8": 275e12},
@@ -37,6 +39,7 @@ _PEAKS: dict[str, dict[str, float]] = {
     "TPU v5": {"float32": 459e12, "bfloat16": 459e12, "int8": 918e12},
     "TPU v6 lite": {"float32": 918e12, "bfloat16": 918e12, "int8": 1836e12},
     "TPU v6e": {"float32": 918e12, "bfloat16": 918e12, "int8": 1836e12},
+    "TPU7x": {"float32": 1153.5e12, "bfloat16": 1153.5e12},
 }
 
 

@@ -20,7 +20,7 @@ from jaxdistill.train.checkpoint import Checkpoints
 from jaxdistill.train.monitor import Monitor, is_due
 from jaxdistill.train.prefetch import Prefetcher
 from jaxdistill.train.profile import FOLDER, Profile
-from jaxdistill.train.step import Step
+from jaxdistill.train.step import INPUT, Step
 from jaxdistill.train.throughput import Throughput
 
 RESIDENT_ADVICE = "sending the indices of examples; make several steps in a dispatch, steps_per_call=16"
@@ -160,7 +160,9 @@ def compile_steps(
     """
 
     def one_step(state: State, frozen: Frozen, resident: Batch, inputs: Batch) -> tuple[State, Metrics]:
-        return step(state, frozen, make_batch(resident, inputs))
+        with jax.named_scope(INPUT):
+            batch = make_batch(resident, inputs)
+        return step(state, frozen, batch)
 
     def many_steps(state: State, frozen: Frozen, resident: Batch, inputs: Batch) -> tuple[State, Metrics]:
         return jax.lax.scan(lambda state, inputs: one_step(state, frozen, resident, inputs), state, inputs)

@@ -17,6 +17,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxdistill.errors import UserError, unknown
 from jaxdistill.networks.batch_sharding import BATCH_AXES
+from jaxdistill.runtime import topology
 
 AXES = (*BATCH_AXES, "tensor")
 
@@ -33,7 +34,7 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[Any] | None = None) ->
     for name in sizes:
         if name not in AXES:
             raise unknown("mesh axis", name, AXES)
-    devices = jax.devices() if devices is None else devices
+    devices = topology.devices() if devices is None else devices
     shape = [sizes.get(name, 1) for name in AXES]
     if shape.count(-1) == 1:
         rest = int(np.prod([size for size in shape if size != -1]))

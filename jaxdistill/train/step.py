@@ -22,6 +22,9 @@ Frozen = Mapping[str, Variables]
 Metrics = dict[str, jax.Array]
 Step = Callable[[State, Frozen, Batch], tuple[State, Metrics]]
 
+INPUT, OPTIMIZER = "input", "optimizer"
+"""Parts of a step in profiles and estimates, beside `networks.NAME` and `terms.NAME`."""
+
 
 def make_step(
     networks: Mapping[str, Source],
@@ -59,9 +62,12 @@ def make_step(
 
     def step(state: State, frozen: Frozen, batch: Batch) -> tuple[State, Metrics]:
         keys = core.fold_in(jax.random.fold_in(state.key, state.step), [*networks, *terms])
-        grads, (metrics, variables) = gradients(state, frozen, augment(batch), keys)
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        params: Any = optax.apply_updates(state.params, updates)
+        with jax.named_scope(INPUT):
+            augmented = augment(batch)
+        grads, (metrics, variables) = gradients(state, frozen, augmented, keys)
+        with jax.named_scope(OPTIMIZER):
+            updates, opt_state = tx.update(grads, state.opt_state, state.params)
+            params: Any = optax.apply_updates(state.params, updates)
         everything = core.merge_variables(params, variables, frozen)
         variables |= {
             name: {**variables[name], **network.revise(everything[name], state.step + 1)}
@@ -138,18 +144,19 @@ def make_loss(
         metrics: Metrics = {}
         loss = jnp.float32(0)
         for name, term in terms.items():
-            values, updated[name] = term.method_at(step).apply(
-                everything.get(name, {}),
-                outputs[term.student],
-                jax.lax.stop_gradient(outputs.get(term.teacher or "")),
-                batch,
-                rngs={"method": keys[name]},
-                mutable=[*variables.get(name, {})],
-            )
-            valid = term.method.valid(batch)
-            _check_values(name, values, valid)
-            metrics[name] = core.mean(values, valid, fraction=_count(valid) / jnp.maximum(totals[name], 1.0))
-            loss += term.weight(step) * metrics[name]
+            with jax.named_scope(f"terms.{name}"):
+                values, updated[name] = term.method_at(step).apply(
+                    everything.get(name, {}),
+                    outputs[term.student],
+                    jax.lax.stop_gradient(outputs.get(term.teacher or "")),
+                    batch,
+                    rngs={"method": keys[name]},
+                    mutable=[*variables.get(name, {})],
+                )
+                valid = term.method.valid(batch)
+                _check_values(name, values, valid)
+                metrics[name] = core.mean(values, valid, fraction=_count(valid) / jnp.maximum(totals[name], 1.0))
+                loss += term.weight(step) * metrics[name]
         changed: dict[str, Variables] = {
             name: {**before, **updated.get(name, {})} for name, before in variables.items()
         }

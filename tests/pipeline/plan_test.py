@@ -1,9 +1,17 @@
 """The plan of a run."""
 
+import importlib.util
+import os
 import pathlib
+import subprocess
+import sys
 
+import pytest
+
+from configs_test import FILES, stand_in
+from jaxdistill.config import load as configs
 from jaxdistill.pipeline import plan, run
-from runs import parsed
+from runs import TINY, parsed
 
 
 def test_a_stage_is_described_by_its_data_and_its_networks():
@@ -14,3 +22,28 @@ def test_a_stage_is_described_by_its_data_and_its_networks():
     assert "teacher: frozen from stage:teacher, 1,810 parameters, 3,552 FLOPs per example" in lines
     assert "slow: frozen from stage:distil, 610 parameters" in lines
     assert "taps hidden1 (24,), pooled (24,)" in lines
+
+
+COMPILERS = {"v5e:2x2": "libtpu", "h100:1": "jax_plugins"}
+"""Topologies, and a module that the compiler for each brings."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", COMPILERS)
+@pytest.mark.parametrize("file", [TINY, *FILES])
+def test_every_config_compiles_for_devices_that_are_absent(file, target, tmp_path):
+    if not importlib.util.find_spec(COMPILERS[target]):
+        pytest.skip(f"without the compiler for {target}: pip install 'jaxdistill[tpu,cuda-compile]'")
+    flags = []
+    if file != TINY:
+        is_embedded = configs.read(f"{file}:smoke")["data"].get("name") in ("headlines", "digits", "shapes")
+        flags, file = ([] if is_embedded else stand_in(tmp_path, file)), f"{file}:smoke"
+    words = [sys.executable, "-m", "jaxdistill.launch", "--config", file, *flags, "--config.mesh.data=-1"]
+    # A process of its own: tests run on a CPU of eight devices, with options that other compilers refuse.
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")
+    }
+    ended = subprocess.run([*words, "--plan", f"--topology={target}"], capture_output=True, text=True, env=environment)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count(": fits") >= 1
+    assert "costliest operations:" in ended.stdout

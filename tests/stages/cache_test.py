@@ -145,7 +145,7 @@ def test_the_plan_has_the_size_of_the_cache(stages, tmp_path):
     lines = "\n".join(plan.describe(fresh["half"]))
     assert "train 1,077 x 2 + validation 360 x 1 + test 360 x 1 = 2,874 records of 68 B" in lines
     assert "190.9 KiB" in lines
-    training_plan.compile_step(fresh["read"])  # of a cache that is not written yet
+    training_plan.step_program(fresh["read"]).compile()  # of a cache that is not written yet
 
 
 @pytest.mark.slow

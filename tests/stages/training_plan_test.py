@@ -20,7 +20,7 @@ def stage(*flags):
 def test_predicted_bytes_are_those_of_the_compiled_step(mesh):
     built = stage(*WIDE, STREAMED, *MESHES[mesh])
     predicted = training_plan.device_bytes(built)
-    compiled = training_plan.compile_step(built).memory_analysis()
+    compiled = training_plan.step_program(built).compile().memory_analysis()
     np.testing.assert_allclose(compiled.argument_size_in_bytes, sum(predicted.values()), rtol=0.02)
     # The state is donated: what comes out is where it was, but for the metrics.
     state = sum(predicted[name] for name in ("parameters", "other variables", "optimizer"))
