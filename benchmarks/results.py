@@ -41,10 +41,11 @@ PAGES = (
     "docs/segmentation.md",
     "docs/tables.md",
     "docs/texts.md",
+    "docs/tpu.md",
     "docs/vocabulary.md",
     "docs/zoo.md",
 )
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "torchdistill", "transformers", "trl")
+PACKAGES = ("jax", "jaxlib", "libtpu", "flax", "optax", "numpy", "torch", "torchdistill", "transformers", "trl")
 NOT_MEASURED = "Not measured yet."
 REQUIRED = {"command": str, "commit": str, "date": str, "device": str, "rows": list}
 HIDDEN = ("table", "ratio_low", "ratio_high")
@@ -199,7 +200,7 @@ def _cell(key: str, row: Row, results: Results) -> str:
         return f"{value:.2f} ({row['ratio_low']:.2f}-{row['ratio_high']:.2f})"
     if key == "ratio":
         return f"{value:.2f}"
-    if key == "of peak":
+    if key in ("of peak", "utilisation"):
         return f"{value:.1%}"
     if isinstance(value, int):
         return f"{value:,}"

@@ -161,6 +161,15 @@ def read_memory(compiled: Any) -> Memory:
     return Memory(memory.argument_size_in_bytes, results, memory.temp_size_in_bytes)
 
 
+def read_excess(error: Exception) -> int | None:
+    """Returns the bytes of a device that libtpu found a program to need; `None` for an error of another kind.
+
+    Its message has `Used 34.60G of 15.75G hbm`, in units of 1,024.
+    """
+    match = re.search(r"Used ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? hbm", str(error))
+    return int(float(match[1]) * 1024 ** " KMGT".index(match[2] or " ")) if match else None
+
+
 def find_part(op_name: str) -> str:
     """Returns the part of a step that an operation belongs to, by the scopes of `train.step` and `networks.run`."""
     match = _PART.search(op_name)

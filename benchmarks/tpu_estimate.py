@@ -1,0 +1,225 @@
+"""Steps of distillation as compiled for slices of TPUs that this machine does not have: memory, and estimated time.
+
+    python benchmarks/tpu_estimate.py [--rows vit bert ...] [--write docs/results/tpu.json]
+    python -m jaxdistill.launch --plan --topology=v5e:4x4 --config benchmarks/tpu_estimate.py:bert \
+        --config.data.path=FILE
+
+Each row is a stage of the config below, whose step libtpu compiles (pip install 'jaxdistill[tpu]') in a process of its
+own. Time is the compiler's estimate of cycles over the clock (`jaxdistill/estimate`), without collectives, which may
+overlap: nothing ran. It is the same on every machine and in every run. Utilisation is the fraction of the peak
+in bfloat16, by the FLOPs of matrix products and convolutions, those of recomputation included. Bytes are arguments,
+results and working memory of a device. With `--write`, rows that are not measured stay as they are in the file.
+"""
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+from importlib import metadata
+from typing import Any
+
+import jax
+import numpy as np
+import our_steps
+import results
+from ml_collections import ConfigDict
+
+from jaxdistill.estimate import chips, costs, describe
+from jaxdistill.runtime import topology
+from jaxdistill.train import flops
+
+HERE = pathlib.Path(__file__).resolve()
+
+BERT = dict(model="encoder", width=768, heads=12, hidden=3072, length=512)
+LLAMA = dict(
+    model="decoder",
+    positions="rotary",
+    norm="rms",
+    activation="swiglu",
+    bias=False,
+    tied=False,
+    scan=True,
+    remat="block",
+)
+CLASSIFY = dict(task=dict(method="cross_entropy"), kd=dict(method="kd", temperature=4.0))
+NEXT_TOKEN = dict(task=dict(method="cross_entropy", chunk=512), kd=dict(method="forward_kl", chunk=512))
+
+STEPS: dict[str, dict[str, Any]] = {
+    "vit": dict(
+        title="ViT-B/16 -> ViT-S/16, 224 px",
+        topology="v5e:4x4",
+        per_chip=64,
+        data=dict(size=224, classes=1000),
+        teacher=dict(model="vit"),
+        student=dict(model="vit", width=384, heads=6),
+        terms=CLASSIFY,
+    ),
+    "resnet32x4": dict(
+        title="ResNet-32x4 -> ResNet-8x4, 32 px",
+        topology="v5e:2x2",
+        per_chip=256,
+        data=dict(size=32, classes=100),
+        teacher=dict(model="cifar_resnet", depth=32, width=4),
+        student=dict(model="cifar_resnet", depth=8, width=4),
+        terms=CLASSIFY,
+    ),
+    "resnet50": dict(
+        title="ResNet-50 -> ResNet-18, 224 px",
+        topology="v5e:4x4",
+        per_chip=128,
+        data=dict(size=224, classes=1000),
+        teacher=dict(model="resnet", depth=50),
+        student=dict(model="resnet", depth=18),
+        terms=CLASSIFY,
+    ),
+    "bert": dict(
+        title="BERT-base -> 6 layers, 128 tokens",
+        topology="v5e:4x4",
+        per_chip=128,
+        data=dict(length=128, vocabulary=30522, classes=4),
+        teacher=dict(BERT, layers=12),
+        student=dict(BERT, layers=6),
+        terms=CLASSIFY,
+    ),
+    "llama_1b": dict(
+        title="Llama 1B -> 0.3B, 2,048 tokens, 128k vocabulary, fsdp",
+        topology="v5e:4x4",
+        per_chip=4,
+        data=dict(length=2048, vocabulary=128256),
+        teacher=dict(LLAMA, length=2048, layers=16, width=2048, heads=32, hidden=8192),
+        student=dict(LLAMA, length=2048, layers=8, width=1024, heads=16, hidden=4096),
+        terms=NEXT_TOKEN,
+        fsdp=-1,
+    ),
+    "llama_7b": dict(
+        title="Llama 7B -> 1B, 4,096 tokens, 32k vocabulary, fsdp",
+        topology="v5p:4x4x4",
+        per_chip=4,
+        data=dict(length=4096, vocabulary=32000),
+        teacher=dict(LLAMA, length=4096, layers=32, width=4096, heads=32, hidden=11008),
+        student=dict(LLAMA, length=4096, layers=22, width=2048, heads=32, key_heads=4, hidden=5632),
+        terms=NEXT_TOKEN,
+        fsdp=-1,
+    ),
+}
+"""Steps by name. Llama 7B is Llama 2's, and its student of 1B has the shape of TinyLlama."""
+
+CHIPS = {"v5e:2x2": 4, "v5e:4x4": 16, "v5p:4x4x4": 64}
+
+COLUMNS = {
+    "name": "step",
+    "title": "networks",
+    "topology": "slice",
+    "batch": "examples",
+    "milliseconds": "ms",
+    "utilisation": "of peak",
+    "bytes": "bytes of a device",
+    "collective_bytes": "bytes of collectives",
+    "commit": "commit",
+    "libtpu": "libtpu",
+}
+
+MODES = tuple(STEPS)
+
+
+def get_config(mode: str = "") -> ConfigDict:
+    """Returns the config of a step; `data.path` is a file of `write_data`."""
+    step = STEPS[mode]
+    c = ConfigDict()
+    c.batch, c.steps = step["per_chip"] * CHIPS[step["topology"]], 10
+    c.data = dict(name="npz", path="", resident="no")
+    c.networks = dict(
+        teacher=dict(step["teacher"], source="frozen", dtype="bfloat16", weights="stage:teacher"),
+        student=dict(step["student"], source="trained", dtype="bfloat16"),
+    )
+    c.terms = step["terms"]
+    c.optimizer = dict(name="adamw", weight_decay=0.01)
+    c.learning_rate = dict(name="constant", value=1e-3)
+    if "fsdp" in step:
+        c.mesh, c.sharding = dict(data=1, fsdp=step["fsdp"]), ("fsdp",)
+    c.stages = dict(
+        teacher=dict(
+            networks=dict(teacher=dict(source="trained", weights="")),
+            terms=dict(
+                {name: term for name, term in step["terms"].items() if name == "task"}, task=dict(student="teacher")
+            ),
+        ),
+        distil=dict(evaluate=dict(metrics=())),
+    )
+    return c
+
+
+def write_data(path: pathlib.Path, data: dict[str, int]) -> pathlib.Path:
+    """Writes a few examples of the shape of a step's: a step is compiled from shapes alone."""
+    draw, rows = np.random.default_rng(0), 8
+    arrays: dict[str, Any] = {}
+    for role in ("train", "test"):
+        if "size" in data:
+            arrays[f"{role}_image"] = draw.integers(0, 256, (rows, data["size"], data["size"], 3), np.uint8)
+        else:
+            arrays[f"{role}_tokens"] = draw.integers(0, data["vocabulary"], (rows, data["length"]), np.int32)
+            arrays["vocabulary"] = np.int32(data["vocabulary"])
+        if "classes" in data:
+            arrays[f"{role}_label"] = np.arange(rows, dtype=np.int32) % data["classes"]
+            arrays["class_names"] = np.array([f"class {k}" for k in range(data["classes"])])
+    np.savez(path, **arrays)
+    return path
+
+
+def measure(name: str) -> dict[str, Any]:
+    """Compiles a step and returns its row."""
+    jax.config.update("jax_platforms", "cpu")
+    step = STEPS[name]
+    target = topology.find(step["topology"])
+    chip, devices = chips.find_chip(target), len(target.devices)
+    with tempfile.TemporaryDirectory() as folder, topology.compile_for(target):
+        path = write_data(pathlib.Path(folder) / "examples.npz", step["data"])
+        stage = our_steps.build_stage(f"{HERE}:{name}", "distil", [f"--config.data.path={path}"])
+        program = stage.kind.programs(stage)["step"]
+        row = {"name": name, "title": step["title"], "topology": step["topology"], "batch": program.examples}
+        row |= {"commit": results.describe_machine()["commit"], "libtpu": metadata.version("libtpu")}
+        counted = flops.count(program.function, *program.shapes)
+        try:
+            compiled = program.compile()
+        except jax.errors.JaxRuntimeError as error:
+            if (used := costs.read_excess(error)) is None:
+                raise
+            return row | {"milliseconds": None, "utilisation": None, "bytes": used, "collective_bytes": None}
+        estimate = costs.estimate(compiled, chip, counted, devices)
+    print("\n".join(describe.describe(estimate, chip, counted, examples=program.examples, devices=devices)), flush=True)
+    return row | {
+        "milliseconds": 1e3 * estimate.seconds,
+        "utilisation": estimate.utilisation,
+        "bytes": estimate.memory.peak,
+        "collective_bytes": sum(size for _, size in estimate.collectives.values()),
+    }
+
+
+def measure_alone(name: str) -> dict[str, Any]:
+    """Returns the row of a step that a process of its own has compiled, whose memory is then free."""
+    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        subprocess.run([sys.executable, HERE, "--rows", name, "--row-to", file.name], check=True)
+        return json.loads(pathlib.Path(file.name).read_text())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", nargs="+", choices=[*STEPS], default=[*STEPS])
+    parser.add_argument("--write", type=pathlib.Path)
+    parser.add_argument("--row-to", type=pathlib.Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.row_to:
+        given.row_to.write_text(json.dumps(measure(given.rows[0])))
+        return
+    rows = {
+        row["name"]: row for row in (results.read(given.write)["rows"] if given.write and given.write.exists() else [])
+    }
+    for name in given.rows:
+        rows[name] = measure_alone(name)
+        results.write(given.write, {"": [rows[step] for step in STEPS if step in rows]}, columns=COLUMNS)
+
+
+if __name__ == "__main__":
+    main()
