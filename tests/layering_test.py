@@ -22,6 +22,7 @@ ALLOWED = {
     "data": {"config", "core", "runtime"},
     "merging": {"core"},
     "compress": {"config", "core", "merging"},
+    "generation": {"config", "core"},
     "networks": {"compress", "config", "core", "modules"},
     "pretrained": {"core", "data", "models", "modules", "networks", "runtime"},
     "export": {"compress", "config", "core", "data", "modules", "networks", "pretrained", "runtime"},

@@ -52,16 +52,26 @@ class Visibility:
         token_mask: `[batch, length]`, above 0 for keys that are tokens; `None` if all are.
         segment: int `[batch, length]`, the part of a row that a position belongs to, and that it attends to; `None` if
             rows have one part.
+        column: int `[]`, the position of the only query, of causal rows whose keys are stored and have a `token_mask`;
+            `None` if there is a query for each key.
     """
 
     causal: bool = struct.field(pytree_node=False, default=False)
     window: int = struct.field(pytree_node=False, default=0)
     token_mask: Shaped[Array, "batch length"] | None = None
     segment: Int[Array, "batch length"] | None = None
+    column: Int[Array, ""] | None = None
 
     def mask(self, length: int) -> Bool[Array, "_ 1 {length} {length}"]:
         """Returns whether each query (row) attends to each key (column)."""
         return self.block_mask(0, 0, length)[:, None]
+
+    def column_mask(self) -> Bool[Array, "batch columns"]:
+        """Returns whether the query at `column` attends to each key."""
+        assert self.token_mask is not None
+        distance = self.column - jnp.arange(self.token_mask.shape[1])[None]
+        visible = (distance >= 0) & (self.token_mask > 0)
+        return visible & (distance < self.window) if self.window else visible
 
     def block_mask(self, first_row: Any, first_column: Any, size: int) -> Bool[Array, "_ {size} {size}"]:
         """Returns the mask of `size` queries and keys from these positions on."""
@@ -130,6 +140,22 @@ def mix(weights: Float[Array, "batch heads length length"], value: Keys) -> Quer
     grouped = weights.reshape(batch, key_heads, heads // key_heads, length, length)
     mixed = jnp.einsum("bkgij,bjkd->bikgd", grouped, value)
     return mixed.reshape(batch, length, heads, -1)
+
+
+def attend_from(query: Queries, key: Array, value: Array, visible: Bool[Array, "batch columns"]) -> Queries:
+    """Returns the output of one query of each row over stored keys and values.
+
+    Args:
+        query: `[batch, 1, heads, head_width]`.
+        key: `[batch, key_heads, columns, head_width]`.
+        value: as `key`.
+        visible: the keys that the query attends to, one at least.
+    """
+    batch, _, heads, head_width = query.shape
+    grouped = query.reshape(batch, key.shape[1], -1, head_width)
+    scores = jnp.einsum("bkgd,bkcd->bkgc", grouped, key, preferred_element_type=jnp.float32) / math.sqrt(head_width)
+    weights = jax.nn.softmax(jnp.where(visible[:, None, None], scores, MASKED_SCORE)).astype(value.dtype)
+    return jnp.einsum("bkgc,bkcd->bkgd", weights, value).reshape(batch, 1, heads, head_width)
 
 
 class Dropout(NamedTuple):

@@ -3,6 +3,7 @@
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
@@ -28,7 +29,9 @@ class Decoder(nn.Module):
     sqrt(2 layers).
 
     Its inputs are `tokens` int `[batch, length]`, and `token_mask` `[batch, length]`, above 0 for tokens and 0 for
-    padding, which may be on either side. Outputs at padding are undefined.
+    padding, which may be on either side. Outputs at padding are undefined. Applied with a mutable collection `cache` it
+    stores keys and values there; with `cache/column` it takes the one token `[batch, 1]` at that column, and the
+    `token_mask` of all columns.
 
     Taps, for l tokens and w = width (details in `transformer.py`):
         embed: `[batch, l, w]`, tokens (scaled if `scaled`) and learned positions, before dropout.
@@ -115,21 +118,30 @@ class Decoder(nn.Module):
         token_mask: Shaped[Array, "batch length"] | None = None,
     ) -> Output:
         style, taps = _style(self), {}
-        positions = transformer.token_positions(tokens, token_mask)
+        columns, column = tokens if token_mask is None else token_mask, self._column()
+        positions = transformer.token_positions(columns, token_mask)
+        if column is not None:
+            positions = jax.lax.dynamic_slice_in_dim(positions, column, 1, axis=1)
+        visibility = Visibility(causal=True, window=self.window, token_mask=token_mask, column=column)
+        token_mask = token_mask if column is None else None
         embedding = transformer.embed(self.classes, style, "embed")
         x = embedding(transformer.mask_tokens(tokens, token_mask))
         x = x * jnp.asarray(self.width**0.5, x.dtype) if self.scaled else x
         if self.positions == "learned":
-            transformer.check_length(tokens, self.length)
+            transformer.check_length(columns, self.length)
             x = x + transformer.embed(self.length, style, "positions")(positions)
         taps["embed"] = x
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        visibility = Visibility(causal=True, window=self.window, token_mask=token_mask)
         x = transformer.run_blocks(x, taps, style, visibility=visibility, positions=positions, train=train)
         final = taps["final"] = transformer.normalize(style, "final_norm")(x)
         taps["pooled"] = _last_state(final, token_mask).astype(jnp.float32)
         head = transformer.Head(self.classes, dense=self.dense, name="head")
         return head(final, taps, embedding.embedding if self.tied else None)
+
+    def _column(self) -> Int[Array, ""] | None:
+        """Returns the column of the only token of each row, if the cache names it."""
+        stores = transformer.stores_keys(self) and self.has_variable(transformer.CACHE, "column")
+        return self.get_variable(transformer.CACHE, "column") if stores else None
 
 
 def _style(model: Decoder) -> transformer.Style:

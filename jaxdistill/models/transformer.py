@@ -53,6 +53,9 @@ AXES = (
 """Logical names of the params' dimensions, the models' `axes`, by which they are sharded (`train/partitioning.py`).
 Params of scanned layers have one dimension before these, that of the layers."""
 
+CACHE = "cache"
+"""The collection of keys and values, as rotated, for the tokens to come; `generation/sampler.py` writes with it."""
+
 ACTIVATIONS = {
     "gelu": functools.partial(nn.gelu, approximate=False),
     "gelu_tanh": functools.partial(nn.gelu, approximate=True),
@@ -241,6 +244,11 @@ def token_positions(
     return jnp.maximum(jnp.cumsum(token_mask > 0, axis=-1) - 1, 0)
 
 
+def stores_keys(module: nn.Module) -> bool:
+    """Whether a module is applied with stored keys and values (`CACHE`), or is to store them."""
+    return module.is_mutable_collection(CACHE) and not module.is_initializing()
+
+
 class Attention(nn.Module):
     """Multi-head attention; returns its addition to the residual stream, and its taps."""
 
@@ -259,6 +267,10 @@ class Attention(nn.Module):
         taps = {"query": query, "key": key, "value": value}
         if style.rotary:
             query, key = (rotate(vectors, positions, style.rotary, style.rotary_scaling) for vectors in (query, key))
+        out = project(style.width, style, axis=(-2, -1), residual=style.residual, name="out")
+        stored = self._store(key, value, visibility.column) if stores_keys(self) else None
+        if stored and visibility.column is not None:
+            return out(attention.attend_from(query, *stored, visibility.column_mask())), taps
         taps["scores"] = scores = attention.scores_of(query, key, visibility)
         taps["attention"] = weights = nn.softmax(scores).astype(style.dtype)
         if attention.choose(style.attention, length) == "xla":
@@ -268,7 +280,17 @@ class Attention(nn.Module):
             drops = self.train and style.dropout
             dropout = attention.Dropout(style.dropout, self.make_rng("dropout")) if drops else None
             mixed = attention.chunked(query, key, value, visibility, dropout=dropout)
-        return project(style.width, style, axis=(-2, -1), residual=style.residual, name="out")(mixed), taps
+        return out(mixed), taps
+
+    def _store(self, key: attention.Keys, value: attention.Keys, column: Int[Array, ""] | None) -> tuple[Array, Array]:
+        """Returns stored keys and values, `[batch, key_heads, columns, head_width]`, with these from `column` on."""
+        stored = []
+        for name, new in (("keys", jnp.swapaxes(key, 1, 2)), ("values", jnp.swapaxes(value, 1, 2))):
+            variable = self.variable(CACHE, name, lambda new=new: new)
+            if column is not None:
+                variable.value = jax.lax.dynamic_update_slice_in_dim(variable.value, new, column, axis=2)
+            stored.append(variable.value)
+        return stored[0], stored[1]
 
 
 class FeedForward(nn.Module):
@@ -329,7 +351,7 @@ def run_blocks(
     if style.scan:
         block = nn.scan(
             block,
-            variable_axes={"params": 0},
+            variable_axes={"params": 0, CACHE: 0},
             split_rngs={"params": True, "dropout": True},
             in_axes=nn.broadcast,
             length=style.layers,
