@@ -170,7 +170,6 @@ def write_data(path: pathlib.Path, data: dict[str, int]) -> pathlib.Path:
 
 def measure(name: str) -> dict[str, Any]:
     """Compiles a step and returns its row."""
-    jax.config.update("jax_platforms", "cpu")
     step = STEPS[name]
     target = topology.find(step["topology"])
     chip, devices = chips.find_chip(target), len(target.devices)
@@ -210,6 +209,7 @@ def main() -> None:
     parser.add_argument("--write", type=pathlib.Path)
     parser.add_argument("--row-to", type=pathlib.Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    jax.config.update("jax_platforms", "cpu")
     if given.row_to:
         given.row_to.write_text(json.dumps(measure(given.rows[0])))
         return

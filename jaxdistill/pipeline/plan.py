@@ -1,19 +1,18 @@
 """`--plan`: a description of a run from shapes alone; steps are compiled, nothing is trained."""
 
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 
 import jax
 
 from jaxdistill import core
-from jaxdistill.build.kind import Program
 from jaxdistill.build.notes import notes
 from jaxdistill.build.stage import Stage
 from jaxdistill.config.schema import StageSettings
 from jaxdistill.estimate import chips, costs
 from jaxdistill.estimate import describe as estimates
-from jaxdistill.pipeline import run
+from jaxdistill.pipeline import run, savings
 from jaxdistill.runtime import files, topology
 from jaxdistill.runtime.topology import Topology
 from jaxdistill.stages import cost
@@ -32,9 +31,13 @@ def show(config: Mapping[str, StageSettings], workdir: pathlib.Path, target: Top
         UserError: for anything that would stop the run.
     """
     with topology.compile_for(target):
-        for stage in run.prepare(config, workdir).values():
+        for name, stage in run.prepare(config, workdir).items():
             print("\n".join([*describe(stage), *(f"  note: {line}" for line in notes(stage, workdir))]))
-            for line in _compile(stage) if target is None else _estimate(stage, target):
+
+            def rebuild(settings: StageSettings, name: str = name) -> Stage:
+                return run.build_stages({**config, name: settings}, workdir)[name]
+
+            for line in _compile(stage) if target is None else _estimate(stage, target, rebuild):
                 print(line, flush=True)
 
 
@@ -49,25 +52,26 @@ def _compile(stage: Stage) -> Iterator[str]:
     )
 
 
-def _estimate(stage: Stage, target: Topology) -> Iterator[str]:
+def _estimate(stage: Stage, target: Topology, rebuild: Callable[[StageSettings], Stage]) -> Iterator[str]:
     """Yields the lines of the programs of a stage as compiled for a topology."""
-    chip, version = chips.find_chip(target), f"{target.compiler} {metadata.version(target.compiler)}"
+    chip, devices = chips.find_chip(target), len(target.devices)
+    version = f"{target.compiler} {metadata.version(target.compiler)}"
     for name, program in stage.kind.programs(stage).items():
-        yield f"  {name} compiled for {len(target.devices)} x {chip.kind} ({target.name}) by {version}:"
-        yield from _estimate_program(program, chip, len(target.devices))
-
-
-def _estimate_program(program: Program, chip: chips.Chip, devices: int) -> Iterator[str]:
-    try:
-        compiled = program.compile()
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        yield f"    does not fit: {error}"
-        return
-    counted = flops.count(program.function, *program.shapes)
-    estimate = costs.estimate(compiled, chip, counted, devices)
-    yield from estimates.describe(estimate, chip, counted, examples=program.examples, devices=devices)
+        yield f"  {name} compiled for {devices} x {chip.kind} ({target.name}) by {version}:"
+        try:
+            compiled = program.compile()
+        except jax.errors.JaxRuntimeError as error:
+            if (needed := costs.read_excess(error)) is None:
+                raise
+            fits = False
+            yield f"    memory: {files.format_bytes(needed)} of {files.format_bytes(chip.memory)}: does not fit"
+        else:
+            counted = flops.count(program.function, *program.shapes)
+            estimate = costs.estimate(compiled, chip, counted, devices)
+            yield from estimates.describe(estimate, chip, counted, examples=program.examples, devices=devices)
+            needed, fits = estimate.memory.peak, estimate.memory.peak <= chip.memory
+        if name == "step" and not fits:
+            yield from savings.describe(stage, needed, chip, rebuild)
 
 
 def describe(stage: Stage) -> list[str]:

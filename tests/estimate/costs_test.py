@@ -80,3 +80,18 @@ def test_names_have_no_transforms_and_no_numbers_of_layers():
     name = "jit(one_step)/transpose(jvp(networks.student))/ViT/block3/feed_forward/down/dot_general"
     assert costs.shorten(name) == "block/feed_forward/down/dot_general"
     assert costs.shorten("jit(one_step)/input/vmap(_randint)/add") == "one_step/_randint/add"
+
+
+@pytest.mark.parametrize(
+    ("message", "needed"),
+    [
+        (
+            "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 34.50G of 15.75G hbm. Exceeded",
+            34.5 * 2**30,
+        ),
+        ("RESOURCE_EXHAUSTED: Used 900M of 15.75G hbm", 900 * 2**20),
+        ("INTERNAL: something else", None),
+    ],
+)
+def test_the_bytes_of_a_program_that_does_not_fit_are_in_its_message(message, needed):
+    assert costs.read_excess(RuntimeError(message)) == needed
