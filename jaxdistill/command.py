@@ -2,6 +2,7 @@
 
     jaxdistill run CONFIG --workdir DIR [--config.KEY=VALUE ...]    train, distil, evaluate and report
     jaxdistill plan CONFIG [--devices=N] [--config.KEY=VALUE ...]   networks, shapes, FLOPs and memory, without training
+    jaxdistill compare RUN RUN ... [--out FOLDER]                   configs, results, differences and curves of runs
     jaxdistill export --workdir RUN --network NAME --format FORMAT --out FOLDER
     jaxdistill prepare DATASET ... [--data-dir DIR]                 TFDS datasets, prepared once for all runs
     jaxdistill conformance NAME [FIELD=VALUE ...]                   the promises of a method, model, metric, ...
@@ -26,6 +27,7 @@ _jaxdistill() {
     "1 "*) words="COMMANDS" ;;
     "2 run" | "2 plan") words="CONFIGS" ;;
     *" run" | *" plan") words="--workdir --config. --profile --devices --lane --from --distributed" ;;
+    *" compare") words="--out" ;;
     *" export") words="--workdir --network --format --out --bits" ;;
     *" prepare") words="--data-dir" ;;
     *" conformance") words="--room" ;;
@@ -37,7 +39,7 @@ complete -o default -F _jaxdistill jaxdistill"""
 
 LAUNCH_USAGE = "python -m jaxdistill.launch --config FILE.py[:MODE]"
 
-COMMANDS = ("run", "plan", "export", "prepare", "conformance", "configs", "completion")
+COMMANDS = ("run", "plan", "compare", "export", "prepare", "conformance", "configs", "completion")
 
 
 def main(words: Sequence[str]) -> int:
@@ -52,7 +54,9 @@ def main(words: Sequence[str]) -> int:
 
 def _find(command: str) -> Callable[[list[str]], int]:
     """Returns the function of a command, whose modules are imported when it is used."""
-    if command == "export":
+    if command == "compare":
+        from jaxdistill.compare.command import main
+    elif command == "export":
         from jaxdistill.pipeline.export import main
     elif command == "prepare":
         from jaxdistill.data.prepare import main

@@ -15,11 +15,11 @@ from jaxdistill.errors import UserError, unknown
 from jaxdistill.export.loaded import LoadedNetwork
 from jaxdistill.pipeline import load as finished
 from jaxdistill.pipeline import run as pipeline
-from jaxdistill.pipeline.find_network import is_run
 from jaxdistill.report import lanes, write
 from jaxdistill.report.tables import Table
 from jaxdistill.runtime import background, files
 from jaxdistill.runtime.preemption import StopSignal
+from jaxdistill.runtime.workdir import is_run
 
 _turn = threading.RLock()
 """Held by the run of this process: the settings of JAX and the hooks of the interpreter are those of one."""

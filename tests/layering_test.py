@@ -90,7 +90,8 @@ ALLOWED = {
     "report": {"config", "runtime", "train"},
     "runtime": set(),
     "launch": {"config", "pipeline", "report", "runtime"},
-    "command": {"configs", "conformance", "data", "launch", "pipeline", "report", "runtime"},
+    "compare": {"config", "report", "runtime"},
+    "command": {"compare", "configs", "conformance", "data", "launch", "pipeline", "runtime"},
     "library": {"config", "export", "pipeline", "report", "runtime"},
     "__init__": {"core", "data", "library", "networks", "pipeline", "tasks", "train"},
 }

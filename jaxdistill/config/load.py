@@ -285,10 +285,11 @@ def _unlike(old: Any, new: Any, path: str) -> Iterator[str]:
         for key in sorted({*old, *new}):
             yield from _unlike(old.get(key, ABSENT), new.get(key, ABSENT), f"{path}.{key}")
     elif plain(old) != plain(new):
-        yield f"{path}: {_shown(old)} -> {_shown(new)}"
+        yield f"{path}: {show(old)} -> {show(new)}"
 
 
-def _shown(value: Any) -> str:
+def show(value: Any) -> str:
+    """Returns a value of a resolved config as text, a section without its content."""
     if isinstance(value, Duration):
         return f"{value.number} {value.unit}"
     value = plain(value)

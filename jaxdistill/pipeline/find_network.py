@@ -18,11 +18,9 @@ from jaxdistill.core import Variables
 from jaxdistill.errors import UserError, unknown
 from jaxdistill.pipeline.run import build_stages
 from jaxdistill.runtime import files
+from jaxdistill.runtime.workdir import CONFIG, is_run
 from jaxdistill.stages import start_weights
 from jaxdistill.train import mesh
-
-CONFIG = "config.json"
-"""The resolved config of a run, in its workdir."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,15 +76,6 @@ def find_network(workdir: pathlib.Path, text: str, step: int | None = None) -> F
     ref = WeightsRef(network=name, lane=int(number) if number else None, step=step)
     variables = _read(stage, name, template, workdir, ref=ref)
     return FinishedNetwork(stage, name, template, variables)
-
-
-def is_run(folder: pathlib.Path) -> bool:
-    """Whether a folder has the config of a run, and not that of an export, which has no stages.
-
-    Raises:
-        UserError: for a config that cannot be read.
-    """
-    return (folder / CONFIG).is_file() and "stages" in files.read_json(folder / CONFIG, dict)
 
 
 def _last_stage(settings: Mapping[str, StageSettings], network: str) -> str:

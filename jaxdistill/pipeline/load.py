@@ -10,8 +10,9 @@ import numpy as np
 from jaxdistill.errors import UserError
 from jaxdistill.export.loaded import LoadedNetwork, open_export
 from jaxdistill.export.write import REPORT
-from jaxdistill.pipeline.find_network import CONFIG, find_network, is_run
+from jaxdistill.pipeline.find_network import find_network
 from jaxdistill.runtime import files
+from jaxdistill.runtime.workdir import CONFIG, is_run
 from jaxdistill.stages.predictors import make_predictor
 
 

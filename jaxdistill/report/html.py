@@ -150,7 +150,7 @@ def fold_json(summary: str, content: Any, name: str) -> Block:
     return Details(summary, Code(json.dumps(content, indent=2, ensure_ascii=False)))
 
 
-def render_page(title: str, summary: str, sections: Sequence[Section]) -> str:
-    """Renders the whole page."""
+def render_page(title: str, summary: str, sections: Sequence[Section], heading: str = "Distillation report") -> str:
+    """Renders the whole page; the heading stands above the title."""
     shown = [section for section in sections if section.blocks]
-    return load_template().render(title=title, summary=summary, sections=shown)
+    return load_template().render(heading=heading, title=title, summary=summary, sections=shown)

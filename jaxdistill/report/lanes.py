@@ -89,7 +89,7 @@ def compare(rows: Rows, stages: Stages, config: Mapping[str, Any] | None, better
 
 def summarize(rows: Rows, stages: Stages, config: Mapping[str, Any] | None) -> Rows:
     """Returns rows for the terminal: one for each network and group of lanes, with means and spreads."""
-    settings = _merge_settings(_swept_settings(stages, config).values(), _count_evaluated(rows))
+    settings = settings_of_lanes(rows, stages, config)
     summary = []
     for group in group_lanes(rows, settings):
         shared = ", ".join(f"{_shorten(name)} {_format_setting(value)}" for name, value in group.settings.items())
@@ -98,6 +98,11 @@ def summarize(rows: Rows, stages: Stages, config: Mapping[str, Any] | None) -> R
         means = group.format_means(name for name in first if name not in ("network", "lane", *sizes))
         summary.append({"network": f"{group.network} ({shared})" if shared else group.network} | sizes | means)
     return summary
+
+
+def settings_of_lanes(rows: Rows, stages: Stages, config: Mapping[str, Any] | None) -> LaneSettings:
+    """Returns the swept settings of each lane that was evaluated; a value that differs between stages is a list."""
+    return _merge_settings(_swept_settings(stages, config).values(), _count_evaluated(rows))
 
 
 def _swept_settings(stages: Stages, config: Mapping[str, Any] | None) -> dict[str, LaneSettings]:

@@ -16,6 +16,8 @@ from jaxdistill.errors import UserError
 from jaxdistill.runtime import checkout, distributed, failures, files, ownership
 
 CONFIG = "config.json"
+"""The resolved config of a run."""
+
 ENVIRONMENT = "environment.json"
 
 PACKAGES = ("jaxdistill", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy")
@@ -91,6 +93,15 @@ def _claim(
         raise UserError(
             f"the workdir {workdir} cannot be written ({error.strerror or error}); name another with --workdir"
         ) from error
+
+
+def is_run(folder: pathlib.Path) -> bool:
+    """Whether a folder has the config of a run, and not that of an export, which has no stages.
+
+    Raises:
+        UserError: for a config that cannot be read.
+    """
+    return (folder / CONFIG).is_file() and "stages" in files.read_json(folder / CONFIG, dict)
 
 
 def _check_unclaimed(workdir: pathlib.Path) -> None:
