@@ -90,12 +90,17 @@ def describe_differences(named: Mapping[str, Iterable[Difference]]) -> Table | N
     rows: dict[tuple[str, ...], dict[str, Difference]] = {}
     for name, item in ((name, item) for name, items in named.items() for item in items):
         network = " ".join(part for part in item.place if part)
-        labels = (network, *filter(None, [name]), f"{item.side} - {item.base}", f"{len(item.values)} {item.over}")
+        labels = (network, *filter(None, [name]), f"{item.side} - {item.base}", _count(item))
         rows.setdefault(labels, {})[item.metric] = item
     names = list(dict.fromkeys(name for by_metric in rows.values() for name in by_metric))
     columns = ["network", *["run" for name in named if name][:1], "difference", "over", *names]
     body = [[*labels, *(format_difference(items.get(name)) for name in names)] for labels, items in rows.items()]
     return Table(columns, body) if rows else None
+
+
+def _count(item: Difference) -> str:
+    count = len(item.values)
+    return f"{count} {item.over if count > 1 else item.over.removesuffix('s')}"
 
 
 def format_difference(item: Difference | None) -> str:
