@@ -25,7 +25,8 @@ def write_run(folder, *, seed=0, temperature=4.0, accuracy=0.75, right=3, sweep=
     folder.mkdir(parents=True)
     keys = [""] if lanes is None else ["", *(f"{lane}/" for lane in range(len(lanes)))]
     lines = [{"stage": "distil", "step": step, **{f"{key}loss": 1.0 / step for key in keys}} for step in (2, 4)]
-    lines += [line | {"split": "validation", "student/accuracy": 0.1 * line["step"] + seed} for line in lines]
+    rates = [{f"{key}student/accuracy": 0.1 * line["step"] + seed for key in keys} for line in lines]
+    lines += [line | {"split": "validation"} | rate for line, rate in zip(lines, rates, strict=True)]
     (folder / "config.json").write_text(json.dumps({"stages": stages}))
     (folder / "results.json").write_text(json.dumps(rows))
     if lanes is not None:

@@ -43,7 +43,7 @@ class Kind:
         needs_networks: whether it must have networks.
         selects_examples: whether `data` restricts its training split (part, classes, subset).
         inherits_lanes: whether it has the lanes of the networks that it reads, and none of its own.
-        writes_results: whether it writes the results of the run; a run has at most one such stage.
+        writes_results: whether it writes results of the run.
         images_only: whether it works on images alone.
     """
 

@@ -86,19 +86,19 @@ def _pair(left: Mapping[str, Mapping], right: Mapping[str, Mapping], metric: str
 
 
 def _are_comparable(*sides: tuple[Member, Place]) -> bool:
-    """Whether two sides have predicted the classes of the same examples.
-
-    Predictions are stored of the first lane, and of a run with one evaluation.
-    """
-    for member, (network, evaluation) in sides:
-        if member.lane not in (0, None) or evaluation or f"prediction/{network}" not in member.run.predictions:
-            return False
-    left, right = (member.run.predictions for member, _ in sides)
-    return left["label"].ndim == 1 and all(np.array_equal(left[name], right[name]) for name in ("index", "label"))
+    """Whether two sides have predicted the classes of the same examples; predictions are stored of the first lane."""
+    if any(member.lane not in (0, None) for member, _ in sides):
+        return False
+    left, right = (member.run.predictions(evaluation) for member, (_, evaluation) in sides)
+    names = (f"prediction/{network}" for _, (network, _) in sides)
+    if not all(name in arrays for name, arrays in zip(names, (left, right), strict=True)) or left["label"].ndim != 1:
+        return False
+    return all(np.array_equal(left[name], right[name]) for name in ("index", "label"))
 
 
 def _score(member: Member, place: Place) -> np.ndarray:
     """Returns 1 for each labelled example whose class the network predicts, 0 for the others."""
-    arrays = member.run.predictions
-    right = arrays[f"prediction/{place[0]}"] == arrays["label"]
+    network, evaluation = place
+    arrays = member.run.predictions(evaluation)
+    right = arrays[f"prediction/{network}"] == arrays["label"]
     return 1.0 * right[arrays["label"] >= 0]

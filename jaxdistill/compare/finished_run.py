@@ -43,9 +43,18 @@ class FinishedRun:
     lane_rows: Rows
 
     @functools.cached_property
-    def predictions(self) -> Mapping[str, np.ndarray]:
-        """The arrays of `predictions.npz`, of the first lane; none if it is missing."""
-        return write.read_predictions(self.workdir / "predictions.npz")
+    def _predictions(self) -> dict[str, Mapping[str, np.ndarray]]:
+        return {}
+
+    def predictions(self, evaluation: str) -> Mapping[str, np.ndarray]:
+        """Returns the arrays of `predictions.npz`, of the first lane; none if it is missing.
+
+        Args:
+            evaluation: its stage; "" if the run has one evaluation.
+        """
+        if evaluation not in self._predictions:
+            self._predictions[evaluation] = write.read_predictions(self.workdir / evaluation / "predictions.npz")
+        return self._predictions[evaluation]
 
     @functools.cached_property
     def launch(self) -> Mapping[str, Any]:

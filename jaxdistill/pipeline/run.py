@@ -16,7 +16,6 @@ from jaxdistill.build.stage import Stage
 from jaxdistill.config import load as configs
 from jaxdistill.config.schema import StageSettings
 from jaxdistill.data.build import forget_datasets
-from jaxdistill.errors import UserError
 from jaxdistill.runtime import files, preemption
 from jaxdistill.runtime.compilation_cache import compilation_log
 from jaxdistill.runtime.preemption import StopSignal
@@ -33,9 +32,6 @@ def prepare(config: Mapping[str, StageSettings], workdir: pathlib.Path) -> dict[
     forget_datasets()
     stages = build_stages(config, workdir)
     _check_sharding(stages)
-    writing = [name for name, stage in stages.items() if stage.kind.writes_results]
-    if len(writing) > 1:
-        raise UserError(f"stages {writing} all write the results of the run; keep one of kind='evaluate'")
     return stages
 
 

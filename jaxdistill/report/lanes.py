@@ -94,7 +94,7 @@ def summarize(rows: Rows, stages: Stages, config: Mapping[str, Any] | None) -> R
     for group in group_lanes(rows, settings):
         shared = ", ".join(f"{_shorten(name)} {_format_setting(value)}" for name, value in group.settings.items())
         first = group.rows[0]
-        sizes = {name: first[name] for name in COSTS if name in first}
+        sizes = {name: first[name] for name in ("evaluation", "split", *COSTS) if name in first}
         means = group.format_means(name for name in first if name not in ("network", "lane", *sizes))
         summary.append({"network": f"{group.network} ({shared})" if shared else group.network} | sizes | means)
     return summary
@@ -157,7 +157,7 @@ def _label(lane: int, swept: Mapping[str, Any]) -> str:
 
 def _evaluation(rows: Rows, settings: LaneSettings) -> list[Block]:
     """Returns the tables of the final evaluation: of groups of lanes, and of every lane."""
-    names = [name for name in list_columns(rows) if name not in ("network", "lane", *COSTS)]
+    names = [name for name in list_columns(rows) if name not in ("network", "evaluation", "split", "lane", *COSTS)]
     swept = [name for name in _list_names(settings) if name != "seed"]
     groups = [
         [group.network, *group.format_settings(swept), str(len(group.rows)), *group.format_means(names).values()]

@@ -72,7 +72,14 @@ class Table:
 def list_columns(rows: Rows) -> list[str]:
     """Returns every column of the rows, the network and its cost first."""
     names = dict.fromkeys(["parameters", "flops", *(name for row in rows for name in row)])
-    return ["network", *(name for name in COSTS if name in names), *(x for x in names if x not in ("network", *COSTS))]
+    labels = ["network", *(name for name in ("evaluation", "split") if name in names)]
+    costs = [name for name in COSTS if name in names]
+    return [*labels, *costs, *(name for name in names if name not in (*labels, *costs))]
+
+
+def select_main(rows: Rows) -> Rows:
+    """Returns the rows of the last evaluation of a run, which is that of its page."""
+    return [row for row in rows if row.get("evaluation") == rows[-1].get("evaluation")]
 
 
 def make_results_table(rows: Rows) -> Table:

@@ -15,9 +15,9 @@ import numpy as np
 
 from jaxdistill.errors import UserError
 from jaxdistill.report import boxes, cost, fidelity, label_maps, lanes, quality
-from jaxdistill.report.html import Section, fold_json, render_page
+from jaxdistill.report.html import Block, Heading, Note, Section, fold_json, render_page
 from jaxdistill.report.inputs import EVALUATE_AGAIN, read_optional
-from jaxdistill.report.tables import Rows, Table, make_results_table
+from jaxdistill.report.tables import Rows, Table, make_results_table, select_main
 from jaxdistill.runtime import files
 
 SCORES = {
@@ -90,8 +90,17 @@ def read_summary(workdir: pathlib.Path) -> Table:
     rows = lanes.read(workdir)
     if not rows:
         return make_results_table(read_results(workdir))
-    config = read_optional(workdir / "config.json", dict)
-    return make_results_table(lanes.summarize(rows, read_lines(workdir / "metrics.jsonl"), config))
+    config, lines = read_optional(workdir / "config.json", dict), read_lines(workdir / "metrics.jsonl")
+    names = dict.fromkeys(row.get("evaluation") for row in rows)
+    parts = [[row for row in rows if row.get("evaluation") == name] for name in names]
+    return make_results_table([row for part in parts for row in lanes.summarize(part, lines, config)])
+
+
+def _list_evaluations(rows: Rows) -> list[Block]:
+    """Returns the results of all evaluations of a run; none if there is one."""
+    several = len({row.get("evaluation") for row in rows}) > 1
+    note = Note("This page is of the last of them; each has its files in the folder of its stage.")
+    return [Heading("every evaluation"), make_results_table(rows), note] if several else []
 
 
 def write_report(workdir: pathlib.Path) -> pathlib.Path:
@@ -101,7 +110,8 @@ def write_report(workdir: pathlib.Path) -> pathlib.Path:
         UserError: if the folder is not the workdir of an evaluated run, or a file is not one of a run.
     """
     workdir = pathlib.Path(workdir)
-    rows = read_results(workdir)
+    every = read_results(workdir)
+    rows = select_main(every)
     evaluation = read_optional(workdir / "evaluation.json", dict) or {}
     predictions = read_predictions(workdir / "predictions.npz")
     stages = read_lines(workdir / "metrics.jsonl")
@@ -110,9 +120,9 @@ def write_report(workdir: pathlib.Path) -> pathlib.Path:
     drawn = evaluation.get("figures", ())
     pareto = cost.draw(rows, evaluation)
     sections = [
-        Section("Results", quality.results(rows, evaluation)),
+        Section("Results", [*quality.results(rows, evaluation), *_list_evaluations(every)]),
         Section("Cost", cost.describe(rows, evaluation, pareto)),
-        Section("Lanes", lanes.compare(lanes.read(workdir), stages, config, evaluation.get("better", {}))),
+        Section("Lanes", lanes.compare(select_main(lanes.read(workdir)), stages, config, evaluation.get("better", {}))),
         Section("Training", quality.training(stages)),
         *(Section(title, write(evaluation)) for name, (title, write) in SCORES.items() if name in drawn),
         Section("Agreement", fidelity.agreements(predictions)),

@@ -10,14 +10,16 @@ import numpy as np
 
 from jaxdistill.build.runs import Runs
 from jaxdistill.build.stage import Stage
-from jaxdistill.runtime.files import write_json
+from jaxdistill.config import registry
+from jaxdistill.runtime.files import read_json, write_json
+from jaxdistill.runtime.workdir import CONFIG
 from jaxdistill.stages.cost import Costs, describe_conditions
 from jaxdistill.stages.examples import to_bytes
 from jaxdistill.stages.saliency import Saliency
 from jaxdistill.train.evaluate import Evaluation
 
-LANES = "lanes.json"
-"""The table of an evaluation of several runs, a row for each network and run."""
+RESULTS, EVALUATION, LANES = "results.json", "evaluation.json", "lanes.json"
+"""The table of an evaluation, facts of it, and its table with a row for each network and lane."""
 
 SHEET = 48
 """The largest number of images in the report on which networks disagree."""
@@ -37,7 +39,9 @@ def write_results(
 ) -> None:
     """Writes `results.json` (a list of rows), `evaluation.json` and `predictions.npz` into the workdir.
 
-    Of several runs, the rows are means, `lanes.json` has the rows of each, and all else is of the first.
+    Of several lanes, the rows are means, `lanes.json` has the rows of each, and all else is of the first. If several
+    stages evaluate, each has these files in its folder. Those in the workdir are of the last, except that its rows
+    are of all, with their `evaluation` and `split`.
 
     Args:
         workdir: the folder of the run.
@@ -64,11 +68,33 @@ def write_results(
     }
     if saliency:
         metadata["saliency"] = {"examples": saliency.examples, "left_out": saliency.left_out}
-    if rows := runs.result_rows(costs, numbers):
-        write_json(workdir / LANES, rows)
-    write_json(workdir / "results.json", table)
-    write_json(workdir / "evaluation.json", metadata | runs.result_metadata | _tables(stage, first))
-    np.savez_compressed(workdir / "predictions.npz", **_arrays(stage, first, saliency), **pictures)
+    stages = _list_evaluations(workdir)
+    arrays = _arrays(stage, first, saliency) | dict(pictures)
+    for folder in (workdir / stage.name, workdir) if len(stages) > 1 else (workdir,):
+        folder.mkdir(exist_ok=True)
+        if rows := runs.result_rows(costs, numbers):
+            write_json(folder / LANES, rows)
+        write_json(folder / RESULTS, table)
+        write_json(folder / EVALUATION, metadata | runs.result_metadata | _tables(stage, first))
+        np.savez_compressed(folder / "predictions.npz", **arrays)
+    for file in (LANES, RESULTS) if len(stages) > 1 else ():
+        if rows := [row for name in stages for row in _read_rows(workdir / name, file)]:
+            write_json(workdir / file, rows)
+
+
+def _list_evaluations(workdir: pathlib.Path) -> list[str]:
+    """Returns the stages of a run that write results, in order."""
+    path = workdir / CONFIG
+    stages = read_json(path, dict).get("stages", {}) if path.is_file() else {}
+    return [name for name, keys in stages.items() if registry.find("kind", keys.get("kind", "train")).writes_results]
+
+
+def _read_rows(folder: pathlib.Path, file: str) -> list[dict[str, Any]]:
+    """Returns the rows of one of several evaluations, with its stage and its split; none before it has ended."""
+    if not (folder / file).is_file():
+        return []
+    about = {"evaluation": folder.name, "split": read_json(folder / EVALUATION, dict)["split"]}
+    return [{"network": row["network"], **about, **row} for row in read_json(folder / file, list)]
 
 
 def _describe_metrics(stage: Stage) -> dict[str, dict[str, str]]:

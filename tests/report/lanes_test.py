@@ -48,6 +48,22 @@ def test_an_evaluation_has_a_row_for_each_group_of_seeds(section):
     assert ["student, 3: seed 1, init 0.2", "0.9000"] in found
 
 
+def test_lanes_of_several_evaluations_are_summarised_apart(tmp_path):
+    parts = [[row | {"evaluation": name, "split": "test"} for row in rows()] for name in ("clean", "noisy")]
+    for row in parts[1]:
+        row["accuracy"] = 0.0
+    (tmp_path / "lanes.json").write_text(json.dumps([row for part in parts for row in part]))
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines()))
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    table = report.read_summary(tmp_path)
+    assert [row for row in table.rows if row[0].startswith("student")] == [
+        ["student (learning_rate.init 0.1)", "clean", "test", "7", "70", "0.3000 ± 0.1414"],
+        ["student (learning_rate.init 0.2)", "clean", "test", "7", "70", "0.7000 ± 0.2828"],
+        ["student (learning_rate.init 0.1)", "noisy", "test", "7", "70", "0.0000 ± 0.0000"],
+        ["student (learning_rate.init 0.2)", "noisy", "test", "7", "70", "0.0000 ± 0.0000"],
+    ]
+
+
 def test_every_lane_has_its_end_and_its_best(section):
     found = cells(section)
     assert found[0][0] == "network"

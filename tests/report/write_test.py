@@ -101,6 +101,9 @@ def test_report_is_made_again_from_the_command_line(page, tmp_path):
 def test_scores_that_a_task_does_not_have_leave_no_sections(tmp_path):
     workdir = fill(tmp_path / "run")
     evaluation = json.loads((workdir / "evaluation.json").read_text())
+    rows = json.loads((workdir / "results.json").read_text())
+    clean, noisy = ([row | {"evaluation": name, "split": "test"} for row in rows] for name in ("clean", "noisy"))
+    (workdir / "results.json").write_text(json.dumps([row | {"nll": 77.0} for row in clean] + noisy))
     titles = {"confusion": "Confusion matrices", "classes": "Classes", "calibration": "Calibration"}
     for shown in ([], ["classes"], [*titles]):
         (workdir / "evaluation.json").write_text(json.dumps(evaluation | {"figures": shown}))
@@ -108,3 +111,5 @@ def test_scores_that_a_task_does_not_have_leave_no_sections(tmp_path):
         assert [name for name, title in titles.items() if f">{title}</h2>" in page] == [
             name for name in titles if name in shown
         ]
+    results, _, table = page.partition("<h3>every evaluation</h3>")
+    assert ("77.0000" in results, "77.0000" in table) == (False, True)  # the page is of the last evaluation

@@ -1,5 +1,6 @@
 """The results of an evaluation as files: one of random networks, for what they find is not the matter here."""
 
+import dataclasses
 import json
 
 import jax
@@ -22,13 +23,19 @@ def stage():
 
 
 @pytest.fixture(scope="module")
-def workdir(stage, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("results")
+def measured(stage):
+    """The evaluation, and the other arguments of `write_results`."""
     known = jax.jit(stage.init)()[1]
     (found,) = evaluate.SplitEvaluator(stage.runs).evaluate({}, {}, known)
     looked = saliency.compute_saliency(stage, known, found.index[results.disagreements(stage, found)])
     costs = cost.measure(stage.runs, known)
-    results.write_results(folder, stage.runs, [found], costs=costs, saliency=looked, pictures={})
+    return [found], dict(costs=costs, saliency=looked, pictures={})
+
+
+@pytest.fixture(scope="module")
+def workdir(stage, measured, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("results")
+    results.write_results(folder, stage.runs, measured[0], **measured[1])
     return folder
 
 
@@ -52,6 +59,26 @@ def test_pairs_have_what_compares_and_rows_have_only_numbers(workdir):
     ]
     assert [*evaluation["per_class"]] == ["teacher", "student", "slow"]
     assert "cka" not in evaluation
+
+
+def test_rows_of_several_evaluations_carry_their_stage_and_split(stage, measured, tmp_path, workdir):
+    stages = {"train": {}, "clean": {"kind": "evaluate"}, "noisy": {"kind": "evaluate"}}
+    (tmp_path / "config.json").write_text(json.dumps({"stages": stages}))
+    alone = json.loads((workdir / "results.json").read_text())
+    for name, split in (("clean", "test"), ("noisy", "validation")):
+        evaluated = runs.with_evaluate(dataclasses.replace(stage, name=name), split=split)
+        results.write_results(tmp_path, evaluated.runs, measured[0], **measured[1])
+        assert json.loads((tmp_path / name / "results.json").read_text()) == alone
+        assert json.loads((tmp_path / "evaluation.json").read_text())["split"] == split  # that of the last
+    rows = report.read_results(tmp_path)
+    names = ("teacher", "student", "slow")
+    assert [(row["network"], row["evaluation"], row["split"]) for row in rows] == [
+        *((name, "clean", "test") for name in names),
+        *((name, "noisy", "validation") for name in names),
+    ]
+    assert {key: value for key, value in rows[4].items() if key not in ("evaluation", "split")} == alone[1]
+    assert (tmp_path / "clean" / "predictions.npz").is_file()
+    assert report.read_summary(tmp_path).columns[:3] == ["network", "evaluation", "split"]
 
 
 @pytest.mark.slow
