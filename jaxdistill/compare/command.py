@@ -65,7 +65,7 @@ class Comparison:
         if len(self.experiments) == 1:
             return f"{seeds[0]} repetitions of one config, which differ in their seeds alone."
         if not settings:
-            return f"{len(seeds)} runs of one config and the same seeds: the machine makes their differences."
+            return f"{len(seeds)} runs of one config and the same seeds: their differences are of code and machine."
         counts = f"{min(seeds)}" if len({*seeds}) == 1 else f"{min(seeds)} to {max(seeds)}"
         shown = ", ".join(path for path, _ in settings[:4]) + " and more" * (len(settings) > 4)
         return f"{len(seeds)} experiments, {counts} seeds of each, which differ in {shown}."

@@ -98,9 +98,9 @@ def read_summary(workdir: pathlib.Path) -> Table:
 
 def _list_evaluations(rows: Rows) -> list[Block]:
     """Returns the results of all evaluations of a run; none if there is one."""
-    several = len({row.get("evaluation") for row in rows}) > 1
+    count = len({row.get("evaluation") for row in rows})
     note = Note("This page is of the last of them; each has its files in the folder of its stage.")
-    return [Heading("every evaluation"), make_results_table(rows), note] if several else []
+    return [Heading("every evaluation"), make_results_table(rows), note] if count > 1 else []
 
 
 def write_report(workdir: pathlib.Path) -> pathlib.Path:

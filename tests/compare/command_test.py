@@ -46,7 +46,7 @@ def test_runs_side_by_side(tmp_path, monkeypatch, capsys):
 def test_a_run_and_its_repetition(tmp_path):
     comparison = command.compare([write_run(tmp_path / name) for name in "ab"])
     summary = comparison.summarize()
-    assert summary == "2 runs of one config and the same seeds: the machine makes their differences."
+    assert summary == "2 runs of one config and the same seeds: their differences are of code and machine."
     tables = comparison.tables()
     assert "Configs" not in tables
     assert "+0.0000 ± 0.0000" in tables["Differences between runs"].to_text()
