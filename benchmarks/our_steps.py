@@ -13,6 +13,7 @@ from jaxdistill import launch
 from jaxdistill.build import resolve
 from jaxdistill.build.stage import Stage
 from jaxdistill.data.output_cache import Cache
+from jaxdistill.runtime.onednn import setting as convolutions
 from jaxdistill.stages import output_writer
 from jaxdistill.stages.cache import network_outputs
 from jaxdistill.train import flops
@@ -63,6 +64,7 @@ class Steps:
     def of_stage(cls, stage: Stage, starts: Mapping[str, Any], dispatch: int = 1) -> "Steps":
         """Makes the steps of a built stage."""
         runs = stage.runs
+        convolutions.use(stage.settings.convolutions)
         placed, weights = runs.shardings(), jax.jit(lambda: stage.init(starts)[1])()
         state = jax.device_put(jax.jit(runs.init)(weights | dict(starts)), placed[0])
         frozen = runs.for_inference(weights)

@@ -1,8 +1,9 @@
 """Notes on settings that are permitted and may not be meant, a line each, for the log and the plan."""
 
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
+import jax
 import numpy as np
 
 from jaxdistill.build import weights
@@ -10,6 +11,7 @@ from jaxdistill.build.networks import data_class_names
 from jaxdistill.build.stage import Stage
 from jaxdistill.config.members import ScheduleConfig
 from jaxdistill.core import UNLABELLED
+from jaxdistill.runtime.onednn import setting as convolutions
 
 LENGTHS = ("decay_steps", "transition_steps", "warmup_steps")
 
@@ -20,6 +22,20 @@ def notes(stage: Stage, workdir: pathlib.Path) -> list[str]:
     if stage.kind.trains:
         lines += [*_of_length(stage), *_of_labels(stage), *_of_networks(stage)]
     return lines
+
+
+def notes_of_run(stages: Iterable[Stage]) -> list[str]:
+    """Returns the notes on a run as a whole: what oneDNN's convolutions would gain, where they are not installed."""
+    stages = [stage for stage in stages if stage.settings.convolutions == "auto"]
+    if not any(_has_convolutions(stage) for stage in stages):
+        return []
+    return [line for line in (convolutions.describe_gain(),) if line]
+
+
+def _has_convolutions(stage: Stage) -> bool:
+    """Whether a network has a kernel of few places, more than one; those of patches are as fast as a product."""
+    shapes = [x.shape for x in jax.tree.leaves(dict(stage.shapes.variables))]
+    return any(len(shape) == 4 and 1 < shape[0] == shape[1] <= 7 for shape in shapes)
 
 
 def _of_length(stage: Stage) -> Iterator[str]:

@@ -25,6 +25,7 @@ from jaxdistill.errors import UserError
 from jaxdistill.networks import ImageSpec, Source
 from jaxdistill.networks.meaning import Meaning
 from jaxdistill.runtime import compilation_cache
+from jaxdistill.runtime.onednn import setting as convolutions
 from jaxdistill.train import mesh as sharding
 from jaxdistill.train import optim
 
@@ -83,6 +84,7 @@ def _single(
         validate.check_length(name, settings.steps)
     sharding.check_batch(mesh, settings.batch, settings.accumulate if kind.trains else 1)
     compilation_cache.check_setting(settings.compilation_cache)
+    convolutions.check(settings.convolutions)
     task = tasks.find(dataset, settings.task).make(dataset, settings.data)
     context = make_context(task, image_specs, caches, meanings)
     needs_networks = settings.networks or kind.needs_networks

@@ -11,13 +11,14 @@ import jax
 from jax.experimental import multihost_utils
 
 from jaxdistill.build import caches, inputs, origins, resolve, weights
-from jaxdistill.build.notes import notes
+from jaxdistill.build.notes import notes, notes_of_run
 from jaxdistill.build.stage import Stage
 from jaxdistill.config import load as configs
 from jaxdistill.config.schema import StageSettings
 from jaxdistill.data.build import forget_datasets
 from jaxdistill.runtime import files, preemption
 from jaxdistill.runtime.compilation_cache import compilation_log
+from jaxdistill.runtime.onednn import setting as convolutions
 from jaxdistill.runtime.preemption import StopSignal
 from jaxdistill.runtime.workdir import claim_workdir
 from jaxdistill.train import partitioning
@@ -85,6 +86,8 @@ def run(
     """
     stages = prepare(config, workdir)
     with claim_workdir(workdir, configs.to_json(config), configs.differences):
+        for line in notes_of_run(stages.values()):
+            log(f"note: {line}")
         with stop or StopSignal() as stop:
             for name, stage in stages.items():
                 stop.place = f"stage {name!r}"
@@ -108,6 +111,8 @@ def _run_stage(stage: Stage, workdir: pathlib.Path, log: Callable[[str], None], 
     for line in notes(stage, workdir):
         log(f"stage {name}: note: {line}")
     compilations.use(stage.settings.compilation_cache, workdir)
+    if line := convolutions.use(stage.settings.convolutions):
+        log(f"stage {name}: note: {line}")
     start, before = time.perf_counter(), compilations.total
     metadata = stage.kind.run(stage, workdir, log, profile)
     compiled = compilations.total - before

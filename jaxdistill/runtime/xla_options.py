@@ -17,6 +17,7 @@ from typing import Any
 import jax
 
 from jaxdistill.runtime import topology
+from jaxdistill.runtime.onednn import program, setting
 
 FUSION = "xla_cpu_experimental_ynn_fusion_type"
 """XLA's option: a list of the operations that the library computes."""
@@ -25,8 +26,11 @@ OPTIONS = {FUSION: "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUC
 
 
 def jit(function: Callable[..., Any], **options: Any) -> Any:
-    """Applies `jax.jit`, with the compiler options that make a program fast on a CPU."""
-    chosen = select_options(topology.backend(), jax.__version_info__)
+    """Applies `jax.jit`, with the compiler options and the convolutions that make a program fast on a CPU."""
+    backend, library = topology.backend(), setting.current()
+    if backend == "cpu" and library is not None:
+        function = program.use_onednn(function, library)
+    chosen = select_options(backend, jax.__version_info__)
     return jax.jit(function, **options, compiler_options=chosen)
 
 

@@ -15,6 +15,7 @@ from jax.extend import core as jaxpr_core
 from jax.interpreters import partial_eval
 
 from jaxdistill.errors import check_least
+from jaxdistill.runtime.onednn import operation
 
 # Dense (no sparsity) FLOP/s of one JAX device for operands of each type, as XLA multiplies them by default: float32 in
 # TF32 on NVIDIA's Ampere and later, in bfloat16 on TPUs. From the makers' data sheets: nvidia.com/en-us/data-center/
@@ -87,6 +88,11 @@ def _of(jaxpr: Any) -> Iterator[tuple[str, int]]:
             yield _kind(equation), _of_product(equation)
         elif name == "conv_general_dilated":
             yield _kind(equation), _of_convolution(equation)
+        elif name == "ffi_call" and equation.params["target_name"].startswith(operation.TARGET):
+            yield (
+                _kind(equation),
+                operation.count_flops(equation.params),
+            )
         elif name == "cond":
             branches = [[*_of(branch.jaxpr)] for branch in equation.params["branches"]]
             yield from max(branches, key=lambda counts: sum(number for _, number in counts))
