@@ -166,7 +166,10 @@ class StageSettings:
     evaluate: EvaluateConfig = option(EvaluateConfig, "evaluation")
     compilation_cache: str = option("workdir", "folder of compiled programs", free=True)
     convolutions: str = option(
-        "auto", "convolutions on a CPU; 'auto' for oneDNN's if installed", choices=("auto", "xla", "onednn"), free=True
+        "auto",
+        "convolutions on a CPU; 'auto' for oneDNN's if it is installed",
+        choices=("auto", "xla", "onednn"),
+        free=True,
     )
     mesh: MeshConfig = option(MeshConfig, "devices by axis", free=True)
     sharding: tuple[Any, ...] = option((), "sharding rules", free=True)

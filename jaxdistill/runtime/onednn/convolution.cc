@@ -45,6 +45,9 @@ using dnnl::primitive_attr;
 enum Kind : int64_t { kForward = 0, kBySource = 1, kByWeights = 2 };
 enum Fused : int64_t { kBias = 1, kResidual = 2, kRelu = 4 };
 
+// With a slope of 0 oneDNN's ReLU of NaN is 0, and a network that has failed would not be noticed.
+constexpr float kNegativeSlope = 1e-30f;
+
 // The attribute `geometry` of a call, in this order (convolutions.py: Geometry).
 struct Geometry {
   int64_t kind, lanes, groups, batch, inputs, outputs, height, width, out_height, out_width, kernel_height,
@@ -158,7 +161,7 @@ Part MakePart(const Geometry& g, int64_t rows, const memory::desc& weights, memo
   if (g.kind == kForward) {
     dnnl::post_ops after_it;
     if (g.fused & kResidual) after_it.append_binary(dnnl::algorithm::binary_add, result);
-    if (g.fused & kRelu) after_it.append_eltwise(dnnl::algorithm::eltwise_relu, 0.f, 0.f);
+    if (g.fused & kRelu) after_it.append_eltwise(dnnl::algorithm::eltwise_relu, kNegativeSlope, 0.f);
     attributes.set_post_ops(after_it);
     const memory::desc bias = g.fused & kBias ? memory::desc({g.groups * g.outputs}, operands, memory::format_tag::x)
                                               : memory::desc();

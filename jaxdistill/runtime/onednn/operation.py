@@ -243,10 +243,10 @@ def count_flops(params: Mapping[str, Any]) -> int:
 
 
 def make_call(convolution: Convolution, target: str, mesh: Any, axes: tuple[str, ...]) -> Callable[..., jax.Array]:
-    """Returns the function of an equation's operands that calls oneDNN.
+    """Returns the function of an equation's operands, and of those of what follows it, that calls oneDNN.
 
     Args:
-        convolution: of the equation; its kernel is no longer reversed.
+        convolution: of the equation.
         target: the name of the custom call.
         mesh: the mesh of the program.
         axes: the axes that split the batch; empty for a program of one device.
@@ -262,23 +262,26 @@ def make_call(convolution: Convolution, target: str, mesh: Any, axes: tuple[str,
 
     if axes:
         rows, whole = PartitionSpec(None, axes), PartitionSpec()
-        # By the first operand, and by the second where it has rows; what is computed has rows or is a sum over them.
-        specs = (rows, rows) if geometry.kind == BY_WEIGHTS else (rows, whole)
-        output = whole if geometry.kind == BY_WEIGHTS else rows
-        call = jax.shard_map(call, mesh=mesh, in_specs=specs, out_specs=output, check_vma=False)
+        sums = geometry.kind == BY_WEIGHTS
+        specs = [rows, rows if sums else whole] + [whole] * bool(geometry.fused & BIAS)
+        specs += [rows] * bool(geometry.fused & RESIDUAL)
+        output = whole if sums else rows
+        call = jax.shard_map(call, mesh=mesh, in_specs=tuple(specs), out_specs=output, check_vma=False)
 
-    def onednn_convolution(left: jax.Array, right: jax.Array) -> jax.Array:
+    def onednn_convolution(left: jax.Array, right: jax.Array, *others: jax.Array) -> jax.Array:
         left, right = _split_lanes(convolution, left, right)
-        return _join_lanes(call(left, right))
+        return _join_lanes(call(left, right, *(other[None] for other in others)))
 
     return onednn_convolution
 
 
 def _split_lanes(convolution: Convolution, left: jax.Array, right: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns the operands with an axis of lanes before the others."""
+    """Returns the operands as a call takes them, with an axis of lanes before the others."""
     geometry = convolution.geometry
     lanes = geometry.lanes
-    if geometry.kind != BY_WEIGHTS and convolution.transposes:
+    if convolution.reverses:
+        right = jax.lax.rev(right, (0, 1))
+    if convolution.transposes:
         right = jnp.swapaxes(right, 2, 3)
     if convolution.lanes_in_batch:
         left = left.reshape(lanes, -1, *left.shape[1:])

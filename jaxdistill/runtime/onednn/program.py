@@ -4,14 +4,17 @@ A program is rewritten as a whole, after it is differentiated and batched, so th
 layers see ordinary convolutions, and every convolution is found, whoever wrote it.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 from jax.extend import core as jex
+from jax.interpreters import partial_eval
 
 from jaxdistill.runtime.onednn import operation
+from jaxdistill.runtime.onednn.fusion import Chain, Uses, find_chain
 from jaxdistill.runtime.onednn.library import Library
 
 BATCH_AXES = ("data", "fsdp")
@@ -29,7 +32,10 @@ def use_onednn(function: Callable[..., Any], library: Library) -> Callable[..., 
     @functools.wraps(function)
     def rewritten(*args: Any) -> Any:
         closed, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
-        program = rewrite(closed.jaxpr, library)
+        # Without what nothing reads: a tap that no method takes would keep a sum from its convolution.
+        outputs = [True] * len(closed.jaxpr.outvars)
+        needed, _ = partial_eval.dce_jaxpr(closed.jaxpr, outputs, instantiate=True)
+        program = rewrite(needed, library)
         outputs = jex.jaxpr_as_fun(jex.ClosedJaxpr(program, closed.consts))(*jax.tree.leaves(args))
         return jax.tree.unflatten(jax.tree.structure(shapes), outputs)
 
@@ -39,14 +45,15 @@ def use_onednn(function: Callable[..., Any], library: Library) -> Callable[..., 
 def rewrite(program: Any, library: Library) -> Any:
     """Returns a jaxpr with its convolutions, and those of the jaxprs in it, replaced where oneDNN has them."""
     makers = {variable: equation for equation in program.eqns for variable in equation.outvars}
-    equations = []
-    for equation in program.eqns:
+    uses = Uses(program)
+    replaced: dict[int, Any] = {}
+    for place, equation in enumerate(program.eqns):
         if equation.primitive.name == "conv_general_dilated":
-            equations += _replace(equation, makers, library)
-        else:
+            replaced |= _replace(place, uses, makers, library)
+        elif place not in replaced:
             params = {key: _rewrite_param(value, library) for key, value in equation.params.items()}
-            equations.append(equation.replace(params=params))
-    return program.replace(eqns=equations)
+            replaced[place] = equation.replace(params=params)
+    return program.replace(eqns=[replaced[place] for place in sorted(replaced) if replaced[place] is not None])
 
 
 def _rewrite_param(value: Any, library: Library) -> Any:
@@ -59,29 +66,38 @@ def _rewrite_param(value: Any, library: Library) -> Any:
     return value
 
 
-def _replace(equation: Any, makers: Mapping[Any, Any], library: Library) -> list[Any]:
-    """Returns the equations in place of a convolution's: a call of oneDNN, or the equation as it is."""
-    (left, right), (output,) = equation.invars, equation.outvars
-    convolution = operation.read(equation.params, left.aval, right.aval, output.aval)
+def _replace(place: int, uses: Uses, makers: Mapping[Any, Any], library: Library) -> dict[int, Any]:
+    """Returns the equation in place of a convolution by the place it gets, and None for those that it comprises.
+
+    Args:
+        place: of the convolution's equation.
+        uses: of the program's variables.
+        makers: equations by the variables that they make.
+        library: the one to call.
+    """
+    equation = uses.equations[place]
+    left, right = equation.invars
+    convolution = operation.read(equation.params, left.aval, right.aval, equation.outvars[0].aval)
     if convolution is None:
-        return [equation]
+        return {place: equation}
     mesh, axes = _find_axes(left.aval, convolution.geometry.batch)
     if axes is None or not library.has(convolution.geometry):
-        return [equation]
-    reverse = convolution.reverses
-    if reverse and _is_reversed(makers.get(right)):
-        right, reverse = makers[right].invars[0], False
-    call = operation.make_call(convolution, library.target, mesh, axes)
-    if reverse:
-        call = _reverse_first(call)
+        return {place: equation}
+    chain = find_chain(place, convolution, uses)
+    if chain.fused and library.has(dataclasses.replace(convolution.geometry, fused=chain.fused)):
+        fused = dataclasses.replace(convolution.geometry, fused=chain.fused)
+        convolution = dataclasses.replace(convolution, geometry=fused)
+    else:
+        chain = Chain((place,), (), 0, equation.outvars[0])
+    if convolution.reverses and _is_reversed(makers.get(right)):
+        right, convolution = makers[right].invars[0], dataclasses.replace(convolution, reverses=False)
+    operands = [left, right, *chain.operands]
     with equation.ctx.manager:
-        traced = jax.make_jaxpr(jax.jit(call))(left.aval, right.aval)
+        call = operation.make_call(convolution, library.target, mesh, axes)
+        traced = jax.make_jaxpr(jax.jit(call))(*(operand.aval for operand in operands))
     (one,) = traced.jaxpr.eqns
-    return [one.replace(invars=[left, right], outvars=[output], source_info=equation.source_info)]
-
-
-def _reverse_first(call: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    return lambda left, right: call(left, jax.lax.rev(right, (0, 1)))
+    one = one.replace(invars=operands, outvars=[chain.output], source_info=equation.source_info)
+    return dict.fromkeys(chain.equations) | {chain.equations[-1]: one}
 
 
 def _is_reversed(maker: Any) -> bool:

@@ -47,7 +47,7 @@ def second_derivative(x, w):
 
 
 PROGRAMS = {
-    "scan": (scanned, 2),
+    "scan": (scanned, 3),
     "cond": (branched, 1),
     "remat": (recomputed, 3),
     "jvp of grad": (second_derivative, 4),
