@@ -1,4 +1,4 @@
-"""What follows a convolution and nothing else reads: a bias, a sum and a ReLU, for the same call of oneDNN.
+"""Biases, sums and ReLUs in the call of the convolution before them, if nothing else reads its output.
 
 So are the layers of a frozen network whose BatchNorms are folded (`compress.fold_batchnorm`): a pass over memory less
 for each. A network that learns keeps what its gradient needs, and its convolutions stay alone.
@@ -84,11 +84,11 @@ def _extend(chain: Chain, bit: int, uses: Uses) -> Chain:
         if not _is_relu(equation):
             return chain
     else:
-        other = _other_summand(equation, chain.output)
+        summand = _other_summand(equation, chain.output)
         shape = chain.output.aval.shape
-        if other is None or other.aval.shape != (shape if bit == RESIDUAL else (1, 1, 1, shape[-1])):
+        if summand is None or summand.aval.shape != (shape if bit == RESIDUAL else (1, 1, 1, shape[-1])):
             return chain
-        operands = (*operands, other)
+        operands = (*operands, summand)
     return Chain((*chain.equations, place), operands, chain.fused | bit, equation.outvars[0])
 
 

@@ -31,7 +31,7 @@ FLAGS = ("-O2", "-std=c++17", "-fPIC", "-shared", "-w")
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-    """What a library is compiled from.
+    """The installed files of oneDNN.
 
     Attributes:
         library: the file of oneDNN's library.

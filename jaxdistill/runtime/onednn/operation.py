@@ -117,8 +117,8 @@ def read(params: dict[str, Any], left: Any, right: Any, output: Any) -> Convolut
         output: the same of the result.
     """
     numbers = tuple(params["dimension_numbers"])
-    is_known = left.ndim == 4 and left.dtype == right.dtype and {left.dtype, output.dtype} <= DTYPES.keys()
-    if not is_known or 0 in (*left.shape, *right.shape, *output.shape):
+    is_supported = left.ndim == 4 and left.dtype == right.dtype and {left.dtype, output.dtype} <= DTYPES.keys()
+    if not is_supported or 0 in (*left.shape, *right.shape, *output.shape):
         return None
     groups, batch_groups = params["feature_group_count"], params["batch_group_count"]
     lhs_dilation, strides = params["lhs_dilation"], params["window_strides"]
@@ -270,7 +270,7 @@ def make_call(convolution: Convolution, target: str, mesh: Any, axes: tuple[str,
 
     def onednn_convolution(left: jax.Array, right: jax.Array, *others: jax.Array) -> jax.Array:
         left, right = _split_lanes(convolution, left, right)
-        return _join_lanes(call(left, right, *(other[None] for other in others)))
+        return _join_lanes(call(left, right, *(operand[None] for operand in others)))
 
     return onednn_convolution
 
