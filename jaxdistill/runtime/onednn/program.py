@@ -95,9 +95,9 @@ def _replace(place: int, uses: Uses, makers: Mapping[Any, Any], library: Library
     with equation.ctx.manager:
         call = operation.make_call(convolution, library.target, mesh, axes)
         traced = jax.make_jaxpr(jax.jit(call))(*(operand.aval for operand in operands))
-    (made,) = traced.jaxpr.eqns
-    made = made.replace(invars=operands, outvars=[chain.output], source_info=equation.source_info)
-    return dict.fromkeys(chain.equations) | {chain.equations[-1]: made}
+    (substitute,) = traced.jaxpr.eqns
+    substitute = substitute.replace(invars=operands, outvars=[chain.output], source_info=equation.source_info)
+    return dict.fromkeys(chain.equations) | {chain.equations[-1]: substitute}
 
 
 def _is_reversed(maker: Any) -> bool:
