@@ -1,7 +1,7 @@
 """Teachers that are not Linen modules: any pure function, and NNX modules.
 
-In a config, `dict(source="function", factory="package.module:name", settings=dict(...))` calls that factory once, with
-`settings` as keywords. It returns either
+In a config, `dict(source="function", function="package.module:name")` names one of these; `factory` names a function
+that returns one, and is called once with `settings` as keywords:
 
 - a pure JAX function of the images `[batch, height, width, channels]`, standardised as the network's `preprocess` sets
   and otherwise as the data, or of tokens int32 `[batch, length]`; or
@@ -20,19 +20,23 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 
+from jaxdistill.config import registry
 from jaxdistill.config.parse import option
 from jaxdistill.core import Batch, Output, Variables
-from jaxdistill.errors import UserError
+from jaxdistill.errors import UserError, unknown
 from jaxdistill.networks.model import PreprocessSettings, build_preprocess
-from jaxdistill.networks.options import required, select
+from jaxdistill.networks.options import select
 from jaxdistill.networks.source import Context, Outputs, Parts, Source
+
+KINDS = "a function or an nnx.Module"
 
 
 @dataclasses.dataclass(frozen=True)
 class FunctionSettings:
     """Config keys that make the function."""
 
-    factory: str = required("'package.module:name' of a function that returns the function or the `nnx.Module`")
+    function: str = option("", "'package.module:name' of the function or the `nnx.Module`")
+    factory: str = option("", "'package.module:name' of a function that returns it, instead of `function`")
     settings: dict[str, Any] = option(dict, "keywords of the factory")
     preprocess: PreprocessSettings = option(PreprocessSettings, "images that the function expects")
 
@@ -45,12 +49,14 @@ class Function(Source):
         function: pure; it may be traced by `jit`.
         variables: a pytree of arrays that it is called with; never changed, never saved.
         input: the field of the batch that it is called with.
+        keywords: further fields that it is called with, by their names.
         preprocess: applied to images before the function.
     """
 
     function: Callable[..., Any]
     variables: Variables = dataclasses.field(default_factory=dict)
     input: str = option("", "field of the batch that it is called with; that of the data if empty")
+    keywords: tuple[str, ...] = option((), "further fields of the batch, given by keyword, such as 'token_mask'")
     preprocess: Callable[[jax.Array], jax.Array] | None = None
     frozen = True
     settings = FunctionSettings
@@ -65,13 +71,14 @@ class Function(Source):
         settings = FunctionSettings(**select(FunctionSettings, options))
         values: dict[str, Any] = select(cls, options) | {"input": options["input"] or context.input}
         values["preprocess"] = build_preprocess(name, settings.preprocess, context)
-        function = _call_factory(settings, path)
+        function = _find_function(settings, path)
         if any(member.__module__.startswith("flax.nnx") for member in type(function).__mro__):
             return cls.of_nnx(function, **values)
         if not callable(function):
-            raise UserError(
-                f"{path}.factory must return a function or an nnx.Module, got {function!r} from {settings.factory!r}"
-            )
+            given = f"factory must return {KINDS}, got {function!r} from {settings.factory!r}"
+            if settings.function:
+                given = f"function must be {KINDS}, got {function!r}, which is {settings.function!r}"
+            raise UserError(f"{path}.{given}")
         return cls(function, **values)
 
     @classmethod
@@ -87,8 +94,8 @@ class Function(Source):
         module.eval()
         structure, params, rest = nnx.split(module, nnx.Param, ...)
 
-        def call(variables: Variables, x: jax.Array) -> Any:
-            return nnx.merge(structure, variables["params"], variables["rest"])(x)
+        def call(variables: Variables, x: jax.Array, **fields: jax.Array) -> Any:
+            return nnx.merge(structure, variables["params"], variables["rest"])(x, **fields)
 
         return cls(call, {"params": params, "rest": rest}, **fields)
 
@@ -102,16 +109,28 @@ class Function(Source):
         self, variables: Variables, batch: Batch, outputs: Outputs, key: jax.Array | None
     ) -> tuple[Output, Variables]:
         x = batch[self.input] if self.preprocess is None else self.preprocess(batch[self.input])
+        for name in self.keywords:
+            if name not in batch:
+                raise unknown("keywords of the function of a network", name, batch, "a field of the batch")
+        fields = {name: batch[name] for name in self.keywords}
         try:
-            value = self.function(variables, x) if self.variables else self.function(x)
+            value = self.function(variables, x, **fields) if self.variables else self.function(x, **fields)
         except UserError:
             raise
         except Exception as error:  # a user's function may raise anything
-            raise UserError(f"the function of a network must accept images {x.shape}, got {error!r}") from error
+            raise UserError(f"the function of a network must accept {self.input!r} {x.shape}, got {error!r}") from error
         return _as_output(value, x), {}
 
 
-def _call_factory(settings: FunctionSettings, path: str) -> Any:
+def _find_function(settings: FunctionSettings, path: str) -> Any:
+    """Returns the function or the `nnx.Module` that a config names, or that its factory returns."""
+    if bool(settings.function) == bool(settings.factory):
+        given = {"function": settings.function, "factory": settings.factory}
+        raise UserError(f"{path} must have function or factory, got {given}. Set one of the two")
+    if settings.function:
+        if settings.settings:
+            raise UserError(f"{path}.settings must be empty without factory, got {dict(settings.settings)}. Remove it")
+        return registry.import_object(settings.function, f"{path}.function")
     module, _, attribute = settings.factory.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)(**settings.settings)

@@ -13,9 +13,12 @@ from flax import nnx
 import runs
 import toys
 from jaxdistill import core
+from jaxdistill.config.members import NetworkConfig
 from jaxdistill.core import Output, Term
+from jaxdistill.errors import UserError
 from jaxdistill.methods.kd import KD
 from jaxdistill.networks import Function, Trained, run
+from jaxdistill.networks.source import Context
 from jaxdistill.train.step import make_step
 from runs import launched
 
@@ -132,6 +135,46 @@ def test_a_config_names_a_factory(mine, tmp_path, name, settings, parameters):
     assert 0 < student["agreement"] < 1
 
 
+def built(**options):
+    settings = NetworkConfig.parse(dict(source="function", **options), "networks.teacher")
+    return Function.build("teacher", settings.options, Context(classes=3, images=None, input="tokens"))
+
+
+def test_a_config_names_the_function_or_the_module_itself_and_further_fields(mine):
+    def pooled(tokens, token_mask):
+        return jnp.stack([tokens.sum(-1), token_mask.sum(-1), tokens[:, 0]], -1).astype(jnp.float32)
+
+    module = Small(classes=3, side=2)
+    vars(sys.modules[mine]).update(pooled=pooled, module=module)
+    batch = {"tokens": jnp.arange(8.0).reshape(2, 4), "token_mask": jnp.ones((2, 4))}
+    output, _ = built(function=f"{mine}:pooled", keywords=("token_mask",))({}, batch, {}, None)
+    np.testing.assert_array_equal(output.logits, [[6, 4, 0], [22, 4, 4]])
+    source = built(function=f"{mine}:module")
+    np.testing.assert_allclose(
+        source(source.variables, batch, {}, None)[0].logits, module(batch["tokens"])[0], rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(), r"networks\.teacher must have function or factory"),
+        (dict(function="mine_of_a_user:linear", factory="mine_of_a_user:linear"), "Set one of the two"),
+        (dict(function="mine_of_a_user:linear", settings=dict(slope=1.0)), "settings must be empty without factory"),
+        (dict(function="mine_of_a_user:lineal"), "must be a name in mine_of_a_user, got"),
+        (dict(function="numpy:pi"), r"function must be a function or an nnx\.Module, got 3\.14"),
+    ],
+)
+def test_functions_that_a_config_cannot_name(mine, options, message):
+    with pytest.raises(UserError, match=message):
+        built(**options)
+
+
+def test_a_field_that_the_batch_does_not_have(mine):
+    with pytest.raises(UserError, match="keywords of the function of a network must be a field of the batch"):
+        Function(linear(), keywords=("masks",))({}, toys.batch(), {}, None)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -144,7 +187,7 @@ def test_a_config_names_a_factory(mine, tmp_path, name, settings, parameters):
         ("mine_of_a_user:number", "must return a function or an nnx.Module, got 3 from"),
         ("mine_of_a_user:nothing", "got None for images"),
         ("mine_of_a_user:whole", "got int32"),
-        ("mine_of_a_user:failing", "must accept images"),
+        ("mine_of_a_user:failing", "must accept 'image'"),
     ],
 )
 def test_other_objects_are_refused(mine, tmp_path, capsys, make, message):
