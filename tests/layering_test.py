@@ -21,7 +21,7 @@ ALLOWED = {
     "metrics": {"core", "losses", "modules"},
     "data": {"config", "core", "runtime"},
     "merging": {"core"},
-    "compress": {"config", "core", "merging"},
+    "compress": {"config", "core", "merging", "runtime"},
     "generation": {"config", "core"},
     "networks": {"compress", "config", "core", "modules"},
     "pretrained": {"core", "data", "models", "modules", "networks", "runtime"},

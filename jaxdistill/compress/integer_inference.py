@@ -21,6 +21,7 @@ from jaxdistill.compress.fake_quantize import fit_grid, integer_limits, to_integ
 from jaxdistill.compress.layer_graph import LayerGraph, Path
 from jaxdistill.compress.layer_inputs import example_axes, is_call, num_summed
 from jaxdistill.core import Variables
+from jaxdistill.runtime import topology
 
 SCALE = "kernel_scale"
 """Name of the scale of a kernel in int8, for each output channel."""
@@ -131,7 +132,7 @@ def _dense(layer: nn.Module, kernel: jax.Array, scale: jax.Array, x: jax.Array) 
 def _conv(layer: nn.Module, kernel: jax.Array, scale: jax.Array, x: jax.Array) -> jax.Array:
     whole, x_scale = _round(x, example_axes(layer, x.ndim))
     # XLA's CPU has no fast convolution of int8; float32 holds the same whole numbers, exact up to 2^24.
-    kind = jnp.float32 if jax.default_backend() == "cpu" else jnp.int8
+    kind = jnp.float32 if topology.backend() == "cpu" else jnp.int8
     exact = jnp.float32 if kind == jnp.float32 else jnp.int32
 
     def convolve(inputs: jax.Array, weights: jax.Array, strides: Any, padding: Any, **options: Any) -> jax.Array:

@@ -18,6 +18,6 @@ instead of `stageN`.
 `train=True` normalises by the batch, updates the collection `batch_stats` and draws dropout from the rng
 stream `dropout`. The names of its taps are a contract, listed in its docstring with their shapes.
 
-`residual.py`, `transformer.py`, `attention.py`, `rotary.py`, `remat.py` and `pyramid.py` are not families: they hold
-parts of residual networks, of transformers, of both, and of dense models.
+`residual.py`, `transformer.py`, `attention.py`, `rotary.py`, `gelu.py`, `remat.py` and `pyramid.py` are not families:
+they hold parts of residual networks, of transformers, of both, and of dense models.
 """

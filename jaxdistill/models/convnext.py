@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from jaxdistill.core import Output
 from jaxdistill.errors import UserError, check_fraction, check_least, check_positive
 from jaxdistill.models import residual
+from jaxdistill.models.gelu import gelu
 from jaxdistill.models.remat import check_remat, rematerialize
 
 initial = nn.initializers.truncated_normal(0.02)
@@ -44,7 +45,7 @@ class ConvNeXtBlock(nn.Module):
         x = depthwise(init=initial, dtype=self.dtype, name="depthwise_conv")(x)
         x = layer_norm(self.epsilon, dtype=self.dtype, name="norm")(x)
         x = nn.Dense(4 * width, kernel_init=initial, dtype=self.dtype, name="expand")(x)
-        x = nn.gelu(x, approximate=False)
+        x = gelu(x)
         x = nn.Dense(width, kernel_init=initial, dtype=self.dtype, name="project")(x)
         if self.layer_scale:
             scale = self.param("layer_scale", nn.initializers.constant(self.layer_scale), (width,))

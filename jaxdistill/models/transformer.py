@@ -31,6 +31,7 @@ from jaxdistill.core import Output, Unembedding
 from jaxdistill.errors import UserError, check_fraction, check_least, check_positive, unknown
 from jaxdistill.models import attention
 from jaxdistill.models.attention import Visibility
+from jaxdistill.models.gelu import gelu
 from jaxdistill.models.remat import REMATS
 from jaxdistill.models.rotary import check_scaling, rotate
 
@@ -57,7 +58,7 @@ CACHE = "cache"
 """The collection of keys and values, as rotated, for the tokens to come; `generation/sampler.py` writes with it."""
 
 ACTIVATIONS = {
-    "gelu": functools.partial(nn.gelu, approximate=False),
+    "gelu": gelu,
     "gelu_tanh": functools.partial(nn.gelu, approximate=True),
     "relu": nn.relu,
     "swiglu": nn.silu,
