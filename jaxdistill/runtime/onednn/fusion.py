@@ -6,6 +6,7 @@ for each. A network that learns keeps what its gradient needs, and its convoluti
 
 import dataclasses
 from collections import defaultdict
+from collections.abc import Container
 from typing import Any
 
 from jax.extend import core as jex
@@ -55,13 +56,14 @@ class Uses:
         return places[0] if len(places) == 1 and variable not in self._results else None
 
 
-def find_chain(place: int, convolution: Convolution, uses: Uses) -> Chain:
+def find_chain(place: int, convolution: Convolution, uses: Uses, taken: Container[int]) -> Chain:
     """Returns a convolution with as much of what follows as one call has.
 
     Args:
         place: of its equation.
         convolution: what the equation is.
         uses: of the program.
+        taken: places of equations that other calls have, such as the sum of two convolutions.
     """
     (output,) = uses.equations[place].outvars
     chain = Chain((place,), (), 0, output)
@@ -69,15 +71,14 @@ def find_chain(place: int, convolution: Convolution, uses: Uses) -> Chain:
     if geometry.kind != FORWARD or geometry.lanes > 1 or geometry.operands != geometry.results:
         return chain
     for bit in (BIAS, RESIDUAL, RELU):
-        chain = _extend(chain, bit, uses)
+        place = uses.find_only(chain.output)
+        if place is not None and place not in taken:
+            chain = _extend(chain, bit, place, uses)
     return chain
 
 
-def _extend(chain: Chain, bit: int, uses: Uses) -> Chain:
-    """Returns the chain with the next equation if it is of this kind."""
-    place = uses.find_only(chain.output)
-    if place is None:
-        return chain
+def _extend(chain: Chain, bit: int, place: int, uses: Uses) -> Chain:
+    """Returns the chain with the equation at a place if it is of this kind."""
     equation = uses.equations[place]
     operands = chain.operands
     if bit == RELU:

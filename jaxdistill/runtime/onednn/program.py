@@ -6,7 +6,7 @@ layers see ordinary convolutions, and every convolution is found, whoever wrote 
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 import jax
@@ -49,7 +49,7 @@ def rewrite(program: Any, library: Library) -> Any:
     replaced: dict[int, Any] = {}
     for place, equation in enumerate(program.eqns):
         if equation.primitive.name == "conv_general_dilated":
-            replaced |= _replace(place, uses, makers, library)
+            replaced |= _replace(place, uses, makers, library=library, taken=replaced)
         elif place not in replaced:
             params = {key: _rewrite_param(value, library) for key, value in equation.params.items()}
             replaced[place] = equation.replace(params=params)
@@ -66,7 +66,9 @@ def _rewrite_param(value: Any, library: Library) -> Any:
     return value
 
 
-def _replace(place: int, uses: Uses, makers: Mapping[Any, Any], library: Library) -> dict[int, Any]:
+def _replace(
+    place: int, uses: Uses, makers: Mapping[Any, Any], *, library: Library, taken: Container[int]
+) -> dict[int, Any]:
     """Returns the equation in place of a convolution by the place it gets, and None for those that it comprises.
 
     Args:
@@ -74,6 +76,7 @@ def _replace(place: int, uses: Uses, makers: Mapping[Any, Any], library: Library
         uses: of the program's variables.
         makers: equations by the variables that they make.
         library: the one to call.
+        taken: places of equations that have a successor.
     """
     equation = uses.equations[place]
     left, right = equation.invars
@@ -83,7 +86,7 @@ def _replace(place: int, uses: Uses, makers: Mapping[Any, Any], library: Library
     mesh, axes = _find_axes(left.aval, convolution.geometry.batch)
     if axes is None or not library.has(convolution.geometry):
         return {place: equation}
-    chain = find_chain(place, convolution, uses)
+    chain = find_chain(place, convolution, uses, taken)
     if chain.fused and library.has(dataclasses.replace(convolution.geometry, fused=chain.fused)):
         fused = dataclasses.replace(convolution.geometry, fused=chain.fused)
         convolution = dataclasses.replace(convolution, geometry=fused)

@@ -22,6 +22,11 @@ def block(x, w, bias):
     return nn.relu(x + (convolve(y, w) + bias.reshape(1, 1, 1, -1)))
 
 
+def two_convolutions(x, w, bias):
+    """A block whose shortcut is a convolution: the sum is in one of the two calls."""
+    return nn.relu(convolve(x, w) + (convolve(nn.relu(x), w) + bias.reshape(1, 1, 1, -1)))
+
+
 def read_twice(x, w, bias):
     y = convolve(x, w) + bias.reshape(1, 1, 1, -1)
     return nn.relu(y) * jnp.sign(y)
@@ -49,6 +54,7 @@ def with_a_tap(x, w, bias):
 # program, sums and maxima that remain
 PROGRAMS = {
     "block": (block, 0),
+    "two convolutions": (two_convolutions, 1),
     "tap": (with_a_tap, 0),
     "read twice": (read_twice, 1),
     "returned": (returned, 1),

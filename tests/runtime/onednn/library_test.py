@@ -124,15 +124,22 @@ def test_several_processes_compile_once_and_programs_are_found_again(tmp_path):
 @pytest.mark.parametrize("kernel", [1, 3, 5])
 def test_shapes(kernel, groups, dtype):
     """In bfloat16 each side rounds its own float32 sum once, so that they differ by one unit in the last place."""
-    onednn = library.load()
-    for stride, dilation, padding in itertools.product((1, 2), (1, 2), ("SAME", "VALID", ((2, 1), (0, 3)))):
-        run = gradients(stride, padding, dilation, groups)
-        for size, inputs, outputs in ((13, 16, 32), (12, 48, 16)):
-            x, w = draw((5, size, size + 1, inputs), (kernel, kernel, inputs // groups, outputs), dtype=dtype)
-            rewritten = program.use_onednn(run, onednn)
-            assert count_calls(rewritten, x, w) == 3
-            difference = largest_difference(jax.jit(run)(x, w), jax.jit(rewritten)(x, w))
-            assert difference < (2**-7 if dtype == jnp.bfloat16 else 3e-6), (stride, dilation, padding, size)
+    sizes = ((13, 16, 32), (12, 48, 16))
+    cases = [*itertools.product((1, 2), (1, 2), ("SAME", "VALID", ((2, 1), (0, 3))), sizes)]
+    arrays = [
+        draw((5, size, size + 1, inputs), (kernel, kernel, inputs // groups, outputs), dtype=dtype)
+        for *_, (size, inputs, outputs) in cases
+    ]
+
+    def run(arrays):
+        each = [gradients(stride, padding, dilation, groups) for stride, dilation, padding, _ in cases]
+        return [convolve(*pair) for convolve, pair in zip(each, arrays, strict=True)]
+
+    rewritten = program.use_onednn(run, library.load())
+    assert count_calls(rewritten, arrays) == 3 * len(cases)
+    expected, outputs = jax.jit(run)(arrays), jax.jit(rewritten)(arrays)
+    for case, left, right in zip(cases, expected, outputs, strict=True):
+        assert largest_difference(left, right) < (2**-7 if dtype == jnp.bfloat16 else 3e-6), case
 
 
 @needs_onednn

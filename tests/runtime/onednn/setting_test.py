@@ -1,5 +1,7 @@
 """The setting `convolutions`: what it takes, what it refuses, and what a log reads."""
 
+import signal
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -9,6 +11,8 @@ from jaxdistill.errors import UserError
 from jaxdistill.runtime import xla_options
 from jaxdistill.runtime.onednn import library, setting
 from onednn_calls import EveryGeometry, count_calls, draw, gradients
+
+needs_onednn = pytest.mark.skipif(library.find_parts() is None, reason=f"needs {library.EXTRA}")
 
 
 @pytest.fixture(autouse=True)
@@ -86,3 +90,18 @@ def test_values_are_those_of_xla_where_a_call_is_left(installed):
     setting.use("auto")
     run = xla_options.jit(gradients(1, "SAME"))
     assert all((a == b).all() for a, b in zip(run(x, w), jax.jit(gradients(1, "SAME"))(x, w), strict=True))
+
+
+@needs_onednn
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["", "lanes"])
+def test_a_run_on_several_devices_resumes_to_the_bit(mode, tmp_path):
+    flags = ["--config.convolutions=onednn", "--config.networks.student.model=cifar_resnet", "--config.steps=6"]
+    flags += ["--config.networks.student.depth=8", "--config.batch=32", "--config.checkpoint.every=2"]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    config = f"{runs.TINY.replace('tiny.py', 'single.py')}:{mode}"
+    assert runs.launched(whole, *flags, config=config) == 0
+    assert runs.launched(parts, *flags, config=config, stop=runs.stop_at(5)) == 128 + signal.SIGTERM
+    assert runs.launched(parts, *flags, config=config) == 0
+    assert runs.lines(parts) == runs.lines(whole)
+    assert isinstance(setting.current(), library.Library)
