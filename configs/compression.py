@@ -167,6 +167,9 @@ def structured(keep: float) -> dict[str, Any]:
 LOW_RANK = dict(low_rank=dict(view="low_rank", fraction=0.25))
 """A quarter of the largest rank: half of the weights of a square kernel."""
 
+INNER = r"^(?!.*(stem|head)).*kernel$"
+"""Kernels between the first and the last layer; the 27 inputs of a stem are no multiple of 4."""
+
 VIEWS = dict(
     quantized8=quantized(8),
     quantized4=quantized(4),
@@ -174,7 +177,7 @@ VIEWS = dict(
     sparse80=sparse(0.8),
     sparse90=sparse(0.9),
     sparse95=sparse(0.95),
-    sparse24=dict(sparse=dict(view="sparse", n=2, m=4)),
+    sparse24=dict(sparse=dict(view="sparse", n=2, m=4, match=INNER)),
     low_rank=LOW_RANK,
     structured75=structured(0.75),
     structured50=structured(0.5),
