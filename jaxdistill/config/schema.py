@@ -60,8 +60,8 @@ class MemberConfig:
 class DataConfig:
     name: str = option(
         "",
-        "dataset: 'digits', 'npz', 'coco', 'voc', 'shapes', 'table', 'text', 'text_rows', 'noise', 'arithmetic', 'wine'"
-        " or a name of TFDS",
+        "dataset: 'digits', 'npz', 'coco', 'voc', 'shapes', 'table', 'text', 'text_rows', 'noise', 'arithmetic',"
+        " 'sums', 'wine' or a name of TFDS",
     )
     data_dir: str = option("", "folder of TFDS datasets")
     path: str = option("", "file of 'npz', 'table', 'text' or 'text_rows', or a folder of a table's, 'coco' or 'voc'")

@@ -26,7 +26,9 @@ class LanguageModel(TextTask):
         "teacher_answer_mask": Field(("teacher_length",), required=False),
     }
     axes: ClassVar = ("example", "token")
-    metric_names: ClassVar = ("nll", "perplexity", "bits_per_byte", "bits_per_token", "accuracy", "agreement", "kl")
+    metric_names: ClassVar = (
+        *("nll", "perplexity", "bits_per_byte", "bits_per_token", "accuracy", "exact_match", "agreement", "kl"),
+    )
     preferred: ClassVar = ("nll",)
     reads_class_labels: ClassVar = False
     class_noun: ClassVar = "next tokens"
