@@ -38,6 +38,7 @@ PAGES = (
     "docs/detection.md",
     "docs/guides/weights.md",
     "docs/modes.md",
+    "docs/on_policy.md",
     "docs/segmentation.md",
     "docs/tables.md",
     "docs/texts.md",

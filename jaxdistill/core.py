@@ -267,8 +267,8 @@ class Method(nn.Module):
         needs_teacher: whether a term of this method must name a teacher.
         same_classes: whether the student's and the teacher's logits must be over the same classes.
         needs_labels: whether it reads `batch["label"]`.
-        needs_whole_batch: whether a prediction's value depends on the other rows, so that accumulation over
-            micro-batches would change the loss; `build` refuses the combination.
+        needs_whole_batch: whether a value depends on the other rows; `build` refuses it beside accumulation.
+        needs_samples: whether labels must be drawn from the student's own distribution; `build` checks it.
         zero_at_teacher: whether value and gradient are 0 for a student whose outputs equal the teacher's.
         predictions: forms of predictions that it compares, such as "classes" or "gaussian"; any if empty.
     """
@@ -277,6 +277,7 @@ class Method(nn.Module):
     same_classes = True
     needs_labels = False
     needs_whole_batch = False
+    needs_samples = False
     zero_at_teacher = False
     predictions: ClassVar[tuple[str, ...]] = ()
 

@@ -86,7 +86,17 @@ def test_docstring(file):
     assert re.search(r"Measured: \S", text)
 
 
-SLOW_TO_BUILD = ("sst2", "quantized_methods", "news/compress", "news/table", "cifar100/kd", "camvid", "bccd", "detect")
+SLOW_TO_BUILD = (
+    "sst2",
+    "quantized_methods",
+    "news/compress",
+    "news/table",
+    "cifar100/kd",
+    "camvid",
+    "bccd",
+    "detect",
+    "sums",
+)
 """Parts of names. Dense networks are built in slow tests, but for one. The sets of texts differ in a line, the table of
 AG News has the stages of four other files, `pairs.py` reads `kd.py`, and the smoke test builds all stages of the
 others."""
@@ -106,7 +116,7 @@ def test_builds(file, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("file", FILES)
 def test_smoke(file, tmp_path):
-    is_embedded = configs.read(f"{file}:smoke")["data"].get("name") in ("headlines", "digits", "shapes")
+    is_embedded = configs.read(f"{file}:smoke")["data"].get("name") in ("headlines", "digits", "shapes", "sums")
     flags = [*([] if is_embedded else stand_in(tmp_path, file)), "--config.mesh.data=-1"]
     assert runs.launched(tmp_path / "run", *flags, config=f"{file}:smoke") == 0
     rows = runs.results(tmp_path / "run")

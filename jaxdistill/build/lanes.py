@@ -218,7 +218,9 @@ class Lanes:
             def lane_step(lane: jax.Array, state: State, frozen: Weights, batch: Batch) -> Any:
                 augment = dict if self.share_batches else stage.data.task.augment(seed=data_seeds[lane])
                 terms, tx = self._terms(lane), self._optimizer(lane)
-                run_step = make_step(networks, terms, tx, augment, accumulate=accumulate, freeze=freeze)
+                run_step = make_step(
+                    networks, terms, tx, augment, accumulate=accumulate, freeze=freeze, write=stage.write
+                )
                 return run_step(state, frozen, batch)
 
             all_lanes = self._over_lanes(lane_step, (0, 0, self._axes(frozen), None if self.share_batches else 0))
@@ -230,8 +232,9 @@ class Lanes:
 
     def _precompute_shared(self, frozen: Weights, batch: Batch) -> dict[str, Precomputed]:
         """Returns the outputs of the frozen networks that all lanes share, computed once for the batch they share."""
-        if self.stage.settings.accumulate > 1:
-            return {}  # a step runs networks on micro-batches, and these would be outputs for the whole batch
+        if self.stage.settings.accumulate > 1 or self.stage.settings.on_policy.share:
+            # A step runs networks on micro-batches and on texts that a lane writes; these would be others' outputs.
+            return {}
         shared = {
             name: source
             for name, source in self.stage.networks.items()

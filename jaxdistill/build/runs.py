@@ -125,7 +125,13 @@ class Single:
         accumulate = stage.settings.accumulate
         freeze = optim.freezing(stage.settings.optimizer)
         return make_step(
-            stage.networks, stage.terms, stage.tx, stage.data.augment, accumulate=accumulate, freeze=freeze
+            stage.networks,
+            stage.terms,
+            stage.tx,
+            stage.data.augment,
+            accumulate=accumulate,
+            freeze=freeze,
+            write=stage.write,
         )
 
     def learning_rate(self) -> Schedule:

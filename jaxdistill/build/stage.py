@@ -17,6 +17,7 @@ from jaxdistill.config import references
 from jaxdistill.config.references import WeightsRef
 from jaxdistill.config.schema import StageSettings
 from jaxdistill.core import Schedule, State, Term, Variables
+from jaxdistill.generation import on_policy
 from jaxdistill.networks import Source
 from jaxdistill.train.init import init_state
 
@@ -56,6 +57,14 @@ class Stage:
     def runs(self) -> Runs:
         """Its runs, one or several side by side."""
         return self.make_runs(self)
+
+    @functools.cached_property
+    def write(self) -> on_policy.Write:
+        """The function of a batch by which a network writes texts of it; of a stage that trains."""
+        settings = self.settings.on_policy
+        if not settings.share:
+            return lambda variables, batch, key: batch
+        return on_policy.make_write(settings, self.networks, self.data.task.align)
 
     @functools.cached_property
     def shapes(self) -> StageShapes:

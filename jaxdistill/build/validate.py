@@ -15,6 +15,7 @@ from jaxdistill.config.members import compile_pattern
 from jaxdistill.core import path_name
 from jaxdistill.data.build import has_visible_labels
 from jaxdistill.errors import UserError, check_names, unknown
+from jaxdistill.generation import on_policy
 from jaxdistill.networks import Source
 from jaxdistill.tasks import StageParts
 from jaxdistill.train import mesh, optim, partitioning
@@ -137,6 +138,21 @@ def check_views(stage: Stage) -> None:
                     f"networks.{name}.compress.{view_name} must be complete within the {stage.settings.steps} steps of"
                     f" stage {stage.name!r}, got a schedule up to step {view.last_step}. Shorten it, or add steps"
                 )
+
+
+def check_on_policy(stage: Stage) -> None:
+    """Raises `UserError` for texts to be written that the networks or the data do not permit."""
+    settings = stage.settings.on_policy
+    if settings.share:
+        on_policy.check(settings, stage.networks, stage.data.batch, f"stage {stage.name!r}: on_policy")
+        if stage.settings.data.buckets:
+            raise UserError(
+                f"stage {stage.name!r}: data.buckets must be empty beside on_policy, got {stage.settings.data.buckets}."
+                " Texts that are written have one length"
+            )
+    for name, term in stage.terms.items():
+        if term.method.needs_samples:
+            on_policy.check_samples(settings, term.student, f"stage {stage.name!r}: term {name!r}")
 
 
 def _check_term(stage: Stage, key: str) -> None:

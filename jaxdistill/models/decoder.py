@@ -99,6 +99,7 @@ class Decoder(nn.Module):
     dtype: Any = jnp.float32
 
     inputs = ("tokens", "token_mask")
+    stores_keys = True
     axes = transformer.AXES
 
     def __post_init__(self) -> None:

@@ -95,6 +95,14 @@ class Frozen(Trained):
             variables = self._convert(variables, batch)
         return self._predict(variables, batch)
 
+    def predict_next(
+        self, variables: Variables, cache: Variables, tokens: jax.Array, token_mask: jax.Array
+    ) -> tuple[Output, Variables]:
+        if self.offload:
+            variables = jax.device_put(variables, jax.memory.Space.Device)
+        with nn.intercept_methods(integer_inference.apply_quantized):
+            return super().predict_next(variables, cache, tokens, token_mask)
+
     def _predict(self, variables: Variables, batch: Batch) -> tuple[Output, Variables]:
         # The names of the parameters decide whether a layer computes as folded or quantized.
         with nn.intercept_methods(fold_batchnorm.apply_folded), nn.intercept_methods(integer_inference.apply_quantized):

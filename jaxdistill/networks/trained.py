@@ -146,6 +146,22 @@ class Trained(Source):
             output, changed = apply(self.module, viewed, self.main_input(batch), key, **self.other_inputs(batch))
         return self.in_class_order(output), changed
 
+    def predict_next(
+        self, variables: Variables, cache: Variables, tokens: jax.Array, token_mask: jax.Array
+    ) -> tuple[Output, Variables]:
+        """Returns the output for tokens after those whose keys and values are stored, and these with the new ones.
+
+        Args:
+            variables: of the network.
+            cache: the collection of stored keys and values; empty before the first call.
+            tokens: int `[batch, length]`, or `[batch, 1]` of the column that the cache names.
+            token_mask: `[batch, columns]`, above 0 for tokens.
+        """
+        with self.views.applied(variables) as viewed:
+            given = {**viewed, **({"cache": cache} if cache else {})}
+            output, changed = self.module.apply(given, tokens, token_mask=token_mask, mutable=["cache"])
+        return self.in_class_order(output), changed["cache"]
+
 
 @dataclasses.dataclass(frozen=True)
 class RunsModuleOf(Source):

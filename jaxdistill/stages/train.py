@@ -19,6 +19,7 @@ from jaxdistill.config.parse import option
 from jaxdistill.config.schema import CheckpointConfig, StageSettings
 from jaxdistill.core import State
 from jaxdistill.errors import TrainingFailed
+from jaxdistill.generation.on_policy import OnPolicy
 from jaxdistill.runtime import topology
 from jaxdistill.stages import precision_report, start_weights, training_plan
 from jaxdistill.stages.evaluate import SplitEvaluator
@@ -38,6 +39,7 @@ class TrainSettings(StageSettings):
     steps: Steps = option(0, "optimizer steps", least=0)
     accumulate: int = option(1, "micro-batches of a step", least=1)
     terms: dict[str, TermConfig] = option(dict, "terms of the loss by name")
+    on_policy: OnPolicy = option(OnPolicy, "texts that a network writes in each step")
     optimizer: OptimizerConfig = option(default_optimizer, "optimizer and its arguments")
     learning_rate: ScheduleConfig = option(ScheduleConfig(0.1), "learning rate")
     checkpoint: CheckpointConfig = option(CheckpointConfig, "checkpoints")
@@ -76,6 +78,7 @@ class Train(Kind):
         super().check(stage)
         validate.check_optimizer(stage)
         validate.check_views(stage)
+        validate.check_on_policy(stage)
         caches.check_cycle(stage)
 
     def describe_data(self, stage: Stage) -> list[str]:

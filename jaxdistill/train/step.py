@@ -20,9 +20,10 @@ from jaxdistill.networks import Follows, Revises, Source, in_order, run
 
 Frozen = Mapping[str, Variables]
 Metrics = dict[str, jax.Array]
+Write = Callable[[Mapping[str, Variables], Batch, jax.Array], Batch]
 Step = Callable[[State, Frozen, Batch], tuple[State, Metrics]]
 
-INPUT, OPTIMIZER = "input", "optimizer"
+INPUT, WRITING, OPTIMIZER = "input", "writing", "optimizer"
 """Parts of a step in profiles and estimates, beside `networks.NAME` and `terms.NAME`."""
 
 
@@ -34,6 +35,7 @@ def make_step(
     *,
     accumulate: int = 1,
     freeze: Callable[[Any], Any] = lambda params: params,
+    write: Write = lambda variables, batch, key: batch,
 ) -> Step:
     """Returns `step(state, frozen, batch) -> (state, metrics)`, pure, ready for `jit`.
 
@@ -45,6 +47,7 @@ def make_step(
             function of the examples, not of the step (`data.augment`).
         accumulate: the number of micro-batches over which the gradient is summed.
         freeze: params -> params, stops the gradient of frozen ones (`optim.freezing`).
+        write: (variables by network, batch, key) -> batch, with texts that a network writes (`generation.on_policy`).
 
     The metrics are float32 scalars: every term's mean under its own name, `loss` their weighted sum,
     `grad_norm`, and `weight_norm` after the update. `frozen` is `{name: {collection: tree}}`, never changed,
@@ -61,10 +64,10 @@ def make_step(
     gradients = accumulated(jax.grad(make_loss(networks, terms, freeze), has_aux=True), terms, accumulate)
 
     def step(state: State, frozen: Frozen, batch: Batch) -> tuple[State, Metrics]:
-        keys = core.fold_in(jax.random.fold_in(state.key, state.step), [*networks, *terms])
-        with jax.named_scope(INPUT):
-            augmented = augment(batch)
-        grads, (metrics, variables) = gradients(state, frozen, augmented, keys)
+        step_key = jax.random.fold_in(state.key, state.step)
+        keys = core.fold_in(step_key, [*networks, *terms])
+        batch = _prepare(augment, write, state, frozen, batch=batch, key=step_key)
+        grads, (metrics, variables) = gradients(state, frozen, batch, keys)
         with jax.named_scope(OPTIMIZER):
             updates, opt_state = tx.update(grads, state.opt_state, state.params)
             params: Any = optax.apply_updates(state.params, updates)
@@ -84,6 +87,15 @@ def make_step(
         return state, metrics
 
     return step
+
+
+def _prepare(
+    augment: Callable[[Batch], Batch], write: Write, state: State, frozen: Frozen, *, batch: Batch, key: jax.Array
+) -> Batch:
+    with jax.named_scope(INPUT):
+        batch = augment(batch)
+    with jax.named_scope(WRITING):
+        return write(core.merge_variables(state.params, state.variables, frozen), batch, key)
 
 
 def check_terms(networks: Mapping[str, Source], terms: Mapping[str, Term]) -> None:

@@ -1,0 +1,182 @@
+"""Texts of a batch that a network writes itself, before the step computes its loss on them.
+
+    share = 1    every text is the student's own: on-policy distillation
+    0 < share    a part of each batch, lambda of GKD (Agarwal et al., ICLR 2024, https://arxiv.org/abs/2306.13649,
+                 algorithm 1, which writes whole batches with that probability)
+    writer       the student, as it is in this step; or the teacher: sequence-level distillation (Kim & Rush, EMNLP
+                 2016, https://arxiv.org/abs/1606.07947) without a pass over the data before
+
+Everything is part of the jitted step: a resumed run writes the same texts. No gradient passes the writing.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxdistill.config.parse import option
+from jaxdistill.core import Batch, Output, Variables
+from jaxdistill.errors import UserError, check_between, unknown
+from jaxdistill.generation.sampler import Cache, Predict, Sampling, end_in_one_column, sample
+from jaxdistill.networks import Source, Trained
+
+Write = Callable[[Mapping[str, Variables], Batch, Array], Batch]
+"""`(variables by network, batch, key) -> batch`."""
+
+WRITTEN = "written"
+"""The field of a batch, `[batch]`, that is 1 for texts that a network has written."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OnPolicy(Sampling):
+    """The texts that a network writes in each step.
+
+    A text is a prompt of the data, all tokens before those of `answer_mask`, or the first `prompt` tokens of a text
+    without answers; and the tokens that are written after it. Of a prompt that leaves no room for `tokens`, the last
+    tokens are taken.
+    """
+
+    share: float = option(0.0, "share of the texts of a batch that are written; 0 for none")
+    writer: str = option("student", "network that writes them")
+    prompt: int = option(0, "tokens of a prompt, of texts without answers", least=0)
+
+    def check(self, path: str) -> None:
+        super().check(path)
+        check_between(f"{path}.share", self.share, 0, 1)
+
+    def count(self, batch: int) -> int:
+        """Returns the number of texts of a batch that are written."""
+        return round(self.share * batch)
+
+
+def check(settings: OnPolicy, networks: Mapping[str, Source], batch: Mapping[str, Any], path: str) -> None:
+    """Checks the settings against the networks and the shapes of a batch.
+
+    Args:
+        settings: of the stage.
+        networks: of the stage, by name.
+        batch: shapes by field.
+        path: of the settings, for messages.
+
+    Raises:
+        UserError: for settings that contradict these.
+    """
+    settings.check(path)
+    if settings.writer not in networks:
+        raise unknown(f"{path}.writer", settings.writer, networks, "a network of the stage")
+    writer = networks[settings.writer]
+    if not (isinstance(writer, Trained) and getattr(writer.module, "stores_keys", False)):
+        raise UserError(
+            f"{path}.writer must be a causal network that can store keys and values, got {settings.writer!r}. Take one"
+            " of model 'decoder'"
+        )
+    fields = sorted({"segment", "teacher_tokens"} & {*batch})
+    if "tokens" not in batch or fields:
+        raise UserError(
+            f"{path}.share must be 0 for data with {fields or 'no tokens'}, got {settings.share}: such texts cannot be"
+            " written. Take texts of one document, which both networks read as the same tokens"
+        )
+    cached = [name for name in batch if name.startswith("cached/")]
+    if cached:
+        raise UserError(
+            f"{path}.share must be 0 beside cached outputs, got {settings.share}: {cached[0]!r} is of other texts. Let"
+            " the teacher run, with source='frozen'"
+        )
+    size, length = batch["tokens"].shape
+    if settings.tokens >= length:
+        raise UserError(
+            f"{path}.tokens must be below the {length} tokens of a text, of which the prompt needs one, got"
+            f" {settings.tokens}. Write fewer, or raise data.length"
+        )
+    if "answer_mask" not in batch and not 0 < settings.prompt <= length - settings.tokens:
+        raise UserError(
+            f"{path}.prompt must be in [1, {length - settings.tokens}] for texts without answers, got"
+            f" {settings.prompt}. The rest of a text is written"
+        )
+    count = settings.count(size)
+    if count % settings.samples or not count:
+        raise UserError(
+            f"{path}.share must give a multiple of samples={settings.samples} texts of a batch of {size}, got"
+            f" {settings.share}, which is {count}. Change one of the two"
+        )
+    classes = getattr(writer.module, "classes", 0)
+    for token in settings.stop:
+        check_between(f"{path}.stop", token, 0, classes - 1)
+
+
+def check_samples(settings: OnPolicy, student: str, what: str) -> None:
+    """Raises `UserError` unless texts are drawn from the distribution of a student, as a term needs them to be."""
+    drawn = (settings.temperature, settings.top_k, settings.top_p) == (1.0, 0, 1.0)
+    if not settings.share or settings.writer != student or not drawn:
+        raise UserError(
+            f"{what} must have texts that {student!r} draws from its own distribution, got on_policy with"
+            f" share={settings.share}, writer={settings.writer!r}, temperature={settings.temperature},"
+            f" top_k={settings.top_k}, top_p={settings.top_p}. Set share, writer={student!r}, and leave the others out"
+        )
+
+
+def make_write(settings: OnPolicy, networks: Mapping[str, Source], align: Callable[[Batch], Batch]) -> Write:
+    """Returns the function that replaces texts of a batch.
+
+    Args:
+        settings: of the stage, checked.
+        networks: by name.
+        align: batch -> batch, adds the labels of its texts (`Task.align`).
+    """
+
+    def write(variables: Mapping[str, Variables], batch: Batch, key: Array) -> Batch:
+        size, length = batch["tokens"].shape
+        rows = spread(settings.count(size), size)
+        mask = batch.get("token_mask", jnp.ones((size, length), bool)) > 0
+        prompt_mask = mask & _before_answers(batch.get("answer_mask"), mask, settings.prompt)
+        first = rows[:: settings.samples]
+        tokens, is_prompt = end_in_one_column(batch["tokens"][first], prompt_mask[first])
+        place = length - settings.tokens
+        text = sample(
+            make_predict(networks[settings.writer], variables[settings.writer]),
+            tokens[:, -place:],
+            is_prompt[:, -place:],
+            examples=batch["index"][first],
+            key=key,
+            sampling=settings,
+        )
+        answers = batch.get("answer_mask", mask) > 0
+        replaced = {
+            "tokens": batch["tokens"].at[rows].set(text.tokens),
+            "token_mask": mask.at[rows].set(text.token_mask),
+            "answer_mask": answers.at[rows].set(text.answer_mask),
+            WRITTEN: jnp.zeros(size, jnp.int32).at[rows].set(1),
+        }
+        # Samples of a prompt stand for the examples whose rows they take; a prompt of padding is no example.
+        real = batch["mask"].at[rows].set(jnp.repeat(batch["mask"][first], settings.samples))
+        return align({**batch, **replaced, "mask": real})
+
+    return write
+
+
+def make_predict(network: Source, variables: Variables) -> Predict:
+    """Returns the function by which the sampler calls a network."""
+    assert isinstance(network, Trained)
+
+    def predict(cache: Cache, tokens: Array, token_mask: Array) -> tuple[Output, Cache]:
+        return network.predict_next(variables, cache, tokens, token_mask)
+
+    return predict
+
+
+def spread(count: int, size: int) -> Int[Array, " {count}"]:
+    """Returns the positions of `count` of `size` rows, at equal distances, so that devices write as many each."""
+    return jnp.arange(count) * size // count
+
+
+def _before_answers(
+    answer_mask: Float[Array, "batch length"] | Int[Array, "batch length"] | Bool[Array, "batch length"] | None,
+    mask: Bool[Array, "batch length"],
+    prompt: int,
+) -> Bool[Array, "batch length"]:
+    """Returns whether a token is of the prompt."""
+    if answer_mask is None:
+        return jnp.cumsum(mask, 1) <= prompt
+    return jnp.cumsum(answer_mask > 0, 1) == 0

@@ -1,0 +1,128 @@
+"""Texts of a batch that a network writes: the rows that change, their prompts, labels and keys; and bad settings."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdistill import core
+from jaxdistill.errors import UserError
+from jaxdistill.generation import on_policy
+from jaxdistill.generation.on_policy import OnPolicy
+from jaxdistill.models.decoder import Decoder
+from jaxdistill.models.mlp import MLP
+from jaxdistill.modules.next_token import align_next_tokens
+from jaxdistill.networks import Trained
+
+NETWORKS = {
+    "student": Trained(Decoder(classes=11, layers=1, width=8, heads=2, length=16)),
+    "mlp": Trained(MLP(classes=11)),
+}
+TOKENS = jnp.array(
+    [[1, 2, 3, 4, 5, 0, 0, 0], [6, 7, 8, 9, 1, 2, 3, 4], [0, 0, 5, 6, 7, 8, 0, 0], [9, 9, 9, 9, 0, 0, 0, 0]]
+)
+MASK = (TOKENS > 0).astype(jnp.int32)
+ANSWERS = jnp.array(
+    [[0, 0, 0, 1, 1, 0, 0, 0], [0, 0, 0, 0, 0, 0, 1, 1], [0, 0, 0, 1, 1, 1, 0, 0], [0, 1, 1, 1, 0, 0, 0, 0]]
+)
+BATCH = align_next_tokens(
+    {
+        "tokens": TOKENS,
+        "token_mask": MASK,
+        "answer_mask": ANSWERS,
+        "mask": jnp.ones(4),
+        "index": jnp.array([4, 7, 1, 3]),
+        "label": jnp.full(4, -1),
+    }
+)
+HALF = OnPolicy(share=0.5, tokens=3)
+
+
+@pytest.fixture(scope="module")
+def variables():
+    made = NETWORKS["student"].init(jax.random.key(0), BATCH, {}, {})
+    return {"student": jax.tree.map(lambda x: 8 * x if x.ndim > 1 else x, made)}
+
+
+def written(settings, variables, batch=BATCH, seed=0):
+    write = on_policy.make_write(settings, NETWORKS, align_next_tokens)
+    return jax.jit(write)(variables, batch, jax.random.key(seed))
+
+
+def test_a_share_of_the_rows_has_the_prompts_of_the_data_and_answers_of_the_network(variables):
+    batch = written(HALF, variables)
+    assert batch["written"].tolist() == [1, 0, 1, 0]
+    for name in ("tokens", "label"):
+        np.testing.assert_array_equal(batch[name][1::2], BATCH[name][1::2])
+    np.testing.assert_array_equal(batch["tokens"][0, :5], [0, 0, 1, 2, 3])  # the prompt ends where writing begins
+    np.testing.assert_array_equal(batch["tokens"][2, :5], [0, 0, 0, 0, 5])
+    np.testing.assert_array_equal(batch["token_mask"][0], [0, 0, 1, 1, 1, 1, 1, 1])
+    np.testing.assert_array_equal(batch["answer_mask"][0], [0, 0, 0, 0, 0, 1, 1, 1])
+    # The logits of the last token of the prompt and of two written ones have labels.
+    np.testing.assert_array_equal(batch["valid"][0], [0, 0, 0, 0, 1, 1, 1, 0])
+    np.testing.assert_array_equal(batch["label"][0, 4:7], batch["tokens"][0, 5:])
+
+
+def test_greedy_texts_are_the_argmax_of_the_network_on_them(variables):
+    batch = written(dataclasses.replace(HALF, share=1.0, temperature=0.0), variables)
+    output, _ = NETWORKS["student"](variables["student"], batch, {}, None)
+    likeliest = np.asarray(core.dense(output.logits)).argmax(-1)
+    valid = np.asarray(batch["valid"]) > 0
+    assert valid.sum() == 12
+    np.testing.assert_array_equal(likeliest[valid], np.asarray(batch["label"])[valid])
+
+
+def test_a_text_depends_on_the_key_and_the_example_alone(variables):
+    whole = written(dataclasses.replace(HALF, share=1.0), variables)
+    moved = {name: x[::-1] for name, x in BATCH.items()}
+    np.testing.assert_array_equal(
+        whole["tokens"], written(dataclasses.replace(HALF, share=1.0), variables, moved)["tokens"][::-1]
+    )
+    assert not np.array_equal(
+        whole["tokens"], written(dataclasses.replace(HALF, share=1.0), variables, seed=1)["tokens"]
+    )
+
+
+def test_samples_of_a_prompt_take_the_rows_after_it(variables):
+    batch = written(dataclasses.replace(HALF, share=1.0, samples=2), variables)
+    np.testing.assert_array_equal(batch["tokens"][0, :5], batch["tokens"][1, :5])
+    assert not np.array_equal(batch["tokens"][0], batch["tokens"][1])
+    np.testing.assert_array_equal(batch["tokens"][2, :5], [0, 0, 0, 0, 5])
+
+
+def test_of_texts_without_answers_the_first_tokens_are_the_prompt(variables):
+    plain = {name: x for name, x in BATCH.items() if name not in ("token_mask", "answer_mask")}
+    batch = written(dataclasses.replace(HALF, prompt=2), variables, plain)
+    np.testing.assert_array_equal(batch["tokens"][0, :5], [0, 0, 0, 1, 2])
+    np.testing.assert_array_equal(batch["answer_mask"][1], np.ones(8))
+
+
+def test_a_prompt_of_padding_is_no_example(variables):
+    padded = {**BATCH, "mask": jnp.array([0.0, 1, 1, 1])}
+    batch = written(dataclasses.replace(HALF, share=1.0, samples=2), variables, padded)
+    assert batch["mask"].tolist() == [0, 0, 1, 1]
+    assert not batch["valid"][:2].any()
+
+
+@pytest.mark.parametrize(
+    ("settings", "batch", "message"),
+    [
+        (OnPolicy(share=1.5), {}, r"on_policy\.share must be in \[0, 1\], got 1\.5"),
+        (OnPolicy(share=0.5, temperature=-1.0), {}, r"on_policy\.temperature must be at least 0"),
+        (OnPolicy(share=0.5, writer="studnet"), {}, r"on_policy\.writer must be .*'student'"),
+        (OnPolicy(share=0.5, writer="mlp"), {}, r"on_policy\.writer must be a causal network .* got 'mlp'"),
+        (OnPolicy(share=0.5, tokens=8), {}, r"on_policy\.tokens must be below the 8 tokens of a text"),
+        (OnPolicy(share=0.5, tokens=3, samples=3), {}, r"on_policy\.share must give a multiple of samples=3 texts"),
+        (OnPolicy(share=0.1, tokens=3), {}, r"on_policy\.share must give a multiple .* which is 0"),
+        (OnPolicy(share=0.5, tokens=3, stop=(11,)), {}, r"on_policy\.stop must be in \[0, 10\], got 11"),
+        (OnPolicy(share=0.5, tokens=3), {"segment": TOKENS}, r"share must be 0 for data with \['segment'\]"),
+        (OnPolicy(share=0.5, tokens=3), {"cached/teacher/logits": TOKENS}, r"share must be 0 beside cached outputs"),
+        (OnPolicy(share=0.5, tokens=3), {"answer_mask": None}, r"prompt must be in \[1, 5\] for texts without answers"),
+    ],
+)
+def test_bad_settings_are_refused(settings, batch, message):
+    fields = {name: x for name, x in {**BATCH, **batch}.items() if x is not None}
+    with pytest.raises(UserError, match=message):
+        on_policy.check(settings, NETWORKS, fields, "on_policy")

@@ -1,0 +1,100 @@
+"""Runs whose networks write texts in the step: a stop, kills, eight devices, lanes, accumulation, and refusals."""
+
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import runs
+
+CONFIG = str(pathlib.Path(__file__).parents[1] / "configs" / "written.py")
+pytestmark = pytest.mark.slow
+
+
+def launched(workdir, *flags):
+    assert runs.launched(workdir, *flags, config=CONFIG) == 0
+    return workdir
+
+
+def params(workdir, stage="own"):
+    arrays = runs.weights(workdir, stage, 12)
+    return {name: x for name, x in arrays.items() if name.startswith("params.student")}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return launched(tmp_path_factory.mktemp("written") / "run")
+
+
+def test_results_have_exact_matches_and_the_stages_learn(run):
+    teacher, student = runs.results(run)
+    assert 0 <= student["exact_match"] <= 1
+    assert np.isfinite([teacher["nll"], student["nll"]]).all()
+    first = runs.weights(run, "own", 4)
+    assert any(not np.array_equal(first[name], x) for name, x in params(run).items())
+
+
+@pytest.mark.parametrize("stage", ["own", "teachers"])
+def test_a_run_that_was_cut_off_ends_with_the_same_bits(run, tmp_path, stage):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    (copy / stage / "done.json").unlink()
+    for step in (8, 12):
+        shutil.rmtree(copy / stage / "checkpoints" / str(step))
+    launched(copy)
+    for name, x in params(run, stage).items():
+        np.testing.assert_array_equal(x, params(copy, stage)[name])
+
+
+def test_a_run_that_is_killed_at_random_moments_ends_with_the_same_bits(run, tmp_path):
+    copy, moments = tmp_path / "run", random.Random(0)
+    words = [sys.executable, "-m", "jaxdistill.launch", "--config", CONFIG, "--workdir", str(copy)]
+    for _ in range(4):
+        process = subprocess.Popen(words, env=os.environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(moments.uniform(8, 25))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for name, x in params(run).items():
+        np.testing.assert_array_equal(x, params(copy)[name])
+
+
+def test_one_device_writes_the_texts_of_eight(run, tmp_path):
+    one = launched(tmp_path / "run", "--config.mesh.data=1")
+    for name, x in params(run).items():
+        np.testing.assert_allclose(params(one)[name], x, rtol=1e-3, atol=1e-5)
+
+
+def test_micro_batches_learn_from_the_texts_of_the_whole_batch(run, tmp_path):
+    parts = launched(tmp_path / "run", "--config.stages.own.accumulate=2")
+    for name, x in params(run).items():
+        np.testing.assert_allclose(params(parts)[name], x, rtol=1e-3, atol=1e-5)
+
+
+def test_a_lane_writes_its_own_texts_as_the_run_alone(run, tmp_path):
+    lanes = launched(
+        tmp_path / "run", "--config.stages.own.sweep.learning_rate=(0.3, 0.1)", "--config.stages.evaluate="
+    )
+    for name, x in params(run).items():
+        np.testing.assert_allclose(params(lanes)[name][0], x, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--config.stages.own.on_policy.share=2", "on_policy.share must be in [0, 1], got 2"),
+        ("--config.stages.own.on_policy.writer=teachr", "on_policy.writer must be"),
+        ("--config.stages.own.on_policy.tokens=10", "on_policy.tokens must be below the 10 tokens of a text"),
+        ("--config.stages.own.on_policy.top_p=0", "on_policy.top_p must be"),
+    ],
+)
+def test_bad_settings_are_one_message(tmp_path, capsys, flag, message):
+    assert runs.launched(tmp_path / "run", flag, "--plan", config=CONFIG) == 2
+    assert message in capsys.readouterr().err
