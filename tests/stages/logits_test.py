@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import runs
 from jaxdistill.config import load
 from jaxdistill.data import datasets
 from jaxdistill.data.output_cache import Cache, Header
@@ -23,7 +24,8 @@ RAW = dict(
 
 def config(path, stage=(), **logits):
     teacher = dict(kind="logits", logits=dict(path=str(path), **logits), cache=dict(dtype="float32")) | dict(stage)
-    return load.stages(RAW | dict(stages=dict(teacher=teacher, distil={})))
+    measured = dict(evaluate=dict(networks=("teacher", "student")))
+    return load.stages(RAW | dict(stages=dict(teacher=teacher, distil=measured)))
 
 
 @pytest.fixture(scope="module")
@@ -39,17 +41,25 @@ def file(tmp_path_factory):
     return path
 
 
-def test_a_student_learns_from_the_logits_of_a_file(file, tmp_path):
+def test_the_logits_of_a_file_are_cached_by_example(file, tmp_path):
     lines = []
-    pipeline.run(config(file), tmp_path / "run", lines.append)
+    teacher = {"teacher": config(file)["teacher"]}
+    pipeline.run(teacher, tmp_path / "run", lines.append)
     cache = Cache(tmp_path / "run" / "teacher", Header.read(tmp_path / "run" / "teacher"))
     label = datasets.load("digits").split("train").labels()
     np.testing.assert_array_equal(cache.load_all("train")["logits"][:, 0], 5.0 * np.eye(10)[label])
     assert {*cache.header.splits} == {"train", "validation"}
-    assert (tmp_path / "run" / "distil" / "done.json").is_file()
     lines.clear()
-    pipeline.run(config(file), tmp_path / "run", lines.append)
-    assert lines[0] == "stage teacher: done before"
+    pipeline.run(teacher, tmp_path / "run", lines.append)
+    assert lines == ["stage teacher: done before"]
+
+
+@pytest.mark.slow
+def test_a_student_learns_from_the_logits_of_a_file(file, tmp_path):
+    pipeline.run(config(file), tmp_path / "run", lambda line: None)
+    [line] = [line for line in runs.lines(tmp_path / "run") if line.get("split") == "validation"]
+    assert line["teacher/accuracy"] == 1.0
+    assert 0 < line["student/agreement"] < 1
 
 
 def test_probabilities_and_top_k(file, tmp_path):
