@@ -27,8 +27,10 @@ EXAMPLES = (
 
 TPUS = frozenset(name.partition(":")[0] for name in EXAMPLES if "x" in name.partition(":")[2])
 
-# Without these libtpu searches for the host of a real slice, and writes to stderr that there is none.
+# Without these libtpu searches for the host of a real slice, and writes to stderr that there is none; and one process
+# alone may load it, as if it used the chips.
 LIBTPU = {
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
     "TPU_WORKER_HOSTNAMES": "localhost",

@@ -96,6 +96,17 @@ def test_norms_by_hand():
             close(module.apply(variables, x + 4096), expected)
 
 
+@pytest.mark.parametrize(("dtype", "mean", "tolerance"), [(jnp.float32, 1000, 2e-4), (jnp.bfloat16, 30, 2**-8)])
+def test_a_layer_norm_has_the_digits_of_its_dtype_where_the_mean_is_large(dtype, mean, tolerance):
+    x = (mean + jax.random.normal(jax.random.key(0), (16, 768))).astype(dtype)
+    values = transformer.normalize(Style(layers=1, width=768, heads=1, dtype=dtype), None).init_with_output(
+        jax.random.key(0), x
+    )[0]
+    wide = np.asarray(x, np.float64)
+    exact = (wide - wide.mean(-1, keepdims=True)) / np.sqrt(wide.var(-1, keepdims=True) + 1e-5)
+    close(np.asarray(values, np.float64), exact, rtol=tolerance, atol=tolerance)
+
+
 @pytest.mark.parametrize("norm_first", [True, False])
 def test_norms_precede_or_follow_the_sums(norm_first):
     """Parts that add nothing leave the residual stream as it is, or normalised."""
