@@ -81,9 +81,15 @@ def test_the_wheel_has_one_package_with_the_configs_in_it(wheel):
 
 
 @pytest.mark.slow
-def test_a_run_in_an_empty_folder_with_the_wheel(installed, tmp_path):
-    ended = ran(installed, tmp_path, "jaxdistill", "run", "digits/kd:smoke", "--workdir", "a")
+def test_runs_in_an_empty_folder_with_the_wheel(installed, tmp_path):
+    for workdir in "ab":
+        ended = ran(installed, tmp_path, "jaxdistill", "run", "digits/kd:smoke", "--workdir", workdir)
+        assert ended.returncode == 0, ended.stderr
+    ended = ran(installed, tmp_path, "jaxdistill", "compare", "a", "b")
     assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith("2 runs of one config and the same seeds")
+    numbers = json.loads((tmp_path / "comparison" / "comparison.json").read_text())
+    assert {item["mean"] for item in numbers["differences"]} == {0.0}  # a run is repeated bit for bit
     ended = ran(installed, tmp_path, "python", "-c", CODE)
     assert ended.returncode == 0, ended.stderr
     shape, dtype, file = json.loads(ended.stdout)
