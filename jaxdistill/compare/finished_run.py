@@ -159,7 +159,7 @@ def read_runs(texts: list[str]) -> list[FinishedRun]:
     """Reads the runs of a comparison.
 
     Raises:
-        UserError: for a run that is named twice, and runs of different tasks.
+        UserError: for a run that is named twice, and runs of different tasks or splits.
     """
     places: dict[pathlib.Path, str] = {}
     for text in texts:
@@ -179,12 +179,13 @@ def _check_task(first: FinishedRun, second: FinishedRun) -> None:
     for what, left, right in (
         ("predictions", *(run.evaluation.get("unit") for run in (first, second))),
         ("classes", *(_describe_classes(run) for run in (first, second))),
+        ("examples", *(_describe_examples(run) for run in (first, second))),
         ("metrics", *(_metrics(run) for run in (first, second))),
     ):
         if left != right and not (what == "metrics" and {*left} & {*right}):
             raise UserError(
                 f"RUN must be of the task of {first.name!r}, got {second.name!r}, whose {what} are {right} and not"
-                f" {left}. Compare runs of one task"
+                f" {left}. Compare runs that were evaluated on the same"
             )
 
 
@@ -192,6 +193,10 @@ def _describe_classes(run: FinishedRun) -> str:
     classes = [str(name) for name in run.evaluation.get("classes") or ()]
     shown = ", ".join([*classes[:3], "..."] if len(classes) > 3 else classes)
     return f"{len(classes)} ({shown}) {files.digest(chr(0).join(classes).encode())[:4]}" if classes else "none"
+
+
+def _describe_examples(run: FinishedRun) -> str:
+    return f"{run.evaluation.get('examples')} of the {run.evaluation.get('split')} split"
 
 
 def _metrics(run: FinishedRun) -> list[str]:

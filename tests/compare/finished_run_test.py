@@ -38,6 +38,7 @@ def test_folders_that_cannot_be_compared(tmp_path):
     (tmp_path / "link").symlink_to(first)
     write_run(tmp_path / "classes", classes=["a", "b"])
     write_run(tmp_path / "tokens", unit="token")
+    write_run(tmp_path / "validation", split="validation")
     for name, message in (
         ("empty", "must be the folder of a run, got"),
         ("nosuch", "must be the folder of a run, got"),
@@ -45,6 +46,7 @@ def test_folders_that_cannot_be_compared(tmp_path):
         ("trained", r"is never evaluated: it has no results\.json\. Add a stage of kind='evaluate'"),
         ("link", "the same run. Leave one out"),
         ("classes", r"must be of the task of .* whose classes are 2 \(a, b\) .* and not 3"),
+        ("validation", "whose examples are 6 of the validation split and not 6 of the test split"),
         ("tokens", "whose predictions are token and not example"),
     ):
         with pytest.raises(UserError, match=message):
