@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from jaxdistill.compare.differences import Difference
+from jaxdistill.compare.differences import OVER_EXAMPLES, OVER_SEEDS, Difference
 from jaxdistill.compare.experiments import Experiment, list_settings, place_of
 from jaxdistill.compare.finished_run import FinishedRun
 from jaxdistill.report import figures
@@ -87,20 +87,34 @@ def describe_differences(named: Mapping[str, Iterable[Difference]]) -> Table | N
     Args:
         named: differences within each experiment, by its name; by "" those between experiments.
     """
-    rows: dict[tuple[str, ...], dict[str, Difference]] = {}
+    rows: dict[tuple[str, ...], dict[str, dict[str, Difference]]] = {}
     for name, item in ((name, item) for name, items in named.items() for item in items):
         network = " ".join(part for part in item.place if part)
-        labels = (network, *filter(None, [name]), f"{item.side} - {item.base}", _count(item))
-        rows.setdefault(labels, {})[item.metric] = item
-    names = list(dict.fromkeys(name for by_metric in rows.values() for name in by_metric))
+        labels = (network, *filter(None, [name]), f"{item.side} - {item.base}")
+        rows.setdefault(labels, {}).setdefault(item.over, {})[item.metric] = item
+    lines = [(labels, items) for labels, by_pairs in rows.items() for items in _join_single_seed(by_pairs)]
+    names = list(dict.fromkeys(name for _, items in lines for name in items))
     columns = ["network", *["run" for name in named if name][:1], "difference", "over", *names]
-    body = [[*labels, *(format_difference(items.get(name)) for name in names)] for labels, items in rows.items()]
+    body = [
+        [*labels, _count(items.values()), *(format_difference(items.get(name)) for name in names)]
+        for labels, items in lines
+    ]
     return Table(columns, body) if rows else None
 
 
-def _count(item: Difference) -> str:
-    count = len(item.values)
-    return f"{count} {item.over if count > 1 else item.over.removesuffix('s')}"
+def _join_single_seed(by_pairs: Mapping[str, Mapping[str, Difference]]) -> list[Mapping[str, Difference]]:
+    """Returns the lines of two sides; a single seed has no error, so that it takes that over the examples."""
+    seeds, examples = (by_pairs.get(over, {}) for over in (OVER_SEEDS, OVER_EXAMPLES))
+    if seeds and examples and all(len(item.values) == 1 for item in seeds.values()):
+        return [{**seeds, **examples}]
+    return [items for items in (seeds, examples) if items]
+
+
+def _count(items: Iterable[Difference]) -> str:
+    """Writes the pairs of a line: `3 seeds`, or `1 seed, 360 examples`."""
+    counts = {item.over: len(item.values) for item in items}
+    ordered = [(over, counts[over]) for over in (OVER_SEEDS, OVER_EXAMPLES) if over in counts]
+    return ", ".join(f"{count} {over if count > 1 else over.removesuffix('s')}" for over, count in ordered)
 
 
 def format_difference(item: Difference | None) -> str:

@@ -39,15 +39,19 @@ def test_rows_carry_their_evaluation(tmp_path):
     ]
 
 
-def test_differences_of_one_pair_have_no_error():
-    items = [
-        Difference("b", "a", ("x", ""), "nll", "seeds", [0.25]),
-        Difference("b", "a", ("x", ""), "nll", "examples", [0, 1]),
-    ]
-    table = page.describe_differences({"": items})
+def test_a_single_seed_has_the_error_over_examples():
+    def difference(metric, over, values):
+        return Difference("b", "a", ("x", ""), metric, over, values)
+
+    examples = difference("accuracy", "examples", [0, 1])
+    one = [difference("accuracy", "seeds", [0.5]), difference("nll", "seeds", [0.25]), examples]
+    table = page.describe_differences({"": one})
+    assert table is not None
+    assert [list(row) for row in table.rows] == [["x", "b - a", "1 seed, 2 examples", "+0.5000 ± 0.5000", "+0.2500"]]
+    table = page.describe_differences({"": [difference("accuracy", "seeds", [0.5, 0.25]), examples]})
     assert table is not None
     assert [list(row) for row in table.rows] == [
-        ["x", "b - a", "1 seed", "+0.2500"],
+        ["x", "b - a", "2 seeds", "+0.3750 ± 0.1250"],
         ["x", "b - a", "2 examples", "+0.5000 ± 0.5000"],
     ]
     assert page.describe_differences({"": []}) is None
