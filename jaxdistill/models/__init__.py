@@ -7,7 +7,8 @@ batch statistics are float32 always, and so are `pooled` and the logits). It is 
 
 with `x` float `[batch, height, width, channels]`, or int `[batch, length]` for a model of texts. Its class attribute
 `inputs` names fields of a batch: the first is `x`, the others are `more`, each passed if the batch has it. A class
-attribute `bidirectional` marks a model that attends to later tokens and cannot predict the next one. `dense=False` in a
+attribute `bidirectional` marks a model that attends to later tokens and cannot predict the next one, and
+`forward_mode = False` one whose parts may have derivatives in reverse mode only. `dense=False` in a
 model over a vocabulary leaves the logits of each token uncomputed (`core.Unembedding`).
 
 A class attribute `nested` names fields that are models of their own, such as the encoder of a dense model, which a
@@ -15,9 +16,12 @@ config sets by a section with `model` and its keys. An encoder has `classes=0`: 
 last map; its logits are `[batch, 0]`. `stages_are_sums` marks an encoder whose maps are `nn.relu(stageN/preact)`
 instead of `stageN`.
 
+A method `describe(output)` may return a line about the model for `--plan`, from the shapes of its output.
+
 `train=True` normalises by the batch, updates the collection `batch_stats` and draws dropout from the rng
 stream `dropout`. The names of its taps are a contract, listed in its docstring with their shapes.
 
-`residual.py`, `transformer.py`, `attention.py`, `rotary.py`, `gelu.py`, `remat.py` and `pyramid.py` are not families:
-they hold parts of residual networks, of transformers, of both, and of dense models.
+`residual.py`, `transformer.py`, `attention.py`, `attention_blocks.py`, `attention_kernels.py`, `rotary.py`, `gelu.py`,
+`remat.py` and `pyramid.py` are not families: they hold parts of residual networks, of transformers, of both, and of
+dense models.
 """

@@ -3,18 +3,17 @@
 Of a query i and the keys j that it attends to, `output_i = sum_j softmax_j(q_i k_j / sqrt(head width)) v_j` (Vaswani et
 al., 2017). The implementations differ in what they hold, and in float rounding:
 
-    xla: the scores and the probabilities, `[batch, heads, length, length]`.
-    chunked: those of one block of queries and keys at a time, in any program of XLA. Milakov & Gimelshein, "Online
-        normalizer calculation for softmax", 2018, https://arxiv.org/abs/1805.02867; its gradient is that of Dao et al.,
-        "FlashAttention", NeurIPS 2022, https://arxiv.org/abs/2205.14135, algorithm 4, for each pair of blocks.
+    xla: the scores and the probabilities, `[batch, heads, length, length]`. Below float32 the exponentials are in the
+        compute dtype, their sums in float32, and the output is divided by them: one array less, no less exact.
+    chunked: those of one block of queries and keys at a time, in any program of XLA (`attention_blocks.py`).
+    splash, cudnn: those of a block, by a kernel of a library (`attention_kernels.py`).
 
-Blocks without a visible pair, above the diagonal or outside the window, are not computed. Arrays of vectors are
-`[batch, length, heads, head_width]` outside, and `[batch, key_heads, group, length, head_width]` inside.
+Vectors are `[batch, length, heads, head_width]`.
 """
 
 import dataclasses
-import functools
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -23,23 +22,18 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from jaxdistill.errors import unknown
+from jaxdistill.errors import UserError, unknown
 
-IMPLEMENTATIONS = ("auto", "xla", "chunked")
+IMPLEMENTATIONS = ("auto", "xla", "chunked", "splash", "cudnn")
 
 FUSED_FROM = 512
 """Length from which "auto" holds no matrix of scores; a step on a CPU is faster by then too."""
-
-BLOCK = 256
-"""Number of queries, and of keys, in a block."""
 
 MASKED_SCORE = -1e30
 """The score of a key that is masked for a query: finite, so that differences of two such scores are 0."""
 
 Queries = Float[Array, "batch length heads head_width"]
 Keys = Float[Array, "batch length key_heads head_width"]
-Grouped = Float[Array, "batch key_heads group length head_width"]
-Rows = Float[Array, "batch key_heads group length"]
 
 
 @struct.dataclass
@@ -83,9 +77,9 @@ class Visibility:
         if self.window:
             visible &= distance < self.window
         if self.token_mask is not None:
-            visible &= _cut(self.token_mask, first_column, size, axis=1)[:, None, :] > 0
+            visible &= cut(self.token_mask, first_column, size, axis=1)[:, None, :] > 0
         if self.segment is not None:
-            of_rows, of_columns = (_cut(self.segment, first, size, axis=1) for first in (first_row, first_column))
+            of_rows, of_columns = (cut(self.segment, first, size, axis=1) for first in (first_row, first_column))
             visible &= of_rows[:, :, None] == of_columns[:, None, :]
         return visible
 
@@ -116,12 +110,69 @@ def check_implementation(name: str) -> None:
         raise unknown("attention", name, IMPLEMENTATIONS, "an implementation of attention")
 
 
-def choose(name: str, length: int) -> str:
-    """Returns the implementation of a name, which may be "auto", for rows of this length."""
-    if name != "auto":
-        return name
-    # Below, the scores are smaller than other arrays of a layer. The length of an exported program may be a symbol.
-    return "chunked" if isinstance(length, int) and length >= FUSED_FROM else "xla"
+class Setting(NamedTuple):
+    """The conditions of a layer on which its implementation depends.
+
+    Attributes:
+        length: number of positions; that of an exported program may be a symbol.
+        head_width: width of a head.
+        dtype: of the computation.
+        drops: whether probabilities are dropped.
+    """
+
+    length: int
+    head_width: int
+    dtype: Any
+    drops: bool = False
+
+
+def choose(name: str, setting: Setting) -> str:
+    """Returns the implementation of a name, which may be "auto", on the devices of JAX's mesh, or else its backend.
+
+    Raises:
+        UserError: for an implementation that the device or the setting does not permit.
+    """
+    if name == "auto":
+        # Below, the scores are no larger than other arrays of a layer.
+        if not isinstance(setting.length, int) or setting.length < FUSED_FROM:
+            return "xla"
+        return next(kernel for kernel in ("splash", "cudnn", "chunked") if not _obstacle(kernel, setting))
+    obstacle = _obstacle(name, setting)
+    if obstacle:
+        raise UserError(f"attention must be possible here, got {name!r}, which {obstacle}. Set 'auto' or 'chunked'")
+    return name
+
+
+def describe(model: Any, taps: Mapping[str, Any]) -> str:
+    """Describes the implementation of a model's layers by their taps or the shapes of these, for `--plan`."""
+    length, _, head_width = taps["block0/query"].shape[1:]
+    setting = Setting(length, head_width, model.dtype)
+    return f"attention {choose(model.attention, setting)} of {length:,} positions"
+
+
+def _obstacle(name: str, setting: Setting) -> str:
+    """Returns the reason against an implementation; "" if there is none."""
+    devices = {"splash": ("tpu", "a TPU"), "cudnn": ("gpu", "an NVIDIA GPU")}
+    if name not in devices:
+        return ""
+    platform, title = devices[name]
+    if _platform() != platform:
+        return f"needs {title}; this is for a {_platform()}"
+    if setting.drops:
+        return "has no dropout of probabilities"
+    if name == "cudnn" and jax.default_backend() != "gpu":
+        return "is compiled only where the GPU is"
+    if name == "cudnn" and (
+        jnp.dtype(setting.dtype).itemsize != 2 or setting.head_width % 8 or setting.head_width > 128
+    ):
+        return "needs bfloat16, and heads that are a multiple of 8 and at most 128 wide"
+    return ""
+
+
+def _platform() -> str:
+    """Returns the platform of JAX's mesh (`jax.set_mesh`), or of its default backend without one."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return jax.default_backend() if device is None else device.platform
 
 
 def scores_of(query: Queries, key: Keys, visibility: Visibility) -> Float[Array, "batch heads length length"]:
@@ -158,149 +209,6 @@ def attend_from(query: Queries, key: Array, value: Array, visible: Bool[Array, "
     return jnp.einsum("bkgc,bkcd->bkgd", weights, value).reshape(batch, 1, heads, head_width)
 
 
-class Dropout(NamedTuple):
-    """Dropout of the probabilities: its rate, and the key of its draws."""
-
-    rate: float
-    key: Array
-
-
-def chunked(query: Queries, key: Keys, value: Keys, visibility: Visibility, dropout: Dropout | None = None) -> Queries:
-    """Returns the output of attention, of which one block of scores exists at a time.
-
-    It has a gradient in reverse mode only (`jax.custom_vjp`). A query that attends to no key at all has an arbitrary
-    output, without a gradient.
-
-    Args:
-        query: `[batch, length, heads, head_width]`.
-        key: the same of `key_heads`, each for `heads / key_heads` consecutive queries.
-        value: as `key`.
-        visibility: the keys that each query attends to.
-        dropout: of the probabilities; `None` for none. Its draws are another function of the key than those of other
-            implementations.
-    """
-    batch, length, heads, head_width = query.shape
-    key_heads = key.shape[2]
-    size = min(BLOCK, length)
-    blocks = -(-length // size)
-
-    def fill(x: Array) -> Array:
-        x = jnp.moveaxis(x, 1, -2)
-        return jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(0, blocks * size - length), (0, 0)])
-
-    query = query.reshape(batch, length, key_heads, heads // key_heads, head_width)
-    padded = visibility.pad(length, blocks * size)
-    plan = _Plan(size, blocks, head_width**-0.5, 0.0 if dropout is None else dropout.rate)
-    inputs = _Inputs(*map(fill, (query, key, value)), padded, None if dropout is None else dropout.key)
-    result = _chunked(plan, inputs)
-    return jnp.moveaxis(result[..., :length, :], -2, 1).reshape(batch, length, heads, head_width)
-
-
-class _Plan(NamedTuple):
-    """Static settings of the blocks: their size and number, the factor of the scores, and the rate of dropout."""
-
-    size: int
-    blocks: int
-    scale: float
-    rate: float
-
-
-class _Inputs(NamedTuple):
-    """Vectors, filled up to whole blocks; the keys that are visible; and the key of the draws of dropout."""
-
-    query: Grouped
-    key: Float[Array, "batch key_heads length head_width"]
-    value: Float[Array, "batch key_heads length head_width"]
-    visibility: Visibility
-    draws: Array | None
-
-
-Residuals = tuple[_Inputs, Grouped, Rows]
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _chunked(plan: _Plan, inputs: _Inputs) -> Grouped:
-    return _forward(plan, inputs)[0]
-
-
-def _forward(plan: _Plan, inputs: _Inputs) -> tuple[Grouped, Residuals]:
-    size, query, value = plan.size, inputs.query, inputs.value
-
-    def add(carry: tuple[Grouped, Rows, Rows], pair: Int[Array, "2"]) -> tuple[tuple[Grouped, Rows, Rows], None]:
-        mixed, largest, total = carry
-        i, j = pair * size
-        scores, _ = _block_scores(plan, inputs, i, j)
-        before = _cut(largest, i, size, axis=3)
-        now = jnp.maximum(before, jnp.max(scores, -1))
-        exps, shrink = jnp.exp(scores - now[..., None]), jnp.exp(before - now)
-        total = _put(total, _cut(total, i, size, axis=3) * shrink + jnp.sum(exps, -1), i, axis=3)
-        exps = _drop(plan, exps, inputs.draws, pair).astype(value.dtype)
-        part = jnp.einsum("bkgij,bkjd->bkgid", exps, _cut(value, j, size), preferred_element_type=jnp.float32)
-        mixed = _put(mixed, _cut(mixed, i, size) * shrink[..., None] + part, i)
-        return (mixed, _put(largest, now, i, axis=3), total), None
-
-    zeros = jnp.zeros(query.shape[:-1], jnp.float32)
-    start = (jnp.zeros(query.shape, jnp.float32), zeros - jnp.inf, zeros)
-    pairs = inputs.visibility.visible_blocks(plan.blocks, size)
-    (mixed, largest, total), _ = jax.lax.scan(add, start, pairs)
-    mixed = (mixed / total[..., None]).astype(query.dtype)
-    return mixed, (inputs, mixed, largest + jnp.log(total))
-
-
-def _backward(plan: _Plan, residuals: Residuals, gradient: Grouped) -> tuple[Any]:
-    inputs, mixed, log_total = residuals
-    (query, key, value, visibility, draws), size = inputs, plan.size
-    exact = {"preferred_element_type": jnp.float32}
-    # sum_j p_ij dp_ij of the softmax's gradient, since mixed_i = sum_j p_ij v_j.
-    inner = jnp.sum(gradient.astype(jnp.float32) * mixed.astype(jnp.float32), -1)
-
-    def add(carry: tuple[Array, Array, Array], pair: Int[Array, "2"]) -> tuple[tuple[Array, Array, Array], None]:
-        i, j = pair * size
-        scores, visible = _block_scores(plan, inputs, i, j)
-        shares = jnp.where(visible, jnp.exp(scores - _cut(log_total, i, size, axis=3)[..., None]), 0.0)
-        of_output, of_query = _cut(gradient, i, size), _cut(query, i, size)
-        dropped = _drop(plan, shares, draws, pair).astype(value.dtype)
-        by_value = jnp.einsum("bkgij,bkgid->bkjd", dropped, of_output, **exact)
-        by_share = jnp.einsum("bkgid,bkjd->bkgij", of_output, _cut(value, j, size), **exact)
-        by_share = _drop(plan, by_share, draws, pair)
-        by_score = plan.scale * shares * (by_share - _cut(inner, i, size, axis=3)[..., None])
-        by_score = by_score.astype(key.dtype)
-        by_query = jnp.einsum("bkgij,bkjd->bkgid", by_score, _cut(key, j, size), **exact)
-        by_key = jnp.einsum("bkgij,bkgid->bkjd", by_score, of_query, **exact)
-        parts = ((by_query, i), (by_key, j), (by_value, j))
-        return tuple(_put(x, _cut(x, at, size) + part, at) for x, (part, at) in zip(carry, parts, strict=True)), None
-
-    start = tuple(jnp.zeros(x.shape, jnp.float32) for x in (query, key, value))
-    gradients, _ = jax.lax.scan(add, start, visibility.visible_blocks(plan.blocks, size))
-    by_query, by_key, by_value = (x.astype(of.dtype) for x, of in zip(gradients, (query, key, value), strict=True))
-    return (_Inputs(by_query, by_key, by_value, visibility=None, draws=None),)
-
-
-_chunked.defvjp(_forward, _backward)
-
-
-def _block_scores(
-    plan: _Plan, inputs: _Inputs, i: Array, j: Array
-) -> tuple[Float[Array, "batch key_heads group size size"], Bool[Array, "_ 1 1 size size"]]:
-    """Returns the scores of one block of queries and keys, and which are visible."""
-    query, key = _cut(inputs.query, i, plan.size), _cut(inputs.key, j, plan.size)
-    products = jnp.einsum("bkgid,bkjd->bkgij", query, key, preferred_element_type=jnp.float32)
-    visible = inputs.visibility.block_mask(i, j, plan.size)[:, None, None]
-    return jnp.where(visible, plan.scale * products, MASKED_SCORE), visible
-
-
-def _drop(plan: _Plan, weights: Array, draws: Array | None, pair: Int[Array, "2"]) -> Array:
-    """Returns the weights of a pair of blocks after dropout; the same are dropped in either direction."""
-    if draws is None:
-        return weights
-    block_key = jax.random.fold_in(draws, pair[0] * plan.blocks + pair[1])
-    survives = jax.random.bernoulli(block_key, 1 - plan.rate, weights.shape)
-    return jnp.where(survives, weights / (1 - plan.rate), 0.0)
-
-
-def _cut(x: Array, start: Any, size: int, axis: int = -2) -> Array:
+def cut(x: Array, start: Any, size: int, axis: int = -2) -> Array:
+    """Returns `size` entries along an axis, from `start` on, which may be traced."""
     return jax.lax.dynamic_slice_in_dim(x, start, size, axis % x.ndim)
-
-
-def _put(x: Array, part: Array, start: Any, axis: int = -2) -> Array:
-    return jax.lax.dynamic_update_slice_in_dim(x, part, start, axis % x.ndim)

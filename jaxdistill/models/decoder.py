@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, Shaped
 from jaxdistill.core import Output
 from jaxdistill.errors import check_least, check_positive, unknown
 from jaxdistill.models import transformer
-from jaxdistill.models.attention import Visibility
+from jaxdistill.models.attention import Visibility, describe
 
 
 class Decoder(nn.Module):
@@ -63,7 +63,7 @@ class Decoder(nn.Module):
         remat: "", "block" or "products": a block keeps all values for the backward pass, only its input, or only its
             matrix products.
         scan: whether one layer is scanned over stacked params, which compiles faster.
-        attention: "xla", "chunked", or "auto" by the length; see `attention.py`.
+        attention: "xla", "chunked", "splash", "cudnn", or "auto" by length and device; see `attention.py`.
         dtype: of the computation; params, norms and softmax are float32. The logits are products of states and kernel
             in it, accumulated in float32.
 
@@ -101,6 +101,7 @@ class Decoder(nn.Module):
     inputs = ("tokens", "token_mask")
     stores_keys = True
     axes = transformer.AXES
+    forward_mode = False
 
     def __post_init__(self) -> None:
         if self.positions not in ("learned", "rotary"):
@@ -138,6 +139,10 @@ class Decoder(nn.Module):
         taps["pooled"] = _last_state(final, token_mask).astype(jnp.float32)
         head = transformer.Head(self.classes, dense=self.dense, name="head")
         return head(final, taps, embedding.embedding if self.tied else None)
+
+    def describe(self, output: Output) -> str:
+        """Describes the implementation of attention, for `--plan`."""
+        return describe(self, output.taps)
 
     def _column(self) -> Int[Array, ""] | None:
         """Returns the column of the only token of each row, if the cache names it."""

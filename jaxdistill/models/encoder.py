@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int, Shaped
 from jaxdistill.core import Output
 from jaxdistill.errors import UserError, check_least, unknown
 from jaxdistill.models import transformer
-from jaxdistill.models.attention import Visibility
+from jaxdistill.models.attention import Visibility, describe
 
 POOLERS = {"tanh": nn.tanh, "relu": nn.relu, "gelu": transformer.ACTIVATIONS["gelu"]}
 
@@ -57,7 +57,7 @@ class Encoder(nn.Module):
         remat: "", "block" or "products": a block keeps all values for the backward pass, only its input, or only its
             matrix products.
         scan: whether one layer is scanned over stacked params, which compiles faster.
-        attention: "xla", "chunked", or "auto" by the length; see `attention.py`.
+        attention: "xla", "chunked", "splash", "cudnn", or "auto" by length and device; see `attention.py`.
         dtype: of the computation; params, norms, softmax and the classifier are float32.
 
     Raises:
@@ -87,6 +87,7 @@ class Encoder(nn.Module):
 
     inputs = ("tokens", "token_mask", "segment")
     axes = transformer.AXES
+    forward_mode = False
     bidirectional = True
 
     def __post_init__(self) -> None:
@@ -142,6 +143,10 @@ class Encoder(nn.Module):
         taps["pooled"] = pooled
         pooled = nn.Dropout(self.dropout, deterministic=not train)(pooled)
         return Output(transformer.classifier(self.classes)(pooled), taps)
+
+    def describe(self, output: Output) -> str:
+        """Describes the implementation of attention, for `--plan`."""
+        return describe(self, output.taps)
 
 
 def _first_state(

@@ -29,7 +29,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from jaxdistill.core import Output, Unembedding
 from jaxdistill.errors import UserError, check_fraction, check_least, check_positive, unknown
-from jaxdistill.models import attention
+from jaxdistill.models import attention, attention_blocks, attention_kernels
 from jaxdistill.models.attention import Visibility
 from jaxdistill.models.gelu import gelu
 from jaxdistill.models.remat import REMATS
@@ -260,7 +260,7 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(self, x: States, visibility: Visibility, positions: Int[Array, "_ length"]) -> tuple[States, Taps]:
-        style, length = self.style, x.shape[1]
+        style = self.style
         head_width, declared = style.widths[0], style.key_heads or style.heads
         query = project((style.heads, head_width), style, bias=style.qkv_bias, name="query")(x)
         key = project((declared, head_width), style, bias=style.qkv_bias, name="key")(x)
@@ -276,13 +276,16 @@ class Attention(nn.Module):
             return out(attention.attend_from(query, *stored, visibility.column_mask())), taps
         taps["scores"] = scores = attention.scores_of(query, key, visibility)
         taps["attention"] = weights = nn.softmax(scores).astype(style.dtype)
-        if attention.choose(style.attention, length) == "xla":
+        drops = self.train and style.dropout > 0
+        implementation = attention.choose(
+            style.attention, attention.Setting(x.shape[1], head_width, style.dtype, drops=drops)
+        )
+        if implementation == "xla" and jnp.finfo(style.dtype).bits >= 32:
             weights = nn.Dropout(style.dropout, deterministic=not self.train)(weights)
             mixed = attention.mix(weights, value)
         else:
-            drops = self.train and style.dropout
-            dropout = attention.Dropout(style.dropout, self.make_rng("dropout")) if drops else None
-            mixed = attention.chunked(query, key, value, visibility, dropout=dropout)
+            more = {"dropout": attention_blocks.Dropout(style.dropout, self.make_rng("dropout"))} if drops else {}
+            mixed = attention_kernels.FORMS[implementation](query, key, value, visibility, **more)
         return out(mixed), taps
 
     def _store(self, key: attention.Keys, value: attention.Keys, column: Int[Array, ""] | None) -> tuple[Array, Array]:

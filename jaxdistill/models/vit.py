@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from jaxdistill.core import Output
 from jaxdistill.errors import UserError, check_least, unknown
 from jaxdistill.models import residual, transformer
-from jaxdistill.models.attention import Visibility
+from jaxdistill.models.attention import Visibility, describe
 
 POOLS = ("class", "tanh", "class_mean")
 DISTILLATIONS = ("", "token", "head")
@@ -55,7 +55,7 @@ class ViT(nn.Module):
         remat: "", "block" or "products": a block keeps all values for the backward pass, only its input, or only its
             matrix products.
         scan: whether one layer is scanned over stacked params, which compiles faster.
-        attention: "xla", "chunked", or "auto" by the length; see `attention.py`.
+        attention: "xla", "chunked", "splash", "cudnn", or "auto" by length and device; see `attention.py`.
         dtype: of the computation; params, norms, softmax and the classifier are float32.
 
     Raises:
@@ -84,6 +84,7 @@ class ViT(nn.Module):
 
     inputs = ("image",)
     axes = transformer.AXES
+    forward_mode = False
 
     def __post_init__(self) -> None:
         check_least("patch", self.patch, 1)
@@ -126,6 +127,10 @@ class ViT(nn.Module):
             taps |= {"class_logits": logits, "distillation_logits": right}
             logits = (logits + right) / 2
         return Output(logits, taps)
+
+    def describe(self, output: Output) -> str:
+        """Describes the implementation of attention, for `--plan`."""
+        return describe(self, output.taps)
 
     def _positions(self, grid: tuple[int, int], tokens: int) -> Float[Array, "1 length width"]:
         """Returns the positions of the tokens and of a grid of patches."""

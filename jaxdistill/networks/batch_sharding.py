@@ -14,8 +14,7 @@ import flax.linen as nn
 import jax
 from jax.sharding import PartitionSpec
 
-BATCH_AXES = ("data", "fsdp")
-"""The axes of a mesh that the rows of a batch are split over."""
+from jaxdistill.core import BATCH_AXES
 
 
 def split_rows(x: Any, rows: int) -> Any:

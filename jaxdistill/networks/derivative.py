@@ -80,7 +80,8 @@ class Derivative(RunsModuleOf):
 
     def _along(self, logits: Callable[[jax.Array], jax.Array], x: jax.Array) -> Callable[[jax.Array], jax.Array]:
         if self.mode == "jvp":
-            return lambda v: jax.jvp(logits, (x,), (v,))[1]
+            forward = getattr(self.network.module, "forward_mode", True)
+            return lambda v: jax.jvp(logits, (x,), (v,))[1] if forward else _derivative_in_reverse(logits, x, v)
         return lambda v: (logits(x + self.step * v) - logits(x - self.step * v)) / (2 * self.step)
 
     def sample_directions(self, batch: Batch, x: jax.Array) -> jax.Array:
@@ -92,6 +93,12 @@ class Derivative(RunsModuleOf):
             return (v / jnp.linalg.norm(v, axis=-1, keepdims=True)).reshape(self.directions, *x.shape[1:])
 
         return jax.vmap(directions)(batch["index"], batch["view"])
+
+
+def _derivative_in_reverse(function: Callable[[jax.Array], jax.Array], x: jax.Array, v: jax.Array) -> jax.Array:
+    """Returns the derivative along `v` by two passes in reverse mode, for gradients without a forward mode."""
+    output, gradient = jax.vjp(function, x)
+    return jax.vjp(lambda u: gradient(u)[0], jnp.zeros_like(output))[1](v)[0]
 
 
 def _one_hot(label: jax.Array, logits: jax.Array) -> jax.Array:

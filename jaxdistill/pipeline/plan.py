@@ -96,7 +96,11 @@ def _describe_network(stage: Stage, name: str) -> list[str]:
     start = config.weights or config.options.get("cache", "")
     source = type(stage.networks[name]).__name__.lower() + (f" from {start}" if start else "")
     taps = ", ".join(f"{tap} {tuple(x.shape[1:])}" for tap, x in output.taps.items())
+    describe_module = getattr(getattr(stage.networks[name], "module", None), "describe", None)
+    with jax.sharding.use_abstract_mesh(stage.mesh.abstract_mesh):
+        more = [f"      {describe_module(output)}"] if describe_module else []
     return [
         f"    {name}: {source}, {parameters:,} parameters, {flops:,} FLOPs per example",
         f"      logits {core.describe_logits(output.logits)}; taps {taps or 'none'}",
+        *more,
     ]

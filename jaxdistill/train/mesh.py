@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from jaxdistill.core import BATCH_AXES
 from jaxdistill.errors import UserError, unknown
-from jaxdistill.networks.batch_sharding import BATCH_AXES
 from jaxdistill.runtime import topology
 
 AXES = (*BATCH_AXES, "tensor")
@@ -59,9 +59,9 @@ def over_rows(mesh: Mesh, leading: int = 0) -> NamedSharding:
 def traced_on(mesh: Mesh, function: Callable[P, T]) -> Callable[P, T]:
     """Returns a function that is traced with a mesh, for `jit`: its activations stay split as the batch is.
 
-    With one device nothing changes.
+    With one device of this process's backend nothing changes. Another backend is one that is compiled for.
     """
-    if mesh.size == 1:
+    if mesh.size == 1 and mesh.devices.flat[0].platform == jax.default_backend():
         return function
 
     @functools.wraps(function)

@@ -1,7 +1,4 @@
-"""Implementations of attention: equal to the one that holds the scores, in values and gradients, in less memory."""
-
-import functools
-import itertools
+"""Masks, and the choice of an implementation of attention."""
 
 import jax
 import jax.numpy as jnp
@@ -10,101 +7,11 @@ import pytest
 
 from jaxdistill.errors import UserError
 from jaxdistill.models import attention
-from jaxdistill.models.attention import Visibility
+from jaxdistill.models.attention import Setting, Visibility
 from jaxdistill.models.decoder import Decoder
-from toy_texts import LLAMA, SMALL
+from toy_texts import SMALL
 
-LENGTH, BLOCK = 11, 4
-"""Three blocks, of which the last is filled up by one."""
-
-MASKS = {
-    "": None,
-    "right": np.arange(LENGTH) < np.array([[11], [6]]),
-    "left": np.arange(LENGTH) >= np.array([[3], [9]]),
-}
-SEGMENTS = np.array([[0] * 5 + [1] * 6, [0] * 2 + [1] * 1 + [2] * 8])
-OPTIONS = [
-    dict(zip(("causal", "window", "mask", "segment", "key_heads", "rate"), values, strict=True))
-    for values in itertools.product((False, True), (0, 3, 6), MASKS, (False, True), (1, 2, 4), (0.0, 0.3))
-]
-QUICK = [
-    {"causal": True, "window": 6, "mask": "left", "segment": False, "key_heads": 2, "rate": 0.0},
-    {"causal": False, "window": 0, "mask": "right", "segment": True, "key_heads": 4, "rate": 0.0},
-]
-
-
-@pytest.fixture(autouse=True)
-def small_blocks(monkeypatch):
-    monkeypatch.setattr(attention, "BLOCK", BLOCK)
-
-
-def inputs(options, dtype=jnp.float32):
-    keys, heads = jax.random.split(jax.random.key(0), 4), options["key_heads"]
-    shapes = (2, LENGTH, 4, 6), (2, LENGTH, heads, 6), (2, LENGTH, heads, 6)
-    vectors = [2 * jax.random.normal(key, shape, dtype) for key, shape in zip(keys, shapes, strict=False)]
-    mask = MASKS[options["mask"]]
-    visibility = Visibility(
-        causal=options["causal"],
-        window=options["window"],
-        token_mask=None if mask is None else jnp.asarray(mask, jnp.int32),
-        segment=jnp.asarray(SEGMENTS) if options["segment"] else None,
-    )
-    dropout = attention.Dropout(options["rate"], jax.random.key(7)) if options["rate"] else None
-    return vectors, visibility, dropout
-
-
-def dropped(dropout, shape):
-    """The factor of every probability, put together from the blocks that the chunked form draws."""
-    if dropout is None:
-        return jnp.ones((*shape, LENGTH, LENGTH))
-    blocks, side = -(-LENGTH // BLOCK), BLOCK
-    plan = attention._Plan(side, blocks, 1.0, dropout.rate)
-    draw = functools.partial(attention._drop, plan, jnp.ones((*shape, side, side)), dropout.key)
-    rows = [jnp.concatenate([draw(jnp.array([i, j])) for j in range(blocks)], -1) for i in range(blocks)]
-    return jnp.concatenate(rows, -2)[..., :LENGTH, :LENGTH]
-
-
-def by_scores(query, key, value, visibility, dropout):
-    weights = jax.nn.softmax(attention.scores_of(query, key, visibility))
-    shape = (2, key.shape[2], query.shape[2] // key.shape[2])
-    return attention.mix(weights * dropped(dropout, shape).reshape(weights.shape), value)
-
-
-def with_gradients(function, options):
-    """The output at tokens that attend to a token, and the gradients of a weighted sum of it."""
-    vectors, visibility, dropout = inputs(options)
-    mask = jnp.any(visibility.mask(LENGTH)[:, 0], -1)[..., None, None]
-    if visibility.token_mask is not None:
-        mask &= visibility.token_mask[..., None, None] > 0
-    weights = jax.random.normal(jax.random.key(9), (2, LENGTH, 4, 6))
-
-    def total(*vectors):
-        output = jnp.where(mask, function(*vectors, visibility, dropout), 0.0)
-        return jnp.sum(weights * output), output
-
-    (_, output), gradients = jax.jit(jax.value_and_grad(total, (0, 1, 2), has_aux=True))(*vectors)
-    return output, *gradients
-
-
-def check(options):
-    for got, expected in zip(
-        with_gradients(attention.chunked, options), with_gradients(by_scores, options), strict=True
-    ):
-        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("options", QUICK, ids=str)
-def test_chunks_equal_the_matrix_of_scores(options):
-    check(options)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("rate", [0.0, 0.3])
-@pytest.mark.parametrize("causal", [False, True])
-def test_chunks_equal_the_matrix_of_scores_with_every_option(causal, rate):
-    for options in OPTIONS:
-        if (options["causal"], options["rate"]) == (causal, rate):
-            check(options)
+BLOCK = 4
 
 
 def test_masks_by_hand():
@@ -125,10 +32,45 @@ def test_blocks_without_a_visible_pair_are_left_out(causal, window):
     np.testing.assert_array_equal(visibility.visible_blocks(3, BLOCK), np.argwhere(blocks))
 
 
-def test_the_length_chooses():
-    assert attention.choose("auto", attention.FUSED_FROM - 1) == "xla"
-    assert attention.choose("auto", attention.FUSED_FROM) == "chunked"
-    assert attention.choose("chunked", 2) == "chunked"
+LONG = Setting(attention.FUSED_FROM, 64, jnp.bfloat16)
+
+
+def on(platform):
+    """A context in which programs are for a platform."""
+    device = jax.sharding.AbstractDevice("any", None, platform)
+    return jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((1,), ("data",), abstract_device=device))
+
+
+@pytest.mark.parametrize(
+    ("platform", "setting", "expected"),
+    [
+        ("cpu", LONG._replace(length=attention.FUSED_FROM - 1), "xla"),
+        ("cpu", LONG, "chunked"),
+        ("tpu", LONG._replace(length=attention.FUSED_FROM - 1), "xla"),
+        ("tpu", LONG, "splash"),
+        ("tpu", LONG._replace(drops=True), "chunked"),
+        ("gpu", LONG, "chunked"),
+    ],
+)
+def test_length_and_device_choose(platform, setting, expected):
+    """A GPU that is not there has no cuDNN to compile for."""
+    with on(platform):
+        assert attention.choose("auto", setting) == expected
+
+
+@pytest.mark.parametrize(
+    ("platform", "name", "setting", "message"),
+    [
+        ("cpu", "splash", LONG, "got 'splash', which needs a TPU; this is for a cpu. Set 'auto' or 'chunked'"),
+        ("cpu", "cudnn", LONG, "got 'cudnn', which needs an NVIDIA GPU; this is for a cpu"),
+        ("tpu", "splash", LONG._replace(drops=True), "got 'splash', which has no dropout of probabilities"),
+        ("gpu", "cudnn", LONG, "got 'cudnn', which is compiled only where the GPU is"),
+    ],
+)
+def test_an_implementation_that_is_not_possible_is_refused(platform, name, setting, message):
+    with on(platform), pytest.raises(UserError, match=message):
+        attention.choose(name, setting)
+    assert attention.choose("chunked", setting) == "chunked"
 
 
 def test_an_unknown_implementation_is_refused():
@@ -136,40 +78,9 @@ def test_an_unknown_implementation_is_refused():
         Decoder(classes=7, **SMALL, attention="chunks")
 
 
-def temporary_bytes(name, read, **fields):
-    """Memory of the gradient of a decoder's states, or of its probabilities, over 512 tokens in blocks of 32."""
-    model = Decoder(classes=7, **SMALL | LLAMA | {"layers": 1} | fields, attention=name)
-    tokens = jax.ShapeDtypeStruct((1, 512), jnp.int32)
-    variables = jax.eval_shape(model.init, jax.random.key(0), tokens)
-
-    def loss(params, tokens):
-        return jnp.sum(model.apply({"params": params}, tokens).tap(read) ** 2)
-
-    compiled = jax.jit(jax.grad(loss)).lower(variables["params"], tokens).compile()
-    return compiled.memory_analysis().temp_size_in_bytes
-
-
-@pytest.mark.parametrize(
-    "fields", [{}, pytest.param({"scan": True, "remat": "block"}, marks=pytest.mark.slow)], ids=str
-)
-def test_no_matrix_of_scores_exists_unless_it_is_read(monkeypatch, fields):
-    monkeypatch.setattr(attention, "BLOCK", 32)
-    scores = SMALL["heads"] * 512 * 512 * 4
-    assert temporary_bytes("chunked", "final", **fields) < scores
-    assert temporary_bytes("xla", "final", **fields) > scores
-    assert temporary_bytes("chunked", "block0/attention", **fields) > scores
-
-
-@pytest.mark.slow
-def test_the_teacher_of_a_small_language_model_needs_little_memory_for_long_texts(monkeypatch):
-    """4 texts of 8,192 bytes: 40.8 GiB by the matrix of scores. Compiled, not run."""
-    monkeypatch.undo()
-    model = Decoder(256, **LLAMA | {"layers": 3, "width": 96, "heads": 4, "hidden": 256, "tied": True})
-    tokens = jax.ShapeDtypeStruct((4, 8192), jnp.int32)
-    variables = jax.eval_shape(model.init, jax.random.key(0), tokens)
-
-    def loss(variables, tokens):
-        return jnp.sum(jax.nn.logsumexp(model.apply(variables, tokens).logits.dense(), -1))
-
-    compiled = jax.jit(jax.grad(loss)).lower(variables, tokens).compile()
-    assert compiled.memory_analysis().temp_size_in_bytes < 3 * 2**30
+def test_the_plan_names_the_implementation():
+    model, length = Decoder(classes=7, **SMALL), attention.FUSED_FROM
+    tokens = jax.ShapeDtypeStruct((1, length), jnp.int32)
+    output, _ = jax.eval_shape(lambda tokens: model.init_with_output(jax.random.key(0), tokens), tokens)
+    assert model.clone(attention="xla").describe(output) == "attention xla of 512 positions"
+    assert model.describe(output) == "attention chunked of 512 positions"

@@ -15,6 +15,7 @@ from jaxdistill.core import Term
 from jaxdistill.errors import UserError
 from jaxdistill.methods.sobolev import Sobolev
 from jaxdistill.models.mlp import MLP
+from jaxdistill.models.vit import ViT
 from jaxdistill.networks import Context, Derivative, Ensemble, Frozen, ImageSpec, Trained, in_order
 from jaxdistill.train.step import make_step
 from source_runs import run_fresh
@@ -62,6 +63,31 @@ def test_jvp_is_the_derivative_along_unit_directions():
     for number in range(3):
         _, expected = jax.jvp(lambda x: net(x).logits, (batch["image"],), (directions[:, number],))
         np.testing.assert_allclose(output.tap("derivative")[:, number], expected, rtol=1e-5, atol=1e-7)
+
+
+class ReverseNet(toys.Net):
+    """A network whose derivatives are to be taken in reverse mode."""
+
+    forward_mode = False
+
+
+def test_a_network_without_forward_mode_has_the_same_derivative():
+    batch, net = toys.batch(4), ReverseNet(norm=True)
+    outputs, _ = run_fresh({"net": Frozen(net), "slope": Derivative("net", "jvp", directions=3)}, batch)
+    expected, _, _ = derivative("jvp", directions=3)
+    np.testing.assert_allclose(outputs["slope"].tap("derivative"), expected.tap("derivative"), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_attention_in_blocks_has_derivatives_along_directions():
+    batch = toys.batch(4)
+
+    def slope(attention):
+        net = ViT(classes=3, patch=2, layers=1, width=8, heads=2, attention=attention)
+        sources = {"net": Frozen(net), "slope": Derivative("net", "jvp", directions=2)}
+        return run_fresh(sources, batch)[0]["slope"].tap("derivative")
+
+    np.testing.assert_allclose(slope("chunked"), slope("xla"), rtol=1e-4, atol=1e-6)
 
 
 def test_difference_tends_to_jvp():
