@@ -30,9 +30,6 @@ UNLABELLED = -1
 LUMINANCE = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in the brightness: ITU-R Recommendation BT.601, section 2.5.1."""
 
-BATCH_AXES = ("data", "fsdp")
-"""The axes of a mesh that the rows of a batch are split over."""
-
 CACHED = "cached/"
 """Prefix of the arrays in a batch that come from a cache: `cached/NETWORK/ARRAY`."""
 
@@ -70,14 +67,9 @@ class LogitsForm:
         """Returns the form that losses compare."""
         return self.dense()
 
-    @property
-    def shared(self) -> Any:
-        """The arrays that the logits of every row are computed from, in at least float32."""
-        return ()
-
-    def row_function(self) -> Callable[[Any, Any], "jax.Array | TopK"]:
-        """Returns the function from `shared` and some of `rows` to the comparable logits of these rows."""
-        return lambda shared, rows: rows
+    def row_function(self) -> jax.tree_util.Partial:
+        """Returns the function from some of `rows` to the comparable logits of these rows, a tree of its arrays."""
+        return jax.tree_util.Partial(lambda rows: rows)
 
     def in_float32(self) -> "Logits":
         """Returns the form with its logits in at least float32; unchanged if they are not computed yet."""
@@ -127,14 +119,10 @@ class Unembedding(LogitsForm):
         logits = jnp.matmul(self.hidden, self.kernel, preferred_element_type=exact)
         return logits if self.bias is None else logits + self.bias.reshape(*[1] * (logits.ndim - 1), -1)
 
-    @property
-    def shared(self) -> tuple[jax.Array, jax.Array | None]:
-        # Outside the chunks, where the gradients of all of them are summed, the kernel is in float32.
-        return precise(self.kernel), None if self.bias is None else precise(self.bias)
-
-    def row_function(self) -> Callable[[tuple[jax.Array, jax.Array | None], jax.Array], jax.Array]:
-        dtype = self.kernel.dtype
-        return lambda shared, rows: Unembedding(rows, shared[0].astype(dtype), shared[1]).dense()
+    def row_function(self) -> jax.tree_util.Partial:
+        # The kernel stays in float32 outside the chunk, where the gradients of all chunks are summed.
+        arrays, dtype = jax.tree.map(precise, (self.kernel, self.bias)), self.kernel.dtype
+        return jax.tree_util.Partial(lambda k, b, rows: Unembedding(rows, k.astype(dtype), b).dense(), *arrays)
 
     def select_classes(self, classes: slice | jax.Array) -> "Unembedding":
         bias = None if self.bias is None else self.bias[classes]
@@ -229,14 +217,9 @@ def with_rows(logits: Logits, rows: Any) -> Logits:
     return logits.with_rows(rows) if isinstance(logits, LogitsForm) else rows
 
 
-def shared(logits: Logits) -> Any:
-    """Returns the arrays that the logits of every row are computed from, a tree; none of logits that are an array."""
-    return logits.shared if isinstance(logits, LogitsForm) else ()
-
-
-def row_function(logits: Logits) -> Callable[[Any, Any], jax.Array | TopK]:
-    """Returns the function from `shared` and some of the `rows` to the `comparable` logits of these rows."""
-    return logits.row_function() if isinstance(logits, LogitsForm) else lambda shared, rows: rows
+def row_function(logits: Logits) -> jax.tree_util.Partial:
+    """Returns the function from some of the `rows` to the `comparable` logits of these rows, a tree of its arrays."""
+    return logits.row_function() if isinstance(logits, LogitsForm) else jax.tree_util.Partial(lambda rows: rows)
 
 
 def describe_logits(logits: Logits) -> str:

@@ -42,4 +42,6 @@ class ClassWiseTopK(LogitsMethod):
         check_positive("temperature", self.temperature)
 
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, "*n"]:
-        return self.compare(lambda s, t: class_wise_top_k(s, t, self.k, self.temperature), student, teacher)
+        return self.compare(
+            lambda s, t: class_wise_top_k(s, t, self.k, self.temperature), student, teacher, batch=batch
+        )

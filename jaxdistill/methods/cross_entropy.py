@@ -63,4 +63,4 @@ class CrossEntropy(LogitsMethod):
         def loss(logits: Float[Array, "*n classes"], _: None, label: Labels) -> Float[Array, "*n"]:
             return cross_entropy(logits, label, self.label_smoothing)
 
-        return self.compare(loss, student, None, batch["label"])
+        return self.compare(loss, student, None, batch["label"], batch=batch)

@@ -82,4 +82,4 @@ class CTKD(LogitsMethod):
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, "*n"]:
         raw = reverse(self.param("temperature", nn.initializers.ones, ()), curriculum(self.progress, self.shape))
         learned = temperature(raw, self.start, self.span)
-        return self.compare(lambda student, teacher: kd(student, teacher, learned), student, teacher)
+        return self.compare(lambda student, teacher: kd(student, teacher, learned), student, teacher, batch=batch)

@@ -86,4 +86,4 @@ class DKD(LogitsMethod):
                 student, teacher = standardize(student), standardize(teacher)
             return dkd(student, teacher, label, **settings)
 
-        return self.compare(loss, student, teacher, batch["label"])
+        return self.compare(loss, student, teacher, batch["label"], batch=batch)

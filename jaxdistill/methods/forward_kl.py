@@ -33,4 +33,4 @@ class ForwardKL(TemperedLogitsMethod):
     zero_at_teacher = True
 
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, "*n"]:
-        return self.compare(lambda s, t: forward_kl(s, t, self.temperature), student, teacher)
+        return self.compare(lambda s, t: forward_kl(s, t, self.temperature), student, teacher, batch=batch)

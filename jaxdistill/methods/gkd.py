@@ -52,4 +52,4 @@ class GKD(TemperedLogitsMethod):
         def loss(student: Array, teacher: Array) -> Array:
             return gkd(student, teacher, self.beta, self.temperature, normalize_beta=self.normalize_beta)
 
-        return self.compare(loss, student, teacher)
+        return self.compare(loss, student, teacher, batch=batch)

@@ -37,4 +37,4 @@ class HardLabel(LogitsMethod):
         check_fraction("label_smoothing", self.label_smoothing)
 
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, "*n"]:
-        return self.compare(lambda s, t: hard_label(s, t, self.label_smoothing), student, teacher)
+        return self.compare(lambda s, t: hard_label(s, t, self.label_smoothing), student, teacher, batch=batch)

@@ -47,4 +47,4 @@ class KD(LogitsMethod):
                 student, teacher = standardize(student), standardize(teacher)
             return kd(student, teacher, self.temperature)
 
-        return self.compare(loss, student, teacher)
+        return self.compare(loss, student, teacher, batch=batch)

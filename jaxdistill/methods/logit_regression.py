@@ -55,4 +55,4 @@ class LogitRegression(LogitsMethod):
                 student, teacher = centre(student), centre(teacher)
             return logit_regression(student, teacher, self.temperature)
 
-        return self.compare(loss, student, teacher)
+        return self.compare(loss, student, teacher, batch=batch)

@@ -52,4 +52,4 @@ class LogitStandardization(LogitsMethod):
             student, teacher = (standardize(logits) / self.temperature for logits in (student, teacher))
             return self.temperature**2 * divergence.kl(teacher, student)
 
-        return self.compare(loss, student, teacher)
+        return self.compare(loss, student, teacher, batch=batch)

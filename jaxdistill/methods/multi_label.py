@@ -34,4 +34,4 @@ class MultiLabel(LogitsMethod):
     predictions = ("classes", "boxes")
 
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, "*n"]:
-        return self.compare(multi_label, student, teacher)
+        return self.compare(multi_label, student, teacher, batch=batch)

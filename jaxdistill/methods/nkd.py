@@ -56,4 +56,4 @@ class NKD(LogitsMethod):
 
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, "*n"]:
         loss = functools.partial(nkd, temperature=self.temperature, gamma=self.gamma)
-        return self.compare(loss, student, teacher, batch["label"])
+        return self.compare(loss, student, teacher, batch["label"], batch=batch)

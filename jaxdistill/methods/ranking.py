@@ -47,4 +47,4 @@ class Ranking(LogitsMethod):
         check_positive("margin", self.margin)
 
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, "*n"]:
-        return self.compare(lambda s, t: rank(s, t, self.loss, self.margin), student, teacher)
+        return self.compare(lambda s, t: rank(s, t, self.loss, self.margin), student, teacher, batch=batch)

@@ -45,4 +45,4 @@ class SkewKL(TemperedLogitsMethod):
             pair = (teacher, student) if self.reverse else (student, teacher)
             return skew_kl(*pair, self.share, self.temperature)
 
-        return self.compare(loss, student, teacher)
+        return self.compare(loss, student, teacher, batch=batch)

@@ -40,4 +40,6 @@ class SymmetricKL(TemperedLogitsMethod):
         check_between("share", self.share, 0, 1)
 
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, "*n"]:
-        return self.compare(lambda s, t: symmetric_kl(s, t, self.share, self.temperature), student, teacher)
+        return self.compare(
+            lambda s, t: symmetric_kl(s, t, self.share, self.temperature), student, teacher, batch=batch
+        )

@@ -44,4 +44,4 @@ class TAID(LogitsMethod):
         check_between("share", self.share, 0, 1)
 
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, "*n"]:
-        return self.compare(lambda s, t: taid(s, t, self.share), student, teacher)
+        return self.compare(lambda s, t: taid(s, t, self.share), student, teacher, batch=batch)

@@ -57,4 +57,4 @@ class TeacherFree(LogitsMethod):
         def loss(logits: Float[Array, "*n classes"], _: None, label: Labels) -> Float[Array, "*n"]:
             return teacher_free(logits, label, self.correct, self.temperature)
 
-        return self.compare(loss, student, None, batch["label"])
+        return self.compare(loss, student, None, batch["label"], batch=batch)

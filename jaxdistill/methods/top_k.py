@@ -44,4 +44,4 @@ class TopK(LogitsMethod):
         check_least("k", self.k, 1)
 
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, "*n"]:
-        return self.compare(lambda s, t: top_k(s, t, self.k), student, teacher)
+        return self.compare(lambda s, t: top_k(s, t, self.k), student, teacher, batch=batch)

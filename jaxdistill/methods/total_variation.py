@@ -32,4 +32,4 @@ class TotalVariation(TemperedLogitsMethod):
     zero_at_teacher = True
 
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, "*n"]:
-        return self.compare(lambda s, t: total_variation(s, t, self.temperature), student, teacher)
+        return self.compare(lambda s, t: total_variation(s, t, self.temperature), student, teacher, batch=batch)

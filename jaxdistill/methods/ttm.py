@@ -49,4 +49,4 @@ class TTM(LogitsMethod):
             value = ttm(student, teacher, self.gamma)
             return power_sum(teacher, self.gamma) * value if self.weighted else value
 
-        return self.compare(loss, student, teacher)
+        return self.compare(loss, student, teacher, batch=batch)

@@ -93,4 +93,4 @@ class ULD(TemperedLogitsMethod):
         def loss(student: Array, teacher: Array) -> Array:
             return uld(precise(student) / self.temperature, precise(teacher) / self.temperature)
 
-        return self.compare(loss, student, teacher)
+        return self.compare(loss, student, teacher, batch=batch)

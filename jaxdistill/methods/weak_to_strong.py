@@ -51,4 +51,4 @@ class WeakToStrong(LogitsMethod):
         check_between("confidence", self.confidence, 0, 1)
 
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, "*n"]:
-        return self.compare(lambda s, t: weak_to_strong(s, t, self.confidence), student, teacher)
+        return self.compare(lambda s, t: weak_to_strong(s, t, self.confidence), student, teacher, batch=batch)

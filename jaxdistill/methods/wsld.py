@@ -54,4 +54,4 @@ class WSLD(LogitsMethod):
 
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, "*n"]:
         loss = functools.partial(wsld, temperature=self.temperature)
-        return self.compare(loss, student, teacher, batch["label"])
+        return self.compare(loss, student, teacher, batch["label"], batch=batch)

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from jaxdistill.core import BATCH_AXES
 from jaxdistill.models import attention_blocks
 from jaxdistill.models.attention import Keys, Queries, Visibility
 
@@ -25,7 +24,7 @@ Heads = Float[Array, "heads length head_width"]
 def splash(query: Queries, key: Keys, value: Keys, visibility: Visibility, *, interpret: bool = False) -> Queries:
     """Returns the output of attention by `jax.experimental.pallas.ops.tpu.splash_attention`.
 
-    A kernel runs on one device: rows stay split over the batch axes of JAX's mesh, and heads over `tensor`, if these
+    A kernel runs on one device: heads are split over the axis `tensor` of JAX's mesh and rows over the others, if these
     divide them.
 
     Args:
@@ -48,7 +47,7 @@ def splash(query: Queries, key: Keys, value: Keys, visibility: Visibility, *, in
     run = functools.partial(_run_splash, visibility.causal, visibility.window, interpret)
     sizes = jax.sharding.get_abstract_mesh().shape
     if math.prod(sizes.values()) > 1:
-        rows = tuple(axis for axis in BATCH_AXES if axis in sizes)
+        rows = tuple(axis for axis in sizes if axis != "tensor")
         over_rows = rows if batch % math.prod(sizes[axis] for axis in rows) == 0 else None
         over_heads = "tensor" if "tensor" in sizes and key.shape[2] % sizes["tensor"] == 0 else None
         spec = PartitionSpec(over_rows, over_heads)

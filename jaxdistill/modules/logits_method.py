@@ -57,7 +57,12 @@ class LogitsMethod(Method):
         return labelled * valid.reshape(valid.shape + (1,) * (labelled.ndim - valid.ndim))
 
     def compare(
-        self, loss: Callable[..., jax.Array], student: Output, teacher: Output | None, *arrays: jax.Array
+        self,
+        loss: Callable[..., jax.Array],
+        student: Output,
+        teacher: Output | None,
+        *arrays: jax.Array,
+        batch: Batch | None = None,
     ) -> Float[Array, "*n"]:
         """Returns `loss(student's logits, teacher's logits, *arrays)`, `[*n]`, computed on `chunk` at a time.
 
@@ -66,13 +71,19 @@ class LogitsMethod(Method):
             student: its logits may be an `Unembedding`.
             teacher: the same, or a `TopK` if `takes_top_k`.
             arrays: further inputs per prediction, `[*n, ...]`.
+            batch: of a method that returns these values as they are, or times a scalar. The step takes their mean over
+                the `valid` predictions, and chunks compute its gradient with the values; of any other function of
+                them it is not a number. `None` for other methods, whose chunks are computed twice.
 
         Raises:
             UserError: for a `TopK` that the method cannot use.
         """
         self._check_forms(student, teacher)
-        teacher_logits = None if teacher is None else teacher.logits
-        return chunked.compare(loss, student.logits, teacher_logits, *arrays, chunk=self.chunk)
+        teacher_logits, weights = None if teacher is None else teacher.logits, None
+        if self.chunk and batch is not None:
+            valid = self.valid(batch)
+            weights = valid.reshape(valid.shape + (1,) * (len(core.prediction_shape(student.logits)) - valid.ndim))
+        return chunked.compare(loss, student.logits, teacher_logits, *arrays, chunk=self.chunk, weights=weights)
 
     def flatten(
         self, student: Output, teacher: Output, batch: Batch

@@ -14,7 +14,8 @@ import flax.linen as nn
 import jax
 from jax.sharding import PartitionSpec
 
-from jaxdistill.core import BATCH_AXES
+BATCH_AXES = ("data", "fsdp")
+"""The axes of a mesh that the rows of a batch are split over."""
 
 
 def split_rows(x: Any, rows: int) -> Any:

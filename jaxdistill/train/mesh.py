@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxdistill.core import BATCH_AXES
 from jaxdistill.errors import UserError, unknown
+from jaxdistill.networks.batch_sharding import BATCH_AXES
 from jaxdistill.runtime import topology
 
 AXES = (*BATCH_AXES, "tensor")

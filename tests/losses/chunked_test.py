@@ -17,6 +17,7 @@ from jaxdistill.conformance.toy_outputs import LENGTH, ROWS, VOCABULARY
 from jaxdistill.core import Output, TopK, Unembedding
 from jaxdistill.losses import chunked, divergence, topk
 from jaxdistill.modules.logits_method import LogitsMethod
+from jaxdistill.train import flops
 
 METHODS = [
     name
@@ -131,8 +132,8 @@ def test_no_float32_array_is_as_large_as_all_logits(name, dense):
     assert not large
 
 
-def memory(name, chunk, tokens=4096, vocabulary=32_768, width=64):
-    """Bytes of a compiled value and gradient by states and kernel, beside its arguments."""
+def program(name, chunk, tokens=4096, vocabulary=32_768, width=64):
+    """A value and gradient by states and kernel, and the shapes of its arguments."""
     method, rows = make(name, chunk), 4
 
     def shape(*sizes):
@@ -146,7 +147,13 @@ def memory(name, chunk, tokens=4096, vocabulary=32_768, width=64):
         return core.mean(method.apply(variables, student, teacher, batch), method.valid(batch))
 
     variables = jax.eval_shape(method.init, jax.random.key(0), said, said, data)
-    analysis = jax.jit(jax.value_and_grad(loss)).lower(said, said, variables, data).compile().memory_analysis()
+    return jax.value_and_grad(loss), (said, said, variables, data)
+
+
+def memory(name, chunk):
+    """Bytes of the compiled program, beside its arguments."""
+    function, arguments = program(name, chunk)
+    analysis = jax.jit(function).lower(*arguments).compile().memory_analysis()
     return analysis.temp_size_in_bytes + analysis.output_size_in_bytes
 
 
@@ -155,7 +162,40 @@ def test_peak_memory_is_a_small_part_of_the_dense_forms(name):
     """4,096 tokens and 32,768 classes, of which float32 logits are half a gigabyte, compiled and not run."""
     whole = memory(name, 0)
     assert whole > 4096 * 32_768 * 4
-    assert memory(name, 128) <= 0.15 * whole
+    assert memory(name, 64) <= 0.05 * whole
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_products_are_those_of_dense_logits(name):
+    """The gradient is computed with the values: no logits are computed twice."""
+    chunked, whole = (
+        flops.count(function, *arguments) for function, arguments in (program(name, 64), program(name, 0))
+    )
+    assert chunked == whole
+
+
+def test_values_alone_need_no_gradient():
+    """Two products, of the student's and the teacher's logits."""
+    method, data = make("forward_kl", 6), toy_outputs.batch("next_tokens")
+    sides = [Output(unembedding(seed)) for seed in (0, 1)]
+    counted = flops.count(lambda *sides: method.apply({}, *sides, data), *sides)
+    assert counted == {"float32": 2 * 2 * ROWS * LENGTH * WIDTH * VOCABULARY}
+
+
+def test_another_weighting_of_the_values_has_no_gradient():
+    """Their mean may be scaled; a sum of other weights would have the wrong gradient by the kernel."""
+    method, data = make("forward_kl", 5), toy_outputs.batch("next_tokens")
+    sides, valid = [unembedding(seed) for seed in (0, 1)], method.valid(data)
+
+    def gradient(weights, chunk):
+        def loss(kernel):
+            student, teacher = sides[0].replace(kernel=kernel), sides[1]
+            return jnp.sum(weights * make("forward_kl", chunk).apply({}, Output(student), Output(teacher), data))
+
+        return jax.grad(loss)(sides[0].kernel)
+
+    np.testing.assert_allclose(gradient(-3 * valid, 5), gradient(-3 * valid, 0), rtol=1e-4, atol=1e-5)
+    assert jnp.isnan(gradient(valid * jnp.arange(LENGTH)[None], 5)).all()
 
 
 def test_a_batch_over_devices_stays_there():

@@ -138,4 +138,4 @@ def test_shapes_are_checked_while_tests_run():
     with pytest.raises(TypeCheckError, match="parameter 'teacher'"):
         kd(wide, logits, 1.0)
     with pytest.raises(TypeCheckError, match="the return value"):
-        KD().compare(lambda student, teacher: student.astype(int), Output(logits), Output(logits))
+        KD().compare(lambda student, teacher: student.astype(int), Output(logits), Output(logits), batch={})

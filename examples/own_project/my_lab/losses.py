@@ -37,4 +37,4 @@ class Margin(LogitsMethod):
         def loss(student: jax.Array, teacher: jax.Array) -> jax.Array:
             return self.scale * (margin(student) - margin(teacher)) ** 2
 
-        return self.compare(loss, student, teacher)
+        return self.compare(loss, student, teacher, batch=batch)
