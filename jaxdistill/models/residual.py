@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxdistill.errors import UserError, unknown
+from jaxdistill.models.normalization import BatchNorm
 
 Taps = dict[str, Array]
 Map = Float[Array, "batch _ _ _"]
@@ -62,18 +63,17 @@ def conv(
     )
 
 
-def norm(train: bool, *, epsilon: float = 1e-5, dtype: Any, name: str) -> nn.BatchNorm:
+def norm(train: bool, *, epsilon: float = 1e-5, dtype: Any, name: str) -> BatchNorm:
     """Returns a batch normalisation with statistics in float32: of the batch if `train`, else the running ones.
 
     The variance is that of the centred numbers, in two passes: the mean of squares less the square of the mean cancels
     where the mean is large. Each update keeps 0.9 of the running ones (PyTorch: momentum 0.1). One difference:
     PyTorch's running variance is the unbiased one, `n / (n - 1)` times ours, with n = batch * height * width.
     """
-    return nn.BatchNorm(
+    return BatchNorm(
         use_running_average=not train,
         momentum=0.9,
         epsilon=epsilon,
-        use_fast_variance=False,
         dtype=dtype,
         param_dtype=jnp.float32,
         name=name,
@@ -151,7 +151,7 @@ class Block(nn.Module):
         layers = {"dilation": dilation, "bias": self.bias, "dtype": self.dtype}
         return conv(channels, size, stride, groups=groups, **layers, name=name)
 
-    def norm(self, train: bool, name: str) -> nn.BatchNorm:
+    def norm(self, train: bool, name: str) -> BatchNorm:
         """Returns a normalisation of the block."""
         return norm(train, epsilon=self.epsilon, dtype=self.dtype, name=name)
 

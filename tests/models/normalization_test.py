@@ -1,0 +1,75 @@
+"""Batch normalisation beside Linen's, and the sums of its derivative."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdistill.models.normalization import BatchNorm
+from onednn_calls import count_equations
+
+DRAW = np.random.default_rng(0)
+X = jnp.asarray(DRAW.normal(3.0, 2.0, (4, 3, 3, 5)), jnp.float32)
+WEIGHTS = jnp.asarray(DRAW.normal(size=X.shape), jnp.float32)
+VARIABLES = {
+    "params": {name: jnp.asarray(DRAW.normal(size=5), jnp.float32) for name in ("scale", "bias")},
+    "batch_stats": {"mean": jnp.arange(5.0), "var": 1.0 + jnp.arange(5.0)},
+}
+
+
+def run(kind, train, dtype, params, x):
+    """Returns the output and the new statistics of a module."""
+    module = kind(use_running_average=not train, momentum=0.9, epsilon=1e-3, use_fast_variance=False, dtype=dtype)
+    return module.apply(VARIABLES | {"params": params}, x, mutable=["batch_stats"])
+
+
+def loss(kind, params, x):
+    return jnp.sum(WEIGHTS * jnp.sin(run(kind, True, jnp.float32, params, x)[0]))
+
+
+def assert_close(left, right, tolerance):
+    for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
+        np.testing.assert_allclose(np.asarray(a, np.float64), np.asarray(b, np.float64), rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("train", [True, False])
+def test_outputs_and_statistics_are_linens(train, dtype):
+    both = [run(kind, train, dtype, VARIABLES["params"], X.astype(dtype)) for kind in (BatchNorm, nn.BatchNorm)]
+    assert both[0][0].dtype == dtype
+    assert_close(*both, 1e-6 if dtype == jnp.float32 else 1e-2)
+
+
+def test_derivatives_of_first_and_second_order_are_linens():
+    def derive(kind):
+        gradient = jax.grad(functools.partial(loss, kind), (0, 1))
+        tangents = jax.tree.map(jnp.cos, (VARIABLES["params"], X))
+        return jax.jvp(gradient, (VARIABLES["params"], X), tangents)
+
+    assert_close(*jax.jit(lambda: (derive(BatchNorm), derive(nn.BatchNorm)))(), 2e-5)
+
+
+def test_statistics_have_their_derivatives():
+    def derive(kind):
+        return jax.jacrev(lambda x: run(kind, True, jnp.float32, VARIABLES["params"], x)[1])(X)
+
+    assert_close(*jax.jit(lambda: (derive(BatchNorm), derive(nn.BatchNorm)))(), 1e-6)
+
+
+def test_a_gradient_has_two_sums_over_the_batch_and_linens_four():
+    def count(kind):
+        return count_equations("reduce_sum", jax.grad(functools.partial(loss, kind), (0, 1)), VARIABLES["params"], X)
+
+    forward = count_equations("reduce_sum", functools.partial(loss, BatchNorm), VARIABLES["params"], X)
+    assert count(BatchNorm) - forward == 2
+    assert count(nn.BatchNorm) - forward >= 4
+
+
+def test_names_and_shapes_are_linens():
+    shapes = [
+        jax.eval_shape(kind(use_running_average=False).init, jax.random.key(0), X) for kind in (BatchNorm, nn.BatchNorm)
+    ]
+    assert shapes[0] == shapes[1]
