@@ -176,7 +176,7 @@ def measure(name: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder, topology.compile_for(target):
         path = write_data(pathlib.Path(folder) / "examples.npz", step["data"])
         stage = our_steps.build_stage(f"{HERE}:{name}", "distil", [f"--config.data.path={path}"])
-        program = stage.kind.programs(stage)["step"]
+        program = stage.kind.programs(stage)["step"]()
         row = {"name": name, "title": step["title"], "topology": step["topology"], "batch": program.examples}
         row |= {"commit": results.describe_machine()["commit"], "libtpu": metadata.version("libtpu")}
         counted = flops.count(program.function, *program.shapes)

@@ -106,8 +106,8 @@ class Kind:
         """Returns lines for `--plan` beside those of the data and the networks."""
         return []
 
-    def programs(self, stage: Stage) -> dict[str, Program]:
-        """Returns the programs that it runs on the devices for most of its time, by name."""
+    def programs(self, stage: Stage) -> dict[str, Callable[[], Program]]:
+        """Returns functions that make the programs that it runs on the devices for most of its time, by name."""
         return {}
 
     def is_done(self, stage: Stage, workdir: pathlib.Path) -> bool:

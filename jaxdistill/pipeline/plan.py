@@ -45,7 +45,7 @@ def _compile(stage: Stage) -> Iterator[str]:
     """Yields the line of the memory of a compiled step."""
     if "step" not in (programs := stage.kind.programs(stage)):
         return
-    memory, size = costs.read_memory(programs["step"].compile()), files.format_bytes
+    memory, size = costs.read_memory(programs["step"]().compile()), files.format_bytes
     yield (
         f"  compiled step ({jax.default_backend()}): {size(memory.arguments)} of arguments,"
         f" {size(memory.results)} of further results, {size(memory.working)} of working memory"
@@ -56,7 +56,8 @@ def _estimate(stage: Stage, target: Topology, rebuild: Callable[[StageSettings],
     """Yields the lines of the programs of a stage as compiled for a topology."""
     chip, devices = chips.find_chip(target), len(target.devices)
     version = f"{target.compiler} {metadata.version(target.compiler)}"
-    for name, program in stage.kind.programs(stage).items():
+    for name, make in stage.kind.programs(stage).items():
+        program = make()
         yield f"  {name} compiled for {devices} x {chip.kind} ({target.name}) by {version}:"
         try:
             compiled = program.compile()

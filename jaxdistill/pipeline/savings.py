@@ -65,7 +65,7 @@ def describe(stage: Stage, needed: int, chip: Chip, rebuild: Callable[[StageSett
 def measure_step(stage: Stage, chip: Chip) -> tuple[int, bool]:
     """Returns the bytes of a device that a compiled step needs, and whether it has them."""
     try:
-        needed = costs.read_memory(stage.kind.programs(stage)["step"].compile()).peak
+        needed = costs.read_memory(stage.kind.programs(stage)["step"]().compile()).peak
         return needed, needed <= chip.memory
     except jax.errors.JaxRuntimeError as error:
         if (excess := costs.read_excess(error)) is None:

@@ -41,8 +41,8 @@ class Evaluate(Kind):
         super().check(stage)
         _check_references(stage)
 
-    def programs(self, stage: Stage) -> dict[str, Program]:
-        return {"evaluation": SplitEvaluator(stage.runs).program()} if stage.evaluation.networks else {}
+    def programs(self, stage: Stage) -> dict[str, Callable[[], Program]]:
+        return evaluation_program(stage)
 
     def is_done(self, stage: Stage, workdir: pathlib.Path) -> bool:
         return super().is_done(stage, workdir) and (workdir / "results.json").exists()
@@ -109,6 +109,11 @@ class SplitEvaluator:
         if self._resident is None:
             self._resident = self._evaluator.to_device(weights, batches)
         return self._resident
+
+
+def evaluation_program(stage: Stage) -> dict[str, Callable[[], Program]]:
+    """Returns the function that makes the program of a stage's evaluation, under its name; none if it has none."""
+    return {"evaluation": lambda: SplitEvaluator(stage.runs).program()} if stage.evaluation.networks else {}
 
 
 def _check_pairs(stage: Stage) -> None:

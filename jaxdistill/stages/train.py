@@ -22,7 +22,7 @@ from jaxdistill.errors import TrainingFailed
 from jaxdistill.generation.on_policy import OnPolicy
 from jaxdistill.runtime import topology
 from jaxdistill.stages import precision_report, start_weights, training_plan
-from jaxdistill.stages.evaluate import SplitEvaluator
+from jaxdistill.stages.evaluate import SplitEvaluator, evaluation_program
 from jaxdistill.stages.pca import fitted_heads
 from jaxdistill.train import mesh
 from jaxdistill.train.checkpoint import Checkpoints
@@ -87,9 +87,9 @@ class Train(Kind):
     def describe(self, stage: Stage) -> list[str]:
         return training_plan.describe(stage)
 
-    def programs(self, stage: Stage) -> dict[str, Program]:
-        programs = {"step": training_plan.step_program(stage)}
-        return programs | ({"evaluation": SplitEvaluator(stage.runs).program()} if stage.evaluation.networks else {})
+    def programs(self, stage: Stage) -> dict[str, Callable[[], Program]]:
+        step = {"step": functools.partial(training_plan.step_program, stage)}
+        return step | evaluation_program(stage)
 
     def run(self, stage: Stage, workdir: pathlib.Path, log: Callable[[str], None], profile: int) -> dict[str, Any]:
         read = functools.partial(start_weights.read, stage.runs, workdir)
