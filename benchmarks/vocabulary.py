@@ -1,13 +1,14 @@
 """Distillation over a large vocabulary: chunked losses against dense ones, alone and in a step of a small decoder.
 
     python benchmarks/vocabulary.py [--rounds 5] [--write FILE.json]
+    python benchmarks/vocabulary.py --losses [--write FILE.json]
     python benchmarks/vocabulary.py --vocabularies 32000 128000 --tokens 1024 --chunk 128 --dtype bfloat16
 
-The table "losses" is of compiled programs that are not run: a loss of 4,096 tokens over 128,000 classes, from hidden
+`--losses` compiles programs that are not run: a loss of 4,096 tokens over 128,000 classes, from hidden
 states 256 wide and kernels, with its gradient by the student's. The products are counted in its program
 (`train/flops.py`), loops by their trips.
 
-The table "steps" is measured. One step is the student's forward and backward pass, the teacher's forward pass and SGD,
+Without it steps are measured. One step is the student's forward and backward pass, the teacher's forward pass and SGD,
 by the next token and by `forward_kl`. "dense" compares the logits of all tokens at once (`chunk=0`), "chunked" those of
 some at a time (`losses/chunked.py`). Memory is XLA's `compiled.memory_analysis().temp_size_in_bytes`, without arguments
 and results, read before anything runs. Times are medians of interleaved pairs after a warm-up. With the defaults, 1,024
@@ -68,7 +69,7 @@ def compare_losses(chunk: int) -> list[dict[str, Any]]:
     rows = []
     for name, loss in LOSSES.items():
         (dense, products), (chunked, chunked_products) = analyse_loss(loss()), analyse_loss(loss(chunk=chunk))
-        row: dict[str, Any] = {"table": "losses", "name": name}
+        row: dict[str, Any] = {"name": name}
         row |= {"dense MiB": round(dense / 2**20), "chunked MiB": round(chunked / 2**20)}
         rows.append(row | {"memory": chunked / dense, "products": chunked_products / products})
     return rows
@@ -120,7 +121,7 @@ def measure(vocabulary: int, given: argparse.Namespace) -> dict[str, Any]:
     if not np.isclose(dense.loss, chunked.loss, rtol=1e-2 if given.dtype == "bfloat16" else 1e-4):
         raise SystemExit(f"the two forms differ: losses {dense.loss} and {chunked.loss}")
     ratios = [left / right for left, right in zip(*seconds.values(), strict=True)]
-    row: dict[str, Any] = {"table": "steps", "name": f"{vocabulary:,} classes"}
+    row: dict[str, Any] = {"name": f"{vocabulary:,} classes"}
     row |= {f"{name} MiB": round(form.memory / 2**20) for name, form in forms.items()}
     row |= {"dense MiB / chunked MiB": dense.memory / chunked.memory}
     row |= {f"{name} s": statistics.median(taken) for name, taken in seconds.items()}
@@ -134,12 +135,16 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=1024)
     parser.add_argument("--length", type=int, default=128)
     parser.add_argument("--chunk", type=int, default=128, help="tokens of a chunk in a step")
+    parser.add_argument("--losses", action="store_true", help="compile losses alone instead of measuring steps")
     parser.add_argument("--loss-chunk", type=int, default=64, help="tokens of a chunk of a loss alone")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     given = parser.parse_args()
     if given.tokens % given.length:
         parser.error(f"--tokens must be a multiple of --length, got {given.tokens} and {given.length}")
-    rows = compare_losses(given.loss_chunk) + [measure(vocabulary, given) for vocabulary in given.vocabularies]
+    if given.losses:
+        rows = compare_losses(given.loss_chunk)
+    else:
+        rows = [measure(vocabulary, given) for vocabulary in given.vocabularies]
     results.write(given.write, {"": rows})
 
 
