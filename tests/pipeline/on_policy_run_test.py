@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import runs
+from conftest import ROOT
 
 CONFIG = str(pathlib.Path(__file__).parents[1] / "configs" / "written.py")
 pytestmark = pytest.mark.slow
@@ -66,10 +67,13 @@ def test_a_run_that_is_killed_at_random_moments_ends_with_the_same_bits(run, tmp
         np.testing.assert_array_equal(x, params(copy)[name])
 
 
-def test_one_device_writes_the_texts_of_eight(run, tmp_path):
-    one = launched(tmp_path / "run", "--config.mesh.data=1")
+def test_two_devices_write_the_texts_of_eight(run, tmp_path, one_device):
+    paths = (str(pathlib.Path(CONFIG).parents[1]), one_device.get("PYTHONPATH", ""))
+    environment = {**one_device, "JAX_NUM_CPU_DEVICES": "2", "PYTHONPATH": ":".join(paths)}
+    words = ["-m", "jaxdistill.launch", "--config", CONFIG, "--workdir", str(tmp_path)]
+    subprocess.run([sys.executable, *words], env=environment, check=True, cwd=ROOT)
     for name, x in params(run).items():
-        np.testing.assert_allclose(params(one)[name], x, rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(params(tmp_path)[name], x, rtol=1e-3, atol=1e-5)
 
 
 def test_micro_batches_learn_from_the_texts_of_the_whole_batch(run, tmp_path):
@@ -79,9 +83,7 @@ def test_micro_batches_learn_from_the_texts_of_the_whole_batch(run, tmp_path):
 
 
 def test_a_lane_writes_its_own_texts_as_the_run_alone(run, tmp_path):
-    lanes = launched(
-        tmp_path / "run", "--config.stages.own.sweep.learning_rate=(0.3, 0.1)", "--config.stages.evaluate="
-    )
+    lanes = launched(tmp_path / "run", "--config.stages.own.sweep.learning_rate=(0.3, 0.1)")
     for name, x in params(run).items():
         np.testing.assert_allclose(params(lanes)[name][0], x, rtol=1e-3, atol=1e-5)
 
