@@ -15,7 +15,12 @@ from runs import TINY, parsed
 
 
 def test_a_stage_is_described_by_its_data_and_its_networks():
-    stage = run.prepare(parsed(), pathlib.Path("nowhere"))["evaluate"]
+    stages = run.prepare(parsed(), pathlib.Path("nowhere"))
+    stage = stages["evaluate"]
+    assert [[*stages[name].kind.programs(stages[name])] for name in ("distil", "evaluate")] == [
+        ["step", "evaluation"],
+        ["evaluation"],
+    ]
     lines = "\n".join(plan.describe(stage))
     assert "stage evaluate (evaluate)" in lines
     assert "data: digits test, 360 examples of (8, 8, 1), 10 classes" in lines
