@@ -8,7 +8,8 @@ Each row is a stage of the config below, whose step libtpu compiles (pip install
 own. Time is the compiler's estimate of cycles over the clock (`jaxdistill/estimate`), without collectives, which may
 overlap: nothing ran. It is the same on every machine and in every run. Utilisation is the fraction of the peak
 in bfloat16, by the FLOPs of matrix products and convolutions, those of recomputation included. Bytes are arguments,
-results and working memory of a device. With `--write`, rows that are not measured stay as they are in the file.
+results and working memory of a device. A step has no time if the compiler found no number of trips for a loop. With
+`--write`, rows that are not measured stay as they are in the file.
 """
 
 import argparse
@@ -188,9 +189,10 @@ def measure(name: str) -> dict[str, Any]:
             return row | {"milliseconds": None, "utilisation": None, "bytes": used, "collective_bytes": None}
         estimate = costs.estimate(compiled, chip, counted, devices)
     print("\n".join(describe.describe(estimate, chip, counted, examples=program.examples, devices=devices)), flush=True)
+    is_whole = not estimate.loops_without_trips  # the time of a loop that counts once is no estimate
     return row | {
-        "milliseconds": 1e3 * estimate.seconds,
-        "utilisation": estimate.utilisation,
+        "milliseconds": 1e3 * estimate.seconds if is_whole else None,
+        "utilisation": estimate.utilisation if is_whole else None,
         "bytes": estimate.memory.peak,
         "collective_bytes": sum(size for _, size in estimate.collectives.values()),
     }

@@ -34,11 +34,13 @@ def describe(estimate: Estimate, chip: Chip, counted: Mapping[str, int], *, exam
         devices: that share it.
     """
     flops = sum(counted.values()) / devices / 1e9
+    # With loops that count once, the time is too short.
+    utilisation = "a lower bound" if estimate.loops_without_trips else f"{estimate.utilisation:.1%} of the peak"
     origin = "the compiler's estimate" if chip.clock else "a roofline"
     lines = [
         describe_memory(estimate.memory, chip),
         f"    time by {origin}: {1e3 * estimate.seconds:,.3g} ms without collectives,"
-        f" {examples / max(estimate.seconds, 1e-12):,.0f} examples/s, {estimate.utilisation:.1%} of the peak"
+        f" {examples / max(estimate.seconds, 1e-12):,.0f} examples/s, {utilisation}"
         f" ({flops:,.4g} GFLOP of matrix products and convolutions a device)",
     ]
     lines += [

@@ -11,6 +11,7 @@ def test_an_estimate_has_memory_time_by_part_collectives_and_operations():
     for part in (
         "1.001 MiB of 1 GiB at the peak: fits",
         "time by the compiler's estimate",
+        "a lower bound (2 GFLOP",
         "(2 GFLOP of matrix products and convolutions a device)",
         "student forward: 0.0012 ms (58.0%)",
         "by a roofline, since the compiler estimates no kernels written by hand",
