@@ -76,7 +76,7 @@ def compare(
         return pure_loss(*_inputs(of_student, rows, of_teacher, others), *closed_over)
 
     weights = chunks.fold(jnp.broadcast_to(weights, shape).astype(jnp.float32), mode="constant")
-    values = _values(compare_rows, (of_student, closed_over), rows, (of_teacher, others), weights=weights)
+    values: Any = _values(compare_rows, (of_student, closed_over), rows, (of_teacher, others), weights=weights)
     return chunks.unfold(values)
 
 
