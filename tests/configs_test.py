@@ -91,15 +91,18 @@ SLOW_TO_BUILD = (
     "quantized_methods",
     "news/compress",
     "news/table",
+    "news/minilm",
+    "news/patient",
+    "news/tiny",
     "cifar100/kd",
     "camvid",
     "bccd",
     "detect",
     "sums",
 )
-"""Parts of names. Dense networks are built in slow tests, but for one. The sets of texts differ in a line, the table of
-AG News has the stages of four other files, `pairs.py` reads `kd.py`, and the smoke test builds all stages of the
-others."""
+"""Parts of names. Dense networks are built in slow tests, but for one. The sets of texts, and the methods of AG News,
+differ in a line; its table has the stages of four other files, `pairs.py` reads `kd.py`, and the smoke test builds all
+stages of the others."""
 
 
 def marked_slow(file):

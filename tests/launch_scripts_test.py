@@ -57,6 +57,7 @@ def test_local_prints_its_usage(words):
     assert message.startswith("usage: ")
 
 
+@pytest.mark.slow
 def test_the_first_process_that_fails_ends_the_others(tmp_path):
     """With its own status, not with that of the ones that were stopped."""
     script = 'case "$*" in *--process=1*) exit 7 ;; *) exec sleep 50 ;; esac'

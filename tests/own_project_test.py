@@ -63,6 +63,7 @@ def test_members_keep_the_promises_of_their_room(installed, tmp_path, name):
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+@pytest.mark.slow
 def test_a_mistake_in_a_members_field_gets_one_message(installed, tmp_path):
     config = f"{PROJECT}/configs/kd.py:smoke"
     words = ("jaxdistill.launch", "--config", config, "--workdir", "own")

@@ -53,6 +53,7 @@ def test_all_mistakes_are_reported_together_with_their_paths():
     assert keys == ["bacth", "terms.kd.tempreature", "stages.distil.stpes"]
 
 
+@pytest.mark.slow
 def test_resolved_configs_survive_json():
     for config in (
         runs.TINY,

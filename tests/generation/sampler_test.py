@@ -77,6 +77,7 @@ def test_log_probabilities_are_those_of_the_learner(style):
     assert not np.array_equal(text.tokens[0], text.tokens[1])  # two samples of a prompt
 
 
+@pytest.mark.slow
 def test_a_text_does_not_depend_on_the_rows_beside_it_or_on_padding():
     sampling = Sampling(tokens=6, samples=2)
     together = written("llama", sampling)

@@ -100,6 +100,7 @@ def summed_with_gradient(teacher, student, beta, normalize):
     return jax.value_and_grad(loss)(student)
 
 
+@pytest.mark.slow
 @checked
 @given(arrays(np.float32, (2, ROWS, CLASSES), elements=st.floats(-3, 3, width=32)).map(jnp.asarray))
 def test_it_is_continuous_at_both_ends(sides):

@@ -47,6 +47,7 @@ QUICK = ("cross_entropy", "forward_kl", "gkd", "kd", "top_k")
 CASES = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in METHODS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [case for case in CASES if case.values[0] not in OTHER_BY_NUMBER_OF_CLASSES])
 def test_classes_that_both_rule_out_are_none(name):
     values, gradient = evaluate(name, fill(STUDENT), fill(TEACHER), BATCH["label"] + 1)

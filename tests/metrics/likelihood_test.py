@@ -51,6 +51,12 @@ def by_hand(name, output, data, reference):
         "bits_per_byte": nll / np.log(2),
         "bits_per_token": nll / np.log(2),
         "accuracy": np.mean([own[row, at].argmax() == tokens[row, at + 1] for row, at in places]),
+        "exact_match": np.mean(
+            [
+                all(own[row, at].argmax() == tokens[row, at + 1] for text, at in places if text == row)
+                for row in sorted({row for row, _ in places})
+            ]
+        ),
         "agreement": np.mean([own[row, at].argmax() == other[row, at].argmax() for row, at in places]),
         "kl": np.mean([np.sum(np.exp(other[p]) * (other[p] - own[p])) for p in places]),
     }[name]

@@ -124,6 +124,7 @@ def written(folder, make, settings=""):
     return str(folder / "config.py")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "settings", "parameters"), [("Mixed", "seed=3", 2 * 64 + 64 * 10 + 10), ("linear", "", 0)]
 )

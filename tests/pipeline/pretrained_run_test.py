@@ -43,6 +43,8 @@ def get_config(mode=""):
     return c
 """
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):

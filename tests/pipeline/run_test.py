@@ -79,6 +79,7 @@ def test_tensorboard_reads_the_events(whole):
     np.testing.assert_allclose(read, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_best_is_kept_beside_the_latest(whole):
     lines = [line for line in runs.lines(whole) if line["stage"] == "distil" and "slow/nll" in line]
     best = min(lines, key=lambda line: line["slow/nll"])["step"]
@@ -128,6 +129,7 @@ def test_stopped_and_resumed_ends_with_the_same_bits(whole, tmp_path, capsys, mo
     assert_same_run(tmp_path / "run", whole)
 
 
+@pytest.mark.slow
 def test_a_notice_in_a_last_evaluation_or_save_or_between_stages_is_obeyed(whole, tmp_path, capsys):
     """Checks come before each stage, after each dispatch, before each piece of an evaluation, and at the end."""
     workdir = tmp_path / "run"

@@ -99,6 +99,7 @@ def test_evaluation_equals_that_of_the_live_teacher(run):
     assert found["reference"] == "cached"
 
 
+@pytest.mark.slow
 def test_a_stage_that_was_cut_off_goes_on_to_the_same_bits(run, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(run, copy)

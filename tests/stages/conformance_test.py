@@ -4,12 +4,14 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from jaxdistill.build.kind import Kind
 from jaxdistill.build.stage import Stage
 from jaxdistill.config import registry
 from jaxdistill.conformance import kinds, promise
+from jaxdistill.data import datasets
 
 HEAD = {"source": "head", "head": "pca", "of": "teacher", "tap": "pooled", "components": 2}
 MLP = kinds.KEYS["networks"]["teacher"]
@@ -34,12 +36,16 @@ class Counting(Kind):
 
 
 @pytest.fixture(scope="module")
-def subjects():
+def subjects(tmp_path_factory):
     made = {}
+    path = tmp_path_factory.mktemp("logits") / "teacher.npz"
+    label = datasets.load("digits").split("train").labels()
+    np.savez(path, train_logits=np.eye(10, dtype=np.float32)[label], train_id=np.arange(len(label)))
+    keys = KEYS | {"logits": {"logits": {"path": str(path)}}}
 
     def subject(name):
         if name not in made:
-            made[name] = kinds.make_subject(registry.find("kind", name), **KEYS.get(name, {}))
+            made[name] = kinds.make_subject(registry.find("kind", name), **keys.get(name, {}))
         return made[name]
 
     return subject

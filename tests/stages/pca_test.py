@@ -69,6 +69,7 @@ def test_they_are_a_frozen_target_of_the_student(run):
     assert any("hint" in line for line in runs.lines(run))
 
 
+@pytest.mark.slow
 def test_a_second_run_skips_it(run, capsys):
     assert launched(run, config=REDUCED) == 0
     assert "stage components: done before" in capsys.readouterr().out
