@@ -12,6 +12,7 @@ from jaxdistill.pipeline import run as pipeline
 def ended(monkeypatch, *words):
     """Runs the command in this process; returns its exit status."""
     monkeypatch.setattr(sys, "argv", ["jaxdistill", *words])
+    monkeypatch.setattr("jaxdistill.runtime.preemption.ignore_signals", lambda: None)  # this process has tests to come
     with pytest.raises(SystemExit) as caught:
         command.run()
     return caught.value.code
@@ -39,7 +40,6 @@ def test_run_names_a_config_and_takes_the_flags_of_the_launcher(tmp_path, monkey
         calls.append((stages, workdir))
 
     monkeypatch.setattr(pipeline, "run", record)
-    monkeypatch.setattr("jaxdistill.runtime.preemption.ignore_signals", lambda: None)
     monkeypatch.chdir(tmp_path)
     assert ended(monkeypatch, "run", "digits/kd:smoke", "--workdir", "a", "--config.batch=32") == 0
     [(stages, workdir)] = calls

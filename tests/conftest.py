@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import pathlib
+import signal
 
 # Before JAX starts: more than one device, so that sharding is tested on every machine.
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
@@ -40,6 +41,7 @@ def programs_of_one_file():
     """Frees what a file's tests compiled: gigabytes by the end of a session, which also slow garbage collection."""
     yield
     jax.clear_caches()
+    assert signal.SIG_IGN not in map(signal.getsignal, (signal.SIGTERM, signal.SIGINT)), "processes would inherit it"
 
 
 @pytest.fixture
