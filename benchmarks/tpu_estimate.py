@@ -8,7 +8,7 @@ Each row is a stage of the config below, whose step libtpu compiles (pip install
 own. Time is the compiler's estimate of cycles over the clock (`jaxdistill/estimate`), without collectives, which may
 overlap: nothing ran. It is the same on every machine and in every run. Utilisation is the fraction of the peak
 in bfloat16, by the FLOPs of matrix products and convolutions, those of recomputation included. Bytes are arguments,
-results and working memory of a device. A step has no time if the compiler found no number of trips for a loop. With
+results and working memory of a device. A step has no time if the trips of a loop depend on data. With
 `--write`, rows that are not measured stay as they are in the file.
 """
 

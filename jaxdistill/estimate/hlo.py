@@ -8,13 +8,17 @@ import pathlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from jaxdistill.estimate.trips import Counters
+
 PACKAGE = pathlib.Path(__file__).parents[1]
 
 WRAPPERS = ("networks/batch_sharding.py", "compress/fold_batchnorm.py", "compress/integer_inference.py")
 """Files of this package that wrap calls of every module, and are the place of none."""
 
 _COMPUTATION = re.compile(r"(?P<entry>ENTRY )?%?(?P<name>[\w.\-]+) \(.*\) -> .*\{$")
-_INSTRUCTION = re.compile(r"\s+(?:ROOT )?%?(?P<name>[\w.\-]+) = (?P<shape>.+?) (?P<opcode>[a-z][\w\-]*)\((?P<rest>.*)$")
+_INSTRUCTION = re.compile(
+    r"\s+(?P<root>ROOT )?%?(?P<name>[\w.\-]+) = (?P<shape>.+?) (?P<opcode>[a-z][\w\-]*)\((?P<rest>.*)$"
+)
 _ARRAY = re.compile(r"\b([a-z]\w*)\[([\d,]*)\]")
 _NAME = re.compile(r"%([\w.\-]+)")
 _TRIPS = re.compile(r'"\w+_trip_count":\{"n":"(\d+)"')
@@ -45,6 +49,8 @@ class Instruction:
         operands: names of the instructions whose results it takes.
         attributes: the text after the operands.
         computation: the one that it is in.
+        literal: the number of a constant or of a parameter, as text.
+        is_root: whether its result is that of its computation.
         runs: how often a run of the module executes it.
         is_fused: whether it is a part of another instruction.
     """
@@ -55,6 +61,8 @@ class Instruction:
     operands: tuple[str, ...]
     attributes: str
     computation: str
+    literal: str = ""
+    is_root: bool = False
     runs: int = 0
     is_fused: bool = False
 
@@ -72,7 +80,7 @@ class Instruction:
 
     @property
     def trips(self) -> int | None:
-        """The iterations of a loop; `None` if the compiler found no number."""
+        """The iterations of a loop that the compiler wrote down; `None` if it did not."""
         match = _TRIPS.search(self.attributes)
         return int(match[1]) if match else None
 
@@ -107,9 +115,9 @@ class Module:
         def visit(name: str, times: int, is_fused: bool) -> None:
             runs[name, is_fused] += times
             for instruction in self._computations.get(name, ()):
-                trips = instruction.trips or 1 if instruction.opcode == "while" else 1
+                trips = self.count_trips(instruction) if instruction.opcode == "while" else 1
                 for callee in instruction.called():
-                    visit(callee, times * trips, is_fused or instruction.opcode == "fusion")
+                    visit(callee, times * (1 if trips is None else trips), is_fused or instruction.opcode == "fusion")
 
         visit(self._entry, 1, False)
         return [
@@ -118,10 +126,18 @@ class Module:
             for instruction in self._computations.get(name, ())
         ]
 
+    def count_trips(self, loop: Instruction) -> int | None:
+        """Returns the iterations of a loop; `None` if they depend on data."""
+        return self._counters.count(loop) if loop.trips is None else loop.trips
+
+    @functools.cached_property
+    def _counters(self) -> Counters:
+        return Counters(self._computations)
+
     @property
     def loops_without_trips(self) -> list[str]:
-        """The loops that count as one iteration, since the compiler found no number."""
-        return [x.name for x in self.instructions if x.opcode == "while" and x.trips is None]
+        """The loops that count as one iteration, since their number depends on data."""
+        return [x.name for x in self.instructions if x.opcode == "while" and self.count_trips(x) is None]
 
     def operand_arrays(self, instruction: Instruction) -> list[tuple[str, tuple[int, ...]]]:
         """Returns the types and shapes of the arrays that an instruction takes."""
@@ -199,6 +215,8 @@ def _read_computations(text: str) -> tuple[str, dict[str, list[Instruction]]]:
                     operands=names,
                     attributes=attributes,
                     computation=computation,
+                    literal="" if names else operands,
+                    is_root=match["root"] is not None,
                 )
                 computations[computation].append(instruction)
         elif match := _COMPUTATION.match(line):
