@@ -10,6 +10,7 @@ Array = tuple[str, tuple[int, ...]]
 
 _TYPES = {"bf16": "bfloat16", "f16": "float16", "f32": "float32", "s8": "int8"}
 _LABELS = re.compile(r"dim_labels=\w+_(\w+)->\w+")
+_SPLASH = re.compile(r"splash_m[hq]a_(fwd|dq|dkv)_")
 _CONTRACTED = re.compile(r'lhs_contracting_dim(?:ension)?s(?:"?[=:])[\[{]([^\]}]*)[\]}]')
 
 
@@ -31,6 +32,12 @@ FREE = frozenset(
 )
 """Instructions that move nothing themselves."""
 
+LANES = 128
+"""Numbers that a TPU multiplies along the width of a head at least."""
+
+PRODUCTS = {"fwd": 2, "dq": 3, "dkv": 4}
+"""Products of all queries with all keys or values in a kernel of splash attention, those of recomputation included."""
+
 VIEWS = ("ConcatBitcast", "GatherScatterIndicesBitpacked", "Sharding")
 """Custom calls of libtpu that move nothing."""
 
@@ -40,10 +47,20 @@ def count_products(module: Module, instruction: Instruction) -> dict[str, int]:
     counted: dict[str, int] = {}
     for part in module.parts(instruction):
         taken = module.operand_arrays(part)
-        if number := _count(part, taken):
+        if match := _SPLASH.match(part.name):
+            # Two tables of the mask's blocks come first; blocks that it hides count as well.
+            query, key = taken[2], taken[3]
+            taken, number = [query], PRODUCTS[match[1]] * 2 * math.prod(query[1][:-1]) * key[1][-2] * _fill(key[1][-1])
+        else:
+            number = _count(part, taken)
+        if number:
             kind = _TYPES.get(taken[0][0], "float32")
             counted[kind] = counted.get(kind, 0) + number
     return counted
+
+
+def _fill(width: int) -> int:
+    return -(-width // LANES) * LANES
 
 
 def _count(part: Instruction, taken: list[Array]) -> int:

@@ -1,8 +1,9 @@
 """FLOPs of a program, and the peak FLOP/s of devices.
 
 Multiplications and additions of matrix products and convolutions count, two for each pair, as in papers. Padding
-counts, and recomputation to save memory counts each time. Everything else (norms, activations, the optimizer) does not
-count, nor do results that nothing reads, such as the output of an average of weights in training.
+counts, recomputation to save memory counts each time, and a kernel of Pallas counts all blocks of its grid. Everything
+else (norms, activations, the optimizer) does not count, nor do results that nothing reads, such as the output of an
+average of weights in training.
 """
 
 import math
@@ -97,9 +98,21 @@ def _of(jaxpr: Any) -> Iterator[tuple[str, int]]:
             branches = [[*_of(branch.jaxpr)] for branch in equation.params["branches"]]
             yield from max(branches, key=lambda counts: sum(number for _, number in counts))
         else:
-            times = equation.params["length"] if name == "scan" else 1
+            times = _count_runs(equation)
             for inner in _inside(equation):
                 yield from ((kind, times * number) for kind, number in _of(inner))
+
+
+def _count_runs(equation: Any) -> int:
+    """Returns how often an equation runs the programs in it."""
+    name, params = equation.primitive.name, equation.params
+    if name == "scan":
+        return params["length"]
+    if name == "pallas_call":
+        return math.prod(params["grid_mapping"].grid)
+    if name == "shard_map":
+        return params["mesh"].size  # the program is that of one device
+    return 1
 
 
 def _inside(equation: Any) -> Iterator[Any]:

@@ -4,6 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.experimental import pallas as pl
+from jax.sharding import PartitionSpec as P
 
 from jaxdistill.errors import UserError
 from jaxdistill.models.cifar_resnet import CifarResNet
@@ -49,6 +51,20 @@ def test_loops_branches_and_programs_within():
         return jax.vmap(lambda x: x @ a)(jnp.stack([a, a]))
 
     assert flops.count(function, SHAPE((4, 4), jnp.float32)) == {"float32": (1 + 3 + 2 + 2) * 2 * 4**3}
+
+
+def test_a_kernel_counts_every_block_of_its_grid_on_every_device():
+    def kernel(x, y):
+        y[...] = x[...] @ x[...]
+
+    def function(x):
+        block = pl.BlockSpec((4, 4), lambda i, j: (i, j))
+        return pl.pallas_call(kernel, x, grid=(2, 3), in_specs=[block], out_specs=block)(x)
+
+    mesh = jax.sharding.AbstractMesh((5,), ("data",))
+    split = jax.shard_map(function, mesh=mesh, in_specs=P("data"), out_specs=P("data"), check_vma=False)
+    assert flops.count(function, SHAPE((8, 12), jnp.float32)) == {"float32": 2 * 3 * 2 * 4**3}
+    assert flops.count(split, SHAPE((40, 12), jnp.float32)) == {"float32": 5 * 2 * 3 * 2 * 4**3}
 
 
 def test_a_published_number():
