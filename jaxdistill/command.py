@@ -5,6 +5,7 @@
     jaxdistill compare RUN RUN ... [--out FOLDER]                   configs, results, differences and curves of runs
     jaxdistill export --workdir RUN --network NAME --format FORMAT --out FOLDER
     jaxdistill prepare DATASET ... [--data-dir DIR]                 TFDS datasets, prepared once for all runs
+    jaxdistill tokenizer FILE ... --size N --out FOLDER             byte-level BPE, trained on texts
     jaxdistill conformance NAME [FIELD=VALUE ...]                   the promises of a method, model, metric, ...
     jaxdistill configs                                              the names of the configs that come with the package
     jaxdistill completion bash|zsh                                  a script: source <(jaxdistill completion bash)
@@ -30,6 +31,7 @@ _jaxdistill() {
     *" compare") words="--out" ;;
     *" export") words="--workdir --network --format --out --bits" ;;
     *" prepare") words="--data-dir" ;;
+    *" tokenizer") words="--column --size --special --out" ;;
     *" conformance") words="--room" ;;
   esac
   COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[COMP_CWORD]}"))
@@ -39,7 +41,7 @@ complete -o default -F _jaxdistill jaxdistill"""
 
 LAUNCH_USAGE = "python -m jaxdistill.launch --config FILE.py[:MODE]"
 
-COMMANDS = ("run", "plan", "compare", "export", "prepare", "conformance", "configs", "completion")
+COMMANDS = ("run", "plan", "compare", "export", "prepare", "tokenizer", "conformance", "configs", "completion")
 
 
 def main(words: Sequence[str]) -> int:
@@ -60,6 +62,8 @@ def _find(command: str) -> Callable[[list[str]], int]:
         from jaxdistill.pipeline.export import main
     elif command == "prepare":
         from jaxdistill.data.prepare import main
+    elif command == "tokenizer":
+        from jaxdistill.data.train_tokenizer import main
     elif command == "conformance":
         from jaxdistill.conformance.command import main
     elif command == "configs":

@@ -60,15 +60,23 @@ class MemberConfig:
 class DataConfig:
     name: str = option(
         "",
-        "dataset: 'digits', 'npz', 'coco', 'voc', 'shapes', 'table', 'text', 'text_rows', 'noise', 'arithmetic',"
-        " 'sums', 'wine' or a name of TFDS",
+        "dataset: 'digits', 'npz', 'coco', 'voc', 'shapes', 'table', 'text', 'text_rows', 'answers', 'noise',"
+        " 'arithmetic', 'sums', 'wine' or a name of TFDS",
     )
     data_dir: str = option("", "folder of TFDS datasets")
-    path: str = option("", "file of 'npz', 'table', 'text' or 'text_rows', or a folder of a table's, 'coco' or 'voc'")
+    path: str = option(
+        "", "file of 'npz', 'table', 'text', 'text_rows' or 'answers', or a folder of a table's, 'coco' or 'voc'"
+    )
     splits: SplitsConfig = option(SplitsConfig, "splits by role")
     length: int = option(0, "tokens of a window of a text; the largest number of tokens of a text of rows", least=0)
-    text: str = option("", "column or feature of the texts; the only or supervised one of TFDS if empty")
+    text: str = option("", "column or feature of the texts, or prompts; the only or supervised one of TFDS if empty")
     pair: str = option("", "column or feature of the second text of each pair")
+    answer: str = option("", "column of the answers to prompts, which alone are to be learned")
+    end: str = option("", "text that ends an answer, such as '<|endoftext|>'")
+    messages: str = option("", "column of chats, lists of messages with 'role' and 'content', instead of prompts")
+    template: str = option("", "template of chats: 'chatml', 'plain' or a file; that of the tokenizer if empty")
+    teacher_text: str = option("", "column of other prompts for the same answers, which become teacher_tokens")
+    packing: bool = option(False, "whether rows of the training split hold several short texts")
     tokenizer: str = option("", "folder of a checkpoint, or tokenizer.json, whose tokens a text becomes")
     teacher_tokenizer: str = option("", "the same for the field teacher_tokens of each text")
     buckets: tuple[int, ...] = option((), "lengths that batches of texts are padded to; `length` alone if empty")

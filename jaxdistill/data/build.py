@@ -14,6 +14,7 @@ from jaxdistill.data.dataset import Arrays, Dataset, DatasetSettings, Split
 from jaxdistill.data.dense import DENSE_FIELDS, DenseArrays
 from jaxdistill.data.mixture import Converted, Mixture
 from jaxdistill.data.noise import Noise
+from jaxdistill.data.texts import Windows
 from jaxdistill.errors import UserError, check_least
 
 FINGERPRINT_CHUNK = 4096
@@ -57,7 +58,10 @@ OF_DENSE = {"width": 0, "annotations": "", "class_names": (), "void": (255,), "b
 OF_CLASSES = {"classes": (), "labels_per_class": 0, "hide_labels_of": (), "unlabelled": False, "mix": {}, "views": 1}
 """Keys of a `data` section that need one class per example, or its absence, likewise."""
 
-OF_TOKENIZERS = ("text", "pair", "tokenizer", "teacher_tokenizer", "buckets", "pool")
+OF_ANSWERS = ("answer", "end", "messages", "template", "teacher_text")
+"""Keys of a `data` section that apply to texts with answers alone."""
+
+OF_TOKENIZERS = ("text", "pair", "tokenizer", "teacher_tokenizer", "buckets", "pool", *OF_ANSWERS)
 """Keys of a `data` section that apply to texts alone that become tokens."""
 
 
@@ -66,6 +70,8 @@ def _check_options(data: DataConfig, dataset: Dataset) -> None:
     noun = "images" if "image" in dataset.fields else "a table" if dataset.featurizer else "texts"
     is_tokenized, is_dense = dataset.split("train").token_counts is not None, bool(DENSE_FIELDS & {*dataset.fields})
     _check_dense_options(data, is_dense, dataset)
+    if data.packing and not is_tokenized:
+        raise UserError(f"data.packing must be False for {data.name!r}, which has {noun}, got True. Remove it")
     for key, default in ({} if dataset.featurizer else OF_TABLES).items():
         if (value := getattr(data, key)) and not (
             key == "label" and (is_tokenized or (is_dense and data.name not in datasets.DATASETS))
@@ -86,13 +92,20 @@ def _check_options(data: DataConfig, dataset: Dataset) -> None:
             raise UserError(f"data.{key}={value!r} is of images, and {data.name!r} has {noun}; leave it out")
     if data.mix:
         raise UserError(f"data.mix mixes sets of images, and {data.name!r} has {noun}; leave it out")
-    if data.length and not dataset.of_bytes and not is_tokenized:
+    is_window = isinstance(dataset.split("train"), Windows)
+    if data.length and not is_window and not is_tokenized:
         raise UserError(f"data.length={data.length} cuts a text in windows, and {data.name!r} has {noun}; leave it out")
     for key in () if is_tokenized else OF_TOKENIZERS:
-        if getattr(data, key):
+        if getattr(data, key) and not (key == "tokenizer" and is_window and not dataset.of_bytes):
             raise UserError(
                 f"data.{key} must be left out for {data.name!r}, which has {noun} without a tokenizer, got"
-                f" {getattr(data, key)!r}. It is for texts of TFDS and of 'text_rows'"
+                f" {getattr(data, key)!r}. It is for texts of TFDS, 'text_rows' and 'answers'"
+            )
+    for key in () if "answer_mask" in dataset.fields else OF_ANSWERS:
+        if getattr(data, key):
+            raise UserError(
+                f"data.{key} must be '' for {data.name!r}, which has texts without answers, got"
+                f" {getattr(data, key)!r}. It is for 'answers'"
             )
     if data.buckets:
         _check_buckets(data)

@@ -167,6 +167,17 @@ class DenseSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class AnswerSettings:
+    """Settings of texts with answers; its attributes are keys of `config.schema.DataConfig`."""
+
+    answer: str = ""
+    messages: str = ""
+    template: str = ""
+    end: str = ""
+    teacher_text: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class DatasetSettings:
     """Settings that determine a dataset, hashable; `datasets.load` describes them.
 
@@ -192,6 +203,8 @@ class DatasetSettings:
     transforms: tuple[str, ...] = ()
     featurizer: str = ""
     dense: DenseSettings = DenseSettings()
+    answers: AnswerSettings = AnswerSettings()
+    packing: bool = False
 
     @classmethod
     def of(cls, section: DataConfig | MemberConfig, length: int = 0) -> "DatasetSettings":
@@ -224,7 +237,7 @@ class DatasetSettings:
         if named:
             raise UserError(
                 f"data.splits must be left out for {self.name!r}, which has its own, got {named}. They are"
-                " for datasets of TFDS, 'text', 'text_rows', 'coco' and 'voc'"
+                " for datasets of TFDS, 'text', 'text_rows', 'answers', 'coco' and 'voc'"
             )
 
     def check_no_path(self) -> None:
@@ -232,7 +245,7 @@ class DatasetSettings:
         if self.path:
             raise UserError(
                 f"data.path must be left out for {self.name!r}, which reads no file, got {self.path!r}. It is the file"
-                " of 'npz', 'table', 'text' or 'text_rows', or the folder of 'coco' or 'voc'"
+                " of 'npz', 'table', 'text', 'text_rows' or 'answers', or the folder of 'coco' or 'voc'"
             )
 
     def check_no_folder(self) -> None:
@@ -246,12 +259,15 @@ class DatasetSettings:
 
 def _rows_settings(section: DataConfig) -> dict[str, Any]:
     """Returns the settings of texts, of tables and of dense labels."""
-    keys = ("text", "pair", "label", "tokenizer", "teacher_tokenizer", "target", "featurizer")
+    keys = ("text", "pair", "label", "tokenizer", "teacher_tokenizer", "target", "featurizer", "packing")
     lists = {"columns": tuple(section.columns), "transforms": tuple(section.transforms)}
     dense = DenseSettings(
         section.annotations, section.width, class_names=section.class_names, void=section.void, boxes=section.boxes
     )
-    return lists | {key: getattr(section, key) for key in keys} | {"dense": dense}
+    answers = AnswerSettings(
+        **{field.name: getattr(section, field.name) for field in dataclasses.fields(AnswerSettings)}
+    )
+    return lists | {key: getattr(section, key) for key in keys} | {"dense": dense, "answers": answers}
 
 
 def check_finite(image: np.ndarray, indices: np.ndarray, path: str) -> None:

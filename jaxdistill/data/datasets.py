@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from jaxdistill.config import registry
 from jaxdistill.data import readers
-from jaxdistill.data.dataset import Dataset, DatasetSettings, DenseSettings, NoiseSettings
+from jaxdistill.data.dataset import AnswerSettings, Dataset, DatasetSettings, DenseSettings, NoiseSettings
+from jaxdistill.data.packing import pack
 from jaxdistill.errors import UserError
 
 TFDS = "tfds"
@@ -41,7 +42,8 @@ def read(settings: DatasetSettings) -> Dataset:
         dataset = reader(settings) if settings.name in DATASETS else _read_by(reader, settings)
     else:
         dataset = importlib.import_module(f"{readers.__name__}.{TFDS}").read(settings)
-    return dataclasses.replace(dataset, name=settings.name)
+    named = dataclasses.replace(dataset, name=settings.name)
+    return pack(named) if settings.packing else named
 
 
 def _read_by(reader: Callable[[DatasetSettings], Dataset], settings: DatasetSettings) -> Dataset:
@@ -84,19 +86,23 @@ def load(
     transforms: Sequence[str] = (),
     featurizer: str = "",
     dense: DenseSettings | None = None,
+    answers: AnswerSettings | None = None,
+    packing: bool = False,
 ) -> Dataset:
     """Opens a dataset by name.
 
     Args:
         name, data_dir: a file of `readers/` or `"package.module:function"`; or a name of TFDS, and its folder.
-        path: the file of "npz", "table", "text" or "text_rows".
+        path: the file of "npz", "table", "text", "text_rows" or "answers".
         splits: role -> split of a TFDS dataset, part of a text, or file of rows.
         size, channels: side in pixels of the square, and channels, that images are converted to; 0 for none.
-        noise, dense: settings of "noise", and of masks and boxes; the default ones if they are left out.
+        noise, dense, answers: settings of "noise", of masks and boxes, and of "answers"; the default ones if they are
+            left out.
         length: number of tokens of a window of a text, or the largest number of tokens of a text.
         text, pair, label: columns of texts, or features, and of their labels or a table's; the tokens of a text are
             those of `tokenizer` and `teacher_tokenizer`, folders of checkpoints.
         target, columns: the column of targets, instead of labels, and those of features; all others if empty.
+        packing: whether rows of the training split hold several short texts.
         transforms: of a table, fitted on its training split; `featurizer`, a stage's folder, has fitted ones instead.
 
     Raises:
@@ -122,5 +128,7 @@ def load(
             transforms=tuple(transforms),
             featurizer=featurizer,
             dense=dense or DenseSettings(),
+            answers=answers or AnswerSettings(),
+            packing=packing,
         )
     )

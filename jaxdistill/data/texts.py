@@ -13,16 +13,19 @@ from jaxdistill.errors import UserError, check_least
 BYTES = 256
 """The vocabulary of a text that is read byte by byte."""
 
+OF_BYTES = "bytes"
+"""The identity of the tokenizer of bytes."""
+
 PARTS = {"train": "[:90%]", "validation": "[90%:95%]", "test": "[95%:]"}
 """The default splits, in percent of the bytes or rows."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Windows(Split):
-    """A text, uint8 `[bytes]`, in windows of `length` bytes, each of which is a token.
+    """A text, uint8 or int32 `[tokens]`, in windows of `length` tokens.
 
-    Window i begins at byte `i (length - 1)`, the last byte of the window before it, so that one pass predicts every
-    byte but the first exactly once. Bytes that do not fill a window at the end are left out.
+    Window i begins at token `i (length - 1)`, the last token of the window before it, so that one pass predicts every
+    token but the first exactly once. Tokens that do not fill a window at the end are left out.
     """
 
     text: np.ndarray
@@ -64,8 +67,22 @@ class Texts(Split):
         return self.label
 
 
-def make_windows(name: str, splits: Mapping[str, bytes | np.ndarray], length: int) -> Dataset:
+def make_windows(
+    name: str,
+    splits: Mapping[str, bytes | np.ndarray],
+    length: int,
+    *,
+    vocabulary: int = BYTES,
+    tokenizer: str = OF_BYTES,
+) -> Dataset:
     """Returns a dataset of a text for each role, without labels.
+
+    Args:
+        name: of the dataset, for messages.
+        splits: bytes, or tokens int32 `[tokens]`, by role.
+        length: tokens of a window.
+        vocabulary: the number of different tokens.
+        tokenizer: the identity of their tokenizer.
 
     Raises:
         UserError: for a length that is not set, or a split that does not fill a window.
@@ -73,15 +90,15 @@ def make_windows(name: str, splits: Mapping[str, bytes | np.ndarray], length: in
     if not length:
         raise UserError(f"data.length must be set for the text {name!r}, got 0. It is the number of tokens of a window")
     check_least("data.length", length, 2)
-    windows = {}
+    windows, noun = {}, "bytes" if tokenizer == OF_BYTES else "tokens"
     for role, text in splits.items():
         windows[role] = Windows(np.frombuffer(text, np.uint8) if isinstance(text, bytes) else text, length)
         if not len(windows[role]):
             raise UserError(
-                f"the {role} split of {name!r} must fill a window of data.length={length}, got {len(text)} bytes. Take"
+                f"the {role} split of {name!r} must fill a window of data.length={length}, got {len(text)} {noun}. Take"
                 " a smaller length, or a larger part in data.splits"
             )
-    return Dataset(windows, (), (length,), BYTES, of_bytes=True, tokenizer="bytes")
+    return Dataset(windows, (), (length,), vocabulary, of_bytes=tokenizer == OF_BYTES, tokenizer=tokenizer)
 
 
 def slice_of(role: str, part: str, size: int) -> slice:

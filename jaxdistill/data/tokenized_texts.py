@@ -16,7 +16,7 @@ from jaxdistill.errors import UserError
 TEACHER = "teacher_"
 """The prefix of the fields of the same text in the teacher's tokens."""
 
-FIELDS = ("tokens", "token_mask", "segment", "word")
+FIELDS = ("tokens", "token_mask", "segment", "word", "answer_mask", "document")
 """Fields of tokens, `[length]` each, of which a short text needs fewer."""
 
 TOKEN_FIELDS = frozenset([*FIELDS, *(TEACHER + field for field in FIELDS)])
@@ -31,7 +31,8 @@ class TokenizedTexts(Split):
         label: int32 `[n]`.
         length: number of tokens that a text is padded to.
         are_pairs: whether a text has two segments.
-        teacher_tokens: the same texts by the teacher's tokenizer.
+        teacher_tokens: the same texts by the teacher's tokenizer, or with the same answers.
+        answers: by prefix of the fields, whether each token is of an answer, int8 `[tokens]`; empty without answers.
     """
 
     tokens: Tokens
@@ -39,6 +40,7 @@ class TokenizedTexts(Split):
     length: int
     are_pairs: bool = False
     teacher_tokens: Tokens | None = None
+    answers: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.label)
@@ -46,22 +48,26 @@ class TokenizedTexts(Split):
     def take(self, positions: np.ndarray) -> dict[str, np.ndarray]:
         """Returns `tokens`, `token_mask`, `segment` of pairs, `word`, and those of the teacher, `[n, length]` each.
 
-        `word` is the position of the first token of a token's word; -1 for special tokens and padding.
+        Texts with answers have `answer_mask` instead of `word`, which is the position of the first token of a token's
+        word; -1 for special tokens and padding.
         """
-        fields = self._pad(self.tokens, positions) | {"label": self.label[positions]}
+        fields = self._pad(self.tokens, positions, "") | {"label": self.label[positions]}
         if self.teacher_tokens is not None:
-            padded = self._pad(self.teacher_tokens, positions)
+            padded = self._pad(self.teacher_tokens, positions, TEACHER)
             fields |= {TEACHER + name: array for name, array in padded.items() if name != "word"}
         return fields
 
-    def _pad(self, tokens: Tokens, positions: np.ndarray) -> dict[str, np.ndarray]:
+    def _pad(self, tokens: Tokens, positions: np.ndarray, prefix: str) -> dict[str, np.ndarray]:
         column = np.arange(self.length)
         mask = column < tokens.counts[positions][:, None]
         index = np.where(mask, tokens.starts[positions][:, None] + column, 0)
-        fields = {"tokens": tokens.token, "segment": tokens.segment}
-        padded = {name: np.where(mask, array[index], 0).astype(np.int32) for name, array in fields.items()}
-        padded |= {"token_mask": mask.astype(np.int32), "word": np.where(mask, tokens.word[index], -1).astype(np.int32)}
-        return padded if self.are_pairs else {name: array for name, array in padded.items() if name != "segment"}
+        arrays = {"tokens": tokens.token} | ({"segment": tokens.segment} if self.are_pairs else {})
+        arrays |= {"answer_mask": self.answers[prefix]} if self.answers else {}
+        padded = {name: np.where(mask, array[index], 0).astype(np.int32) for name, array in arrays.items()}
+        padded["token_mask"] = mask.astype(np.int32)
+        if not self.answers:
+            padded["word"] = np.where(mask, tokens.word[index], -1).astype(np.int32)
+        return padded
 
     def labels(self) -> np.ndarray:
         return self.label

@@ -19,7 +19,7 @@ import numpy as np
 from jaxdistill.errors import UserError
 from jaxdistill.runtime import files
 
-FILE = "tokenizer.json"
+FILE, SETTINGS = "tokenizer.json", "tokenizer_config.json"
 CHUNK = 4096
 """Texts that are encoded at once: the library's results take a hundred times the memory of their tokens."""
 
@@ -169,8 +169,7 @@ def read_rules(name: str, key: str = "data.tokenizer") -> Rules:
         raise UserError(f"{key} must be a folder or a {FILE}, got no file {name!r}. Correct the path")
     if (path / FILE).is_file():
         return _read_json(key, path / FILE, ("model",))
-    settings_file = path / "tokenizer_config.json"
-    settings = _read_json(key, settings_file) if settings_file.is_file() else {}
+    settings = read_settings(name, key)
     if (path / "vocab.txt").is_file():
         return _wordpiece(_read_text(key, path / "vocab.txt"), settings)
     if (path / "vocab.json").is_file() and (path / "merges.txt").is_file():
@@ -181,6 +180,16 @@ def read_rules(name: str, key: str = "data.tokenizer") -> Rules:
         f"{key} must be a folder with {FILE}, vocab.txt, or vocab.json and merges.txt, got {name!r} with {names}."
         " Save it by transformers: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
     )
+
+
+def read_settings(name: str, key: str = "data.tokenizer") -> Rules:
+    """Returns the content of a folder's `tokenizer_config.json`; nothing for a folder without it, and for a file.
+
+    Raises:
+        UserError: for a damaged file.
+    """
+    path = files.local_path(key, name.removeprefix("hf:")) / SETTINGS
+    return _read_json(key, path) if path.is_file() else {}
 
 
 def _read_text(key: str, path: pathlib.Path) -> list[str]:

@@ -72,7 +72,7 @@ def check(settings: OnPolicy, networks: Mapping[str, Source], batch: Mapping[str
             f"{path}.writer must be a causal network that can store keys and values, got {settings.writer!r}. Take one"
             " of model 'decoder'"
         )
-    fields = sorted({"segment", "teacher_tokens"} & {*batch})
+    fields = sorted({"segment", "document", "teacher_tokens"} & {*batch})
     if "tokens" not in batch or fields:
         raise UserError(
             f"{path}.share must be 0 for data with {fields or 'no tokens'}, got {settings.share}: such texts cannot be"

@@ -28,10 +28,11 @@ class Decoder(nn.Module):
     tied and activation="geglu_tanh". Weights are drawn as GPT-2's, those into the residual stream smaller by
     sqrt(2 layers).
 
-    Its inputs are `tokens` int `[batch, length]`, and `token_mask` `[batch, length]`, above 0 for tokens and 0 for
-    padding, which may be on either side. Outputs at padding are undefined. Applied with a mutable collection `cache` it
-    stores keys and values there; with `cache/column` it takes the one token `[batch, 1]` at that column, and the
-    `token_mask` of all columns.
+    Its inputs are `tokens` int `[batch, length]`, `token_mask` `[batch, length]`, above 0 for tokens and 0 for padding,
+    which may be on either side, and `document` int `[batch, length]`, if a row has several: a token attends to those of
+    its document, whose positions begin at 0. Outputs at padding are undefined. Applied with a mutable collection
+    `cache` it stores keys and values there; with `cache/column` it takes the one token `[batch, 1]` at that column, and
+    the `token_mask` of all columns.
 
     Taps, for l tokens and w = width (details in `transformer.py`):
         embed: `[batch, l, w]`, tokens (scaled if `scaled`) and learned positions, before dropout.
@@ -98,7 +99,7 @@ class Decoder(nn.Module):
     attention: str = "auto"
     dtype: Any = jnp.float32
 
-    inputs = ("tokens", "token_mask")
+    inputs = ("tokens", "token_mask", "document")
     stores_keys = True
     axes = transformer.AXES
     forward_mode = False
@@ -118,13 +119,14 @@ class Decoder(nn.Module):
         tokens: Int[Array, "batch length"],
         train: bool = False,
         token_mask: Shaped[Array, "batch length"] | None = None,
+        document: Int[Array, "batch length"] | None = None,
     ) -> Output:
         style, taps = _style(self), {}
         columns, column = tokens if token_mask is None else token_mask, self._column()
-        positions = transformer.token_positions(columns, token_mask)
+        positions = transformer.token_positions(columns, token_mask, document)
         if column is not None:
             positions = jax.lax.dynamic_slice_in_dim(positions, column, 1, axis=1)
-        visibility = Visibility(causal=True, window=self.window, token_mask=token_mask, column=column)
+        visibility = Visibility(causal=True, window=self.window, token_mask=token_mask, segment=document, column=column)
         token_mask = token_mask if column is None else None
         embedding = transformer.embed(self.classes, style, "embed")
         x = embedding(transformer.mask_tokens(tokens, token_mask))

@@ -239,12 +239,18 @@ def token_presence(
 
 
 def token_positions(
-    tokens: Shaped[Array, "batch length"], token_mask: Shaped[Array, "batch length"] | None
+    tokens: Shaped[Array, "batch length"],
+    token_mask: Shaped[Array, "batch length"] | None,
+    document: Int[Array, "batch length"] | None = None,
 ) -> Int[Array, "_ length"]:
-    """Returns each token's position, without counting padding on either side; 1 row without a mask."""
-    if token_mask is None:
-        return jnp.arange(tokens.shape[1])[None]
-    return jnp.maximum(jnp.cumsum(token_mask > 0, axis=-1) - 1, 0)
+    """Returns each token's position in its document, without counting padding; 1 row without masks and documents."""
+    positions = jnp.arange(tokens.shape[1])[None]
+    if token_mask is not None:
+        positions = jnp.maximum(jnp.cumsum(token_mask > 0, axis=-1) - 1, 0)
+    if document is None:
+        return positions
+    begins = jnp.concatenate([jnp.ones_like(document[:, :1], bool), document[:, 1:] != document[:, :-1]], axis=1)
+    return positions - jax.lax.cummax(jnp.where(begins, positions, 0), axis=1)
 
 
 def stores_keys(module: nn.Module) -> bool:

@@ -13,6 +13,7 @@ def next_token(
     answer_mask: jax.Array | None = None,
     *,
     segment: jax.Array | None = None,
+    document: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Returns the label of the logits at each position, and the positions that count.
 
@@ -21,19 +22,21 @@ def next_token(
         mask: `[batch]`, above 0 for real examples.
         token_mask: `[batch, length]`, above 0 for tokens, 0 for padding on either side; `None` if all are tokens.
         answer_mask: `[batch, length]`, above 0 for tokens to be learned; `None` if all are.
-        segment: int `[batch, length]`, the document of each token; `None` if an example is one document.
+        segment: int `[batch, length]`, the part of the text that each token is of; `None` if a text is one part.
+        document: int `[batch, length]`, the text that each token is of; `None` if a row is one text.
 
     Returns:
         label: int `[batch, length]`, the token after this one (0 after the last).
-        valid: float32 `[batch, length]`, 1 where this position and the next hold tokens of one document, and the next
-            is to be learned.
+        valid: float32 `[batch, length]`, 1 where this position and the next hold tokens of one part of one text, and
+            the next is to be learned.
     """
     counts = jnp.broadcast_to(mask[:, None] > 0, tokens.shape)
     is_token = counts if token_mask is None else counts & (token_mask > 0)
     is_learned = is_token if answer_mask is None else is_token & (answer_mask > 0)
     valid = is_token & _shift(is_learned)
-    if segment is not None:
-        valid &= segment == _shift(segment)
+    for part in (segment, document):
+        if part is not None:
+            valid &= part == _shift(part)
     return _shift(tokens), valid.astype(jnp.float32)
 
 
@@ -45,7 +48,8 @@ def align_next_tokens(batch: Batch) -> Batch:
 
     def aligned(prefix: str) -> tuple[jax.Array, jax.Array]:
         masks = (batch.get(f"{prefix}{name}") for name in ("token_mask", "answer_mask"))
-        return next_token(batch[f"{prefix}tokens"], batch["mask"], *masks, segment=batch.get(f"{prefix}segment"))
+        parts = {name: batch.get(f"{prefix}{name}") for name in ("segment", "document")}
+        return next_token(batch[f"{prefix}tokens"], batch["mask"], *masks, **parts)
 
     label, valid = aligned("")
     teacher = {"teacher_valid": aligned("teacher_")[1]} if "teacher_tokens" in batch else {}

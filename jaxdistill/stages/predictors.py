@@ -4,6 +4,7 @@ import dataclasses
 
 from jaxdistill.build.networks import data_class_names
 from jaxdistill.build.stage import Stage
+from jaxdistill.data.packing import DOCUMENT
 from jaxdistill.data.tokenized_texts import TEACHER
 from jaxdistill.errors import UserError
 from jaxdistill.export.predictor import Predictor
@@ -29,7 +30,8 @@ def make_predictor(stage: Stage, name: str) -> Predictor:
     dataset, task, data = stage.data.dataset, stage.data.task, stage.settings.data
     prefix = TEACHER if source.input.startswith(TEACHER) else ""
     main = task.inputs[0]
-    names = [main, *(field for field in inputs_of(source.module)[1:] if prefix + field in dataset.fields)]
+    others = [field for field in inputs_of(source.module)[1:] if field != DOCUMENT]  # a raw input is one text
+    names = [main, *(field for field in others if prefix + field in dataset.fields)]
     shapes = {field: dataset.fields[prefix + field] for field in names}
     tokenizer = data.teacher_tokenizer if prefix else data.tokenizer
     signature = Signature(

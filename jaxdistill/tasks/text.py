@@ -12,11 +12,12 @@ TEXT_FIELDS = {
     "tokens": Field(("length",)),
     "token_mask": Field(("length",), required=False),
     "segment": Field(("length",), required=False),
+    "document": Field(("length",), required=False),
     "word": Field(("length",), required=False),
     "label": Field(),
 }
-"""`token_mask` is above 0 for tokens and 0 for padding; `segment` is the part, or the document, that a token is of;
-`word` is the position of the first token of its word."""
+"""`token_mask` is above 0 for tokens and 0 for padding; `segment` is the part of its text that a token is of, and
+`document` the text, if a row has several; `word` is the position of the first token of its word."""
 
 TEACHER_FIELDS = {
     name: Field(("teacher_length",), required=False)
@@ -29,13 +30,18 @@ class TextTask(Task):
     """A task on tokens, which are neither standardised nor augmented."""
 
     fields: ClassVar[Mapping[str, Field]] = TEXT_FIELDS
-    inputs: ClassVar[tuple[str, ...]] = ("tokens", "token_mask", "segment")
+    inputs: ClassVar[tuple[str, ...]] = ("tokens", "token_mask", "segment", "document")
 
     def network_inputs(self, *, augmented: bool) -> list[str]:
         return [field for field in ("tokens", "teacher_tokens") if field in self.dataset.fields]
 
     def check_model(self, network: str, model: str, module: Any, *, field: str, models: Mapping[str, type]) -> None:
         super().check_model(network, model, module, field=field, models=models)
+        if "document" in self.dataset.fields and "document" not in module.inputs:
+            raise UserError(
+                f"data.packing must be False with network {network!r} of model {model!r}, got True: it attends to all"
+                " texts of a row. Take a decoder"
+            )
         key = "vocabulary" if hasattr(module, "vocabulary") else "classes"
         vocabulary = {"tokens": self.dataset.vocabulary, "teacher_tokens": self.dataset.teacher_vocabulary}.get(
             field, 0

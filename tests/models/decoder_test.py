@@ -100,6 +100,18 @@ def test_padding_on_either_side_changes_nothing(style, left):
 
 
 @pytest.mark.parametrize("style", STYLES)
+def test_texts_of_one_row_are_as_they_are_alone(style):
+    """Attention and positions end where a text does, also with padding before and after them."""
+    model, variables = small(style)
+    texts = TOKENS[:2, :3].reshape(1, 6)
+    row = jnp.concatenate([jnp.full((1, 1), 999), texts, jnp.full((1, 1), 999)], 1)
+    document = jnp.array([[0, 1, 1, 1, 2, 2, 2, 0]])
+    result = apply(model, variables, row, token_mask=document > 0, document=document).logits
+    expected = apply(model, variables, TOKENS[:2, :3]).logits
+    close(np.asarray(result)[0, 1:7].reshape(2, 3, -1), expected)
+
+
+@pytest.mark.parametrize("style", STYLES)
 def test_both_kinds_of_positions_distinguish_orders(style):
     """In one layer, the last token sees a set of others but for their positions."""
     model, variables = small(style)

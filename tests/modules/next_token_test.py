@@ -49,3 +49,9 @@ def test_a_teacher_that_reads_other_tokens_has_masks_of_its_own():
     answer = teacher | {"teacher_answer_mask": jnp.array([[0, 1, 0, 0, 0]] * 3)}
     aligned = align_next_tokens({"tokens": TOKENS, "mask": MASK} | answer)
     np.testing.assert_array_equal(aligned["teacher_valid"], [[1, 0, 0, 0, 0], [1, 0, 0, 0, 0], [0] * 5])
+
+
+def test_nothing_is_predicted_across_the_texts_of_a_row():
+    document = jnp.array([[1, 1, 2, 2], [1, 2, 2, 0], [1, 1, 1, 1]])
+    _, valid = next_token(TOKENS, MASK, TOKEN_MASK, document=document)
+    np.testing.assert_array_equal(valid, [[1, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 0]])

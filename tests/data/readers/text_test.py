@@ -1,8 +1,11 @@
 """Any file as a text."""
 
+import numpy as np
 import pytest
 
 from jaxdistill.data import datasets
+from jaxdistill.data.readers import text as reader
+from jaxdistill.data.train_tokenizer import train_tokenizer
 from jaxdistill.errors import UserError
 
 
@@ -37,3 +40,24 @@ def test_a_text_that_cannot_be_read(tmp_path):
         datasets.load("arithmetic")
     with pytest.raises(UserError, match=r"data.length must be at least 2 and finite, got 1"):
         datasets.load("arithmetic", length=1)
+
+
+def test_windows_of_tokens(tmp_path, monkeypatch):
+    """A part begins with a whole character, and blocks of lines are tokens by themselves."""
+    text = "über die brücke, über den fluss\n" * 10
+    train_tokenizer([text], 280, tmp_path)
+    (tmp_path / "text").write_text(text, encoding="utf-8")
+    options = {"path": str(tmp_path / "text"), "length": 8, "tokenizer": str(tmp_path)}
+    dataset = datasets.load("text", **options, splits={"train": "[:51%]", "test": "[51%:]"})
+    tokens = [split.text for split in dataset.splits.values()]
+    library = reader.open_tokenizer(str(tmp_path)).library
+    assert "".join(library.decode(part) for part in tokens) == text
+    assert (dataset.vocabulary, dataset.of_bytes) == (max(token.max() for token in tokens) + 1, False)
+    assert dataset.tokenizer.startswith("BPE ")
+    assert dataset.split("train").take(np.array([1]))["tokens"][0].tolist() == tokens[0][7:15].tolist()
+    monkeypatch.setattr(reader, "BLOCK", 40)
+    again = datasets.load("text", **options, splits={"train": "[:51%]", "test": "[51%:]"})
+    assert "".join(library.decode(split.text) for split in again.splits.values()) == text
+    (tmp_path / "text").write_bytes(b"good\n\xff" * 20)
+    with pytest.raises(UserError, match="must be UTF-8 with data.tokenizer, got the byte 0xff in line 2"):
+        datasets.load("text", **options)

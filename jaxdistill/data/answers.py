@@ -1,0 +1,97 @@
+"""Tokens of texts of which only the answers are to be learned."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxdistill.data.chats import AnsweredText
+from jaxdistill.data.labels import Place
+from jaxdistill.data.tokenizers import CHUNK, Tokenizer, Tokens
+from jaxdistill.errors import UserError
+
+Row = tuple[np.ndarray, np.ndarray]
+"""The tokens of a text, int32 `[tokens]`, and whether each is to be learned, bool `[tokens]`."""
+
+
+def encode_answers(
+    rows: Sequence[AnsweredText], tokenizer: Tokenizer | None, length: int, *, special: bool, role: str, place: Place
+) -> tuple[Tokens, np.ndarray]:
+    """Returns the tokens of texts, and whether each is to be learned, int8 `[tokens]`.
+
+    A token with a character of an answer is to be learned, and so are special tokens that the tokenizer adds after the
+    last answer. Of a text of more than `length` tokens the prompt loses its first ones, all but one; then the answers
+    lose their last ones.
+
+    Args:
+        rows: the texts.
+        tokenizer: `None` for the bytes of UTF-8.
+        length: the most tokens of a text.
+        special: whether the tokenizer adds its special tokens; not to a text whose template has them.
+        role: of the split.
+        place: describes a row of a role in an error.
+
+    Raises:
+        UserError: for a text without a token before its answer, without an answer, or that is no Unicode.
+    """
+    for position, row in enumerate(rows):
+        _check_unicode(row.text, place(role, position))
+    encoded = _encode_bytes(rows) if tokenizer is None else _encode(rows, tokenizer, special)
+    cut = []
+    for position, (token, learned) in enumerate(encoded):
+        first = int(np.argmax(learned)) if learned.any() else -1
+        if first < 1:
+            missing = "an answer with tokens" if first < 0 else "a prompt with tokens"
+            raise UserError(
+                f"{place(role, position)} must have {missing}, got {rows[position].text!r:.60}. Correct or remove the"
+                " row" + ("" if first else ", or take a tokenizer that adds a token before a text")
+            )
+        start = min(max(len(token) - length, 0), first - 1)
+        cut.append((token[start:][:length], learned[start:][:length]))
+    token, learned = (np.concatenate(parts) for parts in zip(*cut, strict=True))
+    starts = np.cumsum([0, *(len(tokens) for tokens, _ in cut)])
+    zeros, no_word = np.zeros(len(token), np.int8), np.full(len(token), -1, np.int32)
+    return Tokens(token.astype(np.int32), zeros, no_word, starts), learned.astype(np.int8)
+
+
+def _check_unicode(text: str, place: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # JSON can spell half of a pair of UTF-16
+        raise UserError(f"{place} must be Unicode, got half of a surrogate pair ({error}). Correct the row") from error
+
+
+def _encode_bytes(rows: Sequence[AnsweredText]) -> list[Row]:
+    encoded = []
+    for row in rows:
+        token = np.frombuffer(row.text.encode(), np.uint8)
+        learned = np.zeros(len(token), bool)
+        for start, stop in row.answers:
+            learned[len(row.text[:start].encode()) : len(row.text[:stop].encode())] = True
+        encoded.append((token, learned))
+    return encoded
+
+
+def _encode(rows: Sequence[AnsweredText], tokenizer: Tokenizer, special: bool) -> list[Row]:
+    library, encoded = tokenizer.library, []
+    library.no_truncation()
+    for first in range(0, len(rows), CHUNK):
+        part = rows[first : first + CHUNK]
+        texts = library.encode_batch([row.text for row in part], add_special_tokens=special)
+        for row, text in zip(part, texts, strict=True):
+            starts, stops = np.array(text.offsets, np.int64).reshape(-1, 2).T
+            is_added = np.array([sequence is None for sequence in text.sequence_ids], bool)
+            learned = np.zeros(len(text.ids), bool)
+            for start, stop in row.answers:
+                learned |= (stops > start) & (starts < stop) & ~is_added
+            if learned.any() and row.answers[-1][1] == len(row.text):
+                learned |= is_added & (np.arange(len(learned)) > np.flatnonzero(learned)[-1])
+            encoded.append((np.array(text.ids, np.int32), learned))
+    return encoded
+
+
+def join_answers(prompts: Sequence[str], answers: Sequence[str], end: str) -> list[AnsweredText]:
+    """Returns prompts with their answers, each of which `end` follows."""
+    return [
+        AnsweredText(prompt + answer + end, ((len(prompt), len(prompt + answer + end)),))
+        for prompt, answer in zip(prompts, answers, strict=True)
+    ]

@@ -1,0 +1,50 @@
+"""Tokenizers trained on texts: the same again, every text whole, and mistakes."""
+
+import json
+
+import pytest
+
+from jaxdistill.data.tokenizers import open_tokenizer
+from jaxdistill.data.train_tokenizer import main, read_texts, train_tokenizer
+from jaxdistill.errors import UserError
+
+TEXTS = ["the cat sat on the mat\n", "the cat ate\n"] * 20
+
+
+def test_frequent_words_become_tokens_and_any_text_is_whole(tmp_path):
+    identity = train_tokenizer(TEXTS, 280, tmp_path / "a", ("<|end|>",))
+    assert train_tokenizer(TEXTS, 280, tmp_path / "b", ("<|end|>",)) == identity
+    tokenizer = open_tokenizer(str(tmp_path / "a"))
+    assert tokenizer.vocabulary <= 280
+    text = "the cat é 日本\n<|end|>"
+    encoded = tokenizer.library.encode(text)
+    assert encoded.tokens[:2] == ["the", "Ġcat"]
+    assert encoded.ids[-1] == 0
+    assert tokenizer.library.decode(encoded.ids, skip_special_tokens=False) == text
+
+
+def test_the_command_reads_files_and_columns(tmp_path, capsys):
+    (tmp_path / "a.txt").write_text("".join(TEXTS))
+    (tmp_path / "a.jsonl").write_text("".join(f"{json.dumps({'x': text})}\n" for text in TEXTS))
+    for name, columns in (("a.txt", []), ("a.jsonl", ["--column", "x"])):
+        assert main([str(tmp_path / name), *columns, "--size", "270", "--out", str(tmp_path / "out")]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == second
+    assert "BPE 270 " in first
+    assert main(["--help"]) == 0
+
+
+def test_mistakes(tmp_path):
+    rows = tmp_path / "a.csv"
+    rows.write_text("x,y\na,b\n")
+    with pytest.raises(UserError, match="--size must be at least 257"):
+        train_tokenizer(TEXTS, 100, tmp_path)
+    with pytest.raises(UserError, match="--column must be set for the rows"):
+        [*read_texts([rows], [])]
+    with pytest.raises(UserError, match="--column, the name of a column, must be one of"):
+        [*read_texts([rows], ["z"])]
+    with pytest.raises(UserError, match="FILE must be a file"):
+        [*read_texts([tmp_path / "absent"], [])]
+    (tmp_path / "b.txt").write_bytes(b"\xff\n")
+    with pytest.raises(UserError, match="b.txt must be UTF-8"):
+        [*read_texts([tmp_path / "b.txt"], [])]
