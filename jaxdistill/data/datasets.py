@@ -96,24 +96,22 @@ def load(
         path: the file of "npz", "table", "text", "text_rows" or "answers".
         splits: role -> split of a TFDS dataset, part of a text, or file of rows.
         size, channels: side in pixels of the square, and channels, that images are converted to; 0 for none.
-        noise, dense, answers: settings of "noise", of masks and boxes, and of "answers"; the default ones if they are
-            left out.
-        length: number of tokens of a window of a text, or the largest number of tokens of a text.
-        text, pair, label: columns of texts, or features, and of their labels or a table's; the tokens of a text are
-            those of `tokenizer` and `teacher_tokenizer`, folders of checkpoints.
+        noise, dense, answers: settings of "noise", of masks and boxes, and of "answers"; `None` for the default ones.
+        length, packing: number of tokens of a window or of the longest text; whether training rows hold several texts.
+        text, pair, label, tokenizer, teacher_tokenizer: columns of texts, or features, and of their labels or a
+            table's; the folders of checkpoints whose tokens the texts become.
         target, columns: the column of targets, instead of labels, and those of features; all others if empty.
-        packing: whether rows of the training split hold several short texts.
-        transforms: of a table, fitted on its training split; `featurizer`, a stage's folder, has fitted ones instead.
+        transforms, featurizer: of a table, fitted on its training split; or a stage's folder with fitted ones.
 
     Raises:
         UserError: for missing names, folders and splits, with the existing ones.
     """
+    lists = {"splits": tuple((splits or {}).items()), "columns": tuple(columns), "transforms": tuple(transforms)}
     return read(
         DatasetSettings(
             name=name,
             data_dir=data_dir,
             path=path,
-            splits=tuple((splits or {}).items()),
             size=size,
             channels=channels,
             length=length,
@@ -124,8 +122,7 @@ def load(
             teacher_tokenizer=teacher_tokenizer,
             noise=noise or NoiseSettings(),
             target=target,
-            columns=tuple(columns),
-            transforms=tuple(transforms),
+            **lists,
             featurizer=featurizer,
             dense=dense or DenseSettings(),
             answers=answers or AnswerSettings(),
