@@ -74,7 +74,7 @@ def load(
     splits: Mapping[str, str] | None = None,
     size: int = 0,
     channels: int = 0,
-    noise: NoiseSettings | None = None,
+    noise: NoiseSettings = NoiseSettings(),
     length: int = 0,
     text: str = "",
     pair: str = "",
@@ -85,8 +85,8 @@ def load(
     columns: Sequence[str] = (),
     transforms: Sequence[str] = (),
     featurizer: str = "",
-    dense: DenseSettings | None = None,
-    answers: AnswerSettings | None = None,
+    dense: DenseSettings = DenseSettings(),
+    answers: AnswerSettings = AnswerSettings(),
     packing: bool = False,
 ) -> Dataset:
     """Opens a dataset by name.
@@ -96,7 +96,7 @@ def load(
         path: the file of "npz", "table", "text", "text_rows" or "answers".
         splits: role -> split of a TFDS dataset, part of a text, or file of rows.
         size, channels: side in pixels of the square, and channels, that images are converted to; 0 for none.
-        noise, dense, answers: settings of "noise", of masks and boxes, and of "answers"; `None` for the default ones.
+        noise, dense, answers: settings of "noise", of masks and boxes, and of "answers".
         length, packing: number of tokens of a window or of the longest text; whether training rows hold several texts.
         text, pair, label, tokenizer, teacher_tokenizer: columns of texts, or features, and of their labels or a
             table's; the folders of checkpoints whose tokens the texts become.
@@ -107,6 +107,8 @@ def load(
         UserError: for missing names, folders and splits, with the existing ones.
     """
     lists = {"splits": tuple((splits or {}).items()), "columns": tuple(columns), "transforms": tuple(transforms)}
+    texts = {"text": text, "pair": pair, "tokenizer": tokenizer, "teacher_tokenizer": teacher_tokenizer}
+    parts = {"noise": noise, "dense": dense, "answers": answers}
     return read(
         DatasetSettings(
             name=name,
@@ -115,17 +117,12 @@ def load(
             size=size,
             channels=channels,
             length=length,
-            text=text,
-            pair=pair,
             label=label,
-            tokenizer=tokenizer,
-            teacher_tokenizer=teacher_tokenizer,
-            noise=noise or NoiseSettings(),
             target=target,
-            **lists,
             featurizer=featurizer,
-            dense=dense or DenseSettings(),
-            answers=answers or AnswerSettings(),
             packing=packing,
+            **lists,
+            **texts,
+            **parts,
         )
     )
