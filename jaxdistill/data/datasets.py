@@ -74,7 +74,7 @@ def load(
     splits: Mapping[str, str] | None = None,
     size: int = 0,
     channels: int = 0,
-    noise: NoiseSettings = NoiseSettings(),
+    noise: NoiseSettings | None = None,
     length: int = 0,
     text: str = "",
     pair: str = "",
@@ -85,8 +85,8 @@ def load(
     columns: Sequence[str] = (),
     transforms: Sequence[str] = (),
     featurizer: str = "",
-    dense: DenseSettings = DenseSettings(),
-    answers: AnswerSettings = AnswerSettings(),
+    dense: DenseSettings | None = None,
+    answers: AnswerSettings | None = None,
     packing: bool = False,
 ) -> Dataset:
     """Opens a dataset by name.
@@ -109,6 +109,7 @@ def load(
     lists = {"splits": tuple((splits or {}).items()), "columns": tuple(columns), "transforms": tuple(transforms)}
     texts = {"text": text, "pair": pair, "tokenizer": tokenizer, "teacher_tokenizer": teacher_tokenizer}
     parts = {"noise": noise, "dense": dense, "answers": answers}
+    parts = {name: part for name, part in parts.items() if part is not None}
     return read(
         DatasetSettings(
             name=name,
