@@ -107,7 +107,7 @@ def load(
         UserError: for missing names, folders and splits, with the existing ones.
     """
     lists = {"splits": tuple((splits or {}).items()), "columns": tuple(columns), "transforms": tuple(transforms)}
-    texts = {"text": text, "pair": pair, "tokenizer": tokenizer, "teacher_tokenizer": teacher_tokenizer}
+    texts = {"text": text, "pair": pair, "label": label, "tokenizer": tokenizer, "teacher_tokenizer": teacher_tokenizer}
     parts = {"noise": noise, "dense": dense, "answers": answers}
     parts = {name: part for name, part in parts.items() if part is not None}
     return read(
@@ -118,7 +118,6 @@ def load(
             size=size,
             channels=channels,
             length=length,
-            label=label,
             target=target,
             featurizer=featurizer,
             packing=packing,
