@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
+from jaxdistill.build import optimizers
 from jaxdistill.build.runs import Single, Weights, for_inference, reduce
 from jaxdistill.build.stage import Stage
 from jaxdistill.config import registry
@@ -29,9 +30,10 @@ from jaxdistill.data import loader
 from jaxdistill.errors import UserError
 from jaxdistill.networks import Precomputed, dependencies, run
 from jaxdistill.runtime import topology
-from jaxdistill.train import optim
+from jaxdistill.train import units
 from jaxdistill.train.evaluate import Measurement
 from jaxdistill.train.step import Step, make_step
+from jaxdistill.train.units import Unit
 
 
 def build(
@@ -95,10 +97,11 @@ def choose_lane(path: str, metadata: Mapping[str, Any], named: int | None, defau
     return lane
 
 
-def selected_step(metadata: Mapping[str, Any], lane: int | None) -> int | None:
-    """Returns the step that a finished stage selected (for a lane), from its `done.json`."""
-    by_lane = metadata.get("steps", [])
-    return by_lane[lane] if lane is not None and lane < len(by_lane) else metadata.get("step")
+def selected_step(metadata: Mapping[str, Any], network: str, lane: int | None) -> int | None:
+    """Returns the step that a finished stage selected for a network (of a lane), from its `done.json`."""
+    selected = metadata.get("selected", {}).get(network, metadata)
+    by_lane = selected.get("steps", [])
+    return by_lane[lane] if lane is not None and lane < len(by_lane) else selected.get("step")
 
 
 def stack_struct(struct: jax.ShapeDtypeStruct, metadata: Mapping[str, Any]) -> jax.ShapeDtypeStruct:
@@ -115,6 +118,7 @@ def check_lanes(stage: Stage, lanes: Sequence[Stage]) -> None:
             f"the lanes of stage {stage.name!r} would have {lengths} steps, because their parts of the data differ in"
             " size; set steps instead of epochs"
         )
+    optimizers.check_sweep(stage.name, stage.settings.sweep.values, stage.units)
     for name, values in stage.settings.sweep.values.items():
         section, _, key = name.rpartition(".")
         default = 0.0
@@ -207,7 +211,7 @@ class Lanes:
         """Returns the step of all lanes; its metrics are the lanes' means, and each lane's own as `LANE/NAME`."""
         stage, accumulate = self.stage, self.stage.settings.accumulate
         data_seeds = _seeds(lane.data.seed for lane in self.lanes)
-        freeze = optim.freezing(stage.settings.optimizer)
+        freeze = units.freezing(stage.units)
 
         def step(state: State, frozen: Weights, batch: Batch) -> tuple[State, dict[str, jax.Array]]:
             networks = dict(stage.networks)
@@ -259,23 +263,30 @@ class Lanes:
         names = [name for name in self.swept if name.split(".")[0] in ("learning_rate", "optimizer")]
         if not names:
             return self.stage.tx
-        stages, spec = self.lanes, self.stage.settings.optimizer
         keys = [name.removeprefix("optimizer.") for name in names if name.startswith("optimizer.")]
         keys = [key for key in keys if ".learning_rate" not in key]
-        sections = [plain(stage.settings.optimizer) for stage in stages]
+        sections = [plain(stage.settings.optimizer) for stage in self.lanes]
         traced = {key: jnp.array([float(_at(section, key)) for section in sections])[lane] for key in keys}
-        rate = _select([stage.learning_rate for stage in stages], lane)
-        rates = [
-            optim.make_group_rates(stage.settings.optimizer, stage.learning_rate, stage.settings.steps)
-            for stage in stages
-        ]
-        group_rates = {name: _select([of_lane[name] for of_lane in rates], lane) for name in rates[0]}
-        return optim.optimizer(spec, rate, group_rates, traced)
 
-    def learning_rate(self) -> Schedule:
-        """Returns the mean of the lanes' learning rates."""
-        rates = [lane.learning_rate for lane in self.lanes]
-        return lambda step: jnp.mean(jnp.stack([rate(step) for rate in rates]))
+        def make(unit: Unit) -> optax.GradientTransformation:
+            of_lanes = [u for stage in self.lanes for u in stage.units if u.name == unit.name]
+            rate = _select([of_lane.rate for of_lane in of_lanes], lane)
+            group_rates = {
+                name: _select([of_lane.group_rates[name] for of_lane in of_lanes], lane) for name in unit.group_rates
+            }
+            values = {} if unit.has_own_optimizer else traced
+            return dataclasses.replace(unit, rate=rate, group_rates=group_rates).make(values)
+
+        return units.combine(self.stage.units, make)
+
+    def learning_rates(self) -> dict[str, Schedule]:
+        """Returns the means of the lanes' learning rates."""
+
+        def mean(rates: Sequence[Schedule]) -> Schedule:
+            return lambda step: jnp.mean(jnp.stack([rate(step) for rate in rates]))
+
+        of_lanes = [units.learning_rates(lane.units) for lane in self.lanes]
+        return {name: mean([rates[name] for rates in of_lanes]) for name in of_lanes[0]}
 
     def loader(self) -> Any:
         if self.share_batches:

@@ -55,6 +55,8 @@ def _schedules(stage: Stage) -> Mapping[str, ScheduleConfig]:
     schedules = {"learning_rate": settings.learning_rate}
     for name, group in settings.optimizer.groups.items():
         schedules[f"optimizer.groups.{name}.learning_rate"] = group.learning_rate
+    for name, network in settings.networks.items():
+        schedules[f"networks.{name}.learning_rate"] = network.options.get("learning_rate")
     for name, term in settings.terms.items():
         schedules |= {f"terms.{name}.{key}": value for key, value in {"weight": term.weight, **term.fields}.items()}
     return {path: value for path, value in schedules.items() if isinstance(value, ScheduleConfig)}

@@ -1,23 +1,21 @@
 """From a stage of a config to what it names: data, networks, terms, optimizer. Nothing is computed here but shapes
 and the statistics of the training split, and whatever can be wrong with a config is found here."""
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
-
-import optax
 
 from jaxdistill import tasks
 from jaxdistill.build import lanes, validate
 from jaxdistill.build.data import StageData
 from jaxdistill.build.networks import build_networks, make_context
+from jaxdistill.build.optimizers import build_units, freeze_rest
 from jaxdistill.build.origins import Origin
 from jaxdistill.build.stage import Stage
 from jaxdistill.build.terms import build_term
 from jaxdistill.config import registry
 from jaxdistill.config.durations import in_steps
 from jaxdistill.config.schema import StageSettings
-from jaxdistill.core import Schedule, Term
+from jaxdistill.core import Term
 from jaxdistill.data import loader
 from jaxdistill.data.build import open_dataset, training_split
 from jaxdistill.data.output_cache import Cache
@@ -27,7 +25,6 @@ from jaxdistill.networks.meaning import Meaning
 from jaxdistill.runtime import compilation_cache
 from jaxdistill.runtime.onednn import setting as convolutions
 from jaxdistill.train import mesh as sharding
-from jaxdistill.train import optim
 
 
 def stage(
@@ -89,11 +86,11 @@ def _single(
     context = make_context(task, image_specs, caches, meanings)
     needs_networks = settings.networks or kind.needs_networks
     sources = build_networks(settings.networks, context) if needs_networks else {}
-    terms, rate, tx = {}, optax.constant_schedule(0.0), optax.identity()
+    terms, units = {}, ()
     if kind.trains:
         terms = _build_terms(name, settings, sources)
-        settings = _freeze_rest(settings, sources)
-        rate, tx = _build_optimizer(name, settings)
+        settings = freeze_rest(settings, sources)
+        units = build_units(name, settings, sources, terms)
     data = StageData(
         settings=settings.data,
         dataset=dataset,
@@ -112,25 +109,11 @@ def _single(
         data=data,
         networks=sources,
         terms=terms,
-        tx=tx,
-        learning_rate=rate,
+        units=units,
         mesh=mesh,
     )
     kind.check(built)
     return built
-
-
-def _build_optimizer(name: str, settings: Any) -> tuple[Schedule, optax.GradientTransformation]:
-    """Returns the learning rate by step, and the optimizer."""
-    rate = optim.schedule(settings.learning_rate, settings.steps, f"stage {name!r}: learning_rate")
-    group_rates = optim.make_group_rates(settings.optimizer, rate, settings.steps, f"stage {name!r}: optimizer")
-    return rate, optim.optimizer(settings.optimizer, rate, group_rates)
-
-
-def _freeze_rest(settings: Any, sources: Mapping[str, Source]) -> Any:
-    """Returns settings whose optimizer leaves all of a network but what its key `train` matches."""
-    learning = validate.learning_parts(settings, sources)
-    return dataclasses.replace(settings, optimizer=optim.freeze_rest(settings.optimizer, learning))
 
 
 def _build_terms(name: str, settings: Any, sources: Mapping[str, Source]) -> dict[str, Term]:

@@ -10,7 +10,7 @@ from jax.sharding import NamedSharding
 
 from jaxdistill import networks
 from jaxdistill.core import Schedule, State, Variables
-from jaxdistill.train import optim
+from jaxdistill.train import units
 from jaxdistill.train.evaluate import Measurement
 from jaxdistill.train.step import Step, make_step
 
@@ -52,8 +52,8 @@ class Runs(Protocol):
     def step(self) -> Step:
         """Returns the step of training; its metrics are scalars."""
 
-    def learning_rate(self) -> Schedule:
-        """Returns the learning rate by step, for the log."""
+    def learning_rates(self) -> dict[str, Schedule]:
+        """Returns the learning rates by step, by name in the log, the first of them as `rate`."""
 
     def loader(self) -> Any:
         """Returns the loader of the training split."""
@@ -123,7 +123,7 @@ class Single:
     def step(self) -> Step:
         stage = self.stage
         accumulate = stage.settings.accumulate
-        freeze = optim.freezing(stage.settings.optimizer)
+        freeze = units.freezing(stage.units)
         return make_step(
             stage.networks,
             stage.terms,
@@ -134,8 +134,8 @@ class Single:
             write=stage.write,
         )
 
-    def learning_rate(self) -> Schedule:
-        return self.stage.learning_rate
+    def learning_rates(self) -> dict[str, Schedule]:
+        return units.learning_rates(self.stage.units)
 
     def loader(self) -> Any:
         return self.stage.data.loader()

@@ -16,10 +16,12 @@ from jaxdistill.build.shapes import StageShapes, make_partitioner
 from jaxdistill.config import references
 from jaxdistill.config.references import WeightsRef
 from jaxdistill.config.schema import StageSettings
-from jaxdistill.core import Schedule, State, Term, Variables
+from jaxdistill.core import State, Term, Variables
 from jaxdistill.generation import on_policy
 from jaxdistill.networks import Source
+from jaxdistill.train import units
 from jaxdistill.train.init import init_state
+from jaxdistill.train.units import Unit
 
 if TYPE_CHECKING:
     from jaxdistill.build.kind import Kind
@@ -36,8 +38,7 @@ class Stage:
         data: its examples and caches.
         networks: by name, each after those it needs.
         terms: by name.
-        tx: the optimizer.
-        learning_rate: by step.
+        units: the networks that learn, by the optimizer that updates them; () if none do.
         mesh: the devices.
         make_runs: makes the form of its runs: a single one, or lanes.
     """
@@ -48,10 +49,14 @@ class Stage:
     data: StageData
     networks: Mapping[str, Source]
     terms: Mapping[str, Term]
-    tx: optax.GradientTransformation
-    learning_rate: Schedule
+    units: tuple[Unit, ...]
     mesh: Mesh
     make_runs: Callable[["Stage"], Runs] = Single
+
+    @functools.cached_property
+    def tx(self) -> optax.GradientTransformation:
+        """The optimizer."""
+        return units.combine(self.units) if self.units else optax.identity()
 
     @functools.cached_property
     def runs(self) -> Runs:

@@ -110,7 +110,14 @@ def check_optimizer(stage: Stage) -> None:
                 f"networks.{network}.train must leave out a parameter, got {pattern!r}, which matches all. Leave it"
                 " empty, and all learn"
             )
-    optim.check_patterns(stage.settings.optimizer, params, f"stage {stage.name!r}: optimizer")
+    shared: dict[str, Any] = {}
+    for unit in stage.units:
+        if unit.has_own_optimizer:
+            optim.check_patterns(unit.spec, unit.select(params), f"networks.{unit.name}.optimizer")
+        else:
+            shared |= unit.select(params)
+    if shared:
+        optim.check_patterns(stage.settings.optimizer, shared, f"stage {stage.name!r}: optimizer")
 
 
 def learning_parts(settings: Any, sources: Mapping[str, Source]) -> dict[str, str]:
@@ -123,7 +130,7 @@ def learning_parts(settings: Any, sources: Mapping[str, Source]) -> dict[str, st
     return {
         name: compile_pattern(f"networks.{name}.train", pattern).pattern
         for name, pattern in given.items()
-        if pattern and sources[name].learns
+        if pattern and name in sources and sources[name].learns
     }
 
 
@@ -317,7 +324,8 @@ def _check_evaluate(stage: Stage) -> None:
     if checkpoint.keep not in ("last", "best"):
         raise unknown("way to keep a checkpoint", checkpoint.keep, ("last", "best"))
     ranking = stage.evaluation.ranking
-    check_names("evaluated number for checkpoint.metric", [checkpoint.metric] if checkpoint.metric else [], ranking)
+    numbers = [*ranking, *dict.fromkeys(number.rpartition("/")[2] for number in ranking)]
+    check_names("evaluated number for checkpoint.metric", [checkpoint.metric] if checkpoint.metric else [], numbers)
     if checkpoint.keep == "best" and not final and not ranking:
         raise UserError(
             f"stage {stage.name!r} is to keep the best checkpoint, and evaluates nothing; it needs evaluate.metrics,"

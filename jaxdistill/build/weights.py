@@ -205,7 +205,10 @@ def find_checkpoint(ref: WeightsRef, network: str, workdir: pathlib.Path, lane: 
             " stage (runs/NAME/teacher), a checkpoint in it (runs/NAME/teacher/checkpoints/1200), or stage:NAME"
         )
     steps = checkpoint.steps_in(root)
-    step = _selected_step(folder, steps, lane if ref.lane is None else ref.lane) if ref.step is None else ref.step
+    step = ref.step
+    if step is None:
+        chosen = lane if ref.lane is None else ref.lane
+        step = _selected_step(folder, steps, ref.network or network, chosen)
     if step not in steps:
         raise UserError(f"{path}: no step {step} in {root}; there are {steps}")
     names = _networks_in(root, step)
@@ -218,11 +221,11 @@ def find_checkpoint(ref: WeightsRef, network: str, workdir: pathlib.Path, lane: 
     )
 
 
-def _selected_step(folder: pathlib.Path, steps: Sequence[int], lane: int | None) -> int | None:
-    """Returns the step that a finished stage selected (for a lane), or the last step of an unfinished one."""
+def _selected_step(folder: pathlib.Path, steps: Sequence[int], network: str, lane: int | None) -> int | None:
+    """Returns the step that a finished stage selected for a network (of a lane), or the last of an unfinished one."""
     if not (folder / DONE).is_file():
         return max(steps, default=None)
-    return lanes.selected_step(files.read_json(folder / DONE, dict, fix=RUN_AGAIN), lane)
+    return lanes.selected_step(files.read_json(folder / DONE, dict, fix=RUN_AGAIN), network, lane)
 
 
 def _networks_in(folder: pathlib.Path, step: int) -> list[str]:

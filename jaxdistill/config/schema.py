@@ -151,7 +151,9 @@ class CheckpointConfig:
     every: Steps = option(0, "steps between checkpoints; 0 for the end alone", least=0)
     max_to_keep: int = option(2, "number of latest checkpoints to keep", least=1, free=True)
     keep: str = option("last", "the checkpoint a stage selects", choices=("last", "best"))
-    metric: str = option("", "NETWORK/METRIC of the best checkpoint; the first evaluated if empty")
+    metric: str = option(
+        "", "NETWORK/METRIC of the best checkpoint; a METRIC for each network by its own; the first evaluated if empty"
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ import flax.linen as nn
 
 from jaxdistill.compress.views import Views
 from jaxdistill.config import registry
-from jaxdistill.config.members import ViewConfig
+from jaxdistill.config.members import OptimizerConfig, ScheduleConfig, ViewConfig
 from jaxdistill.config.nested_model import NestedModel
 from jaxdistill.config.parse import option
 from jaxdistill.errors import UserError
@@ -43,6 +43,8 @@ class ModelSettings:
     blocks: tuple[int, ...] = option((), "blocks of 'weights' that those of the network start from; all if empty")
     part: str = option("", "part of the network that 'weights' are of, such as 'encoder'; all else is fresh")
     train: str = option("", "regular expression of the paths of its parameters that learn; all if empty")
+    optimizer: OptimizerConfig | None = option(None, "its optimizer if it learns; the stage's if not set")
+    learning_rate: ScheduleConfig | None = option(None, "its learning rate if it learns; the stage's if not set")
     preprocess: PreprocessSettings = option(PreprocessSettings, "images that the network expects")
     compress: dict[str, ViewConfig] = option(dict, "views of the params by name, such as a pruned or quantized one")
     offload: bool = option(False, "whether frozen weights are held in the host's memory", free=True)

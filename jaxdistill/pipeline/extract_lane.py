@@ -25,7 +25,7 @@ from jaxdistill.errors import UserError
 from jaxdistill.pipeline import run
 from jaxdistill.runtime import files
 from jaxdistill.stages import train
-from jaxdistill.train import checkpoint, mesh
+from jaxdistill.train import checkpoint, mesh, units
 from jaxdistill.train.metrics_log import CLOCKED, MetricsWriter
 
 RESULTS = ("results.json", "evaluation.json", "predictions.npz")
@@ -169,8 +169,8 @@ def _extract_stage(stage: Stage, lane: int, old: pathlib.Path, part: pathlib.Pat
     entries = files.read_metrics(old / "metrics.jsonl")
     lines = [_line_of_lane(line, lane) for line in entries if line["stage"] == stage.name]
     for line in lines:
-        if "rate" in line:  # of the lanes, their mean
-            line["rate"] = float(stage.learning_rate(line["step"] - 1))
+        rates = units.learning_rates(stage.units) if "rate" in line else {}  # those of the lanes are their means
+        line |= {name: float(rate(line["step"] - 1)) for name, rate in rates.items()}
     log = MetricsWriter(part, stage.name, 0)
     for line in lines:
         log.write(line["step"], {key: value for key, value in line.items() if key not in ("stage", "step")})
@@ -202,4 +202,7 @@ def _metadata_of_lane(metadata: dict[str, Any], lane: int) -> dict[str, Any]:
     metadata.pop("seconds", None)
     reports = {name: row for name, row in metadata.pop("reduced", {}).items() if "lane" not in row}
     metadata |= {"reduced": reports} if reports else {}
-    return metadata | ({"step": steps[lane]} if steps else {})
+    metadata |= {"step": steps[lane]} if steps else {}
+    if "selected" in metadata:
+        metadata["selected"] = {name: _metadata_of_lane(row, lane) for name, row in metadata["selected"].items()}
+    return metadata

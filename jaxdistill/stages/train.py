@@ -18,10 +18,9 @@ from jaxdistill.config.members import OptimizerConfig, ScheduleConfig, TermConfi
 from jaxdistill.config.parse import option
 from jaxdistill.config.schema import CheckpointConfig, StageSettings
 from jaxdistill.core import State
-from jaxdistill.errors import TrainingFailed
 from jaxdistill.generation.on_policy import OnPolicy
 from jaxdistill.runtime import topology
-from jaxdistill.stages import precision_report, start_weights, training_plan
+from jaxdistill.stages import precision_report, selected_steps, start_weights, training_plan
 from jaxdistill.stages.evaluate import SplitEvaluator, evaluation_program
 from jaxdistill.stages.pca import fitted_heads
 from jaxdistill.train import mesh
@@ -129,12 +128,7 @@ def run(
         fit(training, state, frozen, start=start, checkpoints=saved, workdir=workdir, metadata=metadata)
         if settings.checkpoint.keep == "last":
             return {"step": settings.steps, "kept": "last"} | reduced
-        steps = [saved.best(metric) for metric in saved.metrics]
-        if None in steps or not steps:
-            raise TrainingFailed(
-                f"stage {stage.name!r} keeps the checkpoint that is best by {best_by(stage)}, which was never finite"
-            )
-        return runs.selected(steps) | {"kept": "best", "by": best_by(stage)} | reduced
+        return selected_steps.select(stage, runs, saved) | reduced
 
 
 def _training(runs: Runs, frozen: Weights, log: Callable[[str], None], profile: int) -> Training:
@@ -148,7 +142,7 @@ def _training(runs: Runs, frozen: Weights, log: Callable[[str], None], profile: 
         shardings=runs.shardings()[0],
         batch=settings.batch,
         examples=len(stage.data.train),
-        learning_rate=runs.learning_rate(),
+        learning_rates=runs.learning_rates(),
         intervals=Intervals(
             steps=settings.steps,
             evaluate_every=settings.evaluate.every,
@@ -171,16 +165,12 @@ def _frozen(runs: Runs, weights: Weights, log: Callable[[str], None]) -> tuple[W
     return {name: sources[name].partition(x)[2] for name, x in runs.for_inference(weights).items()}, report
 
 
-def best_by(stage: Stage) -> str:
-    """Returns the number that ranks checkpoints: `checkpoint.metric`, or the first that is measured, or ""."""
-    return stage.settings.checkpoint.metric or next(iter(stage.evaluation.ranking), "")
-
-
 def checkpoints(runs: Runs, workdir: pathlib.Path) -> Checkpoints:
     """Returns the checkpoints of a stage."""
-    stage, best = runs.stage, best_by(runs.stage)
-    mode = stage.evaluation.metrics[best.rpartition("/")[2]].better if best in stage.evaluation.ranking else "max"
-    ranked_by = runs.ranked_by(best) if best else ()
+    stage, numbers = runs.stage, [*dict.fromkeys(selected_steps.find_rankings(runs.stage).values())]
+    able = [number.rpartition("/")[2] for number in numbers if number in stage.evaluation.ranking]
+    mode = stage.evaluation.metrics[able[0]].better if able else "max"
+    ranked_by = [name for number in numbers for name in runs.ranked_by(number)]
     return Checkpoints(workdir / stage.name, ranked_by, mode, stage.settings.checkpoint.max_to_keep)
 
 

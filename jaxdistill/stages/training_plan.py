@@ -8,7 +8,7 @@ from jaxdistill.core import path_name
 from jaxdistill.data import loader
 from jaxdistill.data.build import describe_training_split
 from jaxdistill.runtime import files
-from jaxdistill.train import flops, mesh, optim
+from jaxdistill.train import flops, mesh, units
 from jaxdistill.train.loop import compile_steps
 from jaxdistill.train.partitioning import LARGE
 
@@ -39,9 +39,10 @@ def describe(stage: Stage) -> list[str]:
     program = step_program(stage)
     computed = sum(flops.count(program.function, *program.shapes).values())
     lines += [f"  a step: {computed:,} FLOPs of matrix products and convolutions"]
+    lines += _describe_optimizers(stage)
     lines += _describe_memory(stage)
     networks = {name: state.params[name] for name, s in stage.networks.items() if name in state.params and s.learns}
-    trained, total = (optim.count_learning(stage.settings.optimizer, x) for x in (networks, state.params))
+    trained, total = (units.count_learning(stage.units, x) for x in (networks, state.params))
     lines += [f"  trained parameters: {trained:,} of networks, {total - trained:,} of methods"]
     return lines
 
@@ -54,6 +55,18 @@ def _describe_term(stage: Stage, name: str) -> list[str]:
     variables = {"params": state.params.get(name, {}), **state.variables.get(name, {})}
     for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
         lines += [f"      {path_name(path)} {tuple(leaf.shape)} {leaf.dtype}"]
+    return lines
+
+
+def _describe_optimizers(stage: Stage) -> list[str]:
+    """Returns a line for each optimizer, if networks have their own."""
+    if not units.is_split(stage.units):
+        return []
+    lines = []
+    for unit in stage.units:
+        rates = dict.fromkeys(f"{float(unit.rate(at)):.4g}" for at in (0, stage.settings.steps - 1))
+        clip = f", clip {unit.spec.clip:g}" if unit.spec.clip else ""
+        lines += [f"  optimizer of {', '.join(unit.networks)}: {unit.spec.name}, rate {' -> '.join(rates)}{clip}"]
     return lines
 
 

@@ -117,7 +117,7 @@ class Training:
         mesh: the devices.
         shardings: of the state.
         batch, examples: sizes of a batch and of the training split.
-        learning_rate: by step, for the log.
+        learning_rates: by step, by name in the log, the first of them as `rate`.
         intervals: its length, and when it evaluates, saves and logs.
         evaluate: state -> `{name: number}`, or `None`.
         prefetch: the number of dispatches whose inputs are put on the device in advance.
@@ -133,7 +133,7 @@ class Training:
     shardings: Any
     batch: int
     examples: int
-    learning_rate: Schedule
+    learning_rates: Mapping[str, Schedule]
     intervals: Intervals
     evaluate: Callable[[State], Mapping[str, Any]] | None = None
     prefetch: int = 0
@@ -208,7 +208,7 @@ def fit(
         log_every=intervals.log_every,
         batch=training.batch,
         examples=training.examples,
-        learning_rate=training.learning_rate,
+        learning_rates=training.learning_rates,
         throughput=Throughput(start, batch=training.batch, devices=training.mesh.size, peak_flops=training.peak_flops),
         advice=RESIDENT_ADVICE if training.loader.resident else STREAMED_ADVICE,
     )

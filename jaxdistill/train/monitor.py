@@ -29,7 +29,7 @@ class Monitor:
         start, steps: the first step and the last one of the stage.
         log_every: the number of steps between lines of the log; 0 for the last alone.
         batch, examples: sizes of a batch and of the training split, for the epoch.
-        learning_rate: by step, for the log.
+        learning_rates: by step, by name in the log, the first of them as `rate`.
         throughput: counts the recorded steps.
         advice: continues the warning that a fraction of the time is spent ...
     """
@@ -45,7 +45,7 @@ class Monitor:
         log_every: int,
         batch: int,
         examples: int,
-        learning_rate: Schedule,
+        learning_rates: Mapping[str, Schedule],
         throughput: Throughput,
         advice: str,
     ):
@@ -53,8 +53,8 @@ class Monitor:
         self._stage, self._checkpoints, self._advice = stage, checkpoints, advice
         self._steps, self._log_every, self._batch, self._examples = steps, log_every, batch, examples
         self._writer, self._bar = MetricsWriter(workdir, stage, start), ProgressBar(stage, start, steps)
-        rates = jax.jit(jax.vmap(lambda step: jnp.float32(learning_rate(step))))
-        self._rates = np.asarray(rates(jnp.arange(steps)))
+        rates = jax.jit(jax.vmap(lambda step: {name: jnp.float32(rate(step)) for name, rate in learning_rates.items()}))
+        self._rates = jax.device_get(rates(jnp.arange(steps)))
 
     def close(self) -> None:
         self._bar.close()
@@ -77,7 +77,7 @@ class Monitor:
         for row, number in enumerate(range(first + 1, step + 1)):
             if is_due(number, self._log_every) or number == self._steps:
                 self._write(number, {name: float(value[row]) for name, value in rows.items()})
-        wait, rate = self.throughput.wait_fraction(), float(self._rates[step - 1])
+        wait, rate = self.throughput.wait_fraction(), float(self._rates["rate"][step - 1])
         self._bar.show(step, loss=float(rows["loss"][-1]), learning_rate=rate, wait=wait)
         if self.throughput.should_warn():
             self.print(f"{wait:.0%} of the time is spent {self._advice}")
@@ -91,8 +91,8 @@ class Monitor:
         return step * self._batch / self._examples
 
     def _write(self, step: int, values: Mapping[str, float]) -> None:
-        about = {"epoch": self._epoch(step), "rate": float(self._rates[step - 1])}
-        self._writer.write(step, about | self.throughput.take_window() | dict(values))
+        rates = {name: float(values[step - 1]) for name, values in self._rates.items()}
+        self._writer.write(step, {"epoch": self._epoch(step)} | rates | self.throughput.take_window() | dict(values))
 
     def _check_finite(self, first: int, rows: Mapping[str, np.ndarray]) -> None:
         bad_rows = {name: np.flatnonzero(~np.isfinite(value)) for name, value in rows.items()}

@@ -32,7 +32,7 @@ def test_the_data_have_the_seed_of_the_run_unless_they_have_their_own():
 def test_lanes_are_stages_that_differ_in_swept_values():
     stage = build(sweep={"seed": (4, 5), "learning_rate": {"to": (0.1, 0.2)}}, learning_rate={"to": 1.0, "over": 2})
     assert [lane.settings.seed for lane in stage.runs.lanes] == [4, 5]
-    assert [float(lane.learning_rate(2)) for lane in stage.runs.lanes] == pytest.approx([0.1, 0.2])
+    assert [float(lane.units[0].rate(2)) for lane in stage.runs.lanes] == pytest.approx([0.1, 0.2])
     assert [*stage.settings.sweep.values] == ["seed", "learning_rate.to"]
 
 

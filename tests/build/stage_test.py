@@ -8,7 +8,7 @@ from jaxdistill.config.references import WeightsRef
 def test_networks_follow_those_they_need_and_durations_are_steps(stages):
     assert [*stages["distil"].networks] == ["student", "teacher", "slow"]
     assert (stages["distil"].settings.steps, stages["distil"].settings.evaluate.every) == (12, 4)
-    assert float(stages["distil"].learning_rate(0)) > float(stages["distil"].learning_rate(6)) > 0
+    assert float(stages["distil"].units[0].rate(0)) > float(stages["distil"].units[0].rate(6)) > 0
 
 
 def test_references_are_the_weights_that_networks_name(stages):

@@ -1,5 +1,6 @@
 """Stages that train, from the launcher to what their checkpoints hold."""
 
+import json
 import shutil
 
 import numpy as np
@@ -78,3 +79,32 @@ def test_adapters_alone_learn_and_a_stopped_run_ends_with_the_same_bits(tmp_path
 def test_a_part_that_cannot_learn_is_refused(tmp_path, capsys, pattern, message):
     assert launched(tmp_path / "run", f"--config.stages.distil.networks.student.train={pattern}", "--plan") == 2
     assert message in capsys.readouterr().err
+
+
+STUDENTS = ("small", "wide", "deep")
+
+
+@pytest.mark.slow
+def test_several_students_are_each_as_in_a_run_of_its_own_and_resume_to_the_same_bits(tmp_path):
+    students = str(runs.TINY).replace("tiny.py", "students.py")
+    flags = ("--config.stages.distil.checkpoint.max_to_keep=9",)
+    assert launched(tmp_path / "all", *flags, config=students) == 0
+    together = runs.weights(tmp_path / "all", "distil", 12)
+    done = json.loads((tmp_path / "all" / "distil" / "done.json").read_text())
+    for name in STUDENTS:
+        assert launched(tmp_path / name, *flags, config=f"{students}:{name}") == 0
+        alone = runs.weights(tmp_path / name, "distil", 12)
+        params = [key for key in alone if key.startswith(f"params.{name}.")]
+        assert len(params) >= 4
+        for key in params:
+            np.testing.assert_allclose(together[key], alone[key], rtol=1e-4, atol=1e-6, err_msg=key)
+        own = json.loads((tmp_path / name / "distil" / "done.json").read_text())
+        assert done["selected"][name] == {"step": own["step"], "by": f"{name}/accuracy"}
+        rows = {row["network"]: row for row in runs.results(tmp_path / "all")}
+        (row,) = (row for row in runs.results(tmp_path / name) if row["network"] == name)
+        assert rows[name]["accuracy"] == pytest.approx(row["accuracy"], abs=1e-6)
+    shutil.rmtree(tmp_path / "all" / "distil" / "checkpoints" / "12")
+    (tmp_path / "all" / "distil" / "done.json").unlink()
+    assert launched(tmp_path / "all", *flags, config=students) == 0
+    for name, value in runs.weights(tmp_path / "all", "distil", 12).items():
+        np.testing.assert_array_equal(value, together[name], err_msg=name)

@@ -56,7 +56,9 @@ def make_monitor(tmp_path, counter=None, **options):
     settings = {"start": 0, "steps": 6, "log_every": 2, "batch": 8, "examples": 16} | options
     counter = counter or Throughput(0, batch=8, devices=1)
     rate = lambda step: 0.5 * step  # noqa: E731
-    return Monitor("train", tmp_path, Saved, learning_rate=rate, throughput=counter, advice="waiting", **settings)
+    return Monitor(
+        "train", tmp_path, Saved, learning_rates={"rate": rate}, throughput=counter, advice="waiting", **settings
+    )
 
 
 def test_steps_of_a_dispatch_are_logged_when_due_with_their_own_numbers(tmp_path):

@@ -1,0 +1,46 @@
+"""The checkpoint steps that a training stage selects: one for all of its networks, or the best of each unit."""
+
+from typing import Any
+
+from jaxdistill.build.runs import Runs
+from jaxdistill.build.stage import Stage
+from jaxdistill.errors import TrainingFailed
+from jaxdistill.train.checkpoint import Checkpoints
+
+Rankings = dict[tuple[str, ...], str]
+"""The number that ranks the steps, by the networks whose step it selects; () for all others."""
+
+
+def find_rankings(stage: Stage) -> Rankings:
+    """Returns the numbers that rank the checkpoints of a stage; none if it measures nothing that can.
+
+    `checkpoint.metric` names one number, `NETWORK/METRIC`, for all networks. A metric alone, or nothing, ranks the
+    steps of each unit by its own number; the first of them counts for networks that are not measured.
+    """
+    chosen, ranking = stage.settings.checkpoint.metric, stage.evaluation.ranking
+    if "/" in chosen:
+        return {(): chosen}
+    able = [number for number in ranking if not chosen or number.rpartition("/")[2] == chosen]
+    if not able:
+        return {}
+    own = {u.networks: [n for n in able if n.rpartition("/")[0] in u.networks] for u in stage.units}
+    several = {networks: numbers[0] for networks, numbers in own.items() if numbers}
+    return {(): able[0]} | (several if len(several) > 1 else {})
+
+
+def select(stage: Stage, runs: Runs, saved: Checkpoints) -> dict[str, Any]:
+    """Returns the selected steps of a finished stage, for `done.json`.
+
+    Raises:
+        TrainingFailed: if a number that ranks the steps was never finite.
+    """
+    selected: dict[tuple[str, ...], dict[str, Any]] = {}
+    for networks, number in find_rankings(stage).items():
+        steps = [saved.best(name) for name in runs.ranked_by(number)]
+        if None in steps:
+            raise TrainingFailed(
+                f"stage {stage.name!r} keeps the checkpoint that is best by {number}, which was never finite"
+            )
+        selected[networks] = runs.selected([step for step in steps if step is not None]) | {"by": number}
+    by_network = {name: row for networks, row in selected.items() for name in networks}
+    return selected[()] | {"kept": "best"} | ({"selected": by_network} if by_network else {})
