@@ -65,14 +65,14 @@ def build_units(
 
 def _find_own(settings: StageSettings, networks: tuple[str, ...], key: str) -> tuple[str, Any]:
     """Returns the network of a unit that sets a key, and its value; ("", None) if none does."""
-    own = {name: settings.networks[name].options.get(key) for name in networks}
-    owners = [name for name, value in own.items() if value is not None]
+    values = {name: settings.networks[name].options.get(key) for name in networks}
+    owners = [name for name, value in values.items() if value is not None]
     if len(owners) > 1:
         raise UserError(
             f"networks.{owners[1]}.{key} must be absent beside networks.{owners[0]}.{key}, got both: one optimizer"
             " updates networks that need each other. Remove one"
         )
-    return (owners[0], own[owners[0]]) if owners else ("", None)
+    return (owners[0], values[owners[0]]) if owners else ("", None)
 
 
 def check_sweep(stage: str, swept: Iterable[str], units: Sequence[Unit]) -> None:

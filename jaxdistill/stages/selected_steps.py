@@ -23,8 +23,8 @@ def find_rankings(stage: Stage) -> Rankings:
     able = [number for number in ranking if not chosen or number.rpartition("/")[2] == chosen]
     if not able:
         return {}
-    own = {u.networks: [n for n in able if n.rpartition("/")[0] in u.networks] for u in stage.units}
-    several = {networks: numbers[0] for networks, numbers in own.items() if numbers}
+    numbers_of = {u.networks: [n for n in able if n.rpartition("/")[0] in u.networks] for u in stage.units}
+    several = {networks: numbers[0] for networks, numbers in numbers_of.items() if numbers}
     return {(): able[0]} | (several if len(several) > 1 else {})
 
 

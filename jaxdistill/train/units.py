@@ -80,8 +80,8 @@ def group_terms(
 
 def is_split(units: Sequence[Unit]) -> bool:
     """Whether units need optimizers of their own: their settings differ, or each clips by its own norm."""
-    own = any(unit.has_own_optimizer or unit.has_own_rate for unit in units)
-    return len(units) > 1 and (own or units[0].spec.clip > 0)
+    differ = any(unit.has_own_optimizer or unit.has_own_rate for unit in units)
+    return len(units) > 1 and (differ or units[0].spec.clip > 0)
 
 
 def combine(
@@ -99,8 +99,8 @@ def combine(
         changed, states = {}, {}
         for unit in units:
             name, own_params = unit.name, None if params is None else unit.select(params)
-            own, states[name] = optimizers[name].update(unit.select(updates), state[name], own_params)
-            changed |= own
+            new, states[name] = optimizers[name].update(unit.select(updates), state[name], own_params)
+            changed |= new
         return {name: changed[name] for name in updates}, states
 
     return optax.GradientTransformation(init, update)
@@ -127,5 +127,5 @@ def count_learning(units: Sequence[Unit], params: Mapping[str, Any]) -> int:
 def learning_rates(units: Sequence[Unit]) -> dict[str, Schedule]:
     """Returns the learning rates for the log: the stage's, or the first unit's, as `rate`, others as `UNIT/rate`."""
     first = next((unit for unit in units if not unit.has_own_rate), units[0])
-    own = {f"{unit.name}/rate": unit.rate for unit in units if unit.has_own_rate and unit is not first}
-    return {"rate": first.rate} | own
+    others = {f"{unit.name}/rate": unit.rate for unit in units if unit.has_own_rate and unit is not first}
+    return {"rate": first.rate} | others
