@@ -24,8 +24,8 @@ def find_rankings(stage: Stage) -> Rankings:
     if not able:
         return {}
     numbers_of = {u.networks: [n for n in able if n.rpartition("/")[0] in u.networks] for u in stage.units}
-    several = {networks: numbers[0] for networks, numbers in numbers_of.items() if numbers}
-    return {(): able[0]} | (several if len(several) > 1 else {})
+    by_unit = {networks: numbers[0] for networks, numbers in numbers_of.items() if numbers}
+    return {(): able[0]} | (by_unit if len(by_unit) > 1 else {})
 
 
 def select(stage: Stage, runs: Runs, saved: Checkpoints) -> dict[str, Any]:

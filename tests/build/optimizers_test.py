@@ -15,7 +15,7 @@ def test_a_network_has_its_own_optimizer_and_rate_or_the_stages(tmp_path):
     settings = runs.parsed("--config.networks.wide.train=head", config=CONFIG)
     stage = build_stages({name: settings[name] for name in ("teacher", "distil")}, tmp_path)["distil"]
     deep, small, wide = stage.units
-    assert (small.networks, small.terms) == (("small",), ("small_task", "small_hint"))
+    assert (small.networks, small.terms) == (("small",), ("small_hint", "small_task"))
     assert not deep.has_own_optimizer
     assert [unit.spec.name for unit in stage.units] == ["adam", "adam", "sgd"]
     assert [unit.spec.clip for unit in stage.units] == [0.2, 0.5, 0.0]
