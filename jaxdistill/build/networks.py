@@ -3,14 +3,17 @@
 from collections.abc import Mapping
 
 import flax.linen as nn
+import jax
+import numpy as np
 
 from jaxdistill.config import registry, toposort
 from jaxdistill.config.members import NetworkConfig
-from jaxdistill.data.output_cache import Cache
+from jaxdistill.data.output_cache import DTYPES, Cache, Header
 from jaxdistill.errors import UserError
 from jaxdistill.networks import Context, ImageSpec, Source, in_order
 from jaxdistill.networks.meaning import Meaning, own_names
 from jaxdistill.networks.options import references
+from jaxdistill.networks.source import CachedForm
 from jaxdistill.tasks import Task
 
 
@@ -48,8 +51,15 @@ def make_context(
         stored_meanings=stored_meanings or {},
         check_model=check_model,
         keeps_size=task.keeps_size,
-        cached_classes={name: cache.header.classes for name, cache in caches.items()},
+        cached={name: _describe_cached(cache.header) for name, cache in caches.items()},
     )
+
+
+def _describe_cached(header: Header) -> CachedForm:
+    shared = {
+        name: jax.ShapeDtypeStruct(shape, np.dtype(DTYPES[dtype])) for name, (shape, dtype) in header.shared.items()
+    }
+    return CachedForm(header.classes, shared)
 
 
 def data_class_names(task: Task) -> tuple[str, ...]:

@@ -154,10 +154,15 @@ def check(stage: Stage, origins: Mapping[str, Origin]) -> None:
                     " outputs would be random. Set its weights to the stage that trained it, 'stage:NAME'"
                 )
             origins[name].check(path, shapes, stage.runs.numbers_of(name)[0])
-        elif shapes is not None and name not in initialised and not brought_variables(stage.networks[name]):
+        elif shapes is not None and name not in {*initialised, *stage.data.caches} and not _brings(stage, name):
             raise UserError(f"stage {stage.name!r} does not train network {name!r}; set its weights, 'stage:NAME'")
         if stage.kind.trains or name in origins:
             _check_calibrated(stage, name, origins[name].views if name in origins else set())
+
+
+def _brings(stage: Stage, name: str) -> bool:
+    """Returns whether a network comes with its variables."""
+    return bool(brought_variables(stage.networks[name]))
 
 
 def _check_calibrated(stage: Stage, name: str, fitted: Collection[str]) -> None:

@@ -20,7 +20,7 @@ from jaxdistill.conformance.promise import NotApplicable, Promise, require, requ
 from jaxdistill.core import Batch, Output, Variables
 from jaxdistill.networks import Context, Follows, ForInference, Frozen, ImageSpec, Source, Trained, in_order, run
 from jaxdistill.networks.options import reference_fields
-from jaxdistill.networks.source import Parts
+from jaxdistill.networks.source import CachedForm, Parts
 
 ROWS, SIDE, CLASSES = 6, 4, 3
 SPEC = ImageSpec((SIDE, SIDE, 1), (0.5,), (0.25,))
@@ -116,7 +116,7 @@ def make_subject(member: type[Source], **options: Any) -> Case:
         UserError: if a key is missing or refused.
     """
     references = {key: ("a", "b") if names_several else "a" for key, names_several in reference_fields(member).items()}
-    context = Context(CLASSES, SPEC, dataset="random images", cached_classes={NAME: CLASSES})
+    context = Context(CLASSES, SPEC, dataset="random images", cached={NAME: CachedForm(CLASSES)})
     owner = f"source {member.__name__}"
     source = member.build(NAME, parse_options(member, references | options, f"networks.{NAME}", owner), context)
     source.check()

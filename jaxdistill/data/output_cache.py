@@ -3,6 +3,7 @@
     FOLDER/cache.json                      the header: arrays, splits, teacher and images
     FOLDER/train/00000.array_record        a shard: the records of `shard` examples, in order, as ArrayRecord
     FOLDER/train/00000.json                its number of records and of bytes, and its SHA-256
+    FOLDER/shared.bin, shared.json         arrays that all records share, likewise, if there are any
 
 A record is the output for one example in one view; record `(example - first) * views + view` of a shard whose
 first example is `first`. It is the arrays of the header one after another, in that order, C order, little-endian,
@@ -49,12 +50,13 @@ class Header:
 
     Attributes:
         arrays: name -> (shape, dtype) of the arrays of a record: "logits", or "values", "ids" and "log_rest" of a
-            top-k; "tap/NAME".
+            top-k, or "hidden" and, of int8, its "scale"; "tap/NAME".
         classes: number of the network's classes.
         splits: role -> (examples, views).
         shard: examples per shard.
         view: facts that determine the images, in plain words; compared key by key.
         teacher: facts that determine the outputs, likewise.
+        shared: name -> (shape, dtype) of arrays of all records: the "kernel" and the "bias" of hidden states.
     """
 
     arrays: Mapping[str, tuple[tuple[int, ...], str]]
@@ -63,6 +65,7 @@ class Header:
     shard: int
     view: Mapping[str, Any]
     teacher: Mapping[str, Any]
+    shared: Mapping[str, tuple[tuple[int, ...], str]] = dataclasses.field(default_factory=dict)
 
     def json(self) -> dict[str, Any]:
         """Returns the header as plain JSON, `fingerprint` a digest of all the rest."""
@@ -84,7 +87,8 @@ class Header:
         try:
             facts = json.loads(path.read_text())
             intact = facts.pop("fingerprint") == files.json_digest(facts) and facts.pop("format") == FORMAT
-            facts["arrays"] = {name: (tuple(shape), dtype) for name, (shape, dtype) in facts["arrays"].items()}
+            for key in ("arrays", "shared"):
+                facts[key] = {name: (tuple(shape), dtype) for name, (shape, dtype) in facts[key].items()}
             facts["splits"] = {role: tuple(counts) for role, counts in facts["splits"].items()}
             header = cls(**facts) if intact else None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -96,8 +100,7 @@ class Header:
     @property
     def record(self) -> np.dtype:
         """The layout of a record, packed."""
-        plain = {"bfloat16": "<u2", "float16": "<f2", "float32": "<f4", "uint16": "<u2", "int32": "<i4"}
-        return np.dtype([(name, plain[dtype], shape) for name, (shape, dtype) in self.arrays.items()])
+        return _layout(self.arrays)
 
     @property
     def records(self) -> int:
@@ -106,8 +109,8 @@ class Header:
 
     @property
     def bytes(self) -> int:
-        """Bytes of all records; a file has some more, at least 64 KiB."""
-        return self.records * self.record.itemsize
+        """Bytes of all records and of what they share; a file of records has some more, at least 64 KiB."""
+        return self.records * self.record.itemsize + _layout(self.shared).itemsize
 
     def split_bytes(self, role: str) -> int:
         """Bytes of the records of a split."""
@@ -117,6 +120,12 @@ class Header:
         """The examples of each shard of a split."""
         examples, _ = self.splits[role]
         return [range(start, min(start + self.shard, examples)) for start in range(0, examples, self.shard)]
+
+
+def _layout(arrays: Mapping[str, tuple[tuple[int, ...], str]]) -> np.dtype:
+    """Returns the packed layout of arrays."""
+    plain = {"bfloat16": "<u2", "float16": "<f2", "float32": "<f4", "uint16": "<u2", "int32": "<i4", "int8": "i1"}
+    return np.dtype([(name, plain[dtype], shape) for name, (shape, dtype) in arrays.items()])
 
 
 ANSWERS = {"label", *DENSE_FIELDS}
@@ -188,14 +197,39 @@ class Cache:
         ]
 
     def _is_intact(self, role: str, number: int) -> bool:
-        path = self._shard(role, number)
-        try:
-            facts = json.loads(path.with_suffix(".json").read_text())
-            if path.stat().st_size != facts["bytes"]:
-                return False
-            return files.file_digest(path) == facts["sha256"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return False
+        return _is_file_intact(self._shard(role, number))
+
+    @property
+    def has_shared(self) -> bool:
+        """Whether the arrays that all records share are there, as they were written; reads every byte."""
+        return not self.header.shared or _is_file_intact(self._shared)
+
+    @property
+    def _shared(self) -> pathlib.Path:
+        return self.folder / "shared.bin"
+
+    def write_shared(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Writes the arrays that all records share, by the names of `Header.shared`."""
+        rows = np.zeros(1, _layout(self.header.shared))
+        for name, (_, dtype) in self.header.shared.items():
+            rows[name] = _convert(np.asarray(arrays[name]), dtype).view(rows.dtype[name].base)
+        content = rows.tobytes()
+        files.write_bytes(self._shared, content)
+        files.write_json(
+            self._shared.with_suffix(".json"), {"bytes": len(content), "sha256": files.file_digest(self._shared)}
+        )
+
+    def read_shared(self) -> dict[str, np.ndarray]:
+        """Returns the arrays that all records share.
+
+        Raises:
+            UserError: for a missing or altered file.
+        """
+        if not self.has_shared:
+            raise self._damaged(self._shared, "it is missing or altered")
+        content = self._shared.read_bytes() if self.header.shared else b""
+        rows = np.frombuffer(content, _layout(self.header.shared))
+        return {name: x[0] for name, x in _as_stored(rows, self.header.shared).items()}
 
     def write(self, role: str, number: int, arrays: Mapping[str, np.ndarray]) -> None:
         """Writes one shard, all of it or nothing.
@@ -289,8 +323,7 @@ class Cache:
         return UserError(f"the shard {path} of a cache is damaged ({reason}); {_remedy(self.folder)}")
 
     def _arrays(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        plain = {name: np.ascontiguousarray(rows[name]) for name in self.header.arrays}
-        return {name: x.view(DTYPES.get(self.header.arrays[name][1], x.dtype)) for name, x in plain.items()}
+        return _as_stored(rows, self.header.arrays)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -313,6 +346,23 @@ class CachedOutputs:
 
 
 NO_OUTPUTS = CachedOutputs({}, "")
+
+
+def _is_file_intact(path: pathlib.Path) -> bool:
+    """Whether a file is as its JSON describes it."""
+    try:
+        facts = json.loads(path.with_suffix(".json").read_text())
+        if path.stat().st_size != facts["bytes"]:
+            return False
+        return files.file_digest(path) == facts["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _as_stored(rows: np.ndarray, arrays: Mapping[str, tuple[tuple[int, ...], str]]) -> dict[str, np.ndarray]:
+    """Returns the arrays of records, `[rows, ...]` each, in their stored dtypes."""
+    plain = {name: np.ascontiguousarray(rows[name]) for name in arrays}
+    return {name: x.view(DTYPES.get(arrays[name][1], x.dtype)) for name, x in plain.items()}
 
 
 def _convert(values: np.ndarray, dtype: str) -> np.ndarray:

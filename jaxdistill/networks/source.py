@@ -27,6 +27,19 @@ Parts = tuple[Any, Variables, Variables]
 
 
 @dataclasses.dataclass(frozen=True)
+class CachedForm:
+    """The form of cached outputs.
+
+    Attributes:
+        classes: number of classes.
+        shared: shapes of the arrays that all outputs share.
+    """
+
+    classes: int
+    shared: Mapping[str, jax.ShapeDtypeStruct] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
 class Context:
     """The data of a stage, as far as sources are built for it.
 
@@ -42,7 +55,7 @@ class Context:
         check_model: raises `UserError` for a module that does not fit the task, `check_model(network, model, module,
             input)`.
         keeps_size: whether networks get the images in their size, since predictions are of places in them.
-        cached_classes: number of classes of cached outputs, by name of the network.
+        cached: classes and shared arrays of cached outputs, by name of the network.
     """
 
     classes: int
@@ -55,7 +68,7 @@ class Context:
     stored_meanings: Mapping[str, Meaning] = dataclasses.field(default_factory=dict)
     check_model: Callable[[str, str, nn.Module, str], None] = lambda network, model, module, field: None
     keeps_size: bool = False
-    cached_classes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    cached: Mapping[str, CachedForm] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

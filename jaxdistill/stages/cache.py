@@ -12,6 +12,7 @@ same order, which it guarantees nowhere.
 """
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -74,13 +75,41 @@ class Cache(Kind):
 
     def run(self, stage: Stage, workdir: pathlib.Path, log: Callable[[str], None], profile: int) -> dict[str, Any]:
         precision: dict[str, Any] = {}
+        cache = open_cache(stage, workdir)
 
-        def make_predict() -> output_writer.Predict:
+        @functools.cache
+        def read_variables() -> Mapping[str, Variables]:
             variables, reports = start_weights.read_for_inference(stage.runs, workdir, log)
             precision.update(reports)
-            return network_outputs(stage, variables)
+            return variables
 
-        return output_writer.fill(open_cache(stage, workdir), make_predict, log) | precision
+        output_writer.begin(cache)
+        if not cache.has_shared:
+            write_shared(stage, cache, read_variables())
+        return output_writer.fill(cache, lambda: network_outputs(stage, read_variables()), log) | precision
+
+
+def write_shared(stage: Stage, cache: output_cache.Cache, variables: Mapping[str, Variables]) -> None:
+    """Writes the arrays that all records of a stage's cache share; the first process does.
+
+    Args:
+        stage: the stage.
+        cache: its cache.
+        variables: those of the networks that have any.
+    """
+    spec = stage.settings.cache
+    members = networks.dependencies(stage.networks, [spec.network])
+
+    def run(variables: Mapping[str, Variables], batch: Batch) -> dict[str, jax.Array]:
+        outputs, _ = networks.run(members, variables, batch, None)
+        return output_writer.shared_arrays(outputs[spec.network], spec)
+
+    rows = len(stage.data.process.rows(stage.data.batch_size))
+    empty = {name: np.zeros((rows, *x.shape[1:]), x.dtype) for name, x in stage.data.batch.items()}
+    compiled = xla_options.jit(mesh.traced_on(stage.mesh, run), out_shardings=mesh.replicated(stage.mesh))
+    arrays = jax.device_get(compiled(variables, mesh.put(stage.mesh, empty)))
+    if jax.process_index() == 0:
+        cache.write_shared(arrays)
 
 
 def open_cache(stage: Stage, workdir: pathlib.Path) -> output_cache.Cache:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
@@ -12,7 +13,7 @@ from jaxdistill import core
 from jaxdistill.build import caches
 from jaxdistill.build.stage import Stage
 from jaxdistill.config.schema import CacheConfig
-from jaxdistill.core import Output
+from jaxdistill.core import Output, Unembedding
 from jaxdistill.data import augment
 from jaxdistill.data.output_cache import DTYPES, Cache, Header
 from jaxdistill.errors import UserError, check_names, unknown
@@ -21,6 +22,12 @@ from jaxdistill.runtime import files, preemption
 
 CHUNK = 1 << 24
 """Logits over a vocabulary that are in memory at once while their top-k is taken: 64 MiB."""
+
+LEVELS = 127
+"""The largest number of int8."""
+
+STORED = ("logits", "top_k", "hidden")
+"""Stored forms of logits."""
 
 Predict = Callable[[str, np.ndarray, np.ndarray], Mapping[str, np.ndarray]]
 """`(role, index, view) -> {array: [n, ...]}`: the stored outputs for examples of a split in given views."""
@@ -62,6 +69,7 @@ def make_header(stage: Stage, output: Output, teacher: Mapping[str, Any]) -> Hea
         shard=spec.examples_per_shard,
         view=view,
         teacher=teacher,
+        shared={name: (tuple(x.shape), str(x.dtype)) for name, x in shared_arrays(output, spec).items()},
     )
 
 
@@ -78,9 +86,15 @@ def _check_sizes(stage: Stage, roles: Sequence[str]) -> None:
 def _array_shapes(stage: Stage, output: Output) -> tuple[dict[str, tuple[tuple[int, ...], str]], int]:
     """Returns the shape and dtype of each array of a record, and the number of classes."""
     spec = stage.settings.cache
-    if spec.store not in ("logits", "top_k"):
-        raise unknown(f"form for stage {stage.name!r}, cache.store", spec.store, ("logits", "top_k"))
-    check_names(f"dtype for stage {stage.name!r}, cache.dtype", [spec.dtype], DTYPES)
+    if spec.store not in STORED:
+        raise unknown(f"form for stage {stage.name!r}, cache.store", spec.store, STORED)
+    dtypes = [*DTYPES, *(["int8"] if spec.store == "hidden" else [])]
+    check_names(f"dtype for stage {stage.name!r}, cache.dtype", [spec.dtype], dtypes)
+    if spec.store == "hidden" and not isinstance(output.logits, Unembedding):
+        raise UserError(
+            f"stage {stage.name!r}: cache.store must be 'logits' or 'top_k' for network {spec.network!r}, whose logits"
+            " are not those of hidden states, got 'hidden'. Take one with dense=False, such as a decoder"
+        )
     if not core.lists_all_classes(output.logits):
         raise UserError(
             f"stage {stage.name!r}: network {spec.network!r} outputs {type(output.logits).__name__}, and a cache is"
@@ -90,10 +104,10 @@ def _array_shapes(stage: Stage, output: Output) -> tuple[dict[str, tuple[tuple[i
     if "token" in stage.data.task.axes and spec.store == "logits":
         raise UserError(
             f"stage {stage.name!r}: network {spec.network!r} outputs {classes} logits for each token, too many for a"
-            " disk; set cache.store='top_k', and teach by the method top_k with tail='bucket'"
+            " disk; set cache.store='hidden'; or 'top_k', and teach by the method top_k with tail='bucket'"
         )
     shapes = jax.eval_shape(lambda output: stored_arrays(output, spec), output)
-    dtypes = {"ids": "uint16" if classes <= 1 << 16 else "int32"}
+    dtypes = {"ids": "uint16" if classes <= 1 << 16 else "int32", "scale": "float32"}
     return {name: (tuple(x.shape[1:]), dtypes.get(name, spec.dtype)) for name, x in shapes.items()}, classes
 
 
@@ -102,9 +116,28 @@ def stored_arrays(output: Output, spec: CacheConfig) -> dict[str, jax.Array]:
     taps = {f"tap/{name}": output.tap(name) for name in spec.taps}
     if spec.store == "logits":
         return {"logits": output.logits} | taps
+    if spec.store == "hidden":
+        return _hidden_arrays(output.logits.hidden, spec.dtype) | taps
     chunk = max(1, CHUNK // core.num_classes(output.logits))
     top = chunked.compare(lambda logits, _: topk.from_logits(logits, spec.k), output.logits, None, chunk=chunk)
     return {"values": top.values, "ids": top.ids, "log_rest": top.log_rest} | taps
+
+
+def _hidden_arrays(hidden: jax.Array, dtype: str) -> dict[str, jax.Array]:
+    """Returns hidden states, `[batch, ..., width]`; of int8 with the `scale` of each row, `[batch, ...]`."""
+    if dtype != "int8":
+        return {"hidden": hidden}
+    exact = core.precise(hidden)
+    scale = jnp.maximum(jnp.max(jnp.abs(exact), -1), jnp.finfo(jnp.float32).tiny * LEVELS) / LEVELS
+    return {"hidden": jnp.round(exact / scale[..., None]).astype(jnp.int8), "scale": scale}
+
+
+def shared_arrays(output: Output, spec: CacheConfig) -> dict[str, jax.Array]:
+    """Returns the arrays that all records share: of hidden states, `kernel` and `bias` of the logits."""
+    if spec.store != "hidden":
+        return {}
+    kernel, bias = output.logits.kernel, output.logits.bias
+    return {"kernel": kernel} | ({} if bias is None else {"bias": bias})
 
 
 def is_complete(cache: Cache) -> bool:
@@ -115,7 +148,7 @@ def is_complete(cache: Cache) -> bool:
     """
     if (cache.folder / "cache.json").exists():
         cache.check()
-        return not _missing_shards(cache)
+        return cache.has_shared and not _missing_shards(cache)
     return False
 
 
@@ -129,21 +162,30 @@ def _missing_shards(cache: Cache) -> list[tuple[str, int]]:
     return [shard for shard, is_missing in zip(shards, mask, strict=True) if is_missing]
 
 
+def begin(cache: Cache) -> None:
+    """Checks the existing header of a cache, or writes it.
+
+    Raises:
+        UserError: for a cache of another teacher.
+    """
+    if (cache.folder / "cache.json").exists():
+        cache.check()
+    if jax.process_index() == 0:
+        cache.begin()
+
+
 def fill(cache: Cache, make_predict: Callable[[], Predict], log: Callable[[str], None]) -> dict[str, Any]:
     """Writes the missing shards of a cache.
 
     Args:
-        cache: the cache.
+        cache: the cache, with the arrays that all records share.
         make_predict: returns the function of the outputs; called only if a shard is missing.
         log: prints a line.
 
     Returns:
         The metadata for `done.json`.
     """
-    if (cache.folder / "cache.json").exists():
-        cache.check()
-    if jax.process_index() == 0:
-        cache.begin()
+    begin(cache)
     total, missing = sum(len(cache.header.shards(role)) for role in cache.header.splits), _missing_shards(cache)
     if len(missing) < total:
         log(f"stage {cache.folder.name}: {total - len(missing)} of {total} shards exist")

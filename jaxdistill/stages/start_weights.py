@@ -39,6 +39,9 @@ def read(runs: Runs, workdir: pathlib.Path, names: Collection[str] | None = None
             if stage.networks[name].frozen or not stage.kind.trains:
                 trees = [_complete(stage.networks[name], tree, structs) for tree in trees]
             variables[name] = runs.join(name, trees)
+    for name, cache in stage.data.caches.items():
+        if cache.header.shared and name in names:
+            variables[name] = mesh.spread({"unembedding": cache.read_shared()}, placed[name])
     for name, source in stage.networks.items():
         brought = networks.brought_variables(source)
         if brought and name in names:

@@ -201,3 +201,21 @@ def test_the_digest_of_a_split_depends_on_its_images():
 def test_an_unknown_split_is_refused(cache):
     with pytest.raises(UserError, match=r"split.*must be an existing name, got 'validation'.*\['test', 'train'\]"):
         cache.take("validation", np.array([0]), np.array([0]))
+
+
+def test_arrays_that_all_records_share(tmp_path):
+    kernel = np.arange(6, dtype=np.float32).reshape(2, 3)
+    shared = {"kernel": ((2, 3), "bfloat16"), "bias": ((3,), "float32")}
+    made = Cache(tmp_path, header(shared=shared))
+    made.begin()
+    assert not made.has_shared
+    with pytest.raises(UserError, match="shared.bin of a cache is damaged"):
+        made.read_shared()
+    made.write_shared({"kernel": kernel, "bias": kernel[0]})
+    read = Cache(tmp_path, Header.read(tmp_path)).read_shared()
+    assert read["kernel"].dtype == ml_dtypes.bfloat16
+    np.testing.assert_array_equal(np.float32(read["kernel"]), kernel)
+    np.testing.assert_array_equal(read["bias"], kernel[0])
+    assert made.header.bytes - header().bytes == 6 * 2 + 3 * 4
+    (tmp_path / "shared.bin").write_bytes(b"x" * 24)
+    assert not made.has_shared

@@ -5,12 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxdistill import core
 from jaxdistill.config.schema import CacheConfig
-from jaxdistill.core import Output, TopK
+from jaxdistill.core import Output, TopK, Unembedding
 from jaxdistill.losses import divergence, topk
 from jaxdistill.networks import Cached
 from jaxdistill.networks.cached import with_uniform_tail
-from jaxdistill.stages.output_writer import stored_arrays
+from jaxdistill.stages.output_writer import shared_arrays, stored_arrays
 
 CLASSES = 7
 LOGITS = 3 * jax.random.normal(jax.random.key(0), (5, CLASSES))
@@ -67,3 +68,27 @@ def test_a_tail_of_no_probability_has_finite_gradients():
     said = TopK(jnp.zeros((1, 1)), jnp.zeros((1, 1), jnp.int32), jnp.full((1,), -200.0), CLASSES)
     grad = jax.grad(lambda s: jnp.sum(divergence.kl(with_uniform_tail(said), s)))(jnp.ones((1, CLASSES)))
     assert np.isfinite(grad).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_hidden_states_give_the_logits_of_the_network_that_output_them(dtype):
+    """To the bit in the dtype of the network; int8 to half a level of a state's largest number."""
+    kind = jnp.float32 if dtype == "float32" else jnp.bfloat16
+    draw = np.random.default_rng(0).normal
+    hidden, kernel = jnp.asarray(draw(size=(2, 3, 16)), kind), jnp.asarray(draw(size=(16, CLASSES)), kind)
+    live = Output(Unembedding(hidden, kernel, jnp.arange(CLASSES, dtype=jnp.float32)))
+    spec = CacheConfig(store="hidden", dtype=dtype)
+    stored, shared = stored_arrays(live, spec), shared_arrays(live, spec)
+    assert sum(x.nbytes for x in stored.values()) == 2 * 3 * {"float32": 64, "bfloat16": 32, "int8": 20}[dtype]
+    source = Cached("net", CLASSES, shared=jax.eval_shape(lambda: shared))
+    variables = source.init(jax.random.key(0), {}, {}, {})
+    assert jax.tree.map(jnp.shape, variables) == {"unembedding": {"kernel": (16, CLASSES), "bias": (CLASSES,)}}
+    assert source.partition(variables) == ({}, {}, variables)
+    batch = {f"cached/net/{name}": x for name, x in stored.items()}
+    logits = source({"unembedding": shared}, batch, {}, None)[0].logits
+    if dtype == "int8":
+        bound = np.abs(np.float32(hidden)).max(-1) / 254 * (1 + 2**-7) + np.abs(np.float32(hidden)).max(-1) * 2**-9
+        assert (np.abs(np.float32(logits.hidden) - np.float32(hidden)).max(-1) <= bound).all()
+    else:
+        np.testing.assert_array_equal(core.dense(logits), core.dense(live.logits))
+        assert logits.hidden.dtype == kind

@@ -11,7 +11,9 @@ import sys
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
+import jaxdistill
 import runs
 from cached_runs import CACHED, TOP, prepared
 from jaxdistill.build import caches, weights
@@ -240,3 +242,47 @@ def test_two_processes_write_the_bytes_of_one(run, tmp_path):
     assert written.missing() == []
     expected = Cache(run / "cache", Header.read(run / "cache")).load_all("train")["logits"]
     np.testing.assert_allclose(written.load_all("train")["logits"], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_hidden_states_teach_as_the_live_teacher_to_the_bit(tmp_path):
+    """In bfloat16, a byte cache of two and a scale; cut off before the kernel it is resumed."""
+    decoder = dict(model="decoder", layers=1, width=16, heads=2, length=10, positions="rotary")
+    teacher = dict(decoder, source="frozen", dtype="bfloat16", weights="stage:teacher")
+    config = dict(
+        batch=16,
+        steps=3,
+        log_every=1,
+        seed=0,
+        data=dict(name="sums", subset=dict(count=64)),
+        networks=dict(teacher=teacher, student=dict(decoder, source="trained")),
+        evaluate=dict(every=0, metrics=()),
+        stages=dict(
+            teacher=dict(
+                networks=dict(teacher=dict(source="trained", weights="", dtype="float32")),
+                terms=dict(task=dict(method="cross_entropy", student="teacher")),
+            ),
+            live=dict(networks=dict(teacher={}, student={}), terms=dict(kd=dict(method="forward_kl"))),
+            cache=dict(
+                kind="cache",
+                networks=dict(teacher={}),
+                cache=dict(store="hidden", dtype="bfloat16", splits=("train",)),
+            ),
+            read=dict(
+                networks=dict(teacher=dict(source="cached", cache="stage:cache"), student={}),
+                terms=dict(kd=dict(method="forward_kl")),
+            ),
+        ),
+    )
+    config["networks"]["cached"] = dict(source="cached", cache="stage:cache")
+    config["stages"]["read"]["networks"]["teacher"] = dict(like="cached")
+    for again in (False, True):
+        if again:
+            (tmp_path / "cache" / "shared.bin").unlink()
+        jaxdistill.run(ConfigDict(config), tmp_path, log=lambda line: None)
+    live, read = (
+        [line["loss"] for line in runs.lines(tmp_path) if line["stage"] == stage] for stage in ("live", "read")
+    )
+    assert len(live) == 3
+    assert live == read
+    assert (tmp_path / "cache" / "shared.bin").is_file()
