@@ -15,6 +15,9 @@ class SplitsConfig:
     train: str = option("", "split of TFDS, part of a text, or file of rows, for training")
     validation: str = option("", "the same for validation")
     test: str = option("", "the same for testing")
+    seed: int = option(
+        -1, "seed by which rows are put in order before parts are taken; -1 for their own order", least=-1, below=2**32
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,12 +63,12 @@ class MemberConfig:
 class DataConfig:
     name: str = option(
         "",
-        "dataset: 'digits', 'npz', 'coco', 'voc', 'shapes', 'table', 'text', 'text_rows', 'answers', 'noise',"
+        "dataset: 'digits', 'npz', 'images', 'coco', 'voc', 'shapes', 'table', 'text', 'text_rows', 'answers', 'noise',"
         " 'arithmetic', 'sums', 'wine' or a name of TFDS",
     )
     data_dir: str = option("", "folder of TFDS datasets")
     path: str = option(
-        "", "file of 'npz', 'table', 'text', 'text_rows' or 'answers', or a folder of a table's, 'coco' or 'voc'"
+        "", "file of 'npz', 'images', 'table', 'text', 'text_rows' or 'answers', or a folder of images, tables or 'voc'"
     )
     splits: SplitsConfig = option(SplitsConfig, "splits by role")
     length: int = option(0, "tokens of a window of a text; the largest number of tokens of a text of rows", least=0)
@@ -86,6 +89,7 @@ class DataConfig:
     label: str = option(
         "", "column of the labels, of a table or texts; for TFDS the class label, segmentation_mask or objects if empty"
     )
+    image: str = option("", "column of the images of a file or folder of 'images'")
     target: str = option("", "column of the targets of a table, instead of labels")
     columns: tuple[str, ...] = option((), "columns of a table's features; all but the label or target if empty")
     transforms: tuple[str, ...] = option((), "transforms of a table, in order, fitted on its training split")

@@ -70,11 +70,15 @@ def _check_options(data: DataConfig, dataset: Dataset) -> None:
     noun = "images" if "image" in dataset.fields else "a table" if dataset.featurizer else "texts"
     is_tokenized, is_dense = dataset.split("train").token_counts is not None, bool(DENSE_FIELDS & {*dataset.fields})
     _check_dense_options(data, is_dense, dataset)
+    for key, value in {"image": data.image, "splits.seed": data.splits.seed if data.splits.seed >= 0 else ""}.items():
+        if value != "" and key not in dataset.keys:
+            raise UserError(f"data.{key} must be left out for {data.name!r}, which does not use it, got {value!r}")
     if data.packing and not is_tokenized:
         raise UserError(f"data.packing must be False for {data.name!r}, which has {noun}, got True. Remove it")
     for key, default in ({} if dataset.featurizer else OF_TABLES).items():
         if (value := getattr(data, key)) and not (
-            key == "label" and (is_tokenized or (is_dense and data.name not in datasets.DATASETS))
+            key in dataset.keys
+            or (key == "label" and (is_tokenized or (is_dense and data.name not in datasets.DATASETS)))
         ):
             raise UserError(
                 f"data.{key} must be {default!r} for {data.name!r}, which has {noun}, got {value!r}. Remove it"

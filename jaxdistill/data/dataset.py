@@ -88,6 +88,7 @@ class Dataset:
         teacher_tokenizer, teacher_vocabulary: name and vocabulary of the tokenizer of `teacher_tokens`.
         featurizer: the fitted transforms of a table; `None` for images and texts.
         is_sparse: whether its features are sparse until they are taken.
+        keys: keys of a `data` section that its reader takes, beside those of its kind of examples.
     """
 
     splits: Mapping[str, Split]
@@ -102,6 +103,7 @@ class Dataset:
     teacher_vocabulary: int = 0
     featurizer: "Featurizer | None" = None
     is_sparse: bool = False
+    keys: tuple[str, ...] = ()
 
     @property
     def classes(self) -> int:
@@ -183,6 +185,7 @@ class DatasetSettings:
 
     Attributes:
         splits: pairs `(role, split)`; none for the dataset's own.
+        split_seed: by which rows are put in order before parts are taken; -1 for their own order.
     """
 
     name: str
@@ -205,6 +208,8 @@ class DatasetSettings:
     dense: DenseSettings = DenseSettings()
     answers: AnswerSettings = AnswerSettings()
     packing: bool = False
+    image: str = ""
+    split_seed: int = -1
 
     @classmethod
     def of(cls, section: DataConfig | MemberConfig, length: int = 0) -> "DatasetSettings":
@@ -216,6 +221,7 @@ class DatasetSettings:
             data_dir=section.data_dir,
             path=section.path,
             splits=tuple(splits.items()) if any(splits.values()) else (),
+            split_seed=section.splits.seed,
             size=section.size,
             channels=section.channels,
             length=length,
@@ -237,7 +243,7 @@ class DatasetSettings:
         if named:
             raise UserError(
                 f"data.splits must be left out for {self.name!r}, which has its own, got {named}. They are"
-                " for datasets of TFDS, 'text', 'text_rows', 'answers', 'coco' and 'voc'"
+                " for datasets of TFDS, 'images', 'table', 'text', 'text_rows', 'answers', 'coco' and 'voc'"
             )
 
     def check_no_path(self) -> None:
@@ -245,7 +251,7 @@ class DatasetSettings:
         if self.path:
             raise UserError(
                 f"data.path must be left out for {self.name!r}, which reads no file, got {self.path!r}. It is the file"
-                " of 'npz', 'table', 'text', 'text_rows' or 'answers', or the folder of 'coco' or 'voc'"
+                " of 'npz', 'images', 'table', 'text', 'text_rows' or 'answers', or the folder of 'coco' or 'voc'"
             )
 
     def check_no_folder(self) -> None:
@@ -259,7 +265,7 @@ class DatasetSettings:
 
 def _rows_settings(section: DataConfig) -> dict[str, Any]:
     """Returns the settings of texts, of tables and of dense labels."""
-    keys = ("text", "pair", "label", "tokenizer", "teacher_tokenizer", "target", "featurizer", "packing")
+    keys = ("text", "pair", "label", "tokenizer", "teacher_tokenizer", "target", "featurizer", "packing", "image")
     lists = {"columns": tuple(section.columns), "transforms": tuple(section.transforms)}
     dense = DenseSettings(
         section.annotations, section.width, class_names=section.class_names, void=section.void, boxes=section.boxes

@@ -1,18 +1,71 @@
-"""Image files of annotated datasets, decoded with Pillow."""
+"""Image files, decoded with Pillow, and splits of them."""
 
+import dataclasses
+import io
 import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from jaxdistill.data.dataset import Split
+from jaxdistill.data.images import resize
 from jaxdistill.errors import UserError
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """Pillow's names of the numbers of channels."""
 
 
-def read_image(path: pathlib.Path, channels: int) -> np.ndarray:
+@dataclasses.dataclass(frozen=True)
+class EncodedImage:
+    """The bytes of an image file, with its place for messages."""
+
+    place: str
+    content: bytes = dataclasses.field(repr=False)
+
+    def __str__(self) -> str:
+        return self.place
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageFiles(Split):
+    """Images with one class each, decoded as they are read.
+
+    Attributes:
+        sources: a path or an `EncodedImage` each.
+        rows: the positions in `sources` of the split's examples, int `[n]`.
+        label: int32 `[n]`.
+        size: side that images are resized to (`images.crop_to_square`); 0 for their own.
+        shape: of an image.
+    """
+
+    sources: Sequence[Any]
+    rows: np.ndarray
+    label: np.ndarray
+    size: int
+    shape: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, positions: np.ndarray) -> dict[str, np.ndarray]:
+        images = [self._decode(self.sources[int(row)]) for row in self.rows[positions]]
+        return {"image": np.stack(images), "label": self.label[positions]}
+
+    def labels(self) -> np.ndarray:
+        return self.label
+
+    def _decode(self, source: pathlib.Path | EncodedImage) -> np.ndarray:
+        image = resize(read_image(source, self.shape[-1]), self.size, 0)
+        if image.shape != self.shape:
+            raise UserError(
+                f"{source} must be of shape {list(self.shape)}, as the first image is, got {list(image.shape)}. Set"
+                " data.size, to which all images are resized"
+            )
+        return image
+
+
+def read_image(path: pathlib.Path | EncodedImage, channels: int) -> np.ndarray:
     """Decodes an image as uint8 `[height, width, channels]`; the orientation of EXIF is not applied.
 
     Raises:
@@ -43,11 +96,11 @@ def read_size(path: pathlib.Path) -> tuple[int, int]:
     return height, width
 
 
-def _open(path: pathlib.Path, decode: bool = True) -> Any:
+def _open(path: pathlib.Path | EncodedImage, decode: bool = True) -> Any:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        image = Image.open(path)
+        image = Image.open(io.BytesIO(path.content) if isinstance(path, EncodedImage) else path)
         if decode:
             image.load()
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:

@@ -1,27 +1,49 @@
-"""Named columns of the rows of files by role: a file or a part of one for each."""
+"""Named columns of the rows of files by role: one or several files, a folder of `save_to_disk`, or a part of these."""
 
+import dataclasses
 import functools
+import glob
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from jaxdistill.data import arrow_files
 from jaxdistill.data.columns import locate, read_columns
 from jaxdistill.data.dataset import DatasetSettings
 from jaxdistill.data.labels import Place
 from jaxdistill.data.texts import PARTS, slice_of
-from jaxdistill.errors import UserError
+from jaxdistill.errors import UserError, unknown
 from jaxdistill.runtime import files
 
 Columns = dict[str, list[Any]]
 """Values by column, of equal lengths."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """The rows of files in their order.
+
+    Attributes:
+        columns: values by column.
+        locate: returns the words for a row in an error.
+    """
+
+    columns: Columns
+    locate: Callable[[int], str]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+
 def read_roles(settings: DatasetSettings, named: Mapping[str, str]) -> tuple[dict[str, Columns], Place]:
     """Reads columns of the rows of each role.
 
-    A role is a file, or a part of one in the order of its rows: `"a.csv"`, `"a.csv[:90%]"`, or `"[:90%]"` of `path`;
-    by default `PARTS` of `path`.
+    A role is files, or a part of them in the order of their rows: `"a.csv"`, `"a-*.csv[:90%]"`, `"a.csv,b.csv"`, or
+    `"[:90%]"` of `path`; by default `PARTS` of `path`. If `path` is a folder of `save_to_disk`, `"train[:90%]"` is a
+    part of its split. With `split_seed` a part is of the rows in an order by chance.
 
     Args:
         settings: with the files.
@@ -33,27 +55,107 @@ def read_roles(settings: DatasetSettings, named: Mapping[str, str]) -> tuple[dic
     Raises:
         UserError: for a missing column or file, and for a row that cannot be read, with its number.
     """
-    parts = {role: _find_part(role, part, settings) for role, part in (dict(settings.splits) or PARTS).items() if part}
     keys = {name: key for key, name in named.items() if name}
-    read_file = functools.cache(lambda path: read_columns(path, keys))
+    read = functools.cache(lambda key, name: read_rows(key, name, settings.path, keys))
     columns: dict[str, Columns] = {}
-    starts = {}
-    for role, (path, part) in parts.items():
-        whole = read_file(path)
-        rows = slice_of(role, part, len(next(iter(whole.values()))))
-        columns[role], starts[role] = {name: values[rows] for name, values in whole.items()}, rows.start
+    places: dict[str, tuple[Rows, np.ndarray]] = {}
+    for role, text in (dict(settings.splits) or _default_parts(settings)).items():
+        if text:
+            name, part = find_part(text)
+            if not name and not settings.path:
+                raise UserError(f"data.path must be a file for data.splits.{role}={text!r}, got ''. Name it")
+            rows = read(f"data.splits.{role}" if name else "data.path", name)
+            positions = choose_rows(role, part, len(rows), settings.split_seed)
+            columns[role] = {key: [values[row] for row in positions] for key, values in rows.columns.items()}
+            places[role] = rows, positions
+    return columns, lambda role, position: places[role][0].locate(int(places[role][1][position]))
 
-    def place(role: str, position: int) -> str:
-        return locate(parts[role][0], starts[role] + position)
 
-    return columns, place
+def _default_parts(settings: DatasetSettings) -> Mapping[str, str]:
+    """Returns the parts of a run without `splits`: those of one file, or the splits of a folder by their names."""
+    path = files.local_path("data.path", settings.path)
+    names = [*arrow_files.find_splits(path)] if settings.path and arrow_files.is_saved(path) else [""]
+    if names == [""]:
+        return PARTS
+    return name_roles(names)
 
 
-def _find_part(role: str, text: str, settings: DatasetSettings) -> tuple[pathlib.Path, str]:
-    """Returns the file of a role, and the part of its rows."""
-    match = re.fullmatch(r"(.*?)(\[[^\]]*\])?", text)
-    name, part = (match[1], match[2] or "[:]") if match else (text, "[:]")
-    key = f"data.splits.{role}" if name else "data.path"
-    if not name and not settings.path:
-        raise UserError(f"data.path must be a file for data.splits.{role}={text!r}, got ''. Name it")
-    return files.local_path(key, name or settings.path), part
+def name_roles(names: Sequence[str]) -> dict[str, str]:
+    """Returns the part of each role, from the names of splits; a tenth of `train` validates if nothing else does.
+
+    Raises:
+        UserError: if none of the names is `train`.
+    """
+    if "train" not in names:
+        raise UserError(f"data.splits.train must be set, got splits {sorted(names)} without 'train'. Name one of them")
+    validation = next((name for name in ("validation", "val", "valid", "dev") if name in names), "")
+    parts = {"train": "train", "validation": validation}
+    if not validation:
+        parts = {"train": "train[:90%]", "validation": "train[90%:]"}
+    return parts | ({"test": "test"} if "test" in names else {})
+
+
+def find_part(text: str) -> tuple[str, str]:
+    """Returns the files, or the split, that a role names, and the part of its rows."""
+    match = re.fullmatch(r"(.*?)(\[[^\]\*]*\])?", text)
+    return (match[1], match[2] or "[:]") if match else (text, "[:]")
+
+
+def choose_rows(role: str, part: str, count: int, seed: int) -> np.ndarray:
+    """Returns the positions of a part of rows: in their order, or with a seed from 0 on in an order by chance."""
+    # The stream of NumPy's legacy generator is frozen across versions.
+    order = np.arange(count) if seed < 0 else np.random.RandomState(seed).permutation(count)
+    return order[slice_of(role, part, count)]
+
+
+def read_rows(key: str, name: str, path: str, keys: Mapping[str, str] | None) -> Rows:
+    """Reads the rows of files, or of a split of a folder of `save_to_disk`.
+
+    Args:
+        key: the config key that names them, for messages.
+        name: of files, with `*` and `,` for several, or of a split of `path`; `path` itself if empty.
+        path: the setting `data.path`.
+        keys: the columns, each with the config key that names it; `None` for all.
+    """
+    folder = files.local_path("data.path", path)
+    if path and arrow_files.is_saved(folder):
+        splits = arrow_files.find_splits(folder)
+        if name not in splits:
+            raise unknown(key, name, splits, f"a split of {folder}")
+        split = splits[name]
+        return Rows(arrow_files.open_split(split).read(keys), lambda row: f"row {row} of {split}")
+    return _join([(file, read_columns(file, keys)) for file in find_files(key, name or path)])
+
+
+def find_files(key: str, text: str) -> list[pathlib.Path]:
+    """Returns the files that a config names: `a.csv`, `part-*.csv` in order of their names, or several with commas.
+
+    Raises:
+        UserError: for a pattern without a file.
+    """
+    paths: list[pathlib.Path] = []
+    whole = files.local_path(key, text)
+    for name in [text] if whole.exists() else text.split(","):
+        path = whole if whole.exists() else files.local_path(key, name.strip())
+        matches = sorted(glob.glob(str(path), recursive=True)) if glob.has_magic(str(path)) else [str(path)]
+        if not matches:
+            raise UserError(f"{key} must match a file, got {name.strip()!r}, which matches none. Correct the pattern")
+        paths += [pathlib.Path(match) for match in matches]
+    return paths
+
+
+def _join(parts: Sequence[tuple[pathlib.Path, Columns]]) -> Rows:
+    """Returns the rows of several files, one after the other."""
+    (first, columns), *rest = parts
+    for file, others in rest:
+        if {*others} != {*columns}:
+            raise UserError(f"{file} must have the columns of {first}, {[*columns]}, got {[*others]}. Rename them")
+    joined = {name: [value for _, part in parts for value in part[name]] for name in columns}
+    ends = np.cumsum([len(next(iter(part.values()))) for _, part in parts])
+
+    def locate_row(row: int) -> str:
+        number = int(np.searchsorted(ends, row, side="right"))
+        start = int(ends[number - 1]) if number else 0
+        return locate(parts[number][0], row - start)
+
+    return Rows(joined, locate_row)

@@ -1,9 +1,11 @@
 """Rows of files by role."""
 
+import numpy as np
 import pytest
 
+import saved_datasets
 from jaxdistill.data.dataset import DatasetSettings
-from jaxdistill.data.row_files import read_roles
+from jaxdistill.data.row_files import name_roles, read_roles, read_rows
 from jaxdistill.errors import UserError
 
 
@@ -16,3 +18,48 @@ def test_a_role_is_a_file_or_a_part(tmp_path):
     assert place("test", 1) == f"row 11 of {path}"
     with pytest.raises(UserError, match="data.path must be a file for data.splits.train"):
         read_roles(DatasetSettings("rows", splits=(("train", "[:]"),)), {"data.text": "x"})
+
+
+def write_csv(path, rows):
+    path.write_text("x,y\n" + "".join(f"{row},b\n" for row in rows))
+
+
+def test_several_files_follow_each_other_and_keep_their_rows_places(tmp_path):
+    for name, rows in (("a", range(3)), ("b", range(3, 5))):
+        write_csv(tmp_path / f"part-{name}.csv", rows)
+    both = f"{tmp_path / 'part-b.csv'},{tmp_path / 'part-a.csv'}"
+    settings = DatasetSettings("rows", path=str(tmp_path / "part-*.csv"), splits=(("train", "[:]"), ("test", both)))
+    columns, place = read_roles(settings, {"data.text": "x"})
+    assert columns == {"train": {"x": [*"01234"]}, "test": {"x": [*"34012"]}}
+    assert place("train", 4) == f"row 3 of {tmp_path / 'part-b.csv'}"
+    assert place("test", 2) == f"row 2 of {tmp_path / 'part-a.csv'}"
+    (tmp_path / "part-c.csv").write_text("x,z\n1,2\n")
+    with pytest.raises(UserError, match=r"part-c.csv must have the columns of .*part-a.csv, \['x', 'y'\], got"):
+        read_rows("data.path", "", str(tmp_path / "part-*.csv"), None)
+    with pytest.raises(UserError, match="data.path must match a file, got .*, which matches none"):
+        read_roles(DatasetSettings("rows", path=str(tmp_path / "none-*.csv")), {"data.text": "x"})
+
+
+def test_a_seed_orders_rows_before_parts_are_taken(tmp_path):
+    write_csv(tmp_path / "a.csv", range(10))
+    splits = (("train", "[:60%]"), ("test", "[60%:]"))
+    settings = DatasetSettings("rows", path=str(tmp_path / "a.csv"), splits=splits, split_seed=3)
+    columns, place = read_roles(settings, {"data.text": "x"})
+    numbers = [int(x) for part in columns.values() for x in part["x"]]
+    assert numbers == [int(x) for x in np.random.RandomState(3).permutation(10)]
+    assert place("test", 0) == f"row {numbers[6] + 2} of {tmp_path / 'a.csv'}"
+
+
+def test_a_folder_of_save_to_disk_has_its_splits(tmp_path):
+    splits = {"train": {"x": ["a", "b"], "y": [0, 1]}, "test": {"x": ["c"], "y": [1]}}
+    saved_datasets.save_splits(tmp_path / "set", splits)
+    named = {"data.text": "x"}
+    columns, place = read_roles(DatasetSettings("rows", path=str(tmp_path / "set"), split_seed=-1), named)
+    assert columns == {"train": {"x": ["a"]}, "validation": {"x": ["b"]}, "test": {"x": ["c"]}}
+    assert place("test", 0) == f"row 0 of {tmp_path / 'set' / 'test'}"
+    part = DatasetSettings("rows", path=str(tmp_path / "set"), splits=(("train", "train[50%:]"),))
+    assert read_roles(part, named)[0] == {"train": {"x": ["b"]}}
+    with pytest.raises(UserError, match=r"data.splits.train must be a split of .*, got 'tset'"):
+        read_roles(DatasetSettings("rows", path=str(tmp_path / "set"), splits=(("train", "tset"),)), named)
+    with pytest.raises(UserError, match=r"data.splits.train must be set, got splits \['a', 'b'\] without 'train'"):
+        name_roles(["b", "a"])

@@ -64,6 +64,7 @@ def read(settings: DatasetSettings) -> Dataset:
         tokenizer=tokenizer.identity if tokenizer else "bytes",
         teacher_tokenizer=read_by_teacher.identity if read_by_teacher else "bytes" * reads_bytes,
         teacher_vocabulary=read_by_teacher.vocabulary if read_by_teacher else BYTES * reads_bytes,
+        keys=("splits.seed",),
     )
 
 

@@ -1,9 +1,15 @@
 """Tables of CSV, TSV, JSONL or Parquet files, with named columns."""
 
+import dataclasses
+import functools
 import pathlib
 
+import numpy as np
+
+from jaxdistill.data import arrow_files
 from jaxdistill.data.columns import FIRST_ROWS, locate, read_columns
 from jaxdistill.data.dataset import Dataset, DatasetSettings
+from jaxdistill.data.row_files import Rows, choose_rows, find_part, name_roles, read_rows
 from jaxdistill.data.tables import make_dataset
 from jaxdistill.data.tables.parse import CATEGORY, Columns, make_tables
 from jaxdistill.data.tables.table import split_positions
@@ -15,21 +21,23 @@ ROLES = ("train", "validation", "test")
 
 
 def read(settings: DatasetSettings) -> Dataset:
-    """Reads a file, or a folder with `train.csv` and others.
+    """Reads files, a folder with `train.csv` and others, or a folder of `datasets.Dataset.save_to_disk`.
 
-    The rows of a single file are split by chance, 60 % to train on, 20 % to validate on and 20 % to test on, or in
-    their order by `splits` such as `"[:90%]"`. Labels are those of the column `label`, targets of `target`; features
-    are the columns `columns`, by default all others, after `transforms`.
+    Rows are split by chance, 60 % to train on, 20 % to validate on and 20 % to test on, or by `splits`: files, or parts
+    such as `"[:90%]"` in order of the rows (`row_files.read_roles`). Labels are those of the column `label`, targets of
+    `target`; features are the columns `columns`, by default all others, after `transforms`.
 
     Raises:
         UserError: for a missing or damaged file, and columns that do not fit.
     """
     path = files.local_path("data.path", settings.path)
-    if not settings.path or not path.exists():
+    names_files = any(part and not part.startswith("[") for _, part in settings.splits)
+    is_pattern = any(mark in settings.path for mark in "*?,")
+    if not names_files and not is_pattern and not (settings.path and path.exists()):
         raise UserError(f"data.path must be a table, or a folder with train.csv, got {settings.path!r}. Correct it")
-    parts = _read_folder(path, settings) if path.is_dir() else _read_file(path, settings)
-    tables, class_names = make_tables(parts, settings)
-    return make_dataset(tables, settings, class_names)
+    of_folder = settings.path and path.is_dir() and not arrow_files.is_saved(path)
+    tables, class_names = make_tables(_read_folder(path, settings) if of_folder else _read_files(settings), settings)
+    return dataclasses.replace(make_dataset(tables, settings, class_names), keys=("splits.seed",))
 
 
 def _keys(settings: DatasetSettings) -> dict[str, str] | None:
@@ -59,20 +67,39 @@ def _columns(file: pathlib.Path, settings: DatasetSettings) -> Columns:
     return Columns(read_columns(file, _keys(settings)), lambda position: locate(file, position))
 
 
-def _read_file(path: pathlib.Path, settings: DatasetSettings) -> dict[str, Columns]:
-    columns = _columns(path, settings)
-    count = len(next(iter(columns.values.values())))
-    named = {role: part for role, part in settings.splits if part}
-    parts = {role: range(count)[slice_of(role, part, count)] for role, part in named.items()}
-    positions = parts or split_positions(count)
-    if "train" not in positions:
+def _read_files(settings: DatasetSettings) -> dict[str, Columns]:
+    keys, named = _keys(settings), {role: part for role, part in settings.splits if part}
+    read = functools.cache(lambda key, name: read_rows(key, name, settings.path, keys))
+    splits = _find_saved(settings)
+    if not named and splits:
+        named = name_roles(splits)
+    if not named:
+        rows = read("data.path", "")
+        positions = split_positions(len(rows), max(settings.split_seed, 0))
+        return {role: _select(rows, chosen) for role, chosen in positions.items()}
+    if "train" not in named:
         raise UserError(f"data.splits must have train, got {named}. Add train='[:80%]'")
-    for role, rows in positions.items():
-        if not len(rows):
-            raise UserError(f"the {role} split of {path} must have rows, got none of {count}. Set data.splits")
+    parts = {}
+    for role, text in named.items():
+        name, part = find_part(text)
+        if name and not splits and pathlib.Path(name).suffix.lower() not in FIRST_ROWS:
+            slice_of(role, text, 1)  # raises, with the forms of a part
+        rows = read(f"data.splits.{role}" if name else "data.path", name)
+        positions = choose_rows(role, part, len(rows), settings.split_seed)
+        if not len(positions):
+            place = name or settings.path
+            raise UserError(f"the {role} split of {place} must have rows, got none of {len(rows)}. Set data.splits")
+        parts[role] = _select(rows, positions)
+    return parts
 
-    def select(rows: list[int]) -> Columns:
-        values = {name: [column[row] for row in rows] for name, column in columns.values.items()}
-        return Columns(values, lambda position: columns.locate(rows[position]))
 
-    return {role: select(list(map(int, rows))) for role, rows in positions.items()}
+def _find_saved(settings: DatasetSettings) -> list[str]:
+    """Returns the splits of a folder of `save_to_disk` with several; none of anything else."""
+    path = files.local_path("data.path", settings.path)
+    names = [*arrow_files.find_splits(path)] if arrow_files.is_saved(path) else [""]
+    return [] if names == [""] else names
+
+
+def _select(rows: Rows, positions: np.ndarray) -> Columns:
+    values = {name: [column[row] for row in positions] for name, column in rows.columns.items()}
+    return Columns(values, lambda position: rows.locate(int(positions[position])))

@@ -1,5 +1,7 @@
 """Texts in the rows of CSV, TSV, JSONL or Parquet files, with labels or without."""
 
+import dataclasses
+
 from jaxdistill.data.dataset import Dataset, DatasetSettings
 from jaxdistill.data.labels import number_classes
 from jaxdistill.data.row_files import read_roles
@@ -31,4 +33,5 @@ def read(settings: DatasetSettings) -> Dataset:
         role: TextRows(values[settings.text], values.get(settings.pair), labels.get(role))
         for role, values in columns.items()
     }
-    return tokenize(rows_by_role, class_names, settings, place)
+    dataset = tokenize(rows_by_role, class_names, settings, place)
+    return dataclasses.replace(dataset, keys=("splits.seed",))

@@ -76,12 +76,12 @@ def join(left: Matrix, right: Matrix) -> Matrix:
     return np.concatenate([left, right], 1)
 
 
-def split_positions(count: int) -> dict[str, np.ndarray]:
+def split_positions(count: int, seed: int = 0) -> dict[str, np.ndarray]:
     """Splits positions by chance: 60 % to train on, 20 % to validate on, 20 % to test on.
 
     The order is that of NumPy's legacy generator, whose stream is frozen across versions.
     """
-    order = np.random.RandomState(0).permutation(count)
+    order = np.random.RandomState(seed).permutation(count)
     first, second = round(0.6 * count), round(0.8 * count)
     return {"train": order[:first], "validation": order[first:second], "test": order[second:]}
 

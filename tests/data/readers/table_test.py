@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+import saved_datasets
 from jaxdistill.data import datasets
 from jaxdistill.errors import UserError
 
@@ -49,6 +50,23 @@ def test_a_parquet_file_has_types(tmp_path):
     )
     assert dataset.class_names == ("0", "1")
     np.testing.assert_allclose(dataset.split("test").features, [[5, 0, 1, 0]])  # missing, u, v
+
+
+def test_several_files_files_by_split_and_folders_of_save_to_disk(tmp_path):
+    for name, rows in (("a", ROWS[:6]), ("b", ROWS[6:])):
+        lines = "".join(f"{x},{kind},{y}\n" for x, kind, y in rows)
+        (tmp_path / f"{name}.csv").write_text("x,kind,y\n" + lines)
+    dataset = datasets.load("table", path=str(tmp_path / "*.csv"), label="kind", columns=("x",))
+    assert sum(len(split) for split in dataset.splits.values()) == 10
+    splits = {"train": str(tmp_path / "b.csv"), "test": f"{tmp_path / 'a.csv'}[50%:]"}
+    dataset = datasets.load("table", label="kind", columns=("x",), splits=splits)
+    assert [[*split.features[:, 0]] for split in dataset.splits.values()] == [[6, 7, 8, 9], [3, 4, 5]]
+    columns = {"x": [1.0, 2.0, 3.0, 4.0], "kind": [0, 1, 0, 1]}
+    features = {"kind": {"names": ["no", "yes"], "_type": "ClassLabel"}}
+    saved_datasets.save_splits(tmp_path / "set", {"train": columns, "test": columns}, features)
+    dataset = datasets.load("table", path=str(tmp_path / "set"), label="kind")
+    assert dataset.class_names == ("no", "yes")
+    assert {role: len(split) for role, split in dataset.splits.items()} == {"train": 3, "validation": 1, "test": 4}
 
 
 @pytest.mark.parametrize(

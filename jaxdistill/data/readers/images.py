@@ -1,0 +1,185 @@
+"""Images with one class each: folders of classes, a table of files and labels, or a folder of `save_to_disk`."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxdistill.data import arrow_files
+from jaxdistill.data.columns import FIRST_ROWS
+from jaxdistill.data.dataset import Dataset, DatasetSettings
+from jaxdistill.data.image_files import EncodedImage, ImageFiles, check_channels, check_files, read_image
+from jaxdistill.data.labels import number_classes
+from jaxdistill.data.row_files import choose_rows, find_files, find_part, name_roles, read_rows
+from jaxdistill.errors import UserError, unknown
+from jaxdistill.runtime import files
+
+SUFFIXES = frozenset([".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"])
+PARTS = {"train": "[:80%]", "validation": "[80%:90%]", "test": "[90%:]"}
+"""The default splits of images without splits of their own, in an order by chance."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Collection:
+    """Images in one order.
+
+    Attributes:
+        sources: a file or an encoded image each.
+        labels: names or numbers of classes.
+        locate: returns the words for an image in an error.
+        class_names: if they are given in order; the labels are then indices.
+    """
+
+    sources: Sequence[Any]
+    labels: Sequence[Any]
+    locate: Callable[[int], str]
+    class_names: tuple[str, ...] = ()
+
+
+def read(settings: DatasetSettings) -> Dataset:
+    """Opens images, which are decoded as they are read.
+
+    `path` is one of three. A folder `CLASS/FILE`, or `train/CLASS/FILE` with `validation` and `test` beside it. A CSV,
+    TSV, JSONL or Parquet file, or several with `*`, with a column `image` of files, relative to its folder, and a
+    column `label`. A folder of `datasets.Dataset.save_to_disk` with such columns. `splits` are parts such as
+    `"train[:90%]"`, or files of tables; images are put in an order by chance first, by `split_seed` or 0.
+
+    Args:
+        settings: `size` resizes the short side and cuts the centre square; images of several sizes need it.
+
+    Raises:
+        UserError: for missing files and columns, and for a class that no training image has.
+    """
+    channels = check_channels(settings.channels)
+    if not settings.path:
+        raise UserError("data.path must be a folder of images or a table of their files, got ''. Name it")
+    whole = _open_collections(settings)
+    parts = {role: text for role, text in settings.splits if text}
+    parts = parts or (PARTS if [*whole] == [""] else name_roles([*whole]))
+    if "train" not in parts:
+        raise UserError(f"data.splits must have train, got {parts}. Add train='[:80%]'")
+    chosen: dict[str, tuple[Collection, np.ndarray]] = {}
+    for role, text in parts.items():
+        name, part = find_part(text)
+        collection = whole[name] if name in whole else _open_other(role, name, settings, whole)
+        chosen[role] = collection, choose_rows(role, part, len(collection.sources), max(settings.split_seed, 0))
+    for role, (_, rows) in chosen.items():
+        if not len(rows):
+            raise UserError(f"data.splits.{role} must have at least one image, got none. Take a larger part")
+    class_names, labels = _number(chosen)
+    first, rows = chosen["train"]
+    side = settings.size
+    shape = (side, side, channels) if side else read_image(first.sources[int(rows[0])], channels).shape
+    splits = {
+        role: ImageFiles(collection.sources, rows, labels[role], side, shape)
+        for role, (collection, rows) in chosen.items()
+    }
+    return Dataset(splits, class_names, shape, keys=("image", "label", "splits.seed"))
+
+
+def _number(chosen: Mapping[str, tuple[Collection, np.ndarray]]) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+    """Returns the names of the classes, and the labels by role, int32 `[n]`."""
+    given = chosen["train"][0].class_names
+    if given:
+        labels = {role: np.array([c.labels[row] for row in rows], np.int32) for role, (c, rows) in chosen.items()}
+        return given, labels
+    values = {role: [collection.labels[row] for row in rows] for role, (collection, rows) in chosen.items()}
+    return number_classes(values, lambda role, position: chosen[role][0].locate(int(chosen[role][1][position])))
+
+
+def _open_collections(settings: DatasetSettings) -> dict[str, Collection]:
+    """Returns the images of `path` by the names of its splits; by "" if it has none."""
+    path = files.local_path("data.path", settings.path)
+    if arrow_files.is_saved(path):
+        folders = arrow_files.find_splits(path)
+        return {name: _open_saved(folder, settings) for name, folder in folders.items()}
+    if path.is_dir():
+        roles = {"train", "validation", "val", "valid", "dev", "test"}
+        names = sorted(child.name for child in path.iterdir() if child.is_dir())
+        _check_no_columns(settings)
+        return {
+            name: _list_folder(path / name)
+            for name in ([name for name in names if name in roles] if "train" in names else [""])
+        }
+    return {"": _read_table("data.path", settings.path, settings)}
+
+
+def _open_other(role: str, name: str, settings: DatasetSettings, whole: Mapping[str, Collection]) -> Collection:
+    """Returns the images of a table that a split names."""
+    if pathlib.Path(name).suffix.lower() not in FIRST_ROWS:
+        raise unknown(f"data.splits.{role}", name, [*filter(None, whole), "[:80%]"], "a split of data.path, a part")
+    return _read_table(f"data.splits.{role}", name, settings)
+
+
+def _check_no_columns(settings: DatasetSettings) -> None:
+    for key in ("image", "label"):
+        if getattr(settings, key):
+            raise UserError(
+                f"data.{key} must be '' for {settings.path}, whose folders are the classes, got"
+                f" {getattr(settings, key)!r}. Remove it, or name a table of files in data.path"
+            )
+
+
+def _list_folder(folder: pathlib.Path) -> Collection:
+    """Lists the images of a folder `CLASS/FILE`, with further folders below a class, in order of their names."""
+    classes = sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+    sources: list[pathlib.Path] = []
+    labels: list[str] = []
+    for child in classes:
+        files_of_class = sorted(path for path in child.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        if not files_of_class:
+            raise UserError(f"{child} must have images of {sorted(SUFFIXES)}, got none. Add them, or remove the folder")
+        sources += files_of_class
+        labels += [child.name] * len(files_of_class)
+    if not sources:
+        raise UserError(
+            f"{folder} must have a folder of images for each class, got"
+            f" {sorted(child.name for child in folder.iterdir())[:5]}. Sort the images into folders, or name a table"
+            " of files and labels in data.path"
+        )
+    return Collection(sources, labels, lambda row: str(sources[row]))
+
+
+def _read_table(key: str, text: str, settings: DatasetSettings) -> Collection:
+    columns = {settings.image or "file": "data.image", settings.label or "label": "data.label"}
+    rows = read_rows(key, text, "", columns)
+    names, labels = rows.columns.values()
+    root = find_files(key, text)[0].parent
+    sources = [root / str(name) for name in names]
+    check_files(sources, str(root))
+    return Collection(sources, labels, rows.locate)
+
+
+@dataclasses.dataclass(frozen=True)
+class SavedImages(Sequence[Any]):
+    """A mapped column of images, of which one is read at a time."""
+
+    column: Any
+    folder: pathlib.Path
+
+    def __len__(self) -> int:
+        return len(self.column)
+
+    def __getitem__(self, position: Any) -> Any:
+        value = self.column[int(position)].as_py()
+        entry = value if isinstance(value, dict) else {"bytes": value} if isinstance(value, bytes) else {"path": value}
+        if entry.get("bytes"):
+            return EncodedImage(f"row {position} of {self.folder}", entry["bytes"])
+        if not isinstance(entry.get("path"), str):
+            raise UserError(
+                f"row {position} of {self.folder} must have an image, got {str(value)[:60]!r}. Remove the row, or name"
+                " another column in data.image"
+            )
+        return self.folder / entry["path"]
+
+
+def _open_saved(folder: pathlib.Path, settings: DatasetSettings) -> Collection:
+    split = arrow_files.open_split(folder)
+    image, label = settings.image or "image", settings.label or "label"
+    column = split.column(image, "data.image")
+    labels = split.column(label, "data.label").to_pylist()
+    return Collection(
+        SavedImages(column, folder), labels, lambda row: f"row {row} of {folder}", split.class_names(label)
+    )

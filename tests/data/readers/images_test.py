@@ -1,0 +1,113 @@
+"""Images of folders, of tables and of `save_to_disk`: classes, splits, sizes and mistakes."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import saved_datasets
+from jaxdistill.conformance.datasets import PROMISES, make_subject
+from jaxdistill.conformance.promise import NotApplicable
+from jaxdistill.data import datasets
+from jaxdistill.data.readers import images
+from jaxdistill.errors import UserError
+
+CLASSES = ("cat", "dog")
+
+
+def draw(number, size=(6, 8)):
+    """Returns an image whose pixels are its number."""
+    return Image.fromarray(np.full((*size, 3), number, np.uint8))
+
+
+def write_folder(folder, count=10, size=(6, 8)):
+    """Writes `CLASS/FILE`: images of even numbers are cats."""
+    for number in range(count):
+        path = folder / CLASSES[number % 2] / f"{number:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draw(number, size).save(path)
+
+
+def encode(number):
+    buffer = io.BytesIO()
+    draw(number).save(buffer, "PNG")
+    return {"bytes": buffer.getvalue(), "path": f"{number}.png"}
+
+
+def write(tmp_path, kind):
+    """Writes ten images in a form; returns `data.path`."""
+    if kind == "saved":
+        columns = {"image": [encode(number) for number in range(10)], "label": [number % 2 for number in range(10)]}
+        saved_datasets.save(tmp_path / "saved", columns, {"label": {"names": CLASSES, "_type": "ClassLabel"}})
+        return str(tmp_path / "saved")
+    write_folder(tmp_path / "all")
+    if kind == "folder":
+        return str(tmp_path / "all")
+    lines = [f"{CLASSES[number % 2]}/{number:02}.png,{CLASSES[number % 2]}" for number in range(10)]
+    for name, part in (("a", lines[:5]), ("b", lines[5:])):
+        (tmp_path / "all" / f"list-{name}.csv").write_text("\n".join(["file,label", *part]))
+    return str(tmp_path / "all" / "list-*.csv")
+
+
+@pytest.mark.parametrize("kind", ["folder", "table", "saved"])
+def test_each_form_has_the_same_images_in_parts_by_chance(tmp_path, kind):
+    path = write(tmp_path, kind)
+    dataset = datasets.load("images", path=path)
+    assert dataset.class_names == CLASSES
+    assert dataset.shape == (6, 8, 3)
+    assert {role: len(split) for role, split in dataset.splits.items()} == {"train": 8, "validation": 1, "test": 1}
+    taken = [split.take(np.arange(len(split))) for split in dataset.splits.values()]
+    numbers = np.concatenate([part["image"][:, 0, 0, 0] for part in taken])
+    np.testing.assert_array_equal(np.sort(numbers), np.arange(10))
+    np.testing.assert_array_equal(np.concatenate([part["label"] for part in taken]), numbers % 2)
+    assert [*numbers] != sorted(numbers)
+    subject = make_subject(images.read, path=path)
+    for promise in PROMISES:
+        try:
+            promise.check(subject)
+        except NotApplicable:
+            continue
+
+
+def test_folders_of_splits_and_images_of_several_sizes(tmp_path):
+    write_folder(tmp_path / "train", 10)
+    write_folder(tmp_path / "val", 4, size=(9, 7))
+    dataset = datasets.load("images", path=str(tmp_path), size=4, channels=1)
+    assert {role: len(split) for role, split in dataset.splits.items()} == {"train": 10, "validation": 4}
+    assert dataset.shape == (4, 4, 1)
+    validation = dataset.split("validation").take(np.arange(4))
+    assert validation["image"].shape == (4, 4, 4, 1)
+    np.testing.assert_array_equal(validation["image"][:, 0, 0, 0] % 2, validation["label"])
+    with pytest.raises(
+        UserError, match=r"val/.*png must be of shape \[6, 8, 3\], as the first image is, got \[9, 7, 3\]"
+    ):
+        datasets.load("images", path=str(tmp_path)).split("validation").take(np.arange(4))
+    parts = {"train": "train[:50%]", "validation": "train[50%:]", "test": "val"}
+    dataset = datasets.load("images", path=str(tmp_path), size=4, splits=parts)
+    assert [len(split) for split in dataset.splits.values()] == [5, 5, 4]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"path": ""}, "data.path must be a folder of images or a table of their files, got ''"),
+        ({"path": "all/cat"}, "cat must have a folder of images for each class, got .'00.png'"),
+        ({"path": "all", "label": "label"}, "data.label must be '' for .*, whose folders are the classes"),
+        ({"path": "all", "splits": {"train": "trian"}}, "data.splits.train must be a split of data.path, a part, got"),
+        ({"path": "all", "splits": {"test": "[:10%]"}}, "data.splits must have train, got"),
+        ({"path": "all", "splits": {"train": "[:5%]"}}, "data.splits.train must have at least one image, got none"),
+        ({"path": "none-*.csv"}, "data.path must match a file, got '.*none-.*csv', which matches none"),
+        (
+            {"path": "all/list-*.csv", "label": "clas"},
+            "data.label, the name of a column, must be one of .*, got 'clas'",
+        ),
+        ({"path": "all/gone.csv"}, "lost.png, which .*all names, must be a file, got none"),
+    ],
+)
+def test_mistakes(tmp_path, settings, message):
+    write(tmp_path, "table")
+    (tmp_path / "all" / "gone.csv").write_text("file,label\nlost.png,cat\n")
+    settings = settings | {"path": str(tmp_path / settings["path"]) if settings["path"] else ""}
+    with pytest.raises(UserError, match=message):
+        datasets.load("images", **settings)
