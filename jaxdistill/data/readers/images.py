@@ -73,7 +73,7 @@ def read(settings: DatasetSettings) -> Dataset:
     side = settings.size
     shape = (side, side, channels) if side else read_image(first.sources[int(rows[0])], channels).shape
     splits = {
-        role: ImageFiles(collection.sources, rows, labels[role], side, shape)
+        role: ImageFiles(collection.sources, rows, labels[role], size=side, shape=shape)
         for role, (collection, rows) in chosen.items()
     }
     return Dataset(splits, class_names, shape, keys=("image", "label", "splits.seed"))
