@@ -1,6 +1,6 @@
 """Steps of distillation as compiled for slices of TPUs that this machine does not have: memory, and estimated time.
 
-    python benchmarks/tpu_estimate.py [--rows vit bert ...] [--write docs/results/tpu.json]
+    python benchmarks/tpu_estimate.py [--rows vit bert ...] [--write docs/results/tpu.json] [--programs FOLDER]
     python -m jaxdistill.launch --plan --topology=v5e:4x4 --config benchmarks/tpu_estimate.py:bert \
         --config.data.path=FILE
 
@@ -9,7 +9,7 @@ own. Time is the compiler's estimate of cycles over the clock (`jaxdistill/estim
 overlap: nothing ran. It is the same on every machine and in every run. Utilisation is the fraction of the peak
 in bfloat16, by the FLOPs of matrix products and convolutions, those of recomputation included. Bytes are arguments,
 results and working memory of a device. A step has no time if the trips of a loop depend on data. With
-`--write`, rows that are not measured stay as they are in the file.
+`--write`, rows that are not measured stay as they are in the file; `--programs` keeps the text of each compiled step.
 """
 
 import argparse
@@ -169,8 +169,8 @@ def write_data(path: pathlib.Path, data: dict[str, int]) -> pathlib.Path:
     return path
 
 
-def measure(name: str) -> dict[str, Any]:
-    """Compiles a step and returns its row."""
+def measure(name: str, programs: pathlib.Path | None = None) -> dict[str, Any]:
+    """Compiles a step and returns its row; its text goes to a folder, if there is one."""
     step = STEPS[name]
     target = topology.find(step["topology"])
     chip, devices = chips.find_chip(target), len(target.devices)
@@ -188,6 +188,8 @@ def measure(name: str) -> dict[str, Any]:
                 raise
             return row | {"milliseconds": None, "utilisation": None, "bytes": used, "collective_bytes": None}
         estimate = costs.estimate(compiled, chip, counted, devices)
+    if programs:
+        (programs / f"{name}.hlo").write_text(compiled.as_text())
     print("\n".join(describe.describe(estimate, chip, counted, examples=program.examples, devices=devices)), flush=True)
     is_whole = not estimate.loops_without_trips  # the time of a loop that counts once is no estimate
     return row | {
@@ -198,10 +200,11 @@ def measure(name: str) -> dict[str, Any]:
     }
 
 
-def measure_alone(name: str) -> dict[str, Any]:
+def measure_alone(name: str, programs: pathlib.Path | None) -> dict[str, Any]:
     """Returns the row of a step that a process of its own has compiled, whose memory is then free."""
+    more = ["--programs", str(programs)] if programs else []
     with tempfile.NamedTemporaryFile(suffix=".json") as file:
-        subprocess.run([sys.executable, HERE, "--rows", name, "--row-to", file.name], check=True)
+        subprocess.run([sys.executable, HERE, "--rows", name, "--row-to", file.name, *more], check=True)
         return json.loads(pathlib.Path(file.name).read_text())
 
 
@@ -209,17 +212,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="+", choices=[*STEPS], default=[*STEPS])
     parser.add_argument("--write", type=pathlib.Path)
+    parser.add_argument("--programs", type=pathlib.Path)
     parser.add_argument("--row-to", type=pathlib.Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     jax.config.update("jax_platforms", "cpu")
     if given.row_to:
-        given.row_to.write_text(json.dumps(measure(given.rows[0])))
+        given.row_to.write_text(json.dumps(measure(given.rows[0], given.programs)))
         return
     rows = {
         row["name"]: row for row in (results.read(given.write)["rows"] if given.write and given.write.exists() else [])
     }
     for name in given.rows:
-        rows[name] = measure_alone(name)
+        rows[name] = measure_alone(name, given.programs)
         results.write(given.write, {"": [rows[step] for step in STEPS if step in rows]}, columns=COLUMNS)
 
 
