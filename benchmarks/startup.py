@@ -56,10 +56,10 @@ def child(began: float, argv: list[str]) -> None:
         timed(holder, name, "data")
     run = train.run
 
-    def first_stage(*given):
+    def first_stage(*given, **options):
         spent["built"] = time.time()
         spent["data_before"] = spent["data"]
-        return run(*given)
+        return run(*given, **options)
 
     def report():
         now = time.time()

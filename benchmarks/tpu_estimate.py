@@ -45,7 +45,12 @@ LLAMA = dict(
     remat="block",
 )
 CLASSIFY = dict(task=dict(method="cross_entropy"), kd=dict(method="kd", temperature=4.0))
-NEXT_TOKEN = dict(task=dict(method="cross_entropy", chunk=512), kd=dict(method="forward_kl", chunk=512))
+
+
+def next_token(chunk: int) -> dict[str, Any]:
+    """Returns the terms of a language model, of which a chunk counts the tokens of all devices."""
+    return dict(task=dict(method="cross_entropy", chunk=chunk), kd=dict(method="forward_kl", chunk=chunk))
+
 
 STEPS: dict[str, dict[str, Any]] = {
     "vit": dict(
@@ -91,7 +96,7 @@ STEPS: dict[str, dict[str, Any]] = {
         data=dict(length=2048, vocabulary=128256),
         teacher=dict(LLAMA, length=2048, layers=16, width=2048, heads=32, hidden=8192),
         student=dict(LLAMA, length=2048, layers=8, width=1024, heads=16, hidden=4096),
-        terms=NEXT_TOKEN,
+        terms=next_token(1024 * 16),
         fsdp=-1,
     ),
     "llama_7b": dict(
@@ -101,7 +106,7 @@ STEPS: dict[str, dict[str, Any]] = {
         data=dict(length=4096, vocabulary=32000),
         teacher=dict(LLAMA, length=4096, layers=32, width=4096, heads=32, hidden=11008),
         student=dict(LLAMA, length=4096, layers=22, width=2048, heads=32, key_heads=4, hidden=5632),
-        terms=NEXT_TOKEN,
+        terms=next_token(1024 * 64),
         fsdp=-1,
     ),
 }

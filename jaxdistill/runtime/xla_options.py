@@ -1,12 +1,16 @@
-"""XLA compiler options for CPU programs.
+"""XLA compiler options by kind of device.
 
-XLA hands matrix products, reductions and convolutions to a library of kernels (YNNPACK). In jax 0.10 the library's
+On a CPU, XLA hands matrix products, reductions and convolutions to a library of kernels (YNNPACK). In jax 0.10 the library's
 convolutions, above all their gradients by the weights, are slower than XLA's own: a step of ResNet-32x4 -> ResNet-8x4
 takes 1.2 times as long with them. In jax 0.12 they are not, and later versions keep XLA's choice
-(`benchmarks/studies/fusion.py`). This module is needed only while jax 0.10 is supported.
+(`benchmarks/studies/fusion.py`).
 
 The library could also take chains of elementwise operations, and steps of convolutional networks would be faster by
 another sixth. It computes some of them wrongly: `0.5 * (log1p(x) - log1p(-x))` of a large array, in jax 0.10 and 0.12.
+
+On TPUs, XLA cuts a product with weights that are split over devices (`fsdp`) into as many products as devices, so that
+each waits for a part of the weights alone. On 16 devices these are narrow, and every sum passes through memory 16 times.
+With whole products the weights of a layer are gathered while the layer before runs.
 """
 
 import functools
@@ -24,6 +28,11 @@ FUSION = "xla_cpu_experimental_ynn_fusion_type"
 
 OPTIONS = {FUSION: "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
 
+WINDOWED = "xla_jf_spmd_threshold_for_windowed_einsum_mib"
+"""libtpu's option: the size of operands from which on a product is cut."""
+
+TPU_OPTIONS = {WINDOWED: "1000000"}
+
 
 def jit(function: Callable[..., Any], **options: Any) -> Any:
     """Applies `jax.jit`, with the compiler options and the convolutions that make a program fast on a CPU."""
@@ -35,7 +44,9 @@ def jit(function: Callable[..., Any], **options: Any) -> Any:
 
 
 def select_options(backend: str, version: tuple[int, ...]) -> dict[str, str] | None:
-    """Returns the options for a backend and a version of JAX; None if XLA_FLAGS has the same option."""
+    """Returns the options for a backend and a version of JAX; None if the compiler's flags have the same option."""
+    if backend == "tpu":
+        return None if WINDOWED in os.environ.get("LIBTPU_INIT_ARGS", "") else TPU_OPTIONS
     needed = backend == "cpu" and version < (0, 11) and FUSION not in os.environ.get("XLA_FLAGS", "")
     return OPTIONS if needed and _are_supported() else None
 

@@ -1,4 +1,4 @@
-"""XLA's options for a CPU, seen in the compiled program."""
+"""XLA's options, those for a CPU seen in the compiled program."""
 
 import jax
 import jax.numpy as jnp
@@ -47,9 +47,16 @@ def test_an_option_that_xla_does_not_have_is_not_given(monkeypatch):
         xla_options._are_supported.cache_clear()
 
 
-@pytest.mark.parametrize(("backend", "version"), [("gpu", (0, 10, 2)), ("tpu", (0, 10, 2)), ("cpu", (0, 11, 0))])
+@pytest.mark.parametrize(("backend", "version"), [("gpu", (0, 10, 2)), ("cpu", (0, 11, 0))])
 def test_other_backends_and_versions_have_no_options(backend, version):
     assert xla_options.select_options(backend, version) is None
+
+
+def test_products_with_split_weights_are_whole_on_tpus_unless_a_flag_sets_it(monkeypatch):
+    monkeypatch.delenv("LIBTPU_INIT_ARGS", raising=False)
+    assert xla_options.select_options("tpu", (0, 10, 2)) == xla_options.TPU_OPTIONS
+    monkeypatch.setenv("LIBTPU_INIT_ARGS", f"--{xla_options.WINDOWED}=4")
+    assert xla_options.select_options("tpu", (0, 10, 2)) is None
 
 
 def test_arguments_of_jit_are_passed_on():
