@@ -1,16 +1,16 @@
 """XLA compiler options by kind of device.
 
-On a CPU, XLA hands matrix products, reductions and convolutions to a library of kernels (YNNPACK). In jax 0.10 the library's
-convolutions, above all their gradients by the weights, are slower than XLA's own: a step of ResNet-32x4 -> ResNet-8x4
-takes 1.2 times as long with them. In jax 0.12 they are not, and later versions keep XLA's choice
+On a CPU, XLA hands matrix products, reductions and convolutions to a library of kernels (YNNPACK). In jax 0.10 the
+library's convolutions, above all their gradients by the weights, are slower than XLA's own: a step of ResNet-32x4 ->
+ResNet-8x4 takes 1.2 times as long with them. In jax 0.12 they are not, and later versions keep XLA's choice
 (`benchmarks/studies/fusion.py`).
 
 The library could also take chains of elementwise operations, and steps of convolutional networks would be faster by
 another sixth. It computes some of them wrongly: `0.5 * (log1p(x) - log1p(-x))` of a large array, in jax 0.10 and 0.12.
 
 On TPUs, XLA cuts a product with weights that are split over devices (`fsdp`) into as many products as devices, so that
-each waits for a part of the weights alone. On 16 devices these are narrow, and every sum passes through memory 16 times.
-With whole products the weights of a layer are gathered while the layer before runs.
+each waits for a part of the weights alone. On 16 devices these are narrow, and every sum passes through memory 16
+times. With whole products the weights of a layer are gathered while the layer before runs.
 """
 
 import functools
