@@ -1,7 +1,7 @@
 """Failures in background threads of libraries, for which a run has one message.
 
-Orbax and TensorBoard write in threads of their own. If a disk is full, each of these threads prints a traceback, and
-so does an event loop that Orbax leaves open, at any later time.
+Orbax writes in threads of its own. If a disk is full, each of them prints a traceback, and so does an event loop that
+Orbax leaves open, at any later time.
 """
 
 import contextlib

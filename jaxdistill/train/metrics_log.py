@@ -10,16 +10,13 @@ from typing import Any
 import jax
 
 from jaxdistill.runtime import background, files
+from jaxdistill.train.events import EventFile
 
 CLOCKED = ("examples_per_second", "data_wait", "model_flops_per_second", "utilisation")
 """Keys of a line of `metrics.jsonl` that depend on the clock (`train.throughput`)."""
 
 RESERVED = ("stage", "step", "epoch", "rate", "loss", "grad_norm", "weight_norm", "split", *CLOCKED)
 """Keys of a line of `metrics.jsonl` that are not a term's; no term may be named so."""
-
-
-EVENTS = 10_000
-"""Events that may wait for TensorBoard's thread; if it has died of a full disk, a full queue would block for ever."""
 
 
 class MetricsWriter:
@@ -29,8 +26,6 @@ class MetricsWriter:
     """
 
     def __init__(self, workdir: pathlib.Path, stage: str, start: int):
-        from tensorboardX import SummaryWriter
-
         self._is_writer = jax.process_index() == 0
         if not self._is_writer:
             return
@@ -38,7 +33,7 @@ class MetricsWriter:
         lines = path.read_text(errors="replace").splitlines() if path.exists() else []
         files.write_text(path, "".join(line + "\n" for line in lines if self._is_current(line, start)))
         self._lines = path.open("a")
-        self._events = SummaryWriter(str(workdir / "tensorboard" / stage), purge_step=start + 1, max_queue=EVENTS)
+        self._events = EventFile(workdir / "tensorboard" / stage, start + 1)
 
     def _is_current(self, line: str, start: int) -> bool:
         try:
@@ -57,9 +52,8 @@ class MetricsWriter:
         entry = {"stage": self.stage, "step": step} | {name: _rounded(value) for name, value in values.items()}
         self._lines.write(json.dumps(entry) + "\n")
         self._lines.flush()
-        for name, value in values.items():
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
-                self._events.add_scalar(name, value, step)
+        scalars = {name: value for name, value in values.items() if isinstance(value, int | float)}
+        self._events.add(step, {name: value for name, value in scalars.items() if not isinstance(value, bool)})
 
     def close(self) -> None:
         if self._is_writer:
