@@ -13,16 +13,17 @@ import math
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-import orbax.checkpoint as ocp
-from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from jaxdistill.core import path_name
 from jaxdistill.errors import UserError
 from jaxdistill.runtime import failures, files
+
+if TYPE_CHECKING:
+    from jaxdistill.train.orbax_files import Manager
 
 FOLDER = files.CHECKPOINTS
 CHUNK_BYTES = 2**24
@@ -92,17 +93,6 @@ def _shapes(flat: Mapping[str, Any]) -> dict[str, list]:
     return {name: [list(x.shape), str(x.dtype)] for name, x in flat.items()}
 
 
-class _Manager(ocp.CheckpointManager):
-    """Orbax's manager, which leaves preemption to the run.
-
-    Each save would call JAX's sync point with the step as its number. Processes agree on a stop by the number of the
-    last call, so that a notice just after a save would name a number that the run's own calls have passed.
-    """
-
-    def reached_preemption(self, step: int) -> bool:
-        return False
-
-
 class Checkpoints:
     """The checkpoints of one stage, in `folder/checkpoints`; use it in a `with` block.
 
@@ -123,30 +113,35 @@ class Checkpoints:
         chunk_bytes: int = CHUNK_BYTES,
     ):
         self.folder, self.metrics, self._chunk_bytes = folder / FOLDER, tuple(metrics), chunk_bytes
+        self._mode, self._keep = mode, keep
         self._worst = -math.inf if mode == "max" else math.inf
-        self._reverse = mode == "min"
+        if self.folder.is_dir():  # a damaged checkpoint ends a run before it trains
+            _ = self._manager
+
+    @functools.cached_property
+    def _manager(self) -> "Manager":
+        from jaxdistill.train import orbax_files
+
         ranks = [functools.partial(self._rank, name) for name in self.metrics or [UNRANKED]]
-        best = [preservation_policy.BestN(get_metric_fn=rank, reverse=self._reverse, n=1) for rank in ranks]
-        options = ocp.CheckpointManagerOptions(
-            best_fn=ranks[0],
-            best_mode=mode,
-            cleanup_tmp_directories=True,
-            preservation_policy=preservation_policy.AnyPreservationPolicy([preservation_policy.LatestN(keep), *best]),
-        )
         try:
-            self._manager = _Manager(self.folder.absolute(), options=options)
+            return orbax_files.make_manager(self.folder, ranks, self._mode, self._keep)
         except ValueError as error:  # it reads the metrics of every step at once
             raise damage(self.folder, _first_unreadable(self.folder), error) from error
+
+    @property
+    def _has_manager(self) -> bool:
+        return "_manager" in vars(self)
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._manager.close()
+        if self._has_manager:
+            self._manager.close()
 
     @property
     def steps(self) -> list[int]:
-        return sorted(self._manager.all_steps())
+        return sorted(self._manager.all_steps()) if self._has_manager else []
 
     def _rank(self, name: str, metrics: Mapping[str, float] | None) -> float:
         value = (metrics or {}).get(name)
@@ -157,22 +152,23 @@ class Checkpoints:
         ranked = {step: self._rank(metric, self._manager.metrics(step)) for step in self.steps}
         finite = [step for step, value in ranked.items() if value != self._worst]
         # Orbax sorts in the same stable way to choose the best step that it preserves.
-        return sorted(finite, key=lambda step: ranked[step], reverse=self._reverse)[-1] if finite else None
+        return sorted(finite, key=lambda step: ranked[step], reverse=self._mode == "min")[-1] if finite else None
 
     def save(self, step: int, state: Any, metrics: Mapping[str, float], about: Mapping[str, Any]) -> None:
         """Writes `state` in the background; its arrays may be donated at once. A step that exists is not replaced."""
+        from jaxdistill.train import orbax_files
+
         if step in self.steps:
             return
         flat = flatten(state)
         metadata = {"arrays": _shapes(flat), "digests": digests(flat), "about": dict(about)}
         values = {name: float(metrics.get(name, math.nan)) for name in self.metrics or [UNRANKED]}
-        parts = dict.fromkeys(flat, ocp.SaveArgs(chunk_byte_size=self._chunk_bytes))
-        items = ocp.args.Composite(state=ocp.args.StandardSave(flat, parts), meta=ocp.args.JsonSave(metadata))
-        self._manager.save(step, args=items, metrics=values, force=True)
+        orbax_files.save(self._manager, step, flat, metadata, metrics=values, chunk_bytes=self._chunk_bytes)
 
     def wait(self) -> None:
         """Returns when the last save is on disk."""
-        self._manager.wait_until_finished()
+        if self._has_manager:
+            self._manager.wait_until_finished()
 
     def restore(self, step: int, like: Any) -> Any:
         """Reads a whole state; `like` is a tree of `ShapeDtypeStruct`s with shardings."""
@@ -215,14 +211,16 @@ def metadata(folder: pathlib.Path, step: int) -> dict[str, Any]:
     """
     if step not in steps_in(folder):
         raise UserError(f"no checkpoint of step {step} in {folder}; there are {steps_in(folder)}")
-    return _restore(folder, step, "meta", handler=ocp.JsonCheckpointHandler())
+    return _read_item(folder, step, None)
 
 
-def _restore(folder: pathlib.Path, step: int, item: str, *, handler: Any, args: Any = None) -> Any:
-    """Reads an item of a checkpoint; a failure of Orbax is a `UserError`."""
+def _read_item(folder: pathlib.Path, step: int, wanted: Mapping[str, jax.ShapeDtypeStruct] | None) -> Any:
+    """Reads arrays of a checkpoint, or its metadata; a failure of Orbax is a `UserError`."""
+    from jaxdistill.train import orbax_files
+
+    path = folder / str(step)
     try:
-        with ocp.Checkpointer(handler) as reader:
-            return reader.restore((folder / str(step) / item).absolute(), **({"args": args} if args else {}))
+        return orbax_files.read_metadata(path) if wanted is None else orbax_files.read_arrays(path, wanted)
     except Exception as error:  # Orbax raises bare Exceptions for truncated files
         raise damage(folder, step, error) from error
 
@@ -298,12 +296,7 @@ def read(
         UserError: as `check`, and if the checkpoint was altered.
     """
     meta = check(folder, step, wanted, prefixes, leaves_out=leaves_out)
-    args = ocp.args.PyTreeRestore(
-        item=dict(wanted),
-        restore_args={n: ocp.ArrayRestoreArgs(sharding=x.sharding, dtype=x.dtype) for n, x in wanted.items()},
-        partial_restore=True,
-    )
-    arrays = _restore(folder, step, "state", handler=ocp.PyTreeCheckpointHandler(), args=args)
+    arrays = _read_item(folder, step, wanted)
     altered = [name for name, value in digests(arrays).items() if value != meta["digests"][name]]
     if altered:
         raise damage(folder, step, f"altered since it was written: {altered[:4]}")
