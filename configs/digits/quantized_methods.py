@@ -11,7 +11,7 @@ self. Weights have a scale for each channel, and inputs of layers, of as many bi
 of large values do harm. SimKD is left out, whose student is read by the teacher's classifier.
 
 Paper:    none; the task is ours.
-Measured: docs/results/quantized_methods.json (python benchmarks/quantized_methods.py).
+Measured: docs/compression.md (python benchmarks/quantized_methods.py).
 """
 
 from jaxdistill.configs.digits import zoo
