@@ -43,10 +43,15 @@ def compare(description: str, configs: Mapping[str, str], titles: Mapping[str, s
     parser.add_argument("--task", choices=configs, required=True)
     parser.add_argument("--workdir", type=pathlib.Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--lanes", action="store_true", help="all seeds as lanes of one run")
     parser.add_argument("--write", type=pathlib.Path, help="a .json for the results, as in docs/results")
     given, flags = parser.parse_known_args()
     shared = f"--config.compilation_cache={(given.workdir / 'compiled').resolve()}"
-    runs = [seeds.run_seed(configs[given.task], seed, given.workdir, [shared, *flags]) for seed in range(given.seeds)]
+    config, flags = configs[given.task], [shared, *flags]
+    if given.lanes:
+        runs = seeds.run_lanes(config, given.seeds, given.workdir, flags)
+    else:
+        runs = [seeds.run_seed(config, seed, given.workdir, flags) for seed in range(given.seeds)]
     first, *others = titles
     columns = {"name": "network", "parameters": "parameters", "flops": "FLOPs", first: titles[first]}
     columns |= {"gain": "gain by the teacher"} | {key: titles[key] for key in others}

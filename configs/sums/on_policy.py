@@ -1,20 +1,21 @@
 """Sums with answers: a decoder that has learned to add teaches a small one, on answers of the data or its own.
 
     python -m jaxdistill.launch --config configs/sums/on_policy.py --workdir runs/sums
-    python -m jaxdistill.launch --config configs/sums/on_policy.py:on_policy_reverse --workdir runs/sums_reverse
+    python -m jaxdistill.launch --config configs/sums/on_policy.py:on_policy_reverse_kl --workdir runs/sums_reverse
     python -m jaxdistill.launch --config configs/sums/on_policy.py:smoke --workdir runs/sums_smoke
 
-The mode is the name of a method, or nothing for all of them. The teacher learns from 7,000 sums with their answers, the
-students from 500 of these, for the same number of steps, each of which the teacher grades one batch of answers:
+The mode is the name of a method, or nothing for all of them. The teacher learns from 7,000 sums with their answers. The
+student has 1,000 of these, and 6,000 prompts without answers. `start` learns the answers, as GKD's students are
+fine-tuned first; every other student continues from its weights, for the same number of steps, in each of which the
+teacher grades one batch of answers:
 
-    alone                the data's answers, without the teacher
-    off_policy_kd        KL from the teacher on the data's answers
-    seq_kd               answers that the teacher writes, as labels (Kim & Rush, 2016)
-    gkd_half             JSD(0.5), half of the answers written by the student (GKD, lambda = 0.5)
-    gkd_one              JSD(0.5), all of them (lambda = 1)
-    on_policy_forward    KL from the teacher on the student's answers
-    on_policy_reverse    KL from the student on the student's answers (MiniLLM's divergence, by its exact gradient in
-                         each token)
+    alone                   the 1,000 answers, without the teacher
+    off_policy_kd           KL from the teacher on the 1,000 answers
+    gkd_half                JSD(0.5) on the prompts of these, half of them answered by the student (GKD, lambda = 0.5)
+    seq_kd                  answers that the teacher writes to all prompts, as labels (Kim & Rush, 2016)
+    teacher_kl              KL from the teacher on these
+    gkd_one                 JSD(0.5) on the student's answers to all prompts (lambda = 1)
+    on_policy_reverse_kl    KL from the student on these (MiniLLM's divergence, by its exact gradient in each token)
 
 `exact_match` of the final table is the share of test sums whose answer a network writes token for token.
 
@@ -24,20 +25,24 @@ Measured: docs/on_policy.md (python benchmarks/on_policy.py).
 
 from typing import Any
 
-from jaxdistill.configs.stages import teacher_alone_distil
 from ml_collections import ConfigDict
 
 LLAMA = dict(model="decoder", positions="rotary", norm="rms", activation="swiglu", bias=False, length=10)
 STUDENT_WRITES = dict(share=1.0, tokens=4, stop=(10,))
-METHODS = dict(
-    off_policy_kd=dict(terms=dict(kd={})),
-    seq_kd=dict(terms=dict(task={}), on_policy=dict(STUDENT_WRITES, writer="teacher", temperature=0.0)),
-    gkd_half=dict(terms=dict(gkd={}), on_policy=dict(STUDENT_WRITES, share=0.5)),
-    gkd_one=dict(terms=dict(gkd={}), on_policy=STUDENT_WRITES),
-    on_policy_forward=dict(terms=dict(kd={}), on_policy=STUDENT_WRITES),
-    on_policy_reverse=dict(terms=dict(reverse={}), on_policy=STUDENT_WRITES),
-)
-"""Terms and writers by method; a stop token is a line feed."""
+TEACHER_WRITES = dict(STUDENT_WRITES, writer="teacher", temperature=0.0)
+PROMPTS = dict(subset=dict(count=2000))
+"""The sums of which a network reads the prompts alone, or that the teacher learns."""
+
+METHODS = {
+    "alone": dict(terms=dict(task={})),
+    "off_policy_kd": dict(terms=dict(kd={})),
+    "gkd_half": dict(terms=dict(gkd={}), on_policy=dict(STUDENT_WRITES, share=0.5)),
+    "seq_kd": dict(terms=dict(task={}), on_policy=TEACHER_WRITES, data=PROMPTS),
+    "teacher_kl": dict(terms=dict(kd={}), on_policy=TEACHER_WRITES, data=PROMPTS),
+    "gkd_one": dict(terms=dict(gkd={}), on_policy=STUDENT_WRITES, data=PROMPTS),
+    "on_policy_reverse_kl": dict(terms=dict(reverse={}), on_policy=STUDENT_WRITES, data=PROMPTS),
+}
+"""Terms, writers and prompts by method; a stop token is a line feed."""
 
 METRICS = ("exact_match", "nll", "accuracy", "agreement", "kl")
 MODES = ("", "smoke", *METHODS)
@@ -45,11 +50,11 @@ MODES = ("", "smoke", *METHODS)
 
 def get_config(mode: str = "") -> ConfigDict:
     c = ConfigDict()
-    c.batch, c.steps = 128, 2000
-    c.data = dict(name="sums", subset=dict(count=500))
+    c.batch, c.steps, c.steps_per_call = 64, 500, 25
+    c.data = dict(name="sums", subset=dict(count=300))
     c.networks = dict(
-        teacher=dict(LLAMA, source="frozen", layers=3, width=96, heads=4, hidden=256, weights="stage:teacher"),
-        student=dict(LLAMA, source="trained", layers=2, width=48, heads=4, hidden=128),
+        teacher=dict(LLAMA, source="frozen", layers=2, width=64, heads=4, hidden=192, weights="stage:teacher"),
+        student=dict(LLAMA, source="trained", layers=2, width=48, heads=4, hidden=128, weights="stage:start"),
     )
     c.terms = dict(
         task=dict(method="cross_entropy", weight=1.0),
@@ -58,21 +63,32 @@ def get_config(mode: str = "") -> ConfigDict:
         reverse=dict(method="reverse_kl", temperature=1.0, weight=1.0),
     )
     c.optimizer = dict(name="adamw", weight_decay=0.1, b2=0.95, decay_on="kernel|embedding", clip=1.0)
-    c.learning_rate = dict(
-        name="warmup_cosine_decay", init_value=0.0, peak_value=3e-3, end_value=3e-4, warmup_fraction=0.05
-    )
+    c.learning_rate = _rate(3e-3)
     c.evaluate = dict(every=0, metrics=("exact_match", "nll"))
-    base: dict[str, Any] = teacher_alone_distil(METRICS, data=dict(subset=dict(count=0)), steps=4000)
-    chosen = METHODS if mode in ("", "smoke") else {mode: METHODS[mode]}
-    stages = dict(teacher=base["teacher"], alone=base["alone"], **chosen)
-    frozen = {
-        name: dict(like="student", source="frozen", weights=f"stage:{name}#student")
-        for name in stages
-        if name != "teacher"
-    }
+    c.stages = _stages(METHODS if mode in ("", "smoke") else {"alone": METHODS["alone"], mode: METHODS[mode]})
+    if mode == "smoke":
+        c.batch, c.steps = 16, 4
+        c.stages.teacher.steps = c.stages.start.steps = 4
+    return c
+
+
+def _rate(peak: float) -> dict[str, Any]:
+    shape = dict(name="warmup_cosine_decay", init_value=0.0, warmup_fraction=0.05)
+    return dict(shape, peak_value=peak, end_value=peak / 10)
+
+
+def _stages(methods: dict[str, Any]) -> dict[str, Any]:
+    teacher = dict(
+        networks=dict(teacher=dict(source="trained", weights="")),
+        terms=dict(task=dict(student="teacher")),
+        data=PROMPTS,
+        steps=1400,
+    )
+    start = dict(networks=dict(student=dict(weights="")), terms=dict(task={}), steps=400)
+    without = dict(networks=dict(student={}))
+    students = {name: (without if name == "alone" else {}) | method for name, method in methods.items()}
+    frozen = {name: dict(like="student", source="frozen", weights=f"stage:{name}#student") for name in students}
     networks = dict(teacher={}, **frozen)
     evaluate = dict(split="test", networks=tuple(networks), metrics=METRICS)
-    c.stages = dict(**stages, evaluate=dict(kind="evaluate", networks=networks, evaluate=evaluate))
-    if mode == "smoke":
-        c.batch, c.steps, c.stages.teacher.steps = 16, 4, 4
-    return c
+    final = dict(kind="evaluate", networks=networks, evaluate=evaluate)
+    return dict(teacher=teacher, start=start, **students, evaluate=final)

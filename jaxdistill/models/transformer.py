@@ -300,7 +300,9 @@ class Attention(nn.Module):
         for name, new in (("keys", jnp.swapaxes(key, 1, 2)), ("values", jnp.swapaxes(value, 1, 2))):
             variable = self.variable(CACHE, name, lambda new=new: new)
             if column is not None:
-                variable.value = jax.lax.dynamic_update_slice_in_dim(variable.value, new, column, axis=2)
+                # Without the barrier XLA fuses the update into each of its readers, and copies what a loop carries.
+                updated = jax.lax.dynamic_update_slice_in_dim(variable.value, new, column, axis=2)
+                variable.value = jax.lax.optimization_barrier(updated)
             stored.append(variable.value)
         return stored[0], stored[1]
 

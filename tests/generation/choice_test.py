@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxdistill.errors import UserError
-from jaxdistill.generation.choice import Choice
+from jaxdistill.generation.choice import CUT, Choice, draw_class
 
 LOGITS = jnp.log(jnp.array([0.05, 0.4, 0.15, 0.3, 0.1]))
 
@@ -50,6 +50,20 @@ def test_draws_have_the_frequencies_of_the_distribution_and_log_probabilities_of
     assert found[0] == found[4] == 0
     np.testing.assert_allclose(found, expected, atol=3 * np.sqrt(0.25 / count))
     np.testing.assert_allclose(log_probs, np.asarray(LOGITS)[np.asarray(tokens)], rtol=1e-5)
+
+
+def test_classes_are_the_inverse_of_the_cumulative_distribution():
+    logits = np.random.default_rng(0).normal(size=300)
+    logits[[0, 1, 130, *range(256, 300)]] = CUT  # the first ones, one amid others, and the whole last block
+    uniform = np.append(np.arange(200) / 200, [1e-6, np.nextafter(np.float32(1), np.float32(0))]).astype(np.float32)
+    cumulative = np.cumsum(np.exp(logits))
+    expected = np.searchsorted(cumulative, uniform * cumulative[-1], side="right")
+    drawn = draw_class(jnp.tile(jnp.asarray(logits, jnp.float32), (len(uniform), 1)), jnp.asarray(uniform))
+    np.testing.assert_array_equal(drawn, expected)
+    assert (drawn[0], drawn[-1]) == (2, 255)
+    assert (
+        draw_class(jnp.asarray(logits[:256], jnp.float32)[None], jnp.ones(1))[0] == 255
+    )  # a target that is rounded up
 
 
 def test_a_row_draws_by_its_own_key_whatever_rows_are_beside_it():

@@ -78,6 +78,16 @@ def test_log_probabilities_are_those_of_the_learner(style):
 
 
 @pytest.mark.slow
+def test_no_step_copies_the_stored_keys_and_values():
+    run = jax.jit(functools.partial(sample, predictor(*made("qwen")), sampling=Sampling(tokens=6)))
+    compiled = run.lower(PROMPTS, MASK, examples=jnp.arange(3), key=jax.random.key(0)).compile().as_text()
+    stored = "f32[3,1,11,8]"
+    assert stored in compiled
+    copies = [line for line in compiled.splitlines() if f"= {stored}" in line and " copy(" in line]
+    assert not copies
+
+
+@pytest.mark.slow
 def test_a_text_does_not_depend_on_the_rows_beside_it_or_on_padding():
     sampling = Sampling(tokens=6, samples=2)
     together = written("llama", sampling)
