@@ -104,8 +104,8 @@ SLOW_TO_BUILD = (
     "shakespeare/seqkd",
 )
 """Parts of names. Dense networks are built in slow tests, but for one. The sets of texts, and the methods of AG News,
-differ in a line; its table has the stages of four other files, `pairs.py` and those of Shakespeare read `kd.py`, and the smoke test builds all
-stages of the others."""
+differ in a line; its table has the stages of four other files, `pairs.py` and those of Shakespeare read `kd.py`, and
+the smoke test builds all stages of the others."""
 
 
 def marked_slow(file):

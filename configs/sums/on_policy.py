@@ -81,8 +81,10 @@ def _stages(methods: dict[str, Any]) -> dict[str, Any]:
     teacher = dict(
         networks=dict(teacher=dict(source="trained", weights="")),
         terms=dict(task=dict(student="teacher")),
-        data=PROMPTS,
-        steps=1400,
+        data=dict(subset=dict(count=0)),
+        batch=128,
+        steps=1500,
+        learning_rate=_rate(5e-3),
     )
     start = dict(networks=dict(student=dict(weights="")), terms=dict(task={}), steps=400)
     without = dict(networks=dict(student={}))

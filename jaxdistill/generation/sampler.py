@@ -146,8 +146,13 @@ def _row_keys(key: Array, examples: Int[Array, " texts"], samples: Int[Array, " 
 
 
 def _widen(x: Array, columns: int) -> Array:
-    """Returns stored keys or values, `[..., columns, head_width]`, with room for further columns."""
-    return jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(0, columns), (0, 0)])
+    """Returns stored keys or values, `[..., batch, heads, columns, head_width]`, with room for further columns.
+
+    They get a row for each head, `[..., batch * heads, columns, head_width]`, since products take these as they are:
+    through a reshape XLA fuses the update of a column into each reader, and copies the whole in each step.
+    """
+    wide = jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(0, columns), (0, 0)])
+    return wide.reshape(*wide.shape[:-4], -1, *wide.shape[-2:])
 
 
 def _put(x: Shaped[Array, "texts columns"], values: Shaped[Array, " texts"], column: Array) -> Array:

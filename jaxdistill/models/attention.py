@@ -193,20 +193,36 @@ def mix(weights: Float[Array, "batch heads length length"], value: Keys) -> Quer
     return mixed.reshape(batch, length, heads, -1)
 
 
-def attend_from(query: Queries, key: Array, value: Array, visible: Bool[Array, "batch columns"]) -> Queries:
-    """Returns the output of one query of each row over stored keys and values.
+def put_column(
+    stored: Float[Array, "rows columns head_width"],
+    new: Float[Array, "batch key_heads 1 head_width"],
+    column: Int[Array, ""],
+) -> Float[Array, "rows columns head_width"]:
+    """Returns stored keys or values with those of a column, a row for each head of each text (`attend_from`)."""
+    rows = new.reshape(-1, 1, new.shape[-1])
+    return jax.lax.dynamic_update_slice_in_dim(stored, rows, column, axis=1)
+
+
+def attend_from(
+    query: Queries,
+    key: Float[Array, "rows columns head_width"],
+    value: Float[Array, "rows columns head_width"],
+    visible: Bool[Array, "batch columns"],
+) -> Queries:
+    """Returns the output of one query of each text over stored keys and values.
 
     Args:
         query: `[batch, 1, heads, head_width]`.
-        key: `[batch, key_heads, columns, head_width]`.
+        key: a row for each head of each text, `[batch * key_heads, columns, head_width]`.
         value: as `key`.
         visible: the keys that the query attends to, one at least.
     """
     batch, _, heads, head_width = query.shape
-    grouped = query.reshape(batch, key.shape[1], -1, head_width)
-    scores = jnp.einsum("bkgd,bkcd->bkgc", grouped, key, preferred_element_type=jnp.float32) / math.sqrt(head_width)
-    weights = jax.nn.softmax(jnp.where(visible[:, None, None], scores, MASKED_SCORE)).astype(value.dtype)
-    return jnp.einsum("bkgc,bkcd->bkgd", weights, value).reshape(batch, 1, heads, head_width)
+    grouped = query.reshape(len(key), -1, head_width)
+    scores = jnp.einsum("rgd,rcd->rgc", grouped, key, preferred_element_type=jnp.float32) / math.sqrt(head_width)
+    visible = jnp.repeat(visible, len(key) // batch, axis=0)[:, None]
+    weights = jax.nn.softmax(jnp.where(visible, scores, MASKED_SCORE)).astype(value.dtype)
+    return jnp.einsum("rgc,rcd->rgd", weights, value).reshape(batch, 1, heads, head_width)
 
 
 def cut(x: Array, start: Any, size: int, axis: int = -2) -> Array:

@@ -295,14 +295,12 @@ class Attention(nn.Module):
         return out(mixed), taps
 
     def _store(self, key: attention.Keys, value: attention.Keys, column: Int[Array, ""] | None) -> tuple[Array, Array]:
-        """Returns stored keys and values, `[batch, key_heads, columns, head_width]`, with these from `column` on."""
+        """Returns stored keys and values with these; with a `column` as `attention.attend_from` takes them."""
         stored = []
         for name, new in (("keys", jnp.swapaxes(key, 1, 2)), ("values", jnp.swapaxes(value, 1, 2))):
             variable = self.variable(CACHE, name, lambda new=new: new)
             if column is not None:
-                # Without the barrier XLA fuses the update into each of its readers, and copies what a loop carries.
-                updated = jax.lax.dynamic_update_slice_in_dim(variable.value, new, column, axis=2)
-                variable.value = jax.lax.optimization_barrier(updated)
+                variable.value = attention.put_column(variable.value, new, column)
             stored.append(variable.value)
         return stored[0], stored[1]
 
