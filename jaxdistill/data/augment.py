@@ -33,7 +33,7 @@ import numpy as np
 from jaxdistill import core
 from jaxdistill.config import registry
 from jaxdistill.core import Batch
-from jaxdistill.data import geometry, mixing
+from jaxdistill.data import colours, geometry, mixing, policies
 from jaxdistill.data.geometry import Geometry
 from jaxdistill.data.mixing import cutmix, mixup, mosaic
 from jaxdistill.errors import UserError, unknown
@@ -184,6 +184,29 @@ AUGMENTATIONS = {
         "jitter:0.2,0.2",
         lambda brightness, contrast: 0 <= brightness <= 1 and 0 <= contrast <= 1,
         moves=False,
+    ),
+    "random_resized_crop": Augmentation(
+        geometry.random_resized_crop_image,
+        "the smallest and the largest fraction of the area, above 0 and up to 1",
+        "random_resized_crop:0.08,1.0",
+        lambda low, high: 0 < low <= high <= 1,
+        geometry=geometry.random_resized_crop,
+    ),
+    "color_jitter": Augmentation(
+        colours.jitter,
+        "brightness, contrast, saturation from 0 on and hue from 0 to 0.5",
+        "color_jitter:0.4,0.4,0.4,0.1",
+        lambda brightness, contrast, saturation, hue: min(brightness, contrast, saturation) >= 0 and 0 <= hue <= 0.5,
+        moves=False,
+    ),
+    "rand_augment": Augmentation(
+        policies.rand_augment,
+        f"a number of operations, 1 or more, and a magnitude from 0 to {policies.MOST}",
+        "rand_augment:2,9",
+        lambda count, magnitude: count >= 1 and 0 <= magnitude <= policies.MOST,
+    ),
+    "random_erasing": Augmentation(
+        policies.random_erasing, "a probability", "random_erasing:0.25", lambda p: 0 <= p <= 1, moves=False
     ),
     "cutout": Augmentation(cutout, "a side in pixels, 1 or more", "cutout:8", lambda side: side >= 1, moves=False),
     "mixup": Augmentation(mixup, BETA, "mixup:0.2", lambda alpha: 0 < alpha < math.inf, mixes=True),

@@ -86,6 +86,39 @@ def scale_image(key: jax.Array, image: jax.Array, low: float, high: float) -> ja
     return image
 
 
+ASPECT = (3 / 4, 4 / 3)
+"""Aspect ratios of `random_resized_crop`."""
+
+
+def draw_window(key: jax.Array, size: tuple[int, int], low: float, high: float) -> tuple[jax.Array, jax.Array]:
+    """Draws a window: its height and width, and its row and column, float32 `[2]` of whole numbers each."""
+    numbers = jax.random.uniform(key, (4,))
+    area = size[0] * size[1] * (low + (high - low) * numbers[0])
+    ratio = jnp.exp(jnp.log(ASPECT[0]) + (jnp.log(ASPECT[1]) - jnp.log(ASPECT[0])) * numbers[1])
+    sides = jnp.round(jnp.sqrt(jnp.stack([area / ratio, area * ratio])))
+    sides = jnp.clip(sides, 1, jnp.array(size))
+    return sides, jnp.floor(numbers[2:] * (jnp.array(size) - sides + 1))
+
+
+def resize_window(image: jax.Array, sides: jax.Array, start: jax.Array) -> jax.Array:
+    """Resizes a window of an image to the size of the image, bilinearly and antialiased."""
+    size = jnp.array(image.shape[:2], jnp.float32)
+    resized = jax.image.scale_and_translate(
+        image, image.shape, (0, 1), size / sides, -start * size / sides, method="linear", antialias=True
+    )
+    return jnp.clip(resized, 0.0, 1.0)
+
+
+def random_resized_crop_image(key: jax.Array, image: jax.Array, low: float, high: float) -> jax.Array:
+    """Cuts a window out and resizes it to the size of the image.
+
+    Its area is a fraction of the image's, uniform in `[low, high]`, and the logarithm of its aspect ratio is uniform
+    between those of 3/4 and 4/3, as in torchvision's `RandomResizedCrop`. Differences: a window that does not fit is
+    cut to the image, where torchvision draws again; pixels beside the window contribute at its border.
+    """
+    return resize_window(image, *draw_window(key, image.shape[:2], low, high))
+
+
 def check_crop(size: tuple[int, int], height: int, width: int) -> None:
     """Raises `UserError` for a crop that is larger than the image."""
     if height > size[0] or width > size[1]:
@@ -118,6 +151,14 @@ def scale(key: jax.Array, size: tuple[int, int], low: float, high: float) -> Mov
     factor, (row, column) = draw_zoom(key, size, low, high)
     half = 0.5 / factor - 0.5
     return _make(size, (1 / factor, 0, row + half), (0, 1 / factor, column + half))
+
+
+def random_resized_crop(key: jax.Array, size: tuple[int, int], low: float, high: float) -> Move:
+    """The move of `random_resized_crop_image`."""
+    sides, start = draw_window(key, size, low, high)
+    factor = sides / jnp.array(size)
+    offset = start + factor / 2 - 0.5
+    return _make(size, (factor[0], 0, offset[0]), (0, factor[1], offset[1]))
 
 
 def rotate(key: jax.Array, size: tuple[int, int], degrees: float) -> Move:
@@ -168,6 +209,14 @@ def move_map(label_map: jax.Array, movement: Move) -> jax.Array:
     is_inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
     taken = label_map.reshape(-1)[jnp.clip(row, 0, height - 1) * width + jnp.clip(column, 0, width - 1)]
     return jnp.where(is_inside, taken, UNLABELLED)
+
+
+def move_image(image: jax.Array, movement: Move) -> jax.Array:
+    """Moves an image `[height, width, channels]` by the nearest pixel, with black outside."""
+    rows = jnp.arange(image.shape[0] * image.shape[1], dtype=jnp.int32).reshape(image.shape[:2])
+    place = move_map(rows, movement)
+    taken = image.reshape(-1, image.shape[-1])[jnp.maximum(place, 0)]
+    return jnp.where((place >= 0)[..., None], taken, 0.0)
 
 
 def move_boxes(boxes: jax.Array, size: tuple[int, int], movement: Move) -> tuple[jax.Array, jax.Array]:

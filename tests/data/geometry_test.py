@@ -1,5 +1,7 @@
 """Label maps and boxes that move with the pixels of their images."""
 
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -110,3 +112,38 @@ def invert(key, image):
 def test_labels_have_one_view():
     with pytest.raises(UserError, match="data.views must be 1 for images with masks or boxes, got 2"):
         augment.build((), seed=0, classes=4, mean=(0.0,), std=(1.0,), moving=MOVING, views=2)
+
+
+def test_random_resized_crops_are_windows_of_area_and_aspect_in_their_bounds():
+    keys = jax.random.split(jax.random.key(0), 500)
+    sides, starts = map(np.asarray, jax.jit(jax.vmap(lambda key: geometry.draw_window(key, (40, 60), 0.2, 0.8)))(keys))
+    fraction, aspect = sides.prod(1) / 2400, sides[:, 1] / sides[:, 0]
+    assert (np.round(sides) == sides).all()
+    assert (starts >= 0).all()
+    assert (starts + sides <= [40, 60]).all()
+    assert 0.18 < fraction.min() < 0.25
+    assert 0.7 < fraction.max() < 0.82
+    assert aspect.min() < 0.85
+    assert 1.25 < aspect.max() < 1.6
+    assert starts.min(0).max() == 0
+
+
+@pytest.mark.slow
+def test_a_resized_window_is_torchvisions_and_its_labels_move_with_it():
+    golden = np.load(pathlib.Path(__file__).parents[1] / "golden_torchvision" / "colours.npz")
+    image = jnp.asarray(golden["image"][:9, :8], jnp.float32) / 255
+    small = jax.image.scale_and_translate(
+        image, (4, 3, 3), (0, 1), jnp.array([4 / 9, 3 / 8]), jnp.zeros(2), method="linear", antialias=True
+    )
+    np.testing.assert_allclose(small, golden["resize"], atol=1e-5)  # the same resampling
+    whole = geometry.resize_window(image, jnp.array([9.0, 8.0]), jnp.zeros(2))
+    np.testing.assert_allclose(whole, image, atol=1e-6)
+    labels = jnp.arange(72).reshape(9, 8)
+    movement = geometry.random_resized_crop(jax.random.key(1), (9, 8), 0.2, 0.4)
+    sides, start = geometry.draw_window(jax.random.key(1), (9, 8), 0.2, 0.4)
+    moved = np.asarray(geometry.move_map(labels, movement))
+    rows, columns = moved // 8, moved % 8
+    top, left = (int(x) for x in start)
+    height, width = (int(x) for x in sides)
+    assert (rows.min(), rows.max() + 1) == (top, top + height)
+    assert (columns.min(), columns.max() + 1) == (left, left + width)
