@@ -21,9 +21,9 @@ def convert_to_grey(image: jax.Array) -> jax.Array:
     return image if image.shape[-1] != len(LUMINANCE) else image @ jnp.array(LUMINANCE, image.dtype)[:, None]
 
 
-def blend(image: jax.Array, other: jax.Array, factor: jax.Array | float) -> jax.Array:
-    """Returns `factor image + (1 - factor) other`, clipped to [0, 1]."""
-    return jnp.clip(factor * image + (1 - factor) * other, 0.0, 1.0)
+def blend(image: jax.Array, base: jax.Array, factor: jax.Array | float) -> jax.Array:
+    """Returns `factor image + (1 - factor) base`, clipped to [0, 1]."""
+    return jnp.clip(factor * image + (1 - factor) * base, 0.0, 1.0)
 
 
 def adjust_brightness(image: jax.Array, factor: jax.Array | float) -> jax.Array:

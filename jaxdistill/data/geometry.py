@@ -103,9 +103,8 @@ def draw_window(key: jax.Array, size: tuple[int, int], low: float, high: float) 
 def resize_window(image: jax.Array, sides: jax.Array, start: jax.Array) -> jax.Array:
     """Resizes a window of an image to the size of the image, bilinearly and antialiased."""
     size = jnp.array(image.shape[:2], jnp.float32)
-    resized = jax.image.scale_and_translate(
-        image, image.shape, (0, 1), size / sides, -start * size / sides, method="linear", antialias=True
-    )
+    move = {"scale": size / sides, "translation": -start * size / sides}
+    resized = jax.image.scale_and_translate(image, image.shape, (0, 1), **move, method="linear", antialias=True)
     return jnp.clip(resized, 0.0, 1.0)
 
 

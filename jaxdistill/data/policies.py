@@ -55,7 +55,7 @@ def apply(image: jax.Array, choice: jax.Array | int, magnitude: jax.Array | floa
     moves together are one.
     """
     height, width, _ = image.shape
-    one, zero = jnp.float32(1), jnp.float32(0)
+    zero = jnp.float32(0)
     is_move = [jnp.equal(choice, number) for number in range(MOVES)]
     shear_x, shear_y = (jnp.where(chosen, SHEAR * magnitude, zero) for chosen in is_move[:2])
     right, down = (
@@ -67,8 +67,8 @@ def apply(image: jax.Array, choice: jax.Array | int, magnitude: jax.Array | floa
     middle = (height - 1) / 2, (width - 1) / 2
     matrix = jnp.stack(
         [
-            jnp.stack([cos * one, sin - shear_y, middle[0] - cos * middle[0] - sin * middle[1] - down]),
-            jnp.stack([-sin - shear_x, cos * one, middle[1] + sin * middle[0] - cos * middle[1] - right]),
+            jnp.stack([cos, sin - shear_y, middle[0] - cos * middle[0] - sin * middle[1] - down]),
+            jnp.stack([-sin - shear_x, cos, middle[1] + sin * middle[0] - cos * middle[1] - right]),
         ]
     )
     image = geometry.move_image(image, geometry.Move(matrix, (height, width)))
