@@ -128,6 +128,7 @@ def _report(workdir: pathlib.Path) -> None:
         return
     report.write_report(workdir)
     print(f"\n{report.read_summary(workdir).to_text()}\n")
+    print("".join(f"{sentence}\n" for sentence in report.read_advice(workdir)))
 
 
 def _imagine(devices: int, plan: bool) -> None:

@@ -91,6 +91,10 @@ class Results:
         """Returns the final table; of several lanes, means and spreads."""
         return write.read_summary(self.workdir)
 
+    def advice(self) -> list[str]:
+        """Returns sentences on what the numbers allow (`report.advice`); none if no stage evaluated."""
+        return write.read_advice(self.workdir) if self.records else []
+
     def __str__(self) -> str:
         return self.table().to_text() if self.records else f"{self.workdir}: no stage evaluated"
 

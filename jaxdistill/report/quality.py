@@ -35,6 +35,9 @@ MEASURES = {"accuracy": "accuracy", "nll": "NLL (nats)", "rmse": "RMSE", "mean_i
 DENSE = ("mean_iou",)
 """Metrics of pixels, which come before accuracy."""
 
+MAXIMISED = ("accuracy", *DENSE)
+"""Those of `MEASURES` that are better if they are larger."""
+
 SCORES = ("precision", "recall", "f1")
 
 MANY_CLASSES = 40
@@ -55,7 +58,7 @@ def summarize(rows: Rows, evaluation: Mapping[str, Any]) -> str:
     students = [row for row in rated if row is not reference]
     if not students:
         return f"No student's {title} was measured{setting}."
-    best = (max if measure in ("accuracy", *DENSE) else min)(students, key=lambda row: row[measure])
+    best = (max if measure in MAXIMISED else min)(students, key=lambda row: row[measure])
     article = "a" if measure in ("nll", "mean_iou") else "an"
     reached = f"{best['network']} reaches {article} {title} of {best[measure]:.4f}{unit}{setting}"
     if reference is None:

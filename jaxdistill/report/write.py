@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from jaxdistill.errors import UserError
-from jaxdistill.report import boxes, cost, fidelity, label_maps, lanes, quality
+from jaxdistill.report import advice, boxes, cost, fidelity, label_maps, lanes, quality
 from jaxdistill.report.html import Block, Heading, Note, Section, fold_json, render_page
 from jaxdistill.report.inputs import EVALUATE_AGAIN, read_optional
 from jaxdistill.report.tables import Rows, Table, make_results_table, select_main
@@ -96,6 +96,12 @@ def read_summary(workdir: pathlib.Path) -> Table:
     return make_results_table([row for part in parts for row in lanes.summarize(part, lines, config)])
 
 
+def read_advice(workdir: pathlib.Path) -> list[str]:
+    """Returns the sentences on a finished run, for a terminal (`report.advice`)."""
+    lines, predictions = read_lines(workdir / "metrics.jsonl"), read_predictions(workdir / "predictions.npz")
+    return advice.advise(advice.read(workdir, read_results(workdir), lines, predictions))
+
+
 def _list_evaluations(rows: Rows) -> list[Block]:
     """Returns the results of all evaluations of a run; none if there is one."""
     count = len({row.get("evaluation") for row in rows})
@@ -118,9 +124,11 @@ def write_report(workdir: pathlib.Path) -> pathlib.Path:
     config = read_optional(workdir / "config.json", dict)
     environment = read_optional(workdir / "environment.json")
     drawn = evaluation.get("figures", ())
+    sentences = advice.advise(advice.read(workdir, every, stages, predictions))
     pareto = cost.draw(rows, evaluation)
     sections = [
         Section("Results", [*quality.results(rows, evaluation), *_list_evaluations(every)]),
+        Section("Conclusions", [Note(sentence) for sentence in sentences]),
         Section("Cost", cost.describe(rows, evaluation, pareto)),
         Section("Lanes", lanes.compare(select_main(lanes.read(workdir)), stages, config, evaluation.get("better", {}))),
         Section("Training", quality.training(stages)),

@@ -1,0 +1,121 @@
+"""Sentences on a run: students and controls, gaps, calibration, edges of a sweep, and time."""
+
+import numpy as np
+import pytest
+
+from jaxdistill.report import advice
+from jaxdistill.report.advice import Finished
+
+TASK, KD = {"method": "cross_entropy", "student": "student", "teacher": ""}, {"method": "kd", "student": "student"}
+STUDENT = {"source": "trained", "model": "mlp", "weights": ""}
+TEACHER = {"source": "frozen", "model": "resnet", "weights": "stage:teacher"}
+
+
+def frozen(stage):
+    return {"source": "frozen", "model": "mlp", "weights": f"stage:{stage}"}
+
+
+STAGES = {
+    "teacher": {"networks": {"teacher": {**TEACHER, "source": "trained", "weights": ""}}, "terms": {}},
+    "alone": {"networks": {"student": STUDENT}, "terms": {"task": TASK}},
+    "distil": {
+        "networks": {"teacher": TEACHER, "student": STUDENT, "slow": {"source": "ema", "of": "student"}},
+        "terms": {"task": TASK, "kd": {**KD, "teacher": "teacher"}},
+    },
+    "tune": {"networks": {"student": {**STUDENT, "weights": "stage:distil"}}, "terms": {"task": TASK}},
+    "evaluate": {
+        "kind": "evaluate",
+        "networks": {
+            "teacher": TEACHER,
+            "alone": frozen("alone"),
+            "distilled": frozen("distil#student"),
+            "slow": frozen("distil#slow"),
+            "tuned": frozen("tune"),
+        },
+    },
+}
+
+
+def make_run(accuracies, lanes=None, stages=None, sweep=None, **fields):
+    """Returns a run of networks with an accuracy, or one for each lane."""
+    rows = []
+    for name, values in accuracies.items():
+        for lane, value in enumerate(values if isinstance(values, list) else [values]):
+            lane = {"lane": lane if isinstance(values, list) else None} if lanes else {}
+            rows.append({"network": name, "parameters": 900 if name == "teacher" else 90, "accuracy": value, **lane})
+    config = {"stages": STAGES | ({"distil": STAGES["distil"] | {"sweep": sweep}} if sweep else {})}
+    evaluation = {"reference": "teacher", "better": {"accuracy": "max"}, "examples": 100}
+    values = {"predictions": {}, "seconds": {}} | fields
+    return Finished(config=config, evaluation=evaluation, rows=rows, stages=stages or {}, **values)
+
+
+def test_a_students_control_has_its_model_and_no_teacher():
+    run = make_run({"teacher": 0.9, "alone": 0.7, "distilled": 0.8, "slow": 0.8, "tuned": 0.81})
+    assert advice.find_pairs(run) == [("distilled", "alone"), ("slow", "alone"), ("tuned", "alone")]
+    assert advice.find_pairs(make_run({"teacher": 0.9, "distilled": 0.8})) == [("distilled", "")]
+    assert advice.advise(make_run({"teacher": 0.9, "distilled": 0.8}))[0].startswith("distilled has no control")
+
+
+@pytest.mark.parametrize(
+    ("distilled", "end"),
+    [
+        ([0.80, 0.82, 0.84], "more than the spread over 3 seeds (0.0000): it is better."),
+        ([0.75, 0.68, 0.74], "no more than the spread over 3 seeds (0.0451): these numbers show no difference."),
+        ([0.60, 0.62, 0.64], "more than the spread over 3 seeds (0.0000): it is worse."),
+    ],
+)
+def test_several_seeds_are_compared_in_pairs(distilled, end):
+    stages = {"distil": [{"step": 1, "0/loss": 1.0, "1/loss": 1.0, "2/loss": 1.0}]}
+    run = make_run(
+        {"teacher": 0.9, "alone": [0.70, 0.72, 0.74], "distilled": distilled},
+        lanes=True,
+        stages=stages,
+        sweep={"seed": [0, 1, 2]},
+    )
+    first, second = advice.advise(run)
+    assert first.endswith(end)
+    assert second.startswith("distilled closes ")
+
+
+def test_one_seed_has_the_error_over_the_examples():
+    label = np.array([0, 1] * 50 + [-1])
+    arrays = {"label": label, "prediction/alone": np.zeros(101, int), "prediction/distilled": np.maximum(label, 0)}
+    run = make_run({"teacher": 0.9, "alone": 0.5, "distilled": 1.0}, predictions=arrays)
+    assert advice.measure_difference(run, "distilled", "alone")[:2] == pytest.approx((0.5, 0.05025), abs=1e-4)
+    first, second = advice.advise(run)
+    assert first == (
+        "distilled is 0.5000 above alone in accuracy, more than the standard error over 100 examples, of one seed"
+        " (0.0503): it is better."
+    )
+    assert second == "distilled closes 125% of the gap of 0.4000 between alone and teacher."
+    sentences = advice.advise(make_run({"teacher": 0.5, "alone": 0.7, "distilled": 0.6}))
+    assert sentences[0].endswith("one seed does not show whether that is chance. Sweep the seed: sweep.seed.")
+    assert sentences[1] == "teacher is not better than alone: there is no gap to close."
+
+
+def test_a_best_value_at_the_edge_of_a_sweep_is_named():
+    stages = {"distil": [{"step": 1, "0/loss": 1.0, "1/loss": 1.0, "2/loss": 1.0}]}
+    sweep = {"terms": {"kd": {"temperature": [1.0, 2.0, 4.0]}}}
+    accuracies = {"teacher": 0.9, "alone": 0.7, "distilled": [0.7, 0.75, 0.8]}
+    run = make_run(accuracies, lanes=True, stages=stages, sweep=sweep)
+    assert advice.advise(run) == [
+        "distilled is best at terms.kd.temperature=4, the largest value swept: values beyond it may be better."
+    ]
+    run = make_run(accuracies | {"distilled": [0.7, 0.8, 0.75]}, lanes=True, stages=stages, sweep=sweep)
+    assert advice.advise(run) == ["distilled is best at terms.kd.temperature=2, within those swept, 1 to 4."]
+
+
+def test_calibration_and_time_are_described():
+    stages = {"distil": [{"step": 1, "data_wait": 0.5}, {"step": 2, "data_wait": 0.3}]}
+    run = make_run({}, stages=stages, seconds={"teacher": 300.0, "distil": 90.0, "evaluate": 10.0})
+    rows = [{"network": "teacher", "accuracy": 0.9, "ece": 0.12}]
+    run = Finished(**{**vars(run), "rows": rows})
+    calibration, time, wait = advice.advise(run)
+    assert calibration.startswith("teacher is not calibrated: its expected calibration error is 0.1200.")
+    assert time == "The stages took 7 min: teacher 75%, distil 22%."
+    assert wait == "Stage distil waited for data 40% of its time."
+    assert "is calibrated" in advice.advise(Finished(**{**vars(run), "rows": [rows[0] | {"ece": 0.01}]}))[0]
+
+
+def test_files_that_do_not_suffice_have_no_sentence():
+    assert advice.advise(Finished({}, {}, [], {}, {}, {})) == []
