@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -57,3 +58,17 @@ def test_other_numbers_are_refused(scaling):
     rotary.check_scaling(LLAMA_3_1)
     with pytest.raises(UserError, match="rotary_scaling must be four positive numbers .factor, low, high, length"):
         rotary.check_scaling(scaling)
+
+
+def test_bfloat16_is_rotated_by_the_same_numbers_and_so_is_its_gradient():
+    """A product with a permutation swaps the halves; it rounds nothing."""
+    x = jax.random.normal(jax.random.key(0), (2, 5, 3, 8), jnp.bfloat16)
+    positions = jnp.arange(5)[None]
+
+    def rotate_wide(x):
+        return rotary.rotate(x.astype(jnp.float32), positions, 100.0).astype(jnp.bfloat16)
+
+    expected, transpose = jax.vjp(rotate_wide, x)
+    rotated, transpose_by_product = jax.vjp(lambda x: rotary.rotate(x, positions, 100.0), x)
+    np.testing.assert_array_equal(rotated, expected)
+    np.testing.assert_array_equal(transpose_by_product(expected)[0], transpose(expected)[0])
