@@ -50,8 +50,10 @@ def init_shapes(
     A network that was traced before for such a batch, in another stage or lane, is not traced again: tracing takes most
     of the time that a pipeline of many stages needs before its first step.
     """
-    key = jax.random.key(0)
-    return jax.eval_shape(lambda: _init(networks, terms, tx, batch, key=key, weights={}, reuse_traces=True))
+    # The key is made inside: outside it would be computed, by a program of its own.
+    return jax.eval_shape(
+        lambda: _init(networks, terms, tx, batch, key=jax.random.key(0), weights={}, reuse_traces=True)
+    )
 
 
 def _init(

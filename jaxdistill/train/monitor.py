@@ -1,5 +1,6 @@
 """Metrics of finished steps: checked, logged and shown."""
 
+import functools
 import math
 import pathlib
 from collections.abc import Mapping
@@ -8,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from jaxdistill.core import Schedule
 from jaxdistill.errors import TrainingFailed
@@ -53,8 +55,14 @@ class Monitor:
         self._stage, self._checkpoints, self._advice = stage, checkpoints, advice
         self._steps, self._log_every, self._batch, self._examples = steps, log_every, batch, examples
         self._writer, self._bar = MetricsWriter(workdir, stage, start), ProgressBar(stage, start, steps)
-        rates = jax.jit(jax.vmap(lambda step: {name: jnp.float32(rate(step)) for name, rate in learning_rates.items()}))
-        self._rates = jax.device_get(rates(jnp.arange(steps)))
+        self._learning_rates = learning_rates
+
+    @functools.cached_property
+    def _rates(self) -> dict[str, Float[np.ndarray, " steps"]]:
+        """The learning rates of all steps, computed when the first one is logged, after the first step."""
+        rates, steps = self._learning_rates.items(), self._steps
+        rate_of = jax.vmap(lambda step: {name: jnp.float32(rate(step)) for name, rate in rates})
+        return jax.device_get(jax.jit(lambda: rate_of(jnp.arange(steps)))())
 
     def close(self) -> None:
         self._bar.close()
