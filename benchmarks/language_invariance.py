@@ -54,6 +54,9 @@ TEXTS, LENGTH, VOCABULARY, MORE, DEVICES = 8, 8, 19, 5, 4
 STYLE = {"layers": 1, "heads": 2, "positions": "rotary", "norm": "rms", "tied": False}
 WIDTHS = {"student": 8, "teacher": 12}
 FORMS = ("packed", "padded left", "padded right", "accumulated", "chunked", "padded vocabulary", "devices", "cached")
+UNIT = 1e-7
+"""The unit of the changes in the file of results."""
+
 LOSS, GRADIENT = 1e-6, 1e-5
 """Bounds of the relative changes."""
 
@@ -279,8 +282,8 @@ def main(words: Sequence[str] | None = None) -> None:
     given = parser.parse_args(words)
     rows = measure({name: registry.find("method", name)() for name in given.methods}, make_forms())
     for row in rows:
-        row |= {key: round(value * 1e7, 2) for key, value in row.items() if isinstance(value, float)}
-    results.write(given.write, {"": rows})
+        row |= {key: round(value / UNIT, 2) for key, value in row.items() if isinstance(value, float)}
+    results.write(given.write, {"": rows}, unit=UNIT)
 
 
 if __name__ == "__main__":
