@@ -38,7 +38,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxdistill.config import registry
 from jaxdistill.core import Batch, Method, Output, Term, Variables, fold_in
 from jaxdistill.data.packing import Packed, first_fit
-from jaxdistill.data.tokenized_texts import TokenizedTexts
+from jaxdistill.data.tokenized_texts import FIELDS, TokenizedTexts
 from jaxdistill.data.tokenizers import Tokens
 from jaxdistill.models.decoder import Decoder
 from jaxdistill.modules.logits_method import LogitsMethod
@@ -53,7 +53,6 @@ from jaxdistill.train.step import accumulated, make_loss
 TEXTS, LENGTH, VOCABULARY, MORE, DEVICES = 8, 8, 19, 5, 4
 STYLE = {"layers": 1, "heads": 2, "positions": "rotary", "norm": "rms", "tied": False}
 WIDTHS = {"student": 8, "teacher": 12}
-FORMS = ("packed", "padded left", "padded right", "accumulated", "chunked", "padded vocabulary", "devices", "cached")
 UNIT = 1e-7
 """The unit of the changes in the file of results."""
 
@@ -122,7 +121,7 @@ def align(fields: Mapping[str, np.ndarray]) -> Batch:
 
 def pad(batch: Batch, left: int, right: int) -> Batch:
     """Returns a batch with columns of other tokens beside its texts."""
-    fields = {name: x for name, x in batch.items() if name in ("tokens", "token_mask", "answer_mask")}
+    fields = {name: x for name, x in batch.items() if name in FIELDS and name != "word"}
     padded = {
         name: np.pad(x, ((0, 0), (left, right)), constant_values=7 * (name == "tokens")) for name, x in fields.items()
     }
@@ -161,16 +160,25 @@ def narrow(gradient: Tree, like: Tree) -> tuple[Tree, list[jax.Array]]:
     return unflatten_dict(flat, sep="/"), rest
 
 
+def make_plain() -> Form:
+    """Returns the form of one text in a row, padded on the right."""
+    batch = align(make_texts().take(np.arange(TEXTS)))
+    networks = {"student": Trained(make_decoder("student")), "teacher": Frozen(make_decoder("teacher"))}
+    return Form(batch, networks, {name: draw_variables(name, batch) for name in WIDTHS})
+
+
+def pack(plain: Form) -> Form:
+    """Returns the form of several texts in rows of twice the length."""
+    texts = dataclasses.replace(make_texts(), length=2 * LENGTH)
+    bins = first_fit(texts.token_counts, 2 * LENGTH)
+    packed = Packed(texts, np.concatenate(bins), np.cumsum([0, *map(len, bins)]))
+    return dataclasses.replace(plain, batch=align(packed.take(np.arange(len(packed)))))
+
+
 def make_forms() -> dict[str, Form]:
     """Returns the plain form, "", and the others by name."""
-    texts = make_texts()
-    batch = align(texts.take(np.arange(TEXTS)))
-    long = dataclasses.replace(texts, length=2 * LENGTH)
-    bins = first_fit(texts.token_counts, 2 * LENGTH)
-    packed = Packed(long, np.concatenate(bins), np.cumsum([0, *map(len, bins)]))
-    variables = {name: draw_variables(name, batch) for name in WIDTHS}
-    networks = {"student": Trained(make_decoder("student")), "teacher": Frozen(make_decoder("teacher"))}
-    plain = Form(batch, networks, variables)
+    plain = make_plain()
+    networks, variables, batch = plain.networks, plain.variables, plain.batch
     wide = {
         name: dataclasses.replace(x, module=make_decoder(name, VOCABULARY + MORE), class_order=tuple(range(VOCABULARY)))
         for name, x in networks.items()
@@ -180,7 +188,7 @@ def make_forms() -> dict[str, Form]:
     cached = Cached("teacher", VOCABULARY, shared=jax.eval_shape(lambda: shared))
     return {
         "": plain,
-        "packed": dataclasses.replace(plain, batch=align(packed.take(np.arange(len(packed))))),
+        "packed": pack(plain),
         "padded left": dataclasses.replace(plain, batch=pad(batch, 3, 0)),
         "padded right": dataclasses.replace(plain, batch=pad(batch, 0, 3)),
         "accumulated": dataclasses.replace(plain, parts=2),

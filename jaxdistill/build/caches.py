@@ -146,14 +146,15 @@ def _check_examples(stage: Stage, name: str, role: str, augmented: bool) -> None
 
 
 def check_terms(stage: Stage) -> None:
-    """Raises `UserError` if a term compares logits and a cached network has a top-k with a bucket instead."""
+    """Raises `UserError` if a term compares logits and a cached network lists some classes alone."""
     buckets = _networks_with_bucket(stage)
     for key, term in stage.terms.items():
         name = next((n for n in buckets if n in (term.student, term.teacher)), "")
-        if name and not getattr(term.method, "takes_top_k", False):
+        if name and not isinstance(stage.shapes.outputs[name].logits, getattr(term.method, "listed_forms", ())):
             raise UserError(
-                f"stage {stage.name!r}: term {key!r} compares logits, and network {name!r} has its top-k classes alone;"
-                " set tail='uniform' for it, or take method 'top_k'"
+                f"stage {stage.name!r}: term {key!r} compares logits, and network {name!r} has some classes alone; set"
+                " tail='uniform' for a top-k, or take method 'top_k', or 'random_sampling' for a cache of"
+                " store='sampled'"
             )
 
 

@@ -12,6 +12,7 @@ from jaxdistill import core
 from jaxdistill.config.schema import DataConfig
 from jaxdistill.core import Batch
 from jaxdistill.data import build, loader
+from jaxdistill.data.cache_records import read_dtype
 from jaxdistill.data.dataset import Dataset, Split
 from jaxdistill.data.output_cache import Cache, CachedOutputs, content
 from jaxdistill.tasks import Task
@@ -65,7 +66,7 @@ class StageData:
         shapes |= {name: jax.ShapeDtypeStruct((size,), dtype) for name, dtype in ROWS.items()}
         for network, cache in self.caches.items():
             for array, (shape, dtype) in cache.header.arrays.items():
-                shapes[f"{core.CACHED}{network}/{array}"] = jax.ShapeDtypeStruct((size, *shape), dtype)
+                shapes[f"{core.CACHED}{network}/{array}"] = jax.ShapeDtypeStruct((size, *shape), read_dtype(dtype))
         return shapes
 
     @functools.cached_property

@@ -8,7 +8,8 @@ import numpy as np
 
 from jaxdistill.config import registry, toposort
 from jaxdistill.config.members import NetworkConfig
-from jaxdistill.data.output_cache import DTYPES, Cache, Header
+from jaxdistill.data.cache_records import DTYPES
+from jaxdistill.data.output_cache import Cache, Header
 from jaxdistill.errors import UserError
 from jaxdistill.networks import Context, ImageSpec, Source, in_order
 from jaxdistill.networks.meaning import Meaning, own_names

@@ -141,8 +141,8 @@ class EvaluateConfig:
 @dataclasses.dataclass(frozen=True)
 class CacheConfig:
     network: str = option("teacher", "network whose outputs are stored")
-    store: str = option("logits", "stored form of the logits: 'logits', 'top_k' or 'hidden'")
-    k: int = option(10, "classes of a top-k", least=1)
+    store: str = option("logits", "stored form of the logits: 'logits', 'top_k', 'hidden' or 'sampled'")
+    k: int = option(10, "classes of a top-k, or draws of 'sampled'", least=1)
     dtype: str = option("float16", "stored dtype; of 'hidden' also 'int8'")
     taps: tuple[str, ...] = option((), "taps to store besides")
     views: int = option(1, "augmented views of each training example", least=1)

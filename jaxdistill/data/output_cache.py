@@ -6,8 +6,7 @@
     FOLDER/shared.bin, shared.json         arrays that all records share, likewise, if there are any
 
 A record is the output for one example in one view; record `(example - first) * views + view` of a shard whose
-first example is `first`. It is the arrays of the header one after another, in that order, C order, little-endian,
-nothing between them: no pickle. `bfloat16` is stored as its 16 bits.
+first example is `first`. It is the arrays of the header, in that order (`cache_records.py`): no pickle.
 
 A shard is written under a temporary name and renamed, then its JSON is, so that a shard with a JSON was complete once.
 `Cache.missing` lists the shards that differ from their JSON; only those are written again. The content of a shard
@@ -22,10 +21,10 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from jaxdistill.core import CACHED
+from jaxdistill.data.cache_records import convert, make_layout, read_arrays
 from jaxdistill.data.dataset import Split
 from jaxdistill.data.dense import DENSE_FIELDS
 from jaxdistill.errors import UserError, unknown
@@ -33,9 +32,6 @@ from jaxdistill.runtime import files
 
 HEADER = "cache.json"
 FORMAT = 1
-
-DTYPES = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float32": np.float32}
-"""Dtypes that floats may be stored as."""
 
 OPTIONS = "group_size:{group},uncompressed"
 """Options of ArrayRecord: one random access reads a group. Floats hardly compress, and an uncompressed file does not
@@ -50,7 +46,8 @@ class Header:
 
     Attributes:
         arrays: name -> (shape, dtype) of the arrays of a record: "logits", or "values", "ids" and "log_rest" of a
-            top-k, or "hidden" and, of int8, its "scale"; "tap/NAME".
+            top-k, or "hidden" and, of int8, its "scale", or "ids" and "negative_entropy" of drawn classes; "tap/NAME".
+            Whole numbers of N bits, `uintN`, are packed along the last axis.
         classes: number of the network's classes.
         splits: role -> (examples, views).
         shard: examples per shard.
@@ -100,7 +97,7 @@ class Header:
     @property
     def record(self) -> np.dtype:
         """The layout of a record, packed."""
-        return _layout(self.arrays)
+        return make_layout(self.arrays)
 
     @property
     def records(self) -> int:
@@ -110,7 +107,7 @@ class Header:
     @property
     def bytes(self) -> int:
         """Bytes of all records and of what they share; a file of records has some more, at least 64 KiB."""
-        return self.records * self.record.itemsize + _layout(self.shared).itemsize
+        return self.records * self.record.itemsize + make_layout(self.shared).itemsize
 
     def split_bytes(self, role: str) -> int:
         """Bytes of the records of a split."""
@@ -120,12 +117,6 @@ class Header:
         """The examples of each shard of a split."""
         examples, _ = self.splits[role]
         return [range(start, min(start + self.shard, examples)) for start in range(0, examples, self.shard)]
-
-
-def _layout(arrays: Mapping[str, tuple[tuple[int, ...], str]]) -> np.dtype:
-    """Returns the packed layout of arrays."""
-    plain = {"bfloat16": "<u2", "float16": "<f2", "float32": "<f4", "uint16": "<u2", "int32": "<i4", "int8": "i1"}
-    return np.dtype([(name, plain[dtype], shape) for name, (shape, dtype) in arrays.items()])
 
 
 ANSWERS = {"label", *DENSE_FIELDS}
@@ -210,9 +201,9 @@ class Cache:
 
     def write_shared(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Writes the arrays that all records share, by the names of `Header.shared`."""
-        rows = np.zeros(1, _layout(self.header.shared))
+        rows = np.zeros(1, make_layout(self.header.shared))
         for name, (_, dtype) in self.header.shared.items():
-            rows[name] = _convert(np.asarray(arrays[name]), dtype).view(rows.dtype[name].base)
+            rows[name] = convert(np.asarray(arrays[name]), dtype).view(rows.dtype[name].base)
         content = rows.tobytes()
         files.write_bytes(self._shared, content)
         files.write_json(
@@ -228,8 +219,8 @@ class Cache:
         if not self.has_shared:
             raise self._damaged(self._shared, "it is missing or altered")
         content = self._shared.read_bytes() if self.header.shared else b""
-        rows = np.frombuffer(content, _layout(self.header.shared))
-        return {name: x[0] for name, x in _as_stored(rows, self.header.shared).items()}
+        rows = np.frombuffer(content, make_layout(self.header.shared))
+        return {name: x[0] for name, x in read_arrays(rows, self.header.shared).items()}
 
     def write(self, role: str, number: int, arrays: Mapping[str, np.ndarray]) -> None:
         """Writes one shard, all of it or nothing.
@@ -249,7 +240,7 @@ class Cache:
         rows = np.zeros(len(examples) * views, self.header.record)
         for name, (_, dtype) in self.header.arrays.items():
             values = np.asarray(arrays[name])
-            stored = _convert(values, dtype)
+            stored = convert(values, dtype)
             bad = _first_bad_row(name, values, stored)
             if bad is not None:
                 raise UserError(
@@ -323,7 +314,7 @@ class Cache:
         return UserError(f"the shard {path} of a cache is damaged ({reason}); {_remedy(self.folder)}")
 
     def _arrays(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        return _as_stored(rows, self.header.arrays)
+        return read_arrays(rows, self.header.arrays)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -357,17 +348,6 @@ def _is_file_intact(path: pathlib.Path) -> bool:
         return files.file_digest(path) == facts["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
-
-
-def _as_stored(rows: np.ndarray, arrays: Mapping[str, tuple[tuple[int, ...], str]]) -> dict[str, np.ndarray]:
-    """Returns the arrays of records, `[rows, ...]` each, in their stored dtypes."""
-    plain = {name: np.ascontiguousarray(rows[name]) for name in arrays}
-    return {name: x.view(DTYPES.get(arrays[name][1], x.dtype)) for name, x in plain.items()}
-
-
-def _convert(values: np.ndarray, dtype: str) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        return np.ascontiguousarray(values.astype(DTYPES.get(dtype, dtype)))
 
 
 def _first_bad_row(name: str, values: np.ndarray, stored: np.ndarray) -> int | None:

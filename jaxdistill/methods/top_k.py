@@ -37,7 +37,7 @@ class TopK(LogitsMethod):
 
     k: int = 64
     zero_at_teacher = True
-    takes_top_k = True
+    listed_forms = (core.TopK,)
 
     def check(self) -> None:
         super().check()

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -33,11 +34,11 @@ class LogitsMethod(Method):
             compare predictions with each other (`needs_whole_batch`) need all of them, so they take only 0.
 
     Class attributes:
-        takes_top_k: whether the teacher's logits may be a `TopK`.
+        listed_forms: forms that list some classes alone and that the teacher's logits may have, such as `TopK`.
     """
 
     chunk: int = dataclasses.field(default=0, kw_only=True)
-    takes_top_k = False
+    listed_forms: ClassVar[tuple[type[core.LogitsForm], ...]] = ()
     predictions = ("classes",)
 
     def check(self) -> None:
@@ -69,7 +70,7 @@ class LogitsMethod(Method):
         Args:
             loss: `(logits [*n, classes], logits or TopK or None, *arrays) -> [*n]`, of each prediction alone.
             student: its logits may be an `Unembedding`.
-            teacher: the same, or a `TopK` if `takes_top_k`.
+            teacher: the same, or one of `listed_forms`.
             arrays: further inputs per prediction, `[*n, ...]`.
             batch: of a method that returns these values as they are, or times a scalar. The step takes their mean over
                 the `valid` predictions, and chunks compute its gradient with the values; of any other function of
@@ -100,11 +101,13 @@ class LogitsMethod(Method):
         return left.reshape(-1, left.shape[-1]), right.reshape(-1, right.shape[-1]), mask, shape
 
     def _check_forms(self, student: Output, teacher: Output | None) -> None:
-        outputs = [student] if teacher is None or self.takes_top_k else [student, teacher]
+        is_listed = teacher is None or isinstance(teacher.logits, self.listed_forms)
+        outputs = [student] if teacher is None or is_listed else [student, teacher]
         if not all(core.lists_all_classes(output.logits) for output in outputs):
             raise UserError(
-                f"method {type(self).__name__} must have the logits of all classes on both sides, got the likeliest"
-                " classes only (TopK). Use a network that outputs logits, or take method 'top_k' for such a teacher."
+                f"method {type(self).__name__} must have the logits of all classes on both sides, got those of"
+                " some only. Use a network that outputs logits; or take method 'top_k' for a teacher of the likeliest"
+                " classes, 'random_sampling' for one of drawn ones."
             )
 
 

@@ -11,6 +11,7 @@ from jaxdistill import core
 from jaxdistill.config.parse import option
 from jaxdistill.core import Batch, Output, TopK, Unembedding, Variables
 from jaxdistill.errors import check_names
+from jaxdistill.modules.drawn_classes import DrawnClasses
 from jaxdistill.networks.options import required, select
 from jaxdistill.networks.source import Context, Outputs, Parts, Source
 
@@ -29,9 +30,9 @@ class CachedSettings:
 class Cached(Source):
     """The cached outputs for the examples of the batch, in the view that the batch shows.
 
-    The loader has put them into the batch, as `cached/NAME/logits` or, of a top-k, `cached/NAME/values`, `ids` and
-    `log_rest`, or, of hidden states, `cached/NAME/hidden` and the `scale` of int8, and `cached/NAME/tap/TAP` for each
-    tap. Logits of hidden states are an `Unembedding` whose kernel and bias are frozen variables.
+    The loader has put them into the batch, as `cached/NAME/logits`, and `cached/NAME/tap/TAP` for each tap. Other forms
+    of logits are `values`, `ids` and `log_rest` of a top-k; `ids` and `negative_entropy` of drawn classes; and `hidden`
+    states, with the `scale` of int8, whose logits are an `Unembedding` with kernel and bias as frozen variables.
 
     Attributes:
         name: of this network.
@@ -76,6 +77,9 @@ class Cached(Source):
             return Output(precise["logits"], taps), {}
         if "hidden" in arrays:
             return Output(_unembed(arrays, variables["unembedding"]), taps), {}
+        if "negative_entropy" in precise:
+            ids = arrays["ids"].astype(jnp.int32)
+            return Output(DrawnClasses(ids, precise["negative_entropy"], self.classes), taps), {}
         top_k = TopK(precise["values"], arrays["ids"].astype(jnp.int32), precise["log_rest"], self.classes)
         return Output(top_k if self.tail == "bucket" else with_uniform_tail(top_k), taps), {}
 

@@ -159,7 +159,7 @@ def network_outputs(stage: Stage, variables: Mapping[str, Variables]) -> output_
     def compile_for(change: Callable[[Batch], Batch]) -> Callable:
         def run(variables: Mapping[str, Variables], batch: Batch) -> dict[str, jax.Array]:
             outputs, _ = networks.run(members, variables, change(batch), None)
-            return output_writer.stored_arrays(outputs[spec.network], spec)
+            return output_writer.stored_arrays(outputs[spec.network], spec, batch["index"])
 
         return xla_options.jit(mesh.traced_on(stage.mesh, run), out_shardings=mesh.replicated(stage.mesh))
 

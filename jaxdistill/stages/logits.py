@@ -122,6 +122,6 @@ def _read_outputs(stage: Stage) -> output_writer.Predict:
         values = jnp.asarray(splits[role][index], jnp.float32)
         if settings.logits.form == "probabilities":
             values = jnp.log(jnp.maximum(values, settings.logits.min_probability))
-        return jax.device_get(output_writer.stored_arrays(Output(values), settings.cache))
+        return jax.device_get(output_writer.stored_arrays(Output(values), settings.cache, jnp.asarray(index)))
 
     return predict

@@ -15,9 +15,11 @@ from jaxdistill.build.stage import Stage
 from jaxdistill.config.schema import CacheConfig
 from jaxdistill.core import Output, Unembedding
 from jaxdistill.data import augment
-from jaxdistill.data.output_cache import DTYPES, Cache, Header
+from jaxdistill.data.cache_records import DTYPES
+from jaxdistill.data.output_cache import Cache, Header
 from jaxdistill.errors import UserError, check_names, unknown
 from jaxdistill.losses import chunked, topk
+from jaxdistill.modules import drawn_classes
 from jaxdistill.runtime import files, preemption
 
 CHUNK = 1 << 24
@@ -26,7 +28,7 @@ CHUNK = 1 << 24
 LEVELS = 127
 """The largest number of int8."""
 
-STORED = ("logits", "top_k", "hidden")
+STORED = ("logits", "top_k", "hidden", "sampled")
 """Stored forms of logits."""
 
 Predict = Callable[[str, np.ndarray, np.ndarray], Mapping[str, np.ndarray]]
@@ -104,21 +106,31 @@ def _array_shapes(stage: Stage, output: Output) -> tuple[dict[str, tuple[tuple[i
     if "token" in stage.data.task.axes and spec.store == "logits":
         raise UserError(
             f"stage {stage.name!r}: network {spec.network!r} outputs {classes} logits for each token, too many for a"
-            " disk; set cache.store='hidden'; or 'top_k', and teach by the method top_k with tail='bucket'"
+            " disk; set cache.store='hidden'; or 'top_k', and teach by the method top_k with tail='bucket'; or"
+            " 'sampled', and teach by random_sampling"
         )
-    shapes = jax.eval_shape(lambda output: stored_arrays(output, spec), output)
-    dtypes = {"ids": "uint16" if classes <= 1 << 16 else "int32", "scale": "float32"}
+    index = jax.ShapeDtypeStruct(core.prediction_shape(output.logits)[:1], np.dtype(np.int32))
+    shapes = jax.eval_shape(lambda output, index: stored_arrays(output, spec, index), output, index)
+    dtypes = {"ids": f"uint{max(classes - 1, 1).bit_length()}", "scale": "float32", "negative_entropy": "float32"}
     return {name: (tuple(x.shape[1:]), dtypes.get(name, spec.dtype)) for name, x in shapes.items()}, classes
 
 
-def stored_arrays(output: Output, spec: CacheConfig) -> dict[str, jax.Array]:
-    """Returns the arrays of a record, `[batch, ...]` each, by name."""
+def stored_arrays(output: Output, spec: CacheConfig, index: jax.Array) -> dict[str, jax.Array]:
+    """Returns the arrays of a record, `[batch, ...]` each, by name; `index`, int `[batch]`, is that of the examples."""
     taps = {f"tap/{name}": output.tap(name) for name in spec.taps}
     if spec.store == "logits":
         return {"logits": output.logits} | taps
     if spec.store == "hidden":
         return _hidden_arrays(output.logits.hidden, spec.dtype) | taps
     chunk = max(1, CHUNK // core.num_classes(output.logits))
+    if spec.store == "sampled":
+        shape = core.prediction_shape(output.logits)
+        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(0), index)
+        uniform = drawn_classes.draw_uniform(keys, shape[1:])
+        drawn = chunked.compare(
+            lambda logits, _, u: drawn_classes.draw(logits, u, spec.k), output.logits, None, uniform, chunk=chunk
+        )
+        return {"ids": drawn.ids, "negative_entropy": drawn.negative_entropy} | taps
     top = chunked.compare(lambda logits, _: topk.from_logits(logits, spec.k), output.logits, None, chunk=chunk)
     return {"values": top.values, "ids": top.ids, "log_rest": top.log_rest} | taps
 

@@ -229,7 +229,8 @@ def class_outputs(stage: Stage, classifier: Classifier) -> output_writer.Predict
             if role == "train" and augmented is not None:
                 batch |= {"image": np.asarray(augmented(batch))}
             logs = log_probabilities(classifier, _to_rows(batch), classes, min_probability)
-            parts.append(jax.device_get(output_writer.stored_arrays(Output(jnp.asarray(logs)), spec)))
+            output = Output(jnp.asarray(logs))
+            parts.append(jax.device_get(output_writer.stored_arrays(output, spec, jnp.asarray(batch["index"]))))
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     return predict

@@ -9,6 +9,8 @@ from jaxdistill import core
 from jaxdistill.config.schema import CacheConfig
 from jaxdistill.core import Output, TopK, Unembedding
 from jaxdistill.losses import divergence, topk
+from jaxdistill.modules import drawn_classes
+from jaxdistill.modules.drawn_classes import DrawnClasses
 from jaxdistill.networks import Cached
 from jaxdistill.networks.cached import with_uniform_tail
 from jaxdistill.stages.output_writer import shared_arrays, stored_arrays
@@ -20,7 +22,7 @@ LOGITS = 3 * jax.random.normal(jax.random.key(0), (5, CLASSES))
 def asked(what, k=3, tail="uniform", dtype="float32", taps=()):
     """What a cached network says that stored the logits, and a tap."""
     said = Output(LOGITS, {"pooled": LOGITS[:, :2]})
-    kept = stored_arrays(said, CacheConfig(store=what, k=k, taps=taps))
+    kept = stored_arrays(said, CacheConfig(store=what, k=k, taps=taps), jnp.arange(5))
     batch = {f"cached/net/{n}": x if n == "ids" else x.astype(dtype) for n, x in kept.items()}
     batch |= {"cached/other/logits": jnp.zeros((5, 2)), "image": jnp.zeros((5, 1))}
     output, changed = Cached("net", CLASSES, tail)({}, batch, {}, None)
@@ -78,7 +80,7 @@ def test_hidden_states_give_the_logits_of_the_network_that_output_them(dtype):
     hidden, kernel = jnp.asarray(draw(size=(2, 3, 16)), kind), jnp.asarray(draw(size=(16, CLASSES)), kind)
     live = Output(Unembedding(hidden, kernel, jnp.arange(CLASSES, dtype=jnp.float32)))
     spec = CacheConfig(store="hidden", dtype=dtype)
-    stored, shared = stored_arrays(live, spec), shared_arrays(live, spec)
+    stored, shared = stored_arrays(live, spec, jnp.arange(2)), shared_arrays(live, spec)
     assert sum(x.nbytes for x in stored.values()) == 2 * 3 * {"float32": 64, "bfloat16": 32, "int8": 20}[dtype]
     source = Cached("net", CLASSES, shared=jax.eval_shape(lambda: shared))
     variables = source.init(jax.random.key(0), {}, {}, {})
@@ -92,3 +94,16 @@ def test_hidden_states_give_the_logits_of_the_network_that_output_them(dtype):
     else:
         np.testing.assert_array_equal(core.dense(logits), core.dense(live.logits))
         assert logits.hidden.dtype == kind
+
+
+def test_drawn_classes_depend_on_the_index_of_the_example_alone():
+    spec, logits = CacheConfig(store="sampled", k=4), LOGITS.reshape(5, 1, CLASSES)
+    whole = stored_arrays(Output(logits), spec, jnp.arange(5))
+    part = stored_arrays(Output(logits[3:]), spec, jnp.arange(3, 5))
+    assert all(np.array_equal(whole[name][3:], part[name]) for name in whole)
+    batch = {f"cached/net/{name}": x for name, x in whole.items()}
+    logits = Cached("net", CLASSES)({}, batch, {}, None)[0].logits
+    assert isinstance(logits, DrawnClasses)
+    exact = jnp.sum(jax.nn.softmax(LOGITS) * jax.nn.log_softmax(LOGITS), -1)
+    np.testing.assert_allclose(logits.negative_entropy[:, 0], exact, rtol=1e-5)
+    assert drawn_classes.kl(logits, LOGITS.reshape(5, 1, CLASSES)).shape == (5, 1)
