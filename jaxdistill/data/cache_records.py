@@ -57,14 +57,14 @@ def read_arrays(rows: np.ndarray, arrays: Arrays) -> dict[str, np.ndarray]:
 
 def pack_bits(values: np.ndarray, bits: int) -> np.ndarray:
     """Returns whole numbers `[..., count]` of some bits as bytes, uint8 `[..., bytes]`."""
-    each = (values[..., None] >> np.arange(bits)).astype(np.uint8) & 1
-    return np.packbits(each.reshape(*values.shape[:-1], -1), axis=-1, bitorder="little")
+    digits = (values[..., None] >> np.arange(bits)).astype(np.uint8) & 1
+    return np.packbits(digits.reshape(*values.shape[:-1], -1), axis=-1, bitorder="little")
 
 
 def unpack_bits(packed: np.ndarray, count: int, bits: int) -> np.ndarray:
     """Returns the whole numbers of `pack_bits`, int32 `[..., count]`."""
-    each = np.unpackbits(packed, axis=-1, count=count * bits, bitorder="little")
-    return each.reshape(*packed.shape[:-1], count, bits) @ (1 << np.arange(bits, dtype=np.int32))
+    digits = np.unpackbits(packed, axis=-1, count=count * bits, bitorder="little")
+    return digits.reshape(*packed.shape[:-1], count, bits) @ (1 << np.arange(bits, dtype=np.int32))
 
 
 def _count_bits(dtype: str) -> int:
