@@ -53,6 +53,9 @@ from jaxdistill.train.step import accumulated, make_loss
 TEXTS, LENGTH, VOCABULARY, MORE, DEVICES = 8, 8, 19, 5, 4
 STYLE = {"layers": 1, "heads": 2, "positions": "rotary", "norm": "rms", "tied": False}
 WIDTHS = {"student": 8, "teacher": 12}
+DRAWS = ("random_sampling",)
+"""Methods whose values are random numbers of each row; their means do not change."""
+
 UNIT = 1e-7
 """The unit of the changes in the file of results."""
 
@@ -85,7 +88,7 @@ class Form:
 
 def list_methods() -> list[str]:
     """Returns the methods that compare logits of tokens."""
-    members = {name: registry.find("method", name) for name in registry.names("method")}
+    members = {name: registry.find("method", name) for name in registry.names("method") if name not in DRAWS}
     return [name for name, member in members.items() if issubclass(member, LogitsMethod)]
 
 

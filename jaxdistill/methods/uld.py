@@ -22,12 +22,13 @@ tokens up to common byte boundaries, and compares tokens of one spelling by a JS
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Num
+from jaxtyping import Array, Float, Num
 
 from jaxdistill import core
 from jaxdistill.core import Batch, Output, precise
 from jaxdistill.errors import UserError
 from jaxdistill.modules.logits_method import TemperedLogitsMethod
+from jaxdistill.modules.next_token import partners
 
 
 def uld(student: Float[Array, "*n left"], teacher: Float[Array, "*n right"]) -> Float[Array, "*n"]:
@@ -44,26 +45,6 @@ def sorted_distance(left: Float[Array, "*n left"], right: Float[Array, "*n right
         return jnp.pad(jnp.sort(x, -1, descending=True), fill)
 
     return jnp.sum(jnp.abs(ranked(left) - ranked(right)), -1)
-
-
-def partners(
-    student: Num[Array, "batch left"] | Bool[Array, "batch left"],
-    teacher: Num[Array, "batch right"] | Bool[Array, "batch right"],
-) -> tuple[Int[Array, "batch left"], Bool[Array, "batch left"]]:
-    """Pairs the k-th position that counts in one sequence with the k-th that counts in another.
-
-    Args:
-        student: above 0 for positions that count.
-        teacher: the same.
-
-    Returns:
-        position: of the partner; 0 or any other if there is none.
-        has_partner: whether there is one.
-    """
-    rank = jnp.cumsum(student > 0, 1) - 1
-    first = jnp.argsort(teacher <= 0, 1, stable=True)  # the positions that count, in order, before all others
-    position = jnp.take_along_axis(first, jnp.clip(rank, 0, teacher.shape[1] - 1), 1)
-    return position, (student > 0) & (rank < jnp.sum(teacher > 0, 1, keepdims=True))
 
 
 class ULD(TemperedLogitsMethod):

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int, Num
 
 from jaxdistill.core import Batch
 
@@ -54,6 +55,26 @@ def align_next_tokens(batch: Batch) -> Batch:
     label, valid = aligned("")
     teacher = {"teacher_valid": aligned("teacher_")[1]} if "teacher_tokens" in batch else {}
     return dict(batch) | {"label": label, "valid": valid} | teacher
+
+
+def partners(
+    student: Num[Array, "batch left"] | Bool[Array, "batch left"],
+    teacher: Num[Array, "batch right"] | Bool[Array, "batch right"],
+) -> tuple[Int[Array, "batch left"], Bool[Array, "batch left"]]:
+    """Pairs the k-th position that counts in one sequence with the k-th that counts in another.
+
+    Args:
+        student: above 0 for positions that count.
+        teacher: the same.
+
+    Returns:
+        position: of the partner; 0 or any other if there is none.
+        has_partner: whether there is one.
+    """
+    rank = jnp.cumsum(student > 0, 1) - 1
+    first = jnp.argsort(teacher <= 0, 1, stable=True)  # the positions that count, in order, before all others
+    position = jnp.take_along_axis(first, jnp.clip(rank, 0, teacher.shape[1] - 1), 1)
+    return position, (student > 0) & (rank < jnp.sum(teacher > 0, 1, keepdims=True))
 
 
 def _shift(x: jax.Array) -> jax.Array:
