@@ -19,6 +19,9 @@ _COMPUTATION = re.compile(r"(?P<entry>ENTRY )?%?(?P<name>[\w.\-]+) \(.*\) -> .*\
 _INSTRUCTION = re.compile(
     r"\s+(?P<root>ROOT )?%?(?P<name>[\w.\-]+) = (?P<shape>.+?) (?P<opcode>[a-z][\w\-]*)\((?P<rest>.*)$"
 )
+_CONTINUED = re.compile(r"\n(?=\"|\}[^\n])")
+"""The ends of lines within an instruction: those of the metadata of a Pallas kernel."""
+
 _ARRAY = re.compile(r"\b([a-z]\w*)\[([\d,]*)\]")
 _NAME = re.compile(r"%([\w.\-]+)")
 _TRIPS = re.compile(r'"\w+_trip_count":\{"n":"(\d+)"')
@@ -203,7 +206,7 @@ def _read_computations(text: str) -> tuple[str, dict[str, list[Instruction]]]:
     """Returns the name of the entry, and the instructions of every computation."""
     entry, computation = "", ""
     computations: dict[str, list[Instruction]] = {}
-    for line in text.splitlines():
+    for line in _CONTINUED.sub("", text).splitlines():
         if line[:1].isspace():
             if match := _INSTRUCTION.match(line):
                 operands, attributes = _split_operands(match["rest"])
