@@ -203,7 +203,7 @@ def _cell(key: str, row: Row, results: Results) -> str:
         return f"{value:.2f} ({row['ratio_low']:.2f}-{row['ratio_high']:.2f})"
     if key == "ratio":
         return f"{value:.2f}"
-    if key in ("of peak", "utilisation"):
+    if key in ("of peak", "utilisation", "earlier_utilisation"):
         return f"{value:.1%}"
     if isinstance(value, int):
         return f"{value:,}"
