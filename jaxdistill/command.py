@@ -2,6 +2,7 @@
 
     jaxdistill run CONFIG --workdir DIR [--config.KEY=VALUE ...]    train, distil, evaluate and report
     jaxdistill plan CONFIG [--devices=N] [--config.KEY=VALUE ...]   networks, shapes, FLOPs and memory, without training
+    jaxdistill sweep CONFIG --workdir DIR --values KEY=V,V ...      a run for each value, with shared stages made once
     jaxdistill compare RUN RUN ... [--out FOLDER]                   configs, results, differences and curves of runs
     jaxdistill export --workdir RUN --network NAME --format FORMAT --out FOLDER
     jaxdistill prepare DATASET ... [--data-dir DIR]                 TFDS datasets, prepared once for all runs
@@ -26,8 +27,9 @@ _jaxdistill() {
   local words="--help"
   case "$COMP_CWORD ${COMP_WORDS[1]}" in
     "1 "*) words="COMMANDS" ;;
-    "2 run" | "2 plan") words="CONFIGS" ;;
-    *" run" | *" plan") words="--workdir --config. --profile --devices --lane --from --distributed" ;;
+    "2 run" | "2 plan" | "2 sweep") words="CONFIGS" ;;
+    *" run" | *" plan") words="--workdir --config. --profile --devices --stages --lane --from --distributed" ;;
+    *" sweep") words="--workdir --values --grid --list --shared --only --config." ;;
     *" compare") words="--out" ;;
     *" export") words="--workdir --network --format --out --bits" ;;
     *" prepare") words="--data-dir" ;;
@@ -41,7 +43,7 @@ complete -o default -F _jaxdistill jaxdistill"""
 
 LAUNCH_USAGE = "python -m jaxdistill.launch --config FILE.py[:MODE]"
 
-COMMANDS = ("run", "plan", "compare", "export", "prepare", "tokenizer", "conformance", "configs", "completion")
+COMMANDS = ("run", "plan", "sweep", "compare", "export", "prepare", "tokenizer", "conformance", "configs", "completion")
 
 
 def main(words: Sequence[str]) -> int:
@@ -56,7 +58,9 @@ def main(words: Sequence[str]) -> int:
 
 def _find(command: str) -> Callable[[list[str]], int]:
     """Returns the function of a command, whose modules are imported when it is used."""
-    if command == "compare":
+    if command == "sweep":
+        from jaxdistill.sweep import main
+    elif command == "compare":
         from jaxdistill.compare.command import main
     elif command == "export":
         from jaxdistill.pipeline.export import main

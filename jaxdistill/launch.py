@@ -8,6 +8,7 @@
     --devices=N with --plan: as it would be on N devices, which this machine need not have
     --topology=v5e:4x4 with --plan: compiled for that slice of TPUs, or for GPUs (h100:8), none of which need be here:
                 memory, collectives and the compiler's estimate of time, by networks and operations
+    --stages=A,B   these stages alone, and those that they read
     --lane      with --from: continue one lane of the swept run in the folder --from as a run of its own in --workdir;
                 --config and its flags must be those of the swept run
     --config.terms.kd.temperature=2   set any key of the config
@@ -26,7 +27,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from jaxdistill.errors import Interrupted, TrainingFailed, UserError
+from jaxdistill.errors import Interrupted, TrainingFailed, UserError, unknown
 from jaxdistill.runtime import allocator, background, distributed, failures, files, pipes, preemption
 
 if TYPE_CHECKING:  # imported when it is needed, so that Ctrl-C during imports gets one message
@@ -46,6 +47,7 @@ VALUED = (
     "--coordinator",
     "--processes",
     "--process",
+    "--stages",
     "--lane",
     "--devices",
     "--topology",
@@ -105,7 +107,7 @@ def _main(argv: list[str], stop: "StopSignal | None") -> None:
     from jaxdistill.pipeline import plan
     from jaxdistill.pipeline import run as pipeline
 
-    stages = _lane(stages, values, workdir)
+    stages = _lane(_select(stages, values["stages"].value), values, workdir)
     if values["plan"].value:
         plan.show(stages, workdir or pathlib.Path(), target)
         return
@@ -156,6 +158,18 @@ def _find_topology(values: "flags.FlagValues") -> "Topology | None":
 
     jax.config.update("jax_platforms", "cpu")
     return topology.find(name)
+
+
+def _select(stages: dict[str, "StageSettings"], text: str) -> dict[str, "StageSettings"]:
+    """Returns the stages that `--stages` names, and those that they read; all if it names none."""
+    from jaxdistill.config.references import stages_read
+
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in stages:
+            raise unknown("--stages", name, stages, "a stage of the config")
+        names += [read for read in stages_read(stages[name].networks) if read not in names]
+    return {name: stage for name, stage in stages.items() if name in names or not names}
 
 
 def _lane(
@@ -226,6 +240,7 @@ def parse(argv: list[str]) -> tuple[dict[str, "StageSettings"], "flags.FlagValue
     flags.DEFINE_integer("profile", 0, "number of early steps to record", lower_bound=0, flag_values=values)
     flags.DEFINE_integer("devices", None, "number of devices to plan for", flag_values=values)
     flags.DEFINE_string("topology", "", "TPUs or GPUs to plan for", flag_values=values)
+    flags.DEFINE_string("stages", "", "stages to run alone", flag_values=values)
     flags.DEFINE_integer("lane", None, "lane to run alone", flag_values=values)
     flags.DEFINE_string("from", "", "the workdir of all lanes", flag_values=values)
     flags.DEFINE_bool("distributed", False, "join the other processes of the environment", flag_values=values)

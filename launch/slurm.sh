@@ -4,6 +4,12 @@
 #   sbatch --nodes=2 launch/slurm.sh python -m jaxdistill.launch --config configs/digits/kd.py --workdir runs/digits
 #   launch/slurm.sh --dry-run python -m jaxdistill.launch ...   # prints the commands and runs none
 #
+# A sweep as an array job, the shared stages first, then a task for each run:
+#
+#   sweep="jaxdistill sweep digits/kd --workdir runs/sweep --values terms.kd.temperature=1,2,4"
+#   job=$(sbatch --parsable launch/slurm.sh $sweep --shared)
+#   job=$(sbatch --parsable --dependency=afterok:$job --array=0-2 launch/slurm.sh $sweep --only task)
+#
 # The #SBATCH lines are defaults; options of sbatch go before the script's name and win over them. Start it in an
 # environment that has the package (a virtual environment or a module, loaded before sbatch). The workdir and the
 # data must be in a folder that every node sees.

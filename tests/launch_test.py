@@ -13,6 +13,7 @@ import pytest
 
 import runs
 from jaxdistill import launch
+from jaxdistill.errors import UserError
 from jaxdistill.pipeline import run as pipeline
 from jaxdistill.runtime import files
 from runs import LONG, command, launched, until
@@ -42,6 +43,17 @@ def test_a_workdir_in_the_home_folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+def test_stages_alone_come_with_those_that_they_read():
+    def select(names):
+        return [*launch._select(runs.parsed(), names)]
+
+    assert select("") == ["teacher", "distil", "evaluate"]
+    assert select("distil") == ["teacher", "distil"]
+    assert select("teacher") == ["teacher"]
+    with pytest.raises(UserError, match="--stages must be a stage of the config, got 'distill'. Did you mean 'distil'"):
+        select("distill")
+
+
 def test_a_platform_that_this_machine_does_not_have(tmp_path):
     environment = os.environ | {"JAX_PLATFORMS": "nosuch"}
     ended = subprocess.run(command(tmp_path / "run"), env=environment, capture_output=True, text=True)

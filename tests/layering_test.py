@@ -93,7 +93,8 @@ ALLOWED = {
     "runtime": set(),
     "launch": {"config", "pipeline", "report", "runtime"},
     "compare": {"config", "report", "runtime"},
-    "command": {"compare", "configs", "conformance", "data", "launch", "pipeline", "runtime"},
+    "sweep": {"compare", "config", "runtime"},
+    "command": {"compare", "configs", "conformance", "data", "launch", "pipeline", "runtime", "sweep"},
     "library": {"config", "export", "pipeline", "report", "runtime"},
     "__init__": {"core", "data", "library", "networks", "pipeline", "tasks", "train"},
 }
