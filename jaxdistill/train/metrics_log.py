@@ -1,11 +1,13 @@
-"""Logs of training: `metrics.jsonl`, TensorBoard events, and a progress bar."""
+"""Logs of training: `metrics.jsonl`, TensorBoard events, and a progress bar or lines."""
 
 import json
 import math
 import pathlib
 import sys
+import threading
+import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 
@@ -65,6 +67,69 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.7g}") if math.isfinite(value) else None
     return value
+
+
+LINE_SECONDS = 30.0
+"""Seconds between two lines about the progress of a stage without a terminal."""
+
+
+class Progress(Protocol):
+    """The progress of a stage for people: a bar in a terminal or a notebook, lines elsewhere."""
+
+    def show(self, step: int, *, loss: float, learning_rate: float, wait: float) -> None: ...
+
+    def print(self, line: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def make_progress(stage: str, start: int, steps: int) -> Progress:
+    """Returns a bar if there is a terminal or a notebook, and lines otherwise, such as in a job's log."""
+    has_bar = sys.stderr.isatty() or "ipykernel" in sys.modules
+    return ProgressBar(stage, start, steps) if has_bar else ProgressLines(stage, start, steps)
+
+
+class ProgressLines:
+    """Lines on stderr: one every `seconds`, whether or not a step has ended, and one at the end.
+
+    A line ends in a line feed and has no carriage return, so that logs of jobs can be read.
+    """
+
+    def __init__(self, stage: str, start: int, steps: int, seconds: float = LINE_SECONDS):
+        self._stage, self._start, self._step, self._steps = stage, start, start, steps
+        self._numbers, self._began, self._shown = "", time.monotonic(), -1
+        self._ended, self._lock = threading.Event(), threading.Lock()
+        self._thread = threading.Thread(target=self._repeat, args=(seconds,), daemon=True)
+        if jax.process_index() == 0:
+            self._thread.start()
+
+    def _repeat(self, seconds: float) -> None:
+        while not self._ended.wait(seconds):
+            self._write()
+
+    def _write(self) -> None:
+        done, elapsed = self._step - self._start, time.monotonic() - self._began
+        left = f", {elapsed / done * (self._steps - self._step):.0f} s left" if done else ""
+        self._shown = self._step
+        self.print(f"stage {self._stage}: step {self._step:,} of {self._steps:,}{self._numbers}{left}")
+
+    def show(self, step: int, *, loss: float, learning_rate: float, wait: float) -> None:
+        """Keeps the numbers of a step for the next line; the arguments are those of `ProgressBar.show`."""
+        self._step = step
+        self._numbers = f", loss {loss:.4g}, rate {learning_rate:.3g}, data_wait {wait:.0%}"
+
+    def print(self, line: str) -> None:
+        """Prints a line."""
+        with self._lock:
+            print(line, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Prints the last step, if no line has."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        if jax.process_index() == 0 and self._shown != self._step:
+            self._write()
 
 
 class ProgressBar:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from jaxdistill.core import Schedule
 from jaxdistill.errors import TrainingFailed
 from jaxdistill.train.checkpoint import Checkpoints
-from jaxdistill.train.metrics_log import MetricsWriter, ProgressBar
+from jaxdistill.train.metrics_log import MetricsWriter, make_progress
 from jaxdistill.train.throughput import Throughput
 
 TOTALS = {"loss": "loss", "grad_norm": "the gradient", "weight_norm": "weight_norm"}
@@ -54,7 +54,7 @@ class Monitor:
         self.throughput = throughput
         self._stage, self._checkpoints, self._advice = stage, checkpoints, advice
         self._steps, self._log_every, self._batch, self._examples = steps, log_every, batch, examples
-        self._writer, self._bar = MetricsWriter(workdir, stage, start), ProgressBar(stage, start, steps)
+        self._writer, self._bar = MetricsWriter(workdir, stage, start), make_progress(stage, start, steps)
         self._learning_rates = learning_rates
 
     @functools.cached_property

@@ -1,11 +1,14 @@
 """Logs of training: lines of a resumed run come once, and JSON holds every number."""
 
+import io
 import json
 import math
+import sys
+import time
 
 import pytest
 
-from jaxdistill.train.metrics_log import MetricsWriter
+from jaxdistill.train.metrics_log import MetricsWriter, ProgressLines, make_progress
 
 
 def lines(workdir):
@@ -40,3 +43,31 @@ def test_numbers_have_seven_digits_or_are_null(tmp_path, value, written):
     writer.write(1, {"value": value})
     writer.close()
     assert lines(tmp_path) == [{"stage": "train", "step": 1, "value": written}]
+
+
+def test_without_a_terminal_progress_is_lines_at_intervals_even_while_a_step_lasts(monkeypatch):
+    log = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", log)
+    progress = make_progress("distil", 0, 8)
+    assert type(progress) is ProgressLines
+    progress.close()
+    assert log.getvalue() == "stage distil: step 0 of 8\n"
+    log.seek(0)
+    log.truncate()
+    progress = ProgressLines("distil", 2, 8, seconds=0.02)
+    until = time.monotonic() + 5
+    while log.getvalue().count("\n") < 2 and time.monotonic() < until:
+        time.sleep(0.01)
+    progress.show(4, loss=0.5, learning_rate=0.1, wait=0.25)
+    progress.print("stage distil: a note")
+    progress.close()
+    before = log.getvalue()
+    time.sleep(0.05)
+    assert log.getvalue() == before
+    assert "\r" not in before
+    lines = before.splitlines()
+    assert lines[:2] == ["stage distil: step 2 of 8"] * 2
+    assert "stage distil: a note" in lines
+    last = [line for line in lines if line.startswith("stage distil: step")][-1]
+    assert last.startswith("stage distil: step 4 of 8, loss 0.5, rate 0.1, data_wait 25%")
+    assert last.endswith(" s left")
