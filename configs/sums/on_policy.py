@@ -5,16 +5,15 @@
     python -m jaxdistill.launch --config configs/sums/on_policy.py:smoke --workdir runs/sums_smoke
 
 The mode is the name of a method, or nothing for all of them. The teacher learns from 7,000 sums with their answers. The
-student has 1,000 of these, and 6,000 prompts without answers. `start` learns the answers, as GKD's students are
-fine-tuned first; every other student continues from its weights, for the same number of steps, in each of which the
-teacher grades one batch of answers:
+student has the answers of 400 sums, and 2,000 prompts. `start` learns the answers, as GKD's students are fine-tuned
+first; every other student continues from its weights, for the same number of steps, in each of which the teacher grades
+one batch of answers:
 
-    alone                   the 1,000 answers, without the teacher
-    off_policy_kd           KL from the teacher on the 1,000 answers
+    alone                   the 400 answers, without the teacher
+    off_policy_kd           KL from the teacher on the 400 answers
     gkd_half                JSD(0.5) on the prompts of these, half of them answered by the student (GKD, lambda = 0.5)
-    seq_kd                  answers that the teacher writes to all prompts, as labels (Kim & Rush, 2016)
-    teacher_kl              KL from the teacher on these
-    gkd_one                 JSD(0.5) on the student's answers to all prompts (lambda = 1)
+    seq_kd                  answers that the teacher writes to the 2,000 prompts, as labels (Kim & Rush, 2016)
+    gkd_one                 JSD(0.5) on the student's answers to these prompts (lambda = 1)
     on_policy_reverse_kl    KL from the student on these (MiniLLM's divergence, by its exact gradient in each token)
 
 `exact_match` of the final table is the share of test sums whose answer a network writes token for token.
@@ -29,16 +28,16 @@ from ml_collections import ConfigDict
 
 LLAMA = dict(model="decoder", positions="rotary", norm="rms", activation="swiglu", bias=False, length=10)
 STUDENT_WRITES = dict(share=1.0, tokens=4, stop=(10,))
-TEACHER_WRITES = dict(STUDENT_WRITES, writer="teacher", temperature=0.0)
 PROMPTS = dict(subset=dict(count=2000))
-"""The sums of which a network reads the prompts alone, or that the teacher learns."""
+"""The sums of which a student reads the prompts alone."""
 
 METHODS = {
     "alone": dict(terms=dict(task={})),
     "off_policy_kd": dict(terms=dict(kd={})),
     "gkd_half": dict(terms=dict(gkd={}), on_policy=dict(STUDENT_WRITES, share=0.5)),
-    "seq_kd": dict(terms=dict(task={}), on_policy=TEACHER_WRITES, data=PROMPTS),
-    "teacher_kl": dict(terms=dict(kd={}), on_policy=TEACHER_WRITES, data=PROMPTS),
+    "seq_kd": dict(
+        terms=dict(task={}), on_policy=dict(STUDENT_WRITES, writer="teacher", temperature=0.0), data=PROMPTS
+    ),
     "gkd_one": dict(terms=dict(gkd={}), on_policy=STUDENT_WRITES, data=PROMPTS),
     "on_policy_reverse_kl": dict(terms=dict(reverse={}), on_policy=STUDENT_WRITES, data=PROMPTS),
 }
@@ -50,8 +49,8 @@ MODES = ("", "smoke", *METHODS)
 
 def get_config(mode: str = "") -> ConfigDict:
     c = ConfigDict()
-    c.batch, c.steps, c.steps_per_call = 64, 500, 25
-    c.data = dict(name="sums", subset=dict(count=300))
+    c.batch, c.steps, c.steps_per_call = 64, 700, 25
+    c.data = dict(name="sums", subset=dict(count=400))
     c.networks = dict(
         teacher=dict(LLAMA, source="frozen", layers=2, width=64, heads=4, hidden=192, weights="stage:teacher"),
         student=dict(LLAMA, source="trained", layers=2, width=48, heads=4, hidden=128, weights="stage:start"),
@@ -86,7 +85,7 @@ def _stages(methods: dict[str, Any]) -> dict[str, Any]:
         steps=1500,
         learning_rate=_rate(5e-3),
     )
-    start = dict(networks=dict(student=dict(weights="")), terms=dict(task={}), steps=400)
+    start = dict(networks=dict(student=dict(weights="")), terms=dict(task={}), steps=600)
     without = dict(networks=dict(student={}))
     students = {name: (without if name == "alone" else {}) | method for name, method in methods.items()}
     frozen = {name: dict(like="student", source="frozen", weights=f"stage:{name}#student") for name in students}
