@@ -90,9 +90,7 @@ def make_theirs(given: argparse.Namespace, variables: Any) -> dict[str, Write]:
         def run(prompts: np.ndarray, greedy: bool) -> np.ndarray:
             tokens = torch.from_numpy(prompts).long()
             limits = {"min_new_tokens": given.tokens, "max_new_tokens": given.tokens, "eos_token_id": None}
-            drawn = (
-                {"do_sample": False} if greedy else {"do_sample": True, "top_k": 0, "top_p": 1.0, "temperature": 1.0}
-            )
+            drawn = {} if greedy else {"top_k": 0, "top_p": 1.0, "temperature": 1.0}
             with torch.inference_mode():
                 texts = model.generate(
                     tokens,

@@ -68,7 +68,7 @@ class Stage:
         """The function of a batch by which a network writes texts of it; of a stage that trains."""
         settings = self.settings.on_policy
         if not settings.share:
-            return lambda variables, batch, key: batch
+            return lambda variables, batch, key: (batch, {})
         return on_policy.make_write(settings, self.networks, self.data.task.align)
 
     @functools.cached_property

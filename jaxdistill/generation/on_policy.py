@@ -19,11 +19,12 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxdistill.config.parse import option
 from jaxdistill.core import Batch, Output, Variables
 from jaxdistill.errors import UserError, check_between, unknown
+from jaxdistill.generation import health
 from jaxdistill.generation.sampler import Cache, Predict, Sampling, end_in_one_column, sample
 from jaxdistill.networks import Source, Trained
 
-Write = Callable[[Mapping[str, Variables], Batch, Array], Batch]
-"""`(variables by network, batch, key) -> batch`."""
+Write = Callable[[Mapping[str, Variables], Batch, Array], tuple[Batch, dict[str, Array]]]
+"""`(variables by network, batch, key) -> (batch, metrics)`."""
 
 WRITTEN = "written"
 """The field of a batch, `[batch]`, that is 1 for texts that a network has written."""
@@ -41,10 +42,26 @@ class OnPolicy(Sampling):
     share: float = option(0.0, "share of the texts of a batch that are written; 0 for none")
     writer: str = option("student", "network that writes them")
     prompt: int = option(0, "tokens of a prompt, of texts without answers", least=0)
+    length: tuple[float, ...] = option((), "bounds of the mean number of written tokens; () for none")
+    repetition: tuple[float, ...] = option((), "bounds of the fraction of repeated pairs of tokens; () for none")
+    entropy: tuple[float, ...] = option((), "bounds of the mean of -log q of a written token in nats; () for none")
+    alarm: str = option("stop", '"stop" or "warn", if the mean of 20 steps is out of bounds')
 
     def check(self, path: str) -> None:
         super().check(path)
         check_between(f"{path}.share", self.share, 0, 1)
+        if self.alarm not in ("stop", "warn"):
+            raise unknown(f"{path}.alarm", self.alarm, ("stop", "warn"))
+        for name in ("length", "repetition", "entropy"):
+            bounds = getattr(self, name)
+            if bounds and (len(bounds) != 2 or not bounds[0] < bounds[1]):
+                raise UserError(f"{path}.{name} must be (least, largest), got {bounds}. Leave it out for no bounds")
+
+    @property
+    def bounds(self) -> dict[str, tuple[float, ...]]:
+        """The bounds by the key of the log."""
+        names = {health.LENGTH: self.length, health.REPETITION: self.repetition, health.ENTROPY: self.entropy}
+        return {name: bounds for name, bounds in names.items() if bounds}
 
     def count(self, batch: int) -> int:
         """Returns the number of texts of a batch that are written."""
@@ -118,7 +135,7 @@ def check_samples(settings: OnPolicy, student: str, what: str) -> None:
 
 
 def make_write(settings: OnPolicy, networks: Mapping[str, Source], align: Callable[[Batch], Batch]) -> Write:
-    """Returns the function that replaces texts of a batch.
+    """Returns the function that replaces texts of a batch, and describes them (`health.summarize`).
 
     Args:
         settings: of the stage, checked.
@@ -126,7 +143,7 @@ def make_write(settings: OnPolicy, networks: Mapping[str, Source], align: Callab
         align: batch -> batch, adds the labels of its texts (`Task.align`).
     """
 
-    def write(variables: Mapping[str, Variables], batch: Batch, key: Array) -> Batch:
+    def write(variables: Mapping[str, Variables], batch: Batch, key: Array) -> tuple[Batch, dict[str, Array]]:
         size, length = batch["tokens"].shape
         rows = spread(settings.count(size), size)
         mask = batch.get("token_mask", jnp.ones((size, length), bool)) > 0
@@ -151,7 +168,7 @@ def make_write(settings: OnPolicy, networks: Mapping[str, Source], align: Callab
         }
         # Samples of a prompt stand for the examples whose rows they take; a prompt of padding is no example.
         real = batch["mask"].at[rows].set(jnp.repeat(batch["mask"][first], settings.samples))
-        return align({**batch, **replaced, "mask": real})
+        return align({**batch, **replaced, "mask": real}), health.summarize(text)
 
     return write
 

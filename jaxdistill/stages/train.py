@@ -24,6 +24,7 @@ from jaxdistill.stages import precision_report, selected_steps, start_weights, t
 from jaxdistill.stages.evaluate import SplitEvaluator, evaluation_program
 from jaxdistill.stages.pca import fitted_heads
 from jaxdistill.train import mesh
+from jaxdistill.train.alarm import Alarm
 from jaxdistill.train.checkpoint import Checkpoints
 from jaxdistill.train.evaluate import Evaluation
 from jaxdistill.train.init import compiler_options
@@ -154,6 +155,7 @@ def _training(runs: Runs, frozen: Weights, log: Callable[[str], None], profile: 
         prefetch=0 if stage.data.resident else PREFETCH,
         peak_flops=settings.peak_flops,
         profile_steps=profile,
+        alarm=Alarm(settings.on_policy.bounds, stops=settings.on_policy.alarm == "stop"),
         log=log,
     )
 

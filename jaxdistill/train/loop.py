@@ -16,6 +16,7 @@ from jaxdistill.core import Batch, Schedule, State, Variables
 from jaxdistill.runtime import preemption, xla_options
 from jaxdistill.train import flops
 from jaxdistill.train import mesh as sharding
+from jaxdistill.train.alarm import Alarm
 from jaxdistill.train.checkpoint import Checkpoints
 from jaxdistill.train.monitor import Monitor, is_due
 from jaxdistill.train.prefetch import Prefetcher
@@ -123,6 +124,7 @@ class Training:
         prefetch: the number of dispatches whose inputs are put on the device in advance.
         peak_flops: the FLOP/s of a device; 0 for the data sheet of its kind.
         profile_steps: the number of early steps to record; 0 for none.
+        alarm: bounds of numbers of the log.
         log: prints a line.
     """
 
@@ -139,6 +141,7 @@ class Training:
     prefetch: int = 0
     peak_flops: float = 0.0
     profile_steps: int = 0
+    alarm: Alarm | None = None
     log: Callable[[str], None] = print
 
     def compile(self, count: int) -> Callable[..., tuple[State, Metrics]]:
@@ -194,7 +197,7 @@ def fit(
         metadata: stored beside each checkpoint.
 
     Raises:
-        TrainingFailed: if a loss, a gradient or a weight is not finite, with the term and the step.
+        TrainingFailed: if a loss, a gradient or a weight is not finite, with the term and the step, or by an alarm.
         Interrupted: after SIGTERM or Ctrl-C, when the state is saved.
     """
     stage, intervals = training.stage, training.intervals.with_fewest_calls()
@@ -211,6 +214,7 @@ def fit(
         learning_rates=training.learning_rates,
         throughput=Throughput(start, batch=training.batch, devices=training.mesh.size, peak_flops=training.peak_flops),
         advice=RESIDENT_ADVICE if training.loader.resident else STREAMED_ADVICE,
+        alarm=training.alarm,
     )
     with (
         contextlib.closing(monitor),

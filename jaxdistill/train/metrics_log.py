@@ -17,7 +17,10 @@ from jaxdistill.train.events import EventFile
 CLOCKED = ("examples_per_second", "data_wait", "model_flops_per_second", "utilisation")
 """Keys of a line of `metrics.jsonl` that depend on the clock (`train.throughput`)."""
 
-RESERVED = ("stage", "step", "epoch", "rate", "loss", "grad_norm", "weight_norm", "split", *CLOCKED)
+WRITTEN = ("written_length", "written_repetition", "written_entropy")
+"""Keys of a line of `metrics.jsonl` of a stage whose networks write texts (`generation.health`)."""
+
+RESERVED = ("stage", "step", "epoch", "rate", "loss", "grad_norm", "weight_norm", "split", *CLOCKED, *WRITTEN)
 """Keys of a line of `metrics.jsonl` that are not a term's; no term may be named so."""
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from jaxdistill.core import Schedule
 from jaxdistill.errors import TrainingFailed
+from jaxdistill.train.alarm import Alarm
 from jaxdistill.train.checkpoint import Checkpoints
 from jaxdistill.train.metrics_log import MetricsWriter, make_progress
 from jaxdistill.train.throughput import Throughput
@@ -34,6 +35,7 @@ class Monitor:
         learning_rates: by step, by name in the log, the first of them as `rate`.
         throughput: counts the recorded steps.
         advice: continues the warning that a fraction of the time is spent ...
+        alarm: bounds of the metrics.
     """
 
     def __init__(
@@ -50,8 +52,9 @@ class Monitor:
         learning_rates: Mapping[str, Schedule],
         throughput: Throughput,
         advice: str,
+        alarm: Alarm | None = None,
     ):
-        self.throughput = throughput
+        self.throughput, self._alarm = throughput, alarm
         self._stage, self._checkpoints, self._advice = stage, checkpoints, advice
         self._steps, self._log_every, self._batch, self._examples = steps, log_every, batch, examples
         self._writer, self._bar = MetricsWriter(workdir, stage, start), make_progress(stage, start, steps)
@@ -76,11 +79,12 @@ class Monitor:
         """Waits for the metrics of the dispatch that ends at `step`, checks them, and logs the steps that are due.
 
         Raises:
-            TrainingFailed: if a metric is not finite, with the term and the step.
+            TrainingFailed: if a metric is not finite, with the term and the step, or by an alarm that stops.
         """
         rows = {name: np.atleast_1d(value) for name, value in jax.device_get(metrics).items()}
         first = step - len(rows["loss"])
         self._check_finite(first, rows)
+        self._check_alarm(first, rows)
         self.throughput.record(step)
         for row, number in enumerate(range(first + 1, step + 1)):
             if is_due(number, self._log_every) or number == self._steps:
@@ -102,6 +106,22 @@ class Monitor:
         rates = {name: float(values[step - 1]) for name, values in self._rates.items()}
         self._writer.write(step, {"epoch": self._epoch(step)} | rates | self.throughput.take_window() | dict(values))
 
+    def _check_alarm(self, first: int, rows: Mapping[str, np.ndarray]) -> None:
+        breach = self._alarm.find_breach(first, rows) if self._alarm else ""
+        if breach and self._alarm.stops:
+            raise TrainingFailed(
+                f"{breach}, in stage {self._stage!r}; {self._last_checkpoint()}. Lower the"
+                " learning rate, mix in texts of the data (on_policy.share), or change the bounds"
+            )
+        if breach:
+            self.print(breach)
+
+    def _last_checkpoint(self) -> str:
+        steps = self._checkpoints.steps
+        if not steps:
+            return "nothing was saved yet"
+        return f"the last good checkpoint is step {steps[-1]} in {self._checkpoints.folder}"
+
     def _check_finite(self, first: int, rows: Mapping[str, np.ndarray]) -> None:
         bad_rows = {name: np.flatnonzero(~np.isfinite(value)) for name, value in rows.items()}
         first_bad = {name: int(numbers[0]) for name, numbers in bad_rows.items() if len(numbers)}
@@ -116,12 +136,10 @@ class Monitor:
             "" if terms else f", in lane {' and '.join(dict.fromkeys(lanes))}" * bool(lanes) + describe_terms(finite)
         )
         culprit = f"term {' and '.join(map(repr, terms))}" if terms else TOTALS[totals[0]]
-        steps = self._checkpoints.steps
-        last = f"the last good checkpoint is step {steps[-1]} in {self._checkpoints.folder}" if steps else ""
         raise TrainingFailed(
             f"{culprit} is {rows[(terms or totals)[0]][row]} at step {first + row + 1} of stage {self._stage!r}{about};"
-            f" {last or 'nothing was saved yet'}. Lower the learning rate, clip the gradient (optimizer.clip), or lower"
-            " that term's weight."
+            f" {self._last_checkpoint()}. Lower the learning rate, clip the gradient (optimizer.clip), or lower that"
+            " term's weight."
         )
 
 

@@ -20,7 +20,7 @@ from jaxdistill.networks import Follows, Revises, Source, in_order, run
 
 Frozen = Mapping[str, Variables]
 Metrics = dict[str, jax.Array]
-Write = Callable[[Mapping[str, Variables], Batch, jax.Array], Batch]
+Write = Callable[[Mapping[str, Variables], Batch, jax.Array], tuple[Batch, Metrics]]
 Step = Callable[[State, Frozen, Batch], tuple[State, Metrics]]
 
 INPUT, WRITING, OPTIMIZER = "input", "writing", "optimizer"
@@ -35,7 +35,7 @@ def make_step(
     *,
     accumulate: int = 1,
     freeze: Callable[[Any], Any] = lambda params: params,
-    write: Write = lambda variables, batch, key: batch,
+    write: Write = lambda variables, batch, key: (batch, {}),
 ) -> Step:
     """Returns `step(state, frozen, batch) -> (state, metrics)`, pure, ready for `jit`.
 
@@ -47,11 +47,12 @@ def make_step(
             function of the examples, not of the step (`data.augment`).
         accumulate: the number of micro-batches over which the gradient is summed.
         freeze: params -> params, stops the gradient of frozen ones (`optim.freezing`).
-        write: (variables by network, batch, key) -> batch, with texts that a network writes (`generation.on_policy`).
+        write: (variables by network, batch, key) -> (batch, metrics), with texts that a network writes
+            (`generation.on_policy`).
 
     The metrics are float32 scalars: every term's mean under its own name, `loss` their weighted sum,
-    `grad_norm`, and `weight_norm` after the update. `frozen` is `{name: {collection: tree}}`, never changed,
-    never differentiated.
+    `grad_norm`, `weight_norm` after the update, and those of `write`. `frozen` is `{name: {collection: tree}}`, never
+    changed, never differentiated.
     """
     networks = in_order(networks)
     check_terms(networks, terms)
@@ -66,7 +67,7 @@ def make_step(
     def step(state: State, frozen: Frozen, batch: Batch) -> tuple[State, Metrics]:
         step_key = jax.random.fold_in(state.key, state.step)
         keys = core.fold_in(step_key, [*networks, *terms])
-        batch = _prepare(augment, write, state, frozen, batch=batch, key=step_key)
+        batch, written = _prepare(augment, write, state, frozen, batch=batch, key=step_key)
         grads, (metrics, variables) = gradients(state, frozen, batch, keys)
         with jax.named_scope(OPTIMIZER):
             updates, opt_state = tx.update(grads, state.opt_state, state.params)
@@ -82,7 +83,7 @@ def make_step(
             for name, network in networks.items()
             if isinstance(network, Follows)
         }
-        metrics |= {"grad_norm": optax.tree.norm(grads), "weight_norm": optax.tree.norm(params)}
+        metrics |= {"grad_norm": optax.tree.norm(grads), "weight_norm": optax.tree.norm(params), **written}
         state = dataclasses.replace(state, step=state.step + 1, params=params, variables=variables, opt_state=opt_state)
         return state, metrics
 
@@ -91,7 +92,7 @@ def make_step(
 
 def _prepare(
     augment: Callable[[Batch], Batch], write: Write, state: State, frozen: Frozen, *, batch: Batch, key: jax.Array
-) -> Batch:
+) -> tuple[Batch, Metrics]:
     with jax.named_scope(INPUT):
         batch = augment(batch)
     with jax.named_scope(WRITING):

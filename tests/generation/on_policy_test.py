@@ -48,7 +48,7 @@ def variables():
 
 def written(settings, variables, batch=BATCH, seed=0):
     write = on_policy.make_write(settings, NETWORKS, align_next_tokens)
-    return jax.jit(write)(variables, batch, jax.random.key(seed))
+    return jax.jit(write)(variables, batch, jax.random.key(seed))[0]
 
 
 def test_a_share_of_the_rows_has_the_prompts_of_the_data_and_answers_of_the_network(variables):
@@ -117,6 +117,9 @@ def test_a_prompt_of_padding_is_no_example(variables):
         (OnPolicy(share=0.5, tokens=3, samples=3), {}, r"on_policy\.share must give a multiple of samples=3 texts"),
         (OnPolicy(share=0.1, tokens=3), {}, r"on_policy\.share must give a multiple .* which is 0"),
         (OnPolicy(share=0.5, tokens=3, stop=(11,)), {}, r"on_policy\.stop must be in \[0, 10\], got 11"),
+        (OnPolicy(share=0.5, tokens=3, alarm="stopp"), {}, r"on_policy\.alarm must be .* got 'stopp'"),
+        (OnPolicy(share=0.5, tokens=3, entropy=(2.0, 1.0)), {}, r"on_policy\.entropy must be \(least, largest\)"),
+        (OnPolicy(share=0.5, tokens=3, length=(2.0,)), {}, r"on_policy\.length must be \(least, largest\), got \(2"),
         (OnPolicy(share=0.5, tokens=3), {"segment": TOKENS}, r"share must be 0 for data with \['segment'\]"),
         (OnPolicy(share=0.5, tokens=3), {"cached/teacher/logits": TOKENS}, r"share must be 0 beside cached outputs"),
         (OnPolicy(share=0.5, tokens=3), {"answer_mask": None}, r"prompt must be in \[1, 5\] for texts without answers"),

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +13,7 @@ from jaxdistill.data.dataset import Arrays
 from jaxdistill.data.loader import Streamed
 from jaxdistill.errors import TrainingFailed
 from jaxdistill.train import loop
+from jaxdistill.train.alarm import WINDOW, Alarm
 from jaxdistill.train.monitor import Monitor
 from jaxdistill.train.throughput import Throughput
 
@@ -89,6 +91,22 @@ def test_the_first_number_that_is_not_finite_is_named(metrics, message, tmp_path
     monitor = make_monitor(tmp_path)
     with pytest.raises(TrainingFailed, match=message):
         monitor.record(2, {name: jnp.array(values) for name, values in metrics.items()})
+    monitor.close()
+
+
+@pytest.mark.parametrize("stops", [True, False])
+def test_an_alarm_stops_the_stage_or_warns(stops, tmp_path, capsys):
+    monitor = make_monitor(tmp_path, steps=40, alarm=Alarm({"written_entropy": (0.5, 3.0)}, stops=stops))
+    metrics = {"loss": jnp.ones(WINDOW), "written_entropy": jnp.full(WINDOW, 0.25)}
+    message = "written_entropy is 0.25 at step 20, outside [0.5, 3]"
+    if stops:
+        with pytest.raises(
+            TrainingFailed, match=re.escape(f"{message}, in stage 'train'; the last good checkpoint is")
+        ):
+            monitor.record(WINDOW, metrics)
+    else:
+        monitor.record(WINDOW, metrics)
+        assert message in capsys.readouterr().err
     monitor.close()
 
 
