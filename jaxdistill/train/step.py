@@ -47,8 +47,7 @@ def make_step(
             function of the examples, not of the step (`data.augment`).
         accumulate: the number of micro-batches over which the gradient is summed.
         freeze: params -> params, stops the gradient of frozen ones (`optim.freezing`).
-        write: (variables by network, batch, key) -> (batch, metrics), with texts that a network writes
-            (`generation.on_policy`).
+        write: (variables by network, batch, key) -> (batch, metrics), replaces texts (`generation.on_policy`).
 
     The metrics are float32 scalars: every term's mean under its own name, `loss` their weighted sum,
     `grad_norm`, `weight_norm` after the update, and those of `write`. `frozen` is `{name: {collection: tree}}`, never
