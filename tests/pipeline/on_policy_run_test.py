@@ -1,8 +1,10 @@
 """Runs whose networks write texts in the step: a stop, kills, eight devices, lanes, accumulation, and refusals."""
 
+import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -86,6 +88,22 @@ def test_a_lane_writes_its_own_texts_as_the_run_alone(run, tmp_path):
     lanes = launched(tmp_path / "run", "--config.stages.own.sweep.learning_rate=(0.3, 0.1)")
     for name, x in params(run).items():
         np.testing.assert_allclose(params(lanes)[name][0], x, rtol=1e-3, atol=1e-5)
+
+
+COLLAPSING = str(pathlib.Path(CONFIG).with_name("collapsing.py"))
+
+
+def test_an_alarm_precedes_a_collapse_that_the_loss_does_not_show(tmp_path, capsys):
+    assert runs.launched(tmp_path / "warned", config=COLLAPSING) == 0
+    step = int(re.search(r"written_entropy is [\d.]+ at step (\d+), outside \[1, 9\]", capsys.readouterr().err)[1])
+    lines = [json.loads(line) for line in (tmp_path / "warned" / "metrics.jsonl").read_text().splitlines()]
+    losses = {line["step"]: line["loss"] for line in lines if "loss" in line}
+    assert step <= 150
+    assert lines[-1]["written_repetition"] > 0.5
+    # The loss is that of the student's own texts: it is better in each step after the alarm than in the one of it.
+    assert max(losses[later] for later in range(step + 1, 201)) < losses[step - 1]
+    assert runs.launched(tmp_path / "run", "--config.stages.collapse.on_policy.alarm=stop", config=COLLAPSING) == 1
+    assert f"at step {step}, outside [1, 9], in stage 'collapse'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
