@@ -6,7 +6,7 @@ A decoder of two layers learns sums (`data.name="sums"`, 256 tokens) and is stor
 learns from it, from the same weights and batches. The teacher is in bfloat16 wherever it teaches. Columns:
 
     bytes a token  of a record, without what all records share
-    KL error       difference of the loss of the first step to that of the live teacher, relative
+    KL error       difference of the loss of the first step to that of the live teacher, relative, times 1e6
     test KL, NLL   of the student after the last step, on test sums, nats
     of live        its test KL over that of the student of the live teacher
 
@@ -76,7 +76,7 @@ def make_config(steps: int) -> ConfigDict:
             "data": {"name": "sums"},
             "networks": networks,
             "optimizer": {"name": "adamw", "weight_decay": 0.1},
-            "learning_rate": 3e-3,
+            "learning_rate": {"name": "cosine_decay", "init_value": 1e-3},
             "evaluate": {"every": 0, "metrics": ()},
             "stages": stages,
         }
@@ -95,7 +95,11 @@ def make_rows(workdir: pathlib.Path) -> list[dict[str, Any]]:
     measured = {row["network"]: row for row in json.loads((workdir / "results.json").read_text())}
     live, rows = measured["live"]["kl"], []
     for title, stage in zip(["live", *FORMS], list_students(), strict=True):
-        row: dict[str, Any] = {"name": title, "bytes a token": None, "KL error": abs(first[stage] / first["live"] - 1)}
+        row: dict[str, Any] = {
+            "name": title,
+            "bytes a token": None,
+            "KL error (1e-6)": 1e6 * abs(first[stage] / first["live"] - 1),
+        }
         if title != "live":
             header = Header.read(workdir / f"cache_{stage}")
             row["bytes a token"] = header.record.itemsize / next(iter(header.arrays.values()))[0][0]

@@ -42,6 +42,7 @@ def test_a_token_of_prompt_and_answer_is_learned(tmp_path):
     (tokens, learned), *_ = encode(join_answers(["good "], ["film"], ""), level)
     assert [PIECES[token - len(SPECIAL)] for token in tokens[1:-1]] == ["good", "Ġfilm"]
     assert learned == [0, 0, 1, 1]
+    assert encode(join_answers(["goo"], ["d film"], ""), level)[0] == (tokens, [0, 1, 1, 1])
     pieces = open_tokenizer(write_unigram(tmp_path / "pieces"))
     assert encode(join_answers(["good"], [" film"], ""), pieces) == [([3, 4, 1], [0, 1, 1])]
 

@@ -1,6 +1,7 @@
 """Teachers with other prompts: their predictions of the answer, where the student has it."""
 
 import dataclasses
+import json
 
 import jax
 import jax.numpy as jnp
@@ -8,12 +9,14 @@ import numpy as np
 import pytest
 
 from jaxdistill import core
+from jaxdistill.config import load
 from jaxdistill.core import Output, Unembedding
 from jaxdistill.errors import UserError
 from jaxdistill.modules.next_token import align_next_tokens
 from jaxdistill.networks.aligned import Aligned
 from jaxdistill.networks.meaning import Meaning
 from jaxdistill.networks.source import Context
+from jaxdistill.pipeline import run
 
 STUDENT, TEACHER = (
     {"tokens": [[1, 2, 7, 8, 9, 0, 0]], "token_mask": [[1, 1, 1, 1, 1, 0, 0]], "answer_mask": [[0, 0, 1, 1, 1, 0, 0]]},
@@ -53,3 +56,31 @@ def test_mistakes():
         Aligned.build("net", {"of": "big"}, context)
     same = dataclasses.replace(context, meanings={"tokens": Meaning((), "a"), "teacher_tokens": Meaning((), "a")})
     assert Aligned.build("net", {"of": "big"}, same) == Aligned("big")
+
+
+@pytest.mark.slow
+def test_a_stage_with_other_prompts(tmp_path):
+    """Shapes of the teacher's logits are those of the student's tokens, also if both texts are cut."""
+    rows = [{"q": f"{n}+1=", "h": f"hint {n + 1}: {n}+1=", "a": str(n + 1)} for n in range(60)]
+    (tmp_path / "a.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    decoder = {"model": "decoder", "layers": 1, "width": 8, "heads": 2, "length": 24}
+    names = {"name": "answers", "path": str(tmp_path / "a.jsonl"), "text": "q", "answer": "a", "teacher_text": "h"}
+    alone = {
+        "networks": {"big": {"source": "trained", "weights": "", "input": "tokens"}},
+        "data": {"text": "h", "teacher_text": ""},
+        "terms": {"task": {"method": "cross_entropy", "student": "big"}},
+    }
+    distil = {"networks": {"big": {}, "teacher": {}, "student": {}}, "terms": {"kd": {"method": "forward_kl"}}}
+    config = {
+        "batch": 8,
+        "steps": 2,
+        "data": names | {"end": "\n", "length": 12},
+        "networks": {
+            "big": decoder | {"source": "frozen", "input": "teacher_tokens", "weights": "stage:alone"},
+            "teacher": {"source": "aligned", "of": "big"},
+            "student": decoder | {"source": "trained"},
+        },
+        "stages": {"alone": alone, "distil": distil},
+    }
+    stages = run.prepare(load.stages(config), tmp_path / "run")
+    assert core.prediction_shape(stages["distil"].shapes.outputs["teacher"].logits) == (8, 12)
