@@ -1,6 +1,7 @@
 """An `.npz` of arrays: images with labels, texts as tokens, or features of tables."""
 
 import difflib
+import pathlib
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -35,12 +36,16 @@ def read(settings: DatasetSettings) -> Dataset:
     Tables: `features` `[n, columns]` with NaN for a missing value, and `label` or `target` `[n]`; `columns`, their
     names, are optional. Sparse features are in a folder (`tables.arrays.read_folder`).
 
+    Images may be in a folder with `train_image.npy` and others, which are mapped into memory.
+
     Raises:
         UserError: for a missing or foreign file, unknown names, and arrays that do not fit each other.
     """
     settings.check_no_splits()
     path = settings.path
     file = files.local_path("data.path", path)
+    if path and (file / "train_image.npy").is_file():
+        return _read_mapped(file, settings)
     if path and file.is_dir():
         return arrays_of_tables.read_folder(file, settings)
     if not path or not file.is_file():
@@ -66,6 +71,28 @@ def read(settings: DatasetSettings) -> Dataset:
         images = {role: _check_image(path, role, arrays[f"{role}_image"]) for role in roles}
         return dense_arrays.make_dense_dataset(path, arrays, images, settings)
     return resize_splits(_read_images(path, arrays), settings.size, settings.channels)
+
+
+def _read_mapped(folder: pathlib.Path, settings: DatasetSettings) -> Dataset:
+    """Maps the files `ROLE_image.npy` and `ROLE_label.npy` of a folder, of which a batch alone is read.
+
+    Raises:
+        UserError: for images that are not uint8, which would be read whole to be checked, and for a change of size.
+    """
+    if settings.size or settings.channels:
+        raise UserError(
+            f"data.size and data.channels must be left out for {folder}, whose images are mapped as they are, got"
+            f" {settings.size} and {settings.channels}. Store them in that form"
+        )
+    arrays = {}
+    for path in sorted(folder.glob("*.npy")):
+        try:
+            arrays[path.stem] = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            raise UserError(f"{path} must be an array of np.save, got {error}. Save it again") from error
+        if path.stem.endswith("_image") and arrays[path.stem].dtype != np.uint8:
+            raise UserError(f"{path} must be uint8 to be mapped, got {arrays[path.stem].dtype}. Scale it to 0 to 255")
+    return _read_images(str(folder), arrays)
 
 
 def _roles(path: str, arrays: Mapping[str, np.ndarray], fields: Sequence[str], extra: Sequence[str]) -> list[str]:

@@ -159,3 +159,23 @@ def test_a_stray_label_makes_no_class(tmp_path):
         datasets.load("npz", path=str(tmp_path / "d.npz"))
     np.savez(tmp_path / "d.npz", **arrays, class_names=np.array([f"name {number}" for number in range(100)]))
     assert datasets.load("npz", path=str(tmp_path / "d.npz")).classes == 100
+
+
+def test_images_of_a_folder_of_arrays_are_mapped(tmp_path):
+    image = np.arange(10 * 4 * 4, dtype=np.uint8).reshape(10, 4, 4)
+    for role in ("train", "test"):
+        np.save(tmp_path / f"{role}_image.npy", image)
+        np.save(tmp_path / f"{role}_label.npy", np.arange(10) % 2)
+    dataset = datasets.load("npz", path=str(tmp_path))
+    assert isinstance(dataset.split("train").image.base, np.memmap)
+    taken = dataset.split("test").take(np.array([7, 2]))
+    np.testing.assert_array_equal(taken["image"][..., 0], image[[7, 2]])
+    np.testing.assert_array_equal(taken["label"], [1, 0])
+    with pytest.raises(UserError, match="data.size and data.channels must be left out for .*, got 8 and 0"):
+        datasets.load("npz", path=str(tmp_path), size=8)
+    np.save(tmp_path / "test_image.npy", image / 255)
+    with pytest.raises(UserError, match="test_image.npy must be uint8 to be mapped, got float64"):
+        datasets.load("npz", path=str(tmp_path))
+    (tmp_path / "test_image.npy").write_bytes(b"none")
+    with pytest.raises(UserError, match="test_image.npy must be an array of np.save, got"):
+        datasets.load("npz", path=str(tmp_path))
