@@ -99,6 +99,16 @@ def test_of_texts_without_answers_the_first_tokens_are_the_prompt(variables):
     np.testing.assert_array_equal(batch["answer_mask"][1], np.ones(8))
 
 
+@pytest.mark.slow
+def test_the_first_token_after_an_empty_prompt_does_not_count_and_a_text_without_answer_is_a_prompt(variables):
+    answers = ANSWERS.at[0].set(MASK[0]).at[2].set(0)
+    batch = written(HALF, variables, {**BATCH, "answer_mask": answers})
+    np.testing.assert_array_equal(batch["token_mask"][0], [0, 0, 0, 0, 0, 1, 1, 1])
+    np.testing.assert_array_equal(batch["valid"][0], [0, 0, 0, 0, 0, 1, 1, 0])
+    np.testing.assert_array_equal(batch["tokens"][2, :5], [0, 5, 6, 7, 8])
+    np.testing.assert_array_equal(batch["valid"][2], [0, 0, 0, 0, 1, 1, 1, 0])
+
+
 def test_a_prompt_of_padding_is_no_example(variables):
     padded = {**BATCH, "mask": jnp.array([0.0, 1, 1, 1])}
     batch = written(dataclasses.replace(HALF, share=1.0, samples=2), variables, padded)
