@@ -57,6 +57,26 @@ class Overlap(FidelityRatio):
 
 
 @dataclasses.dataclass(frozen=True)
+class Covered(FidelityRatio):
+    """The mean probability that the reference gives to the network's `k` likeliest classes.
+
+    A network that has left out modes of its reference, as reverse KL permits, covers less than the reference's own `k`.
+    """
+
+    k: int
+    needs_labels = False
+
+    def sums(self, output: Output, batch: Batch, reference: Output) -> dict[str, jax.Array]:
+        k = min(self.k, core.num_classes(output.logits))
+
+        def covered(logits: jax.Array, others: jax.Array) -> jax.Array:
+            probabilities = jnp.exp(divergence.log_probabilities(others))
+            return jnp.sum(jnp.take_along_axis(probabilities, jax.lax.top_k(logits, k)[1], -1), -1)
+
+        return total(map_pairs(covered, output, reference), valid(batch))
+
+
+@dataclasses.dataclass(frozen=True)
 class KL(FidelityRatio):
     """The mean of KL(reference || network) in nats, at temperature 1.
 
@@ -101,6 +121,7 @@ class AccuracyWhere(FidelityRatio):
 METRICS: dict[str, Metric] = {
     "agreement": Agreement(),
     "overlap5": Overlap(5),
+    "covered5": Covered(5),
     "kl": KL(),
     "copied_errors": CopiedErrors(),
     "accuracy_where_right": AccuracyWhere(True),

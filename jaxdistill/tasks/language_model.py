@@ -27,7 +27,8 @@ class LanguageModel(TextTask):
     }
     axes: ClassVar = ("example", "token")
     metric_names: ClassVar = (
-        *("nll", "perplexity", "bits_per_byte", "bits_per_token", "accuracy", "exact_match", "agreement", "kl"),
+        *("nll", "perplexity", "bits_per_byte", "bits_per_token", "accuracy", "exact_match"),
+        *("agreement", "overlap5", "covered5", "kl"),
     )
     preferred: ClassVar = ("nll",)
     reads_class_labels: ClassVar = False

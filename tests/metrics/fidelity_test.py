@@ -51,6 +51,13 @@ def test_overlap_by_hand():
     assert value("overlap5", [[0, 1, 2]], [[2, 1, 0]]) == 1.0
 
 
+def test_covered_mass_by_hand():
+    teacher = [np.log([0.4, 0.2, 0.15, 0.1, 0.08, 0.05, 0.02])] * 2
+    student = [[0, 1, 2, 3, 4, 5, 6], [9, 8, 7, 6, 5, 4, 3]]  # the last five classes, and the first five
+    assert value("covered5", student, teacher) == pytest.approx((0.4 + 0.93) / 2)
+    assert value("covered5", [[0, 1, 2]], [[2, 1, 0]]) == pytest.approx(1.0)
+
+
 def test_kl_is_that_of_the_network_from_the_reference(random):
     student, teacher, _ = random
     p, q = softmax(teacher), softmax(student)
