@@ -121,7 +121,8 @@ def stored_arrays(output: Output, spec: CacheConfig, index: jax.Array) -> dict[s
     if spec.store == "logits":
         return {"logits": output.logits} | taps
     if spec.store == "hidden":
-        return _hidden_arrays(output.logits.hidden, spec.dtype) | taps
+        logits: Any = output.logits
+        return _hidden_arrays(logits.hidden, spec.dtype) | taps
     chunk = max(1, CHUNK // core.num_classes(output.logits))
     if spec.store == "sampled":
         shape = core.prediction_shape(output.logits)
@@ -148,8 +149,8 @@ def shared_arrays(output: Output, spec: CacheConfig) -> dict[str, jax.Array]:
     """Returns the arrays that all records share: of hidden states, `kernel` and `bias` of the logits."""
     if spec.store != "hidden":
         return {}
-    kernel, bias = output.logits.kernel, output.logits.bias
-    return {"kernel": kernel} | ({} if bias is None else {"bias": bias})
+    logits: Any = output.logits
+    return {"kernel": logits.kernel} | ({} if logits.bias is None else {"bias": logits.bias})
 
 
 def is_complete(cache: Cache) -> bool:

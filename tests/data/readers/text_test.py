@@ -55,10 +55,11 @@ def test_windows_of_tokens(tmp_path, monkeypatch):
     assert (dataset.vocabulary, dataset.of_bytes) == (max(token.max() for token in tokens) + 1, False)
     assert dataset.tokenizer.startswith("BPE ")
     assert dataset.split("train").take(np.array([1]))["tokens"][0].tolist() == tokens[0][7:15].tolist()
-    for percent in range(40, 60):  # some of which are within a character
-        parts = {"train": f"[:{percent}%]", "test": f"[{percent}%:]"}
-        splits = datasets.load("text", **options, splits=parts).splits
-        assert "".join(library.decode(split.text) for split in splits.values()) == text
+    (tmp_path / "accents").write_text("é" * 50, encoding="utf-8")
+    for percent in (50, 51):  # the second is within a character
+        accents = options | {"path": str(tmp_path / "accents")}
+        dataset = datasets.load("text", **accents, splits={"train": f"[:{percent}%]", "test": f"[{percent}%:]"})
+        assert "".join(library.decode(split.text) for split in dataset.splits.values()) == "é" * 50
     monkeypatch.setattr(reader, "BLOCK", 40)
     again = datasets.load("text", **options, splits={"train": "[:51%]", "test": "[51%:]"})
     assert "".join(library.decode(split.text) for split in again.splits.values()) == text
