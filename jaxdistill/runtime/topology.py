@@ -176,6 +176,11 @@ def backend() -> str:
     return jax.default_backend() if target is None else target.backend
 
 
+def are_devices_absent() -> bool:
+    """Returns whether programs are compiled for devices that this machine does not have."""
+    return _target.get() is not None
+
+
 def find(name: str) -> Topology:
     """Returns the topology of a name.
 

@@ -11,6 +11,9 @@ another sixth. It computes some of them wrongly: `0.5 * (log1p(x) - log1p(-x))` 
 On TPUs, XLA cuts a product with weights that are split over devices (`fsdp`) into as many products as devices, so that
 each waits for a part of the weights alone. On 16 devices these are narrow, and every sum passes through memory 16
 times. With whole products the weights of a layer are gathered while the layer before runs.
+
+For GPUs that are absent, XLA cannot time the tiles of products that Triton would compile, and finds none for some of
+them; cuBLAS takes any.
 """
 
 import functools
@@ -26,12 +29,14 @@ from jaxdistill.runtime.onednn import program, setting
 FUSION = "xla_cpu_experimental_ynn_fusion_type"
 """XLA's option: a list of the operations that the library computes."""
 
-OPTIONS = {FUSION: "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
+OPTIONS: dict[str, str | bool] = {FUSION: "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
 
 WINDOWED = "xla_jf_spmd_threshold_for_windowed_einsum_mib"
 """libtpu's option: the size of operands from which on a product is cut."""
 
-TPU_OPTIONS = {WINDOWED: "1000000"}
+TPU_OPTIONS: dict[str, str | bool] = {WINDOWED: "1000000"}
+
+ABSENT_GPU_OPTIONS: dict[str, str | bool] = {"xla_gpu_enable_triton_gemm": False}
 
 
 def jit(function: Callable[..., Any], **options: Any) -> Any:
@@ -43,10 +48,12 @@ def jit(function: Callable[..., Any], **options: Any) -> Any:
     return jax.jit(function, **options, compiler_options=chosen)
 
 
-def select_options(backend: str, version: tuple[int, ...]) -> dict[str, str] | None:
+def select_options(backend: str, version: tuple[int, ...]) -> dict[str, str | bool] | None:
     """Returns the options for a backend and a version of JAX; None if the compiler's flags have the same option."""
     if backend == "tpu":
         return None if WINDOWED in os.environ.get("LIBTPU_INIT_ARGS", "") else TPU_OPTIONS
+    if backend == "gpu":
+        return ABSENT_GPU_OPTIONS if topology.are_devices_absent() else None
     needed = backend == "cpu" and version < (0, 11) and FUSION not in os.environ.get("XLA_FLAGS", "")
     return OPTIONS if needed and _are_supported() else None
 

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxdistill.runtime import xla_options
+from jaxdistill.runtime import topology, xla_options
+from jaxdistill.runtime.topology import Topology
 
 IMAGES = jax.ShapeDtypeStruct((64, 16, 16, 32), jnp.float32)
 KERNEL = jax.ShapeDtypeStruct((3, 3, 32, 32), jnp.float32)
@@ -57,6 +58,11 @@ def test_products_with_split_weights_are_whole_on_tpus_unless_a_flag_sets_it(mon
     assert xla_options.select_options("tpu", (0, 10, 2)) == xla_options.TPU_OPTIONS
     monkeypatch.setenv("LIBTPU_INIT_ARGS", f"--{xla_options.WINDOWED}=4")
     assert xla_options.select_options("tpu", (0, 10, 2)) is None
+
+
+def test_products_for_absent_gpus_are_cublas_own():
+    with topology.compile_for(Topology("h100:1", "gpu", "jax-cuda12-plugin", ())):
+        assert xla_options.select_options("gpu", (0, 10, 2)) == {"xla_gpu_enable_triton_gemm": False}
 
 
 def test_arguments_of_jit_are_passed_on():
