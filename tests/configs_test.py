@@ -99,6 +99,7 @@ SLOW_TO_BUILD = (
     "bccd",
     "detect",
     "sums",
+    "digits/students",
     "shakespeare/gkd",
     "shakespeare/opd",
     "shakespeare/seqkd",

@@ -46,7 +46,11 @@ def test_networks_that_need_each_other_have_one_optimizer():
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["optimizer.decay_on=kernle", "optimizer.weight_decay=1"], "networks.wide.optimizer.decay_on must"),
+        pytest.param(
+            ["optimizer.decay_on=kernle", "optimizer.weight_decay=1"],
+            "networks.wide.optimizer.decay_on must",
+            marks=pytest.mark.slow,
+        ),
         (["optimizer.learning_rate=1"], "networks.wide.optimizer.learning_rate must be absent, got"),
         (["optimizer.name=adm"], "networks.wide.optimizer.name must be"),
         (["learning_rate.values=-1,0"], "networks.wide.learning_rate must be at least 0 and finite"),
