@@ -107,7 +107,9 @@ class Monitor:
         self._writer.write(step, {"epoch": self._epoch(step)} | rates | self.throughput.take_window() | dict(values))
 
     def _check_alarm(self, first: int, rows: Mapping[str, np.ndarray]) -> None:
-        breach = self._alarm.find_breach(first, rows) if self._alarm else ""
+        if self._alarm is None:
+            return
+        breach = self._alarm.find_breach(first, rows)
         if breach and self._alarm.stops:
             raise TrainingFailed(
                 f"{breach}, in stage {self._stage!r}; {self._last_checkpoint()}. Lower the"
