@@ -7,7 +7,7 @@ network whose weights only fit those of another, such as a head or an average of
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import optax
@@ -100,7 +100,7 @@ def combine(
         for unit in units:
             name, own_params = unit.name, None if params is None else unit.select(params)
             new, states[name] = optimizers[name].update(unit.select(updates), state[name], own_params)
-            changed |= new
+            changed |= cast(dict[str, Any], new)
         return {name: changed[name] for name in updates}, states
 
     return optax.GradientTransformation(init, update)
