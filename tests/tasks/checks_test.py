@@ -142,10 +142,15 @@ def test_stages_of_images_are_refused(labelled, tmp_path):
 def test_a_cache_of_a_language_model_is_of_its_likeliest_tokens(tmp_path):
     made = load.read(f"{CONFIGS / 'language'}.py")
     made["stages"]["ask"]["cache"]["store"] = "logits"
-    with pytest.raises(
-        UserError, match="network 'teacher' outputs 256 logits for each token, too many .*; set cache.store='top_k'"
-    ):
+    with pytest.raises(UserError, match="network 'teacher' outputs 256 logits for each token, too many") as caught:
         run.prepare(load.stages(made), tmp_path)
+    ways = str(caught.value).partition("; set ")[2].split("; or ")
+    stores = [
+        "cache.store='hidden'",
+        "'top_k', and teach by the method top_k",
+        "'sampled', and teach by random_sampling",
+    ]
+    assert [way.startswith(store) for way, store in zip(ways, stores, strict=True)] == [True] * 3
 
 
 def test_a_teacher_holds_the_tokens_of_its_own_tokenizer():
