@@ -27,6 +27,14 @@ The types of `core` are pytrees, whose fields also hold shapes, specs and number
 # Before any of them is imported.
 install_import_hook(CHECKED, "shape_checks.check")
 
+
+def _ignored_signals() -> set[signal.Signals]:
+    return {number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) is signal.SIG_IGN}
+
+
+IGNORED = _ignored_signals()
+"""Those that the session was started with, as a command in the background is."""
+
 ROOT = pathlib.Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
 """The developers' datasets and golden numbers, where they are; nowhere on a user's machine."""
@@ -41,7 +49,7 @@ def programs_of_one_file():
     """Frees what a file's tests compiled: gigabytes by the end of a session, which also slow garbage collection."""
     yield
     jax.clear_caches()
-    assert signal.SIG_IGN not in map(signal.getsignal, (signal.SIGTERM, signal.SIGINT)), "processes would inherit it"
+    assert _ignored_signals() == IGNORED, "processes of later tests would inherit what is ignored"
 
 
 @pytest.fixture
