@@ -43,7 +43,6 @@ TESTED_ELSEWHERE = {
     "stages/output_writer.py": "stages/cache_test.py",
     # Tasks are tested by the batches that they prepare and the stages that they refuse.
     "tasks/task.py": "tasks/checks_test.py",
-    "data/image_files.py": "data/readers/coco_test.py",
     "data/tfds_examples.py": "data/readers/tfds_test.py",
     "data/tfds_annotations.py": "data/readers/tfds_test.py",
     "tasks/dense.py": "tasks/segmentation_test.py",

@@ -15,6 +15,9 @@ from jaxdistill.errors import UserError
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """Pillow's names of the numbers of channels."""
 
+WIDE = ("I", "F")
+"""Beginnings of Pillow's modes of 16 or 32 bits and of floats."""
+
 
 @dataclasses.dataclass(frozen=True)
 class EncodedImage:
@@ -69,9 +72,14 @@ def read_image(path: pathlib.Path | EncodedImage, channels: int) -> np.ndarray:
     """Decodes an image as uint8 `[height, width, channels]`; the orientation of EXIF is not applied.
 
     Raises:
-        UserError: for a file that is damaged or no image.
+        UserError: for a file that is damaged or no image, and for values of more than 8 bits, which Pillow would clip.
     """
-    image = np.asarray(_open(path).convert(MODES[channels]))
+    opened = _open(path)
+    if opened.mode.startswith(WIDE):
+        raise UserError(
+            f"{path} must have 8 bits a channel, got mode {opened.mode}. Convert the values of the images to 0 to 255"
+        )
+    image = np.asarray(opened.convert(MODES[channels]))
     return image[..., None] if image.ndim == 2 else image
 
 
@@ -103,6 +111,11 @@ def _open(path: pathlib.Path | EncodedImage, decode: bool = True) -> Any:
         image = Image.open(io.BytesIO(path.content) if isinstance(path, EncodedImage) else path)
         if decode:
             image.load()
+    except Image.DecompressionBombError as error:
+        raise UserError(
+            f"{path} must be an image of at most {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, Pillow's limit, got a"
+            " larger one. Reduce it"
+        ) from error
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
         raise UserError(f"{path} must be an image, got {type(error).__name__}: {error}. Restore the file") from error
     return image
