@@ -65,7 +65,7 @@ def stand_in(folder, file):
 
 def texts_stand_in(folder, networks):
     """Flags for texts of a file, with a small tokenizer, and for a teacher of as many layers that is narrow."""
-    rows = [{"title": "good film", "description": "the bad", "sentence": "a film", "label": i % 2} for i in range(64)]
+    rows = [{"title": "good film", "description": "the bad", "sentence": "a film", "label": i % 2} for i in range(128)]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     bert = write_bert(folder / "bert", bert_tensors(layers=6), num_hidden_layers=6)
     write_wordpiece(bert)
@@ -74,7 +74,8 @@ def texts_stand_in(folder, networks):
     weights += ["--config.networks.narrow.heads=2"] if "narrow" in networks else []  # those of the teacher
     data = ["--config.data.name=text_rows", f"--config.data.path={folder / 'rows.jsonl'}", "--config.data.label=label"]
     data += ["--config.data.length=8", "--config.data.buckets=(4, 8)", "--config.data.text=sentence"]
-    parts = [f"--config.data.splits.{role}=[:50%]" for role in ("train", "validation", "test")]
+    splits = {"train": "[:25%]", "validation": "[25%:50%]", "test": "[50%:75%]"}
+    parts = [f"--config.data.splits.{role}={part}" for role, part in splits.items()]
     return [*weights, *data, *parts, f"--config.data.tokenizer=hf:{bert}"]
 
 

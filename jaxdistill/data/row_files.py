@@ -14,6 +14,7 @@ from jaxdistill.data import arrow_files
 from jaxdistill.data.columns import locate, read_columns
 from jaxdistill.data.dataset import DatasetSettings
 from jaxdistill.data.labels import Place
+from jaxdistill.data.overlaps import Choice, Files, check_disjoint
 from jaxdistill.data.texts import PARTS, slice_of
 from jaxdistill.errors import UserError, unknown
 from jaxdistill.runtime import files
@@ -29,10 +30,12 @@ class Rows:
     Attributes:
         columns: values by column.
         locate: returns the words for a row in an error.
+        files: with the number of rows of each.
     """
 
     columns: Columns
     locate: Callable[[int], str]
+    files: Files
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -53,12 +56,14 @@ def read_roles(settings: DatasetSettings, named: Mapping[str, str]) -> tuple[dic
         The columns by role, and the words for a row of a role in an error.
 
     Raises:
-        UserError: for a missing column or file, and for a row that cannot be read, with its number.
+        UserError: for a missing column or file, for a row that cannot be read, with its number, and for two roles with
+            a row in common.
     """
     keys = {name: key for key, name in named.items() if name}
     read = functools.cache(lambda key, name: read_rows(key, name, settings.path, keys))
     columns: dict[str, Columns] = {}
     places: dict[str, tuple[Rows, np.ndarray]] = {}
+    choices: dict[str, Choice] = {}
     for role, text in (dict(settings.splits) or _default_parts(settings)).items():
         if text:
             name, part = find_part(text)
@@ -68,6 +73,8 @@ def read_roles(settings: DatasetSettings, named: Mapping[str, str]) -> tuple[dic
             positions = choose_rows(role, part, len(rows), settings.split_seed)
             columns[role] = {key: [values[row] for row in positions] for key, values in rows.columns.items()}
             places[role] = rows, positions
+            choices[role] = Choice(text, rows.files, positions)
+    check_disjoint(choices)
     return columns, lambda role, position: places[role][0].locate(int(places[role][1][position]))
 
 
@@ -123,7 +130,8 @@ def read_rows(key: str, name: str, path: str, keys: Mapping[str, str] | None) ->
         if name not in splits:
             raise unknown(key, name, splits, f"a split of {folder}")
         split = splits[name]
-        return Rows(arrow_files.open_split(split).read(keys), lambda row: f"row {row} of {split}")
+        saved = arrow_files.open_split(split)
+        return Rows(saved.read(keys), lambda row: f"row {row} of {split}", [(split, len(saved.table))])
     return _join([(file, read_columns(file, keys)) for file in find_files(key, name or path)])
 
 
@@ -151,11 +159,12 @@ def _join(parts: Sequence[tuple[pathlib.Path, Columns]]) -> Rows:
         if {*others} != {*columns}:
             raise UserError(f"{file} must have the columns of {first}, {[*columns]}, got {[*others]}. Rename them")
     joined = {name: [value for _, part in parts for value in part[name]] for name in columns}
-    ends = np.cumsum([len(next(iter(part.values()))) for _, part in parts])
+    counts = [(file, len(next(iter(part.values())))) for file, part in parts]
+    ends = np.cumsum([count for _, count in counts])
 
     def locate_row(row: int) -> str:
         number = int(np.searchsorted(ends, row, side="right"))
         start = int(ends[number - 1]) if number else 0
         return locate(parts[number][0], row - start)
 
-    return Rows(joined, locate_row)
+    return Rows(joined, locate_row, counts)

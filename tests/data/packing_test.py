@@ -32,14 +32,15 @@ def test_first_fit_of_many_is_that_of_a_search_through_all_bins(seed):
 def plain(tmp_path_factory):
     folder = tmp_path_factory.mktemp("texts")
     rows = ["good film", "bad", "the good film, bad film", "un", "the film"]
-    (folder / "a.csv").write_text("\n".join(["text", *(f'"{row}"' for row in rows)]) + "\n")
+    for name, part in (("a", rows), ("b", rows[:2])):
+        (folder / f"{name}.csv").write_text("\n".join(["text", *(f'"{row}"' for row in part)]) + "\n")
     return datasets.load(
         "text_rows",
         path=str(folder / "a.csv"),
         text="text",
         tokenizer=write_wordpiece(folder / "words"),
         length=8,
-        splits={"train": "[:]", "test": "[:50%]"},
+        splits={"train": "[:]", "test": str(folder / "b.csv")},
     )
 
 

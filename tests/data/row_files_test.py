@@ -28,11 +28,18 @@ def test_several_files_follow_each_other_and_keep_their_rows_places(tmp_path):
     for name, rows in (("a", range(3)), ("b", range(3, 5))):
         write_csv(tmp_path / f"part-{name}.csv", rows)
     both = f"{tmp_path / 'part-b.csv'},{tmp_path / 'part-a.csv'}"
-    settings = DatasetSettings("rows", path=str(tmp_path / "part-*.csv"), splits=(("train", "[:]"), ("test", both)))
-    columns, place = read_roles(settings, {"data.text": "x"})
-    assert columns == {"train": {"x": [*"01234"]}, "test": {"x": [*"34012"]}}
+    orders = {}
+    for path in (str(tmp_path / "part-*.csv"), both):
+        orders[path] = read_roles(DatasetSettings("rows", path=path, splits=(("train", "[:]"),)), {"data.text": "x"})
+    (columns, place), (reverse, reverse_place) = orders.values()
+    assert (columns["train"]["x"], reverse["train"]["x"]) == ([*"01234"], [*"34012"])
     assert place("train", 4) == f"row 3 of {tmp_path / 'part-b.csv'}"
-    assert place("test", 2) == f"row 2 of {tmp_path / 'part-a.csv'}"
+    assert reverse_place("train", 2) == f"row 2 of {tmp_path / 'part-a.csv'}"
+    overlap = (("train", "[:]"), ("test", f"{both}[20%:40%]"))
+    with pytest.raises(
+        UserError, match=r"splits.train='\[:\]' and data.splits.test=.* in common, got 1 of .*part-b.csv"
+    ):
+        read_roles(DatasetSettings("rows", path=str(tmp_path / "part-*.csv"), splits=overlap), {"data.text": "x"})
     (tmp_path / "part-c.csv").write_text("x,z\n1,2\n")
     with pytest.raises(UserError, match=r"part-c.csv must have the columns of .*part-a.csv, \['x', 'y'\], got"):
         read_rows("data.path", "", str(tmp_path / "part-*.csv"), None)

@@ -12,6 +12,7 @@ from jaxdistill.data.columns import FIRST_ROWS
 from jaxdistill.data.dataset import Dataset, DatasetSettings
 from jaxdistill.data.image_files import EncodedImage, ImageFiles, check_channels, check_files, read_image
 from jaxdistill.data.labels import number_classes
+from jaxdistill.data.overlaps import Choice, Files, check_disjoint
 from jaxdistill.data.row_files import choose_rows, find_files, find_part, name_roles, read_rows
 from jaxdistill.errors import UserError, unknown
 from jaxdistill.runtime import files
@@ -29,12 +30,14 @@ class Collection:
         sources: a file or an encoded image each.
         labels: names or numbers of classes.
         locate: returns the words for an image in an error.
+        files: the tables or folders, with the number of images of each.
         class_names: if they are given in order; the labels are then indices.
     """
 
     sources: Sequence[Any]
     labels: Sequence[Any]
     locate: Callable[[int], str]
+    files: Files
     class_names: tuple[str, ...] = ()
 
 
@@ -50,7 +53,8 @@ def read(settings: DatasetSettings) -> Dataset:
         settings: `size` resizes the short side and cuts the centre square; images of several sizes need it.
 
     Raises:
-        UserError: for missing files and columns, and for a class that no training image has.
+        UserError: for missing files and columns, for a class that no training image has, and for two splits with an
+            image in common.
     """
     channels = check_channels(settings.channels)
     if not settings.path:
@@ -68,6 +72,7 @@ def read(settings: DatasetSettings) -> Dataset:
     for role, (_, rows) in chosen.items():
         if not len(rows):
             raise UserError(f"data.splits.{role} must have at least one image, got none. Take a larger part")
+    check_disjoint({role: Choice(parts[role], images.files, rows) for role, (images, rows) in chosen.items()})
     class_names, labels = _number(chosen)
     first, rows = chosen["train"]
     side = settings.size
@@ -139,7 +144,7 @@ def _list_folder(folder: pathlib.Path) -> Collection:
             f" {sorted(child.name for child in folder.iterdir())[:5]}. Sort the images into folders, or name a table"
             " of files and labels in data.path"
         )
-    return Collection(sources, labels, lambda row: str(sources[row]))
+    return Collection(sources, labels, lambda row: str(sources[row]), [(folder, len(sources))])
 
 
 def _read_table(key: str, text: str, settings: DatasetSettings) -> Collection:
@@ -149,7 +154,7 @@ def _read_table(key: str, text: str, settings: DatasetSettings) -> Collection:
     root = find_files(key, text)[0].parent
     sources = [root / str(name) for name in names]
     check_files(sources, str(root))
-    return Collection(sources, labels, rows.locate)
+    return Collection(sources, labels, rows.locate, rows.files)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,5 +186,9 @@ def _open_saved(folder: pathlib.Path, settings: DatasetSettings) -> Collection:
     column = split.column(image, "data.image")
     labels = split.column(label, "data.label").to_pylist()
     return Collection(
-        SavedImages(column, folder), labels, lambda row: f"row {row} of {folder}", split.class_names(label)
+        SavedImages(column, folder),
+        labels,
+        lambda row: f"row {row} of {folder}",
+        files=[(folder, len(column))],
+        class_names=split.class_names(label),
     )

@@ -9,6 +9,7 @@ import numpy as np
 from jaxdistill.data import arrow_files
 from jaxdistill.data.columns import FIRST_ROWS, locate, read_columns
 from jaxdistill.data.dataset import Dataset, DatasetSettings
+from jaxdistill.data.overlaps import Choice, check_disjoint
 from jaxdistill.data.row_files import Rows, choose_rows, find_part, name_roles, read_rows
 from jaxdistill.data.tables import make_dataset
 from jaxdistill.data.tables.parse import CATEGORY, Columns, make_tables
@@ -79,7 +80,7 @@ def _read_files(settings: DatasetSettings) -> dict[str, Columns]:
         return {role: _select(rows, chosen) for role, chosen in positions.items()}
     if "train" not in named:
         raise UserError(f"data.splits must have train, got {named}. Add train='[:80%]'")
-    parts = {}
+    parts, choices = {}, {}
     for role, text in named.items():
         name, part = find_part(text)
         if name and not splits and pathlib.Path(name).suffix.lower() not in FIRST_ROWS:
@@ -90,6 +91,8 @@ def _read_files(settings: DatasetSettings) -> dict[str, Columns]:
             place = name or settings.path
             raise UserError(f"the {role} split of {place} must have rows, got none of {len(rows)}. Set data.splits")
         parts[role] = _select(rows, positions)
+        choices[role] = Choice(text, rows.files, positions)
+    check_disjoint(choices)
     return parts
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from jaxdistill.data.dataset import Dataset, DatasetSettings
+from jaxdistill.data.overlaps import check_slices
 from jaxdistill.data.texts import PARTS, make_windows, slice_of
 from jaxdistill.data.tokenizers import Tokenizer, open_tokenizer
 from jaxdistill.errors import UserError
@@ -18,7 +19,7 @@ def read(settings: DatasetSettings) -> Dataset:
     With a `tokenizer` the file is UTF-8, a part begins with its first whole character, and no special tokens are added.
 
     Raises:
-        UserError: for a missing file, another encoding, and a part that cannot be read.
+        UserError: for a missing file, another encoding, a part that cannot be read, and parts that overlap.
     """
     path = files.local_path("data.path", settings.path)
     if not settings.path or not path.is_file():
@@ -26,7 +27,9 @@ def read(settings: DatasetSettings) -> Dataset:
     if not path.stat().st_size:
         raise UserError(f"data.path must be a file with text, got {settings.path}, which is empty")
     text = np.memmap(path, np.uint8, "r")
-    parts = {role: slice_of(role, part, len(text)) for role, part in (dict(settings.splits) or PARTS).items() if part}
+    named = {role: part for role, part in (dict(settings.splits) or PARTS).items() if part}
+    parts = {role: slice_of(role, part, len(text)) for role, part in named.items()}
+    check_slices(named, parts)
     if not settings.tokenizer:
         return make_windows(settings.path, {role: text[part] for role, part in parts.items()}, settings.length)
     tokenizer = open_tokenizer(settings.tokenizer)

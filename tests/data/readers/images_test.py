@@ -97,6 +97,10 @@ def test_folders_of_splits_and_images_of_several_sizes(tmp_path):
         ({"path": "all", "splits": {"train": "trian"}}, "data.splits.train must be a split of data.path, a part, got"),
         ({"path": "all", "splits": {"test": "[:10%]"}}, "data.splits must have train, got"),
         ({"path": "all", "splits": {"train": "[:5%]"}}, "data.splits.train must have at least one image, got none"),
+        (
+            {"path": "all", "splits": {"train": "[:80%]", "test": "[60%:]"}},
+            r"splits.train='\[:80%\]' and data.splits.test='\[60%:\]' must have no example in common, got 2 of .*all\.",
+        ),
         ({"path": "none-*.csv"}, "data.path must match a file, got '.*none-.*csv', which matches none"),
         (
             {"path": "all/list-*.csv", "label": "clas"},

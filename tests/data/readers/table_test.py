@@ -81,6 +81,11 @@ def test_several_files_files_by_split_and_folders_of_save_to_disk(tmp_path):
             "'y' in row 11 of .*t.csv must be a cl",
         ),
         ("t.csv", {"splits": {"train": "[:5%]"}}, "the train split of .*t.csv must have rows, got none of 10"),
+        (
+            "t.csv",
+            {"splits": {"train": "[:80%]", "validation": "[80%:]", "test": "[60%:80%]"}},
+            r"splits.train='\[:80%\]' and data.splits.test='\[60%:80%\]' must have no example in common, got 2 of",
+        ),
         ("t.csv", {"columns": ("z",)}, "must be one of .*t.csv, got 'z'"),
         ("folder", {}, r"must have a file train.csv, .tsv, .jsonl or .parquet, got \['notes.md'\]"),
         ("double", {}, r"must have one file for train, got \['train.csv', 'train.tsv'\]"),

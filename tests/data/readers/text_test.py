@@ -27,6 +27,13 @@ def test_splits_are_fractions_of_the_bytes(tmp_path):
             datasets.load("text", path=str(tmp_path / "text"), length=8, splits={role: part})
 
 
+def test_parts_of_a_text_do_not_overlap(tmp_path):
+    (tmp_path / "text").write_bytes(b"0123456789" * 10)
+    parts = {"train": "[:80%]", "validation": "[80%:]", "test": "[75%:80%]"}
+    with pytest.raises(UserError, match=r"splits.train='\[:80%\]' and data.splits.test='.*common, got 5 bytes. Take"):
+        datasets.load("text", path=str(tmp_path / "text"), length=8, splits=parts)
+
+
 def test_a_text_that_cannot_be_read(tmp_path):
     with pytest.raises(UserError, match="data.path must be a file of text in any encoding, got no file 'nowhere'"):
         datasets.load("text", path="nowhere", length=8)
