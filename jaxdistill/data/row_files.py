@@ -1,5 +1,6 @@
 """Named columns of the rows of files by role: one or several files, a folder of `save_to_disk`, or a part of these."""
 
+import collections
 import dataclasses
 import functools
 import glob
@@ -139,7 +140,7 @@ def find_files(key: str, text: str) -> list[pathlib.Path]:
     """Returns the files that a config names: `a.csv`, `part-*.csv` in order of their names, or several with commas.
 
     Raises:
-        UserError: for a pattern without a file.
+        UserError: for a pattern without a file, and for a file that is named twice.
     """
     paths: list[pathlib.Path] = []
     whole = files.local_path(key, text)
@@ -149,6 +150,10 @@ def find_files(key: str, text: str) -> list[pathlib.Path]:
         if not matches:
             raise UserError(f"{key} must match a file, got {name.strip()!r}, which matches none. Correct the pattern")
         paths += [pathlib.Path(match) for match in matches]
+    counts = collections.Counter(path.resolve() for path in paths)
+    repeated = next((path for path in paths if counts[path.resolve()] > 1), None)
+    if repeated:
+        raise UserError(f"{key} must name a file once, got {str(repeated)!r} twice in {text!r}. Remove one of them")
     return paths
 
 

@@ -47,6 +47,14 @@ def test_several_files_follow_each_other_and_keep_their_rows_places(tmp_path):
         read_roles(DatasetSettings("rows", path=str(tmp_path / "none-*.csv")), {"data.text": "x"})
 
 
+@pytest.mark.parametrize("path", ["{0}/a.csv,{0}/a.csv", "{0}/*.csv,{0}/b.csv", "{0}/a.csv,{0}/../{0.name}/a.csv"])
+def test_a_file_is_named_once(tmp_path, path):
+    for name in "ab":
+        write_csv(tmp_path / f"{name}.csv", range(3))
+    with pytest.raises(UserError, match=r"data.path must name a file once, got '.*/[ab].csv' twice in '.*,.*'. Remove"):
+        read_rows("data.path", "", path.format(tmp_path), None)
+
+
 def test_a_seed_orders_rows_before_parts_are_taken(tmp_path):
     write_csv(tmp_path / "a.csv", range(10))
     splits = (("train", "[:60%]"), ("test", "[60%:]"))

@@ -1,6 +1,7 @@
 """Images with one class each: folders of classes, a table of files and labels, or a folder of `save_to_disk`."""
 
 import dataclasses
+import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -154,6 +155,14 @@ def _read_table(key: str, text: str, settings: DatasetSettings) -> Collection:
     root = find_files(key, text)[0].parent
     sources = [root / str(name) for name in names]
     check_files(sources, str(root))
+    rows_by_file: dict[str, int] = {}
+    for row, source in enumerate(sources):
+        first = rows_by_file.setdefault(os.path.normpath(source), row)
+        if first != row:
+            raise UserError(
+                f"{rows.locate(row)} must have an image of its own, got {names[row]!r}, which {rows.locate(first)} has."
+                " Remove one of the rows"
+            )
     return Collection(sources, labels, rows.locate, rows.files)
 
 

@@ -106,11 +106,16 @@ def test_folders_of_splits_and_images_of_several_sizes(tmp_path):
             {"path": "all/list-*.csv", "label": "clas"},
             "data.label, the name of a column, must be one of .*, got 'clas'",
         ),
+        (
+            {"path": "all/twice.csv"},
+            r"row 3 of .*twice.csv must have an image of its own, got './cat/00.png', which row 2 of .*twice.csv has",
+        ),
         ({"path": "all/gone.csv"}, "lost.png, which .*all names, must be a file, got none"),
     ],
 )
 def test_mistakes(tmp_path, settings, message):
     write(tmp_path, "table")
+    (tmp_path / "all" / "twice.csv").write_text("file,label\ncat/00.png,cat\n./cat/00.png,dog\n")
     (tmp_path / "all" / "gone.csv").write_text("file,label\nlost.png,cat\n")
     settings = settings | {"path": str(tmp_path / settings["path"]) if settings["path"] else ""}
     with pytest.raises(UserError, match=message):
