@@ -76,6 +76,7 @@ class Train(Kind):
     def check(self, stage: Stage) -> None:
         validate.check_training(stage)
         super().check(stage)
+        selected_steps.check(stage)
         validate.check_optimizer(stage)
         validate.check_views(stage)
         validate.check_on_policy(stage)
