@@ -133,7 +133,7 @@ def run(
     place = files.local_path("workdir", os.fspath(workdir))
     with _turn, background.watch():
         signal = None if stop is None else StopSignal(lambda call: stop())
-        pipeline.run(configs.stages(raw), place, log=log, profile=profile, finish=_finish, stop=signal)
+        pipeline.run(configs.stages_of_user(raw), place, log=log, profile=profile, finish=_finish, stop=signal)
     return Results.read(place)
 
 

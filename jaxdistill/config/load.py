@@ -31,6 +31,9 @@ from jaxdistill.runtime import files
 CAST = ("networks", "terms")
 """Sections of a stage that name its entries."""
 
+OF_LEARNING = ("optimizer", "learning_rate")
+"""Keys of a network that count while it learns."""
+
 
 def load(file: str, flags: Iterable[str] = ()) -> dict[str, StageSettings]:
     """Returns the settings of every stage of a config.
@@ -42,7 +45,41 @@ def load(file: str, flags: Iterable[str] = ()) -> dict[str, StageSettings]:
     Raises:
         UserError: for mistakes in the file or the flags, one line each.
     """
-    return stages(overrides.apply(read(file), flags))
+    return stages_of_user(overrides.apply(read(file), flags))
+
+
+def stages_of_user(raw: Mapping[str, Any]) -> dict[str, StageSettings]:
+    """Returns the settings of the stages of a whole config, as a user writes it (`stages`).
+
+    Raises:
+        UserError: for mistakes, one line each, such as an optimizer of a network that no stage trains.
+    """
+    settings = stages(raw)
+    _check_trained(raw, settings)
+    return settings
+
+
+def _check_trained(raw: Mapping[str, Any], settings: Mapping[str, StageSettings]) -> None:
+    """Raises `UserError` for a network with an optimizer or a learning rate of its own that no stage trains."""
+    keys_of: dict[str, set[str]] = {}  # paths of keys, and the networks that they count for
+    trained: set[str] = set()
+    for stage, parsed in settings.items():
+        entries_of_stage = (raw.get("stages") or {}).get(stage, {}).get("networks", {})
+        for name, network in parsed.networks.items():
+            entry = entries_of_stage.get(name, {})
+            names = {name, entry.get("like", name)}
+            if registry.find("kind", parsed.kind).trains and registry.find("network", network.source).learns:
+                trained |= names
+            for key in (key for key in OF_LEARNING if network.options.get(key) is not None):
+                above = f"networks.{entry.get('like', name)}.{key}"
+                path = f"stages.{stage}.networks.{name}.{key}" if key in entry else above
+                keys_of.setdefault(path, set()).update(names)
+    raise_all(
+        f"{path} must be absent from a network that no stage trains, got one for {sorted(names)}. Remove it, or train"
+        " the network (source='trained')"
+        for path, names in keys_of.items()
+        if not names & trained
+    )
 
 
 def read(file: str) -> dict[str, Any]:

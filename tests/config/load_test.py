@@ -190,3 +190,41 @@ def test_a_run_is_the_same_wherever_and_however_fast_it_goes():
         "stages.a.batch: 8 -> 128",
         "stages.a.networks.teacher.fold: True -> False",
     ]
+
+
+@pytest.mark.parametrize(
+    ("change", "paths"),
+    [
+        ({}, []),
+        (dict(stages=dict(train={})), ["networks.teacher.optimizer"]),
+        (dict(stages=None), ["networks.teacher.optimizer"]),
+        (
+            dict(stages=dict(t=dict(networks=dict(big=dict(like="teacher", source="trained", weights=""))), train={})),
+            [],
+        ),
+        (
+            dict(stages=dict(train={}, b=dict(networks=dict(teacher=dict(learning_rate=0.5), student={})))),
+            ["networks.teacher.optimizer", "stages.b.networks.teacher.learning_rate"],
+        ),
+    ],
+)
+def test_an_optimizer_of_a_network_that_no_stage_trains_is_refused(change, paths):
+    raw = dict(
+        networks=dict(
+            teacher=dict(source="frozen", model="mlp", weights="folder", optimizer=dict(name="sgd")),
+            student=dict(model="mlp", learning_rate=0.1),
+        ),
+        terms=dict(task=dict(method="cross_entropy")),
+        stages=dict(
+            train=dict(networks=dict(teacher=dict(source="trained", weights=""), student={})),
+            evaluate=dict(kind="evaluate", networks=dict(small=dict(like="student", source="frozen", weights="a"))),
+        ),
+    )
+    raw |= change
+    if not paths:
+        assert [*configs.stages_of_user(raw)] == [*raw["stages"]]
+        return
+    with pytest.raises(UserError) as caught:
+        configs.stages_of_user(raw)
+    lines = str(caught.value).splitlines()
+    assert [line.partition(" must be absent from a network that no stage trains, got")[0] for line in lines] == paths

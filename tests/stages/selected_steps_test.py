@@ -78,7 +78,9 @@ def test_a_network_that_learns_by_itself_must_be_measured(stage, missing):
     if not missing:
         selected_steps.check(stage)
         return
-    with pytest.raises(UserError, match=f"^stages.distil.evaluate.networks must have {missing!r}, .* Add it, or choose"):
+    with pytest.raises(
+        UserError, match=f"^stages.distil.evaluate.networks must have {missing!r}, .* Add it, or choose"
+    ):
         selected_steps.check(stage)
 
 
