@@ -65,6 +65,12 @@ class SavedSplit:
         columns = {name: self.column(name, key).to_pylist() for name, key in keys.items()}
         for name, values in columns.items():
             if names := self.class_names(name):
+                large = next((row for row, value in enumerate(values) if (value or 0) >= len(names)), None)
+                if large is not None:
+                    raise UserError(
+                        f"row {large} of {self.folder} must have one of {len(names)} classes in {name!r}, got"
+                        f" {values[large]}. Correct the row"
+                    )
                 columns[name] = [None if value is None or value < 0 else names[value] for value in values]
         return columns
 

@@ -54,6 +54,27 @@ def number_classes(values: Mapping[str, Sequence[Any]], place: Place) -> tuple[t
     return tuple(map(str, classes)), labels
 
 
+def check_indices(values: Mapping[str, Sequence[Any]], classes: int, place: Place) -> dict[str, np.ndarray]:
+    """Returns labels that are indices of given classes, int32 `[rows]` by role.
+
+    Args:
+        values: integers by role.
+        classes: the number of the classes.
+        place: describes a row in an error.
+
+    Raises:
+        UserError: for a label that is missing, as `datasets` writes -1 for, or beyond the classes.
+    """
+    for role, column in values.items():
+        for position, value in enumerate(column):
+            if not isinstance(value, int) or not 0 <= value < classes:
+                raise UserError(
+                    f"{place(role, position)} must have a label of 0 to {classes - 1}, got {value!r}. Fill it in,"
+                    " remove the row, or name the splits that have labels in data.splits"
+                )
+    return {role: np.array(column, np.int32) for role, column in values.items()}
+
+
 def _check_label(value: Any, kind: type, role: str, position: int, *, place: Place) -> None:
     if value is None or value == "":
         raise UserError(

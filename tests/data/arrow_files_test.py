@@ -50,6 +50,12 @@ def test_damaged_folders_are_refused(tmp_path, name, content, message):
         arrow_files.open_split(tmp_path / "set")
 
 
+def test_a_class_beyond_the_names_is_named(tmp_path):
+    saved_datasets.save(tmp_path / "set", {"label": [0, 1, 2]}, FEATURES)
+    with pytest.raises(UserError, match="row 2 of .*set must have one of 2 classes in 'label', got 2. Correct the row"):
+        arrow_files.open_split(tmp_path / "set").read()
+
+
 def test_a_missing_column_is_named(tmp_path):
     saved_datasets.save(tmp_path / "set", {"text": ["a"]}, files=1)
     with pytest.raises(UserError, match="data.text, the name of a column, must be one of .*, got 'txt'"):

@@ -12,7 +12,7 @@ from jaxdistill.data import arrow_files
 from jaxdistill.data.columns import FIRST_ROWS
 from jaxdistill.data.dataset import Dataset, DatasetSettings
 from jaxdistill.data.image_files import EncodedImage, ImageFiles, check_channels, check_files, read_image
-from jaxdistill.data.labels import number_classes
+from jaxdistill.data.labels import check_indices, number_classes
 from jaxdistill.data.overlaps import Choice, Files, check_disjoint
 from jaxdistill.data.row_files import choose_rows, find_files, find_part, name_roles, read_rows
 from jaxdistill.errors import UserError, unknown
@@ -87,12 +87,16 @@ def read(settings: DatasetSettings) -> Dataset:
 
 def _number(chosen: Mapping[str, tuple[Collection, np.ndarray]]) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
     """Returns the names of the classes, and the labels by role, int32 `[n]`."""
-    given = chosen["train"][0].class_names
-    if given:
-        labels = {role: np.array([c.labels[row] for row in rows], np.int32) for role, (c, rows) in chosen.items()}
-        return given, labels
     values = {role: [collection.labels[row] for row in rows] for role, (collection, rows) in chosen.items()}
-    return number_classes(values, lambda role, position: chosen[role][0].locate(int(chosen[role][1][position])))
+
+    def place(role: str, position: int) -> str:
+        collection, rows = chosen[role]
+        return collection.locate(int(rows[position]))
+
+    class_names = chosen["train"][0].class_names
+    if class_names:
+        return class_names, check_indices(values, len(class_names), place)
+    return number_classes(values, place)
 
 
 def _open_collections(settings: DatasetSettings) -> dict[str, Collection]:

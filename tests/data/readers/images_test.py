@@ -88,6 +88,15 @@ def test_folders_of_splits_and_images_of_several_sizes(tmp_path):
     assert [len(split) for split in dataset.splits.values()] == [5, 5, 4]
 
 
+@pytest.mark.parametrize("label", [None, -1, 2])
+def test_a_missing_label_of_a_saved_folder_is_named(tmp_path, label):
+    columns = {"image": [encode(number) for number in range(4)], "label": [0, 1, label, 1]}
+    features = {"label": {"names": CLASSES, "_type": "ClassLabel"}}
+    saved_datasets.save_splits(tmp_path / "saved", {"train": columns}, features)
+    with pytest.raises(UserError, match=f"row 2 of .*train must have a label of 0 to 1, got {label}. Fill it in"):
+        datasets.load("images", path=str(tmp_path / "saved"))
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
