@@ -64,7 +64,7 @@ def open_template(name: str, tokenizer: str) -> Render:
         tokenizer: folder of the tokenizer; "" for none.
 
     Raises:
-        UserError: for a missing template, and one that Jinja2 cannot read.
+        UserError: for a missing template, another encoding than UTF-8, and a template that Jinja2 cannot read.
     """
     import jinja2
     from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -92,10 +92,10 @@ def _find_text(name: str, tokenizer: str, settings: Mapping[str, Any]) -> str:
         path = files.local_path("data.template", name)
         if not path.is_file():
             raise unknown("data.template", name, TEMPLATES, "a file or an existing template")
-        return path.read_text(encoding="utf-8")
+        return _read_template(path)
     folder = files.local_path("data.tokenizer", tokenizer.removeprefix("hf:")) if tokenizer else pathlib.Path()
     if tokenizer and (folder / FILE).is_file():
-        return (folder / FILE).read_text(encoding="utf-8")
+        return _read_template(folder / FILE)
     template = settings.get("chat_template")
     if isinstance(template, list):
         template = next((entry["template"] for entry in template if entry.get("name") == "default"), None)
@@ -105,6 +105,16 @@ def _find_text(name: str, tokenizer: str, settings: Mapping[str, Any]) -> str:
             f" Take one of {[*TEMPLATES]}, or a file"
         )
     return template
+
+
+def _read_template(path: pathlib.Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path} must be UTF-8, got the byte {error.object[error.start]:#04x}. Convert it, for example: iconv -f"
+            " WINDOWS-1252 -t UTF-8"
+        ) from error
 
 
 def _render(

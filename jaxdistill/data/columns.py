@@ -55,6 +55,12 @@ def check_columns(path: pathlib.Path, keys: Mapping[str, str], existing: Sequenc
             raise unknown(f"{key}, the name of a column,", name, existing, f"one of {path}")
 
 
+def _check_different(path: pathlib.Path, names: Sequence[str]) -> None:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise UserError(f"{path} must have different names of columns, got {repeated} twice. Rename a column")
+
+
 def _reader(path: pathlib.Path) -> Callable[[pathlib.Path, Mapping[str, str] | None], dict[str, list[Any]]]:
     readers = {".csv": _read_csv, ".tsv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
     suffix = path.suffix.lower()
@@ -87,9 +93,7 @@ def _read_csv(path: pathlib.Path, keys: Mapping[str, str] | None) -> dict[str, l
     header = next(rows, [])
     if not header:
         raise UserError(f"{path} must have the names of its columns in row 1, got no row. Take another file")
-    repeated = sorted({name for name in header if header.count(name) > 1})
-    if repeated:
-        raise UserError(f"{path} must have different names in row 1, got {repeated} twice. Rename a column")
+    _check_different(path, header)
     check_columns(path, keys or {}, header)
     wanted = [header.index(name) for name in (keys or header)]
     columns: list[list[str]] = [[] for _ in wanted]
@@ -128,7 +132,7 @@ def _read_jsonl(path: pathlib.Path, keys: Mapping[str, str] | None) -> dict[str,
     for position, line in enumerate(_read_lines(path)):
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             reason = "an empty line" if not line.strip() else f"{line.strip()[:60]!r} ({error})"
             raise UserError(f"{locate(path, position)} must be a JSON object, got {reason}. Correct it") from error
         if not isinstance(row, dict):
@@ -152,9 +156,16 @@ def _read_parquet(path: pathlib.Path, keys: Mapping[str, str] | None) -> dict[st
         raise UserError(f"{path} must be read by pyarrow, got {error}. pip install 'jaxdistill[parquet]'") from error
     try:
         with parquet.ParquetFile(path) as file:
-            check_columns(path, keys or {}, file.schema_arrow.names)
+            names = file.schema_arrow.names
+            check_columns(path, keys or {}, names)
+            _check_different(path, names)
             table = file.read([*keys] if keys is not None else None)
             return {name: table.column(name).to_pylist() for name in (keys or table.column_names)}
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path} must have strings of UTF-8, got the byte {error.object[error.start]:#04x} in"
+            f" {error.object[:60]!r}. Write it again"
+        ) from error
     except (pyarrow.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} must be a Parquet file, got one that is damaged ({reason}). Write it again") from error

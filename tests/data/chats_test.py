@@ -82,6 +82,9 @@ def test_mistakes_of_templates(tmp_path):
     (tmp_path / "bad.jinja").write_text("{% for %}")
     with pytest.raises(UserError, match="data.template must be a template of Jinja2"):
         open_template(str(tmp_path / "bad.jinja"), "")
+    (tmp_path / "latin.jinja").write_bytes(b"{{ '\xe9' }}")
+    with pytest.raises(UserError, match="latin.jinja must be UTF-8, got the byte 0xe9. Convert it"):
+        open_template(str(tmp_path / "latin.jinja"), "")
     (tmp_path / "last.jinja").write_text("{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}")
     with pytest.raises(UserError, match="data.template must render earlier messages in one way"):
         render_chat(CHAT, open_template(str(tmp_path / "last.jinja"), ""), "row 1")

@@ -50,7 +50,7 @@ MISTAKES = {
     "empty line": ("a.csv", "text,label\na,1\n\nb,2\n", "row 3 .*got 0"),
     "open quote": ("a.csv", 'text,label\na,1\n"b,2\n', "row 3 of .* must be CSV, got unexpected end of data"),
     "stray quote": ("a.csv", 'text,label\n"a" b,1\n', "row 2 of .* must be CSV"),
-    "same name": ("a.csv", "text,text\na,1\n", r"different names in row 1, got \['text'\] twice"),
+    "same name": ("a.csv", "text,text\na,1\n", r"different names of columns, got \['text'\] twice"),
     "no name": ("a.csv", "", "must have the names of its columns in row 1"),
     "no row": ("a.csv", "text,label\n", "at least one row"),
     "absent": (
@@ -63,6 +63,7 @@ MISTAKES = {
     "json": ("a.jsonl", '{"text": "a", "label": 1}\n{"text": \n', "row 2 of .*a.jsonl must be a JSON object, got"),
     "json list": ("a.jsonl", "[1]\n", r"row 1 of .*must be a JSON object, got '\[1\]'"),
     "json blank": ("a.jsonl", '{"text": "a", "label": 1}\n\n{"text": "a", "label": 1}', "row 2 of .*got an empty line"),
+    "json deep": ("a.jsonl", "[" * 100_000, r"row 1 of .*must be a JSON object, got '\[\[.*recursion depth"),
     "json absent": ("a.jsonl", '{"texts": "a", "label": 1}\n', "Did you mean 'texts'"),
     "json later": ("a.jsonl", '{"text": "a", "label": 1}\n{"text": "a"}\n', r"row 2 .*must have \['label'\]"),
     "suffix": ("a.xlsx", "x", r"suffix of \['.csv', '.tsv', '.jsonl', '.parquet'\]"),
@@ -75,6 +76,17 @@ def test_mistakes(tmp_path, name, content, message):
     path = write(tmp_path, name, content)
     with pytest.raises(UserError, match=message):
         read_columns(path, TEXT | {"label": "data.label"})
+
+
+def test_a_parquet_of_equal_names_or_of_other_bytes_than_utf_8(tmp_path):
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pyarrow.Table.from_arrays([pyarrow.array(["a"])] * 3, ["text", "label", "label"]), path)
+    with pytest.raises(UserError, match=r"a.parquet must have different names of columns, got \['label'\] twice"):
+        read_columns(path, TEXT | {"label": "data.label"})
+    latin = pyarrow.array([b"caf\xe9"], pyarrow.binary()).buffers()[1:]
+    parquet.write_table(pyarrow.table({"text": pyarrow.StringArray.from_buffers(1, *latin)}), path)
+    with pytest.raises(UserError, match=r"a.parquet must have strings of UTF-8, got the byte 0xe9 in b'caf.xe9'"):
+        read_columns(path, TEXT)
 
 
 def test_a_damaged_parquet_and_an_absent_column(tmp_path):
