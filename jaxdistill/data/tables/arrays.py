@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxdistill.data.dataset import Dataset, DatasetSettings
 from jaxdistill.data.tables.splits import make_dataset
-from jaxdistill.data.tables.table import Table, is_sparse
+from jaxdistill.data.tables.table import LARGEST, Table, is_sparse
 from jaxdistill.errors import UserError
 
 FIELDS = ("features", "label", "target")
@@ -91,6 +91,12 @@ def _make_table(path: str, role: str, answer: str, arrays: Mapping[str, Any], *,
     if answer == "target":
         if not np.issubdtype(values.dtype, np.floating) and not np.issubdtype(values.dtype, np.integer):
             raise UserError(f"{path} must have '{role}_target' of numbers, got {values.dtype}. Save numbers")
+        large = np.flatnonzero(np.abs(values.astype(np.float64)) > LARGEST)
+        if len(large):
+            raise UserError(
+                f"{path} must have '{role}_target' of finite numbers of float32, NaN if missing, got {values[large[0]]}"
+                f" in example {large[0]}. Correct it"
+            )
         return Table(features, columns, target=values.astype(np.float64))
     if not np.issubdtype(values.dtype, np.integer) or values.min() < -1:
         raise UserError(

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxdistill.core import UNLABELLED
 from jaxdistill.data.dataset import DatasetSettings
-from jaxdistill.data.tables.table import Table
+from jaxdistill.data.tables.table import LARGEST, Table
 from jaxdistill.errors import UserError, unknown
 
 MISSING = frozenset(["", "na", "n/a", "nan", "null", "none", "?"])
@@ -98,11 +98,14 @@ def _number(value: Any) -> float | None:
         # float() also takes the separators of Python's own literals.
         if "_" in value:
             return None
-        try:
-            return float(value)
-        except ValueError:
-            return None
-    return float(value) if isinstance(value, bool | int | float | np.number) else None
+    elif not isinstance(value, bool | int | float | np.number):
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        return None
+    except OverflowError:  # an integer of JSON has any number of digits
+        return math.inf
 
 
 def _are_numbers(name: str, part: Columns) -> bool:
@@ -124,14 +127,14 @@ def parse_numbers(name: str, part: Columns) -> np.ndarray:
     """Returns a column as float64, NaN for a missing value.
 
     Raises:
-        UserError: for a value that is no number, with its row.
+        UserError: for a value that is no number, or that float32 cannot hold, with its row.
     """
     numbers = np.full(len(part.values[name]), np.nan)
     for position, value in enumerate(part.values[name]):
         if _is_missing(value):
             continue
         number = _number(value)
-        if number is None or math.isinf(number):
+        if number is None or abs(number) > LARGEST:
             raise UserError(
                 f"{part.locate(position)} must have a finite number in column {name!r}, as the training split has, got"
                 f" {str(value)[:60]!r}. Correct it, or leave it empty"

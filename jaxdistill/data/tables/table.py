@@ -9,6 +9,9 @@ import numpy as np
 Matrix = Any
 """Numbers `[n, columns]`: a float array, or a scipy-sparse CSR matrix."""
 
+LARGEST = float(np.finfo(np.float32).max)
+"""The largest magnitude of a number: features and targets become float32."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Table:

@@ -65,6 +65,10 @@ def test_sparse_matrices_of_a_folder_stay_sparse(tmp_path):
             {"train_label": None, "train_target": np.array(list("abc")), "test_label": None, "test_target": np.ones(1)},
             "must have 'train_target' of numbers, got <U1",
         ),
+        (
+            {"train_label": None, "train_target": np.array([1, -np.inf, 2]), "test_label": None, "test_target": [1.0]},
+            "must have 'train_target' of finite numbers of float32, NaN if missing, got -inf in example 1",
+        ),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(tmp_path, changes, message):

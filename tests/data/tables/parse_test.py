@@ -71,6 +71,10 @@ def test_a_target_is_a_number_or_missing():
             {"test": TEST | {"age": [1, "inf", 2]}},
             "row 1 of test must have a finite number in column 'age', .* 'inf'",
         ),
+        *(
+            ({"test": TEST | {"age": [1, large, 2]}}, "row 1 of test must have a finite number in column 'age'")
+            for large in ("1e39", "-1e300", 10**400)
+        ),
         ({"test": TEST | {"kind": ["a", "c", "b"]}}, "'kind' in row 1 of test must be a class of the training split"),
         ({"train": TRAIN | {"kind": ["a", "", "a"]}}, "must have at least two classes in the training split, got"),
     ],
