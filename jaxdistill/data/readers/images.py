@@ -22,6 +22,9 @@ SUFFIXES = frozenset([".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", "
 PARTS = {"train": "[:80%]", "validation": "[80%:90%]", "test": "[90%:]"}
 """The default splits of images without splits of their own, in an order by chance."""
 
+ROLES = frozenset(["train", "validation", "val", "valid", "dev", "test"])
+"""Names of folders that are splits."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Collection:
@@ -45,10 +48,10 @@ class Collection:
 def read(settings: DatasetSettings) -> Dataset:
     """Opens images, which are decoded as they are read.
 
-    `path` is one of three. A folder `CLASS/FILE`, or `train/CLASS/FILE` with `validation` and `test` beside it. A CSV,
-    TSV, JSONL or Parquet file, or several with `*`, with a column `image` of files, relative to its folder, and a
-    column `label`. A folder of `datasets.Dataset.save_to_disk` with such columns. `splits` are parts such as
-    `"train[:90%]"`, or files of tables; images are put in an order by chance first, by `split_seed` or 0.
+    `path` is one of three. A folder `CLASS/FILE`, or `train/CLASS/FILE` with `validation` and `test` beside it, in any
+    case. A CSV, TSV, JSONL or Parquet file, or several with `*`, with a column `image` of files, relative to its
+    folder, and a column `label`. A folder of `datasets.Dataset.save_to_disk` with such columns. `splits` are parts such
+    as `"train[:90%]"`, or files of tables; images are put in an order by chance first, by `split_seed` or 0.
 
     Args:
         settings: `size` resizes the short side and cuts the centre square; images of several sizes need it.
@@ -106,14 +109,20 @@ def _open_collections(settings: DatasetSettings) -> dict[str, Collection]:
         folders = arrow_files.find_splits(path)
         return {name: _open_saved(folder, settings) for name, folder in folders.items()}
     if path.is_dir():
-        roles = {"train", "validation", "val", "valid", "dev", "test"}
-        names = sorted(child.name for child in path.iterdir() if child.is_dir())
         _check_no_columns(settings)
-        return {
-            name: _list_folder(path / name)
-            for name in ([name for name in names if name in roles] if "train" in names else [""])
-        }
+        return {name: _list_folder(folder) for name, folder in _find_roles(path).items()}
     return {"": _read_table("data.path", settings.path, settings)}
+
+
+def _find_roles(path: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Returns the folders of splits by their names in small letters; the folder itself by "" if none is `train`."""
+    folders: dict[str, pathlib.Path] = {}
+    for folder in sorted(child for child in path.iterdir() if child.is_dir() and child.name.lower() in ROLES):
+        name = folder.name.lower()
+        if name in folders:
+            raise UserError(f"{path} must have one folder {name!r}, got {folders[name].name!r} too. Rename one of them")
+        folders[name] = folder
+    return folders if "train" in folders else {"": path}
 
 
 def _open_other(role: str, name: str, settings: DatasetSettings, whole: Mapping[str, Collection]) -> Collection:
@@ -148,6 +157,13 @@ def _list_folder(folder: pathlib.Path) -> Collection:
             f"{folder} must have a folder of images for each class, got"
             f" {sorted(child.name for child in folder.iterdir())[:5]}. Sort the images into folders, or name a table"
             " of files and labels in data.path"
+        )
+    stray = sorted(child for child in folder.iterdir() if child.suffix.lower() in SUFFIXES and child.is_file())
+    if stray:
+        names = [child.name for child in classes[:5]]
+        raise UserError(
+            f"{stray[0]} must be in the folder of its class, got an image beside {names}; there are {len(stray)} in"
+            " all. Move or remove them"
         )
     return Collection(sources, labels, lambda row: str(sources[row]), [(folder, len(sources))])
 

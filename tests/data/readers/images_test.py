@@ -88,6 +88,21 @@ def test_folders_of_splits_and_images_of_several_sizes(tmp_path):
     assert [len(split) for split in dataset.splits.values()] == [5, 5, 4]
 
 
+def test_folders_of_splits_have_names_in_any_case_and_no_images_beside_classes(tmp_path):
+    for name, count in (("train", 4), ("Validation", 2), ("TEST", 2)):
+        write_folder(tmp_path / name, count)
+    dataset = datasets.load("images", path=str(tmp_path))
+    assert {role: len(split) for role, split in dataset.splits.items()} == {"train": 4, "validation": 2, "test": 2}
+    draw(1).save(tmp_path / "TEST" / "stray.PNG", "PNG")
+    with pytest.raises(
+        UserError, match=r"TEST/stray.PNG must be in the folder of its class, .* beside \['cat', 'dog'\]"
+    ):
+        datasets.load("images", path=str(tmp_path))
+    (tmp_path / "Test").mkdir()
+    with pytest.raises(UserError, match="must have one folder 'test', got 'TEST' too. Rename"):
+        datasets.load("images", path=str(tmp_path))
+
+
 @pytest.mark.parametrize("label", [None, -1, 2])
 def test_a_missing_label_of_a_saved_folder_is_named(tmp_path, label):
     columns = {"image": [encode(number) for number in range(4)], "label": [0, 1, label, 1]}
