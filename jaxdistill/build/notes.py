@@ -20,7 +20,7 @@ def notes(stage: Stage, workdir: pathlib.Path) -> list[str]:
     """Returns the notes on a stage; `workdir` is the folder of its run."""
     lines = [*_of_checkpoints(stage, workdir)]
     if stage.kind.trains:
-        lines += [*_of_length(stage), *_of_labels(stage), *_of_networks(stage)]
+        lines += [*_of_length(stage), *_of_texts(stage), *_of_labels(stage), *_of_networks(stage)]
     return lines
 
 
@@ -47,6 +47,13 @@ def _of_length(stage: Stage) -> Iterator[str]:
         last = max([*steps, *(schedule.arguments.get(key) or 0 for key in LENGTHS)])
         if last > settings.steps:
             yield f"{path} changes until step {last}, and the stage ends at {settings.steps}"
+
+
+def _of_texts(stage: Stage) -> Iterator[str]:
+    counts = {role: counts for role, counts in stage.data.dataset.cut_texts.items() if counts[0]}
+    if counts:
+        parts = [f"{cut:,} of {number:,} texts of {role}" for role, (cut, number) in counts.items()]
+        yield f"data.length={stage.settings.data.length} cuts {', '.join(parts)}, which lose tokens"
 
 
 def _schedules(stage: Stage) -> Mapping[str, ScheduleConfig]:

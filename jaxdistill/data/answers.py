@@ -15,12 +15,12 @@ Row = tuple[np.ndarray, np.ndarray]
 
 def encode_answers(
     rows: Sequence[AnsweredText], tokenizer: Tokenizer | None, length: int, *, special: bool, role: str, place: Place
-) -> tuple[Tokens, np.ndarray]:
-    """Returns the tokens of texts, and whether each is to be learned, int8 `[tokens]`.
+) -> tuple[Tokens, np.ndarray, int]:
+    """Returns the tokens of texts, whether each is to be learned, int8 `[tokens]`, and the number of cut texts.
 
     A token with a character of an answer is to be learned, and so are special tokens that the tokenizer adds after the
-    last answer. Of a text of more than `length` tokens the prompt loses its first ones, all but one; then the answers
-    lose their last ones.
+    last answer. Of a text of more than `length` tokens, the first prompt loses its first ones, all but one, until the
+    first answer fits; then the text loses its last ones. A chat so keeps its first exchanges.
 
     Args:
         rows: the texts.
@@ -45,12 +45,14 @@ def encode_answers(
                 f"{place(role, position)} must have {missing}, got {rows[position].text!r:.60}. Correct or remove the"
                 " row" + ("" if first else ", or take a tokenizer that adds a token before a text")
             )
-        start = min(max(len(token) - length, 0), first - 1)
+        stop = first + int(np.argmin(np.append(learned[first:], False)))  # of the first answer
+        start = min(max(stop - length, 0), first - 1)
         cut.append((token[start:][:length], learned[start:][:length]))
     token, learned = (np.concatenate(parts) for parts in zip(*cut, strict=True))
     starts = np.cumsum([0, *(len(tokens) for tokens, _ in cut)])
     zeros, no_word = np.zeros(len(token), np.int8), np.full(len(token), -1, np.int32)
-    return Tokens(token.astype(np.int32), zeros, no_word, starts), learned.astype(np.int8)
+    number = sum(len(tokens) > length for tokens, _ in encoded)
+    return Tokens(token.astype(np.int32), zeros, no_word, starts), learned.astype(np.int8), number
 
 
 def _check_unicode(text: str, place: str) -> None:

@@ -89,6 +89,7 @@ class Dataset:
         featurizer: the fitted transforms of a table; `None` for images and texts.
         is_sparse: whether its features are sparse until they are taken.
         keys: keys of a `data` section that its reader takes, beside those of its kind of examples.
+        cut_texts: the numbers of texts that lose tokens to `length`, and of all, by role; empty if not counted.
     """
 
     splits: Mapping[str, Split]
@@ -104,6 +105,7 @@ class Dataset:
     featurizer: "Featurizer | None" = None
     is_sparse: bool = False
     keys: tuple[str, ...] = ()
+    cut_texts: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
 
     @property
     def classes(self) -> int:

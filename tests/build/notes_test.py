@@ -1,5 +1,6 @@
 """Notes on settings that are permitted and may not be meant."""
 
+import dataclasses
 import pathlib
 
 import numpy as np
@@ -38,6 +39,13 @@ def test_a_usual_stage_has_none():
 )
 def test_settings_that_may_not_be_meant_have_a_line(flags, line):
     assert [text for text in notes(stage(*flags), pathlib.Path()) if text.startswith(line)]
+
+
+def test_texts_that_are_cut_are_counted():
+    built = stage()
+    dataset = dataclasses.replace(built.data.dataset, cut_texts={"train": (1200, 5000), "validation": (0, 9)})
+    built = dataclasses.replace(built, data=dataclasses.replace(built.data, dataset=dataset))
+    assert notes(built, pathlib.Path()) == ["data.length=0 cuts 1,200 of 5,000 texts of train, which lose tokens"]
 
 
 def test_what_is_assumed_of_weights_is_named(tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ def place(role, position):
 
 def encode(rows, tokenizer=None, length=64, special=True):
     """Returns the tokens and the learned ones of each text."""
-    tokens, learned = encode_answers(rows, tokenizer, length, special=special, role="train", place=place)
+    tokens, learned, _ = encode_answers(rows, tokenizer, length, special=special, role="train", place=place)
     parts = [slice(*ends) for ends in zip(tokens.starts[:-1], tokens.starts[1:], strict=True)]
     return [(tokens.token[part].tolist(), learned[part].tolist()) for part in parts]
 
@@ -56,6 +56,21 @@ def test_a_long_text_loses_its_prompt_first():
     ]
     ten_megabytes = join_answers(["x" * 10_000_000], ["y" * 3], "")
     assert encode(ten_megabytes, length=5) == [([*b"xxyyy"], [0, 0, 1, 1, 1])]
+
+
+def test_a_long_chat_keeps_its_first_exchange():
+    rows = [
+        AnsweredText("p=ab;q=cd;", ((2, 5), (7, 10))),
+        AnsweredText("prompt=ab;q=cd;", ((7, 10), (12, 15))),
+        AnsweredText("p=ab;", ((2, 5),)),
+    ]
+    assert encode(rows, length=5) == [
+        ([*b"p=ab;"], [0, 0, 1, 1, 1]),
+        ([*b"t=ab;"], [0, 0, 1, 1, 1]),
+        ([*b"p=ab;"], [0, 0, 1, 1, 1]),
+    ]
+    assert encode(rows[:1], length=8) == [([*b"p=ab;q=c"], [0, 0, 1, 1, 1, 0, 0, 1])]
+    assert encode_answers(rows, None, 5, special=True, role="train", place=place)[2] == 2
 
 
 MISTAKES = [

@@ -34,7 +34,7 @@ def read(settings: DatasetSettings) -> Dataset:
     named = {"data.text": settings.text, "data.answer": options.answer, "data.teacher_text": options.teacher_text}
     columns, place = read_roles(settings, {"data.messages": options.messages} if options.messages else named)
     teacher = _open_teacher(settings)
-    splits = {}
+    splits, cut_texts = {}, {}
     for role, values in columns.items():
         if not len(next(iter(values.values()))):
             raise UserError(f"data.splits.{role} must have at least one text, got none. Take a larger part")
@@ -42,14 +42,16 @@ def read(settings: DatasetSettings) -> Dataset:
         if teacher is not None or options.teacher_text:
             reader = teacher or tokenizer
             texts[TEACHER] = (options.teacher_text or settings.text, reader, settings.teacher_tokenizer)
-        tokens, answers = {}, {}
+        tokens, answers, cuts = {}, {}, []
         for prefix, (prompt, reader, folder) in texts.items():
             rows = _make_texts(values, prompt, settings, role=role, place=place, folder=folder or settings.tokenizer)
             special = not options.messages
-            tokens[prefix], answers[prefix] = encode_answers(
+            tokens[prefix], answers[prefix], cut = encode_answers(
                 rows, reader, settings.length, special=special, role=role, place=place
             )
+            cuts.append(cut)
         label = np.full(len(tokens[""]), UNLABELLED, np.int32)
+        cut_texts[role] = max(cuts), len(label)
         splits[role] = TokenizedTexts(
             tokens[""], label, settings.length, teacher_tokens=tokens.get(TEACHER), answers=answers
         )
@@ -65,6 +67,7 @@ def read(settings: DatasetSettings) -> Dataset:
         teacher_tokenizer=read_by_teacher.identity if read_by_teacher else "bytes" * reads_bytes,
         teacher_vocabulary=read_by_teacher.vocabulary if read_by_teacher else BYTES * reads_bytes,
         keys=("splits.seed",),
+        cut_texts=cut_texts,
     )
 
 

@@ -41,6 +41,8 @@ def test_prompts_with_answers_as_bytes(tmp_path):
     assert batch["answer_mask"].tolist() == [[0, 0, 0, 0, 1, 1, 0, 0], [0, 0, 0, 0, 0, 1, 1, 1]]
     assert batch["token_mask"].tolist() == [[1] * 6 + [0] * 2, [1] * 8]
     assert (dataset.vocabulary, dataset.tokenizer, dataset.of_bytes) == (256, "bytes", True)
+    assert dataset.cut_texts == {"train": (0, 2)}
+    assert load(str(tmp_path / "a.jsonl"), length=7).cut_texts == {"train": (1, 2)}
     assert find(dataset).__name__ == "LanguageModel"
 
 
