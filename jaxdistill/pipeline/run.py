@@ -113,13 +113,14 @@ def _run_stage(stage: Stage, workdir: pathlib.Path, log: Callable[[str], None], 
     compilations.use(stage.settings.compilation_cache, workdir)
     if line := convolutions.use(stage.settings.convolutions):
         log(f"stage {name}: note: {line}")
+    resumed = {"resumed": True} if (workdir / name).is_dir() else {}
     start, before = time.perf_counter(), compilations.total
     metadata = stage.kind.run(stage, workdir, log, profile)
     compiled = compilations.total - before
     if compiled.programs:
         log(f"stage {name}: {compiled.describe()}")
     if jax.process_index() == 0:
-        metadata |= {"seconds": round(time.perf_counter() - start, 2)}
+        metadata |= {"seconds": round(time.perf_counter() - start, 2)} | resumed
         files.write_json(workdir / name / weights.DONE, metadata)
     if jax.process_count() > 1:
         # The next stage reads files that one process wrote.

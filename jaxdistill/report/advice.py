@@ -6,6 +6,7 @@ examples of the evaluation, which does not count that another seed would train a
 """
 
 import dataclasses
+import itertools
 import math
 import pathlib
 import statistics
@@ -26,6 +27,9 @@ CALIBRATED = 0.05
 COSTLY = 0.3
 """The fraction of a run's time, or of a stage's waiting for data, from which on it is worth a sentence."""
 
+LONG, SEVERAL = 30.0, 4
+"""The seconds of training, and the lines of the log, from which on a stage's waiting for data is worth a sentence."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Finished:
@@ -37,7 +41,7 @@ class Finished:
         rows: of the last evaluation; of lanes, one for each network and lane.
         stages: the lines of `metrics.jsonl`.
         predictions: of `predictions.npz`.
-        seconds: the time of each stage.
+        seconds: the time of each stage; {} if that of one is not known.
     """
 
     config: Mapping[str, Any]
@@ -58,22 +62,36 @@ class Finished:
         return list(dict.fromkeys(row["network"] for row in self.rows))
 
     def values(self, network: str, column: str = "") -> list[float]:
-        """Returns a column of a network, a value for each lane."""
-        values = [row.get(column or self.measure) for row in self.rows if row["network"] == network]
-        return [value for value in values if isinstance(value, int | float) and math.isfinite(value)]
+        """Returns the finite values of a column of a network, one for each lane."""
+        return [*self.by_lane(network, column).values()]
+
+    def by_lane(self, network: str, column: str = "") -> dict[int | None, float]:
+        """Returns the finite values of a column of a network by lane; that of all lanes, or of no lanes, at None."""
+        rows = [row for row in self.rows if row["network"] == network]
+        values = {row.get("lane"): row.get(column or self.measure) for row in rows}
+        return {lane: x for lane, x in values.items() if isinstance(x, int | float) and math.isfinite(x)}
+
+    def pairs(self, left: str, right: str) -> list[tuple[float, float]]:
+        """Returns the values of two networks in each lane in which both are finite."""
+        of_left, of_right = self.by_lane(left), self.by_lane(right)
+        numbered = sorted(lane for lane in {*of_left, *of_right} if lane is not None) or [None]
+        pairs = [(of_left.get(n, of_left.get(None)), of_right.get(n, of_right.get(None))) for n in numbered]
+        return [(a, b) for a, b in pairs if a is not None and b is not None]
 
 
 def read(workdir: pathlib.Path, rows: Rows, stages: Stages, predictions: Mapping[str, np.ndarray]) -> Finished:
     """Reads the files of a run; the rows of `results.json` and others are read already."""
     config = read_optional(workdir / "config.json", dict) or {}
     done = {name: read_optional(workdir / name / "done.json", dict) or {} for name in config.get("stages") or {}}
+    # The time of a stage that was resumed is that of its last launch alone.
+    timed = all("seconds" in about and "resumed" not in about for about in done.values())
     return Finished(
         config=config,
         evaluation=read_optional(workdir / "evaluation.json", dict) or {},
         rows=select_main(lanes.read(workdir) or rows),
         stages=stages,
         predictions=predictions,
-        seconds={name: float(about["seconds"]) for name, about in done.items() if "seconds" in about},
+        seconds={name: float(about["seconds"]) for name, about in done.items()} if timed else {},
     )
 
 
@@ -130,19 +148,18 @@ def find_pairs(run: Finished) -> list[tuple[str, str]]:
 def measure_difference(run: Finished, left: str, right: str) -> tuple[float, float | None, str]:
     """Returns how much better `left` is than `right`, the error of that, and the words for the error.
 
-    The error is `None` if there is one seed and the predictions are not stored, or the metric is none of examples.
+    Both need a finite value in one lane at least. The error is `None` if there is one seed and the predictions are not
+    stored, or the metric is none of examples.
     """
     sign = 1.0 if run.measure in MAXIMISED else -1.0
-    values = [run.values(name) for name in (left, right)]
-    count = max(map(len, values))
-    values = [numbers * count if len(numbers) == 1 else numbers for numbers in values]
-    differences = [sign * (a - b) for a, b in zip(*values, strict=True)]
-    mean = statistics.mean(differences)
+    differences = [sign * (a - b) for a, b in run.pairs(left, right)]
+    mean, count = statistics.mean(differences), len(differences)
     if count > 1:
         return mean, statistics.stdev(differences), f"the spread over {count} seeds"
     label = run.predictions.get("label")
     arrays = [run.predictions.get(f"prediction/{name}") for name in (left, right)]
-    if run.measure != "accuracy" or label is None or any(array is None for array in arrays):
+    in_lanes = {*run.by_lane(left), *run.by_lane(right)} != {None}
+    if in_lanes or run.measure != "accuracy" or label is None or any(array is None for array in arrays):
         return mean, None, ""
     counted = label >= 0
     right_or_wrong = [(array == label)[counted].astype(float) for array in arrays if array is not None]
@@ -153,14 +170,9 @@ def measure_difference(run: Finished, left: str, right: str) -> tuple[float, flo
 def _compare_students(run: Finished) -> list[str]:
     sentences = []
     seeds_alone = _swept(run) <= {"seed"}
-    for student, control in find_pairs(run) if seeds_alone else []:
-        if not control:
-            sentences.append(
-                f"{student} has no control: train a network of the same model without the teacher, and evaluate it, to"
-                " see what the teacher adds."
-            )
-            continue
-        if not run.values(student) or not run.values(control):
+    pairs = find_pairs(run) if seeds_alone else []
+    for student, control in pairs:
+        if not control or not run.pairs(student, control):
             continue
         difference, error, words = measure_difference(run, student, control)
         side = "above" if (difference >= 0) == (run.measure in MAXIMISED) else "below"
@@ -172,19 +184,28 @@ def _compare_students(run: Finished) -> list[str]:
             sentences.append(f"{start}, more than {words} ({error:.4f}): it is {worth}.")
         else:
             sentences.append(f"{start}, no more than {words} ({error:.4f}): these numbers show no difference.")
-        sentences += _describe_gap(run, student, control, difference)
+        sentences += _describe_gap(run, student, control, difference if difference > (error or math.inf) else 0.0)
+    if alone := [student for student, control in pairs if not control]:
+        names = " and ".join(filter(None, [", ".join(alone[:-1]), alone[-1]]))
+        verb = "has" if len(alone) == 1 else "have"
+        sentences.append(
+            f"{names} {verb} no control: train a network of the same model without the teacher, and evaluate it, to see"
+            " what the teacher adds."
+        )
     return sentences
 
 
-def _describe_gap(run: Finished, student: str, control: str, difference: float) -> list[str]:
+def _describe_gap(run: Finished, student: str, control: str, gain: float) -> list[str]:
+    """Describes the gap between control and teacher, and how much of it a gain closes that is beyond its error."""
     teacher = run.evaluation.get("reference") or ""
-    if teacher not in run.names or not run.values(teacher):
+    if teacher not in run.names or not run.pairs(teacher, control):
         return []
     gap, error, words = measure_difference(run, teacher, control)
     if gap <= (error or 0.0):
         reason = f"by more than {words}" if error is not None and gap > 0 else ""
         return [f"{teacher} is not better than {control} {reason}".rstrip() + ": there is no gap to close."]
-    return [f"{student} closes {difference / gap:.0%} of the gap of {gap:.4f} between {control} and {teacher}."]
+    share = f"{student} closes {gain / gap:.0%} of the gap of {gap:.4f} between {control} and {teacher}."
+    return [share] if gain > 0 else []
 
 
 def _describe_calibration(run: Finished) -> list[str]:
@@ -195,10 +216,25 @@ def _describe_calibration(run: Finished) -> list[str]:
     error = statistics.mean(errors)
     if error <= CALIBRATED:
         return [f"{teacher} is calibrated: its expected calibration error is {error:.4f}."]
+    side = _describe_side(run, teacher, error)
     return [
-        f"{teacher} is not calibrated: its expected calibration error is {error:.4f}. Its probabilities are"
-        " overconfident or too flat; another temperature of the terms may teach more."
+        f"{teacher} is not calibrated: its expected calibration error is {error:.4f}{side}. Another temperature of the"
+        " terms may teach more."
     ]
+
+
+def _describe_side(run: Finished, network: str, error: float) -> str:
+    """Describes whether a network is too sure or not sure enough; "" if the predictions do not show it."""
+    label, confidence = run.predictions.get("label"), run.predictions.get(f"confidence/{network}")
+    prediction = run.predictions.get(f"prediction/{network}")
+    if label is None or confidence is None or prediction is None or label.shape != confidence.shape:
+        return ""
+    counted = label >= 0
+    sure, right = float(np.mean(confidence[counted])), float(np.mean((prediction == label)[counted]))
+    if not abs(sure - right) > error / 2:  # the errors of its bins have both signs
+        return ""
+    side = "it is overconfident" if sure > right else "its probabilities are too flat"
+    return f", and {side} (mean confidence {sure:.4f}, accuracy {right:.4f})"
 
 
 def _swept(run: Finished) -> set[str]:
@@ -217,8 +253,8 @@ def _describe_sweep(run: Finished) -> list[str]:
     best_of = max if run.measure in MAXIMISED else min
     sentences = []
     for student in students:
-        values = {row["lane"]: row.get(run.measure) for row in run.rows if row["network"] == student}
-        if None in values or None in values.values():
+        values = run.by_lane(student)
+        if None in values:
             continue
         for name in sorted(_swept(run) - {"seed"}):
             by_value: dict[float, list[float]] = {}
@@ -239,17 +275,29 @@ def _describe_sweep(run: Finished) -> list[str]:
 
 
 def _describe_time(run: Finished) -> list[str]:
-    total = sum(run.seconds.values())
-    if not total:
-        return []
-    shares = sorted(run.seconds.items(), key=lambda item: -item[1])
-    parts = ", ".join(f"{name} {seconds / total:.0%}" for name, seconds in shares if seconds >= 0.05 * total)
-    sentences = [f"The stages took {_format_seconds(total)}: {parts}."]
-    for name, lines in run.stages.items():
-        waits = [line["data_wait"] for line in lines if isinstance(line.get("data_wait"), int | float)]
-        if waits and statistics.mean(waits) > COSTLY:
-            sentences.append(f"Stage {name} waited for data {statistics.mean(waits):.0%} of its time.")
-    return sentences
+    sentences = []
+    if total := sum(run.seconds.values()):
+        shares = sorted(run.seconds.items(), key=lambda item: -item[1])
+        parts = ", ".join(f"{name} {seconds / total:.0%}" for name, seconds in shares if seconds >= 0.05 * total)
+        sentences.append(f"The stages took {_format_seconds(total)}: {parts}.")
+    waits = {name: _measure_wait(run, name) for name in run.stages}
+    return sentences + [
+        f"Stage {name} waited for data {wait:.0%} of its time." for name, wait in waits.items() if wait > COSTLY
+    ]
+
+
+def _measure_wait(run: Finished, stage: str) -> float:
+    """Returns the fraction of the time of a stage that it waited for data; 0 for a few steps, which show nothing."""
+    keys = ("data_wait", "examples_per_second")
+    lines = [line for line in run.stages[stage] if all(isinstance(line.get(key), int | float) for key in keys)]
+    batch = (run.config.get("stages") or {}).get(stage, {}).get("batch", 0)
+    # The first line has steps whose time does not count, those that waited for the compiler.
+    windows = [
+        (line["data_wait"], (line["step"] - before["step"]) * batch / line["examples_per_second"])
+        for before, line in itertools.pairwise(lines)
+    ]
+    total = sum(seconds for _, seconds in windows)
+    return sum(wait * seconds for wait, seconds in windows) / total if total >= LONG and len(lines) >= SEVERAL else 0.0
 
 
 def _format_seconds(seconds: float) -> str:

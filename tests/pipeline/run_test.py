@@ -127,6 +127,8 @@ def test_stopped_and_resumed_ends_with_the_same_bits(whole, tmp_path, capsys, mo
     assert launched(tmp_path / "run") == 0
     assert f"stage distil: resumes at step {moments[-1][1]} of 12" in capsys.readouterr().out
     assert_same_run(tmp_path / "run", whole)
+    for folder, resumed in ((whole, False), (tmp_path / "run", True)):
+        assert json.loads((folder / "distil" / "done.json").read_text()).get("resumed", False) == resumed
 
 
 @pytest.mark.slow

@@ -1,5 +1,8 @@
 """Sentences on a run: students and controls, gaps, calibration, edges of a sweep, and time."""
 
+import json
+import math
+
 import numpy as np
 import pytest
 
@@ -54,6 +57,8 @@ def test_a_students_control_has_its_model_and_no_teacher():
     assert advice.find_pairs(run) == [("distilled", "alone"), ("slow", "alone"), ("tuned", "alone")]
     assert advice.find_pairs(make_run({"teacher": 0.9, "distilled": 0.8})) == [("distilled", "")]
     assert advice.advise(make_run({"teacher": 0.9, "distilled": 0.8}))[0].startswith("distilled has no control")
+    several = advice.advise(make_run({"teacher": 0.9, "distilled": 0.8, "slow": 0.8, "tuned": 0.8}))
+    assert [sentence.partition(":")[0] for sentence in several] == ["distilled, slow and tuned have no control"]
 
 
 @pytest.mark.parametrize(
@@ -62,6 +67,8 @@ def test_a_students_control_has_its_model_and_no_teacher():
         ([0.80, 0.82, 0.84], "more than the spread over 3 seeds (0.0000): it is better."),
         ([0.75, 0.68, 0.74], "no more than the spread over 3 seeds (0.0451): these numbers show no difference."),
         ([0.60, 0.62, 0.64], "more than the spread over 3 seeds (0.0000): it is worse."),
+        ([0.80, math.nan, 0.84], "more than the spread over 2 seeds (0.0000): it is better."),
+        ([None, math.nan, 0.84], "one seed does not show whether that is chance. Sweep the seed: sweep.seed."),
     ],
 )
 def test_several_seeds_are_compared_in_pairs(distilled, end):
@@ -72,9 +79,9 @@ def test_several_seeds_are_compared_in_pairs(distilled, end):
         stages=stages,
         sweep={"seed": [0, 1, 2]},
     )
-    first, second = advice.advise(run)
+    first, *others = advice.advise(run)
     assert first.endswith(end)
-    assert second.startswith("distilled closes ")
+    assert [other.partition(" of the gap")[0] for other in others] == ["distilled closes 56%"] * ("better" in end)
 
 
 def test_one_seed_has_the_error_over_the_examples():
@@ -105,16 +112,45 @@ def test_a_best_value_at_the_edge_of_a_sweep_is_named():
     assert advice.advise(run) == ["distilled is best at terms.kd.temperature=2, within those swept, 1 to 4."]
 
 
-def test_calibration_and_time_are_described():
-    stages = {"distil": [{"step": 1, "data_wait": 0.5}, {"step": 2, "data_wait": 0.3}]}
-    run = make_run({}, stages=stages, seconds={"teacher": 300.0, "distil": 90.0, "evaluate": 10.0})
+def test_calibration_is_described_with_its_side():
     rows = [{"network": "teacher", "accuracy": 0.9, "ece": 0.12}]
-    run = Finished(**{**vars(run), "rows": rows})
-    calibration, time, wait = advice.advise(run)
-    assert calibration.startswith("teacher is not calibrated: its expected calibration error is 0.1200.")
+    label = np.array([1, 1, 1, 1, -1])
+    arrays = {"label": label, "prediction/teacher": np.array([1, 1, 1, 0, 1])}
+
+    def describe(confidence, **change):
+        predictions = arrays | {"confidence/teacher": np.array([*confidence, 0.0])} if confidence else {}
+        run = Finished(**{**vars(make_run({}, predictions=predictions)), "rows": [rows[0] | change]})
+        [sentence] = advice.advise(run)
+        return sentence
+
+    start, end = "teacher is not calibrated: its expected calibration error is 0.1200", " Another temperature of the"
+    assert describe([]).startswith(f"{start}.{end}")
+    sides = ["it is overconfident (mean confidence 0.9500", "its probabilities are too flat (mean confidence 0.5000"]
+    for confidence, side in zip([0.95, 0.5], sides, strict=True):
+        assert describe([confidence] * 4).startswith(f"{start}, and {side}, accuracy 0.7500).{end}")
+    assert describe([0.76] * 4).startswith(f"{start}.{end}")
+    assert "is calibrated" in describe([], ece=0.01)
+
+
+def test_time_is_described_where_enough_of_it_was_measured(tmp_path):
+    lines = [
+        {"step": n * 50, "data_wait": wait, "examples_per_second": 64.0} for n, wait in enumerate([0.0] + [0.4] * 3)
+    ]
+    seconds = {"teacher": 300.0, "distil": 90.0, "evaluate": 10.0}
+    run = make_run({}, stages={"distil": lines}, seconds=seconds)
+    run.config["stages"] = {name: {"batch": 16} for name in seconds}
+    time, wait = advice.advise(run)
     assert time == "The stages took 7 min: teacher 75%, distil 22%."
     assert wait == "Stage distil waited for data 40% of its time."
-    assert "is calibrated" in advice.advise(Finished(**{**vars(run), "rows": [rows[0] | {"ece": 0.01}]}))[0]
+    for few in (lines[:3], [line | {"examples_per_second": 640.0} for line in lines]):
+        assert advice.advise(Finished(**{**vars(run), "stages": {"distil": few}})) == [time]
+    (tmp_path / "config.json").write_text(json.dumps(run.config))
+    for name, spent in seconds.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "done.json").write_text(json.dumps({"seconds": spent}))
+    assert advice.read(tmp_path, [], {}, {}).seconds == seconds
+    (tmp_path / "distil" / "done.json").write_text(json.dumps({"seconds": 90.0, "resumed": True}))
+    assert advice.read(tmp_path, [], {}, {}).seconds == {}
 
 
 def test_files_that_do_not_suffice_have_no_sentence():
