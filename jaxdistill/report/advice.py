@@ -41,7 +41,7 @@ class Finished:
         rows: of the last evaluation; of lanes, one for each network and lane.
         stages: the lines of `metrics.jsonl`.
         predictions: of `predictions.npz`.
-        seconds: the time of each stage; {} if that of one is not known.
+        seconds: the time of each stage; {} if that of one is not recorded.
     """
 
     config: Mapping[str, Any]
