@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 
 from jaxdistill import configs, launch
 from jaxdistill.errors import UserError, unknown
-from jaxdistill.runtime import pipes
+from jaxdistill.runtime import failures, pipes
 
 COMPLETION = """
 _jaxdistill() {
@@ -51,8 +51,11 @@ def main(words: Sequence[str]) -> int:
     command, rest = words[0], list(words[1:])
     try:
         return _find(command)(rest)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except Exception as error:
+        failure = failures.describe(error, failures.REPEAT)
+        if failure is None:
+            raise
+        print(f"error: {failure}", file=sys.stderr)
         return 2
 
 

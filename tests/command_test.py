@@ -1,5 +1,7 @@
 """The command `jaxdistill`: its words, its mistakes, and where each command goes."""
 
+import errno
+import runpy
 import subprocess
 import sys
 
@@ -90,3 +92,24 @@ def test_bash_completes_commands_and_configs(monkeypatch, capsys):
     ):
         code = f"{script}\nCOMP_WORDS={words}; COMP_CWORD={line}; _jaxdistill; echo ${{COMPREPLY[@]}}"
         assert subprocess.run(["bash", "-c", code], capture_output=True, text=True).stdout.strip() == expected
+
+
+def test_python_m_is_the_command(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["jaxdistill", "configs"])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_module("jaxdistill", run_name="__main__")
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.split() == configs.list_names()
+
+
+def test_a_failure_of_the_machine_is_one_message(monkeypatch, capsys):
+    def fail(error):
+        raise error
+
+    monkeypatch.setattr(command, "_find", lambda _: lambda words: fail(words[0]))
+    assert command.main(["tokenizer", OSError(errno.ENOSPC, "full", "a/b")]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: a/b must be on a disk with space left, got")
+    assert line.endswith("Then repeat the command.")
+    with pytest.raises(KeyError):
+        command.main(["tokenizer", KeyError("x")])

@@ -94,6 +94,7 @@ ALLOWED = {
     "launch": {"config", "pipeline", "report", "runtime"},
     "compare": {"config", "report", "runtime"},
     "sweep": {"compare", "config", "runtime"},
+    "__main__": {"command"},
     "command": {"compare", "configs", "conformance", "data", "launch", "pipeline", "runtime", "sweep"},
     "library": {"config", "export", "pipeline", "report", "runtime"},
     "__init__": {"core", "data", "library", "networks", "pipeline", "tasks", "train"},

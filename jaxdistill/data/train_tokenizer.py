@@ -4,11 +4,12 @@
     jaxdistill tokenizer chats.jsonl --column text --column answer --size 8192 --out tokenizers/chats
 
 FILE is text in UTF-8, or has rows (.csv, .tsv, .jsonl, .parquet) of which every --column is read. The folder gets a
-`tokenizer.json`, which a config names by `data.tokenizer`. --special adds a token that a text never becomes by itself,
-such as "<|im_end|>"; the first of them is token 0. The same files give the same tokenizer.
+`tokenizer.json`, which a config names by `data.tokenizer`; it must have none before. --special adds a token that a text
+never becomes by itself, such as "<|im_end|>"; the first of them is token 0. The same files give the same tokenizer.
 """
 
 import argparse
+import itertools
 import pathlib
 from collections.abc import Iterable, Sequence
 
@@ -88,9 +89,14 @@ def train_tokenizer(texts: Iterable[str], size: int, folder: pathlib.Path, speci
         special: tokens that a text never becomes by itself, from 0 on.
 
     Raises:
-        UserError: for a size without room for bytes, and if the library is missing.
+        UserError: for a size without room for bytes, an empty token, texts without any character, a folder that holds a
+            tokenizer, and if the library is missing.
     """
     check_least("--size", size, BYTES + len(special))
+    if "" in special:
+        raise UserError("--special must be a token, got ''. Write its text, or leave it out")
+    if (folder.exists() and not folder.is_dir()) or (folder / FILE).exists():
+        raise UserError(f"--out must be a folder without {FILE}, got {str(folder)!r}. Name another, or remove it")
     try:
         from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     except ImportError as error:
@@ -106,6 +112,16 @@ def train_tokenizer(texts: Iterable[str], size: int, folder: pathlib.Path, speci
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    library.train_from_iterator(texts, trainer)
+    library.train_from_iterator(_require_text(texts), trainer)
     files.write_text(folder / FILE, library.to_str(pretty=True) + "\n")
     return open_tokenizer(str(folder), "--out").identity
+
+
+def _require_text(texts: Iterable[str]) -> Iterable[str]:
+    """Returns all texts; raises `UserError` if none has a character other than a space."""
+    texts, first = iter(texts), []
+    for text in texts:
+        first.append(text)
+        if text.strip():
+            return itertools.chain(first, texts)
+    raise UserError("FILE must have text, got none. Name a file with texts to train on")

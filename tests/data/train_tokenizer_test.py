@@ -27,8 +27,8 @@ def test_the_command_reads_files_and_columns(tmp_path, capsys):
     (tmp_path / "a.txt").write_text("".join(TEXTS))
     (tmp_path / "a.jsonl").write_text("".join(f"{json.dumps({'x': text})}\n" for text in TEXTS))
     for name, columns in (("a.txt", []), ("a.jsonl", ["--column", "x"])):
-        assert main([str(tmp_path / name), *columns, "--size", "270", "--out", str(tmp_path / "out")]) == 0
-    first, second = capsys.readouterr().out.splitlines()
+        assert main([str(tmp_path / name), *columns, "--size", "270", "--out", str(tmp_path / f"{name}.out")]) == 0
+    first, second = (line.partition(": ")[2] for line in capsys.readouterr().out.splitlines())
     assert first == second
     assert "BPE 270 " in first
     assert main(["--help"]) == 0
@@ -48,3 +48,18 @@ def test_mistakes(tmp_path):
     (tmp_path / "b.txt").write_bytes(b"\xff\n")
     with pytest.raises(UserError, match="b.txt must be UTF-8"):
         [*read_texts([tmp_path / "b.txt"], [])]
+
+
+def test_nothing_is_replaced_and_an_empty_corpus_trains_nothing(tmp_path):
+    (tmp_path / "tokenizer.json").write_text("{}")
+    (tmp_path / "corpus.txt").write_text("".join(TEXTS))
+    for out in (tmp_path, tmp_path / "corpus.txt"):
+        with pytest.raises(UserError, match="^--out must be a folder without tokenizer.json, got"):
+            train_tokenizer(TEXTS, 300, out)
+    with pytest.raises(UserError, match="--special must be a token, got ''"):
+        train_tokenizer(TEXTS, 300, tmp_path / "a", ("",))
+    for texts in ([], ["\n", " "]):
+        with pytest.raises(UserError, match="FILE must have text, got none"):
+            train_tokenizer(texts, 300, tmp_path / "a")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus.txt", "tokenizer.json"]
+    assert (tmp_path / "tokenizer.json").read_text() == "{}"
