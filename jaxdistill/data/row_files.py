@@ -140,7 +140,7 @@ def find_files(key: str, text: str) -> list[pathlib.Path]:
     """Returns the files that a config names: `a.csv`, `part-*.csv` in order of their names, or several with commas.
 
     Raises:
-        UserError: for a pattern without a file, and for a file that is named twice.
+        UserError: for a file that does not exist, a pattern without a file, and for a file that is named twice.
     """
     paths: list[pathlib.Path] = []
     whole = files.local_path(key, text)
@@ -150,6 +150,9 @@ def find_files(key: str, text: str) -> list[pathlib.Path]:
         if not matches:
             raise UserError(f"{key} must match a file, got {name.strip()!r}, which matches none. Correct the pattern")
         paths += [pathlib.Path(match) for match in matches]
+    absent = next((path for path in paths if not path.is_file()), None)
+    if absent:
+        raise UserError(f"{key} must be a file, or a part such as '[:80%]', got no file {str(absent)!r}. Correct it")
     counts = collections.Counter(path.resolve() for path in paths)
     repeated = next((path for path in paths if counts[path.resolve()] > 1), None)
     if repeated:

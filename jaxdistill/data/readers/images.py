@@ -11,10 +11,11 @@ import numpy as np
 from jaxdistill.data import arrow_files
 from jaxdistill.data.columns import FIRST_ROWS
 from jaxdistill.data.dataset import Dataset, DatasetSettings
-from jaxdistill.data.image_files import EncodedImage, ImageFiles, check_channels, check_files, read_image
+from jaxdistill.data.image_files import EncodedImage, ImageFiles, check_channels, read_image
 from jaxdistill.data.labels import check_indices, number_classes
 from jaxdistill.data.overlaps import Choice, Files, check_disjoint
 from jaxdistill.data.row_files import choose_rows, find_files, find_part, name_roles, read_rows
+from jaxdistill.data.texts import slice_of
 from jaxdistill.errors import UserError, unknown
 from jaxdistill.runtime import files
 
@@ -110,7 +111,18 @@ def _open_collections(settings: DatasetSettings) -> dict[str, Collection]:
         return {name: _open_saved(folder, settings) for name, folder in folders.items()}
     if path.is_dir():
         _check_no_columns(settings)
-        return {name: _list_folder(folder) for name, folder in _find_roles(path).items()}
+        collections = {name: _list_folder(folder) for name, folder in _find_roles(path).items()}
+        for name in collections.keys() & {"", "train"}:
+            if len(classes := {*collections[name].labels}) < 2:
+                raise UserError(
+                    f"{path / name} must have folders of at least two classes, got {[*classes]}. Add another"
+                )
+        return collections
+    if not path.exists() and not any(mark in settings.path for mark in "*?[,"):
+        raise UserError(
+            "data.path must be a folder of images or a table of their files, got no file or folder"
+            f" {settings.path!r}. Correct the path"
+        )
     return {"": _read_table("data.path", settings.path, settings)}
 
 
@@ -128,7 +140,9 @@ def _find_roles(path: pathlib.Path) -> dict[str, pathlib.Path]:
 def _open_other(role: str, name: str, settings: DatasetSettings, whole: Mapping[str, Collection]) -> Collection:
     """Returns the images of a table that a split names."""
     if pathlib.Path(name).suffix.lower() not in FIRST_ROWS:
-        raise unknown(f"data.splits.{role}", name, [*filter(None, whole), "[:80%]"], "a split of data.path, a part")
+        if "" in whole:
+            slice_of(role, name, 1)  # raises, with the forms of a part
+        raise unknown(f"data.splits.{role}", name, whole, "a split of data.path, or a part such as '[:80%]'")
     return _read_table(f"data.splits.{role}", name, settings)
 
 
@@ -174,7 +188,12 @@ def _read_table(key: str, text: str, settings: DatasetSettings) -> Collection:
     names, labels = rows.columns.values()
     root = find_files(key, text)[0].parent
     sources = [root / str(name) for name in names]
-    check_files(sources, str(root))
+    missing = [row for row, source in enumerate(sources) if not source.is_file()]
+    if missing:
+        raise UserError(
+            f"{rows.locate(missing[0])} must name a file in {root}, got {names[missing[0]]!r}; {len(missing)} in all"
+            " are missing. Correct data.path, or remove the rows"
+        )
     rows_by_file: dict[str, int] = {}
     for row, source in enumerate(sources):
         first = rows_by_file.setdefault(os.path.normpath(source), row)

@@ -98,6 +98,11 @@ def test_folders_of_splits_have_names_in_any_case_and_no_images_beside_classes(t
         UserError, match=r"TEST/stray.PNG must be in the folder of its class, .* beside \['cat', 'dog'\]"
     ):
         datasets.load("images", path=str(tmp_path))
+    (tmp_path / "TEST" / "stray.PNG").unlink()
+    with pytest.raises(
+        UserError, match=r"must be a split of data.path, or a part such as .* got 'trian'. Did you mean"
+    ):
+        datasets.load("images", path=str(tmp_path), splits={"train": "trian"})
     (tmp_path / "Test").mkdir()
     with pytest.raises(UserError, match="must have one folder 'test', got 'TEST' too. Rename"):
         datasets.load("images", path=str(tmp_path))
@@ -118,7 +123,16 @@ def test_a_missing_label_of_a_saved_folder_is_named(tmp_path, label):
         ({"path": ""}, "data.path must be a folder of images or a table of their files, got ''"),
         ({"path": "all/cat"}, "cat must have a folder of images for each class, got .'00.png'"),
         ({"path": "all", "label": "label"}, "data.label must be '' for .*, whose folders are the classes"),
-        ({"path": "all", "splits": {"train": "trian"}}, "data.splits.train must be a split of data.path, a part, got"),
+        ({"path": "nowhere"}, "got no file or folder '.*nowhere'. Correct the path"),
+        ({"path": "single"}, r"single must have folders of at least two classes, got \['cat'\]. Add another"),
+        (
+            {"path": "all", "splits": {"train": "0.8"}},
+            r"data.splits.train must be a part such as '\[:90%\]', .* got '0.8'",
+        ),
+        (
+            {"path": "all", "splits": {"train": "x.csv"}},
+            "data.splits.train must be a file, or a part such as .*'x.csv'",
+        ),
         ({"path": "all", "splits": {"test": "[:10%]"}}, "data.splits must have train, got"),
         ({"path": "all", "splits": {"train": "[:5%]"}}, "data.splits.train must have at least one image, got none"),
         (
@@ -134,11 +148,12 @@ def test_a_missing_label_of_a_saved_folder_is_named(tmp_path, label):
             {"path": "all/twice.csv"},
             r"row 3 of .*twice.csv must have an image of its own, got './cat/00.png', which row 2 of .*twice.csv has",
         ),
-        ({"path": "all/gone.csv"}, "lost.png, which .*all names, must be a file, got none"),
+        ({"path": "all/gone.csv"}, r"row 2 of .*gone.csv must name a file in .*all, got 'lost.png'; 1 in all are miss"),
     ],
 )
 def test_mistakes(tmp_path, settings, message):
     write(tmp_path, "table")
+    write_folder(tmp_path / "single", 1)
     (tmp_path / "all" / "twice.csv").write_text("file,label\ncat/00.png,cat\n./cat/00.png,dog\n")
     (tmp_path / "all" / "gone.csv").write_text("file,label\nlost.png,cat\n")
     settings = settings | {"path": str(tmp_path / settings["path"]) if settings["path"] else ""}
