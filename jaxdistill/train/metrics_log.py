@@ -93,14 +93,15 @@ def make_progress(stage: str, start: int, steps: int) -> Progress:
 
 
 class ProgressLines:
-    """Lines on stderr: one every `seconds`, whether or not a step has ended, and one at the end.
+    """Lines on stderr: one every `seconds`, and one at the end; while a step lasts, with the time since the last.
 
     A line ends in a line feed and has no carriage return, so that logs of jobs can be read.
     """
 
     def __init__(self, stage: str, start: int, steps: int, seconds: float = LINE_SECONDS):
         self._stage, self._start, self._step, self._steps = stage, start, start, steps
-        self._numbers, self._began, self._shown = "", time.monotonic(), -1
+        self._numbers, self._shown = "", -1
+        self._began = self._moved = time.monotonic()
         self._ended, self._lock = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._repeat, args=(seconds,), daemon=True)
         if jax.process_index() == 0:
@@ -111,14 +112,15 @@ class ProgressLines:
             self._write()
 
     def _write(self) -> None:
-        done, elapsed = self._step - self._start, time.monotonic() - self._began
-        left = f", {elapsed / done * (self._steps - self._step):.0f} s left" if done else ""
+        now, done = time.monotonic(), self._step - self._start
+        left = f", {(now - self._began) / done * (self._steps - self._step):.0f} s left" if done else ""
+        still = f", still after {now - self._moved:.0f} s" if self._shown == self._step else ""
         self._shown = self._step
-        self.print(f"stage {self._stage}: step {self._step:,} of {self._steps:,}{self._numbers}{left}")
+        self.print(f"stage {self._stage}: step {self._step:,} of {self._steps:,}{self._numbers}{still or left}")
 
     def show(self, step: int, *, loss: float, learning_rate: float, wait: float) -> None:
         """Keeps the numbers of a step for the next line; the arguments are those of `ProgressBar.show`."""
-        self._step = step
+        self._step, self._moved = step, time.monotonic()
         self._numbers = f", loss {loss:.4g}, rate {learning_rate:.3g}, data_wait {wait:.0%}"
 
     def print(self, line: str) -> None:

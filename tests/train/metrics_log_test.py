@@ -66,7 +66,7 @@ def test_without_a_terminal_progress_is_lines_at_intervals_even_while_a_step_las
     assert log.getvalue() == before
     assert "\r" not in before
     lines = before.splitlines()
-    assert lines[:2] == ["stage distil: step 2 of 8"] * 2
+    assert lines[:2] == ["stage distil: step 2 of 8", "stage distil: step 2 of 8, still after 0 s"]
     assert "stage distil: a note" in lines
     last = [line for line in lines if line.startswith("stage distil: step")][-1]
     assert last.startswith("stage distil: step 4 of 8, loss 0.5, rate 0.1, data_wait 25%")
