@@ -78,6 +78,7 @@ def read(settings: DatasetSettings) -> Dataset:
         if not len(rows):
             raise UserError(f"data.splits.{role} must have at least one image, got none. Take a larger part")
     check_disjoint({role: Choice(parts[role], images.files, rows) for role, (images, rows) in chosen.items()})
+    _check_tables(chosen)
     class_names, labels = _number(chosen)
     first, rows = chosen["train"]
     side = settings.size
@@ -87,6 +88,23 @@ def read(settings: DatasetSettings) -> Dataset:
         for role, (collection, rows) in chosen.items()
     }
     return Dataset(splits, class_names, shape, keys=("image", "label", "splits.seed"))
+
+
+def _check_tables(chosen: Mapping[str, tuple[Collection, np.ndarray]]) -> None:
+    """Raises `UserError` for the first image that the tables of two roles name."""
+    tables = {role: (images, rows) for role, (images, rows) in chosen.items() if images.files[0][0].is_file()}
+    if len({id(images) for images, _ in tables.values()}) < 2:  # the rows of one table have different images
+        return
+    roles: dict[str, str] = {}
+    for role, (images, rows) in tables.items():
+        for row in rows:
+            path = str(images.sources[row])
+            first = roles.setdefault(os.path.abspath(path), role)
+            if first != role:
+                raise UserError(
+                    f"{images.locate(int(row))} must have an image of its own, got {path!r}, which data.splits.{first}"
+                    " has too. Remove one of the rows"
+                )
 
 
 def _number(chosen: Mapping[str, tuple[Collection, np.ndarray]]) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:

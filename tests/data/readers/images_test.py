@@ -108,6 +108,16 @@ def test_folders_of_splits_have_names_in_any_case_and_no_images_beside_classes(t
         datasets.load("images", path=str(tmp_path))
 
 
+def test_two_tables_do_not_name_one_image(tmp_path):
+    write(tmp_path, "table")
+    first, second = (str(tmp_path / "all" / f"list-{name}.csv") for name in "ab")
+    dataset = datasets.load("images", path=first, splits={"train": first, "test": second})
+    assert [len(split) for split in dataset.splits.values()] == [5, 5]
+    (tmp_path / "again.csv").write_text("file,label\nall/dog/09.png,dog\nall/cat/00.png,cat\n")
+    with pytest.raises(UserError, match=r"row 3 of .*again.csv must have an image of its own, .*data.splits.train has"):
+        datasets.load("images", path=first, splits={"train": first, "test": str(tmp_path / "again.csv")})
+
+
 @pytest.mark.parametrize("label", [None, -1, 2])
 def test_a_missing_label_of_a_saved_folder_is_named(tmp_path, label):
     columns = {"image": [encode(number) for number in range(4)], "label": [0, 1, label, 1]}
