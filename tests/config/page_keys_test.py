@@ -16,6 +16,7 @@ NETWORKS = {
     "trained": {"source": "trained", "model": "mlp"},
     "frozen": {"source": "frozen", "model": "mlp", "weights": "stage:train"},
     "cached": {"source": "cached", "cache": "stage:cache"},
+    "aligned": {"source": "aligned", "of": "frozen"},
     "crossed_head": {"source": "crossed_head", "of": "student"},
     "delayed": {"source": "delayed", "of": "student"},
     "derivative": {"source": "derivative", "of": "student"},

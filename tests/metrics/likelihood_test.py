@@ -58,6 +58,8 @@ def by_hand(name, output, data, reference):
             ]
         ),
         "agreement": np.mean([own[row, at].argmax() == other[row, at].argmax() for row, at in places]),
+        "overlap5": np.mean([len({*own[p].argsort()[-5:]} & {*other[p].argsort()[-5:]}) / 5 for p in places]),
+        "covered5": np.mean([np.sum(np.exp(other[p][own[p].argsort()[-5:]])) for p in places]),
         "kl": np.mean([np.sum(np.exp(other[p]) * (other[p] - own[p])) for p in places]),
     }[name]
 
