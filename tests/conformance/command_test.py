@@ -131,7 +131,7 @@ def test_promises_of_other_sources_are_skipped_with_their_reason(capsys):
             "Mean",
             "there is one float32 value per prediction: values must have one number per prediction, [6, 7]",
         ),
-        ("Centred", "masked rows change nothing: "),
+        pytest.param("Centred", "masked rows change nothing: ", marks=pytest.mark.slow),
         ("Padded", "masked rows do not count: "),
         ("labels_out_of_range", "labels are int32 and in range, and those of the examples: train: "),
         ("Unaligned", "predictions of masked examples are not valid: valid must be 0 for examples that are masked"),

@@ -8,7 +8,7 @@ import pytest
 from jaxdistill.merging import rules, weight_matching
 from permuted import NETWORKS, scattered, trace
 
-SLOW = {"resnet, basic", "resnet, bottlenecks", "wide_resnet"}
+SLOW = {"cifar_resnet", "resnet, basic", "resnet, bottlenecks", "wide_resnet"}
 
 
 def slow_ones(names):

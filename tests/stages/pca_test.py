@@ -62,6 +62,7 @@ def test_an_axis_has_the_sign_of_its_largest_entry(run):
     assert (axes[np.argmax(np.abs(axes), 0), np.arange(4)] > 0).all()
 
 
+@pytest.mark.slow
 def test_they_are_a_frozen_target_of_the_student(run):
     arrays = runs.weights(run, "distil", 12)
     assert arrays["params.hint.pooled_reduced.kernel"].shape == (8, 4)

@@ -78,6 +78,7 @@ def test_forest_and_network_teach_as_one(run):
     assert not list(run.rglob("*.pkl")) + list(run.rglob("*.joblib"))
 
 
+@pytest.mark.slow
 def test_a_second_run_skips_it_and_a_lost_shard_is_made_again(run, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
