@@ -43,9 +43,9 @@ def test_splits_are_parts_of_the_rows_or_files(tmp_path, folders):
     assert batch["label"].tolist() == [1, 0]
     assert dataset.split("test").token_counts.tolist() == [4, 4]
     few = write(tmp_path / "b.csv", ["film,bad,p"])
-    splits = {"train": f"{path}[:50%]", "test": f"{few}[:]", "validation": f"{path}[50%:60%]"}
-    dataset = load("", folders, splits=splits)
-    assert {role: len(split) for role, split in dataset.splits.items()} == {"train": 20, "test": 1, "validation": 4}
+    more = write(tmp_path / "c.csv", [f"bad film,good,{'np'[row % 2]}" for row in range(40)])
+    dataset = load("", folders, splits={"train": path, "test": f"{few}[:]", "validation": f"{more}[50%:60%]"})
+    assert {role: len(split) for role, split in dataset.splits.items()} == {"train": 40, "test": 1, "validation": 4}
 
 
 def test_pairs_have_segments_and_a_teacher_its_own_tokens(tmp_path, folders):
