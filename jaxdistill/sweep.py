@@ -23,7 +23,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from jaxdistill.compare import command as comparison
 from jaxdistill.config import load, references, registry
@@ -31,6 +31,7 @@ from jaxdistill.config.parse import plain
 from jaxdistill.config.schema import StageSettings
 from jaxdistill.errors import UserError
 from jaxdistill.runtime import files
+from jaxdistill.runtime.arguments import Arguments
 
 SHARED, RECORD = "shared", "sweep.json"
 TASKS = ("SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX")
@@ -43,13 +44,6 @@ COPIED = ("inputs.json", "metrics.jsonl")
 """Files of the shared run that each run begins with."""
 
 Settings = Mapping[str, StageSettings]
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose mistakes are one message."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}. See jaxdistill sweep --help")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +118,7 @@ def parse(words: Sequence[str]) -> tuple[Sweep, argparse.Namespace]:
     Raises:
         UserError: for a missing key or value, and keys of different numbers of values without `--grid`.
     """
-    parser = _Parser(prog="jaxdistill sweep", add_help=False, allow_abbrev=False)
+    parser = Arguments("jaxdistill sweep")
     parser.add_argument("config")
     parser.add_argument("--workdir", required=True)
     parser.add_argument("--values", action="append", required=True)

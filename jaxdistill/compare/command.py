@@ -8,11 +8,10 @@ Prints and writes what differs in the configs, the results of each network, and 
 seeds and over examples; the page has curves and quality over cost besides.
 """
 
-import argparse
 import dataclasses
 import pathlib
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from jaxdistill.compare import page
 from jaxdistill.compare.differences import Difference, compare_experiments, compare_networks
@@ -22,19 +21,13 @@ from jaxdistill.errors import UserError
 from jaxdistill.report.html import Block, Figures, Note, Section
 from jaxdistill.report.tables import Table
 from jaxdistill.runtime import failures, files
+from jaxdistill.runtime.arguments import Arguments
 
 SPREAD = "Mean ± standard deviation over seeds (n - 1). ★ marks the best of a network's rows."
 PAIRED = (
     "Means of paired differences ± their standard errors, the standard deviation of the differences (n - 1) over the"
     " root of their number. A difference of less than two standard errors may be chance."
 )
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose mistakes are one message."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}. See jaxdistill compare --help")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,7 +167,7 @@ def main(words: Sequence[str]) -> int:
     if not words or {*words} & {"-h", "--help"}:
         print(__doc__)
         return 0 if words else 2
-    parser = _Parser(prog="jaxdistill compare", add_help=False, allow_abbrev=False)
+    parser = Arguments("jaxdistill compare")
     parser.add_argument("runs", nargs="+", metavar="RUN")
     parser.add_argument("--out", default="comparison")
     flags = parser.parse_intermixed_args(list(words))

@@ -4,7 +4,6 @@ NAME is a dataset of TFDS, such as cifar100 or glue/sst2, or "package.module:Bui
 need TensorFlow for this, and for nothing after it; a builder of your own, whose images are encoded files, does not.
 """
 
-import argparse
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from jaxdistill.config import registry
 from jaxdistill.errors import UserError
 from jaxdistill.runtime import files
+from jaxdistill.runtime.arguments import Arguments
 
 FORMAT = "array_record"
 """The form of the files: the only one of TFDS with random access."""
@@ -26,7 +26,7 @@ def main(words: Sequence[str]) -> int:
     if not words or {*words} & {"-h", "--help"}:
         print(__doc__)
         return 0 if words else 2
-    parser = argparse.ArgumentParser(prog="jaxdistill prepare", add_help=False)
+    parser = Arguments("jaxdistill prepare")
     parser.add_argument("names", nargs="+", metavar="NAME")
     parser.add_argument("--data-dir", default="")
     flags = parser.parse_args(list(words))

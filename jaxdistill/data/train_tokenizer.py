@@ -8,7 +8,6 @@ FILE is text in UTF-8, or has rows (.csv, .tsv, .jsonl, .parquet) of which every
 never becomes by itself, such as "<|im_end|>"; the first of them is token 0. The same files give the same tokenizer.
 """
 
-import argparse
 import itertools
 import pathlib
 from collections.abc import Iterable, Sequence
@@ -17,6 +16,7 @@ from jaxdistill.data.columns import FIRST_ROWS, read_columns
 from jaxdistill.data.tokenizers import FILE, open_tokenizer
 from jaxdistill.errors import UserError, check_least
 from jaxdistill.runtime import files
+from jaxdistill.runtime.arguments import Arguments
 
 SPECIAL = ("<|endoftext|>",)
 BYTES = 256
@@ -31,7 +31,7 @@ def main(words: Sequence[str]) -> int:
     if not words or {*words} & {"-h", "--help"}:
         print(__doc__)
         return 0 if words else 2
-    parser = argparse.ArgumentParser(prog="jaxdistill tokenizer", add_help=False)
+    parser = Arguments("jaxdistill tokenizer")
     parser.add_argument("files", nargs="+", metavar="FILE")
     parser.add_argument("--column", action="append", default=[])
     parser.add_argument("--size", type=int, required=True)

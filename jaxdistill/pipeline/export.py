@@ -11,7 +11,6 @@ examples of the test split, and `export.json` in it has the result. Exit status:
 which the message names.
 """
 
-import argparse
 import contextlib
 import pathlib
 import signal
@@ -25,14 +24,8 @@ from jaxdistill.errors import UserError
 from jaxdistill.export.write import find_format, write_export
 from jaxdistill.pipeline.find_network import find_network
 from jaxdistill.runtime import failures, files, preemption
+from jaxdistill.runtime.arguments import Arguments
 from jaxdistill.stages.export import examples_of, make_exported
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose mistakes are one message."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}. See python -m jaxdistill.export --help")
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -75,7 +68,7 @@ def _raising_on_signal() -> Iterator[None]:
 
 
 def _export(words: Sequence[str]) -> list[str]:
-    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser = Arguments("python -m jaxdistill.export")
     for flag in ("workdir", "network", "format", "out"):
         parser.add_argument(f"--{flag}", required=True)
     parser.add_argument("--bits", type=int, default=0)
