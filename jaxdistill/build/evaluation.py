@@ -5,6 +5,7 @@ import functools
 from collections.abc import Sequence
 
 from jaxdistill.config.schema import EvaluateConfig
+from jaxdistill.errors import UserError
 from jaxdistill.metrics import Metric
 from jaxdistill.tasks import Task
 
@@ -14,13 +15,15 @@ class StageEvaluation:
     """The evaluation of a stage.
 
     Attributes:
-        settings: the section `evaluate`.
+        stage: the name of the stage.
+        settings: the section `evaluate`, the stage's own or the config's.
         task: determines the metrics.
         networks: the networks that are measured.
         reference: the network that fidelity is measured against; "" for none.
         pairs: the pairs `(network, reference)` that are compared besides.
     """
 
+    stage: str
     settings: EvaluateConfig
     task: Task
     networks: Sequence[str]
@@ -29,8 +32,15 @@ class StageEvaluation:
 
     @functools.cached_property
     def metrics(self) -> dict[str, Metric]:
-        """The metrics by name."""
-        return {name: self.task.metric(name) for name in self.settings.metrics}
+        """The metrics by name.
+
+        Raises:
+            UserError: for one that does not fit the task, with the stage, whose own section counts before the config's.
+        """
+        try:
+            return {name: self.task.metric(name) for name in self.settings.metrics}
+        except UserError as error:
+            raise UserError(f"stage {self.stage!r}: {error}") from error
 
     @property
     def fidelity_metrics(self) -> dict[str, Metric]:

@@ -92,6 +92,7 @@ class Stage:
         measured = self.kind.measured(self)
         pairs = self.kind.pairs(self, reference)
         return StageEvaluation(
+            stage=self.name,
             settings=self.settings.evaluate,
             task=self.data.task,
             networks=measured,

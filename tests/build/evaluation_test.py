@@ -39,5 +39,5 @@ def test_saliency_is_drawn_for_images_if_set(stages, saliency, draws):
 
 def test_an_evaluation_of_no_network_needs_none(stages):
     evaluation = stages["distil"].evaluation
-    empty = StageEvaluation(evaluation.settings, evaluation.task, [], "teacher", [])
+    empty = StageEvaluation("train", evaluation.settings, evaluation.task, [], "teacher", [])
     assert (empty.needed, empty.ranking) == ([], [])
