@@ -40,6 +40,12 @@ TASKS = ("SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX")
 OPTIONS = ("--workdir", "--values", "--grid", "--list", "--shared", "--only")
 """Flags of the sweep; all others are those of its runs, a word each."""
 
+REFUSED = ("--plan", "--stages", "--config")
+"""Flags of `jaxdistill run` that a sweep cannot pass on."""
+
+ENDING = (75, 128 + signal.SIGINT, 128 + signal.SIGTERM)
+"""Exit statuses of a run that end the sweep: another process is gone, or it was told to stop; it is saved."""
+
 COPIED = ("inputs.json", "metrics.jsonl")
 """Files of the shared run that each run begins with."""
 
@@ -106,7 +112,7 @@ def main(words: Sequence[str]) -> int:
     statuses = []
     for number, stages in enumerate(settings):
         statuses.append(_run(sweep, number, stages, shared))
-        if statuses[-1] > 2:  # a signal, or another process is gone: the same command continues
+        if statuses[-1] in ENDING:  # the same command continues
             return statuses[-1]
     _compare(sweep, [number for number, code in enumerate(statuses) if not code])
     return int(any(statuses))
@@ -116,7 +122,8 @@ def parse(words: Sequence[str]) -> tuple[Sweep, argparse.Namespace]:
     """Reads the command line.
 
     Raises:
-        UserError: for a missing key or value, and keys of different numbers of values without `--grid`.
+        UserError: for a missing key or value, a key that is set twice, keys of different numbers of values without
+            `--grid`, and flags that a sweep cannot pass on.
     """
     parser = Arguments("jaxdistill sweep")
     parser.add_argument("config")
@@ -127,19 +134,35 @@ def parse(words: Sequence[str]) -> tuple[Sweep, argparse.Namespace]:
     parser.add_argument("--shared", action="store_true")
     parser.add_argument("--only")
     flags = [word for word in words if word.startswith("--") and word.partition("=")[0] not in OPTIONS]
+    _check_flags(flags)
     given = parser.parse_args([word for word in words if word not in flags])
+    fixed = [flag.partition("=")[0].removeprefix("--config.") for flag in flags]
     columns: dict[str, list[str]] = {}
     for text in given.values:
         key, equals, values = text.partition("=")
         if not (key and equals and values):
             raise UserError(f"--values must be KEY=V,V,..., got {text!r}. Write --values terms.kd.method=kd,dkd")
-        columns[key.removeprefix("--config.")] = split_values(values)
+        key, row = key.removeprefix("--config."), split_values(values)
+        if "" in row:
+            raise UserError(f"--values must have no empty value, got {text!r}. Remove the comma that is too many")
+        if key in (*columns, *fixed):
+            raise UserError(f"--values must be the only place of a key, got {key} twice. Keep one")
+        columns[key] = row
     lengths = {key: len(values) for key, values in columns.items()}
     if len({*lengths.values()}) > 1 and not given.grid:
         raise UserError(f"--values must have equal numbers of values, got {lengths}. Add --grid for all combinations")
     rows = itertools.product(*columns.values()) if given.grid else zip(*columns.values(), strict=True)
     points = [dict(zip(columns, row, strict=True)) for row in rows]
     return Sweep(given.config, files.local_path("--workdir", given.workdir), points, flags), given
+
+
+def _check_flags(flags: Sequence[str]) -> None:
+    for flag in flags:
+        name, equals, _ = flag.partition("=")
+        if name in REFUSED:
+            raise UserError(f"{name} must be absent in a sweep, got {flag!r}. Use --list, --shared or --only instead")
+        if name.startswith("--config.") and not equals:
+            raise UserError(f"{flag} must have its value in the same word, got none. Write {flag}=VALUE")
 
 
 def split_values(text: str) -> list[str]:
@@ -208,7 +231,7 @@ def _run(sweep: Sweep, number: int, stages: Settings, shared: Sequence[str]) -> 
     """Runs one point, or continues it; returns the exit status."""
     folder = sweep.folder(number)
     print(f"sweep: run {number + 1} of {len(sweep.points)}: {sweep.describe(number)}", flush=True)
-    if shared and not folder.exists():
+    if shared and not (folder.is_dir() and any(folder.iterdir())):
         _begin(folder, load.to_json(stages), sweep.workdir / SHARED, shared)
     return _launch(sweep.config, folder, sweep.words(number))
 

@@ -98,7 +98,8 @@ MISTAKES = {
     ),
     "metric": (
         "c.evaluate.metrics = ('acuracy',)",
-        "stage 'teacher': evaluate.metrics must be metrics of the task image_classification, got 'acuracy'. Did you mean 'accuracy'",
+        "stage 'teacher': evaluate.metrics must be metrics of the task image_classification, got 'acuracy'. Did you"
+        " mean 'accuracy'",
     ),
     "evaluated network": (
         "c.evaluate.networks = ('studnet',)",

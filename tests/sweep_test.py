@@ -64,9 +64,10 @@ def test_runs_are_launched_with_finished_shared_stages_and_compared(tmp_path, mo
             assert (workdir / "metrics.jsonl").read_text() == '{"stage": "teacher"}\n'
             assert "distil" in json.loads((workdir / "config.json").read_text())["stages"]
             (workdir / "results.json").write_text("[]")
-        return 1 if workdir.name == "001" else 0
+        return {"001": 137}.get(workdir.name, 0)  # killed, for want of memory
 
     monkeypatch.setattr(sweep, "_launch", launch)
+    (tmp_path / "s" / "002").mkdir(parents=True)  # as a scheduler makes for its log
     monkeypatch.setattr(sweep.comparison, "main", lambda words: compared.append(words))
     words = [runs.TINY, "--workdir", str(tmp_path / "s"), "--values", "terms.kd.temperature=1,2,4", "--config.steps=6"]
     assert sweep.main(words) == 1
@@ -93,6 +94,12 @@ def test_runs_are_launched_with_finished_shared_stages_and_compared(tmp_path, mo
         (["--values", "batch=1,2", "--only", "2"], "--only must be the number of a run, from 0 to 1, got '2'"),
         (["--values", "batch=1,2", "--only", "task"], "--only must be a number outside of an array job, got 'task'"),
         (["--values", "terms.kd.temperature=1,2", "--only", "1"], r"must be finished before --only, got \['teacher'\]"),
+        (["--values", "batch=1,2", "--values", "batch=3,4"], "must be the only place of a key, got batch twice"),
+        (["--values", "batch=1,2", "--config.batch=3"], "must be the only place of a key, got batch twice"),
+        (["--values", "batch=1,"], "--values must have no empty value, got 'batch=1,'"),
+        (["--values", "batch=1,2", "--plan"], "--plan must be absent in a sweep"),
+        (["--values", "batch=1,2", "--stages=distil"], "--stages must be absent in a sweep, got '--stages=distil'"),
+        (["--values", "batch=1,2", "--config.steps", "3"], "--config.steps must have its value in the same word"),
         ([], "the following arguments are required: --values. See jaxdistill sweep --help"),
         (["--values", "batch=1,2", "word"], "unrecognized arguments: word. See jaxdistill sweep --help"),
     ],
@@ -112,3 +119,11 @@ def test_a_sweep_trains_the_teacher_once_and_ends_in_a_comparison(tmp_path):
     rows = [runs.results(folder / name) for name in ("000", "001")]
     assert rows[0][0] == rows[1][0]
     assert pathlib.Path(folder / "comparison" / "comparison.html").is_file() or any((folder / "comparison").iterdir())
+
+
+@pytest.mark.parametrize("status", [75, 130, 143])
+def test_a_run_that_is_stopped_and_saved_ends_the_sweep(tmp_path, monkeypatch, status):
+    launched = []
+    monkeypatch.setattr(sweep, "_launch", lambda config, workdir, words: launched.append(workdir.name) or status)
+    assert sweep.main([runs.TINY, "--workdir", str(tmp_path / "s"), "--values", "batch=32,64"]) == status
+    assert launched == ["000"]

@@ -20,7 +20,7 @@ from jaxdistill.runtime import files, preemption
 from jaxdistill.runtime.compilation_cache import compilation_log
 from jaxdistill.runtime.onednn import setting as convolutions
 from jaxdistill.runtime.preemption import StopSignal
-from jaxdistill.runtime.workdir import claim_workdir
+from jaxdistill.runtime.workdir import check_links, claim_workdir
 from jaxdistill.train import partitioning
 
 
@@ -84,6 +84,7 @@ def run(
     Raises:
         UserError, TrainingFailed, Interrupted: see `errors`.
     """
+    check_links(workdir, config)
     stages = prepare(config, workdir)
     with claim_workdir(workdir, configs.to_json(config), configs.differences):
         for line in notes_of_run(stages.values()):

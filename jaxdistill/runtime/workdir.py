@@ -6,7 +6,7 @@ import json
 import pathlib
 import platform
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import metadata
 from typing import Any
 
@@ -164,3 +164,14 @@ def _read_code(workdir: pathlib.Path) -> dict[str, Any]:
     if project and project != package and (state := checkout.read_checkout(project)):
         code["project"] = state.record("project", workdir)
     return code
+
+
+def check_links(workdir: pathlib.Path, stages: Iterable[str]) -> None:
+    """Raises `UserError` for a stage whose folder is a link to nothing: it would be trained again, and not be saved."""
+    for name in stages:
+        folder = workdir / name
+        if folder.is_symlink() and not folder.exists():
+            raise UserError(
+                f"{folder} must lead to the finished stage that runs share, got a link to {str(folder.readlink())!r},"
+                " where nothing is. Restore that folder, or remove the link to run the stage again"
+            )

@@ -109,7 +109,7 @@ class Monitor:
     def _check_alarm(self, first: int, rows: Mapping[str, np.ndarray]) -> None:
         if self._alarm is None:
             return
-        breach = self._alarm.find_breach(first, rows)
+        breach = self._alarm.find_breach(first, rows, self._steps)
         if breach and self._alarm.stops:
             raise TrainingFailed(
                 f"{breach}, in stage {self._stage!r}; {self._last_checkpoint()}. Lower the"

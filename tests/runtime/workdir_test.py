@@ -6,7 +6,7 @@ import pytest
 
 from jaxdistill.errors import UserError
 from jaxdistill.runtime import ownership
-from jaxdistill.runtime.workdir import RUN_FILES, claim_workdir
+from jaxdistill.runtime.workdir import RUN_FILES, check_links, claim_workdir
 
 
 def claim(*arguments):
@@ -56,3 +56,12 @@ def test_a_workdir_of_a_running_launch_is_refused_before_anything_is_written(tmp
             claim(tmp_path, {"seed": 1}, no_differences)
         assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     assert not (tmp_path / ownership.FILE).exists()
+
+
+def test_a_link_to_a_stage_that_is_gone_is_refused(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "teacher").symlink_to("../shared/teacher")
+    with pytest.raises(UserError, match="run/teacher must lead to the finished stage .* '../shared/teacher', where"):
+        check_links(tmp_path / "run", ["teacher", "distil"])
+    (tmp_path / "shared" / "teacher").mkdir(parents=True)
+    check_links(tmp_path / "run", ["teacher", "distil"])
