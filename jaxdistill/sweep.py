@@ -44,7 +44,7 @@ REFUSED = ("--plan", "--stages", "--config")
 """Flags of `jaxdistill run` that a sweep cannot pass on."""
 
 ENDING = (75, 128 + signal.SIGINT, 128 + signal.SIGTERM)
-"""Exit statuses of a run that end the sweep: another process is gone, or it was told to stop; it is saved."""
+"""Exit statuses of a run that end the sweep: another process is gone, or a signal stopped it; what it has is saved."""
 
 COPIED = ("inputs.json", "metrics.jsonl")
 """Files of the shared run that each run begins with."""
