@@ -28,7 +28,10 @@ PHASES = ("imports", "data", "build", "init", "step", "total", "compilation")
 def child(began: float, argv: list[str]) -> None:
     """Starts a run and ends it after its first step; prints the phases."""
     from jaxdistill import launch
+    from jaxdistill.runtime import allocator, garbage
 
+    allocator.keep_freed()  # both as `launch.run` does
+    garbage.pause()
     config, values = launch.parse(["launch", *argv])
     import jax
 

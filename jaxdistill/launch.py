@@ -28,7 +28,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from jaxdistill.errors import Interrupted, TrainingFailed, UserError, unknown
-from jaxdistill.runtime import allocator, background, distributed, failures, files, pipes, preemption
+from jaxdistill.runtime import allocator, background, distributed, failures, files, garbage, pipes, preemption
 
 if TYPE_CHECKING:  # imported when it is needed, so that Ctrl-C during imports gets one message
     from absl import flags
@@ -282,6 +282,7 @@ def _take_config(argv: list[str]) -> tuple[str, list[str]]:
 def run(argv: Sequence[str] | None = None) -> None:
     """Runs the command of `argv`, by default of this process, and ends the process with its status."""
     allocator.keep_freed()
+    garbage.pause()
     try:
         with preemption.exit_on_signal(INTERRUPTED):
             status = main(sys.argv if argv is None else argv)

@@ -1,5 +1,6 @@
 """Tests run on eight virtual CPU devices, with rank promotion refused and a compile cache that outlives them."""
 
+import gc
 import importlib.metadata
 import os
 import pathlib
@@ -42,6 +43,12 @@ SHARED = ROOT.parent / "shared"
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_compilation_cache_dir", str(ROOT / ".pytest_cache" / "compiled"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+
+def pytest_collection_finish():
+    """Leaves what collection has made, which stays, out of garbage collection: a tenth of the tests' time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="module")

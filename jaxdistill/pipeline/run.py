@@ -16,7 +16,7 @@ from jaxdistill.build.stage import Stage
 from jaxdistill.config import load as configs
 from jaxdistill.config.schema import StageSettings
 from jaxdistill.data.build import forget_datasets
-from jaxdistill.runtime import files, preemption
+from jaxdistill.runtime import files, garbage, preemption
 from jaxdistill.runtime.compilation_cache import compilation_log
 from jaxdistill.runtime.onednn import setting as convolutions
 from jaxdistill.runtime.preemption import StopSignal
@@ -33,6 +33,7 @@ def prepare(config: Mapping[str, StageSettings], workdir: pathlib.Path) -> dict[
     forget_datasets()
     stages = build_stages(config, workdir)
     _check_sharding(stages)
+    garbage.resume()
     return stages
 
 
