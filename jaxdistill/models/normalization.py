@@ -18,6 +18,8 @@ from jaxtyping import Array, Float
 
 Map = Float[Array, "*places channels"]
 Vector = Float[Array, " channels"]
+Affine = tuple[Vector, Vector]
+"""Scale and bias."""
 
 
 class BatchNorm(nn.BatchNorm):
@@ -31,11 +33,10 @@ class BatchNorm(nn.BatchNorm):
         var = self.variable("batch_stats", "var", lambda: jnp.ones(channels, jnp.float32))
         scale = self.param("scale", self.scale_init, channels, self.param_dtype)
         bias = self.param("bias", self.bias_init, channels, self.param_dtype)
-        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         if use_running:
-            y = _apply(x, (mean.value, var.value), (scale, bias), self.epsilon)
+            y = _apply(_widen(x), (mean.value, var.value), (scale, bias), self.epsilon)
         else:
-            y, batch_mean, batch_var = normalize(x, scale, bias, self.epsilon)
+            y, batch_mean, batch_var = normalize(x, (scale, bias), mean.value, self.epsilon)
             if not self.is_initializing():
                 mean.value = self.momentum * mean.value + (1 - self.momentum) * batch_mean
                 var.value = self.momentum * var.value + (1 - self.momentum) * batch_var
@@ -43,21 +44,34 @@ class BatchNorm(nn.BatchNorm):
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
-def normalize(x: Map, scale: Vector, bias: Vector, epsilon: float) -> tuple[Map, Vector, Vector]:
-    """Returns the normalised map, and the mean and the variance of each channel, in two passes."""
-    axes = tuple(range(x.ndim - 1))
-    mean = jnp.mean(x, axes)
-    var = jnp.mean(jnp.square(x - _spread(mean, x)), axes)
-    return _apply(x, (mean, var), (scale, bias), epsilon), mean, var
+def normalize(x: Map, affine: Affine, near: Vector, epsilon: float) -> tuple[Map, Vector, Vector]:
+    """Returns the normalised map in at least float32, and the mean and the variance of each channel.
+
+    Numbers of bfloat16 are read once for both, as differences from `near`, which makes no difference but in rounding
+    and should be close to the mean: on a TPU their sums are then a part of the convolution before. Those of other types
+    are read twice, since a mean that is far from `near` would cost digits that they have.
+    """
+    axes, reads_once = tuple(range(x.ndim - 1)), x.dtype == jnp.bfloat16
+    x = _widen(x)
+    if reads_once:
+        difference = x - _spread(near, x)
+        offset = jnp.mean(difference, axes)
+        mean = near + offset
+        var = jnp.maximum(jnp.mean(jnp.square(difference), axes) - jnp.square(offset), 0.0)
+    else:
+        mean = jnp.mean(x, axes)
+        var = jnp.mean(jnp.square(x - _spread(mean, x)), axes)
+    return _apply(x, (mean, var), affine, epsilon), mean, var
 
 
 @normalize.defjvp
 def _derive(
-    epsilon: float, primals: tuple[Map, Vector, Vector], tangents: tuple[Map, Vector, Vector]
+    epsilon: float, primals: tuple[Map, Affine, Vector], tangents: tuple[Map, Affine, Vector]
 ) -> tuple[tuple[Map, Vector, Vector], tuple[Map, Vector, Vector]]:
-    (x, scale, bias), (dx, dscale, dbias) = primals, tangents
+    (x, (scale, bias), near), (dx, (dscale, dbias), _) = primals, tangents
     axes = tuple(range(x.ndim - 1))
-    y, mean, var = normalize(x, scale, bias, epsilon)
+    y, mean, var = normalize(x, (scale, bias), near, epsilon)
+    x, dx = _widen(x), _widen(dx)
     inverse = jax.lax.rsqrt(var + epsilon)
     normal = (x - _spread(mean, x)) * _spread(inverse, x)
     dmean, product = jnp.mean(dx, axes), jnp.mean(dx * normal, axes)
@@ -67,7 +81,11 @@ def _derive(
     return (y, mean, var), (dy, dmean, 2 * product / inverse)
 
 
-def _apply(x: Map, statistics: tuple[Vector, Vector], affine: tuple[Vector, Vector], epsilon: float) -> Map:
+def _widen(x: Map) -> Map:
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _apply(x: Map, statistics: tuple[Vector, Vector], affine: Affine, epsilon: float) -> Map:
     (mean, var), (scale, bias) = statistics, affine
     return (x - _spread(mean, x)) * _spread(jax.lax.rsqrt(var + epsilon) * scale, x) + _spread(bias, x)
 

@@ -66,9 +66,9 @@ def conv(
 def norm(train: bool, *, epsilon: float = 1e-5, dtype: Any, name: str) -> BatchNorm:
     """Returns a batch normalisation with statistics in float32: of the batch if `train`, else the running ones.
 
-    The variance is that of the centred numbers, in two passes: the mean of squares less the square of the mean cancels
-    where the mean is large. Each update keeps 0.9 of the running ones (PyTorch: momentum 0.1). One difference:
-    PyTorch's running variance is the unbiased one, `n / (n - 1)` times ours, with n = batch * height * width.
+    The variance is that of centred numbers: the mean of squares less the square of the mean cancels where the mean is
+    large. Each update keeps 0.9 of the running ones (PyTorch: momentum 0.1). One difference: PyTorch's running variance
+    is the unbiased one, `n / (n - 1)` times ours, with n = batch * height * width.
     """
     return BatchNorm(
         use_running_average=not train,

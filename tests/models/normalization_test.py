@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdistill.models.normalization import BatchNorm
+from jaxdistill.models.normalization import BatchNorm, normalize
 from onednn_calls import count_equations
 
 DRAW = np.random.default_rng(0)
@@ -59,6 +59,17 @@ def test_statistics_have_their_derivatives():
     assert_close(*jax.jit(lambda: (derive(BatchNorm), derive(nn.BatchNorm)))(), 1e-6)
 
 
+@pytest.mark.parametrize("near", [0.0, 60.0])
+def test_statistics_of_bfloat16_are_those_of_its_numbers(near):
+    x = jnp.asarray(64.0 + DRAW.normal(size=(64, 16, 16, 5)), jnp.bfloat16)
+    exact = np.asarray(x, np.float64).reshape(-1, 5)
+    vector = jnp.ones(5)
+    _, mean, var = jax.jit(lambda: normalize(x, (vector, vector), near * vector, 1e-5))()
+    np.testing.assert_allclose(mean, exact.mean(0), rtol=1e-6)
+    # Without `near` they lose the digits of a mean of 64 deviations, which numbers of bfloat16 do not have either.
+    np.testing.assert_allclose(var, exact.var(0), rtol=1e-5 if near else 1e-2)
+
+
 def test_a_gradient_has_two_sums_over_the_batch_and_linens_four():
     def count(kind):
         return count_equations("reduce_sum", jax.grad(functools.partial(loss, kind), (0, 1)), VARIABLES["params"], X)
@@ -66,6 +77,19 @@ def test_a_gradient_has_two_sums_over_the_batch_and_linens_four():
     forward = count_equations("reduce_sum", functools.partial(loss, BatchNorm), VARIABLES["params"], X)
     assert count(BatchNorm) - forward == 2
     assert count(nn.BatchNorm) - forward >= 4
+
+
+def test_one_read_of_bfloat16_has_no_sum_of_another():
+    """The compiler can make both sums where it makes the numbers, since neither needs the other."""
+    program = jax.make_jaxpr(functools.partial(run, BatchNorm, True, jnp.bfloat16, VARIABLES["params"]))
+    (call,) = [e for e in program(X.astype(jnp.bfloat16)).eqns if e.primitive.name == "custom_jvp_call"]
+    equations = call.params["call_jaxpr"].eqns
+    reached = set()
+    for equation in equations:
+        depends = any(not isinstance(v, jax.extend.core.Literal) and v in reached for v in equation.invars)
+        assert not (depends and equation.primitive.name == "reduce_sum")
+        if depends or equation.primitive.name == "reduce_sum":
+            reached.update(equation.outvars)
 
 
 def test_names_and_shapes_are_linens():
