@@ -68,11 +68,18 @@ def describe_machine() -> dict[str, Any]:
     conditions |= {"load": round(os.getloadavg()[0], 1)} | ({"driver": driver} if driver else {})
     conditions |= {"python": platform.python_version()} | variables
     return {
-        "commit": _run("git", "-C", str(ROOT), "describe", "--always", "--dirty"),
+        "commit": describe_commit(),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "conditions": conditions | {name: version for name in PACKAGES if (version := _version(name))},
     }
+
+
+def describe_commit() -> str:
+    """Returns the commit, "-dirty" if files differ from it but results, which scripts write row by row."""
+    git = ("git", "-C", str(ROOT))
+    changed = _run(*git, "diff", "--name-only", "HEAD", "--", ".", f":!{FOLDER.relative_to(ROOT)}")
+    return _run(*git, "describe", "--always") + ("-dirty" if changed else "")
 
 
 def _version(package: str) -> str:

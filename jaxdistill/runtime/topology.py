@@ -195,10 +195,15 @@ def find(name: str) -> Topology:
         return _find_gpus(name, GPUS[kind], size)
     if kind not in TPUS and not _is_installed("libtpu"):
         raise unknown("--topology", name, EXAMPLES, "a slice of TPUs or a number of GPUs")
-    return _find_slice(name, size)
+    return _find_slice(name)
 
 
-def _find_slice(name: str, size: str) -> Topology:
+def count_chips(name: str) -> int:
+    """Returns the number of chips, or GPUs, that a topology's name has, without its compiler."""
+    return math.prod(int(number) for number in re.findall(r"\d+", name.partition(":")[2]))
+
+
+def _find_slice(name: str) -> Topology:
     if not _is_installed("libtpu"):
         raise UserError(
             f"--topology={name} must have the compiler for TPUs, got no libtpu. Install it, which needs no TPU: pip"
@@ -208,9 +213,8 @@ def _find_slice(name: str, size: str) -> Topology:
 
     for variable, value in LIBTPU.items():
         os.environ.setdefault(variable, value)
-    chips = [int(number) for number in re.findall(r"\d+", size)]
     # A host has four chips unless it is given; a slice of a single chip is a part of one.
-    options = {"chips_per_host_bounds": (1, 1, 1)} if math.prod(chips) == 1 else {}
+    options = {"chips_per_host_bounds": (1, 1, 1)} if count_chips(name) == 1 else {}
     try:
         slice_devices = topologies.get_topology_desc(name, platform="tpu", **options).devices
     except (jax.errors.JaxRuntimeError, ValueError) as error:

@@ -3,6 +3,7 @@
 import importlib
 import json
 import re
+import subprocess
 import sys
 
 import pytest
@@ -45,6 +46,21 @@ def test_one_table_of_a_file_fills_a_page_without_its_title(tmp_path):
     assert "| ours | 2 |" in filled
     with pytest.raises(KeyError):
         results.fill("<!-- table: one.json, C -->\n<!-- end -->", tmp_path)
+
+
+def test_results_that_a_script_wrote_do_not_make_its_commit_dirty(tmp_path, monkeypatch):
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.invalid"]
+    (tmp_path / "docs" / "results").mkdir(parents=True)
+    for name in ("a.py", "docs/results/a.json"):
+        (tmp_path / name).write_text("1")
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "one"]):
+        subprocess.run([*git, *words], check=True)
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    monkeypatch.setattr(results, "FOLDER", tmp_path / "docs" / "results")
+    (tmp_path / "docs" / "results" / "a.json").write_text("2")
+    assert re.fullmatch("[0-9a-f]{7,}", results.describe_commit())
+    (tmp_path / "a.py").write_text("2")
+    assert re.fullmatch("[0-9a-f]{7,}-dirty", results.describe_commit())
 
 
 def test_a_table_has_titles_spreads_and_gains_and_marks_missing_numbers():

@@ -44,6 +44,11 @@ def test_a_number_of_gpus_that_hosts_do_not_have_is_refused(name):
         topology.find(name)
 
 
+@pytest.mark.parametrize(("name", "chips"), [("v5e:1x1", 1), ("v5p:4x4x4", 64), ("v5p:16x20x28", 8960), ("h100:8", 8)])
+def test_chips_are_counted_by_the_name(name, chips):
+    assert topology.count_chips(name) == chips
+
+
 @pytest.mark.parametrize("gpu", topology.GPUS.values(), ids=lambda gpu: gpu.name)
 def test_a_description_has_the_numbers_of_its_gpu(gpu):
     text = gpu.describe()
