@@ -8,8 +8,7 @@ import sys
 
 import pytest
 
-from configs_test import FILES, stand_in
-from jaxdistill.config import load as configs
+from configs_test import FILES, smoke_stand_in
 from jaxdistill.pipeline import plan, run
 from runs import TINY, parsed
 
@@ -41,8 +40,7 @@ def test_every_config_compiles_for_devices_that_are_absent(file, target, tmp_pat
         pytest.skip(f"without the compiler for {target}: pip install 'jaxdistill[tpu,cuda-compile]'")
     flags = []
     if file != TINY:
-        is_embedded = configs.read(f"{file}:smoke")["data"].get("name") in ("headlines", "digits", "shapes")
-        flags, file = ([] if is_embedded else stand_in(tmp_path, file)), f"{file}:smoke"
+        flags, file = smoke_stand_in(tmp_path, file), f"{file}:smoke"
     words = [sys.executable, "-m", "jaxdistill.launch", "--config", file, *flags, "--config.mesh.data=-1"]
     # A process of its own: tests run on a CPU of eight devices, with options that other compilers refuse.
     environment = {
