@@ -36,6 +36,7 @@ TESTED_ELSEWHERE = {
     # Parts of methods, with their own numbers beside those of the methods.
     "modules/adapters.py": "methods/adapted_test.py",
     "modules/heads.py": "networks/head_test.py",
+    "modules/respelled_logits.py": "networks/respelled_test.py",
     "metrics/metric.py": "metrics/conformance_test.py",
     # Whole stages are tested as runs.
     "stages/derived_network.py": "stages/compress_test.py",

@@ -12,7 +12,7 @@ zoo = importlib.import_module("zoo")
 
 
 OF_OTHER_TASKS = {
-    *("forward_kl", "gkd", "reverse_kl", "skew_kl", "symmetric_kl", "taid", "top_k", "ttm", "uld"),
+    *("alm", "forward_kl", "gkd", "reverse_kl", "skew_kl", "symmetric_kl", "taid", "top_k", "ttm", "uld"),
     *("cirkd", "cwd", "fgd", "ifvd", "pearson_kd", "random_sampling", "sampled_kl", "skd"),
 }
 """Methods whose papers are about language models, or about maps of pixels."""

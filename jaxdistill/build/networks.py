@@ -52,6 +52,8 @@ def make_context(
         stored_meanings=stored_meanings or {},
         check_model=check_model,
         keeps_size=task.keeps_size,
+        token_map=() if task.dataset.token_map is None else tuple(task.dataset.token_map.tolist()),
+        routes=task.dataset.routes,
         cached={name: _describe_cached(cache.header) for name, cache in caches.items()},
     )
 

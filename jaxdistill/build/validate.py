@@ -290,7 +290,7 @@ def _check_class_names(stage: Stage) -> None:
             uses |= dict.fromkeys([term.student, term.teacher], f"term {key!r}")
     for network, use in uses.items():
         source = stage.networks[network]
-        members = [network, *(source.needs if isinstance(source, networks.Ensemble) else ())]
+        members = [network, *(source.needs if isinstance(source, (networks.Ensemble, networks.Routed)) else ())]
         for member in members if names else ():
             present = getattr(stage.networks[member], "class_names", ())
             if present and present != names:
@@ -316,7 +316,10 @@ def _check_evaluate(stage: Stage) -> None:
     _check_compared_classes(stage)
     views = [name for name in stage.evaluation.compared if not stage.networks[name].evaluable]
     if views:
-        raise UserError(f"networks {views} compute on a second view of a training batch; evaluate the networks of it")
+        raise UserError(
+            f"networks {views} compute on a second view of a training batch, or for some tokens of a text alone; leave"
+            " them out of evaluate.networks and evaluate.reference, and evaluate the networks of theirs"
+        )
     mesh.check_batch(stage.mesh, stage.data.evaluation_batch_size, 1)
     if not stage.kind.trains:
         return

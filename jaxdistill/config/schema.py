@@ -79,6 +79,7 @@ class DataConfig:
     messages: str = option("", "column of chats, lists of messages with 'role' and 'content', instead of prompts")
     template: str = option("", "template of chats: 'chatml', 'plain' or a file; that of the tokenizer if empty")
     teacher_text: str = option("", "column of other prompts for the same answers, which become teacher_tokens")
+    spans: bool = option(False, "whether tokens have the number of the span of bytes that both tokenizers end in")
     packing: bool = option(False, "whether rows of the training split hold several short texts")
     tokenizer: str = option("", "folder of a checkpoint, or tokenizer.json, whose tokens a text becomes")
     teacher_tokenizer: str = option("", "the same for the field teacher_tokens of each text")
@@ -90,6 +91,7 @@ class DataConfig:
         "", "column of the labels, of a table or texts; for TFDS the class label, segmentation_mask or objects if empty"
     )
     image: str = option("", "column of the images of a file or folder of 'images'")
+    route: str = option("", "column whose values choose the network of a source 'routed' for each example")
     target: str = option("", "column of the targets of a table, instead of labels")
     columns: tuple[str, ...] = option((), "columns of a table's features; all but the label or target if empty")
     transforms: tuple[str, ...] = option((), "transforms of a table, in order, fitted on its training split")

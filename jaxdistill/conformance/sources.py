@@ -101,6 +101,7 @@ def make_batch() -> dict[str, jax.Array]:
         "index": jnp.arange(ROWS),
         "view": jnp.zeros(ROWS, jnp.int32),
         "mask": jnp.ones(ROWS, jnp.float32),
+        "route": jnp.arange(ROWS) % 2,
         f"{core.CACHED}{NAME}/logits": jax.random.normal(keys[3], (ROWS, CLASSES)),
     }
 
@@ -116,7 +117,14 @@ def make_subject(member: type[Source], **options: Any) -> Case:
         UserError: if a key is missing or refused.
     """
     references = {key: ("a", "b") if names_several else "a" for key, names_several in reference_fields(member).items()}
-    context = Context(CLASSES, SPEC, dataset="random images", cached={NAME: CachedForm(CLASSES)})
+    context = Context(
+        CLASSES,
+        SPEC,
+        dataset="random images",
+        cached={NAME: CachedForm(CLASSES)},
+        routes=("a", "b"),
+        token_map=(*range(CLASSES),),
+    )
     owner = f"source {member.__name__}"
     source = member.build(NAME, parse_options(member, references | options, f"networks.{NAME}", owner), context)
     source.check()

@@ -6,15 +6,24 @@ import numpy as np
 
 from jaxdistill.data.chats import AnsweredText
 from jaxdistill.data.labels import Place
+from jaxdistill.data.spans import find_bytes, locate_in_answers
 from jaxdistill.data.tokenizers import CHUNK, Tokenizer, Tokens
 from jaxdistill.errors import UserError
 
-Row = tuple[np.ndarray, np.ndarray]
-"""The tokens of a text, int32 `[tokens]`, and whether each is to be learned, bool `[tokens]`."""
+Row = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""The tokens of a text, int32 `[tokens]`, whether each is to be learned, bool `[tokens]`, and the bytes of the text
+that it is of, int64 `[tokens, 2]`, -1 for special tokens."""
 
 
 def encode_answers(
-    rows: Sequence[AnsweredText], tokenizer: Tokenizer | None, length: int, *, special: bool, role: str, place: Place
+    rows: Sequence[AnsweredText],
+    tokenizer: Tokenizer | None,
+    length: int,
+    *,
+    special: bool,
+    role: str,
+    place: Place,
+    places: bool = False,
 ) -> tuple[Tokens, np.ndarray, int]:
     """Returns the tokens of texts, whether each is to be learned, int8 `[tokens]`, and the number of cut texts.
 
@@ -29,15 +38,16 @@ def encode_answers(
         special: whether the tokenizer adds its special tokens; not to a text whose template has them.
         role: of the split.
         place: describes a row of a role in an error.
+        places: whether tokens have the bytes of their answers (`Tokens.bytes`).
 
     Raises:
         UserError: for a text without a token before its answer, without an answer, or that is no Unicode.
     """
     for position, row in enumerate(rows):
         _check_unicode(row.text, place(role, position))
-    encoded = _encode_bytes(rows) if tokenizer is None else _encode(rows, tokenizer, special)
+    encoded = _encode_bytes(rows) if tokenizer is None else _encode(rows, tokenizer, special, places)
     cut = []
-    for position, (token, learned) in enumerate(encoded):
+    for position, (token, learned, part) in enumerate(encoded):
         first = int(np.argmax(learned)) if learned.any() else -1
         if first < 1:
             missing = "an answer with tokens" if first < 0 else "a prompt with tokens"
@@ -47,12 +57,14 @@ def encode_answers(
             )
         stop = first + int(np.argmin(np.append(learned[first:], False)))  # of the first answer
         start = min(max(stop - length, 0), first - 1)
-        cut.append((token[start:][:length], learned[start:][:length]))
-    token, learned = (np.concatenate(parts) for parts in zip(*cut, strict=True))
-    starts = np.cumsum([0, *(len(tokens) for tokens, _ in cut)])
+        part = locate_in_answers(part, rows[position]) if places else part
+        cut.append((token[start:][:length], learned[start:][:length], part[start:][:length]))
+    token, learned, part = (np.concatenate(parts) for parts in zip(*cut, strict=True))
+    starts = np.cumsum([0, *(len(tokens) for tokens, _, _ in cut)])
     zeros, no_word = np.zeros(len(token), np.int8), np.full(len(token), -1, np.int32)
-    number = sum(len(tokens) > length for tokens, _ in encoded)
-    return Tokens(token.astype(np.int32), zeros, no_word, starts), learned.astype(np.int8), number
+    number = sum(len(tokens) > length for tokens, _, _ in encoded)
+    tokens = Tokens(token.astype(np.int32), zeros, no_word, starts, bytes=part if places else None)
+    return tokens, learned.astype(np.int8), number
 
 
 def _check_unicode(text: str, place: str) -> None:
@@ -69,11 +81,12 @@ def _encode_bytes(rows: Sequence[AnsweredText]) -> list[Row]:
         learned = np.zeros(len(token), bool)
         for start, stop in row.answers:
             learned[len(row.text[:start].encode()) : len(row.text[:stop].encode())] = True
-        encoded.append((token, learned))
+        first = np.arange(len(token))
+        encoded.append((token, learned, np.stack([first, first + 1], 1)))
     return encoded
 
 
-def _encode(rows: Sequence[AnsweredText], tokenizer: Tokenizer, special: bool) -> list[Row]:
+def _encode(rows: Sequence[AnsweredText], tokenizer: Tokenizer, special: bool, places: bool) -> list[Row]:
     library, encoded = tokenizer.library, []
     library.no_truncation()
     for first in range(0, len(rows), CHUNK):
@@ -87,7 +100,8 @@ def _encode(rows: Sequence[AnsweredText], tokenizer: Tokenizer, special: bool) -
                 learned |= (stops > start) & (starts < stop) & ~is_added
             if learned.any() and row.answers[-1][1] == len(row.text):
                 learned |= is_added & (np.arange(len(learned)) > np.flatnonzero(learned)[-1])
-            encoded.append((np.array(text.ids, np.int32), learned))
+            parts = find_bytes(tokenizer, text, row.text) if places else np.full((len(learned), 2), -1)
+            encoded.append((np.array(text.ids, np.int32), learned, parts))
     return encoded
 
 

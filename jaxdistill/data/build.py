@@ -14,6 +14,7 @@ from jaxdistill.data.dataset import Arrays, Dataset, DatasetSettings, Split
 from jaxdistill.data.dense import DENSE_FIELDS, DenseArrays
 from jaxdistill.data.mixture import Converted, Mixture
 from jaxdistill.data.noise import Noise
+from jaxdistill.data.routes import ROUTE, WithRoute
 from jaxdistill.data.texts import Windows
 from jaxdistill.errors import UserError, check_least
 
@@ -58,7 +59,7 @@ OF_DENSE = {"width": 0, "annotations": "", "class_names": (), "void": (255,), "b
 OF_CLASSES = {"classes": (), "labels_per_class": 0, "hide_labels_of": (), "unlabelled": False, "mix": {}, "views": 1}
 """Keys of a `data` section that need one class per example, or its absence, likewise."""
 
-OF_ANSWERS = ("answer", "end", "messages", "template", "teacher_text")
+OF_ANSWERS = ("answer", "end", "messages", "template", "teacher_text", "spans")
 """Keys of a `data` section that apply to texts with answers alone."""
 
 OF_TOKENIZERS = ("text", "pair", "tokenizer", "teacher_tokenizer", "buckets", "pool", *OF_ANSWERS)
@@ -70,7 +71,8 @@ def _check_options(data: DataConfig, dataset: Dataset) -> None:
     noun = "images" if "image" in dataset.fields else "a table" if dataset.featurizer else "texts"
     is_tokenized, is_dense = dataset.split("train").token_counts is not None, bool(DENSE_FIELDS & {*dataset.fields})
     _check_dense_options(data, is_dense, dataset)
-    for key, value in {"image": data.image, "splits.seed": data.splits.seed if data.splits.seed >= 0 else ""}.items():
+    given = {"image": data.image, "route": data.route, "splits.seed": data.splits.seed if data.splits.seed >= 0 else ""}
+    for key, value in given.items():
         if value != "" and key not in dataset.keys:
             raise UserError(f"data.{key} must be left out for {data.name!r}, which does not use it, got {value!r}")
     if data.packing and not is_tokenized:
@@ -191,6 +193,10 @@ def training_split(data: DataConfig, dataset: Dataset) -> Split:
     weights = {"": _check_weight("data.weight", data.weight)}
     members = dict(sorted(data.mix.items()))
     weights |= {name: _check_weight(f"data.mix.{name}.weight", member.weight) for name, member in members.items()}
+    if dataset.routes and any(weights[name] for name in members):
+        raise UserError(
+            f"data.mix must be empty with data.route, which its sets do not have, got {[*members]}. Remove it"
+        )
     if not any(weights.values()):
         raise UserError("data.weight is 0 and nothing is mixed in with a weight; there is nothing to train on")
     splits = {"": subsets.choose(dataset, data)} if weights[""] else {}
@@ -238,7 +244,9 @@ def _open(settings: DatasetSettings, resident: str) -> Dataset:
     for role, split in dataset.splits.items():
         examples = split.take(np.arange(len(split)))
         loader.check_classes(examples, dataset.classes, f"the {role} split of {settings.name}")
-        splits[role] = Arrays(**examples) if {*examples} == {"image", "label"} else DenseArrays(examples)
+        route = examples.pop(ROUTE, None)
+        arrays = Arrays(**examples) if {*examples} == {"image", "label"} else DenseArrays(examples)
+        splits[role] = arrays if route is None else WithRoute(arrays, route)
     return dataclasses.replace(dataset, splits=splits)
 
 

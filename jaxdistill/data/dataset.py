@@ -90,6 +90,9 @@ class Dataset:
         is_sparse: whether its features are sparse until they are taken.
         keys: keys of a `data` section that its reader takes, beside those of its kind of examples.
         cut_texts: the numbers of texts that lose tokens to `length`, and of all, by role; empty if not counted.
+        token_map: for each token of the student the one of the teacher of the same bytes, int32 `[vocabulary]`, -1 for
+            none; `None` without spans.
+        routes: the values of the column `data.route`, in the order of the numbers that examples have for them.
     """
 
     splits: Mapping[str, Split]
@@ -106,6 +109,8 @@ class Dataset:
     is_sparse: bool = False
     keys: tuple[str, ...] = ()
     cut_texts: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
+    token_map: np.ndarray | None = None
+    routes: tuple[str, ...] = ()
 
     @property
     def classes(self) -> int:
@@ -179,6 +184,7 @@ class AnswerSettings:
     template: str = ""
     end: str = ""
     teacher_text: str = ""
+    spans: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,6 +217,7 @@ class DatasetSettings:
     answers: AnswerSettings = AnswerSettings()
     packing: bool = False
     image: str = ""
+    route: str = ""
     split_seed: int = -1
 
     @classmethod
@@ -268,6 +275,7 @@ class DatasetSettings:
 def _rows_settings(section: DataConfig) -> dict[str, Any]:
     """Returns the settings of texts, of tables and of dense labels."""
     keys = ("text", "pair", "label", "tokenizer", "teacher_tokenizer", "target", "featurizer", "packing", "image")
+    keys += ("route",)
     lists = {"columns": tuple(section.columns), "transforms": tuple(section.transforms)}
     dense = DenseSettings(
         section.annotations, section.width, class_names=section.class_names, void=section.void, boxes=section.boxes

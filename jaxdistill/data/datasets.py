@@ -88,6 +88,7 @@ def load(
     dense: DenseSettings | None = None,
     answers: AnswerSettings | None = None,
     packing: bool = False,
+    route: str = "",
 ) -> Dataset:
     """Opens a dataset by name.
 
@@ -100,16 +101,17 @@ def load(
         length, packing: number of tokens of a window or of the longest text; whether training rows hold several texts.
         text, pair, label, tokenizer, teacher_tokenizer: columns of texts, or features, and of their labels or a
             table's; the folders of checkpoints whose tokens the texts become.
-        target, columns: the column of targets, instead of labels, and those of features; all others if empty.
+        target, columns, route: the column of targets, instead of labels; those of features, all others if empty; and
+            the one that chooses a network for each example.
         transforms, featurizer: of a table, fitted on its training split; or a stage's folder with fitted ones.
 
     Raises:
         UserError: for missing names, folders and splits, with the existing ones.
     """
     lists = {"splits": tuple((splits or {}).items()), "columns": tuple(columns), "transforms": tuple(transforms)}
-    texts = {"text": text, "pair": pair, "label": label, "tokenizer": tokenizer, "teacher_tokenizer": teacher_tokenizer}
+    keys = {"text": text, "pair": pair, "label": label, "target": target, "route": route, "featurizer": featurizer}
+    keys |= {"tokenizer": tokenizer, "teacher_tokenizer": teacher_tokenizer}
     parts = {"noise": noise, "dense": dense, "answers": answers}
-    parts = {name: part for name, part in parts.items() if part is not None}
     return read(
         DatasetSettings(
             name=name,
@@ -118,11 +120,9 @@ def load(
             size=size,
             channels=channels,
             length=length,
-            target=target,
-            featurizer=featurizer,
             packing=packing,
             **lists,
-            **texts,
-            **parts,
+            **keys,
+            **{name: part for name, part in parts.items() if part is not None},
         )
     )

@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxdistill.core import UNLABELLED
 from jaxdistill.data.dataset import Dataset, Split
+from jaxdistill.data.routes import ROUTE
 from jaxdistill.data.tokenized_texts import TEACHER
 from jaxdistill.errors import UserError
 
@@ -106,7 +107,7 @@ def pack(dataset: Dataset) -> Dataset:
     """Returns a dataset of texts whose training rows are packed.
 
     Raises:
-        UserError: for data without texts of different lengths, with labels, pairs, or tokens of a teacher.
+        UserError: for data without texts of different lengths, with labels, pairs, routes, or tokens of a teacher.
     """
     train = dataset.split("train")
     if train.token_counts is None:
@@ -114,7 +115,8 @@ def pack(dataset: Dataset) -> Dataset:
             "data.packing must be False for data without texts of different lengths, got True. It is for 'text_rows',"
             " 'answers' and texts of TFDS"
         )
-    obstacles = sorted({"segment", *(name for name in dataset.fields if name.startswith(TEACHER))} & {*dataset.fields})
+    of_teacher = (name for name in dataset.fields if name.startswith(TEACHER))
+    obstacles = sorted({"segment", ROUTE, *of_teacher} & {*dataset.fields})
     if dataset.class_names or obstacles:
         reason = f"with {obstacles}" if obstacles else "with a class for each text"
         raise UserError(f"data.packing must be False for texts {reason}, got True. Remove it")

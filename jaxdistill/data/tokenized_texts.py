@@ -16,7 +16,7 @@ from jaxdistill.errors import UserError
 TEACHER = "teacher_"
 """The prefix of the fields of the same text in the teacher's tokens."""
 
-FIELDS = ("tokens", "token_mask", "segment", "word", "answer_mask", "document")
+FIELDS = ("tokens", "token_mask", "segment", "word", "answer_mask", "document", "span")
 """Fields of tokens, `[length]` each, of which a short text needs fewer."""
 
 TOKEN_FIELDS = frozenset([*FIELDS, *(TEACHER + field for field in FIELDS)])
@@ -33,6 +33,7 @@ class TokenizedTexts(Split):
         are_pairs: whether a text has two segments.
         teacher_tokens: the same texts by the teacher's tokenizer, or with the same answers.
         answers: by prefix of the fields, whether each token is of an answer, int8 `[tokens]`; empty without answers.
+        spans: by prefix of the fields, the number of each token's span, int32 `[tokens]`; empty without spans.
     """
 
     tokens: Tokens
@@ -41,6 +42,7 @@ class TokenizedTexts(Split):
     are_pairs: bool = False
     teacher_tokens: Tokens | None = None
     answers: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    spans: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.label)
@@ -49,7 +51,8 @@ class TokenizedTexts(Split):
         """Returns `tokens`, `token_mask`, `segment` of pairs, `word`, and those of the teacher, `[n, length]` each.
 
         Texts with answers have `answer_mask` instead of `word`, which is the position of the first token of a token's
-        word; -1 for special tokens and padding.
+        word; -1 for special tokens and padding. Tokens of two tokenizers have the `span` of bytes of both that they are
+        of (`data.spans`), -1 for none.
         """
         fields = self._pad(self.tokens, positions, "") | {"label": self.label[positions]}
         if self.teacher_tokens is not None:
@@ -65,9 +68,9 @@ class TokenizedTexts(Split):
         arrays |= {"answer_mask": self.answers[prefix]} if self.answers else {}
         padded = {name: np.where(mask, array[index], 0).astype(np.int32) for name, array in arrays.items()}
         padded["token_mask"] = mask.astype(np.int32)
-        if not self.answers:
-            padded["word"] = np.where(mask, tokens.word[index], -1).astype(np.int32)
-        return padded
+        numbers = {} if self.answers else {"word": tokens.word}
+        numbers |= {"span": self.spans[prefix]} if self.spans else {}
+        return padded | {name: np.where(mask, array[index], -1).astype(np.int32) for name, array in numbers.items()}
 
     def labels(self) -> np.ndarray:
         return self.label

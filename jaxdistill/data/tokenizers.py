@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxdistill.data import spellings
 from jaxdistill.errors import UserError
 from jaxdistill.runtime import files
 
@@ -41,12 +42,15 @@ class Tokens:
         segment: the part of a pair, int8 `[tokens]`.
         word: the position in its text of the first token of the token's word, int32 `[tokens]`; -1 for special tokens.
         starts: the position of each text's first token and the end of the last, int64 `[texts + 1]`.
+        bytes: the first and the last byte, exclusive, of each token in its answer, int64 `[tokens, 2]`, as
+            `data.spans` counts them; `None` for texts without answers.
     """
 
     token: np.ndarray
     segment: np.ndarray
     word: np.ndarray
     starts: np.ndarray
+    bytes: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -72,6 +76,37 @@ class Tokenizer:
     identity: str
     vocabulary: int
     mask_token: int
+
+    @functools.cached_property
+    def is_byte_level(self) -> bool:
+        """Whether its tokens are bytes, each as a character."""
+        return spellings.is_byte_level(self._rules)
+
+    @functools.cached_property
+    def spellings(self) -> list[Any]:
+        """The bytes of each token; the token itself if its spaces are not kept, and `None` for a number of none."""
+        added = {token["id"]: token for token in self._rules.get("added_tokens") or ()}
+        spelled: list[Any] = [None] * self.vocabulary
+        for name, token in self.library.get_vocab(with_added_tokens=True).items():
+            if token not in added:
+                spelled[token] = spellings.spell(name, self._rules)
+            else:
+                spelled[token] = ("special", name) if added[token]["special"] else name.encode()
+        return spelled
+
+    @functools.cached_property
+    def byte_counts(self) -> np.ndarray:
+        """The number of bytes of each token, also of special ones in a text; -1 if its spelling has none."""
+
+        def count(spelling: Any) -> int:
+            text = spelling[1].encode() if isinstance(spelling, tuple) else spelling
+            return len(text) if isinstance(text, bytes) else -1
+
+        return np.array([count(spelling) for spelling in self.spellings], np.int64)
+
+    @functools.cached_property
+    def _rules(self) -> Rules:
+        return json.loads(self.library.to_str())
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None, length: int) -> Tokens:
         """Returns texts, or pairs of them, as at most `length` tokens each.

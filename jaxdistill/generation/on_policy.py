@@ -167,8 +167,9 @@ def make_write(settings: OnPolicy, networks: Mapping[str, Source], align: Callab
             WRITTEN: jnp.zeros(size, jnp.int32).at[rows].set(1),
         }
         # Samples of a prompt stand for the examples whose rows they take; a prompt of padding is no example.
-        real = batch["mask"].at[rows].set(jnp.repeat(batch["mask"][first], settings.samples))
-        return align({**batch, **replaced, "mask": real}), health.summarize(text)
+        of_prompts = {name: batch[name] for name in ("mask", "route") if name in batch}
+        replaced |= {name: x.at[rows].set(jnp.repeat(x[first], settings.samples)) for name, x in of_prompts.items()}
+        return align({**batch, **replaced}), health.summarize(text)
 
     return write
 

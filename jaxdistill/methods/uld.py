@@ -17,7 +17,7 @@ that count, beside the student's `valid`; a task adds it for the fields `teacher
 
 Elsewhere: the authors' code averages over the tokens of an example and then over examples. TRL's GOLD reads logits AT
 the answer's tokens and not one before; DSKD has labels that are shifted already, and adds tokens up. TRL also merges
-tokens up to common byte boundaries, and compares tokens of one spelling by a JSD; neither is offered.
+tokens up to common byte boundaries, and compares tokens of one spelling by a JSD; `alm` is the method for that.
 """
 
 import jax

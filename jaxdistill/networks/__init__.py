@@ -22,11 +22,13 @@ from jaxdistill.networks.graph import (
 from jaxdistill.networks.head import Head
 from jaxdistill.networks.options import NetworkRef, required
 from jaxdistill.networks.reused_classifier import ReusedClassifier
+from jaxdistill.networks.routed import Routed
 from jaxdistill.networks.shared import Shared
 from jaxdistill.networks.source import (
     Borrows,
     BringsVariables,
     Context,
+    Divides,
     Follows,
     ForInference,
     Outputs,
@@ -44,6 +46,7 @@ __all__ = [
     "CrossedHead",
     "Delayed",
     "Derivative",
+    "Divides",
     "Ema",
     "Ensemble",
     "Follows",
@@ -58,6 +61,7 @@ __all__ = [
     "Preprocess",
     "ReusedClassifier",
     "Revises",
+    "Routed",
     "Shared",
     "Source",
     "Starts",

@@ -2,14 +2,16 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import jax
+import jax.numpy as jnp
 
 from jaxdistill.config import toposort
 from jaxdistill.core import Batch, Output, Variables
 from jaxdistill.errors import UserError
-from jaxdistill.networks.source import Borrows, BringsVariables, ForInference, Outputs, Source
+from jaxdistill.networks.source import Borrows, BringsVariables, ForInference, Outputs, Source, TakesTurns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,11 +81,26 @@ def run(
     """
     outputs: dict[str, Output] = {}
     changed: dict[str, Variables] = {}
+    in_turn = {name for network in networks.values() if isinstance(network, TakesTurns) for name in network.in_turn}
     for name, network in networks.items():
         inputs = variables_of(name, network, variables)
+        call = functools.partial(network, batch=batch, outputs=outputs, key=keys[name] if keys else None)
         with naming(name), jax.named_scope(f"networks.{name}"):
-            outputs[name], changed[name] = network(inputs, batch, outputs, keys[name] if keys else None)
+            outputs[name], changed[name] = _call_in_turn(call, inputs, batch) if name in in_turn else call(inputs)
     return outputs, changed
+
+
+def _call_in_turn(
+    call: Callable[[Variables], tuple[Output, Variables]], variables: Variables, batch: Batch
+) -> tuple[Output, Variables]:
+    """Calls a network in a computation of its own, in which its variables are brought to the device and left there.
+
+    That is a branch of a condition that always holds: XLA moves copies over an `optimization_barrier`, not into or out
+    of a branch.
+    """
+    shapes = jax.eval_shape(call, variables)
+    zeros = functools.partial(jax.tree.map, lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    return jax.lax.cond(jnp.any(batch["mask"] >= 0), call, lambda _: zeros(), variables)
 
 
 def for_inference(network: Source, variables: Variables, batch: Batch) -> Variables:

@@ -56,6 +56,8 @@ class Context:
             input)`.
         keeps_size: whether networks get the images in their size, since predictions are of places in them.
         cached: classes and shared arrays of cached outputs, by name of the network.
+        token_map: for each token the teacher's token of the same bytes, -1 for none; () for texts without spans.
+        routes: the values of the column that chooses a network for an example, in the order of their numbers.
     """
 
     classes: int
@@ -69,6 +71,8 @@ class Context:
     check_model: Callable[[str, str, nn.Module, str], None] = lambda network, model, module, field: None
     keeps_size: bool = False
     cached: Mapping[str, CachedForm] = dataclasses.field(default_factory=dict)
+    token_map: tuple[int, ...] = ()
+    routes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,6 +209,25 @@ class Borrows(Protocol):
     @property
     def borrows(self) -> str:
         """The name of that network."""
+        ...
+
+
+@runtime_checkable
+class Divides(Protocol):
+    """A source whose output is of several networks, by example; terms log the part of their loss that each has."""
+
+    def divide(self, batch: Batch) -> Mapping[str, jax.Array]:
+        """Returns whether each example is of a network, bool `[batch]`, by its name; each is of one."""
+        ...
+
+
+@runtime_checkable
+class TakesTurns(Protocol):
+    """A source whose networks have their variables on the device one after the other."""
+
+    @property
+    def in_turn(self) -> tuple[str, ...]:
+        """The names of these networks."""
         ...
 
 

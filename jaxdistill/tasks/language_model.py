@@ -22,7 +22,9 @@ class LanguageModel(TextTask):
 
     fields: ClassVar = TEXT_FIELDS | {
         "answer_mask": Field(("length",), required=False),
+        "span": Field(("length",), required=False),
         **TEACHER_FIELDS,
+        "teacher_span": Field(("teacher_length",), required=False),
         "teacher_answer_mask": Field(("teacher_length",), required=False),
     }
     axes: ClassVar = ("example", "token")

@@ -16,7 +16,7 @@ import optax
 from jaxdistill import core
 from jaxdistill.core import Batch, State, Term, Variables
 from jaxdistill.errors import UserError, unknown
-from jaxdistill.networks import Follows, Revises, Source, in_order, run
+from jaxdistill.networks import Divides, Follows, Revises, Source, in_order, run
 
 Frozen = Mapping[str, Variables]
 Metrics = dict[str, jax.Array]
@@ -49,9 +49,9 @@ def make_step(
         freeze: params -> params, stops the gradient of frozen ones (`optim.freezing`).
         write: (variables by network, batch, key) -> (batch, metrics), replaces texts (`generation.on_policy`).
 
-    The metrics are float32 scalars: every term's mean under its own name, `loss` their weighted sum,
-    `grad_norm`, `weight_norm` after the update, and those of `write`. `frozen` is `{name: {collection: tree}}`, never
-    changed, never differentiated.
+    The metrics are float32 scalars: every term's mean under its own name and its `_means` of several teachers, `loss`
+    their weighted sum, `grad_norm`, `weight_norm` after the update, and those of `write`. `frozen` is `{name:
+    {collection: tree}}`, never changed, never differentiated.
     """
     networks = in_order(networks)
     check_terms(networks, terms)
@@ -167,7 +167,7 @@ def make_loss(
                 )
                 valid = term.method.valid(batch)
                 _check_values(name, values, valid)
-                metrics[name] = core.mean(values, valid, fraction=_count(valid) / jnp.maximum(totals[name], 1.0))
+                metrics |= _means(name, values, valid, totals[name], parts=_divide(networks, term, batch))
                 loss += term.weight(step) * metrics[name]
         changed: dict[str, Variables] = {
             name: {**before, **updated.get(name, {})} for name, before in variables.items()
@@ -175,6 +175,25 @@ def make_loss(
         return loss, ({**metrics, "loss": loss}, changed)
 
     return loss_fn
+
+
+def _divide(networks: Mapping[str, Source], term: Term, batch: Batch) -> Mapping[str, jax.Array]:
+    """Returns the examples of each network that the teacher of a term consists of; none if it is one."""
+    teacher = networks.get(term.teacher or "")
+    return teacher.divide(batch) if isinstance(teacher, Divides) else {}
+
+
+def _means(
+    name: str, values: jax.Array, valid: jax.Array, total: jax.Array, *, parts: Mapping[str, jax.Array]
+) -> Metrics:
+    """Returns the mean of a term; of each part also `TERM/PART`, its summand, and `TERM/PART/share` of predictions."""
+    total = jnp.maximum(total, 1.0)
+    metrics = {name: core.mean(values, valid, fraction=_count(valid) / total)}
+    for part, mask in parts.items():
+        counted = valid * mask.reshape(mask.shape + (1,) * (valid.ndim - 1))
+        share = _count(counted) / total
+        metrics |= {f"{name}/{part}": core.mean(values, counted, fraction=share), f"{name}/{part}/share": share}
+    return metrics
 
 
 def accumulated(gradient: Callable[..., Any], terms: Mapping[str, Term], parts: int) -> Callable[..., Any]:
@@ -195,21 +214,19 @@ def accumulated(gradient: Callable[..., Any], terms: Mapping[str, Term], parts: 
             moment = {"keys": keys, "step": state.step, "totals": totals}
             return gradient(state.params, state.variables, frozen, batch, **moment)
 
-        def add(carry: tuple[Any, Any, Any], part: tuple[jax.Array, Batch]) -> tuple[tuple[Any, Any, Any], None]:
-            grads, metrics, variables = carry
+        def add(carry: tuple[Any, Any], part: tuple[jax.Array, Batch]) -> tuple[tuple[Any, Any], Metrics]:
+            grads, variables = carry
             number, micro_batch = part
             # A method draws for each example by its index, which the parts do not change; a network for the batch.
             part_keys = {n: key if n in terms else jax.random.fold_in(key, number) for n, key in keys.items()}
             moment = {"keys": part_keys, "step": state.step, "totals": totals}
-            new_grads, (new_metrics, variables) = gradient(state.params, variables, frozen, micro_batch, **moment)
-            grads, metrics = jax.tree.map(jnp.add, (grads, metrics), (new_grads, new_metrics))
-            return (grads, metrics, variables), None
+            new_grads, (metrics, variables) = gradient(state.params, variables, frozen, micro_batch, **moment)
+            return (jax.tree.map(jnp.add, grads, new_grads), variables), metrics
 
-        zeros = dict.fromkeys([*terms, "loss"], jnp.float32(0))
-        start = (jax.tree.map(jnp.zeros_like, state.params), zeros, state.variables)
+        start = (jax.tree.map(jnp.zeros_like, state.params), state.variables)
         split = (jnp.arange(parts), jax.tree.map(interleave, batch))
-        (grads, metrics, variables), _ = jax.lax.scan(add, start, split)
-        return grads, (metrics, variables)
+        (grads, variables), metrics = jax.lax.scan(add, start, split)
+        return grads, (jax.tree.map(lambda x: jnp.sum(x, 0), metrics), variables)
 
     def interleave(x: jax.Array) -> jax.Array:
         # Row i goes to micro-batch i mod n: a batch sharded over its rows stays where it is.

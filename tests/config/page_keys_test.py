@@ -24,7 +24,9 @@ NETWORKS = {
     "ensemble": {"source": "ensemble", "of": ("student", "ema")},
     "function": {"source": "function", "factory": "my_lab:factory"},
     "head": {"source": "head", "of": "student", "tap": "hidden1"},
+    "respelled": {"source": "respelled", "of": "frozen"},
     "reused_classifier": {"source": "reused_classifier", "of": "student"},
+    "routed": {"source": "routed", "of": ("student", "frozen")},
     "shared": {"source": "shared", "of": "student"},
 }
 """A network of each source, by the source."""

@@ -10,7 +10,9 @@ from jaxdistill.data.answers import encode_answers, join_answers
 from jaxdistill.data.chats import AnsweredText, open_template, render_chat
 from jaxdistill.data.dataset import Dataset, DatasetSettings
 from jaxdistill.data.labels import Place
+from jaxdistill.data.routes import read_routes
 from jaxdistill.data.row_files import Columns, read_roles
+from jaxdistill.data.spans import match_spellings, number_spans
 from jaxdistill.data.texts import BYTES
 from jaxdistill.data.tokenized_texts import TEACHER, TokenizedTexts, check_texts
 from jaxdistill.data.tokenizers import Tokenizer, open_tokenizer
@@ -32,32 +34,17 @@ def read(settings: DatasetSettings) -> Dataset:
     options = settings.answers
     tokenizer = open_tokenizer(settings.tokenizer) if settings.tokenizer else None
     named = {"data.text": settings.text, "data.answer": options.answer, "data.teacher_text": options.teacher_text}
-    columns, place = read_roles(settings, {"data.messages": options.messages} if options.messages else named)
+    named = {"data.messages": options.messages} if options.messages else named
+    columns, place = read_roles(settings, named | {"data.route": settings.route})
     teacher = _open_teacher(settings)
     splits, cut_texts = {}, {}
     for role, values in columns.items():
-        if not len(next(iter(values.values()))):
-            raise UserError(f"data.splits.{role} must have at least one text, got none. Take a larger part")
-        texts = {"": (settings.text, tokenizer, settings.tokenizer)}
-        if teacher is not None or options.teacher_text:
-            reader = teacher or tokenizer
-            texts[TEACHER] = (options.teacher_text or settings.text, reader, settings.teacher_tokenizer)
-        tokens, answers, cuts = {}, {}, []
-        for prefix, (prompt, reader, folder) in texts.items():
-            rows = _make_texts(values, prompt, settings, role=role, place=place, folder=folder or settings.tokenizer)
-            special = not options.messages
-            tokens[prefix], answers[prefix], cut = encode_answers(
-                rows, reader, settings.length, special=special, role=role, place=place
-            )
-            cuts.append(cut)
-        label = np.full(len(tokens[""]), UNLABELLED, np.int32)
-        cut_texts[role] = max(cuts), len(label)
-        splits[role] = TokenizedTexts(
-            tokens[""], label, settings.length, teacher_tokens=tokens.get(TEACHER), answers=answers
-        )
+        splits[role], cut = _read_split(values, settings, role, place=place, tokenizers=(tokenizer, teacher))
+        cut_texts[role] = cut, len(splits[role])
     read_by_teacher = teacher or (tokenizer if options.teacher_text else None)
     reads_bytes = tokenizer is None and bool(options.teacher_text) and teacher is None
-    return Dataset(
+    token_map = match_spellings(tokenizer, read_by_teacher) if options.spans else None
+    dataset = Dataset(
         splits,
         (),
         (settings.length,),
@@ -68,7 +55,57 @@ def read(settings: DatasetSettings) -> Dataset:
         teacher_vocabulary=read_by_teacher.vocabulary if read_by_teacher else BYTES * reads_bytes,
         keys=("splits.seed",),
         cut_texts=cut_texts,
+        token_map=token_map,
     )
+    return read_routes(dataset, settings, columns, place)
+
+
+def _read_split(
+    values: Columns,
+    settings: DatasetSettings,
+    role: str,
+    *,
+    place: Place,
+    tokenizers: tuple[Tokenizer | None, Tokenizer | None],
+) -> tuple[TokenizedTexts, int]:
+    """Returns the texts of a split, and the number of those that are cut.
+
+    Args:
+        values: the columns.
+        settings: name them.
+        role: of the split.
+        place: describes a row in an error.
+        tokenizers: the student's, `None` for bytes, and the teacher's, `None` for the student's.
+    """
+    if not len(next(iter(values.values()))):
+        raise UserError(f"data.splits.{role} must have at least one text, got none. Take a larger part")
+    options, (tokenizer, teacher) = settings.answers, tokenizers
+    texts = {"": (settings.text, tokenizer, settings.tokenizer)}
+    if teacher is not None or options.teacher_text:
+        reader = teacher or tokenizer
+        texts[TEACHER] = (options.teacher_text or settings.text, reader, settings.teacher_tokenizer)
+    tokens, answers, cuts = {}, {}, []
+    for prefix, (prompt, reader, folder) in texts.items():
+        rows = _make_texts(values, prompt, settings, role=role, place=place, folder=folder or settings.tokenizer)
+        tokens[prefix], answers[prefix], cut = encode_answers(
+            rows,
+            reader,
+            settings.length,
+            special=not options.messages,
+            role=role,
+            place=place,
+            places=options.spans,
+        )
+        cuts.append(cut)
+    split = TokenizedTexts(
+        tokens[""],
+        np.full(len(tokens[""]), UNLABELLED, np.int32),
+        settings.length,
+        teacher_tokens=tokens.get(TEACHER),
+        answers=answers,
+        spans=number_spans(tokens) if options.spans else {},
+    )
+    return split, max(cuts)
 
 
 def _open_teacher(settings: DatasetSettings) -> Tokenizer | None:
@@ -94,6 +131,11 @@ def _check(settings: DatasetSettings) -> None:
                 )
         if options.template:
             raise UserError(f"data.template must be '' without data.messages, got {options.template!r}. Remove it")
+    if options.spans and not (settings.teacher_tokenizer or options.teacher_text):
+        raise UserError(
+            "data.spans must be False without tokens of a teacher, got True. Set data.teacher_tokenizer or"
+            " data.teacher_text, or leave it out"
+        )
     for key in ("pair", "label"):
         if getattr(settings, key):
             raise UserError(f"data.{key} must be '' for 'answers', got {getattr(settings, key)!r}. Remove it")

@@ -1,6 +1,7 @@
 """Images with one class each: folders of classes, a table of files and labels, or a folder of `save_to_disk`."""
 
 import dataclasses
+import functools
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ from jaxdistill.data.dataset import Dataset, DatasetSettings
 from jaxdistill.data.image_files import EncodedImage, ImageFiles, check_channels, read_image
 from jaxdistill.data.labels import check_indices, number_classes
 from jaxdistill.data.overlaps import Choice, Files, check_disjoint
+from jaxdistill.data.routes import add_routes
 from jaxdistill.data.row_files import choose_rows, find_files, find_part, name_roles, read_rows
 from jaxdistill.data.texts import slice_of
 from jaxdistill.errors import UserError, unknown
@@ -37,6 +39,7 @@ class Collection:
         locate: returns the words for an image in an error.
         files: the tables or folders, with the number of images of each.
         class_names: if they are given in order; the labels are then indices.
+        routes: values of the column `data.route`, if it is named.
     """
 
     sources: Sequence[Any]
@@ -44,6 +47,7 @@ class Collection:
     locate: Callable[[int], str]
     files: Files
     class_names: tuple[str, ...] = ()
+    routes: Sequence[Any] = ()
 
 
 def read(settings: DatasetSettings) -> Dataset:
@@ -87,7 +91,11 @@ def read(settings: DatasetSettings) -> Dataset:
         role: ImageFiles(collection.sources, rows, labels[role], size=side, shape=shape)
         for role, (collection, rows) in chosen.items()
     }
-    return Dataset(splits, class_names, shape, keys=("image", "label", "splits.seed"))
+    dataset = Dataset(splits, class_names, shape, keys=("image", "label", "splits.seed"))
+    if not settings.route:
+        return dataset
+    routes = {role: [collection.routes[row] for row in rows] for role, (collection, rows) in chosen.items()}
+    return add_routes(dataset, routes, functools.partial(_locate, chosen))
 
 
 def _check_tables(chosen: Mapping[str, tuple[Collection, np.ndarray]]) -> None:
@@ -110,15 +118,17 @@ def _check_tables(chosen: Mapping[str, tuple[Collection, np.ndarray]]) -> None:
 def _number(chosen: Mapping[str, tuple[Collection, np.ndarray]]) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
     """Returns the names of the classes, and the labels by role, int32 `[n]`."""
     values = {role: [collection.labels[row] for row in rows] for role, (collection, rows) in chosen.items()}
-
-    def place(role: str, position: int) -> str:
-        collection, rows = chosen[role]
-        return collection.locate(int(rows[position]))
-
+    place = functools.partial(_locate, chosen)
     class_names = chosen["train"][0].class_names
     if class_names:
         return class_names, check_indices(values, len(class_names), place)
     return number_classes(values, place)
+
+
+def _locate(chosen: Mapping[str, tuple[Collection, np.ndarray]], role: str, position: int) -> str:
+    """Returns the words for an image in an error."""
+    collection, rows = chosen[role]
+    return collection.locate(int(rows[position]))
 
 
 def _open_collections(settings: DatasetSettings) -> dict[str, Collection]:
@@ -165,7 +175,7 @@ def _open_other(role: str, name: str, settings: DatasetSettings, whole: Mapping[
 
 
 def _check_no_columns(settings: DatasetSettings) -> None:
-    for key in ("image", "label"):
+    for key in ("image", "label", "route"):
         if getattr(settings, key):
             raise UserError(
                 f"data.{key} must be '' for {settings.path}, whose folders are the classes, got"
@@ -201,9 +211,10 @@ def _list_folder(folder: pathlib.Path) -> Collection:
 
 
 def _read_table(key: str, text: str, settings: DatasetSettings) -> Collection:
-    columns = {settings.image or "file": "data.image", settings.label or "label": "data.label"}
+    image, label = settings.image or "file", settings.label or "label"
+    columns = {image: "data.image", label: "data.label"} | ({settings.route: "data.route"} if settings.route else {})
     rows = read_rows(key, text, "", columns)
-    names, labels = rows.columns.values()
+    names, labels, routes = rows.columns[image], rows.columns[label], rows.columns.get(settings.route, ())
     root = find_files(key, text)[0].parent
     sources = [root / str(name) for name in names]
     missing = [row for row, source in enumerate(sources) if not source.is_file()]
@@ -220,7 +231,7 @@ def _read_table(key: str, text: str, settings: DatasetSettings) -> Collection:
                 f"{rows.locate(row)} must have an image of its own, got {names[row]!r}, which {rows.locate(first)} has."
                 " Remove one of the rows"
             )
-    return Collection(sources, labels, rows.locate, rows.files)
+    return Collection(sources, labels, rows.locate, rows.files, routes=routes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -257,4 +268,5 @@ def _open_saved(folder: pathlib.Path, settings: DatasetSettings) -> Collection:
         lambda row: f"row {row} of {folder}",
         files=[(folder, len(column))],
         class_names=split.class_names(label),
+        routes=split.column(settings.route, "data.route").to_pylist() if settings.route else (),
     )

@@ -10,12 +10,13 @@ from jaxdistill.data import arrow_files
 from jaxdistill.data.columns import FIRST_ROWS, locate, read_columns
 from jaxdistill.data.dataset import Dataset, DatasetSettings
 from jaxdistill.data.overlaps import Choice, check_disjoint
+from jaxdistill.data.routes import read_routes
 from jaxdistill.data.row_files import Rows, choose_rows, find_part, name_roles, read_rows
 from jaxdistill.data.tables import make_dataset
 from jaxdistill.data.tables.parse import CATEGORY, Columns, make_tables
 from jaxdistill.data.tables.table import split_positions
 from jaxdistill.data.texts import slice_of
-from jaxdistill.errors import UserError
+from jaxdistill.errors import UserError, unknown
 from jaxdistill.runtime import files
 
 ROLES = ("train", "validation", "test")
@@ -26,7 +27,8 @@ def read(settings: DatasetSettings) -> Dataset:
 
     Rows are split by chance, 60 % to train on, 20 % to validate on and 20 % to test on, or by `splits`: files, or parts
     such as `"[:90%]"` in order of the rows (`row_files.read_roles`). Labels are those of the column `label`, targets of
-    `target`; features are the columns `columns`, by default all others, after `transforms`.
+    `target`; features are the columns `columns`, by default all others, after `transforms`. The column
+    `route` chooses a network; it is a feature besides unless `columns` leave it out.
 
     Raises:
         UserError: for a missing or damaged file, and columns that do not fit.
@@ -37,8 +39,13 @@ def read(settings: DatasetSettings) -> Dataset:
     if not names_files and not is_pattern and not (settings.path and path.exists()):
         raise UserError(f"data.path must be a table, or a folder with train.csv, got {settings.path!r}. Correct it")
     of_folder = settings.path and path.is_dir() and not arrow_files.is_saved(path)
-    tables, class_names = make_tables(_read_folder(path, settings) if of_folder else _read_files(settings), settings)
-    return dataclasses.replace(make_dataset(tables, settings, class_names), keys=("splits.seed",))
+    parts = _read_folder(path, settings) if of_folder else _read_files(settings)
+    tables, class_names = make_tables(parts, settings)
+    dataset = dataclasses.replace(make_dataset(tables, settings, class_names), keys=("splits.seed",))
+    if settings.route not in ("", *parts["train"].values):
+        raise unknown("data.route", settings.route, parts["train"].values, "a column")
+    columns = {role: part.values for role, part in parts.items()}
+    return read_routes(dataset, settings, columns, lambda role, row: parts[role].locate(row))
 
 
 def _keys(settings: DatasetSettings) -> dict[str, str] | None:
@@ -46,6 +53,7 @@ def _keys(settings: DatasetSettings) -> dict[str, str] | None:
     if not settings.columns:
         return None
     keys = {name.removesuffix(CATEGORY): "data.columns" for name in settings.columns}
+    keys |= {settings.route: "data.route"} if settings.route else {}
     return keys | {settings.label or settings.target: "data.label" if settings.label else "data.target"}
 
 

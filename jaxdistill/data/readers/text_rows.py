@@ -4,6 +4,7 @@ import dataclasses
 
 from jaxdistill.data.dataset import Dataset, DatasetSettings
 from jaxdistill.data.labels import number_classes
+from jaxdistill.data.routes import read_routes
 from jaxdistill.data.row_files import read_roles
 from jaxdistill.data.tokenized_texts import TextRows, check_settings, check_texts, tokenize
 from jaxdistill.errors import UserError
@@ -13,7 +14,7 @@ def read(settings: DatasetSettings) -> Dataset:
     """Returns the tokens of the column `text`, and of `pair`, with classes from `label` if they are named.
 
     Classes are the different labels of the training rows, sorted. A text longer than `length` tokens is cut, and an
-    empty one is its special tokens. `row_files.read_roles` describes the files.
+    empty one is its special tokens. The column `route` chooses a network. `row_files.read_roles` describes the files.
 
     Raises:
         UserError: for a missing column, file or tokenizer, and for a row that cannot be read, with its number.
@@ -22,6 +23,7 @@ def read(settings: DatasetSettings) -> Dataset:
     if not settings.text:
         raise UserError("data.text must be the name of a column, got ''. Name that of the texts")
     named = {"data.text": settings.text, "data.pair": settings.pair, "data.label": settings.label}
+    named |= {"data.route": settings.route}
     columns, place = read_roles(settings, named)
     for role, values in columns.items():
         for name in filter(None, (settings.text, settings.pair)):
@@ -34,4 +36,5 @@ def read(settings: DatasetSettings) -> Dataset:
         for role, values in columns.items()
     }
     dataset = tokenize(rows_by_role, class_names, settings, place)
-    return dataclasses.replace(dataset, keys=("splits.seed",))
+    dataset = dataclasses.replace(dataset, keys=("splits.seed",))
+    return read_routes(dataset, settings, columns, place)

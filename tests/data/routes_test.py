@@ -1,0 +1,77 @@
+"""The column that chooses a network: of texts, images and tables, and its mistakes."""
+
+import json
+
+import numpy as np
+import pytest
+
+from jaxdistill.config import load
+from jaxdistill.data import build, datasets
+from jaxdistill.data.dataset import AnswerSettings
+from jaxdistill.errors import UserError
+
+ROWS = [{"q": f"{n}+1=", "a": str(n + 1), "kind": ("even", "odd")[n % 2]} for n in range(40)]
+
+
+@pytest.fixture
+def sums(tmp_path):
+    (tmp_path / "sums.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in ROWS))
+    return str(tmp_path / "sums.jsonl")
+
+
+def open_sums(path, **settings):
+    answers = AnswerSettings(answer="a", end="\n")
+    return datasets.load("answers", path=path, text="q", answers=answers, length=12, **settings)
+
+
+def test_texts_have_the_number_of_their_value(sums):
+    dataset = open_sums(sums, route="kind")
+    assert dataset.routes == ("even", "odd")
+    batch = dataset.split("train").take(np.arange(5))
+    assert batch["route"].tolist() == [0, 1, 0, 1, 0]
+    assert batch["route"].dtype == np.int32
+    assert dataset.split("test").take(np.arange(2))["route"].tolist() == [0, 1]
+    assert dataset.split("train").token_counts is not None
+
+
+def test_tables_and_images(tmp_path):
+    from PIL import Image
+
+    (tmp_path / "t.csv").write_text("x,y,site\n" + "".join(f"{n},{n % 2},{n % 3}\n" for n in range(30)))
+    table = datasets.load("table", path=str(tmp_path / "t.csv"), label="y", columns=("x",), route="site")
+    batch = table.split("train").take(np.arange(18))
+    assert table.routes == ("0", "1", "2")
+    assert batch["features"].shape == (18, 1)
+    assert sorted(batch["route"])[::6] == [0, 1, 2]
+    with pytest.raises(UserError, match="data.route must be a column, got 'sit'.*'site'"):
+        datasets.load("table", path=str(tmp_path / "t.csv"), label="y", route="sit")
+    for n in range(20):
+        Image.fromarray(np.full((4, 4, 3), 12 * n, np.uint8)).save(tmp_path / f"{n}.png")
+    lines = "".join(f"{n}.png,{'ab'[n % 2]},{'xy'[n // 10]}\n" for n in range(20))
+    (tmp_path / "i.csv").write_text("file,label,source\n" + lines)
+    data = load.stages(
+        {
+            "data": {"name": "images", "path": str(tmp_path / "i.csv"), "route": "source"},
+            "networks": {"student": {"model": "mlp"}},
+            "stages": {"train": {}},
+        }
+    )["train"].data
+    images = build.open_dataset(data)
+    batch = images.split("train").take(np.arange(16))
+    assert images.routes == ("x", "y")
+    assert (batch["route"] == (batch["image"][:, 0, 0, 0] >= 120)).all()
+
+
+def test_mistakes(sums, tmp_path):
+    with pytest.raises(UserError, match="data.route must be a column of .*, got 'kin'|'kind'"):
+        open_sums(sums, route="kin")
+    with pytest.raises(UserError, match=r"packing must be False for texts with \['route'\]"):
+        open_sums(sums, route="kind", packing=True)
+    (tmp_path / "b.jsonl").write_text("".join(json.dumps({**row, "kind": None}) + "\n" for row in ROWS))
+    with pytest.raises(
+        UserError, match="row 1 of .*b.jsonl must have a string or a whole number in the column data.route"
+    ):
+        open_sums(str(tmp_path / "b.jsonl"), route="kind")
+    settings = {"data": {"name": "digits", "route": "kind"}, "networks": {"s": {"model": "mlp"}}, "stages": {"t": {}}}
+    with pytest.raises(UserError, match="data.route must be left out for 'digits'"):
+        build.open_dataset(load.stages(settings)["t"].data)
