@@ -34,6 +34,12 @@ def test_heads_of_two_widths_are_computed_in_chunks():
     assert "of one of 2 networks" in core.describe_logits(logits)
 
 
+def test_heads_of_one_width_are_not_one_head():
+    heads = {"a": HEADS["a"], "c": Unembedding(HEADS["a"].hidden, 2 * HEADS["a"].kernel)}
+    expected = np.stack([(2 if row else 1) * DENSE["a"][number] for number, row in enumerate(ROUTE)])
+    np.testing.assert_allclose(core.dense(choose_logits(heads, ROUTE)), expected, rtol=1e-6)
+
+
 def test_forms_that_are_rows_alone_keep_their_form():
     np.testing.assert_array_equal(choose_logits(DENSE, ROUTE), EXPECTED)
     listed = choose_logits({name: topk.from_logits(x, 2) for name, x in DENSE.items()}, ROUTE)
