@@ -326,6 +326,7 @@ class State:
         params: `{name: tree}`, moved by the optimizer: trained networks, adapters of methods.
         variables: `{name: {collection: tree}}`, changed otherwise: batch statistics, memories, EMA weights.
         opt_state: of the optimizer, for `params`.
+        texts: written texts that later steps read again, in the form of the stage's `Write`; {} for none.
     """
 
     step: jax.Array
@@ -333,6 +334,7 @@ class State:
     params: Mapping[str, Any]
     variables: Mapping[str, Variables]
     opt_state: Any
+    texts: Mapping[str, Any] = struct.field(default_factory=dict)
 
 
 def mean(values: jax.Array, mask: jax.Array, fraction: jax.Array | float = 1.0) -> jax.Array:

@@ -29,6 +29,7 @@ class StageShapes:
         tx: the optimizer.
         batch: shapes of an augmented batch.
         partitioner: the rules of sharding.
+        texts: of the state.
     """
 
     stage: str
@@ -37,10 +38,12 @@ class StageShapes:
     tx: optax.GradientTransformation
     batch: Mapping[str, jax.ShapeDtypeStruct]
     partitioner: Partitioner
+    texts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
     def _initial(self) -> tuple[State, dict[str, Variables]]:
-        return init_shapes(self.networks, self.terms, self.tx, self.batch)[:2]
+        state, frozen, _ = init_shapes(self.networks, self.terms, self.tx, self.batch)
+        return dataclasses.replace(state, texts=self.texts), frozen
 
     @property
     def state(self) -> State:

@@ -3,9 +3,10 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
@@ -68,8 +69,13 @@ class Stage:
         """The function of a batch by which a network writes texts of it; of a stage that trains."""
         settings = self.settings.on_policy
         if not settings.share:
-            return lambda variables, batch, key: (batch, {})
+            return lambda variables, batch, key, state: (batch, {}, {})
         return on_policy.make_write(settings, self.networks, self.data.task.align)
+
+    @functools.cached_property
+    def texts(self) -> dict[str, Any]:
+        """Shapes of the texts that its state holds."""
+        return on_policy.buffer(self.settings.on_policy, self.data.batch) if self.kind.trains else {}
 
     @functools.cached_property
     def shapes(self) -> StageShapes:
@@ -83,6 +89,7 @@ class Stage:
             tx=self.tx,
             batch=self.data.batch,
             partitioner=partitioner,
+            texts=self.texts,
         )
 
     @functools.cached_property
@@ -116,4 +123,6 @@ class Stage:
         """
         key = jax.random.key(self.settings.seed if seed is None else seed)
         batch = self.data.batch
-        return init_state(self.networks, self.terms, self.tx, batch, key=key, weights=weights or {})
+        state, frozen = init_state(self.networks, self.terms, self.tx, batch, key=key, weights=weights or {})
+        texts = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), self.texts)
+        return dataclasses.replace(state, texts=texts), frozen

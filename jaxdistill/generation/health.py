@@ -13,6 +13,9 @@ from jaxdistill.generation.sampler import Written
 LENGTH, REPETITION, ENTROPY = "written_length", "written_repetition", "written_entropy"
 """Keys of a line of `metrics.jsonl`."""
 
+AGE = "written_age"
+"""Key of the number of steps since the texts of a step were written, of texts that several steps read."""
+
 
 def summarize(text: Written) -> dict[str, Float[Array, ""]]:
     """Returns means over texts.

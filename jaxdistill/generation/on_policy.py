@@ -6,6 +6,9 @@
     writer       the student, as it is in this step; or the teacher: sequence-level distillation (Kim & Rush, EMNLP
                  2016, https://arxiv.org/abs/1606.07947) without a pass over the data before
 
+    staleness    steps that read a text again after the one that wrote it: of `staleness + 1` steps the first writes.
+                 The state holds the texts, and so does a checkpoint
+
 Everything is part of the jitted step: a resumed run writes the same texts. No gradient passes the writing.
 """
 
@@ -13,18 +16,22 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxdistill.config.parse import option
-from jaxdistill.core import Batch, Output, Variables
-from jaxdistill.errors import UserError, check_between, unknown
+from jaxdistill.core import Batch, Output, State, Variables
+from jaxdistill.errors import UserError, check_between, check_least, unknown
 from jaxdistill.generation import health
 from jaxdistill.generation.sampler import Cache, Predict, Sampling, end_in_one_column, sample
 from jaxdistill.networks import Source, Trained
 
-Write = Callable[[Mapping[str, Variables], Batch, Array], tuple[Batch, dict[str, Array]]]
-"""`(variables by network, batch, key) -> (batch, metrics)`."""
+Texts = Mapping[str, Any]
+"""`rows`, the fields of the written rows of a batch, with their `numbers` and the `step` that wrote them."""
+
+Write = Callable[[Mapping[str, Variables], Batch, Array, State], tuple[Batch, Texts, dict[str, Array]]]
+"""`(variables by network, batch, key, state) -> (batch, the next state's texts, metrics)`."""
 
 WRITTEN = "written"
 """The field of a batch, `[batch]`, that is 1 for texts that a network has written."""
@@ -41,6 +48,7 @@ class OnPolicy(Sampling):
 
     share: float = option(0.0, "share of the texts of a batch that are written; 0 for none")
     writer: str = option("student", "network that writes them")
+    staleness: int = option(0, "steps that read the written texts again before others are written", least=0)
     prompt: int = option(0, "tokens of a prompt, of texts without answers", least=0)
     length: tuple[float, ...] = option((), "bounds of the mean number of written tokens; () for none")
     repetition: tuple[float, ...] = option((), "bounds of the fraction of repeated pairs of tokens; () for none")
@@ -50,6 +58,7 @@ class OnPolicy(Sampling):
     def check(self, path: str) -> None:
         super().check(path)
         check_between(f"{path}.share", self.share, 0, 1)
+        check_least(f"{path}.staleness", self.staleness, 0)
         if self.alarm not in ("stop", "warn"):
             raise unknown(f"{path}.alarm", self.alarm, ("stop", "warn"))
         for name in ("length", "repetition", "entropy"):
@@ -125,12 +134,12 @@ def check(settings: OnPolicy, networks: Mapping[str, Source], batch: Mapping[str
 
 def check_samples(settings: OnPolicy, student: str, what: str) -> None:
     """Raises `UserError` unless texts are drawn from the distribution of a student, as a term needs them to be."""
-    drawn = (settings.temperature, settings.top_k, settings.top_p) == (1.0, 0, 1.0)
+    drawn = (settings.temperature, settings.top_k, settings.top_p, settings.staleness) == (1.0, 0, 1.0, 0)
     if not settings.share or settings.writer != student or not drawn:
         raise UserError(
             f"{what} must have texts that {student!r} draws from its own distribution, got on_policy with"
             f" share={settings.share}, writer={settings.writer!r}, temperature={settings.temperature},"
-            f" top_k={settings.top_k}, top_p={settings.top_p}. Set share, writer={student!r}, and leave the others out"
+            f" top_k={settings.top_k}, top_p={settings.top_p}, staleness={settings.staleness}. Set share, writer={student!r}, and leave the others out"
         )
 
 
@@ -143,10 +152,10 @@ def make_write(settings: OnPolicy, networks: Mapping[str, Source], align: Callab
         align: batch -> batch, adds the labels of its texts (`Task.align`).
     """
 
-    def write(variables: Mapping[str, Variables], batch: Batch, key: Array) -> tuple[Batch, dict[str, Array]]:
+    def write_now(variables: Mapping[str, Variables], batch: Batch, key: Array) -> tuple[Batch, dict[str, Array]]:
         size, length = batch["tokens"].shape
         rows = spread(settings.count(size), size)
-        mask = batch.get("token_mask", jnp.ones((size, length), bool)) > 0
+        mask = batch["token_mask"]
         prompt_mask = mask & _before_answers(batch.get("answer_mask"), mask, settings.prompt)
         first = rows[:: settings.samples]
         tokens, is_prompt = end_in_one_column(batch["tokens"][first], prompt_mask[first])
@@ -159,19 +168,71 @@ def make_write(settings: OnPolicy, networks: Mapping[str, Source], align: Callab
             key=key,
             sampling=settings,
         )
-        answers = batch.get("answer_mask", mask) > 0
         replaced = {
-            "tokens": batch["tokens"].at[rows].set(text.tokens),
-            "token_mask": mask.at[rows].set(text.token_mask),
-            "answer_mask": answers.at[rows].set(text.answer_mask),
-            WRITTEN: jnp.zeros(size, jnp.int32).at[rows].set(1),
+            "tokens": text.tokens.astype(batch["tokens"].dtype),
+            "token_mask": text.token_mask,
+            "answer_mask": text.answer_mask,
+            WRITTEN: jnp.ones(len(rows), jnp.int32),
         }
         # Samples of a prompt stand for the examples whose rows they take; a prompt of padding is no example.
-        of_prompts = {name: batch[name] for name in ("mask", "route") if name in batch}
-        replaced |= {name: x.at[rows].set(jnp.repeat(x[first], settings.samples)) for name, x in of_prompts.items()}
-        return align({**batch, **replaced}), health.summarize(text)
+        of_prompts = {name: batch[name][first] for name in ("mask", "route") if name in batch}
+        replaced |= {name: jnp.repeat(x, settings.samples) for name, x in of_prompts.items()}
+        return {**{name: x[rows] for name, x in batch.items()}, **replaced}, health.summarize(text)
+
+    def write(
+        variables: Mapping[str, Variables], batch: Batch, key: Array, state: State
+    ) -> tuple[Batch, Texts, dict[str, Array]]:
+        size, length = batch["tokens"].shape
+        mask = batch.get("token_mask", jnp.ones((size, length), bool)) > 0
+        prompts = {**batch, "token_mask": mask}
+
+        def renew(_: Texts) -> Texts:
+            rows, numbers = write_now(variables, prompts, key)
+            return {"rows": rows, "numbers": numbers, "step": state.step}
+
+        texts = _renew_at(settings, renew, state) if settings.staleness else renew({})
+        rows = spread(settings.count(size), size)
+        answers = batch.get("answer_mask", mask) > 0
+        beside = {**prompts, "answer_mask": answers, WRITTEN: jnp.zeros(size, jnp.int32)}
+        mixed = {name: beside[name].at[rows].set(x) for name, x in texts["rows"].items()}
+        if not settings.staleness:
+            return align(mixed), {}, texts["numbers"]
+        age = (state.step - texts["step"]).astype(jnp.float32)
+        return align(mixed), texts, {**texts["numbers"], health.AGE: age}
 
     return write
+
+
+def _renew_at(settings: OnPolicy, renew: Callable[[Texts], Texts], state: State) -> Texts:
+    """Returns the texts of the state, or others at each step that writes."""
+
+    def is_due(carry: tuple[Array, Texts]) -> Array:
+        return carry[0]
+
+    # A loop of at most one turn: of lanes under `vmap`, `cond` would write in each step, and drop it.
+    start = state.step % (settings.staleness + 1) == 0, state.texts
+    return jax.lax.while_loop(is_due, lambda carry: (jnp.bool_(False), renew(carry[1])), start)[1]
+
+
+def buffer(settings: OnPolicy, batch: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the shapes of the texts that a state holds; {} unless steps read them again.
+
+    Args:
+        settings: of the stage, checked.
+        batch: shapes by field.
+    """
+    if not settings.share or not settings.staleness:
+        return {}
+    size, length = batch["tokens"].shape
+    count = settings.count(size)
+    rows = {name: jax.ShapeDtypeStruct((count, *x.shape[1:]), x.dtype) for name, x in batch.items()}
+    masks = dict.fromkeys(("token_mask", "answer_mask"), jax.ShapeDtypeStruct((count, length), jnp.bool_))
+    names = (health.LENGTH, health.REPETITION, health.ENTROPY)
+    return {
+        "rows": {**rows, **masks, WRITTEN: jax.ShapeDtypeStruct((count,), jnp.int32)},
+        "numbers": dict.fromkeys(names, jax.ShapeDtypeStruct((), jnp.float32)),
+        "step": jax.ShapeDtypeStruct((), jnp.int32),
+    }
 
 
 def make_predict(network: Source, variables: Variables) -> Predict:

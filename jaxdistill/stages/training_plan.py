@@ -91,6 +91,7 @@ def device_bytes(stage: Stage) -> dict[str, int]:
         "parameters": count(state.params, state_shardings.params),
         "other variables": count(state.variables, state_shardings.variables),
         "optimizer": count(state.opt_state, state_shardings.opt_state),
+        "written texts": count(state.texts, state_shardings.texts),
         "frozen": sum(size for name, size in frozen_bytes.items() if name not in offloaded),
         OFFLOADED: sum(frozen_bytes[name] for name in offloaded),
     }

@@ -20,7 +20,8 @@ from jaxdistill.networks import Divides, Follows, Revises, Source, in_order, run
 
 Frozen = Mapping[str, Variables]
 Metrics = dict[str, jax.Array]
-Write = Callable[[Mapping[str, Variables], Batch, jax.Array], tuple[Batch, Metrics]]
+Texts = Mapping[str, Any]
+Write = Callable[[Mapping[str, Variables], Batch, jax.Array, State], tuple[Batch, Texts, Metrics]]
 Step = Callable[[State, Frozen, Batch], tuple[State, Metrics]]
 
 INPUT, WRITING, OPTIMIZER = "input", "writing", "optimizer"
@@ -35,7 +36,7 @@ def make_step(
     *,
     accumulate: int = 1,
     freeze: Callable[[Any], Any] = lambda params: params,
-    write: Write = lambda variables, batch, key: (batch, {}),
+    write: Write = lambda variables, batch, key, state: (batch, {}, {}),
 ) -> Step:
     """Returns `step(state, frozen, batch) -> (state, metrics)`, pure, ready for `jit`.
 
@@ -47,7 +48,8 @@ def make_step(
             function of the examples, not of the step (`data.augment`).
         accumulate: the number of micro-batches over which the gradient is summed.
         freeze: params -> params, stops the gradient of frozen ones (`optim.freezing`).
-        write: (variables by network, batch, key) -> (batch, metrics), replaces texts (`generation.on_policy`).
+        write: (variables by network, batch, key, state) -> (batch, the next state's texts, metrics), replaces texts
+            (`generation.on_policy`).
 
     The metrics are float32 scalars: every term's mean under its own name and its `_means` of several teachers, `loss`
     their weighted sum, `grad_norm`, `weight_norm` after the update, and those of `write`. `frozen` is `{name:
@@ -66,7 +68,7 @@ def make_step(
     def step(state: State, frozen: Frozen, batch: Batch) -> tuple[State, Metrics]:
         step_key = jax.random.fold_in(state.key, state.step)
         keys = core.fold_in(step_key, [*networks, *terms])
-        batch, written = _prepare(augment, write, state, frozen, batch=batch, key=step_key)
+        batch, texts, written = _prepare(augment, write, state, frozen, batch=batch, key=step_key)
         grads, (metrics, variables) = gradients(state, frozen, batch, keys)
         with jax.named_scope(OPTIMIZER):
             updates, opt_state = tx.update(grads, state.opt_state, state.params)
@@ -83,19 +85,19 @@ def make_step(
             if isinstance(network, Follows)
         }
         metrics |= {"grad_norm": optax.tree.norm(grads), "weight_norm": optax.tree.norm(params), **written}
-        state = dataclasses.replace(state, step=state.step + 1, params=params, variables=variables, opt_state=opt_state)
-        return state, metrics
+        changed = {"params": params, "variables": variables, "opt_state": opt_state, "texts": texts}
+        return dataclasses.replace(state, step=state.step + 1, **changed), metrics
 
     return step
 
 
 def _prepare(
     augment: Callable[[Batch], Batch], write: Write, state: State, frozen: Frozen, *, batch: Batch, key: jax.Array
-) -> tuple[Batch, Metrics]:
+) -> tuple[Batch, Texts, Metrics]:
     with jax.named_scope(INPUT):
         batch = augment(batch)
     with jax.named_scope(WRITING):
-        return write(core.merge_variables(state.params, state.variables, frozen), batch, key)
+        return write(core.merge_variables(state.params, state.variables, frozen), batch, key, state)
 
 
 def check_terms(networks: Mapping[str, Source], terms: Mapping[str, Term]) -> None:

@@ -48,7 +48,11 @@ def variables():
 
 def written(settings, variables, batch=BATCH, seed=0):
     write = on_policy.make_write(settings, NETWORKS, align_next_tokens)
-    return jax.jit(write)(variables, batch, jax.random.key(seed))[0]
+    return jax.jit(write)(variables, batch, jax.random.key(seed), state(0))[0]
+
+
+def state(step, texts=None):
+    return core.State(jnp.int32(step), jax.random.key(0), params={}, variables={}, opt_state=(), texts=texts or {})
 
 
 def test_a_share_of_the_rows_has_the_prompts_of_the_data_and_answers_of_the_network(variables):
@@ -116,6 +120,27 @@ def test_a_prompt_of_padding_is_no_example(variables):
     assert not batch["valid"][:2].any()
 
 
+def test_steps_read_the_texts_of_a_step_before_with_their_examples_until_others_are_due(variables):
+    settings = dataclasses.replace(HALF, staleness=1)
+    shapes = on_policy.buffer(settings, BATCH)
+    write = jax.jit(on_policy.make_write(settings, NETWORKS, align_next_tokens))
+    moved = {name: x[::-1] for name, x in BATCH.items()}
+    texts, batches = jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), shapes), []
+    for step, batch in enumerate((BATCH, moved, moved)):
+        made, texts, numbers = write(variables, batch, jax.random.key(step), state(step, texts))
+        assert jax.tree.map(lambda x: (x.shape, x.dtype), texts) == jax.tree.map(lambda x: (x.shape, x.dtype), shapes)
+        assert numbers["written_age"] == step % 2
+        assert {name: x[1::2].tolist() for name, x in made.items() if name in ("tokens", "index", "label")} == {
+            name: batch[name][1::2].tolist() for name in ("tokens", "index", "label")
+        }
+        batches.append(made)
+    for name, x in written(HALF, variables).items():
+        np.testing.assert_array_equal(batches[0][name], x)
+        np.testing.assert_array_equal(batches[1][name][::2], x[::2])
+    for name, x in written(HALF, variables, moved, seed=2).items():
+        np.testing.assert_array_equal(batches[2][name], x)
+
+
 @pytest.mark.parametrize(
     ("settings", "batch", "message"),
     [
@@ -127,6 +152,11 @@ def test_a_prompt_of_padding_is_no_example(variables):
         (OnPolicy(share=0.5, tokens=3, samples=3), {}, r"on_policy\.share must give a multiple of samples=3 texts"),
         (OnPolicy(share=0.1, tokens=3), {}, r"on_policy\.share must give a multiple .* which is 0"),
         (OnPolicy(share=0.5, tokens=3, stop=(11,)), {}, r"on_policy\.stop must be in \[0, 10\], got 11"),
+        (
+            OnPolicy(share=0.5, tokens=3, staleness=-1),
+            {},
+            r"on_policy\.staleness must be at least 0 and finite, got -1",
+        ),
         (OnPolicy(share=0.5, tokens=3, alarm="stopp"), {}, r"on_policy\.alarm must be .* got 'stopp'"),
         (OnPolicy(share=0.5, tokens=3, entropy=(2.0, 1.0)), {}, r"on_policy\.entropy must be \(least, largest\)"),
         (OnPolicy(share=0.5, tokens=3, length=(2.0,)), {}, r"on_policy\.length must be \(least, largest\), got \(2"),

@@ -56,6 +56,21 @@ def test_a_run_that_was_cut_off_ends_with_the_same_bits(run, tmp_path, stage):
         np.testing.assert_array_equal(x, params(copy, stage)[name])
 
 
+def test_texts_that_later_steps_read_again_are_restored(tmp_path):
+    flag = "--config.stages.own.on_policy.staleness=2"
+    whole = launched(tmp_path / "run", flag)
+    ages = [line["written_age"] for line in runs.lines(whole) if "written_age" in line]
+    assert ages == [(step - 1) % 3 for step in (4, 8, 12)]
+    copy = tmp_path / "copy"
+    shutil.copytree(whole, copy)
+    (copy / "own" / "done.json").unlink()
+    for step in (8, 12):  # step 5 of the rest reads what step 4 wrote
+        shutil.rmtree(copy / "own" / "checkpoints" / str(step))
+    launched(copy, flag)
+    for name, x in params(whole).items():
+        np.testing.assert_array_equal(x, params(copy)[name])
+
+
 def test_a_run_that_is_killed_at_random_moments_ends_with_the_same_bits(run, tmp_path):
     copy, moments = tmp_path / "run", random.Random(0)
     words = [sys.executable, "-m", "jaxdistill.launch", "--config", CONFIG, "--workdir", str(copy)]
@@ -84,8 +99,11 @@ def test_micro_batches_learn_from_the_texts_of_the_whole_batch(run, tmp_path):
         np.testing.assert_allclose(params(parts)[name], x, rtol=1e-3, atol=1e-5)
 
 
-def test_a_lane_writes_its_own_texts_as_the_run_alone(run, tmp_path):
-    lanes = launched(tmp_path / "run", "--config.stages.own.sweep.learning_rate=(0.3, 0.1)")
+@pytest.mark.parametrize("staleness", [0, 2])
+def test_a_lane_writes_its_own_texts_as_the_run_alone(tmp_path, staleness):
+    flag = f"--config.stages.own.on_policy.staleness={staleness}"
+    run = launched(tmp_path / "alone", flag)
+    lanes = launched(tmp_path / "run", flag, "--config.stages.own.sweep.learning_rate=(0.3, 0.1)")
     for name, x in params(run).items():
         np.testing.assert_allclose(params(lanes)[name][0], x, rtol=1e-3, atol=1e-5)
 
