@@ -229,11 +229,13 @@ def parse(argv: list[str]) -> tuple[dict[str, "StageSettings"], "flags.FlagValue
     """
     from absl import flags, logging
 
-    from jaxdistill.config import load
+    from jaxdistill.config import load, overrides
 
     file, words = _take_config(argv)
-    overrides = [word for word in words if word.startswith("--config.")]
-    stages = load.load(file, overrides)
+    settings = [word for word in words if word.startswith("--config.")]
+    raw = load.read(file)
+    stages = load.stages_of_user(overrides.apply(raw, settings))
+    print("".join(f"note: {line}\n" for line in overrides.find_shadowed(raw, settings)), end="")
     values = flags.FlagValues()
     flags.DEFINE_string("workdir", "", "folder of the run", flag_values=values)
     flags.DEFINE_bool("plan", False, "print what would be done", flag_values=values)
@@ -247,7 +249,7 @@ def parse(argv: list[str]) -> tuple[dict[str, "StageSettings"], "flags.FlagValue
     flags.DEFINE_string("coordinator", "", "host:port of process 0", flag_values=values)
     flags.DEFINE_integer("processes", 0, "number of processes", flag_values=values)
     flags.DEFINE_integer("process", -1, "index of this process", flag_values=values)
-    others = [argv[0], *(word for word in words if word not in overrides)]
+    others = [argv[0], *(word for word in words if word not in settings)]
     others = [f"--profile={PROFILED}" if word == "--profile" else word for word in others]
     try:
         positional = values(others)[1:]

@@ -34,6 +34,42 @@ def apply(raw: Mapping[str, Any], flags: Iterable[str]) -> dict[str, Any]:
     return overridden
 
 
+def find_shadowed(raw: Mapping[str, Any], flags: Iterable[str]) -> list[str]:
+    """Returns a line for each flag of the top level whose key stages set for themselves, so that it passes them by.
+
+    Args:
+        raw: nested dicts, without the flags.
+        flags: `--config.PATH=TEXT`; stages that have one of their own for that key are left out.
+    """
+    flags = [*flags]
+    paths = {flag: flag.removeprefix("--config.").partition("=")[0].split(".") for flag in flags}
+    of_stages = {tuple(map(bare, path[1:])) for path in paths.values() if path[0] == "stages"}
+    lines = []
+    for flag, path in paths.items():
+        keys = {
+            name: key
+            for name, stage in (raw.get("stages") or {}).items()
+            if path[0] != "stages" and (key := _find_own(stage, path)) and (name, *map(bare, path)) not in of_stages
+        }
+        if keys:
+            text = f"--config.stages.{next(iter(keys))}.{flag.removeprefix('--config.')}"
+            lines.append(
+                f"{flag} does not reach stages {[*keys]}, which have {' and '.join(dict.fromkeys(keys.values()))} of"
+                f" their own; {text} does"
+            )
+    return lines
+
+
+def _find_own(stage: Any, path: list[str]) -> str:
+    """Returns the key at a path of a stage, in whichever unit; "" without it, and for a section, which is merged."""
+    for key in path:
+        found = [name for name in stage if bare(name) == bare(key)] if isinstance(stage, Mapping) else []
+        if not found:
+            return ""
+        stage = stage[found[0]]
+    return "" if isinstance(stage, Mapping) else ".".join([*path[:-1], found[0]])
+
+
 def copy(raw: Any) -> Any:
     """Returns a copy of nested dicts."""
     return {key: copy(value) for key, value in raw.items()} if isinstance(raw, Mapping) else raw

@@ -43,8 +43,10 @@ class Compilation:
 
     def describe(self) -> str:
         """Returns the totals as a line of the log."""
-        saved = f"; {self.cache_hits} from the cache, {max(self.saved_seconds, 0):.1f} s saved"
-        return f"compilation {self.seconds:.1f} s, {self.programs} programs{saved if self.cache_hits else ''}"
+        cached = f"; {self.cache_hits} from the cache" if self.cache_hits else ""
+        # Reading a small program may take longer than compiling it did.
+        saved = f", {self.saved_seconds:.1f} s saved" if cached and round(self.saved_seconds, 1) > 0 else ""
+        return f"compilation {self.seconds:.1f} s, {self.programs} programs{cached}{saved}"
 
 
 class CompilationLog:

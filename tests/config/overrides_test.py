@@ -100,3 +100,22 @@ def test_a_stage_keeps_what_it_inherits_beside_a_flag():
     assert overrides.apply(raw, ["--config.stages.a.terms.kd.weight=2"])["stages"]["a"] == {
         "terms": {"kd": {"weight": "2"}, "task": {}}
     }
+
+
+def test_a_flag_that_stages_shadow_is_noted_with_the_flag_that_reaches_them(capsys):
+    raw = dict(
+        steps=10,
+        stages=dict(
+            teacher=dict(epochs=3, optimizer=dict(clip=1.0)), distil=dict(steps=5), evaluate=dict(kind="evaluate")
+        ),
+    )
+    flags = "--config.steps=20", "--config.optimizer.clip=2", "--config.optimizer.name=sgd", "--config.batch=9"
+    assert overrides.find_shadowed(raw, flags) == [
+        "--config.steps=20 does not reach stages ['teacher', 'distil'], which have epochs and steps of their own;"
+        " --config.stages.teacher.steps=20 does",
+        "--config.optimizer.clip=2 does not reach stages ['teacher'], which have optimizer.clip of their own;"
+        " --config.stages.teacher.optimizer.clip=2 does",
+    ]
+    own = "--config.stages.teacher.steps=4", "--config.stages.distil.epochs=1"
+    assert overrides.find_shadowed(raw, (flags[0], *own)) == []
+    assert overrides.find_shadowed(dict(steps=3), flags) == []

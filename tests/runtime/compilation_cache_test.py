@@ -70,6 +70,10 @@ def test_a_compilation_is_counted_and_described():
     assert difference.seconds > 0
     text = compilation.Compilation(5, 12.34, 3, 8.76).describe()
     assert text == "compilation 12.3 s, 5 programs; 3 from the cache, 8.8 s saved"
+    for saved in (0.04, -0.8):  # reading took as long as compiling
+        assert (
+            compilation.Compilation(5, 12.34, 3, saved).describe() == "compilation 12.3 s, 5 programs; 3 from the cache"
+        )
     assert compilation.Compilation(5, 12.34).describe() == "compilation 12.3 s, 5 programs"
 
 
