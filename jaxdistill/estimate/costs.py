@@ -14,16 +14,14 @@ from typing import Any
 from jaxdistill.estimate import roofline
 from jaxdistill.estimate.chips import Chip
 from jaxdistill.estimate.hlo import Instruction, Module, count_bytes
+from jaxdistill.train.time_split import OTHER, find_part
 
 COLLECTIVE = re.compile(
     r"(all-reduce|all-gather|reduce-scatter|all-to-all|ragged-all-to-all|collective-permute|collective-broadcast)(-start)?"
 )
 
-_PART = re.compile(r"(networks|terms)\.(\w+)|(?<![\w.])(input|optimizer|metrics)(?![\w.])")
 _TRANSFORM = re.compile(r"\w+\(")
 _CONTROL = ("while", "body", "closed_call", "checkpoint", "cond", "rematted_computation")
-OTHER = "other"
-"""Operations of no part, most of them copies of the compiler."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +68,8 @@ class Estimate:
 
     Attributes:
         seconds: of all operations, one after the other, without collectives.
-        parts: seconds by part: `NETWORK forward`, `NETWORK backward`, `loss`, `optimizer`, `input`, `metrics`, `other`.
+        parts: seconds by part: `NETWORK forward`, `NETWORK backward`, `loss`, `optimizer`, `input`, `writing`,
+            `metrics`, `other`.
         operations: from the costliest on.
         collectives: `{kind: (number, bytes)}` of the results on one device.
         kernels: the number of instructions that are executed and move something.
@@ -170,22 +169,8 @@ def read_excess(error: Exception) -> int | None:
     return int(float(match[1]) * 1024 ** " KMGT".index(match[2] or " ")) if match else None
 
 
-def find_part(op_name: str) -> str:
-    """Returns the part of a step that an operation belongs to, by the scopes of `train.step` and `networks.run`."""
-    match = _PART.search(op_name)
-    if match is None:
-        return OTHER
-    if match[1] == "terms":
-        return "loss"
-    if match[3]:
-        return match[3]
-    # `transpose(jvp(networks.student))`: transforms are around the outermost scope.
-    transforms = op_name[: match.start()].rpartition("/")[2]
-    return f"{match[2]} {'backward' if 'transpose(' in transforms else 'forward'}"
-
-
 def shorten(op_name: str) -> str:
     """Returns the last scopes of an operation without its part, transforms, and the numbers of layers."""
     name = _TRANSFORM.sub("", op_name).replace(")", "")
-    scopes = [scope for scope in name.split("/") if scope and scope not in _CONTROL and not _PART.match(scope)]
+    scopes = [scope for scope in name.split("/") if scope and scope not in _CONTROL and find_part(scope) == OTHER]
     return re.sub(r"(?<=[a-z_])\d+\b", "", "/".join(scopes[-4:]))

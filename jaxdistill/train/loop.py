@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import pathlib
 from collections import Counter
@@ -14,7 +15,7 @@ from jax.sharding import Mesh
 
 from jaxdistill.core import Batch, Schedule, State, Variables
 from jaxdistill.runtime import preemption, xla_options
-from jaxdistill.train import flops
+from jaxdistill.train import flops, time_split
 from jaxdistill.train import mesh as sharding
 from jaxdistill.train.alarm import Alarm
 from jaxdistill.train.checkpoint import Checkpoints
@@ -255,14 +256,16 @@ def _loop(
     counted: dict[tuple[Any, ...], dict[str, int]] = {}
     step, pending = start, None
     while step < intervals.steps:
-        (count, inputs), wait = tools.prefetcher.next(running=pending)
+        with jax.profiler.TraceAnnotation(time_split.WAITED):
+            (count, inputs), wait = tools.prefetcher.next(running=pending)
         throughput.add_wait(wait)
         shapes = tuple(x.shape[count > 1 :] for x in inputs.values())
         if shapes not in counted:  # batches of texts have several lengths
             numbers = flops.count(compiled[count], *(state, frozen, resident, inputs))
             counted[shapes] = {kind: number // count for kind, number in numbers.items()}
         compiles = step == start
-        with tools.profile.before(step, count), preemption.losing_nothing(compiles):
+        lower = functools.partial(_lower, compiled[count], state, frozen, resident, inputs)
+        with tools.profile.before(step, count, shapes, lower), preemption.losing_nothing(compiles):
             state, metrics = compiled[count](state, frozen, resident, inputs)
         if pending is not None:  # read one dispatch late, so that the device never waits for the host
             monitor.record(step, pending)
@@ -291,6 +294,10 @@ def _loop(
             )
     tools.checkpoints.wait()
     return state
+
+
+def _lower(function: Any, *arguments: Any) -> jax.stages.Lowered:
+    return function.lower(*arguments)
 
 
 def _put_inputs(training: Training, start: int) -> Iterator[tuple[int, Any]]:

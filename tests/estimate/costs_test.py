@@ -57,25 +57,6 @@ def test_memory_counts_donated_arguments_once(estimate):
     assert estimate.memory.peak == 1100 + (1 << 20)
 
 
-@pytest.mark.parametrize(
-    ("op_name", "part"),
-    [
-        ("jit(one_step)/jvp(networks.student)/ViT/block3/add", "student forward"),
-        ("jit(one_step)/transpose(jvp(networks.student))/ViT/block3/add", "student backward"),
-        ("jit(many_steps)/while/body/vmap(transpose(jvp(networks.student)))/ViT/add", "student backward"),
-        ("jit(one_step)/networks.teacher/transpose/transpose", "teacher forward"),
-        ("jit(one_step)/transpose(jvp(terms.kd))/KD/mul", "loss"),
-        ("jit(one_step)/input/vmap(_randint)/add", "input"),
-        ("jit(one_step)/optimizer/add", "optimizer"),
-        ("jit(measure_all)/while/body/metrics/reduce_sum", "metrics"),
-        ("inputs['image']", "other"),
-        ("", "other"),
-    ],
-)
-def test_the_part_of_an_operation(op_name, part):
-    assert costs.find_part(op_name) == part
-
-
 def test_names_have_no_transforms_and_no_numbers_of_layers():
     name = "jit(one_step)/transpose(jvp(networks.student))/ViT/block3/feed_forward/down/dot_general"
     assert costs.shorten(name) == "block/feed_forward/down/dot_general"
