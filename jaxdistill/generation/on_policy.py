@@ -139,7 +139,8 @@ def check_samples(settings: OnPolicy, student: str, what: str) -> None:
         raise UserError(
             f"{what} must have texts that {student!r} draws from its own distribution, got on_policy with"
             f" share={settings.share}, writer={settings.writer!r}, temperature={settings.temperature},"
-            f" top_k={settings.top_k}, top_p={settings.top_p}, staleness={settings.staleness}. Set share, writer={student!r}, and leave the others out"
+            f" top_k={settings.top_k}, top_p={settings.top_p}, staleness={settings.staleness}. Set"
+            f" share, writer={student!r}, and leave the others out"
         )
 
 

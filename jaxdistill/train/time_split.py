@@ -1,11 +1,11 @@
 """The time of a step by its parts, from a profile of the step as it runs.
 
 The step is one program. While a profile is recorded, the runtime notes when each operation of it begins and ends, and
-the compiler's text has the scopes of each operation (`train.step`, `networks.run`). Each moment of the recorded steps is
-counted once: for the part of the operation that runs then, for the innermost if several are nested, in equal shares if
-several run at once; or, if none runs, as time that the loop waits for data, or other idle time of the device. Hence the parts
-add up to the wall time; nothing is scaled. An operation that the compiler fused from several parts counts for the part
-of its result. Recording slows operations that take microseconds, and with them a step that has many.
+the compiler's text has the scopes of each operation (`train.step`, `networks.run`). Each moment of the recorded steps
+is counted once: for the part of the operation that runs then, for the innermost if several are nested, in equal shares
+if several run at once; or, if none runs, as time that the loop waits for data, or other idle time of the device. Hence
+the parts add up to the wall time; nothing is scaled. An operation that the compiler fused from several parts counts for
+the part of its result. Recording slows operations that take microseconds, and with them a step that has many.
 """
 
 import collections
@@ -21,7 +21,8 @@ from jaxdistill.train.step import INPUT, OPTIMIZER, WRITING
 WAITING, IDLE, OTHER = "data", "idle", "other"
 """Time without an operation of the first device: the loop waits for data, or anything else; and operations of no part, such as copies."""
 
-_PART = re.compile(rf"(networks|terms)\.(\w+)|(?<![\w.])({INPUT}|{WRITING}|{OPTIMIZER}|{METRICS})(?![\w.])")
+_PLAIN = "|".join([INPUT, WRITING, OPTIMIZER, METRICS])
+_PART = re.compile(rf"(networks|terms)\.(\w+)|(?<![\w.])({_PLAIN})(?![\w.])")
 _MODULE = re.compile(r"HloModule ([\w.\-]+)")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*)$", re.MULTILINE)
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\) -> .*\{$\n((?:.*\n)*?)\}", re.MULTILINE)
