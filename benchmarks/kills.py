@@ -7,7 +7,8 @@ Each run starts with a teacher that is there (`benchmarks/configs/killed.py`), i
 uniform over the time of its second stage, and then goes on to its end. Sampling, grading and the update are one
 program, in which most of these moments lie; every second step is saved, and a kill during a save leaves a folder that
 is not committed. Of several processes one is killed, and the others end by themselves, or are killed after a minute.
-Bits are those of every array of the last checkpoint: weights, the optimizer's, and the texts that later steps read again.
+Bits are those of every array of the last checkpoint: weights, the optimizer's, and the texts that later steps read
+again.
 """
 
 import json

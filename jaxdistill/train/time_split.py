@@ -19,7 +19,7 @@ from jaxdistill.train.evaluate import METRICS
 from jaxdistill.train.step import INPUT, OPTIMIZER, WRITING
 
 WAITING, IDLE, OTHER = "data", "idle", "other"
-"""Time without an operation of the first device: the loop waits for data, or anything else; and operations of no part, such as copies."""
+"""Time without an operation of the first device, while the loop waits for data, or otherwise; operations of no part."""
 
 _PLAIN = "|".join([INPUT, WRITING, OPTIMIZER, METRICS])
 _PART = re.compile(rf"(networks|terms)\.(\w+)|(?<![\w.])({_PLAIN})(?![\w.])")
