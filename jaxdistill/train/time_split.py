@@ -107,7 +107,7 @@ def split(
             if start < end:
                 edges += [(start, 1, part), (end, -1, part)]
     edges += [(last, 0, "")]
-    seconds: collections.Counter[str] = collections.Counter()
+    seconds: dict[str, float] = collections.defaultdict(float)
     active: collections.Counter[str] = collections.Counter()
     now = first
     for moment, change, part in sorted(edges):
@@ -115,7 +115,9 @@ def split(
             seconds[name] += fraction * (moment - now) / 1e9
         now = moment
         active[part] += change
-    return {name: value for name, value in seconds.most_common() if value > 0}, max(len(spans) - 1, 1)
+    return {name: value for name, value in sorted(seconds.items(), key=lambda item: -item[1]) if value > 0}, max(
+        len(spans) - 1, 1
+    )
 
 
 def _shares(active: Mapping[str, int]) -> Iterator[tuple[str, float]]:
