@@ -2,8 +2,7 @@
 
     networks:  name -> source of Output            terms:  name -> (student, teacher, method, weight)
 
-A network returns an `Output`, a method compares two of them and returns one value per prediction, and only `mean`
-reduces values to a number.
+A network returns an `Output`, a method compares two of them, with a value per prediction, which only `mean` reduces.
 """
 
 import dataclasses
@@ -37,8 +36,8 @@ CACHED = "cached/"
 class LogitsForm:
     """Base class of logits that are not a dense array: they are computed later, or only some classes are listed.
 
-    A new form is a pytree dataclass that derives from this and defines `prediction_shape` and `num_classes`; everything
-    else goes through the functions below (`prediction_shape`, `num_classes`, `dense`, ...), which also take arrays.
+    A new form is a pytree dataclass that derives from this and defines `prediction_shape` and `num_classes`; all else
+    goes through the functions below (`prediction_shape`, `num_classes`, `dense`, ...), which also take arrays.
 
     Attributes:
         prediction_shape: `[*n]`.
@@ -297,8 +296,7 @@ class Method(nn.Module):
 class Term:
     """One summand of the loss: `student` learns from `teacher` by `method`, weighted by `weight(step)`.
 
-    `schedules` are those of the method's fields that change from step to step. An empty `teacher` is "teacher" for a
-    method that needs one, and none for others.
+    `schedules` are of the method's fields that change. An empty `teacher` is "teacher" for a method that needs one.
     """
 
     method: Method
@@ -326,7 +324,7 @@ class State:
         params: `{name: tree}`, moved by the optimizer: trained networks, adapters of methods.
         variables: `{name: {collection: tree}}`, changed otherwise: batch statistics, memories, EMA weights.
         opt_state: of the optimizer, for `params`.
-        texts: written texts that later steps read again, in the form of the stage's `Write`; {} for none.
+        texts: written texts that later steps read again (`generation.on_policy`); {} for none.
     """
 
     step: jax.Array

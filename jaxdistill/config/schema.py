@@ -135,6 +135,7 @@ class EvaluateConfig:
     pairs: tuple[str, ...] = option((), "further pairs 'network:reference' of a final evaluation")
     metrics: tuple[str, ...] = option(("accuracy", "nll"), "metrics by name")
     saliency: bool = option(True, "whether a final evaluation draws saliency maps")
+    texts: int = option(6, "texts that networks write for the report after a final evaluation; 0 for none", least=0)
     cost: bool = option(False, "whether a final evaluation measures memory, latency and throughput")
     batch: int = option(0, "batch of an evaluation; 0 for the batch of training", least=0)
     window: tuple[int, ...] = option((), "height and width of half-overlapping windows of large images; whole if empty")

@@ -93,7 +93,7 @@ def check(settings: OnPolicy, networks: Mapping[str, Source], batch: Mapping[str
     if settings.writer not in networks:
         raise unknown(f"{path}.writer", settings.writer, networks, "a network of the stage")
     writer = networks[settings.writer]
-    if not (isinstance(writer, Trained) and getattr(writer.module, "stores_keys", False)):
+    if not is_writer(writer):
         raise UserError(
             f"{path}.writer must be a causal network that can store keys and values, got {settings.writer!r}. Take one"
             " of model 'decoder'"
@@ -127,9 +127,14 @@ def check(settings: OnPolicy, networks: Mapping[str, Source], batch: Mapping[str
             f"{path}.share must give a multiple of samples={settings.samples} texts of a batch of {size}, got"
             f" {settings.share}, which is {count}. Change one of the two"
         )
-    classes = getattr(writer.module, "classes", 0)
+    classes = getattr(getattr(writer, "module", None), "classes", 0)
     for token in settings.stop:
         check_between(f"{path}.stop", token, 0, classes - 1)
+
+
+def is_writer(network: Source) -> bool:
+    """Whether a network stores keys and values of the tokens before, so that it can write."""
+    return isinstance(network, Trained) and getattr(network.module, "stores_keys", False)
 
 
 def check_samples(settings: OnPolicy, student: str, what: str) -> None:

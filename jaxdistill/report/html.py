@@ -108,6 +108,44 @@ class Strips:
 
 
 @dataclasses.dataclass(frozen=True)
+class Writing:
+    """An answer to a prompt.
+
+    Attributes:
+        author: a network, or the data.
+        text: the answer.
+        verdict: "right", "wrong" or "" for the data's own.
+        likelihood: of the data's answer, as text; "" for the data's own.
+    """
+
+    author: str
+    text: str
+    verdict: str
+    likelihood: str
+
+    @property
+    def mark(self) -> str:
+        return Prediction.MARKS.get(self.verdict, "")
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """A prompt with its answers."""
+
+    prompt: str
+    index: int
+    writings: Sequence[Writing]
+
+
+@dataclasses.dataclass(frozen=True)
+class Texts:
+    """Prompts one below the other, with their answers."""
+
+    kind: ClassVar[str] = "texts"
+    texts: Sequence[Text]
+
+
+@dataclasses.dataclass(frozen=True)
 class Definitions:
     """Terms with their meanings."""
 
@@ -132,7 +170,7 @@ class Details:
     block: "Block"
 
 
-Block = Note | Heading | Figures | Cards | Strips | Definitions | Code | Details | Table
+Block = Note | Heading | Figures | Cards | Strips | Texts | Definitions | Code | Details | Table
 
 
 @dataclasses.dataclass(frozen=True)

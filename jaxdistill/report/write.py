@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from jaxdistill.errors import UserError
-from jaxdistill.report import advice, boxes, cost, fidelity, label_maps, lanes, quality
+from jaxdistill.report import advice, boxes, cost, fidelity, label_maps, lanes, quality, texts
 from jaxdistill.report.html import Block, Heading, Note, Section, fold_json, render_page
 from jaxdistill.report.inputs import EVALUATE_AGAIN, read_optional
 from jaxdistill.report.tables import Rows, Table, make_results_table, select_main
@@ -31,6 +31,7 @@ FIGURES = {
     "disagreements": ("Where the networks disagree", fidelity.disagreements),
     "label_maps": ("Segmentations", label_maps.segmentations),
     "boxes": ("Detections", boxes.detections),
+    "texts": ("Texts", texts.written),
 }
 """Sections that only some tasks have, by the name in `Task.figures`: of scores, and of examples."""
 

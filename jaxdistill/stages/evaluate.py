@@ -11,7 +11,7 @@ from jaxdistill.build.runs import Runs, Weights
 from jaxdistill.build.stage import Stage
 from jaxdistill.errors import UserError, check_names
 from jaxdistill.runtime import preemption
-from jaxdistill.stages import cost, examples, saliency, start_weights
+from jaxdistill.stages import cost, examples, saliency, sample_texts, start_weights
 from jaxdistill.stages.results import disagreements, write_results
 from jaxdistill.train import mesh as sharding
 from jaxdistill.train.evaluate import Evaluation, Evaluator, Plan
@@ -56,9 +56,10 @@ class Evaluate(Kind):
             shown = evaluations[0].index[disagreements(stage, evaluations[0])]
             maps = saliency.compute_saliency(stage, runs.first(variables), shown)
         drawn = examples.compute_pictures(stage, runs.first(variables))
+        texts = sample_texts.compute_texts(stage, runs.first(variables))
         costs = cost.measure(runs, variables)
         if jax.process_index() == 0:
-            write_results(workdir, runs, evaluations, costs=costs, saliency=maps, pictures=drawn)
+            write_results(workdir, runs, evaluations, costs=costs, saliency=maps, pictures=drawn, texts=texts)
         return {"examples": len(evaluations[0].label), "split": stage.settings.evaluate.split} | reports
 
 

@@ -16,6 +16,7 @@ from jaxdistill.runtime.workdir import CONFIG
 from jaxdistill.stages.cost import Costs, describe_conditions
 from jaxdistill.stages.examples import to_bytes
 from jaxdistill.stages.saliency import Saliency
+from jaxdistill.stages.sample_texts import FIGURE
 from jaxdistill.train.evaluate import Evaluation
 
 RESULTS, EVALUATION, LANES = "results.json", "evaluation.json", "lanes.json"
@@ -36,6 +37,7 @@ def write_results(
     costs: Costs,
     saliency: Saliency | None = None,
     pictures: Mapping[str, np.ndarray],
+    texts: Sequence[Mapping[str, Any]],
 ) -> None:
     """Writes `results.json` (a list of rows), `evaluation.json` and `predictions.npz` into the workdir.
 
@@ -50,6 +52,7 @@ def write_results(
         costs: of each network.
         saliency: maps of the images of the `disagreements`; `None` for no maps.
         pictures: arrays of `examples.compute_pictures`.
+        texts: of `sample_texts.compute_texts`.
     """
     stage, first = runs.stage, evaluations[0]
     names = stage.evaluation.networks
@@ -68,6 +71,8 @@ def write_results(
     }
     if saliency:
         metadata["saliency"] = {"examples": saliency.examples, "left_out": saliency.left_out}
+    if texts:
+        metadata[FIGURE] = texts
     stages = _list_evaluations(workdir)
     arrays = _arrays(stage, first, saliency) | dict(pictures)
     for folder in (workdir / stage.name, workdir) if len(stages) > 1 else (workdir,):

@@ -33,6 +33,7 @@ class LanguageModel(TextTask):
         *("agreement", "overlap5", "covered5", "kl"),
     )
     preferred: ClassVar = ("nll",)
+    figures: ClassVar = ("texts",)
     reads_class_labels: ClassVar = False
     class_noun: ClassVar = "next tokens"
     remedy: ClassVar = (

@@ -57,7 +57,7 @@ class Task:
         metric_names: metrics that fit.
         preferred: metrics that select a checkpoint before those named first in `evaluate.metrics`.
         figures: sections of the report beside those of every task: "confusion", "classes" and "calibration" of scores,
-            "disagreements" and "saliency" of examples, and the pictures of a task.
+            "disagreements" and "saliency" of examples, the pictures of a task, and "texts" that networks write.
         pictured_fields: fields of an example that the report draws beside predictions of `picture`, `image` among them.
         reads_class_labels: whether labels are of the classes that the dataset names, and that weights keep.
         keeps_size: whether networks get images in their size, whatever that of their training.

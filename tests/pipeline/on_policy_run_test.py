@@ -44,6 +44,23 @@ def test_results_have_exact_matches_and_the_stages_learn(run):
     assert any(not np.array_equal(first[name], x) for name, x in params(run).items())
 
 
+def test_texts_of_the_report_match_as_often_as_the_metric_counts(run, tmp_path):
+    """With a teacher that has learned more, so that some answers are right."""
+    flags = "--config.stages.teacher.steps=300", "--config.stages.teacher.learning_rate=1.0"
+    flags += "--config.stages.evaluate.evaluate.texts=1000000", "--config.stages.teacher.optimizer.clip=0.3"
+    workdir = launched(tmp_path / "run", *flags)
+    evaluation = json.loads((workdir / "evaluation.json").read_text())
+    rows = {row["network"]: row for row in runs.results(workdir)}
+    assert len(evaluation["texts"]) == evaluation["examples"]
+    for name, row in rows.items():
+        of_network = [text["networks"][name] for text in evaluation["texts"]]
+        lengths = [len(text["answer"]) for text in evaluation["texts"]]
+        assert np.mean([text["exact"] for text in of_network]) == pytest.approx(row["exact_match"], abs=1e-9)
+        assert np.average([text["nll"] for text in of_network], weights=lengths) == pytest.approx(row["nll"], rel=1e-4)
+    assert rows["teacher"]["exact_match"] > 0
+    assert "Texts</h2>" in (workdir / "report.html").read_text()
+
+
 @pytest.mark.parametrize("stage", ["own", "teachers"])
 def test_a_run_that_was_cut_off_ends_with_the_same_bits(run, tmp_path, stage):
     copy = tmp_path / "run"

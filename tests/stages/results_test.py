@@ -29,7 +29,7 @@ def measured(stage):
     (found,) = evaluate.SplitEvaluator(stage.runs).evaluate({}, {}, known)
     looked = saliency.compute_saliency(stage, known, found.index[results.disagreements(stage, found)])
     costs = cost.measure(stage.runs, known)
-    return [found], dict(costs=costs, saliency=looked, pictures={})
+    return [found], dict(costs=costs, saliency=looked, pictures={}, texts=[])
 
 
 @pytest.fixture(scope="module")
