@@ -48,8 +48,7 @@ def make_step(
             function of the examples, not of the step (`data.augment`).
         accumulate: the number of micro-batches over which the gradient is summed.
         freeze: params -> params, stops the gradient of frozen ones (`optim.freezing`).
-        write: (variables by network, batch, key, state) -> (batch, the next state's texts, metrics), replaces texts
-            (`generation.on_policy`).
+        write: (variables, batch, key, state) -> (batch, the next state's texts, metrics) (`generation.on_policy`).
 
     The metrics are float32 scalars: every term's mean under its own name and its `_means` of several teachers, `loss`
     their weighted sum, `grad_norm`, `weight_norm` after the update, and those of `write`. `frozen` is `{name:
