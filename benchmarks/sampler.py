@@ -106,7 +106,13 @@ def make_theirs(given: argparse.Namespace, variables: Any) -> dict[str, Write]:
         return run
 
     forms = {EAGER: make()}
-    return forms | ({COMPILED: make(cache_implementation="static")} if given.compiled else {})
+    if given.compiled:
+        from transformers import CompileConfig
+
+        compiled = CompileConfig()
+        compiled._compile_all_devices = True  # on a CPU, generate compiles only so
+        forms[COMPILED] = make(cache_implementation="static", compile_config=compiled)
+    return forms
 
 
 def check(writers: dict[str, Write], prompts: np.ndarray) -> None:

@@ -138,11 +138,11 @@ class TorchSteps:
 class TrlSteps(TorchSteps):
     """TRL's `GKDTrainer` on the same texts: its `training_step`, then its optimizer's.
 
-    beta = 0 and lmbda = 0 are the forward KL on given texts; its defaults of gradient checkpointing and bfloat16 are
-    off, as in the others.
+    beta = 0 and lmbda = 0 are the forward KL on given texts, unless `options` have others; its defaults of gradient
+    checkpointing and bfloat16 are off, as in the others.
     """
 
-    def __init__(self, teacher: nn.Module, student: nn.Module, data: Any, indices: Iterator):
+    def __init__(self, teacher: nn.Module, student: nn.Module, data: Any, indices: Iterator, **options: Any):
         super().__init__("decoder", teacher, student, data, indices, "eager")
         logging.getLogger("transformers").setLevel(logging.ERROR)
         from datasets import Dataset
@@ -154,9 +154,8 @@ class TrlSteps(TorchSteps):
         tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", eos_token="<end>")
         settings = {"bf16": False, "gradient_checkpointing": False, "report_to": [], "save_strategy": "no"}
         with tempfile.TemporaryDirectory() as folder:
-            config = GKDConfig(
-                output_dir=folder, lmbda=0.0, beta=0.0, temperature=1.0, use_cpu=self.device.type == "cpu", **settings
-            )
+            settings |= {"lmbda": 0.0, "beta": 0.0, "temperature": 1.0, "use_cpu": self.device.type == "cpu"}
+            config = GKDConfig(output_dir=folder, **settings | options)
             rows = Dataset.from_dict({"input_ids": [[1, 1]]})
             self.trainer = GKDTrainer(
                 model=student,
@@ -172,6 +171,44 @@ class TrlSteps(TorchSteps):
     def step(self) -> torch.Tensor:
         tokens = self.tokens[torch.from_numpy(next(self._indices)).to(self.device)]
         inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), "labels": tokens}
+        loss = self.trainer.training_step(self.student, inputs)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return loss.detach()
+
+
+class TrlOnPolicySteps(TrlSteps):
+    """TRL's `GKDTrainer` on texts that the student writes after prompts (lmbda = 1), in its own way.
+
+    Args:
+        prompt, tokens: numbers of tokens of a prompt, and of those that are written, none of which ends a text.
+    """
+
+    def __init__(
+        self, teacher: nn.Module, student: nn.Module, data: Any, indices: Iterator, *, prompt: int, tokens: int
+    ):
+        super().__init__(teacher, student, data, indices, lmbda=1.0, beta=0.5, max_new_tokens=tokens)
+        self._prompt, self.texts, generate = prompt, torch.zeros(0), self.trainer.generate_on_policy_outputs
+        self.trainer.generation_config.min_new_tokens = self.trainer.generation_kwargs["min_new_tokens"] = tokens
+        self.trainer.generation_config.eos_token_id = None
+        student.generation_config.eos_token_id = None
+
+        def recorded(*arguments: Any) -> Any:
+            outputs = generate(*arguments)
+            self.texts = outputs[0]
+            return outputs
+
+        self.trainer.generate_on_policy_outputs = recorded
+
+    def take_likeliest(self, is_greedy: bool) -> None:
+        """Makes it write the likeliest tokens, or draw them from the student's own distribution."""
+        self.trainer.generation_config.top_k = self.trainer.generation_kwargs["top_k"] = 1 if is_greedy else 0
+
+    def step(self) -> torch.Tensor:
+        tokens = self.tokens[torch.from_numpy(next(self._indices)).to(self.device)]
+        prompts = tokens[:, : self._prompt]
+        inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), "labels": tokens}
+        inputs |= {"prompts": prompts, "prompt_attention_mask": torch.ones_like(prompts)}
         loss = self.trainer.training_step(self.student, inputs)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)

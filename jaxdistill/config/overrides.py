@@ -62,12 +62,13 @@ def find_shadowed(raw: Mapping[str, Any], flags: Iterable[str]) -> list[str]:
 
 def _find_own(stage: Any, path: list[str]) -> str:
     """Returns the key at a path of a stage, in whichever unit; "" without it, and for a section, which is merged."""
+    last = ""
     for key in path:
-        found = [name for name in stage if bare(name) == bare(key)] if isinstance(stage, Mapping) else []
-        if not found:
+        keys = [name for name in stage if bare(name) == bare(key)] if isinstance(stage, Mapping) else []
+        if not keys:
             return ""
-        stage = stage[found[0]]
-    return "" if isinstance(stage, Mapping) else ".".join([*path[:-1], found[0]])
+        last, stage = keys[0], stage[keys[0]]
+    return "" if isinstance(stage, Mapping) else ".".join([*path[:-1], last])
 
 
 def copy(raw: Any) -> Any:

@@ -199,8 +199,8 @@ def make_write(settings: OnPolicy, networks: Mapping[str, Source], align: Callab
         texts = _renew_at(settings, renew, state) if settings.staleness else renew({})
         rows = spread(settings.count(size), size)
         answers = batch.get("answer_mask", mask) > 0
-        beside = {**prompts, "answer_mask": answers, WRITTEN: jnp.zeros(size, jnp.int32)}
-        mixed = {name: beside[name].at[rows].set(x) for name, x in texts["rows"].items()}
+        fields = {**prompts, "answer_mask": answers, WRITTEN: jnp.zeros(size, jnp.int32)}
+        mixed = {name: fields[name].at[rows].set(x) for name, x in texts["rows"].items()}
         if not settings.staleness:
             return align(mixed), {}, texts["numbers"]
         age = (state.step - texts["step"]).astype(jnp.float32)

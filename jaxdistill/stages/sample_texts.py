@@ -42,7 +42,8 @@ def compute_texts(stage: Stage, variables: Mapping[str, Variables]) -> list[dict
     longest = min(max(len(answer) for _, answer in texts), fields["tokens"].shape[1] - 1)
     if not longest:
         return []
-    rows = _write(stage, variables, names, index, OnPolicy(share=1.0, tokens=longest, temperature=0.0, prompt=half))
+    settings = OnPolicy(share=1.0, tokens=longest, temperature=0.0, prompt=half)
+    rows = _write(stage, variables, names, index, settings=settings)
     decode = _make_decode(stage)
     return [
         {
@@ -71,7 +72,7 @@ def _cut(tokens: np.ndarray, mask: np.ndarray, is_answer: np.ndarray) -> tuple[n
 
 
 def _write(
-    stage: Stage, variables: Mapping[str, Variables], names: Sequence[str], index: np.ndarray, settings: OnPolicy
+    stage: Stage, variables: Mapping[str, Variables], names: Sequence[str], index: np.ndarray, *, settings: OnPolicy
 ) -> dict[str, dict[str, np.ndarray]]:
     """Returns, by network, the written `tokens` `[examples, written]`, and `nll` `[examples]` of the data's answers."""
     running = dependencies(stage.networks, names)

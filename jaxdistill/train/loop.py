@@ -264,7 +264,7 @@ def _loop(
             numbers = flops.count(compiled[count], *(state, frozen, resident, inputs))
             counted[shapes] = {kind: number // count for kind, number in numbers.items()}
         compiles = step == start
-        lower = functools.partial(_lower, compiled[count], state, frozen, resident, inputs)
+        lower = functools.partial(_lower, compiled[count], (state, frozen, resident, inputs))
         with tools.profile.before(step, count, shapes, lower), preemption.losing_nothing(compiles):
             state, metrics = compiled[count](state, frozen, resident, inputs)
         if pending is not None:  # read one dispatch late, so that the device never waits for the host
@@ -296,7 +296,7 @@ def _loop(
     return state
 
 
-def _lower(function: Any, *arguments: Any) -> jax.stages.Lowered:
+def _lower(function: Any, arguments: tuple[Any, ...]) -> jax.stages.Lowered:
     return function.lower(*arguments)
 
 

@@ -86,10 +86,10 @@ class Profile:
 
     def _split(self) -> None:
         """Logs and writes the time of the recorded steps by their parts."""
-        several = "processes" if jax.process_count() > 1 else "programs" if len(self._programs) > 1 else ""
-        several = several or "lengths of texts" * self._has_lengths
-        if several:
-            self._log(f"the recorded steps are of several {several}, so that their time is not split by parts")
+        kind = "processes" if jax.process_count() > 1 else "programs" if len(self._programs) > 1 else ""
+        kind = kind or "lengths of texts" * self._has_lengths
+        if kind:
+            self._log(f"the recorded steps are of several {kind}, so that their time is not split by parts")
             return
         ((count, (_, lowered)),) = self._programs.items()
         compiled = lowered.compile()

@@ -142,8 +142,8 @@ def _innermost(thread: Iterable[Event], module: str, parts: Mapping[str, str]) -
             yield now, event.start, open_[-1][1]
         now = event.start
         around = open_[-1][1] if open_ else OTHER
-        own = parts.get(event.name, around) if event.module == module else OTHER
-        part = own if event.name else WAITING
+        part = parts.get(event.name, around) if event.module == module else OTHER
+        part = part if event.name else WAITING
         open_.append((min(event.end, open_[-1][0]) if open_ else event.end, part))
     while open_:
         end, part = open_.pop()
@@ -158,7 +158,7 @@ def read_events(path: pathlib.Path) -> list[list[Event]]:
     threads = []
     for plane in ProfileData.from_file(str(path)).planes:
         for line in plane.lines:
-            events = [found for event in line.events if (found := _read_event(event, plane.name))]
+            events = [x for event in line.events if (x := _read_event(event, plane.name))]
             threads += [events] if events else []
     return threads
 
@@ -171,7 +171,7 @@ def _read_event(event: Any, plane: str) -> Event | None:
     device = stats.get("device_ordinal", plane.rpartition(":")[2] if plane.startswith("/device:") else 0)
     if not {"hlo_op", "hlo_module", "run_id"} <= {*stats} or int(device) != 0:
         return None
-    return Event(start, end, str(stats["hlo_op"]), str(stats["hlo_module"]), int(stats["run_id"]))
+    return Event(start, end, str(stats["hlo_op"]), module=str(stats["hlo_module"]), run=int(stats["run_id"]))
 
 
 WAITED = "jaxdistill.data"
