@@ -141,8 +141,8 @@ def _innermost(thread: Iterable[Event], module: str, parts: Mapping[str, str]) -
         if open_:
             yield now, event.start, open_[-1][1]
         now = event.start
-        around = open_[-1][1] if open_ else OTHER
-        part = parts.get(event.name, around) if event.module == module else OTHER
+        outer = open_[-1][1] if open_ else OTHER
+        part = parts.get(event.name, outer) if event.module == module else OTHER
         part = part if event.name else WAITING
         open_.append((min(event.end, open_[-1][0]) if open_ else event.end, part))
     while open_:
