@@ -72,9 +72,9 @@ def read_parts(text: str) -> tuple[str, dict[str, str]]:
     bodies = {match[1]: match[2] for match in _COMPUTATION.finditer(text)}
     parts = {}
     for name, rest in _INSTRUCTION.findall(text):
-        own, called = _OP_NAME.search(rest), _CALLED.search(rest)
+        name_of_op, called = _OP_NAME.search(rest), _CALLED.search(rest)
         # A fusion without a name of its own has the last one in it, which is nearest to its result.
-        names = [own[1]] if own else _OP_NAME.findall(bodies.get(called[1], ""))[-1:] if called else []
+        names = [name_of_op[1]] if name_of_op else _OP_NAME.findall(bodies.get(called[1], ""))[-1:] if called else []
         if names and (part := find_part(names[0])) != OTHER:
             parts[name] = part
     return module[1] if module else "", parts
