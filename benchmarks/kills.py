@@ -5,7 +5,7 @@
 
 Each run starts with a teacher that is there (`benchmarks/configs/killed.py`), is killed once, at a moment that is
 uniform over the time of its second stage, and then goes on to its end. Sampling, grading and the update are one
-program, in which most of these moments lie; every second step is saved, and a kill during a save leaves a folder that
+program, in which most of these moments lie; every fourth step is saved, and a kill during a save leaves a folder that
 is not committed. Of several processes one is killed, and the others end by themselves, or are killed after a minute.
 Bits are those of every array of the last checkpoint: weights, the optimizer's, and the texts that later steps read
 again.
@@ -20,6 +20,7 @@ import shutil
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ import results
 import timing
 
 CONFIG = "benchmarks/configs/killed.py"
-STAGE, LAST = "own", 40
+STAGE, LAST = "own", 24
 OF_STAGE = f'"stage": "{STAGE}"'
 CONTEXT = multiprocessing.get_context("forkserver")
 PRELOADED = ("jaxdistill.launch", "jaxdistill.pipeline.run", "jaxdistill.train.orbax_files", "jaxdistill.report.write")
@@ -137,12 +138,13 @@ def main() -> None:
     CONTEXT.set_forkserver_preload([*PRELOADED])
     rows = []
     for processes in given.processes:
-        rows.append(measure(root / str(processes), processes, given.runs, given.seed, flags=flags))
-        results.write(given.write, {"": rows})
+        for row in measure(root / str(processes), processes, given.runs, given.seed, flags=flags):
+            results.write(given.write, {"": [*rows, row]})
+        rows.append(row)
 
 
-def measure(root: pathlib.Path, processes: int, count: int, seed: int, *, flags: list[str]) -> dict[str, Any]:
-    """Returns the row of a number of processes."""
+def measure(root: pathlib.Path, processes: int, count: int, seed: int, *, flags: list[str]) -> Iterator[dict[str, Any]]:
+    """Yields the row of a number of processes after every tenth run and the last."""
     draw = random.Random(seed)
     root.mkdir(parents=True)
     Job(root / "cold", processes, flags).finish()
@@ -176,14 +178,9 @@ def measure(root: pathlib.Path, processes: int, count: int, seed: int, *, flags:
         sys.stdout.flush()
         if not is_equal:
             workdir.rename(root / f"other-{killed}")
-    return {
-        "name": f"{processes} process" + "es" * (processes > 1),
-        "killed": killed,
-        "equal bits": exact,
-        "killed in a save": saving,
-        "first step": min(steps),
-        "last step": max(steps),
-    }
+        if killed % 10 == 0 or killed == count:
+            row = {"name": f"{processes} process" + "es" * (processes > 1), "killed": killed, "equal bits": exact}
+            yield row | {"killed in a save": saving, "first step": min(steps), "last step": max(steps)}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A student that writes half of its texts, saved after every second step, for runs that are killed (kills.py)."""
+"""A student that writes half of its texts, saved after every fourth step, for runs that are killed (kills.py)."""
 
 from ml_collections import ConfigDict
 
@@ -7,7 +7,7 @@ LLAMA = dict(model="decoder", heads=4, positions="rotary", norm="rms", activatio
 
 def get_config(mode: str = "") -> ConfigDict:
     c = ConfigDict()
-    c.batch, c.steps, c.log_every = 32, 40, 1
+    c.batch, c.steps, c.log_every = 32, 24, 1
     c.data = dict(name="sums")
     c.networks = dict(
         teacher=dict(LLAMA, source="frozen", layers=2, width=64, weights="stage:teacher"),
@@ -16,7 +16,7 @@ def get_config(mode: str = "") -> ConfigDict:
     c.terms = dict(task=dict(method="cross_entropy"), gkd=dict(method="gkd"))
     c.optimizer = dict(name="adamw", clip=1.0)
     c.learning_rate = 0.003
-    c.checkpoint = dict(every=2)
+    c.checkpoint = dict(every=4)
     c.evaluate = dict(every=0, metrics=())
     c.stages = dict(
         teacher=dict(
