@@ -40,6 +40,7 @@ TASKS = {
     "pixels": "Dense prediction",
     "derivatives": "Derivatives",
     "texts": "Text encoders",
+    "labels": "Several labels",
     "gaussian": "Gaussians of a target",
     "quantiles": "Quantiles of a target",
 }

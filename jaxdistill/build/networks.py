@@ -34,8 +34,8 @@ def make_context(
     """
     names, dataset = data_class_names(task), task.dataset
     featurizer = dataset.featurizer.digest() if dataset.featurizer else ""
-    meanings = {task.inputs[0]: Meaning(names, dataset.tokenizer, featurizer)}
-    meanings |= {"teacher_tokens": Meaning(names, dataset.teacher_tokenizer)}
+    meanings = {task.inputs[0]: Meaning(names, dataset.tokenizer, featurizer, dataset.target_units)}
+    meanings |= {"teacher_tokens": Meaning(names, dataset.teacher_tokenizer, targets=dataset.target_units)}
 
     def check_model(network: str, model: str, module: nn.Module, field: str) -> None:
         models = {name: registry.find("model", name) for name in registry.names("model")}

@@ -199,7 +199,8 @@ def meanings(stage: Stage) -> dict[str, Meaning]:
         field = getattr(source, "input", "tokens")
         tokenizer = dataset.teacher_tokenizer if field == "teacher_tokens" else dataset.tokenizer
         featurizer = dataset.featurizer.digest() if dataset.featurizer else ""
-        result[name] = Meaning(getattr(source, "module_class_names", ()), tokenizer, featurizer)
+        names = getattr(source, "module_class_names", ())
+        result[name] = Meaning(names, tokenizer, featurizer, dataset.target_units)
     return result
 
 

@@ -10,6 +10,7 @@ from jaxdistill.compare.finished_run import FinishedRun
 from jaxdistill.report import figures
 from jaxdistill.report.html import Block, Figures, Heading, Section, render_page
 from jaxdistill.report.quality import (
+    MAXIMISED,
     MEASURES,
     Points,
     choose_final,
@@ -177,7 +178,7 @@ def draw_pareto(experiments: Sequence[Experiment], evaluation: Mapping[str, Any]
     """Returns a figure of quality over each cost, a series for each experiment, by the name of the cost."""
     rows = [row for experiment in experiments for member in experiment.members for row in member.rows]
     measure = choose_final(rows, evaluation)
-    better = evaluation.get("better", {}).get(measure, "max" if measure in ("accuracy", "mean_iou") else "min")
+    better = evaluation.get("better", {}).get(measure, "max" if measure in MAXIMISED else "min")
     drawn = {}
     for cost in DRAWN_COSTS:
         series: dict[str, dict[str, tuple[float, float]]] = {}

@@ -18,6 +18,7 @@ from jaxdistill.metrics.metric import Gather, GatheringMetric, Metric
 TASKS = {
     "classes": ("images", "next_tokens"),
     "pixels": ("pixels",),
+    "labels": ("labels",),
     "gaussian": ("gaussian",),
     "quantiles": ("quantiles",),
     "boxes": ("boxes",),

@@ -83,6 +83,7 @@ def make_subject(member: type[Task], **fields: Any) -> ToyTask:
         member: its class.
         fields: settings of the section `data`.
     """
+    member = member if member.inputs else member.for_dataset(make_dataset(member))
     return ToyTask(member.make(make_dataset(member), DataConfig(**DATA | fields)))
 
 

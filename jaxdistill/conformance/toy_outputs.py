@@ -18,18 +18,21 @@ LENGTH, VOCABULARY, HEADS = 7, 11, 2
 NUMBERS = {"gaussian": 2, "quantiles": 9}
 """Numbers of a prediction of a target, by the form of its distribution."""
 
+TARGETS = 2
+"""Number of targets of a prediction."""
+
 STRIDES, IMAGE, BOXES, BINS = (32, 64), 128, 3, 5
 """Strides of the levels of a toy detector, the side of its images, boxes of an image, and bins of a distance."""
 
-TASKS = ("images", "pixels", "texts", "derivatives", "next_tokens", *NUMBERS, "boxes")
+TASKS = ("images", "pixels", "texts", "derivatives", "next_tokens", "labels", *NUMBERS, "boxes")
 
 
 @functools.cache
 def task_of(method: Method) -> str:
     """Returns next tokens for methods of logits, else the first task whose outputs the method can compare."""
-    if isinstance(method, LogitsMethod):
+    if isinstance(method, LogitsMethod) and "classes" in method.predictions:
         return "next_tokens"
-    if isinstance(method, RegressionMethod):
+    if isinstance(method, LogitsMethod | RegressionMethod):
         return method.predictions[0]
     errors = {}
     keys = {"params": jax.random.key(0), "method": jax.random.key(1)}
@@ -65,8 +68,11 @@ def _draw_batch(task: str) -> dict[str, jax.Array]:
     if task in ("images", "derivatives"):
         return data | {"label": jax.random.randint(label, (ROWS,), 0, CLASSES)}
     if task in NUMBERS:
-        target = jax.random.normal(label, (ROWS,))
+        target = jax.random.normal(label, (ROWS, TARGETS)).at[1, 0].set(jnp.nan)
         return data | {"label": jnp.zeros(ROWS, int), "target": target, "valid": data["mask"]}
+    if task == "labels":
+        labels = jax.random.bernoulli(label, 0.4, (ROWS, CLASSES)).astype(jnp.float32).at[1, 0].set(jnp.nan)
+        return data | {"label": jnp.zeros(ROWS, int), "labels": labels, "valid": data["mask"]}
     if task == "pixels":
         return data | {"label": jax.random.randint(label, (ROWS, 4, 4), 0, CLASSES)}
     if task == "boxes":
@@ -139,7 +145,9 @@ def _shapes(task: str, wide: bool) -> dict[str, tuple[int, ...]]:
     if task == "derivatives":
         return {"logits": (ROWS, CLASSES), "derivative": (ROWS, 3, CLASSES), "pooled": (ROWS, 8)}
     if task in NUMBERS:
-        return {"logits": (ROWS, NUMBERS[task]), "pooled": (ROWS, 16 if wide else 8)}
+        return {"logits": (ROWS, TARGETS * NUMBERS[task]), "pooled": (ROWS, 16 if wide else 8)}
+    if task == "labels":
+        return {"logits": (ROWS, CLASSES), "pooled": (ROWS, 16 if wide else 8)}
     if task == "boxes":
         places, sides, width = len(locations()), [IMAGE // stride for stride in STRIDES], 12 if wide else 6
         shapes = {"logits": (ROWS, places, CLASSES), "distances": (ROWS, places, 4), "centerness": (ROWS, places)}

@@ -8,7 +8,7 @@ alone reads them.
 import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxdistill.data.columns import check_columns
@@ -50,8 +50,10 @@ class SavedSplit:
         return self.table.column(name)
 
     def class_names(self, name: str) -> tuple[str, ...]:
-        """Returns the names of the classes of a column; none if it has no `ClassLabel`."""
+        """Returns the names of the classes of a column, or of its lists; none if it has no `ClassLabel`."""
         feature = self.features.get(name)
+        if isinstance(feature, dict) and feature.get("_type") in ("Sequence", "List", "LargeList"):
+            feature = feature.get("feature")
         is_class = isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
         return tuple(feature.get("names") or ()) if is_class else ()
 
@@ -65,14 +67,26 @@ class SavedSplit:
         columns = {name: self.column(name, key).to_pylist() for name, key in keys.items()}
         for name, values in columns.items():
             if names := self.class_names(name):
-                large = next((row for row, value in enumerate(values) if (value or 0) >= len(names)), None)
+                large = next((row for row, value in enumerate(values) if _largest(value) >= len(names)), None)
                 if large is not None:
                     raise UserError(
                         f"row {large} of {self.folder} must have one of {len(names)} classes in {name!r}, got"
                         f" {values[large]}. Correct the row"
                     )
-                columns[name] = [None if value is None or value < 0 else names[value] for value in values]
+                columns[name] = [_name(value, names) for value in values]
         return columns
+
+
+def _largest(value: Any) -> int:
+    """Returns the largest index of a class or of a list of classes; -1 for none."""
+    return max(map(_largest, value), default=-1) if isinstance(value, list) else -1 if value is None else int(value)
+
+
+def _name(value: Any, names: Sequence[str]) -> Any:
+    """Returns the name of a class, or those of a list; `None` for a missing one."""
+    if isinstance(value, list):
+        return [_name(item, names) for item in value]
+    return None if value is None or value < 0 else names[value]
 
 
 def open_split(folder: pathlib.Path) -> SavedSplit:

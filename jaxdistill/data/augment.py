@@ -146,10 +146,12 @@ class Step:
             return labels
         return geometry.move(labels, size, self.augmentation.geometry(key, size, *self.numbers))
 
-    def mix(self, keys: jax.Array, batch: Batch, moving: Sequence[str], classes: int) -> dict[str, jax.Array]:
+    def mix(
+        self, keys: jax.Array, batch: Batch, *, moving: Sequence[str], mixed: Sequence[str], classes: int
+    ) -> dict[str, jax.Array]:
         """Returns the images of a batch mixed, with their mask and labels."""
         if not moving:
-            return mixing.mix_batch(self.apply, keys, batch, classes)
+            return mixing.mix_batch(self.apply, keys, batch, classes=classes, mixed=mixed)
         tile = functools.partial(self.augmentation.geometry, size=batch["image"].shape[1:3])
         return mixing.tile_batch(self.apply, tile, keys, batch, moving=moving)
 
@@ -228,6 +230,7 @@ def build(
     std: Sequence[float],
     views: int = 1,
     moving: Sequence[str] = (),
+    mixed: Sequence[str] = (),
 ) -> Callable[[Batch], Batch]:
     """Returns the augmentation of a training batch, ready for `jit`, and for a batch sharded over its rows.
 
@@ -244,6 +247,7 @@ def build(
         mean, std: of each channel, of images in [0, 1].
         views: number of independently augmented copies to return, as `image`, `image2`, `image3`.
         moving: fields of dense labels, which move with the first copy.
+        mixed: fields of several labels or targets, which are mixed instead of classes.
 
     Raises:
         UserError: for an unknown transform, wrong numbers, a mixing transform that is not last or meets
@@ -268,7 +272,7 @@ def build(
             for name, step in mix.items():
                 drawn = jax.vmap(lambda key, name=name: core.fold_in(key, [name])[name])(keys)
                 fields = {**batch, **labels, "image": images}
-                labels = step.mix(drawn, fields, moving=moving, classes=classes)
+                labels = step.mix(drawn, fields, moving=moving, mixed=mixed, classes=classes)
                 images = labels.pop("image")
             result |= labels
             result[f"image{copy + 1}" if copy else "image"] = standardise(images)

@@ -53,11 +53,17 @@ OF_IMAGES = {"size": 0, "channels": 0, "mean": (), "std": (), "statistics": 0, "
 OF_TABLES = {"label": "", "target": "", "columns": (), "transforms": (), "featurizer": ""}
 """Keys of a `data` section that apply to tables alone, likewise."""
 
+OF_FILES = {"labels": (), "targets": ()}
+"""Keys of a `data` section that apply to images and texts in files alone, likewise."""
+
 OF_DENSE = {"width": 0, "annotations": "", "class_names": (), "void": (255,), "boxes": 0}
 """Keys of a `data` section that apply to images with masks or boxes alone, likewise."""
 
 OF_CLASSES = {"classes": (), "labels_per_class": 0, "hide_labels_of": (), "unlabelled": False, "mix": {}, "views": 1}
 """Keys of a `data` section that need one class per example, or its absence, likewise."""
+
+OF_ONE_CLASS = {"classes": (), "hide_labels_of": (), "mix": {}}
+"""Keys of a `data` section that need one class per example, likewise."""
 
 OF_ANSWERS = ("answer", "end", "messages", "template", "teacher_text", "spans")
 """Keys of a `data` section that apply to texts with answers alone."""
@@ -75,6 +81,7 @@ def _check_options(data: DataConfig, dataset: Dataset) -> None:
     for key, value in given.items():
         if value != "" and key not in dataset.keys:
             raise UserError(f"data.{key} must be left out for {data.name!r}, which does not use it, got {value!r}")
+    _check_supervision_options(data, dataset)
     if data.packing and not is_tokenized:
         raise UserError(f"data.packing must be False for {data.name!r}, which has {noun}, got True. Remove it")
     for key, default in ({} if dataset.featurizer else OF_TABLES).items():
@@ -115,6 +122,25 @@ def _check_options(data: DataConfig, dataset: Dataset) -> None:
             )
     if data.buckets:
         _check_buckets(data)
+
+
+def _check_supervision_options(data: DataConfig, dataset: Dataset) -> None:
+    """Raises `UserError` for columns of labels and targets on other data, and for keys that need one class on those."""
+    for key, default in OF_FILES.items():
+        if getattr(data, key) and key not in dataset.keys:
+            raise UserError(
+                f"data.{key} must be {default!r} for {data.name!r}, which does not read it, got {getattr(data, key)!r}."
+                " It is for 'images' and 'text_rows'"
+            )
+    if not {"labels", "target"} & {*dataset.fields}:
+        return
+    values = {key: (getattr(data, key), default) for key, default in OF_ONE_CLASS.items()}
+    for key, (value, default) in (values | {"partition.by": (data.partition.by, "iid")}).items():
+        if value != default:
+            raise UserError(
+                f"data.{key} must be {default!r} for {data.name!r}, whose examples have no single class, got {value!r}."
+                " Remove it"
+            )
 
 
 def _check_dense_options(data: DataConfig, is_dense: bool, dataset: Dataset) -> None:
@@ -245,9 +271,16 @@ def _open(settings: DatasetSettings, resident: str) -> Dataset:
         examples = split.take(np.arange(len(split)))
         loader.check_classes(examples, dataset.classes, f"the {role} split of {settings.name}")
         route = examples.pop(ROUTE, None)
-        arrays = Arrays(**examples) if {*examples} == {"image", "label"} else DenseArrays(examples)
+        arrays = _hold(examples)
         splits[role] = arrays if route is None else WithRoute(arrays, route)
     return dataclasses.replace(dataset, splits=splits)
+
+
+def _hold(examples: dict[str, np.ndarray]) -> Split:
+    """Returns the split in memory of decoded examples."""
+    if "label" not in examples:
+        return DenseArrays(examples)
+    return Arrays(examples.pop("image"), examples.pop("label"), examples)
 
 
 @functools.lru_cache(maxsize=8)

@@ -2,8 +2,9 @@
 
 An example is an image, a text or a row of a table. Images are `[n, height, width, channels]`, uint8, or float32 in
 [0, 1] from an `.npz` of floats. Texts are `tokens` int32 `[n, length]`, with further fields of tokens. Rows of tables
-are `features`, float32 `[n, width]`, and those with a number to be predicted have a `target`, float32 `[n]`. Labels are
-int32 `[n]`, `core.UNLABELLED` if hidden or missing.
+are `features`, float32 `[n, width]`. Labels are int32 `[n]`, `core.UNLABELLED` if hidden or missing. Examples with
+several labels have `labels`, float32 `[n, classes]`, 1 or 0, and those with numbers to be predicted `target`, float32
+`[n, targets]`, standardised. NaN is a missing one, and `label` is 0, or `core.UNLABELLED` if all are hidden or missing.
 """
 
 import dataclasses
@@ -56,21 +57,47 @@ class Split(Protocol):
         return None
 
 
+def take_arrays(arrays: Mapping[str, np.ndarray], positions: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns the rows of arrays at `positions`."""
+    return {name: array[positions] for name, array in arrays.items()}
+
+
 @dataclasses.dataclass(frozen=True)
 class Arrays(Split):
-    """A split in memory."""
+    """A split in memory; `supervision` is the `labels` or `target` of the examples, by name."""
 
     image: np.ndarray
     label: np.ndarray
+    supervision: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.label)
 
     def take(self, positions: np.ndarray) -> dict[str, np.ndarray]:
-        return {"image": self.image[positions], "label": self.label[positions]}
+        taken = {"image": self.image[positions], "label": self.label[positions]}
+        return taken | take_arrays(self.supervision, positions)
 
     def labels(self) -> np.ndarray:
         return self.label
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A number to be predicted, standardised by the training split.
+
+    Attributes:
+        name: of its column.
+        mean: that was subtracted.
+        scale: that it was divided by.
+    """
+
+    name: str
+    mean: float
+    scale: float
+
+
+TARGET_CLASS = "0"
+"""The only class of examples with targets: an example without a label has missing or hidden targets."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +115,7 @@ class Dataset:
         teacher_tokenizer, teacher_vocabulary: name and vocabulary of the tokenizer of `teacher_tokens`.
         featurizer: the fitted transforms of a table; `None` for images and texts.
         is_sparse: whether its features are sparse until they are taken.
+        targets: the numbers to be predicted, in the order of `target`; none for labels.
         keys: keys of a `data` section that its reader takes, beside those of its kind of examples.
         cut_texts: the numbers of texts that lose tokens to `length`, and of all, by role; empty if not counted.
         token_map: for each token of the student the one of the teacher of the same bytes, int32 `[vocabulary]`, -1 for
@@ -107,10 +135,16 @@ class Dataset:
     teacher_vocabulary: int = 0
     featurizer: "Featurizer | None" = None
     is_sparse: bool = False
+    targets: tuple[Target, ...] = ()
     keys: tuple[str, ...] = ()
     cut_texts: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
     token_map: np.ndarray | None = None
     routes: tuple[str, ...] = ()
+
+    @property
+    def target_units(self) -> str:
+        """The units that targets are standardised in, by name; "" without targets."""
+        return ", ".join(f"{x.name} ({x.mean:.6g} + {x.scale:.6g} y)" for x in self.targets)
 
     @property
     def classes(self) -> int:
@@ -210,6 +244,8 @@ class DatasetSettings:
     teacher_tokenizer: str = ""
     noise: NoiseSettings = NoiseSettings()
     target: str = ""
+    labels: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     transforms: tuple[str, ...] = ()
     featurizer: str = ""
@@ -276,7 +312,7 @@ def _rows_settings(section: DataConfig) -> dict[str, Any]:
     """Returns the settings of texts, of tables and of dense labels."""
     keys = ("text", "pair", "label", "tokenizer", "teacher_tokenizer", "target", "featurizer", "packing", "image")
     keys += ("route",)
-    lists = {"columns": tuple(section.columns), "transforms": tuple(section.transforms)}
+    lists = {key: tuple(getattr(section, key)) for key in ("columns", "transforms", "labels", "targets")}
     dense = DenseSettings(
         section.annotations, section.width, class_names=section.class_names, void=section.void, boxes=section.boxes
     )

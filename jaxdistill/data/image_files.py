@@ -3,12 +3,12 @@
 import dataclasses
 import io
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from jaxdistill.data.dataset import Split
+from jaxdistill.data.dataset import Split, take_arrays
 from jaxdistill.data.images import resize
 from jaxdistill.errors import UserError
 
@@ -32,7 +32,7 @@ class EncodedImage:
 
 @dataclasses.dataclass(frozen=True)
 class ImageFiles(Split):
-    """Images with one class each, decoded as they are read.
+    """Images with their supervision, decoded as they are read.
 
     Attributes:
         sources: a path or an `EncodedImage` each.
@@ -40,6 +40,7 @@ class ImageFiles(Split):
         label: int32 `[n]`.
         size: side that images are resized to (`images.crop_to_square`); 0 for their own.
         shape: of an image.
+        supervision: `labels` or `target` of the examples, if they have any.
     """
 
     sources: Sequence[Any]
@@ -47,13 +48,15 @@ class ImageFiles(Split):
     label: np.ndarray
     size: int
     shape: tuple[int, ...]
+    supervision: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def take(self, positions: np.ndarray) -> dict[str, np.ndarray]:
         images = [self._decode(self.sources[int(row)]) for row in self.rows[positions]]
-        return {"image": np.stack(images), "label": self.label[positions]}
+        taken = {"image": np.stack(images), "label": self.label[positions]}
+        return taken | take_arrays(self.supervision, positions)
 
     def labels(self) -> np.ndarray:
         return self.label

@@ -50,19 +50,38 @@ def mosaic(key: jax.Array, images: jax.Array) -> jax.Array:
 
 
 def mix_batch(
-    apply: Callable[..., tuple[jax.Array, jax.Array]], keys: jax.Array, batch: Batch, classes: int
+    apply: Callable[..., tuple[jax.Array, jax.Array]],
+    keys: jax.Array,
+    batch: Batch,
+    *,
+    classes: int,
+    mixed: Sequence[str] = (),
 ) -> dict[str, jax.Array]:
     """Mixes every row with that of the reversed batch; returns images, soft labels and mask.
 
     Batches are in random order already: a permutation would add only a key that is no example's.
+
+    Args:
+        apply: from key, image and partner to the mixed image and the fraction of the first.
+        keys: one per row.
+        batch: with `image`, `label` and `mask`.
+        classes: number of classes of soft labels.
+        mixed: fields `[batch, n]` that are mixed instead of the class; NaN, a missing number, is so in both rows.
     """
     images, labels, mask = batch["image"], batch["label"], batch["mask"]
     images, fractions = jax.vmap(apply)(keys, images, images[::-1])
     partners = labels[::-1]
-    left, right = jax.nn.one_hot(labels, classes), jax.nn.one_hot(partners, classes)
-    soft = fractions[:, None] * left + (1 - fractions[:, None]) * right
     labelled = (labels != core.UNLABELLED) & (partners != core.UNLABELLED)
-    return {"image": images, "label": jnp.where(labelled[:, None], soft, 0.0), "mask": mask * mask[::-1]}
+    result = {"image": images, "mask": mask * mask[::-1]}
+
+    def blend(left: jax.Array, right: jax.Array) -> jax.Array:
+        return fractions[:, None] * left + (1 - fractions[:, None]) * right
+
+    if mixed:
+        soft = {name: blend(batch[name], batch[name][::-1]) for name in mixed}
+        return result | soft | {"label": jnp.where(labelled, labels, core.UNLABELLED)}
+    soft = blend(jax.nn.one_hot(labels, classes), jax.nn.one_hot(partners, classes))
+    return result | {"label": jnp.where(labelled[:, None], soft, 0.0)}
 
 
 def tile_batch(

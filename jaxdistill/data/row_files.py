@@ -42,7 +42,7 @@ class Rows:
         return len(next(iter(self.columns.values())))
 
 
-def read_roles(settings: DatasetSettings, named: Mapping[str, str]) -> tuple[dict[str, Columns], Place]:
+def read_roles(settings: DatasetSettings, named: Mapping[str, str | Sequence[str]]) -> tuple[dict[str, Columns], Place]:
     """Reads columns of the rows of each role.
 
     A role is files, or a part of them in the order of their rows: `"a.csv"`, `"a-*.csv[:90%]"`, `"a.csv,b.csv"`, or
@@ -51,7 +51,7 @@ def read_roles(settings: DatasetSettings, named: Mapping[str, str]) -> tuple[dic
 
     Args:
         settings: with the files.
-        named: the columns by the config key that names each; those without a name are left out.
+        named: the columns, one or several, by the config key that names them; those without a name are left out.
 
     Returns:
         The columns by role, and the words for a row of a role in an error.
@@ -60,7 +60,8 @@ def read_roles(settings: DatasetSettings, named: Mapping[str, str]) -> tuple[dic
         UserError: for a missing column or file, for a row that cannot be read, with its number, and for two roles with
             a row in common.
     """
-    keys = {name: key for key, name in named.items() if name}
+    lists = {key: [names] if isinstance(names, str) else names for key, names in named.items()}
+    keys = {name: key for key, names in lists.items() for name in names if name}
     read = functools.cache(lambda key, name: read_rows(key, name, settings.path, keys))
     columns: dict[str, Columns] = {}
     places: dict[str, tuple[Rows, np.ndarray]] = {}

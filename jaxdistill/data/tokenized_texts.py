@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxdistill.core import UNLABELLED
-from jaxdistill.data.dataset import Dataset, DatasetSettings, Split
+from jaxdistill.data.dataset import Dataset, DatasetSettings, Split, take_arrays
 from jaxdistill.data.labels import Place
 from jaxdistill.data.tokenizers import Tokenizer, Tokens, open_tokenizer
 from jaxdistill.errors import UserError
@@ -34,6 +34,7 @@ class TokenizedTexts(Split):
         teacher_tokens: the same texts by the teacher's tokenizer, or with the same answers.
         answers: by prefix of the fields, whether each token is of an answer, int8 `[tokens]`; empty without answers.
         spans: by prefix of the fields, the number of each token's span, int32 `[tokens]`; empty without spans.
+        supervision: `labels` or `target` of the texts, if they have any.
     """
 
     tokens: Tokens
@@ -43,6 +44,7 @@ class TokenizedTexts(Split):
     teacher_tokens: Tokens | None = None
     answers: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     spans: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    supervision: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.label)
@@ -55,6 +57,7 @@ class TokenizedTexts(Split):
         of (`data.spans`), -1 for none.
         """
         fields = self._pad(self.tokens, positions, "") | {"label": self.label[positions]}
+        fields |= take_arrays(self.supervision, positions)
         if self.teacher_tokens is not None:
             padded = self._pad(self.teacher_tokens, positions, TEACHER)
             fields |= {TEACHER + name: array for name, array in padded.items() if name != "word"}
@@ -90,11 +93,13 @@ class TextRows:
         texts: the first or only text of each row.
         pairs: the second; `None` without.
         label: int32 `[rows]`; `None` without labels.
+        supervision: `labels` or `target` beside, if the rows have any.
     """
 
     texts: Sequence[str]
     pairs: Sequence[str] | None = None
     label: np.ndarray | None = None
+    supervision: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 def check_settings(settings: DatasetSettings) -> None:
@@ -141,6 +146,7 @@ def tokenize(
             settings.length,
             are_pairs=part.pairs is not None,
             teacher_tokens=encode(teacher) if teacher else None,
+            supervision=part.supervision,
         )
     return Dataset(
         splits,

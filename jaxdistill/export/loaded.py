@@ -11,13 +11,17 @@ import numpy as np
 from jaxdistill.config import registry
 from jaxdistill.errors import UserError
 from jaxdistill.export.function import CONFIG
-from jaxdistill.export.signature import Signature
+from jaxdistill.export.signature import PROBABILITIES, Signature
 from jaxdistill.export.write import REPORT, read_report
-from jaxdistill.modules import nms
+from jaxdistill.modules import nms, regression_method
 from jaxdistill.runtime import files
 
 CHUNK = 256
 """Examples of one call of a program; the last call of a large input is filled up, so that nothing is compiled anew."""
+
+
+SMALLEST = np.finfo(np.float32).eps
+"""Least probability of a no, of which float32 holds only the difference to 1."""
 
 
 class LoadedNetwork:
@@ -27,7 +31,7 @@ class LoadedNetwork:
         name: of the network in its run.
         signature: its raw inputs.
         function: from arrays by name to logits, or to the output of a file.
-        gives_output: whether the function returns the output of a file, which are probabilities of classes.
+        gives_output: whether the function returns the output of a file, which are probabilities.
     """
 
     def __init__(
@@ -54,7 +58,7 @@ class LoadedNetwork:
                 every array of `signature.inputs` by name.
 
         Returns:
-            float32 `[n, classes]`, of a language model `[n, length, classes]`, of a regression the numbers of the
+            float32 `[n, classes]`, of a language model `[n, length, classes]`, of a regression the numbers of each
             standardised target's distribution, of a detector `[n, locations, 4 + classes]`, boxes and scores before
             suppression. Of a file that holds probabilities, their logarithms.
 
@@ -62,26 +66,44 @@ class LoadedNetwork:
             UserError: for inputs of another kind or shape.
         """
         values = self._outputs(self.signature.arrays(x))
-        if not self._gives_output or self.signature.predictions != "classes":
+        if not self._gives_output or self.signature.predictions not in PROBABILITIES:
             return values
-        return np.log(np.maximum(values, np.finfo(np.float32).tiny))
+        logs = np.log(np.maximum(values, np.finfo(np.float32).tiny))
+        return logs if self.signature.predictions == "classes" else logs - np.log(np.maximum(1 - values, SMALLEST))
 
     def probabilities(self, x: Any) -> np.ndarray:
-        """Returns the probabilities of the classes, of the shape of the logits.
+        """Returns the probabilities of the classes, or of each label, of the shape of the logits.
 
         Raises:
-            UserError: for a network that predicts no classes, and for inputs of another kind or shape.
+            UserError: for a network that predicts neither, and for inputs of another kind or shape.
         """
-        if self.signature.predictions != "classes":
+        if self.signature.predictions not in PROBABILITIES:
             raise UserError(
-                f"probabilities must be of a network that predicts classes, got {self.name!r}, which predicts"
+                f"probabilities must be of a network that predicts classes or labels, got {self.name!r}, which predicts"
                 f" {self.signature.predictions!r}. Call the network itself"
             )
         values = self._outputs(self.signature.arrays(x))
         if self._gives_output:
             return values
-        exponentials = np.exp(values - values.max(-1, keepdims=True))
-        return exponentials / exponentials.sum(-1, keepdims=True)
+        return np.asarray(PROBABILITIES[self.signature.predictions](values))
+
+    def numbers(self, x: Any) -> np.ndarray:
+        """Returns the mean of each predicted number in its own units, float32 `[n, targets]` (`signature.targets`).
+
+        Raises:
+            UserError: for a network that predicts no numbers, and for inputs of another kind or shape.
+        """
+        form, targets = self.signature.predictions, self.signature.targets
+        if not targets:
+            raise UserError(
+                f"numbers must be of a network that predicts targets, got {self.name!r}, which predicts {form!r}. Call"
+                " the network itself"
+            )
+        means = regression_method.predicted_means(
+            jnp.asarray(self._outputs(self.signature.arrays(x))), len(targets), form
+        )
+        mean, scale = (np.array([getattr(target, key) for target in targets]) for key in ("mean", "scale"))
+        return (mean + scale * np.asarray(means)).astype(np.float32)
 
     def detections(self, x: Any, settings: nms.Suppression = nms.PUBLISHED) -> nms.Detections:
         """Returns the detections of images: boxes in fractions of their sides, scores and classes, `[n, most]` each.

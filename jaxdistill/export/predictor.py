@@ -17,7 +17,7 @@ from jaxdistill.config.parse import plain
 from jaxdistill.core import Batch, Variables
 from jaxdistill.data import augment
 from jaxdistill.errors import UserError
-from jaxdistill.export.signature import Signature
+from jaxdistill.export.signature import PROBABILITIES, Signature
 from jaxdistill.modules import nms
 from jaxdistill.modules.preprocess import ImageSpec, Preprocess
 from jaxdistill.networks import Frozen
@@ -67,9 +67,9 @@ class Predictor:
         return self.source.main_input(self._standardized(batch))
 
     def outputs(self, variables: Variables, batch: Batch) -> jax.Array:
-        """Returns the output of an exported file: probabilities of classes, or values, as `logits` has them."""
+        """Returns the output of an exported file: probabilities, or values as `logits` has them if there are none."""
         logits = self.logits(variables, batch)
-        return jax.nn.softmax(logits) if self.signature.predictions == "classes" else logits
+        return PROBABILITIES.get(self.signature.predictions, lambda values: values)(logits)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the description of the network, from which `parse` makes it.

@@ -5,8 +5,10 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
+from jaxdistill.data.dataset import Target
 from jaxdistill.data.tables import featurizer as featurizers
 from jaxdistill.data.tables.featurizer import Featurizer
 from jaxdistill.data.tables.table import Table
@@ -17,6 +19,9 @@ from jaxdistill.runtime.files import local_path
 
 BYTES = "bytes"
 """The tokenizer of texts whose tokens are their bytes."""
+
+PROBABILITIES = {"classes": jax.nn.softmax, "labels": jax.nn.sigmoid}
+"""The function from logits to probabilities, by the form of the predictions that have any."""
 
 DEFAULTS = {"segment": 0, "token_mask": 1}
 """Inputs beside tokens that may be left out, and their value."""
@@ -41,10 +46,11 @@ class Signature:
 
     Attributes:
         inputs: by name, in the order of the arguments; the main one first.
-        predictions: "classes", "boxes", or the distribution whose numbers a prediction is.
+        predictions: "classes", "labels", "boxes", or the distribution whose numbers a prediction is.
         class_names: in the order of the logits; none if they are numbers.
         tokenizer: folder or file of the tokenizer of texts, `BYTES`, or "" for none.
         featurizer: the fitted transforms of a table; `None` for images and texts.
+        targets: the numbers that it predicts, with their units; none for classes.
     """
 
     inputs: Mapping[str, Input]
@@ -52,6 +58,7 @@ class Signature:
     class_names: tuple[str, ...] = ()
     tokenizer: str = ""
     featurizer: Featurizer | None = None
+    targets: tuple[Target, ...] = ()
 
     @property
     def main(self) -> str:
@@ -60,8 +67,8 @@ class Signature:
 
     @property
     def output(self) -> str:
-        """The name of the output of a file: "probabilities" of classes, or "values"."""
-        return "probabilities" if self.predictions == "classes" else "values"
+        """The name of the output of a file: "probabilities" of classes or labels, or "values"."""
+        return "probabilities" if self.predictions in PROBABILITIES else "values"
 
     def to_json(self) -> dict[str, Any]:
         """Returns the signature without the tokenizer and the transforms, which are files beside."""
@@ -73,6 +80,7 @@ class Signature:
             "class_names": list(self.class_names),
             "tokenizer": self._tokenizer_beside(),
             "featurizer": featurizers.FILE if self.featurizer else "",
+            "targets": [dataclasses.asdict(target) for target in self.targets],
         }
 
     def _tokenizer_beside(self) -> str:
@@ -93,6 +101,7 @@ class Signature:
             class_names=tuple(raw["class_names"]),
             tokenizer=str(folder / tokenizer) if tokenizer not in ("", BYTES) else tokenizer,
             featurizer=featurizer,
+            targets=tuple(Target(**target) for target in raw.get("targets", ())),
         )
 
     def arrays(self, x: Any) -> dict[str, np.ndarray]:

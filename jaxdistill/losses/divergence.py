@@ -248,6 +248,12 @@ def binary_kl(teacher: Float[Array, "*n"], student: Float[Array, "*n"]) -> Float
     return kl(outcomes(precise(teacher)), outcomes(precise(student)))
 
 
+def binary_cross_entropy(target: Float[Array, "*n"], logit: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """Returns - y log p - (1 - y) log(1 - p) in nats, p = sigmoid(logit), of targets y in [0, 1]."""
+    target, logit = precise(target), precise(logit)
+    return jax.nn.softplus(logit) - target * logit
+
+
 def one_against_rest_kl(
     teacher: Float[Array, "*n classes"], student: Float[Array, "*n classes"], target: Bool[Array, "*n classes"]
 ) -> Float[Array, "*n"]:

@@ -7,15 +7,16 @@ https://arxiv.org/abs/1503.02531, its divergence, here between Gaussians instead
 
 Both networks output the mean m and the log variance log v of a standardised target, in nats. The student learns the
 teacher's uncertainty with its mean, from examples without a target too. There is no temperature: a Gaussian has no
-dark knowledge beyond these two numbers.
+dark knowledge beyond these two numbers. Of several targets the value is the mean.
 
 Elsewhere: `torch.distributions.kl_divergence` of two `Normal`s is the same. Distillation of regression often compares
 the means alone (`logit_regression`).
 """
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxdistill.core import Batch, Output, dense
+from jaxdistill.core import Batch, Output
 from jaxdistill.losses import regression
 from jaxdistill.modules.regression_method import RegressionMethod
 
@@ -27,4 +28,5 @@ class GaussianKL(RegressionMethod):
     predictions = ("gaussian",)
 
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, "*n"]:
-        return regression.gaussian_kl(dense(teacher.logits), dense(student.logits))
+        values = regression.gaussian_kl(self.by_target(teacher, batch), self.by_target(student, batch))
+        return jnp.mean(values, -1)

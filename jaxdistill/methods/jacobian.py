@@ -34,6 +34,7 @@ class Jacobian(Method):
 
     layers: str = "derivative"
     needs_labels = True
+    predictions = ("classes",)
     zero_at_teacher = True
 
     def valid(self, batch: Batch) -> Float[Array, " batch"]:

@@ -43,7 +43,7 @@ class LogitRegression(LogitsMethod):
     temperature: Scalar = 1.0
     centred: bool = False
     zero_at_teacher = True
-    predictions = ("classes", "gaussian", "quantiles")
+    predictions = ("classes", "labels", "gaussian", "quantiles")
 
     def check(self) -> None:
         super().check()

@@ -7,14 +7,15 @@ https://arxiv.org/abs/1710.10044, equation 10 without the Huber norm, with a tea
 
 The teacher's quantiles are equally likely values of the target, from which the student's are estimated: at the minimum
 they are the teacher's in ascending order, if there are as many, and the 1-Wasserstein distance of the two distributions
-is least. The minimum is the teacher's own mean absolute spread, not 0.
+is least. Of several targets the value is the mean. The minimum is the teacher's own mean absolute spread, not 0.
 
 Elsewhere: implementations of QR-DQN sum over i and smooth the kink by a Huber norm of 1.
 """
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxdistill.core import Batch, Output, dense
+from jaxdistill.core import Batch, Output
 from jaxdistill.losses import regression
 from jaxdistill.modules.regression_method import RegressionMethod
 
@@ -26,4 +27,5 @@ class QuantileDistillation(RegressionMethod):
     predictions = ("quantiles",)
 
     def __call__(self, student: Output, teacher: Output, batch: Batch) -> Float[Array, "*n"]:
-        return regression.quantile_pinball(dense(teacher.logits), dense(student.logits))
+        values = regression.quantile_pinball(self.by_target(teacher, batch), self.by_target(student, batch))
+        return jnp.mean(values, -1)

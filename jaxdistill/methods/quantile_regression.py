@@ -5,7 +5,8 @@ Koenker, Bassett, "Regression Quantiles", Econometrica 1978, https://doi.org/10.
     loss = mean over i of max(t_i u_i, (t_i - 1) u_i)        u_i = y - q_i,  t_i = (i - 1/2) / Q
 
 The network outputs Q quantiles q_i of the standardised target y, without any assumption on its distribution. Their
-levels are the midpoints of Q equal intervals. Nothing forces the quantiles to be in order.
+levels are the midpoints of Q equal intervals. Of several targets the value is the mean. Nothing forces the quantiles
+to be in order.
 
 Elsewhere: scikit-learn's `mean_pinball_loss` and XGBoost's `reg:quantileerror` take levels as a setting; XGBoost sums
 over several.
@@ -13,7 +14,7 @@ over several.
 
 from jaxtyping import Array, Float
 
-from jaxdistill.core import Batch, Output, dense
+from jaxdistill.core import Batch, Output
 from jaxdistill.losses import regression
 from jaxdistill.modules.regression_method import RegressionMethod
 
@@ -26,4 +27,4 @@ class QuantileRegression(RegressionMethod):
     predictions = ("quantiles",)
 
     def __call__(self, student: Output, teacher: Output | None, batch: Batch) -> Float[Array, "*n"]:
-        return regression.pinball(dense(student.logits), batch["target"])
+        return self.average(regression.pinball, student, batch)

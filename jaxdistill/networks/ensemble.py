@@ -11,7 +11,7 @@ from jaxdistill.config import registry
 from jaxdistill.config.parse import option
 from jaxdistill.core import Batch, Output, Variables
 from jaxdistill.errors import UserError, check_names
-from jaxdistill.modules import weightings
+from jaxdistill.modules import regression_method, weightings
 from jaxdistill.networks.options import NetworkRef, required
 from jaxdistill.networks.source import Outputs, Source
 
@@ -59,7 +59,8 @@ class Ensemble(Source):
         if self.average == "probabilities":
             logits = jax.nn.logsumexp(log_probs, 0, b=weights)
         elif self.average == "gaussian":
-            logits = mix_gaussians(logits, weights[..., 0])
+            pairs = regression_method.split_targets(logits, logits.shape[-1] // 2)
+            logits = mix_gaussians(pairs, weights).reshape(logits.shape[1:])
         else:
             logits = jnp.sum(weights * logits, 0)
         taps = {f"{name}/{tap}": value for name in self.of for tap, value in outputs[name].taps.items()}

@@ -15,20 +15,24 @@ class Meaning:
         class_names: none if they are not stored, or the classes have no names but their numbers.
         tokenizer: of texts; "" if it is not stored, or there are no texts.
         featurizer: a digest of the fitted transforms of features; "" if it is not stored, or there are no features.
+        targets: the units of the numbers that it predicts (`Dataset.target_units`); "" if they are not stored, or it
+            predicts classes.
     """
 
     class_names: tuple[str, ...] = ()
     tokenizer: str = ""
     featurizer: str = ""
+    targets: str = ""
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any]) -> "Meaning":
         """Returns the meaning from the metadata of a checkpoint."""
-        return cls(tuple(raw.get("class_names", ())), raw.get("tokenizer", ""), raw.get("featurizer", ""))
+        texts = {key: raw.get(key, "") for key in ("tokenizer", "featurizer", "targets")}
+        return cls(tuple(raw.get("class_names", ())), **texts)
 
     def without_classes(self) -> "Meaning":
         """Returns the meaning of a network whose classes are others."""
-        return dataclasses.replace(self, class_names=())
+        return dataclasses.replace(self, class_names=(), targets="")
 
 
 def own_names(names: Sequence[str]) -> tuple[str, ...]:
@@ -54,6 +58,16 @@ def check_featurizer(network: str, stored: Meaning, data: Meaning) -> None:
             f"networks.{network}.weights must be of a network that reads the data's features, of the fitted transforms"
             f" {data.featurizer[:8]}, got one trained on those of {stored.featurizer[:8]}. Set data.featurizer to the"
             " folder of the stage that trained it, and leave out data.transforms"
+        )
+
+
+def check_targets(network: str, stored: Meaning, data: Meaning) -> None:
+    """Raises `UserError` if a network predicts numbers of other units than those of the data."""
+    if stored.targets and data.targets and stored.targets != data.targets:
+        raise UserError(
+            f"networks.{network}.weights must be of a network that predicts the data's targets, {data.targets}, got"
+            f" one that was trained on {stored.targets}. Name its training split in data.splits.train, by which"
+            " targets are standardised, and other files in validation and test"
         )
 
 

@@ -14,7 +14,7 @@ from jaxdistill.compress.views import NO_VIEWS, Views
 from jaxdistill.config.parse import option
 from jaxdistill.core import Batch, Output, Variables
 from jaxdistill.errors import UserError, check_between, unknown
-from jaxdistill.networks.meaning import Meaning, check_featurizer, check_tokenizer, class_order
+from jaxdistill.networks.meaning import Meaning, check_featurizer, check_targets, check_tokenizer, class_order
 from jaxdistill.networks.model import ModelSettings, build_module, build_preprocess, build_views, inputs_of
 from jaxdistill.networks.options import NetworkRef, required, select
 from jaxdistill.networks.source import Context, Outputs, Parts, Source, apply
@@ -80,6 +80,7 @@ class Trained(Source):
         stored = context.stored_meanings.get(name, Meaning())
         check_tokenizer(name, stored, data)
         check_featurizer(name, stored, data)
+        check_targets(name, stored, data)
         values["class_order"] = class_order(stored, data)
         if settings.keep_classes:
             check_between(f"{path}.keep_classes", settings.keep_classes, 1, module.classes)

@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxdistill.report import figures
 from jaxdistill.report.html import Block, Definitions, Figures, Note
-from jaxdistill.report.quality import MEASURES, choose_final
+from jaxdistill.report.quality import MAXIMISED, MEASURES, choose_final
 from jaxdistill.report.tables import TITLES, Rows
 
 MEANINGS = {
@@ -40,5 +40,5 @@ def draw(rows: Rows, evaluation: Mapping[str, Any]) -> str | None:
     points = {row["network"]: (row["bytes"], row[measure]) for row in able}
     if len(points) < 2:
         return None
-    title, better = MEASURES[measure], "max" if measure == "accuracy" else "min"
+    title, better = MEASURES[measure], "max" if measure in MAXIMISED else "min"
     return figures.draw_pareto({"": points}, f"{title} over bytes of every network", x="bytes", y=title, better=better)

@@ -29,13 +29,19 @@ Points = dict[str, tuple[list[float], list[float]]]
 Better = Mapping[str, str]
 """The better end of each metric that has one, "max" or "min"."""
 
-MEASURES = {"accuracy": "accuracy", "nll": "NLL (nats)", "rmse": "RMSE", "mean_iou": "mean IoU"}
+MEASURES = {
+    "accuracy": "accuracy",
+    "nll": "NLL (nats)",
+    "rmse": "RMSE",
+    "mean_iou": "mean IoU",
+    "average_precision": "mean average precision",
+}
 """Titles of the metrics that are drawn while a stage trains."""
 
-DENSE = ("mean_iou",)
-"""Metrics of pixels, which come before accuracy."""
+FIRST = ("mean_iou", "average_precision")
+"""Metrics of pixels and of several labels, which come before accuracy."""
 
-MAXIMISED = ("accuracy", *DENSE)
+MAXIMISED = ("accuracy", *FIRST)
 """Those of `MEASURES` that are better if they are larger."""
 
 SCORES = ("precision", "recall", "f1")
@@ -59,7 +65,7 @@ def summarize(rows: Rows, evaluation: Mapping[str, Any]) -> str:
     if not students:
         return f"No student's {title} was measured{setting}."
     best = (max if measure in MAXIMISED else min)(students, key=lambda row: row[measure])
-    article = "a" if measure in ("nll", "mean_iou") else "an"
+    article = "a" if measure in ("nll", *FIRST) else "an"
     reached = f"{best['network']} reaches {article} {title} of {best[measure]:.4f}{unit}{setting}"
     if reference is None:
         return f"{reached}, the best of {len(rated)}."
@@ -74,8 +80,8 @@ def summarize(rows: Rows, evaluation: Mapping[str, Any]) -> str:
 
 def choose_final(rows: Rows, evaluation: Mapping[str, Any]) -> str:
     """Returns the metric that networks are compared by: accuracy, of tokens NLL, of pixels IoU, of numbers RMSE."""
-    if dense := [measure for measure in DENSE if any(row.get(measure) is not None for row in rows)]:
-        return dense[0]
+    if first := [measure for measure in FIRST if any(row.get(measure) is not None for row in rows)]:
+        return first[0]
     if evaluation.get("unit") == "token" and any(row.get("nll") for row in rows):
         return "nll"
     return "rmse" if any("rmse" in row for row in rows) else "accuracy"
@@ -141,8 +147,8 @@ def gather_points(lines: Lines, name_curve: Callable[[str], str | None]) -> Poin
 def choose_measure(lines: Lines) -> str:
     """Returns the metric that is drawn while a stage trains: accuracy, NLL of tokens or where it alone is, or RMSE."""
     measured = {key.rpartition("/")[2] for line in lines for key in line if "/" in key}
-    if dense := [measure for measure in DENSE if measure in measured]:
-        return dense[0]
+    if first := [measure for measure in FIRST if measure in measured]:
+        return first[0]
     if "rmse" in measured:
         return "rmse"
     of_tokens = "perplexity" in measured or "accuracy" not in measured

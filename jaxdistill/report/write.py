@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from jaxdistill.errors import UserError
-from jaxdistill.report import advice, boxes, cost, fidelity, label_maps, lanes, quality, texts
+from jaxdistill.report import advice, boxes, cost, fidelity, label_maps, labels, lanes, quality, texts
 from jaxdistill.report.html import Block, Heading, Note, Section, fold_json, render_page
 from jaxdistill.report.inputs import EVALUATE_AGAIN, read_optional
 from jaxdistill.report.tables import Rows, Table, make_results_table, select_main
@@ -25,6 +25,8 @@ SCORES = {
     "classes": ("Classes", quality.class_scores),
     "iou": ("Classes", label_maps.class_scores),
     "precision": ("Classes", boxes.class_scores),
+    "labels": ("Labels", labels.label_scores),
+    "targets": ("Targets", labels.target_scores),
     "calibration": ("Calibration", quality.calibration),
 }
 FIGURES = {

@@ -40,6 +40,7 @@ def make_predictor(stage: Stage, name: str) -> Predictor:
         class_names=source.class_names or data_class_names(task),
         tokenizer=tokenizer or (BYTES if dataset.of_bytes else ""),
         featurizer=dataset.featurizer,
+        targets=dataset.targets,
     )
     fields = {field.name: getattr(source, field.name) for field in dataclasses.fields(Trained)}
     frozen = Frozen(**(fields | {"input": main}), quantize=getattr(source, "quantize", ""))

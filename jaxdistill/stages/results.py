@@ -63,6 +63,7 @@ def write_results(
         "split": stage.settings.evaluate.split,
         "examples": len(first.label),
         "classes": stage.data.dataset.class_names,
+        "targets": [target.name for target in stage.data.dataset.targets],
         "unit": stage.data.task.unit,
         "pairs": _pair_rows(stage, first, saliency),
         "figures": stage.data.task.figures,

@@ -23,10 +23,10 @@ def find(dataset: Dataset, name: str = "") -> type[Task]:
         UserError: for an unknown name, and for a dataset that no task follows from.
     """
     if name:
-        return registry.find("task", name)
+        return registry.find("task", name).for_dataset(dataset)
     for candidate in (registry.find("task", option) for option in registry.names("task")):
         if candidate.is_default_for(dataset):
-            return candidate
+            return candidate.for_dataset(dataset)
     raise UserError(
         f"task must be set for a dataset with the fields {[*dataset.fields]}, got ''. Choose one of"
         f" {registry.names('task')}."

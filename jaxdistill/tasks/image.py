@@ -32,6 +32,7 @@ class ImageTask(Task):
 
     Class attributes:
         moving: fields of labels that move with the image.
+        mixed: fields of labels that are mixed as images are; a class if there are none.
     """
 
     mean: tuple[float, ...] = ()
@@ -41,6 +42,7 @@ class ImageTask(Task):
 
     inputs: ClassVar[tuple[str, ...]] = ("image",)
     moving: ClassVar[tuple[str, ...]] = ()
+    mixed: ClassVar[tuple[str, ...]] = ()
     figures: ClassVar[tuple[str, ...]] = PICTURES
 
     def __post_init__(self) -> None:
@@ -81,5 +83,6 @@ class ImageTask(Task):
             std=self.std,
             views=self.views,
             moving=self.moving,
+            mixed=self.mixed,
         )
         return lambda batch: self.align(change(batch))

@@ -1,4 +1,4 @@
-"""Regression with quantiles of a target."""
+"""Regression with quantiles of each target."""
 
 from typing import ClassVar
 
@@ -9,11 +9,13 @@ from jaxdistill.tasks.regression import Regression
 class QuantileRegression(Regression):
     """Fields as those of `regression`.
 
-    A network outputs nine numbers, the quantiles of the levels 1/18, 3/18, ..., 17/18; the fifth is the median.
+    A network outputs nine numbers for each target, the quantiles of the levels 1/18, 3/18, ..., 17/18; the fifth is the
+    median.
     """
 
-    metric_names: ClassVar = ("rmse", "mae", "pinball")
+    metric_names: ClassVar = ("rmse", "mae", "r2", "pinball", "per_target")
     predictions: ClassVar = "quantiles"
+    averages: ClassVar = ("logits",)
     outputs: ClassVar = 9
 
     @classmethod

@@ -1,27 +1,28 @@
-"""Regression with a Gaussian: the mean and the log variance of a target."""
+"""Regression with Gaussians: the mean and the log variance of each target."""
 
 import dataclasses
 from typing import ClassVar
 
 from jaxdistill.data.dataset import Dataset
-from jaxdistill.errors import UserError
 from jaxdistill.metrics import Metric
-from jaxdistill.networks import Ensemble
-from jaxdistill.tasks.table import TableTask
-from jaxdistill.tasks.task import Field, StageParts
+from jaxdistill.tasks.any_input import AnyInputTask
+from jaxdistill.tasks.task import Field
 
 
-class Regression(TableTask):
-    """Fields `features`, `[width]`, `target`, a number, and `label`, 0 or -1 if the target is missing or hidden.
+class Regression(AnyInputTask):
+    """Fields `target`, `[targets]`, and `label`, 0 or -1 if all targets are missing or hidden, beside the inputs.
 
-    A network outputs two numbers, the mean and the log variance of the target. Targets are standardised by the training
-    split, and metrics are in their own units.
+    A network outputs two numbers for each target, the mean and the log variance. Targets are standardised by the
+    training split, and metrics are in their own units. A missing target is NaN.
     """
 
-    fields: ClassVar = TableTask.fields | {"target": Field(integer=False)}
-    metric_names: ClassVar = ("rmse", "mae", "gaussian_nll", "gaussian_kl")
+    supervision: ClassVar = {"target": Field(("targets",), integer=False), "label": Field()}
+    mixed: ClassVar = ("target",)
+    metric_names: ClassVar = ("rmse", "mae", "r2", "gaussian_nll", "gaussian_kl", "per_target")
+    figures: ClassVar = ("targets",)
     reads_class_labels: ClassVar = False
     predictions: ClassVar = "gaussian"
+    averages: ClassVar = ("gaussian", "logits")
     outputs: ClassVar = 2
     class_noun: ClassVar = "outputs per target"
 
@@ -31,21 +32,11 @@ class Regression(TableTask):
 
     @property
     def num_classes(self) -> int:
-        return self.outputs
+        return self.outputs * self.dataset.fields["target"][0][0]
 
     def metric(self, name: str) -> Metric:
         metric = super().metric(name)
-        featurizer = self.dataset.featurizer
         if not hasattr(metric, "scale"):
             return metric
-        return dataclasses.replace(metric, form=self.predictions, scale=featurizer.target[1] if featurizer else 1.0)
-
-    def check(self, parts: StageParts) -> None:
-        super().check(parts)
-        for name, source in parts.networks.items():
-            if isinstance(source, Ensemble) and source.average == "probabilities":
-                options = ("gaussian", "logits") if self.predictions == "gaussian" else ("logits",)
-                raise UserError(
-                    f"networks.{name}.average must be one of {options} for task {self.name!r}, got 'probabilities',"
-                    " which are those of classes. Set it"
-                )
+        scale = tuple(target.scale for target in self.dataset.targets) or (1.0,)
+        return dataclasses.replace(metric, form=self.predictions, scale=scale)

@@ -13,7 +13,10 @@ from jaxdistill.core import Batch, Output, Term
 from jaxdistill.data.dataset import Dataset
 from jaxdistill.errors import UserError, unknown
 from jaxdistill.metrics import GatheringMetric, Metric
-from jaxdistill.networks import ImageSpec, Source
+from jaxdistill.networks import Ensemble, ImageSpec, Source
+
+CLASS_FORMS = ("classes", "boxes")
+"""Forms of predictions whose labels are classes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,12 +59,15 @@ class Task:
         axes: axes of the predictions, the batch's first: `("example",)` for one prediction per example.
         metric_names: metrics that fit.
         preferred: metrics that select a checkpoint before those named first in `evaluate.metrics`.
-        figures: sections of the report beside those of every task: "confusion", "classes" and "calibration" of scores,
-            "disagreements" and "saliency" of examples, the pictures of a task, and "texts" that networks write.
+        figures: sections of the report beside those of every task: "confusion", "classes", "labels", "targets" and
+            "calibration" of scores, "disagreements" and "saliency" of examples, the pictures of a task, and "texts"
+            that networks write.
         pictured_fields: fields of an example that the report draws beside predictions of `picture`, `image` among them.
         reads_class_labels: whether labels are of the classes that the dataset names, and that weights keep.
         keeps_size: whether networks get images in their size, whatever that of their training.
-        predictions: the form of a prediction: scores of "classes", or numbers of the distribution of a target.
+        predictions: the form of a prediction: scores of "classes" of which one is right, of "labels" of which several
+            may be, or numbers of the distribution of targets.
+        averages: what an ensemble of networks can average.
         class_noun: what a prediction chooses among, in the plural.
         remedy: advice for a network with other predictions.
     """
@@ -78,6 +84,7 @@ class Task:
     reads_class_labels: ClassVar[bool] = True
     keeps_size: ClassVar[bool] = False
     predictions: ClassVar[str] = "classes"
+    averages: ClassVar[tuple[str, ...]] = ("probabilities", "logits")
     class_noun: ClassVar[str] = "classes"
     remedy: ClassVar[str] = "Use another network, or set task to that of its predictions."
 
@@ -85,6 +92,11 @@ class Task:
     def is_default_for(cls, dataset: Dataset) -> bool:
         """Returns whether the task follows from a dataset's fields."""
         return False
+
+    @classmethod
+    def for_dataset(cls, dataset: Dataset) -> type["Task"]:
+        """Returns the task on the examples of a dataset, whose inputs may determine a part of it."""
+        return cls
 
     @classmethod
     def make(cls, dataset: Dataset, data: DataConfig) -> "Task":
@@ -236,13 +248,30 @@ class Task:
                     f"network {name!r} ({type(source).__name__.lower()}) must have examples with {missing}, got"
                     f" {self.dataset.name!r} with {[*self.fields]}. Leave it out."
                 )
+            self._check_average(name, source)
         for name, term in parts.terms.items():
-            forms = term.method.predictions
+            forms = term.method.predictions or (CLASS_FORMS if term.method.needs_labels else ())
             if forms and self.predictions not in forms:
                 raise UserError(
                     f"terms.{name}.method must compare predictions of the form {self.predictions!r} (task"
-                    f" {self.name!r}), got {type(term.method).__name__}, which compares {[*forms]}. Take another method"
+                    f" {self.name!r}), got {type(term.method).__name__}, which compares {[*forms]}. Take another"
+                    f" method, such as one of {_methods_of(self.predictions)}"
                 )
+
+    def _check_average(self, name: str, source: Source) -> None:
+        """Raises `UserError` for an ensemble that averages or weighs what the predictions are not."""
+        if not isinstance(source, Ensemble):
+            return
+        if source.average not in self.averages:
+            raise UserError(
+                f"networks.{name}.average must be one of {self.averages} for task {self.name!r}, got"
+                f" {source.average!r}, which are those of other predictions. Set it"
+            )
+        if source.weighting != "equal" and "probabilities" not in self.averages:
+            raise UserError(
+                f"networks.{name}.weighting must be 'equal' for task {self.name!r}, got {source.weighting!r}, which"
+                " reads probabilities of classes. Remove it"
+            )
 
     def check_measured(self, names: Iterable[str], parts: StageParts) -> None:
         """Raises `UserError` for networks whose predictions cannot be measured.
@@ -268,6 +297,12 @@ class Task:
                 f"{what} must output one prediction per {self.unit} (task {self.name!r}), got predictions with {axes}"
                 f" axes. {self.remedy}"
             )
+
+
+def _methods_of(predictions: str) -> list[str]:
+    """Returns the names of the methods that compare predictions of a form."""
+    members = {name: registry.find("method", name) for name in registry.names("method")}
+    return [name for name, member in members.items() if predictions in member.predictions]
 
 
 def _main_inputs(model: Any) -> tuple[str, ...]:

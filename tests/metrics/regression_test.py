@@ -9,7 +9,7 @@ import pytest
 from jaxdistill.core import Output
 from jaxdistill.metrics import METRICS
 
-BATCH = {"target": jnp.array([0.0, 1.0, 9.0]), "label": jnp.array([0, 0, -1]), "mask": jnp.ones(3)}
+BATCH = {"target": jnp.array([[0.0], [1.0], [9.0]]), "label": jnp.array([0, 0, -1]), "mask": jnp.ones(3)}
 GAUSSIAN = Output(jnp.array([[3.0, 0.0], [5.0, 0.0], [0.0, 0.0]]))
 QUANTILES = Output(jnp.array([[0.0, 0.0, 3.0], [1.0, 2.0, 3.0], [0.0, 0.0, 0.0]]))
 
@@ -20,8 +20,8 @@ def value(name, output, **settings):
 
 
 def test_errors_are_in_the_units_of_the_targets_and_leave_out_missing_ones():
-    assert value("rmse", GAUSSIAN, scale=2.0) == pytest.approx(2 * np.sqrt((9 + 16) / 2))
-    assert value("mae", GAUSSIAN, scale=2.0) == pytest.approx(2 * (3 + 4) / 2)
+    assert value("rmse", GAUSSIAN, scale=(2.0,)) == pytest.approx(2 * np.sqrt((9 + 16) / 2))
+    assert value("mae", GAUSSIAN, scale=(2.0,)) == pytest.approx(2 * (3 + 4) / 2)
 
 
 def test_of_quantiles_the_mean_has_the_squared_and_the_median_the_absolute_error():
@@ -31,16 +31,38 @@ def test_of_quantiles_the_mean_has_the_squared_and_the_median_the_absolute_error
 
 def test_the_likelihood_is_that_of_the_target_in_its_units():
     expected = np.mean([np.log(2 * np.pi) / 2 + np.log(7) + error**2 / 2 for error in (3, 4)])
-    assert value("gaussian_nll", GAUSSIAN, scale=7.0) == pytest.approx(expected)
+    assert value("gaussian_nll", GAUSSIAN, scale=(7.0,)) == pytest.approx(expected)
 
 
 def test_pinball_by_hand():
     """Levels 1/6, 1/2, 5/6; errors y - q of (0, 0, -3) and (0, -1, -2)."""
     expected = np.mean([(0 + 0 + 3 / 6) / 3, (0 + 1 / 2 + 2 / 6) / 3])
-    assert value("pinball", QUANTILES, scale=10.0) == pytest.approx(10 * expected)
+    assert value("pinball", QUANTILES, scale=(10.0,)) == pytest.approx(10 * expected)
 
 
 def test_kl_to_the_reference():
     metric = METRICS["gaussian_kl"]
     reference = Output(GAUSSIAN.logits + jnp.array([[2.0, 0.0]]))
     assert metric.finish(metric.sums(GAUSSIAN, BATCH, reference)) == pytest.approx(2.0)
+
+
+TWO = {"target": jnp.array([[0.0, 4.0], [2.0, np.nan], [4.0, 8.0]]), "label": jnp.zeros(3, int), "mask": jnp.ones(3)}
+OF_TWO = Output(jnp.array([[1.0, 0.0, 4.0, 0.0], [2.0, 0.0, 9.0, 0.0], [4.0, 0.0, 6.0, 0.0]]))
+
+
+def test_several_targets_have_their_own_units_and_the_mean_of_their_errors():
+    metric = dataclasses.replace(METRICS["per_target"], scale=(1.0, 10.0))
+    table = metric.finish(metric.sums(OF_TWO, TWO))
+    assert table["rmse"] == pytest.approx([np.sqrt(1 / 3), 10 * np.sqrt(4 / 2)])
+    assert table["r2"] == pytest.approx([1 - 1 / 8, 1 - 4 / 8])
+    assert table["examples"] == [3, 2]
+    for name in ("rmse", "mae", "r2"):
+        part = dataclasses.replace(METRICS[name], scale=(1.0, 10.0))
+        assert part.finish(part.sums(OF_TWO, TWO)) == pytest.approx(np.mean(table[name]))
+
+
+def test_a_constant_target_has_no_r2():
+    constant = TWO | {"target": TWO["target"].at[:, 1].set(0.1)}
+    table = METRICS["per_target"].finish(METRICS["per_target"].sums(OF_TWO, constant))
+    assert table["r2"][1] is None
+    assert METRICS["r2"].finish(METRICS["r2"].sums(OF_TWO, constant)) == pytest.approx(1 - 1 / 8)

@@ -1,4 +1,4 @@
-"""Images with one class each: folders of classes, a table of files and labels, or a folder of `save_to_disk`."""
+"""Images with their supervision: folders of classes, a table of files, or a folder of `save_to_disk`."""
 
 import dataclasses
 import functools
@@ -13,10 +13,10 @@ from jaxdistill.data import arrow_files
 from jaxdistill.data.columns import FIRST_ROWS
 from jaxdistill.data.dataset import Dataset, DatasetSettings
 from jaxdistill.data.image_files import EncodedImage, ImageFiles, check_channels, read_image
-from jaxdistill.data.labels import check_indices, number_classes
 from jaxdistill.data.overlaps import Choice, Files, check_disjoint
 from jaxdistill.data.routes import add_routes
 from jaxdistill.data.row_files import choose_rows, find_files, find_part, name_roles, read_rows
+from jaxdistill.data.supervision import KEYS, Supervision, name_columns, parse
 from jaxdistill.data.texts import slice_of
 from jaxdistill.errors import UserError, unknown
 from jaxdistill.runtime import files
@@ -35,15 +35,15 @@ class Collection:
 
     Attributes:
         sources: a file or an encoded image each.
-        labels: names or numbers of classes.
+        columns: values of the columns of supervision.
         locate: returns the words for an image in an error.
         files: the tables or folders, with the number of images of each.
-        class_names: if they are given in order; the labels are then indices.
+        class_names: if they are given in order; classes and labels are then indices, or lists of indices.
         routes: values of the column `data.route`, if it is named.
     """
 
     sources: Sequence[Any]
-    labels: Sequence[Any]
+    columns: Mapping[str, Sequence[Any]]
     locate: Callable[[int], str]
     files: Files
     class_names: tuple[str, ...] = ()
@@ -55,8 +55,9 @@ def read(settings: DatasetSettings) -> Dataset:
 
     `path` is one of three. A folder `CLASS/FILE`, or `train/CLASS/FILE` with `validation` and `test` beside it, in any
     case. A CSV, TSV, JSONL or Parquet file, or several with `*`, with a column `image` of files, relative to its
-    folder, and a column `label`. A folder of `datasets.Dataset.save_to_disk` with such columns. `splits` are parts such
-    as `"train[:90%]"`, or files of tables; images are put in an order by chance first, by `split_seed` or 0.
+    folder, and a column `label`, or columns of `labels` or `targets` (`data.supervision`). A folder of
+    `datasets.Dataset.save_to_disk` with such columns. `splits` are parts such as `"train[:90%]"`, or files of tables;
+    images are put in an order by chance first, by `split_seed` or 0.
 
     Args:
         settings: `size` resizes the short side and cuts the centre square; images of several sizes need it.
@@ -83,15 +84,23 @@ def read(settings: DatasetSettings) -> Dataset:
             raise UserError(f"data.splits.{role} must have at least one image, got none. Take a larger part")
     check_disjoint({role: Choice(parts[role], images.files, rows) for role, (images, rows) in chosen.items()})
     _check_tables(chosen)
-    class_names, labels = _number(chosen)
+    supervision = _read_supervision(chosen, settings)
     first, rows = chosen["train"]
     side = settings.size
     shape = (side, side, channels) if side else read_image(first.sources[int(rows[0])], channels).shape
     splits = {
-        role: ImageFiles(collection.sources, rows, labels[role], size=side, shape=shape)
+        role: ImageFiles(
+            collection.sources,
+            rows,
+            supervision.label[role],
+            size=side,
+            shape=shape,
+            supervision=supervision.arrays[role],
+        )
         for role, (collection, rows) in chosen.items()
     }
-    dataset = Dataset(splits, class_names, shape, keys=("image", "label", "splits.seed"))
+    keys = ("image", *KEYS, "splits.seed")
+    dataset = Dataset(splits, supervision.class_names, shape, targets=supervision.targets, keys=keys)
     if not settings.route:
         return dataset
     routes = {role: [collection.routes[row] for row in rows] for role, (collection, rows) in chosen.items()}
@@ -115,14 +124,12 @@ def _check_tables(chosen: Mapping[str, tuple[Collection, np.ndarray]]) -> None:
                 )
 
 
-def _number(chosen: Mapping[str, tuple[Collection, np.ndarray]]) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
-    """Returns the names of the classes, and the labels by role, int32 `[n]`."""
-    values = {role: [collection.labels[row] for row in rows] for role, (collection, rows) in chosen.items()}
-    place = functools.partial(_locate, chosen)
-    class_names = chosen["train"][0].class_names
-    if class_names:
-        return class_names, check_indices(values, len(class_names), place)
-    return number_classes(values, place)
+def _read_supervision(chosen: Mapping[str, tuple[Collection, np.ndarray]], settings: DatasetSettings) -> Supervision:
+    values = {
+        role: {name: [column[row] for row in rows] for name, column in collection.columns.items()}
+        for role, (collection, rows) in chosen.items()
+    }
+    return parse(values, settings, functools.partial(_locate, chosen), chosen["train"][0].class_names)
 
 
 def _locate(chosen: Mapping[str, tuple[Collection, np.ndarray]], role: str, position: int) -> str:
@@ -141,7 +148,7 @@ def _open_collections(settings: DatasetSettings) -> dict[str, Collection]:
         _check_no_columns(settings)
         collections = {name: _list_folder(folder) for name, folder in _find_roles(path).items()}
         for name in collections.keys() & {"", "train"}:
-            if len(classes := {*collections[name].labels}) < 2:
+            if len(classes := {*collections[name].columns["label"]}) < 2:
                 raise UserError(
                     f"{path / name} must have folders of at least two classes, got {[*classes]}. Add another"
                 )
@@ -175,11 +182,11 @@ def _open_other(role: str, name: str, settings: DatasetSettings, whole: Mapping[
 
 
 def _check_no_columns(settings: DatasetSettings) -> None:
-    for key in ("image", "label", "route"):
-        if getattr(settings, key):
+    for key in ("image", "route", *KEYS):
+        if value := getattr(settings, key):
             raise UserError(
-                f"data.{key} must be '' for {settings.path}, whose folders are the classes, got"
-                f" {getattr(settings, key)!r}. Remove it, or name a table of files in data.path"
+                f"data.{key} must be {type(value)()!r} for {settings.path}, whose folders are the classes, got"
+                f" {value!r}. Remove it, or name a table of files in data.path"
             )
 
 
@@ -207,14 +214,14 @@ def _list_folder(folder: pathlib.Path) -> Collection:
             f"{stray[0]} must be in the folder of its class, got an image beside {names}; there are {len(stray)} in"
             " all. Move or remove them"
         )
-    return Collection(sources, labels, lambda row: str(sources[row]), [(folder, len(sources))])
+    return Collection(sources, {"label": labels}, lambda row: str(sources[row]), [(folder, len(sources))])
 
 
 def _read_table(key: str, text: str, settings: DatasetSettings) -> Collection:
-    image, label = settings.image or "file", settings.label or "label"
-    columns = {image: "data.image", label: "data.label"} | ({settings.route: "data.route"} if settings.route else {})
-    rows = read_rows(key, text, "", columns)
-    names, labels, routes = rows.columns[image], rows.columns[label], rows.columns.get(settings.route, ())
+    image, supervision = settings.image or "file", name_columns(settings, "label")
+    keys = {image: "data.image"} | supervision | ({settings.route: "data.route"} if settings.route else {})
+    rows = read_rows(key, text, "", keys)
+    names, columns = rows.columns[image], {name: rows.columns[name] for name in supervision}
     root = find_files(key, text)[0].parent
     sources = [root / str(name) for name in names]
     missing = [row for row, source in enumerate(sources) if not source.is_file()]
@@ -231,7 +238,7 @@ def _read_table(key: str, text: str, settings: DatasetSettings) -> Collection:
                 f"{rows.locate(row)} must have an image of its own, got {names[row]!r}, which {rows.locate(first)} has."
                 " Remove one of the rows"
             )
-    return Collection(sources, labels, rows.locate, rows.files, routes=routes)
+    return Collection(sources, columns, rows.locate, rows.files, routes=rows.columns.get(settings.route, ()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -259,14 +266,14 @@ class SavedImages(Sequence[Any]):
 
 def _open_saved(folder: pathlib.Path, settings: DatasetSettings) -> Collection:
     split = arrow_files.open_split(folder)
-    image, label = settings.image or "image", settings.label or "label"
-    column = split.column(image, "data.image")
-    labels = split.column(label, "data.label").to_pylist()
+    keys = name_columns(settings, "label")
+    column = split.column(settings.image or "image", "data.image")
+    columns = {name: split.column(name, key).to_pylist() for name, key in keys.items()}
     return Collection(
         SavedImages(column, folder),
-        labels,
+        columns,
         lambda row: f"row {row} of {folder}",
         files=[(folder, len(column))],
-        class_names=split.class_names(label),
+        class_names=split.class_names(next(iter(keys))),
         routes=split.column(settings.route, "data.route").to_pylist() if settings.route else (),
     )

@@ -7,14 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from jaxdistill.core import UNLABELLED
-from jaxdistill.data.dataset import Dataset, DatasetSettings, Split
+from jaxdistill.data.dataset import TARGET_CLASS, Dataset, DatasetSettings, Split, Target
 from jaxdistill.data.tables import featurizer as featurizers
 from jaxdistill.data.tables.table import Matrix, Table, is_sparse
 from jaxdistill.errors import UserError
 from jaxdistill.runtime import files
-
-TARGET_CLASS = "0"
-"""The only class of examples with a target: an example without a label has a missing or hidden target."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +21,7 @@ class Features(Split):
     Attributes:
         features: float32 `[n, width]`, or a scipy-sparse CSR matrix, of which a batch alone becomes dense.
         label: int32 `[n]`.
-        target: float32 `[n]`, standardised; `None` without.
+        target: float32 `[n, 1]`, standardised; `None` without.
     """
 
     features: Matrix
@@ -67,7 +64,15 @@ def make_dataset(tables: Mapping[str, Table], settings: DatasetSettings, class_n
     splits = {role: _make_split(featurizer, table) for role, table in tables.items()}
     names = tuple(class_names) or (TARGET_CLASS,)
     features = splits["train"].features
-    return Dataset(splits, names, features.shape[1:], featurizer=featurizer, is_sparse=is_sparse(features))
+    target = Target(settings.target or "target", *featurizer.target)
+    return Dataset(
+        splits,
+        names,
+        features.shape[1:],
+        featurizer=featurizer,
+        is_sparse=is_sparse(features),
+        targets=() if tables["train"].target is None else (target,),
+    )
 
 
 def _make_split(featurizer: featurizers.Featurizer, table: Table) -> Features:
@@ -78,4 +83,4 @@ def _make_split(featurizer: featurizers.Featurizer, table: Table) -> Features:
     mean, scale = featurizer.target
     missing = np.isnan(table.target)
     target = np.where(missing, 0, (table.target - mean) / scale).astype(np.float32)
-    return Features(features, np.where(missing, UNLABELLED, 0).astype(np.int32), target)
+    return Features(features, np.where(missing, UNLABELLED, 0).astype(np.int32), target[:, None])

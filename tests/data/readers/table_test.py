@@ -26,7 +26,7 @@ def test_a_csv_is_split_by_chance_or_in_order(tmp_path):
     dataset = datasets.load("table", path=str(tmp_path / "t.csv"), target="y", columns=("x",), splits=splits)
     np.testing.assert_array_equal(dataset.split("test").features, [[8], [9]])
     mean, scale = dataset.featurizer.target
-    np.testing.assert_allclose(dataset.split("test").target * scale + mean, [80, 90])
+    np.testing.assert_allclose(dataset.split("test").target * scale + mean, [[80], [90]])
 
 
 def test_a_folder_has_a_file_for_each_split_of_any_kind(tmp_path):

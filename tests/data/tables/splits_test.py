@@ -22,7 +22,7 @@ def test_targets_are_standardised_by_the_training_split_and_missing_ones_have_no
     test = make_table([[5, 6], [7, 8]], target=np.array([16.0, np.nan]))
     dataset = make_dataset({"train": train, "test": test}, DatasetSettings("t"))
     batch = dataset.split("test").take(np.arange(2))
-    np.testing.assert_allclose(batch["target"], [2, 0])
+    np.testing.assert_allclose(batch["target"], [[2], [0]])
     assert batch["label"].tolist() == [0, UNLABELLED]
     assert batch["target"].dtype == np.float32
     assert dataset.class_names == ("0",)
