@@ -1,12 +1,14 @@
 """Approximate likelihood matching, for a teacher with other tokens.
 
 Minixhofer, Vulic, Ponti, "Universal Cross-Tokenizer Distillation via Approximate Likelihood Matching", 2025,
-https://arxiv.org/abs/2503.20083: texts are cut into spans of bytes that both tokenizers write with whole tokens.
+https://arxiv.org/abs/2503.20083.
 
-    loss = KL((p^(1/T), 1 - p^(1/T)) || (q^(1/T), 1 - q^(1/T)))    of a span of several tokens, p the product of the
-                                                                   teacher's probabilities of them, q the student's
-           KL(p || q) over common tokens and the rest              of a span of one token on both sides, p and q over
-                                                                   the tokens that both have, all others one class
+    loss = KL((p^(1/T), 1 - p^(1/T)) || (q^(1/T), 1 - q^(1/T)))    for a span of several tokens
+    loss = KL(p || q) over common tokens and the rest              for a span of one token on both sides
+
+A text is cut into spans of bytes that both tokenizers write with whole tokens. Of several tokens p is the product of
+the teacher's probabilities of these, and q of the student's; of one token they are distributions over the tokens that
+both have, and one class of all others.
 
 There is one value per span, at the student's position of its last token, and the mean is over spans. A span of one
 token each, of equal tokenizers every one, has the KL of `forward_kl` at temperature 1, to the bit. Both are KLs of
