@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxdistill import networks
 from jaxdistill.build import caches
@@ -14,6 +15,7 @@ from jaxdistill.compress.views import NO_VIEWS
 from jaxdistill.config.members import compile_pattern
 from jaxdistill.core import path_name
 from jaxdistill.data.build import has_visible_labels
+from jaxdistill.data.dataset import CHUNK
 from jaxdistill.errors import UserError, check_names, unknown
 from jaxdistill.generation import on_policy
 from jaxdistill.networks import Source
@@ -148,10 +150,13 @@ def check_views(stage: Stage) -> None:
 
 
 def check_on_policy(stage: Stage) -> None:
-    """Raises `UserError` for texts to be written that the networks or the data do not permit."""
-    settings = stage.settings.on_policy
+    """Raises `UserError` for texts to be written that the networks or the data do not permit, and for no answers."""
+    settings, path = stage.settings.on_policy, f"stage {stage.name!r}: on_policy"
+    settings.check(path)
+    if settings.share < 1:
+        _check_answers(stage)
     if settings.share:
-        on_policy.check(settings, stage.networks, stage.data.batch, f"stage {stage.name!r}: on_policy")
+        on_policy.check(settings, stage.networks, stage.data.batch, path)
         if stage.settings.data.buckets:
             raise UserError(
                 f"stage {stage.name!r}: data.buckets must be empty beside on_policy, got {stage.settings.data.buckets}."
@@ -160,6 +165,21 @@ def check_on_policy(stage: Stage) -> None:
     for name, term in stage.terms.items():
         if term.method.needs_samples:
             on_policy.check_samples(settings, term.student, f"stage {stage.name!r}: term {name!r}")
+
+
+def _check_answers(stage: Stage) -> None:
+    """Raises `UserError` for texts of which no token is to be learned, so that every loss would be 0."""
+    train = stage.data.train
+    if "answer_mask" not in stage.data.dataset.fields:
+        return
+    for start in range(0, len(train), CHUNK):  # the first has a token, as a rule
+        positions = np.arange(start, min(start + CHUNK, len(train)))
+        if np.any(train.take(positions)["answer_mask"] > 0):
+            return
+    raise UserError(
+        f"stage {stage.name!r}: data must have a token to learn, got an answer_mask of 0 in all {len(train)} texts."
+        " Correct it, or have all texts written by on_policy.share=1"
+    )
 
 
 def _check_term(stage: Stage, key: str) -> None:

@@ -13,6 +13,7 @@ Everything is part of the jitted step: a resumed run writes the same texts. No g
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -61,10 +62,13 @@ class OnPolicy(Sampling):
         check_least(f"{path}.staleness", self.staleness, 0)
         if self.alarm not in ("stop", "warn"):
             raise unknown(f"{path}.alarm", self.alarm, ("stop", "warn"))
-        for name in ("length", "repetition", "entropy"):
+        for name, most in {"length": self.tokens, "repetition": 1, "entropy": math.inf}.items():
             bounds = getattr(self, name)
-            if bounds and (len(bounds) != 2 or not bounds[0] < bounds[1]):
-                raise UserError(f"{path}.{name} must be (least, largest), got {bounds}. Leave it out for no bounds")
+            if bounds and (len(bounds) != 2 or not (bounds[0] < bounds[1] and 0 <= bounds[0] < most)):
+                raise UserError(
+                    f"{path}.{name} must be (least, largest), got {bounds}. Set a least from 0 on, below {most:g} and"
+                    " the largest, or leave it out for no bounds"
+                )
 
     @property
     def bounds(self) -> dict[str, tuple[float, ...]]:

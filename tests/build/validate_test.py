@@ -2,15 +2,18 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 import runs
 from jaxdistill.build import validate
+from jaxdistill.config import load
 from jaxdistill.core import Term
 from jaxdistill.errors import UserError
 from jaxdistill.methods.cross_entropy import CrossEntropy
 from jaxdistill.methods.kd import KD
 from jaxdistill.methods.rkd import RKD
+from jaxdistill.pipeline import run as pipeline
 from runs import launched
 
 MINE = """import runpy
@@ -144,3 +147,23 @@ def test_a_stage_that_trains_has_a_length():
 def test_an_evaluation_names_existing_networks_and_splits(stages, changed, message):
     with pytest.raises(UserError, match=message):
         validate.check(runs.with_evaluate(stages["distil"], **changed))
+
+
+def test_texts_without_a_token_to_learn_and_bounds_without_writing(tmp_path):
+    """A loss that is 0 in every batch; and settings of texts that are not written."""
+    tokens = np.tile(np.arange(6), (8, 1))
+    np.savez(tmp_path / "texts.npz", train_tokens=tokens, train_answer_mask=np.zeros_like(tokens))
+    decoder = {"model": "decoder", "layers": 1, "width": 8, "heads": 2, "length": 6}
+    config = {
+        "batch": 8,
+        "steps": 1,
+        "data": {"name": "npz", "path": str(tmp_path / "texts.npz")},
+        "networks": {"student": decoder},
+        "terms": {"task": {"method": "cross_entropy"}},
+        "evaluate": {"split": "train", "metrics": ()},
+        "stages": {"train": {}},
+    }
+    with pytest.raises(UserError, match="data must have a token to learn, got an answer_mask of 0 in all 8 texts"):
+        pipeline.prepare(load.stages(config), tmp_path / "run")
+    with pytest.raises(UserError, match=r"on_policy.length must be \(least, largest\), got \(-5.0, -1.0\)"):
+        pipeline.prepare(load.stages(config | {"on_policy": {"length": (-5.0, -1.0)}}), tmp_path / "run")

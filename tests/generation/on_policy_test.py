@@ -160,6 +160,15 @@ def test_steps_read_the_texts_of_a_step_before_with_their_examples_until_others_
         (OnPolicy(share=0.5, tokens=3, alarm="stopp"), {}, r"on_policy\.alarm must be .* got 'stopp'"),
         (OnPolicy(share=0.5, tokens=3, entropy=(2.0, 1.0)), {}, r"on_policy\.entropy must be \(least, largest\)"),
         (OnPolicy(share=0.5, tokens=3, length=(2.0,)), {}, r"on_policy\.length must be \(least, largest\), got \(2"),
+        (OnPolicy(share=0.5, length=(-5.0, -1.0)), {}, r"length must be \(least, largest\), got \(-5\.0, .* below 64"),
+        (OnPolicy(share=0.5, tokens=3, length=(3.0, 9.0)), {}, r"length must be .* got \(3\.0, 9\.0\).* below 3 "),
+        (OnPolicy(share=0.5, tokens=3, repetition=(1.0, 2.0)), {}, r"repetition must be .* got \(1\.0, .* below 1 "),
+        (
+            OnPolicy(share=0.5, tokens=3, entropy=(float("nan"), 2.0)),
+            {},
+            r"entropy must be .* below inf",
+        ),
+        (OnPolicy(share=float("nan")), {}, r"on_policy\.share must be in \[0, 1\], got nan"),
         (OnPolicy(share=0.5, tokens=3), {"segment": TOKENS}, r"share must be 0 for data with \['segment'\]"),
         (OnPolicy(share=0.5, tokens=3), {"cached/teacher/logits": TOKENS}, r"share must be 0 beside cached outputs"),
         (OnPolicy(share=0.5, tokens=3), {"answer_mask": None}, r"prompt must be in \[1, 5\] for texts without answers"),
@@ -169,3 +178,11 @@ def test_bad_settings_are_refused(settings, batch, message):
     fields = {name: x for name, x in {**BATCH, **batch}.items() if x is not None}
     with pytest.raises(UserError, match=message):
         on_policy.check(settings, NETWORKS, fields, "on_policy")
+
+
+@pytest.mark.parametrize("change", [{"temperature": 0.0}, {"share": 0.0}, {"writer": "teacher"}, {"top_k": 3}])
+def test_terms_of_samples_refuse_texts_of_another_distribution(change):
+    settings = OnPolicy(share=1.0)
+    on_policy.check_samples(settings, "student", "term 'kl'")
+    with pytest.raises(UserError, match=r"term 'kl' must have texts that 'student' draws from its own distribution"):
+        on_policy.check_samples(dataclasses.replace(settings, **change), "student", "term 'kl'")
