@@ -10,7 +10,8 @@ learns from it, from the same weights and batches. The teacher is in bfloat16 wh
     test KL, NLL   of the student after the last step, on test sums, nats
     of live        its test KL over that of the student of the live teacher
 
-Runs on the CPU, one seed. `top_k` has the exact rest as one class, `sampled` draws classes.
+Runs on the CPU, one seed. `svd half` has half of the numbers of a state, `top_k` the exact rest as one class, and
+`sampled` draws classes.
 """
 
 import argparse
@@ -27,6 +28,8 @@ from jaxdistill.data.output_cache import Header
 FORMS = {
     "hidden bfloat16": {"cache": {"store": "hidden", "dtype": "bfloat16"}, "method": "forward_kl", "tail": "uniform"},
     "hidden int8": {"cache": {"store": "hidden", "dtype": "int8"}, "method": "forward_kl", "tail": "uniform"},
+    "svd half": {"cache": {"store": "svd", "dtype": "bfloat16"}, "method": "forward_kl", "tail": "uniform"},
+    "svd half int8": {"cache": {"store": "svd", "dtype": "int8"}, "method": "forward_kl", "tail": "uniform"},
     "top_k 16": {"cache": {"store": "top_k", "k": 16}, "method": "top_k", "tail": "bucket"},
     "sampled 16": {"cache": {"store": "sampled", "k": 16}, "method": "random_sampling", "tail": "uniform"},
 }

@@ -149,9 +149,11 @@ class EvaluateConfig:
 @dataclasses.dataclass(frozen=True)
 class CacheConfig:
     network: str = option("teacher", "network whose outputs are stored")
-    store: str = option("logits", "stored form of the logits: 'logits', 'top_k', 'hidden' or 'sampled'")
+    store: str = option("logits", "stored form of the logits: 'logits', 'top_k', 'hidden', 'svd' or 'sampled'")
+    rank: int = option(0, "numbers of a state of 'svd'; half of its width if 0", least=0)
+    bound: float = option(0.0, "largest mean KL of 'svd' from the network on a sample, nats; any if 0", least=0)
     k: int = option(10, "classes of a top-k, or draws of 'sampled'", least=1)
-    dtype: str = option("float16", "stored dtype; of 'hidden' also 'int8'")
+    dtype: str = option("float16", "stored dtype; of 'hidden' and 'svd' also 'int8'")
     taps: tuple[str, ...] = option((), "taps to store besides")
     views: int = option(1, "augmented views of each training example", least=1)
     splits: tuple[str, ...] = option((), "splits to store; all if empty")

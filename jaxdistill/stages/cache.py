@@ -13,11 +13,13 @@ same order, which it guarantees nowhere.
 
 import dataclasses
 import functools
+import math
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxdistill import networks
@@ -31,9 +33,12 @@ from jaxdistill.data import loader, output_cache
 from jaxdistill.data.output_cache import Header
 from jaxdistill.errors import UserError, check_names
 from jaxdistill.runtime import files, preemption, xla_options
-from jaxdistill.stages import output_writer, start_weights
+from jaxdistill.stages import output_writer, start_weights, state_basis
 from jaxdistill.train import mesh
 from jaxdistill.train.checkpoint import flatten
+
+SAMPLE = 1 << 15
+"""The most predictions whose states "svd" is fitted to."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,29 +90,48 @@ class Cache(Kind):
 
         output_writer.begin(cache)
         if not cache.has_shared:
-            write_shared(stage, cache, read_variables())
-        return output_writer.fill(cache, lambda: network_outputs(stage, read_variables()), log) | precision
+            write_shared(stage, cache, read_variables(), log)
+        return output_writer.fill(cache, lambda: _predict_stored(stage, cache, read_variables()), log) | precision
 
 
-def write_shared(stage: Stage, cache: output_cache.Cache, variables: Mapping[str, Variables]) -> None:
+def _predict_stored(
+    stage: Stage, cache: output_cache.Cache, variables: Mapping[str, Variables]
+) -> output_writer.Predict:
+    """Returns the function of the arrays of records."""
+    spec, shared = stage.settings.cache, cache.read_shared()
+    return network_outputs(
+        stage, variables, lambda output, batch: output_writer.stored_arrays(output, spec, batch["index"], shared)
+    )
+
+
+def write_shared(
+    stage: Stage, cache: output_cache.Cache, variables: Mapping[str, Variables], log: Callable[[str], None]
+) -> None:
     """Writes the arrays that all records of a stage's cache share; the first process does.
 
     Args:
         stage: the stage.
         cache: its cache.
         variables: those of the networks that have any.
+        log: prints a line.
+
+    Raises:
+        UserError: for states of "svd" whose rank does not hold the bound, with the smallest that does.
     """
     spec = stage.settings.cache
     members = networks.dependencies(stage.networks, [spec.network])
+    whole = dataclasses.replace(spec, store="hidden")
 
     def run(variables: Mapping[str, Variables], batch: Batch) -> dict[str, jax.Array]:
         outputs, _ = networks.run(members, variables, batch, None)
-        return output_writer.shared_arrays(outputs[spec.network], spec)
+        return output_writer.shared_arrays(outputs[spec.network], whole)
 
     rows = len(stage.data.process.rows(stage.data.batch_size))
     empty = {name: np.zeros((rows, *x.shape[1:]), x.dtype) for name, x in stage.data.batch.items()}
     compiled = xla_options.jit(mesh.traced_on(stage.mesh, run), out_shardings=mesh.replicated(stage.mesh))
     arrays = jax.device_get(compiled(variables, mesh.put(stage.mesh, empty)))
+    if spec.store == "svd":
+        arrays = _fit_states(stage, cache, variables, arrays=arrays, log=log)
     if jax.process_index() == 0:
         cache.write_shared(arrays)
 
@@ -146,20 +170,66 @@ def describe_teacher(stage: Stage, workdir: pathlib.Path) -> dict[str, Any]:
     return description
 
 
-def network_outputs(stage: Stage, variables: Mapping[str, Variables]) -> output_writer.Predict:
-    """Returns the function of the stored outputs of the stage's network, in inference mode.
+def _fit_states(
+    stage: Stage,
+    cache: output_cache.Cache,
+    variables: Mapping[str, Variables],
+    *,
+    arrays: Mapping[str, np.ndarray],
+    log: Callable[[str], None],
+) -> dict[str, np.ndarray]:
+    """Returns the shared arrays of "svd", fitted to states of examples that are spread over the first split.
+
+    Args:
+        stage: the stage.
+        cache: its cache.
+        variables: those of the networks that have any.
+        arrays: kernel and bias of the logits.
+        log: prints a line.
+    """
+    spec, role = stage.settings.cache, next(iter(cache.header.splits))
+    examples, tokens = cache.header.splits[role][0], next(iter(cache.header.arrays.values()))[0][:-1]
+    count = max(1, min(examples, SAMPLE // max(1, math.prod(tokens))))
+    index = np.linspace(0, examples - 1, count).astype(np.int32)
+
+    def select(output: Output, batch: Batch) -> dict[str, jax.Array]:
+        logits: Any = output.logits
+        valid = batch["valid"].reshape(batch["valid"].shape + (1,) * (logits.hidden.ndim - 1 - batch["valid"].ndim))
+        return {"hidden": logits.hidden, "valid": jnp.broadcast_to(valid, logits.hidden.shape[:-1])}
+
+    sample = network_outputs(stage, variables, select)(role, index, np.zeros_like(index))
+    # Examples of prompts alone have no valid position: all of theirs count then.
+    hidden = sample["hidden"][(sample["valid"] > 0) | ~np.any(sample["valid"] > 0)]
+    kernel, bias, rank = arrays["kernel"], arrays.get("bias"), cache.header.shared["kernel"][0][0]
+    fitted = state_basis.StateBasis.fit(hidden, kernel, bias)
+    kl = fitted.mean_kl(rank)
+    log(f"stage {stage.name}: {rank} of {kernel.shape[0]} numbers of a state, mean KL {kl:.2g} of a sample")
+    if spec.bound and not kl <= spec.bound:
+        raise UserError(
+            f"stage {stage.name!r}: cache.rank must be at least {fitted.smallest_rank(spec.bound)} for a mean KL of"
+            f" cache.bound={spec.bound}, got {rank}, whose is {kl:.3g}. Set it, or a larger bound"
+        )
+    return fitted.arrays(rank)
+
+
+def network_outputs(
+    stage: Stage, variables: Mapping[str, Variables], select: Callable[[Output, Batch], dict[str, jax.Array]]
+) -> output_writer.Predict:
+    """Returns the function of arrays of the outputs of the stage's network, in inference mode.
 
     Args:
         stage: the stage.
         variables: those of the networks that have any.
+        select: returns arrays `[batch, ...]` of an output and its batch.
     """
     spec, size = stage.settings.cache, stage.data.evaluation_batch_size
     members = networks.dependencies(stage.networks, [spec.network])
 
     def compile_for(change: Callable[[Batch], Batch]) -> Callable:
         def run(variables: Mapping[str, Variables], batch: Batch) -> dict[str, jax.Array]:
-            outputs, _ = networks.run(members, variables, change(batch), None)
-            return output_writer.stored_arrays(outputs[spec.network], spec, batch["index"])
+            batch = change(batch)
+            outputs, _ = networks.run(members, variables, batch, None)
+            return select(outputs[spec.network], batch)
 
         return xla_options.jit(mesh.traced_on(stage.mesh, run), out_shardings=mesh.replicated(stage.mesh))
 

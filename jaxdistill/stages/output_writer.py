@@ -17,10 +17,11 @@ from jaxdistill.core import Output, Unembedding
 from jaxdistill.data import augment
 from jaxdistill.data.cache_records import DTYPES
 from jaxdistill.data.output_cache import Cache, Header
-from jaxdistill.errors import UserError, check_names, unknown
+from jaxdistill.errors import UserError, check_between, check_names, unknown
 from jaxdistill.losses import chunked, topk
 from jaxdistill.modules import drawn_classes
 from jaxdistill.runtime import files, preemption
+from jaxdistill.stages import state_basis
 
 CHUNK = 1 << 24
 """Logits over a vocabulary that are in memory at once while their top-k is taken: 64 MiB."""
@@ -28,8 +29,11 @@ CHUNK = 1 << 24
 LEVELS = 127
 """The largest number of int8."""
 
-STORED = ("logits", "top_k", "hidden", "sampled")
+STORED = ("logits", "top_k", "hidden", "svd", "sampled")
 """Stored forms of logits."""
+
+STATES = ("hidden", "svd")
+"""Those that are hidden states, whole or by `state_basis`."""
 
 Predict = Callable[[str, np.ndarray, np.ndarray], Mapping[str, np.ndarray]]
 """`(role, index, view) -> {array: [n, ...]}`: the stored outputs for examples of a split in given views."""
@@ -90,13 +94,21 @@ def _array_shapes(stage: Stage, output: Output) -> tuple[dict[str, tuple[tuple[i
     spec = stage.settings.cache
     if spec.store not in STORED:
         raise unknown(f"form for stage {stage.name!r}, cache.store", spec.store, STORED)
-    dtypes = [*DTYPES, *(["int8"] if spec.store == "hidden" else [])]
+    dtypes = [*DTYPES, *(["int8"] if spec.store in STATES else [])]
     check_names(f"dtype for stage {stage.name!r}, cache.dtype", [spec.dtype], dtypes)
-    if spec.store == "hidden" and not isinstance(output.logits, Unembedding):
+    if spec.store in STATES and not isinstance(output.logits, Unembedding):
         raise UserError(
             f"stage {stage.name!r}: cache.store must be 'logits' or 'top_k' for network {spec.network!r}, whose logits"
-            " are not those of hidden states, got 'hidden'. Take one with dense=False, such as a decoder"
+            f" are not those of hidden states, got {spec.store!r}. Take one with dense=False, such as a decoder"
         )
+    for key, value in {"rank": spec.rank, "bound": spec.bound}.items():
+        if value and spec.store != "svd":
+            raise UserError(
+                f"stage {stage.name!r}: cache.{key} must be 0 with cache.store={spec.store!r}, got {value}. It is of"
+                " 'svd'"
+            )
+    if spec.store == "svd":
+        check_between(f"stage {stage.name!r}: cache.rank", find_rank(output, spec), 1, output.logits.hidden.shape[-1])
     if not core.lists_all_classes(output.logits):
         raise UserError(
             f"stage {stage.name!r}: network {spec.network!r} outputs {type(output.logits).__name__}, and a cache is"
@@ -110,19 +122,32 @@ def _array_shapes(stage: Stage, output: Output) -> tuple[dict[str, tuple[tuple[i
             " 'sampled', and teach by random_sampling"
         )
     index = jax.ShapeDtypeStruct(core.prediction_shape(output.logits)[:1], np.dtype(np.int32))
-    shapes = jax.eval_shape(lambda output, index: stored_arrays(output, spec, index), output, index)
+    shared = shared_arrays(output, spec)
+    shapes = jax.eval_shape(lambda *given: stored_arrays(given[0], spec, *given[1:]), output, index, shared)
     dtypes = {"ids": f"uint{max(classes - 1, 1).bit_length()}", "scale": "float32", "negative_entropy": "float32"}
     return {name: (tuple(x.shape[1:]), dtypes.get(name, spec.dtype)) for name, x in shapes.items()}, classes
 
 
-def stored_arrays(output: Output, spec: CacheConfig, index: jax.Array) -> dict[str, jax.Array]:
-    """Returns the arrays of a record, `[batch, ...]` each, by name; `index`, int `[batch]`, is that of the examples."""
+def stored_arrays(
+    output: Output, spec: CacheConfig, index: jax.Array, shared: Mapping[str, Any] | None = None
+) -> dict[str, jax.Array]:
+    """Returns the arrays of a record, `[batch, ...]` each, by name.
+
+    Args:
+        output: of the network.
+        spec: the form.
+        index: of the examples, int `[batch]`.
+        shared: arrays of all records, which "svd" needs.
+    """
     taps = {f"tap/{name}": output.tap(name) for name in spec.taps}
     if spec.store == "logits":
         return {"logits": output.logits} | taps
     if spec.store == "hidden":
         logits: Any = output.logits
         return _hidden_arrays(logits.hidden, spec.dtype) | taps
+    if spec.store == "svd":
+        logits: Any = output.logits
+        return _hidden_arrays(state_basis.encode(logits.hidden, shared or {}), spec.dtype) | taps
     chunk = max(1, CHUNK // core.num_classes(output.logits))
     if spec.store == "sampled":
         shape = core.prediction_shape(output.logits)
@@ -145,12 +170,26 @@ def _hidden_arrays(hidden: jax.Array, dtype: str) -> dict[str, jax.Array]:
     return {"hidden": jnp.round(exact / scale[..., None]).astype(jnp.int8), "scale": scale}
 
 
-def shared_arrays(output: Output, spec: CacheConfig) -> dict[str, jax.Array]:
-    """Returns the arrays that all records share: of hidden states, `kernel` and `bias` of the logits."""
-    if spec.store != "hidden":
+def shared_arrays(output: Output, spec: CacheConfig) -> dict[str, Any]:
+    """Returns the arrays that all records share: of hidden states, `kernel` and `bias` of the logits.
+
+    Those of "svd" are shapes, of what is fitted to the states (`state_basis.fit`).
+    """
+    if spec.store not in STATES:
         return {}
     logits: Any = output.logits
-    return {"kernel": logits.kernel} | ({} if logits.bias is None else {"bias": logits.bias})
+    if spec.store == "hidden":
+        return {"kernel": logits.kernel} | ({} if logits.bias is None else {"bias": logits.bias})
+    (width, classes), rank = logits.kernel.shape, find_rank(output, spec)
+    shapes = {"bias": (classes,), "encoder": (width, rank), "center": (width,)}
+    arrays = {name: jax.ShapeDtypeStruct(shape, np.dtype(np.float32)) for name, shape in shapes.items()}
+    return {"kernel": jax.ShapeDtypeStruct((rank, classes), logits.kernel.dtype)} | arrays
+
+
+def find_rank(output: Output, spec: CacheConfig) -> int:
+    """Returns the numbers of a state of "svd"."""
+    logits: Any = output.logits
+    return spec.rank or max(logits.hidden.shape[-1] // 2, 1)
 
 
 def is_complete(cache: Cache) -> bool:

@@ -36,8 +36,8 @@ def test_answers_are_apart():
     right = np.array([[0, 1], [ANSWER, ANSWER + 2]])
     assert [x.tolist() for x in match(left, right)] == [[-1, 0, 0], [-1, 0]]
     row = AnsweredText("é=ab,c", ((2, 4), (5, 6)))
-    parts = np.array([[0, 2], [2, 3], [3, 4], [4, 5], [5, 6], [6, 7], [-1, -1]])
-    expected = [[-1, -1], [-1, -1], [0, 1], [1, 2], [-1, -1], [ANSWER, ANSWER + 1], [-1, -1]]
+    parts = np.array([[0, 2], [2, 3], [3, 4], [4, 5], [5, 6], [6, 7], [5, 7], [-1, -1]])
+    expected = [[-1, -1], [-1, -1], [0, 1], [1, 2], [-1, -1], [ANSWER, ANSWER + 1], [-1, ANSWER + 1], [-1, -1]]
     assert locate_in_answers(parts, row).tolist() == expected
 
 
@@ -78,3 +78,8 @@ def test_a_character_of_several_tokens_has_its_bytes(tmp_path):
     rows = join_answers(["a"], ["éb"], "")
     assert spans_of(rows, pieces, pieces)[0] == [-1, 0, 1, 2]
     assert spans_of(rows, None, pieces) == [[-1, 0, 1, 2], [-1, 0, 1, 2]]
+    merged = tmp_path / "merged"
+    write_byte_level(merged, ["a", "â", "Ĥ", "¬", "âĤ"])
+    (merged / "merges.txt").write_text("#version: 0.2\nâ Ĥ\n")
+    euro = open_tokenizer(str(merged))  # two bytes and one
+    assert spans_of(join_answers(["a"], ["€"], ""), euro, euro)[0] == [-1, 0, 1]

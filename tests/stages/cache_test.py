@@ -286,3 +286,49 @@ def test_hidden_states_teach_as_the_live_teacher_to_the_bit(tmp_path):
     assert len(live) == 3
     assert live == read
     assert (tmp_path / "cache" / "shared.bin").is_file()
+
+
+@pytest.mark.slow
+def test_fewer_numbers_of_a_state_are_fitted_once_and_hold_a_bound(tmp_path):
+    """Cut off before what all records share, the stage makes the same bytes again; the student is close to the live."""
+    decoder = dict(model="decoder", layers=1, width=16, heads=2, length=10, positions="rotary")
+    kd = dict(kd=dict(method="forward_kl"))
+    svd = dict(store="svd", rank=14, dtype="bfloat16", splits=("train",))
+    config = dict(
+        batch=16,
+        steps=3,
+        log_every=1,
+        data=dict(name="sums", subset=dict(count=64)),
+        networks=dict(
+            teacher=dict(decoder, source="frozen", dtype="bfloat16", weights="stage:teacher"),
+            student=dict(decoder, source="trained"),
+            stored=dict(source="cached", cache="stage:svd"),
+        ),
+        evaluate=dict(every=0, metrics=()),
+        stages=dict(
+            teacher=dict(
+                networks=dict(teacher=dict(source="trained", weights="", dtype="float32")),
+                terms=dict(task=dict(method="cross_entropy", student="teacher")),
+            ),
+            live=dict(networks=dict(teacher={}, student={}), terms=kd),
+            svd=dict(kind="cache", networks=dict(teacher={}), cache=svd),
+            read=dict(networks=dict(teacher=dict(like="stored"), student={}), terms=kd),
+        ),
+    )
+    lines, files = [], ("shared.json", "train/00000.json")
+    jaxdistill.run(ConfigDict(config), tmp_path / "run", log=lines.append)
+    assert any("14 of 16 numbers of a state, mean KL" in line for line in lines)
+    digests = [(tmp_path / "run" / "svd" / name).read_text() for name in files]
+    for name in ("shared.bin", "train/00000.array_record", "done.json"):
+        (tmp_path / "run" / "svd" / name).unlink()
+    jaxdistill.run(ConfigDict(config), tmp_path / "run", log=lines.append)
+    assert [(tmp_path / "run" / "svd" / name).read_text() for name in files] == digests
+    live, read = ([x["loss"] for x in runs.lines(tmp_path / "run") if x["stage"] == name] for name in ("live", "read"))
+    assert read == pytest.approx(live, rel=1e-2)
+    assert Header.read(tmp_path / "run" / "svd").record.itemsize == 10 * 14 * 2
+    config["stages"]["svd"]["cache"] = svd | dict(rank=1, bound=1e-6)
+    with pytest.raises(UserError, match=r"cache.rank must be at least \d+ for a mean KL of cache.bound=1e-06, got 1,"):
+        jaxdistill.run(ConfigDict(config), tmp_path / "other", log=lines.append)
+    config["stages"]["svd"]["cache"] = dict(store="hidden", rank=3)
+    with pytest.raises(UserError, match="cache.rank must be 0 with cache.store='hidden', got 3"):
+        jaxdistill.run(ConfigDict(config), tmp_path / "third", log=lines.append)
