@@ -90,8 +90,9 @@ def test_a_text_depends_on_the_key_and_the_example_alone(variables):
 
 
 def test_samples_of_a_prompt_take_the_rows_after_it(variables):
-    batch = written(dataclasses.replace(HALF, share=1.0, samples=2), variables)
+    batch = written(dataclasses.replace(HALF, share=1.0, samples=2), variables, {**BATCH, "route": jnp.arange(4)})
     np.testing.assert_array_equal(batch["tokens"][0, :5], batch["tokens"][1, :5])
+    assert batch["route"].tolist() == [0, 0, 2, 2]  # a text has the teacher of its prompt
     assert not np.array_equal(batch["tokens"][0], batch["tokens"][1])
     np.testing.assert_array_equal(batch["tokens"][2, :5], [0, 0, 0, 0, 5])
 
