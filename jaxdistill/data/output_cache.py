@@ -216,10 +216,11 @@ class Cache:
         Raises:
             UserError: for a missing or altered file.
         """
+        if not self.header.shared:
+            return {}
         if not self.has_shared:
             raise self._damaged(self._shared, "it is missing or altered")
-        content = self._shared.read_bytes() if self.header.shared else b""
-        rows = np.frombuffer(content, make_layout(self.header.shared))
+        rows = np.frombuffer(self._shared.read_bytes(), make_layout(self.header.shared))
         return {name: x[0] for name, x in read_arrays(rows, self.header.shared).items()}
 
     def write(self, role: str, number: int, arrays: Mapping[str, np.ndarray]) -> None:

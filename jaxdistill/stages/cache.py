@@ -97,7 +97,7 @@ class Cache(Kind):
 def _predict_stored(
     stage: Stage, cache: output_cache.Cache, variables: Mapping[str, Variables]
 ) -> output_writer.Predict:
-    """Returns the function of the arrays of records."""
+    """Returns the function of the arrays of records, which may need those that all share."""
     spec, shared = stage.settings.cache, cache.read_shared()
     return network_outputs(
         stage, variables, lambda output, batch: output_writer.stored_arrays(output, spec, batch["index"], shared)
