@@ -181,7 +181,9 @@ def test_bad_settings_are_refused(settings, batch, message):
         on_policy.check(settings, NETWORKS, fields, "on_policy")
 
 
-@pytest.mark.parametrize("change", [{"temperature": 0.0}, {"share": 0.0}, {"writer": "teacher"}, {"top_k": 3}])
+@pytest.mark.parametrize(
+    "change", [{"temperature": 0.0}, {"share": 0.0}, {"writer": "teacher"}, {"top_k": 3}, {"staleness": 1}]
+)
 def test_terms_of_samples_refuse_texts_of_another_distribution(change):
     settings = OnPolicy(share=1.0)
     on_policy.check_samples(settings, "student", "term 'kl'")
