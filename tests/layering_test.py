@@ -28,7 +28,8 @@ ALLOWED = {
     "export": {"compress", "config", "core", "data", "modules", "networks", "pretrained", "runtime"},
     "export/__main__": {"pipeline", "runtime"},
     "tasks": {"config", "core", "data", "metrics", "modules", "networks"},
-    "train": {"config", "core", "networks", "runtime"},
+    "train": {"config", "core", "networks", "runtime", "trackers"},
+    "trackers": {"config", "runtime"},
     "config": {"configs", "runtime"},
     "configs": set(),
     "conformance": {
@@ -94,10 +95,11 @@ ALLOWED = {
     "launch": {"config", "pipeline", "report", "runtime"},
     "compare": {"config", "report", "runtime"},
     "sweep": {"compare", "config", "runtime"},
+    "scaling": {"compare", "config", "report", "runtime"},
     "__main__": {"command"},
-    "command": {"compare", "configs", "conformance", "data", "launch", "pipeline", "runtime", "sweep"},
+    "command": {"compare", "configs", "conformance", "data", "launch", "pipeline", "runtime", "scaling", "sweep"},
     "library": {"config", "export", "pipeline", "report", "runtime"},
-    "__init__": {"core", "data", "library", "networks", "pipeline", "tasks", "train"},
+    "__init__": {"core", "data", "library", "networks", "pipeline", "scaling", "tasks", "train"},
 }
 """room -> the rooms it may import."""
 

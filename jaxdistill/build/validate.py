@@ -12,6 +12,7 @@ from jaxdistill.build import caches
 from jaxdistill.build.networks import data_class_names
 from jaxdistill.build.stage import Stage
 from jaxdistill.compress.views import NO_VIEWS
+from jaxdistill.config import registry
 from jaxdistill.config.members import compile_pattern
 from jaxdistill.core import path_name
 from jaxdistill.data.build import has_visible_labels
@@ -32,6 +33,7 @@ def check(stage: Stage) -> None:
     """
     checks = (
         caches.check_terms,
+        _check_trackers,
         _check_sharding_axes,
         _check_named_networks,
         _check_memories,
@@ -48,6 +50,13 @@ def check(stage: Stage) -> None:
     )
     for run_check in checks:
         run_check(stage)
+
+
+def _check_trackers(stage: Stage) -> None:
+    """Checks that trackers exist and have their libraries."""
+    path = f"stages.{stage.name}.trackers"
+    for name in stage.settings.trackers:
+        registry.find("tracker", name, path).check(path)
 
 
 def _check_task(stage: Stage) -> None:

@@ -11,7 +11,7 @@ SEPARATORS = "/\\.#@:=,"
 LONGEST = 100
 """Bytes of a name; file systems have 255, to which suffixes are added."""
 
-RESERVED = ("checkpoints", "compiled", "tensorboard")
+RESERVED = ("checkpoints", "compiled", "tensorboard", "wandb")
 """Folders of a workdir or a stage, beside those of stages."""
 
 

@@ -51,6 +51,7 @@ ROOMS = {
     "transform": Room("jaxdistill.data.tables.transforms", entries="TRANSFORMS"),
     "optimizer": Room("jaxdistill.train.optim", entries="optimizers"),
     "schedule": Room("jaxdistill.train.optim", entries="schedules"),
+    "tracker": Room("jaxdistill.trackers", base="jaxdistill.trackers.tracker:Tracker"),
     "export_format": Room("jaxdistill.export.formats", entries="FORMATS"),
     "weight_format": Room("jaxdistill.pretrained.formats", entries="FORMATS"),
 }

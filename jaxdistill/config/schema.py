@@ -195,6 +195,11 @@ class StageSettings:
         choices=("auto", "xla", "onednn"),
         free=True,
     )
+    trackers: tuple[str, ...] = option(
+        ("tensorboard",),
+        "programs that get the metrics besides metrics.jsonl: 'tensorboard', 'wandb', 'mlflow'",
+        free=True,
+    )
     mesh: MeshConfig = option(MeshConfig, "devices by axis", free=True)
     sharding: tuple[Any, ...] = option((), "sharding rules", free=True)
     sweep: SweepConfig = option(SweepConfig, "values by which lanes differ")

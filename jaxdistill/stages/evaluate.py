@@ -1,5 +1,6 @@
 """Stages of kind "evaluate": measure finished networks on a split and write the results of the run."""
 
+import contextlib
 import pathlib
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -15,6 +16,7 @@ from jaxdistill.stages import cost, examples, saliency, sample_texts, start_weig
 from jaxdistill.stages.results import disagreements, write_results
 from jaxdistill.train import mesh as sharding
 from jaxdistill.train.evaluate import Evaluation, Evaluator, Plan
+from jaxdistill.train.metrics_log import Trackers
 
 
 class Evaluate(Kind):
@@ -59,7 +61,9 @@ class Evaluate(Kind):
         texts = sample_texts.compute_texts(stage, runs.first(variables))
         costs = cost.measure(runs, variables)
         if jax.process_index() == 0:
-            write_results(workdir, runs, evaluations, costs=costs, saliency=maps, pictures=drawn, texts=texts)
+            rows = write_results(workdir, runs, evaluations, costs=costs, saliency=maps, pictures=drawn, texts=texts)
+            with contextlib.closing(Trackers(stage.settings.trackers, workdir, stage.name, 0, log=log)) as trackers:
+                trackers.write_results(rows)
         return {"examples": len(evaluations[0].label), "split": stage.settings.evaluate.split} | reports
 
 

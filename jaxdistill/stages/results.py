@@ -38,8 +38,8 @@ def write_results(
     saliency: Saliency | None = None,
     pictures: Mapping[str, np.ndarray],
     texts: Sequence[Mapping[str, Any]],
-) -> None:
-    """Writes `results.json` (a list of rows), `evaluation.json` and `predictions.npz` into the workdir.
+) -> list[dict[str, Any]]:
+    """Writes `results.json`, `evaluation.json` and `predictions.npz` into the workdir; returns the rows of the first.
 
     Of several lanes, the rows are means, `lanes.json` has the rows of each, and all else is of the first. If several
     stages evaluate, each has these files in its folder. Those in the workdir are of the last, except that its rows
@@ -86,6 +86,7 @@ def write_results(
     for file in (LANES, RESULTS) if len(stages) > 1 else ():
         if rows := [row for name in stages for row in _read_rows(workdir / name, file)]:
             write_json(workdir / file, rows)
+    return table
 
 
 def _list_evaluations(workdir: pathlib.Path) -> list[str]:

@@ -157,6 +157,7 @@ def _training(runs: Runs, frozen: Weights, log: Callable[[str], None], profile: 
         peak_flops=settings.peak_flops,
         profile_steps=profile,
         alarm=Alarm(settings.on_policy.bounds, stops=settings.on_policy.alarm == "stop"),
+        trackers=settings.trackers,
         log=log,
     )
 

@@ -19,6 +19,7 @@ from jaxdistill.train import flops, time_split
 from jaxdistill.train import mesh as sharding
 from jaxdistill.train.alarm import Alarm
 from jaxdistill.train.checkpoint import Checkpoints
+from jaxdistill.train.metrics_log import TRACKERS
 from jaxdistill.train.monitor import Monitor, is_due
 from jaxdistill.train.prefetch import Prefetcher
 from jaxdistill.train.profile import FOLDER, Profile
@@ -126,6 +127,7 @@ class Training:
         peak_flops: the FLOP/s of a device; 0 for the data sheet of its kind.
         profile_steps: the number of early steps to record; 0 for none.
         alarm: bounds of numbers of the log.
+        trackers: names of the programs that get the metrics.
         log: prints a line.
     """
 
@@ -143,6 +145,7 @@ class Training:
     peak_flops: float = 0.0
     profile_steps: int = 0
     alarm: Alarm | None = None
+    trackers: tuple[str, ...] = TRACKERS
     log: Callable[[str], None] = print
 
     def compile(self, count: int) -> Callable[..., tuple[State, Metrics]]:
@@ -216,6 +219,7 @@ def fit(
         throughput=Throughput(start, batch=training.batch, devices=training.mesh.size, peak_flops=training.peak_flops),
         advice=RESIDENT_ADVICE if training.loader.resident else STREAMED_ADVICE,
         alarm=training.alarm,
+        trackers=training.trackers,
     )
     with (
         contextlib.closing(monitor),

@@ -1,4 +1,4 @@
-"""Logs of training: `metrics.jsonl`, TensorBoard events, and a progress bar or lines."""
+"""Logs of training: `metrics.jsonl`, trackers, and a progress bar or lines."""
 
 import json
 import math
@@ -6,13 +6,14 @@ import pathlib
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
 
-from jaxdistill.runtime import background, files
-from jaxdistill.train.events import EventFile
+from jaxdistill.config import registry
+from jaxdistill.runtime import background, failures, files
+from jaxdistill.trackers.tracker import Tracker
 
 CLOCKED = ("examples_per_second", "data_wait", "model_flops_per_second", "utilisation")
 """Keys of a line of `metrics.jsonl` that depend on the clock (`train.throughput`)."""
@@ -24,13 +25,93 @@ RESERVED = ("stage", "step", "epoch", "rate", "loss", "grad_norm", "weight_norm"
 """Keys of a line of `metrics.jsonl` that are not a term's; no term may be named so."""
 
 
-class MetricsWriter:
-    """One stage's lines in `workdir/metrics.jsonl` and events in `workdir/tensorboard/<stage>`.
+TRACKERS = ("tensorboard",)
+"""The trackers of a stage that names none."""
 
-    Lines of this stage after step `start`, left by a run that was interrupted, are dropped: they are written again.
+
+class Trackers:
+    """The trackers of a stage. One that fails leaves out that line, with a note, and is tried again with the next.
+
+    Args:
+        names: of trackers, or `"package.module:Name"`.
+        workdir: of the run.
+        stage: its name.
+        start: the step that it starts after.
+        log: prints a line.
+
+    Raises:
+        UserError: if a tracker cannot begin.
     """
 
-    def __init__(self, workdir: pathlib.Path, stage: str, start: int):
+    def __init__(
+        self,
+        names: Sequence[str],
+        workdir: pathlib.Path,
+        stage: str,
+        start: int,
+        *,
+        log: Callable[[str], None],
+    ):
+        self._log = log
+        self._trackers: dict[str, Tracker] = {}
+        try:
+            for name in dict.fromkeys(names):
+                self._trackers[name] = registry.find("tracker", name, "trackers")(workdir, stage, start)
+        except BaseException:
+            self.close()
+            raise
+
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """Adds the numbers of a step."""
+        numbers = select_numbers(values)
+        self._each(f"step {step}", lambda tracker: tracker.write(step, numbers))
+
+    def write_results(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Adds the rows of a final evaluation."""
+        numbers = {row["network"]: select_numbers(row) for row in rows}
+        self._each("the results", lambda tracker: tracker.write_results(numbers))
+
+    def close(self) -> None:
+        self._each("the end", lambda tracker: tracker.close())
+
+    def _each(self, what: str, act: Callable[[Tracker], None]) -> None:
+        for name, tracker in self._trackers.items():
+            try:
+                act(tracker)
+            except Exception as error:  # libraries of services raise anything, and training goes on without them
+                if failures.is_of_access(error):  # of the disk of the workdir
+                    raise
+                line = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+                self._log(f"note: tracker {name!r} lacks {what}, which metrics.jsonl has ({line})")
+
+
+def select_numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the entries that are numbers."""
+    return {name: x for name, x in values.items() if isinstance(x, int | float) and not isinstance(x, bool)}
+
+
+class MetricsWriter:
+    """One stage's lines in `workdir/metrics.jsonl`, and its trackers.
+
+    Lines of this stage after step `start`, left by a run that was interrupted, are dropped: they are written again.
+
+    Args:
+        workdir: of the run.
+        stage: its name.
+        start: the step that it starts after.
+        trackers: their names.
+        log: prints a line.
+    """
+
+    def __init__(
+        self,
+        workdir: pathlib.Path,
+        stage: str,
+        start: int,
+        trackers: Sequence[str] = TRACKERS,
+        *,
+        log: Callable[[str], None] = print,
+    ):
         self._is_writer = jax.process_index() == 0
         if not self._is_writer:
             return
@@ -38,7 +119,7 @@ class MetricsWriter:
         lines = path.read_text(errors="replace").splitlines() if path.exists() else []
         files.write_text(path, "".join(line + "\n" for line in lines if self._is_current(line, start)))
         self._lines = path.open("a")
-        self._events = EventFile(workdir / "tensorboard" / stage, start + 1)
+        self._trackers = Trackers(trackers, workdir, stage, start, log=log)
 
     def _is_current(self, line: str, start: int) -> bool:
         try:
@@ -57,13 +138,12 @@ class MetricsWriter:
         entry = {"stage": self.stage, "step": step} | {name: _rounded(value) for name, value in values.items()}
         self._lines.write(json.dumps(entry) + "\n")
         self._lines.flush()
-        scalars = {name: value for name, value in values.items() if isinstance(value, int | float)}
-        self._events.add(step, {name: value for name, value in scalars.items() if not isinstance(value, bool)})
+        self._trackers.write(step, values)
 
     def close(self) -> None:
         if self._is_writer:
             self._lines.close()
-            self._events.close()
+            self._trackers.close()
 
 
 def _rounded(value: Any) -> Any:

@@ -3,7 +3,7 @@
 import functools
 import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,7 +15,7 @@ from jaxdistill.core import Schedule
 from jaxdistill.errors import TrainingFailed
 from jaxdistill.train.alarm import Alarm
 from jaxdistill.train.checkpoint import Checkpoints
-from jaxdistill.train.metrics_log import MetricsWriter, make_progress
+from jaxdistill.train.metrics_log import TRACKERS, MetricsWriter, make_progress
 from jaxdistill.train.throughput import Throughput
 
 TOTALS = {"loss": "loss", "grad_norm": "the gradient", "weight_norm": "weight_norm"}
@@ -36,6 +36,7 @@ class Monitor:
         throughput: counts the recorded steps.
         advice: continues the warning that a fraction of the time is spent ...
         alarm: bounds of the metrics.
+        trackers: names of the programs that get the metrics.
     """
 
     def __init__(
@@ -53,11 +54,17 @@ class Monitor:
         throughput: Throughput,
         advice: str,
         alarm: Alarm | None = None,
+        trackers: Sequence[str] = TRACKERS,
     ):
         self.throughput, self._alarm = throughput, alarm
         self._stage, self._checkpoints, self._advice = stage, checkpoints, advice
         self._steps, self._log_every, self._batch, self._examples = steps, log_every, batch, examples
-        self._writer, self._bar = MetricsWriter(workdir, stage, start), make_progress(stage, start, steps)
+        self._bar = make_progress(stage, start, steps)
+        try:
+            self._writer = MetricsWriter(workdir, stage, start, trackers, log=self.print)
+        except BaseException:
+            self._bar.close()
+            raise
         self._learning_rates = learning_rates
 
     @functools.cached_property

@@ -1,5 +1,6 @@
 """Logs of training: lines of a resumed run come once, and JSON holds every number."""
 
+import errno
 import io
 import json
 import math
@@ -8,7 +9,9 @@ import time
 
 import pytest
 
-from jaxdistill.train.metrics_log import MetricsWriter, ProgressLines, make_progress
+from jaxdistill.errors import UserError
+from jaxdistill.trackers.tracker import Tracker
+from jaxdistill.train.metrics_log import MetricsWriter, ProgressLines, Trackers, make_progress
 
 
 def lines(workdir):
@@ -71,3 +74,44 @@ def test_without_a_terminal_progress_is_lines_at_intervals_even_while_a_step_las
     last = [line for line in lines if line.startswith("stage distil: step")][-1]
     assert last.startswith("stage distil: step 4 of 8, loss 0.5, rate 0.1, data_wait 25%")
     assert last.endswith(" s left")
+
+
+class Broken(Tracker):
+    """A tracker whose service answers from step 2 on; it records what it gets."""
+
+    written, closed = [], []
+
+    def write(self, step, values):
+        if step < 2:
+            raise OSError(errno.ENOSPC if values["loss"] < 0 else errno.ECONNREFUSED, "no\nservice")
+        self.written.append((self.stage, self.start, step, values))
+
+    def write_results(self, rows):
+        self.written.append(rows)
+
+    def close(self):
+        self.closed.append(self.stage)
+
+
+def test_trackers_get_numbers_and_their_failures_are_notes(tmp_path):
+    notes = []
+    name = f"{__name__}:Broken"
+    trackers = Trackers((name, "tensorboard", name), tmp_path, "distil", 0, log=notes.append)
+    trackers.write(0, {"loss": 1.0})
+    trackers.write(2, {"loss": 1.0, "split": "test", "epoch": 1, "kept": True, "rate": math.nan})
+    trackers.write_results([{"network": "student", "accuracy": 0.5, "nll": None}])
+    trackers.close()
+    [(stage, start, step, values), rows] = Broken.written
+    assert (stage, start, step, {*values}) == ("distil", 0, 2, {"loss", "epoch", "rate"})
+    assert rows == {"student": {"accuracy": 0.5}}
+    assert Broken.closed == ["distil"]
+    error = "ConnectionRefusedError: [Errno 111] no"
+    assert notes == [f"note: tracker '{name}' lacks step 0, which metrics.jsonl has ({error})"]
+    with pytest.raises(OSError, match="service"):
+        trackers.write(1, {"loss": -1.0})
+    assert [path.name for path in (tmp_path / "tensorboard").iterdir()] == ["distil"]
+
+
+def test_the_name_of_no_tracker(tmp_path):
+    with pytest.raises(UserError, match="trackers must be a tracker, got 'wandbb'. Did you mean 'wandb'"):
+        Trackers(("wandbb",), tmp_path, "distil", 0, log=print)

@@ -9,8 +9,11 @@ import pathlib
 import socket
 import struct
 import time
+from collections.abc import Mapping
 
 import numpy as np
+
+from jaxdistill.trackers.tracker import Tracker
 
 _POLYNOMIAL = 0x82F63B78
 """Of CRC-32C, Castagnoli's, with its bits reversed."""
@@ -59,6 +62,22 @@ class EventFile:
         event = b"\x09" + struct.pack("<d", time.time()) + fields
         length = struct.pack("<Q", len(event))
         self._file.write(length + _checksum(length) + event + _checksum(event))
+
+
+class TensorBoard(Tracker):
+    """Events of a stage in `workdir/tensorboard/STAGE`."""
+
+    def __init__(self, workdir: pathlib.Path, stage: str, start: int):
+        super().__init__(workdir, stage, start)
+        self._events: EventFile | None = None
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        self._events = self._events or EventFile(self.workdir / "tensorboard" / self.stage, self.start + 1)
+        self._events.add(step, dict(values))
+
+    def close(self) -> None:
+        if self._events:
+            self._events.close()
 
 
 def _checksum(data: bytes) -> bytes:

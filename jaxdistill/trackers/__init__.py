@@ -1,0 +1,1 @@
+"""Trackers: one program in which people look at metrics per file."""
