@@ -28,7 +28,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from jaxdistill.errors import Interrupted, TrainingFailed, UserError, unknown
-from jaxdistill.runtime import allocator, background, distributed, failures, files, garbage, pipes, preemption
+from jaxdistill.runtime import (
+    allocator,
+    background,
+    distributed,
+    failures,
+    files,
+    garbage,
+    mirror,
+    pipes,
+    preemption,
+    remote,
+)
 
 if TYPE_CHECKING:  # imported when it is needed, so that Ctrl-C during imports gets one message
     from absl import flags
@@ -97,7 +108,9 @@ def main(argv: Sequence[str], stop: "StopSignal | None" = None) -> int:
 
 def _main(argv: list[str], stop: "StopSignal | None") -> None:
     stages, values = parse(argv)
-    workdir = _folder("--workdir", values)
+    place = values["workdir"].value
+    if place and not remote.is_url(place):
+        files.local_path("--workdir", place)  # a mistake ends this process before it joins others
     distributed.join(values)
     target = _find_topology(values)
     if values["devices"].value is not None:
@@ -107,15 +120,27 @@ def _main(argv: list[str], stop: "StopSignal | None") -> None:
     from jaxdistill.pipeline import plan
     from jaxdistill.pipeline import run as pipeline
 
-    stages = _lane(_select(stages, values["stages"].value), values, workdir)
+    stages = _select(stages, values["stages"].value)
     if values["plan"].value:
-        plan.show(stages, workdir or pathlib.Path(), target)
+        plan.show(_lane(stages, values, None), _find_planned(place), target)
         return
-    if workdir is None:
+    if not place:
+        _lane(stages, values, None)
         raise UserError("no --workdir; name a folder for what the run writes, --workdir runs/NAME")
-    pipeline.run(stages, workdir, profile=values["profile"].value, finish=_report, stop=stop)
-    if jax.process_index() == 0:
-        _list_files(workdir)
+    with mirror.open_workdir("--workdir", place) as workdir:
+        stages = _lane(stages, values, workdir)
+        pipeline.run(stages, workdir, profile=values["profile"].value, finish=_report, stop=stop)
+        if jax.process_index() == 0:
+            _list_files(workdir)
+
+
+def _find_planned(place: str) -> pathlib.Path:
+    """Returns the folder whose finished stages a plan reads; a workdir on a store need not exist yet."""
+    if not remote.is_url(place):
+        return files.local_path("--workdir", place) if place else pathlib.Path()
+    store = remote.open_store("--workdir", place)
+    with remote.errors("--workdir", place):
+        return files.input_path("--workdir", place) if store.list() else remote.local_folder("fetched", place)
 
 
 def _report(workdir: pathlib.Path) -> None:
@@ -191,7 +216,7 @@ def _lane(
 
 def _folder(flag: str, values: "flags.FlagValues") -> pathlib.Path | None:
     text = values[flag.removeprefix("--")].value
-    return files.local_path(flag, text) if text else None
+    return files.input_path(flag, text) if text else None
 
 
 def _list_files(workdir: pathlib.Path) -> None:

@@ -17,7 +17,7 @@ from jaxdistill.pipeline import load as finished
 from jaxdistill.pipeline import run as pipeline
 from jaxdistill.report import lanes, write
 from jaxdistill.report.tables import Table
-from jaxdistill.runtime import background, files
+from jaxdistill.runtime import background, files, mirror
 from jaxdistill.runtime.preemption import StopSignal
 from jaxdistill.runtime.workdir import is_run
 
@@ -51,7 +51,7 @@ class Results:
         Raises:
             UserError: for a folder that is no run, and files that are none of a run.
         """
-        folder = files.local_path("workdir", os.fspath(workdir))
+        folder = files.input_path("workdir", os.fspath(workdir))
         if not is_run(folder):
             raise UserError(f"workdir must be the folder of a run, got {str(folder)!r}. Name another, or run it first")
         evaluated = (folder / "results.json").is_file()
@@ -119,7 +119,7 @@ def run(
     Args:
         config: nested mappings or a `ConfigDict`, in which classes and functions stand for their names; or a config
             file or name, such as `"digits/kd:smoke"`.
-        workdir: where everything is written.
+        workdir: where everything is written; a path, or a URL of an object store.
         log: prints a line.
         stop: called between steps; the run ends as by a signal once it returns True.
         profile: the number of early steps of every stage that trains to record.
@@ -130,8 +130,7 @@ def run(
         Interrupted: after a signal, or `stop`.
     """
     raw = configs.read(os.fspath(config)) if isinstance(config, str | os.PathLike) else name_objects(config)
-    place = files.local_path("workdir", os.fspath(workdir))
-    with _turn, background.watch():
+    with _turn, background.watch(), mirror.open_workdir("workdir", os.fspath(workdir), log) as place:
         signal = None if stop is None else StopSignal(lambda call: stop())
         pipeline.run(configs.stages_of_user(raw), place, log=log, profile=profile, finish=_finish, stop=signal)
     return Results.read(place)

@@ -282,11 +282,11 @@ MISTAKES = {
     "reader of something else": ("c.data.name = 'builtins:str'", "which returns a str. Correct it"),
     "weights of no stage": ("c.networks.teacher.weights = 'stage:'", "networks.teacher.weights must name a stage"),
     "weights' URL": (
-        "c.networks.teacher.weights = 'gs://bucket/run/teacher'",
-        "networks.teacher.weights must be a path of this machine, got the URL 'gs://bucket/run/teacher'. Mount",
+        "c.networks.teacher.weights = 'https://host/run/teacher'",
+        "networks.teacher.weights must be a path of this machine, got the URL 'https://host/run/teacher'. Mount",
     ),
     "cache's URL": (
-        "c.networks.cached = dict(source='cached', cache='s3://bucket/run')",
+        "c.networks.cached = dict(source='cached', cache='abfs://bucket/run')",
         "networks.cached.cache must be a path of this machine, got the URL",
     ),
     "compiled programs' URL": (
@@ -294,7 +294,7 @@ MISTAKES = {
         "compilation_cache must be a path of this machine, got the URL",
     ),
     "folder's URL": (
-        "c.data.name = 'mnist'; c.data.data_dir = 'gs://bucket/tfds'",
+        "c.data.name = 'mnist'; c.data.data_dir = 'https://host/tfds'",
         "data.data_dir must be a path of this machine, got the URL",
     ),
     "weights in the home folder": (

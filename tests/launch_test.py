@@ -8,15 +8,18 @@ import socket
 import subprocess
 import sys
 
+import fsspec
 import numpy as np
 import pytest
 
 import runs
 from jaxdistill import launch
 from jaxdistill.errors import UserError
+from jaxdistill.library import Results
 from jaxdistill.pipeline import run as pipeline
-from jaxdistill.runtime import files
-from runs import LONG, command, launched, until
+from jaxdistill.pipeline.load import load
+from jaxdistill.runtime import files, remote
+from runs import LONG, command, launched, stop_at, until
 
 
 def test_a_workdir_that_cannot_be_written(tmp_path, capsys):
@@ -25,12 +28,33 @@ def test_a_workdir_that_cannot_be_written(tmp_path, capsys):
     assert "cannot be written" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("url", ["gs://bucket/run", "s3://bucket/run"])
+@pytest.mark.parametrize("url", ["https://host/run", "abfs://bucket/run"])
 def test_a_workdir_that_is_a_url(url, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert launched(url) == 2
     assert f"--workdir must be a path of this machine, got the URL {url!r}" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []  # a path of it would be a folder "gs:"
+
+
+@pytest.mark.slow
+def test_a_run_on_a_store_goes_on_elsewhere_and_is_read(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(remote.FOLDER, str(tmp_path / "one"))
+    stores, url = fsspec.filesystem("memory").store, "memory://bucket/tiny"
+    stores.clear()
+    assert launched(url, stop=stop_at(4)) in (130, 143)  # in the first stage
+    assert "teacher/done.json" not in {name.removeprefix("/bucket/tiny/") for name in stores}
+    monkeypatch.setenv(remote.FOLDER, str(tmp_path / "two"))
+    assert launched(url) == 0
+    assert "stage teacher: resumes at step" in capsys.readouterr().out
+    assert launched(tmp_path / "local") == 0
+    monkeypatch.setenv(remote.FOLDER, str(tmp_path / "three"))
+    assert launched(url) == 0
+    assert capsys.readouterr().out.count("done before") == 3
+    assert Results.read(url).records == Results.read(tmp_path / "local").records
+    assert load(url, "student")(np.zeros((2, 8, 8, 1), np.uint8)).shape == (2, 10)
+    taught = f"--config.networks.teacher.weights={url}/teacher"
+    assert launched(tmp_path / "other", taught, "--stages=distil") == 0
+    stores.clear()
 
 
 def test_a_workdir_in_the_home_folder(tmp_path, monkeypatch):

@@ -133,7 +133,7 @@ def read_run(text: str) -> FinishedRun:
     Raises:
         UserError: for a folder that is no run, and a run that has no results.
     """
-    folder = files.local_path("RUN", text)
+    folder = files.input_path("RUN", text)
     if not folder.is_dir() or not is_run(folder):
         raise UserError(f"RUN must be the folder of a run, got {text!r}, which has no {CONFIG} of one. Name another")
     config = files.read_json(folder / CONFIG, dict)
@@ -163,7 +163,7 @@ def read_runs(texts: list[str]) -> list[FinishedRun]:
     """
     places: dict[pathlib.Path, str] = {}
     for text in texts:
-        place = files.local_path("RUN", text).resolve()
+        place = files.input_path("RUN", text).resolve()
         if place in places:
             raise UserError(f"RUN must be named once, got {places[place]!r} and {text!r}, the same run. Leave one out")
         places[place] = text

@@ -7,7 +7,7 @@ from typing import Any
 from jaxdistill.config import registry
 from jaxdistill.config.parse import parse
 from jaxdistill.errors import UserError, unknown
-from jaxdistill.runtime.files import local_path
+from jaxdistill.runtime.files import input_path
 
 
 def format_of(text: str) -> str:
@@ -64,7 +64,7 @@ def complete(raw: Mapping[str, Any], path: str) -> dict[str, Any]:
 def _check_prefix(text: str, key: str) -> None:
     """Raises `UserError` for the name of no format before a colon, unless a folder is called that."""
     name, colon, _ = text.partition(":")
-    if colon and name.isalpha() and name != "stage" and not local_path(key, text).exists():
+    if colon and name.isalpha() and name != "stage" and not input_path(key, text).exists():
         names = (*registry.names("weight_format"), "stage")
         raise unknown(f"the format of {key}", name, names, "one that can be read")
 
@@ -84,6 +84,6 @@ def describe(text: str, key: str) -> dict[str, Any]:
         raise UserError(f"{key} must name a file or a folder, got {text!r}. Write '{name}:PATH'")
     pretrained = importlib.import_module(registry.ROOMS["weight_format"].module)  # opened where a config names one
     try:
-        return pretrained.describe(name, local_path(key, path), text)
+        return pretrained.describe(name, input_path(key, path), text)
     except UserError as error:
         raise UserError(f"{key}: {error}") from error

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from jaxdistill.config.formats import format_of
 from jaxdistill.config.members import NetworkConfig
 from jaxdistill.errors import UserError
-from jaxdistill.runtime.files import CHECKPOINTS, local_path
+from jaxdistill.runtime.files import CHECKPOINTS, input_path
 
 STAGE = "stage:"
 NEW_HEAD = "new"
@@ -96,7 +96,7 @@ def parse(text: str, key: str = "weights") -> WeightsRef:
         name, _, path = text.partition(":")
         if not path:
             raise UserError(f"{key} must name a file or a folder, got {text!r}. Write '{name}:PATH'")
-        return WeightsRef(folder=local_path(key, path), format=name)
+        return WeightsRef(folder=input_path(key, path), format=name)
     place, _, network = text.partition("#")
     lane = None
     # A folder may be called anything, so that only a network or a stage is followed by a lane.
@@ -108,7 +108,10 @@ def parse(text: str, key: str = "weights") -> WeightsRef:
         if place == STAGE:
             raise UserError(f"{key} must name a stage, got {text!r}. Write 'stage:NAME'")
         return WeightsRef(stage=place.removeprefix(STAGE), network=network, lane=lane)
-    folder = local_path(key, place)
+    scheme, _, path = place.rpartition(f"/{CHECKPOINTS}/")
+    if "://" in scheme and path.rstrip("/").isdigit():  # one checkpoint in a store; its stage has more that is read
+        return WeightsRef(folder=input_path(key, scheme), step=int(path.rstrip("/")), network=network, lane=lane)
+    folder = input_path(key, place)
     step = None
     if folder.parent.name == CHECKPOINTS and folder.name.isdigit():
         folder, step = folder.parents[1], int(folder.name)

@@ -89,11 +89,11 @@ def _find_text(name: str, tokenizer: str, settings: Mapping[str, Any]) -> str:
     if name in TEMPLATES:
         return TEMPLATES[name]
     if name:
-        path = files.local_path("data.template", name)
+        path = files.input_path("data.template", name)
         if not path.is_file():
             raise unknown("data.template", name, TEMPLATES, "a file or an existing template")
         return _read_template(path)
-    folder = files.local_path("data.tokenizer", tokenizer.removeprefix("hf:")) if tokenizer else pathlib.Path()
+    folder = files.input_path("data.tokenizer", tokenizer.removeprefix("hf:")) if tokenizer else pathlib.Path()
     if tokenizer and (folder / FILE).is_file():
         return _read_template(folder / FILE)
     template = settings.get("chat_template")

@@ -82,7 +82,7 @@ def read_roles(settings: DatasetSettings, named: Mapping[str, str | Sequence[str
 
 def _default_parts(settings: DatasetSettings) -> Mapping[str, str]:
     """Returns the parts of a run without `splits`: those of one file, or the splits of a folder by their names."""
-    path = files.local_path("data.path", settings.path)
+    path = files.input_path("data.path", settings.path)
     names = [*arrow_files.find_splits(path)] if settings.path and arrow_files.is_saved(path) else [""]
     if names == [""]:
         return PARTS
@@ -126,7 +126,7 @@ def read_rows(key: str, name: str, path: str, keys: Mapping[str, str] | None) ->
         path: the setting `data.path`.
         keys: the columns, each with the config key that names it; `None` for all.
     """
-    folder = files.local_path("data.path", path)
+    folder = files.input_path("data.path", path)
     if path and arrow_files.is_saved(folder):
         splits = arrow_files.find_splits(folder)
         if name not in splits:
@@ -144,9 +144,9 @@ def find_files(key: str, text: str) -> list[pathlib.Path]:
         UserError: for a file that does not exist, a pattern without a file, and for a file that is named twice.
     """
     paths: list[pathlib.Path] = []
-    whole = files.local_path(key, text)
-    for name in [text] if whole.exists() else text.split(","):
-        path = whole if whole.exists() else files.local_path(key, name.strip())
+    whole = None if "://" in text else files.local_path(key, text)  # a URL is split at its commas
+    for name in [text] if whole and whole.exists() else text.split(","):
+        path = whole if whole and whole.exists() else files.input_path(key, name.strip())
         matches = sorted(glob.glob(str(path), recursive=True)) if glob.has_magic(str(path)) else [str(path)]
         if not matches:
             raise UserError(f"{key} must match a file, got {name.strip()!r}, which matches none. Correct the pattern")

@@ -197,7 +197,7 @@ def read_rules(name: str, key: str = "data.tokenizer") -> Rules:
     Raises:
         UserError: for missing or damaged files.
     """
-    path = files.local_path(key, name.removeprefix("hf:"))
+    path = files.input_path(key, name.removeprefix("hf:"))
     if path.is_file():
         return _read_json(key, path, ("model",))
     if not path.is_dir():
@@ -223,7 +223,7 @@ def read_settings(name: str, key: str = "data.tokenizer") -> Rules:
     Raises:
         UserError: for a damaged file.
     """
-    path = files.local_path(key, name.removeprefix("hf:")) / SETTINGS
+    path = files.input_path(key, name.removeprefix("hf:")) / SETTINGS
     return _read_json(key, path) if path.is_file() else {}
 
 

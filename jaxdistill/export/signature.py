@@ -15,7 +15,7 @@ from jaxdistill.data.tables.table import Table
 from jaxdistill.data.tokenizers import FILE as TOKENIZER
 from jaxdistill.data.tokenizers import open_tokenizer
 from jaxdistill.errors import UserError, unknown
-from jaxdistill.runtime.files import local_path
+from jaxdistill.runtime.files import input_path
 
 BYTES = "bytes"
 """The tokenizer of texts whose tokens are their bytes."""
@@ -87,7 +87,7 @@ class Signature:
         """Returns the path of the tokenizer's copy, relative to the folder of an export."""
         if self.tokenizer in ("", BYTES):
             return self.tokenizer
-        return TOKENIZER if local_path("tokenizer", self.tokenizer.removeprefix("hf:")).is_file() else "."
+        return TOKENIZER if input_path("tokenizer", self.tokenizer.removeprefix("hf:")).is_file() else "."
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any], folder: pathlib.Path) -> "Signature":

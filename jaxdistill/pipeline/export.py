@@ -73,7 +73,8 @@ def _export(words: Sequence[str]) -> list[str]:
         parser.add_argument(f"--{flag}", required=True)
     parser.add_argument("--bits", type=int, default=0)
     flags = parser.parse_args(list(words))
-    workdir, out = (files.local_path(f"--{flag}", getattr(flags, flag)) for flag in ("workdir", "out"))
+    out = files.local_path("--out", flags.out)
+    workdir = files.input_path("--workdir", flags.workdir)
     return export_network(workdir, flags.network, format_name=flags.format, out=out, bits=flags.bits)
 
 

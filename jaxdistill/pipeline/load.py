@@ -34,7 +34,7 @@ def load(path: str | os.PathLike[str], network: str = "") -> LoadedNetwork:
     Raises:
         UserError: for a path that is none of these, an unknown name, with the nearest one, and altered files.
     """
-    place = files.local_path("path", os.fspath(path))
+    place = files.input_path("path", os.fspath(path))
     if (place / REPORT).is_file() or (place.is_file() and (place.parent / REPORT).is_file()):
         if network:
             raise UserError(f"network must be '' for an export, which has one, got {network!r}. Leave it out")

@@ -46,6 +46,25 @@ def local_path(key: str, text: str) -> pathlib.Path:
         raise UserError(f"{key} must be an existing user's folder, got {text!r} ({error}). Write its path") from error
 
 
+def input_path(key: str, text: str, below: str = "") -> pathlib.Path:
+    """Returns the path of files that are only read; those of a URL (`gs://`, `s3://`) are fetched first.
+
+    Args:
+        key: the key that holds the path, for messages.
+        text: the path or the URL.
+        below: the file or folder in it that is fetched alone; the path is that of `text` all the same.
+
+    Raises:
+        UserError: as `local_path` does, and for a URL where nothing is or that cannot be read.
+    """
+    from jaxdistill.runtime import remote
+
+    if not remote.is_url(text):
+        return local_path(key, text)
+    path = remote.fetch(key, f"{text.rstrip('/')}/{below}" if below else text)
+    return path.parents[below.count("/")] if below else path
+
+
 def write_bytes(path: pathlib.Path, content: bytes) -> None:
     """Writes a file atomically: a reader finds the old content or the new, never a part.
 

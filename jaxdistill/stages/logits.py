@@ -83,7 +83,7 @@ class Logits(Kind):
 
 def _read_splits(stage: Stage) -> dict[str, np.ndarray]:
     """Returns the logits `[examples, ..., classes]` of each split that the stage stores, by role."""
-    path = files.local_path(f"stages.{stage.name}.logits.path", stage.settings.logits.path)
+    path = files.input_path(f"stages.{stage.name}.logits.path", stage.settings.logits.path)
     lengths = {role: len(split) for role, split in stage.data.dataset.splits.items()}
     lengths["train"] = len(stage.data.base_split("train"))
     present = logit_files.read(path, lengths, stage.data.dataset.class_names)

@@ -36,7 +36,7 @@ def read(settings: DatasetSettings) -> Dataset:
         UserError: for a file in another form, a missing image, unknown categories, and values of void.
     """
     settings.dense.check_no_void(settings.name)
-    root, names = files.local_path("data.path", settings.path), {role: name for role, name in settings.splits if name}
+    root, names = files.input_path("data.path", settings.path), {role: name for role, name in settings.splits if name}
     if not settings.path or not root.is_dir() or "train" not in names:
         raise UserError(
             "data.path must be a folder of images, and data.splits must name the JSON files of 'coco' in it, such as"

@@ -140,7 +140,7 @@ def _locate(chosen: Mapping[str, tuple[Collection, np.ndarray]], role: str, posi
 
 def _open_collections(settings: DatasetSettings) -> dict[str, Collection]:
     """Returns the images of `path` by the names of its splits; by "" if it has none."""
-    path = files.local_path("data.path", settings.path)
+    path = files.input_path("data.path", settings.path)
     if arrow_files.is_saved(path):
         folders = arrow_files.find_splits(path)
         return {name: _open_saved(folder, settings) for name, folder in folders.items()}

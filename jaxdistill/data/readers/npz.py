@@ -43,7 +43,7 @@ def read(settings: DatasetSettings) -> Dataset:
     """
     settings.check_no_splits()
     path = settings.path
-    file = files.local_path("data.path", path)
+    file = files.input_path("data.path", path)
     if path and (file / "train_image.npy").is_file():
         return _read_mapped(file, settings)
     if path and file.is_dir():

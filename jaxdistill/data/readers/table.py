@@ -33,7 +33,7 @@ def read(settings: DatasetSettings) -> Dataset:
     Raises:
         UserError: for a missing or damaged file, and columns that do not fit.
     """
-    path = files.local_path("data.path", settings.path)
+    path = files.input_path("data.path", settings.path)
     names_files = any(part and not part.startswith("[") for _, part in settings.splits)
     is_pattern = any(mark in settings.path for mark in "*?,")
     if not names_files and not is_pattern and not (settings.path and path.exists()):
@@ -106,7 +106,7 @@ def _read_files(settings: DatasetSettings) -> dict[str, Columns]:
 
 def _find_saved(settings: DatasetSettings) -> list[str]:
     """Returns the splits of a folder of `save_to_disk` with several; none of anything else."""
-    path = files.local_path("data.path", settings.path)
+    path = files.input_path("data.path", settings.path)
     names = [*arrow_files.find_splits(path)] if arrow_files.is_saved(path) else [""]
     return [] if names == [""] else names
 

@@ -21,7 +21,7 @@ def read(settings: DatasetSettings) -> Dataset:
     Raises:
         UserError: for a missing file, another encoding, a part that cannot be read, and parts that overlap.
     """
-    path = files.local_path("data.path", settings.path)
+    path = files.input_path("data.path", settings.path)
     if not settings.path or not path.is_file():
         raise UserError(f"data.path must be a file of text in any encoding, got no file {settings.path!r}")
     if not path.stat().st_size:

@@ -233,7 +233,7 @@ def _open_builder(name: str, data_dir: str) -> Any:
         import tensorflow_datasets
         from tensorflow_datasets.core.registered import DatasetNotFoundError
 
-        root = files.local_path("data.data_dir", data_dir)
+        root = files.input_path("data.data_dir", data_dir, below=re.split("[/:]", name)[0])
         if data_dir and not root.is_dir():
             raise UserError(f"no folder {data_dir!r}; data.data_dir names the folder that holds prepared TFDS datasets")
         try:

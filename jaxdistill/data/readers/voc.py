@@ -45,7 +45,7 @@ def read(settings: DatasetSettings) -> Dataset:
     Raises:
         UserError: for missing files and lists, damaged files, and unknown names of classes.
     """
-    root = files.local_path("data.path", settings.path)
+    root = files.input_path("data.path", settings.path)
     existing = [kind for kind, folder in FOLDERS.items() if settings.path and (root / folder).is_dir()]
     if not existing:
         raise UserError(

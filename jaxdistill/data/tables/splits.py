@@ -58,7 +58,7 @@ def make_dataset(tables: Mapping[str, Table], settings: DatasetSettings, class_n
             f" transforms are those of {settings.featurizer}"
         )
     if settings.featurizer:
-        featurizer = featurizers.load(pathlib.Path(files.local_path("data.featurizer", settings.featurizer)))
+        featurizer = featurizers.load(pathlib.Path(files.input_path("data.featurizer", settings.featurizer)))
     else:
         featurizer = featurizers.fit(settings.transforms, tables["train"])
     splits = {role: _make_split(featurizer, table) for role, table in tables.items()}

@@ -1,0 +1,204 @@
+"""A workdir on a store: what is written there after each way of ending, and what another machine makes of it."""
+
+import json
+import os
+import pathlib
+import shutil
+import time
+
+import fsspec
+import jax
+import pytest
+
+from jaxdistill.errors import UserError
+from jaxdistill.runtime import mirror, ownership, remote
+from jaxdistill.runtime.mirror import open_workdir
+
+URL = "memory://bucket/run"
+
+
+@pytest.fixture
+def memory(tmp_path, monkeypatch):
+    """The store of this process, empty; mirrors are in a folder of the test."""
+    monkeypatch.setenv(remote.FOLDER, str(tmp_path / "cache"))
+    system = fsspec.filesystem("memory")
+    system.store.clear()
+    yield system
+    system.store.clear()
+
+
+def objects(system):
+    """Returns the objects of the workdir."""
+    return sorted(name.removeprefix("/bucket/run/") for name in system.find("/bucket/run"))
+
+
+def write(folder, *names, text="1"):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+def find(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def forget(tmp_path):
+    """Makes this machine one that has never seen the workdir."""
+    shutil.rmtree(tmp_path / "cache")
+
+
+def test_a_run_goes_on_on_another_machine(memory, tmp_path):
+    names = ["config.json", "distil/checkpoints/4/a", "distil/checkpoints/4/b/c", "metrics.jsonl", "teacher/done.json"]
+    with open_workdir("--workdir", URL, lambda line: None) as folder:
+        assert folder.name == "run"
+        write(folder, *names, "x.part", "distil/checkpoints/8.orbax-checkpoint-tmp/a", ".owner")
+        (folder / "link").symlink_to("nowhere")
+    assert objects(memory) == sorted([*names, mirror.STEPS])
+    forget(tmp_path)
+    with open_workdir("--workdir", URL, lambda line: None) as folder:
+        assert find(folder) == names
+        shutil.rmtree(folder / "distil" / "checkpoints" / "4")
+        write(folder, "distil/checkpoints/8/a", "metrics.jsonl", text="22")
+    assert objects(memory) == sorted([*names[:1], "distil/checkpoints/8/a", *names[3:], mirror.STEPS])
+    assert memory.cat_file("/bucket/run/metrics.jsonl") == b"22"
+
+
+def test_the_same_machine_fetches_nothing_again(memory, monkeypatch):
+    with open_workdir("--workdir", URL, lambda line: None) as folder:
+        write(folder, "config.json", "distil/done.json")
+    fetched, get = [], remote.Store.get
+    monkeypatch.setattr(
+        remote.Store, "get", lambda store, names, place: fetched.extend(names) or get(store, names, place)
+    )
+    write(folder, "lost.json", "distil/checkpoints/4/a")
+    with open_workdir("--workdir", URL, lambda line: None) as folder:
+        assert find(folder) == ["config.json", "distil/done.json"]  # as the store is
+        assert not (folder / "distil" / "checkpoints").exists()
+    assert fetched == []
+
+
+class Killed(BaseException):
+    """The end of the process at some write."""
+
+
+STATES = [
+    {"config.json", "teacher/checkpoints/4/a", "teacher/checkpoints/4/b"},
+    {"config.json", "teacher/checkpoints/8/a", "teacher/checkpoints/8/b", "teacher/done.json", "results.json"},
+]
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_a_kill_at_any_write_leaves_a_state_that_was(memory, tmp_path, monkeypatch, number):
+    monkeypatch.setattr(remote, "GROUP", 1)
+    one = mirror.Mirror("--workdir", remote.open_store("--workdir", URL), print)
+    one.pull()
+    write(one.folder, *STATES[0], text="1")
+    one.push()
+    shutil.rmtree(one.folder / "teacher")
+    write(one.folder, *STATES[1], text="22")
+    acts, numbers = ("pipe_file", "put_file", "rm_file"), iter(range(100))
+
+    def killed_at(act):
+        original = getattr(type(memory), act)
+
+        def run(self, *arguments, **options):
+            if next(numbers) == number:
+                raise Killed
+            return original(self, *arguments, **options)
+
+        return run
+
+    with monkeypatch.context() as patch:
+        for act in acts:
+            patch.setattr(type(memory), act, killed_at(act))
+        try:
+            one.push()
+        except Killed:
+            pass
+        else:
+            assert number > 6
+    forget(tmp_path)
+    other = mirror.Mirror("--workdir", remote.open_store("--workdir", URL), print)
+    other.pull()
+    found = {*find(other.folder)}
+    steps = {name for name in found if "checkpoints" in name}
+    whole = [{name for name in state if "checkpoints" in name} for state in STATES]
+    assert steps in (*whole, whole[0] | whole[1])
+    if "teacher/done.json" in found:
+        assert found - whole[0] == STATES[1]
+    other.push()
+    assert {*objects(memory)} == found | {mirror.STEPS}
+
+
+def test_a_workdir_that_another_launch_has(memory, monkeypatch):
+    monkeypatch.setattr(ownership, "PATIENCE", 0.2)
+    owner = {"process": 1, "host": "elsewhere", "start": "5", "time": "now"}
+    reads, read = [], mirror.Mirror._read_owner
+
+    def renewed(self):
+        reads.append(read(self))
+        return (reads[-1] or {}) | {"beat": len(reads)}
+
+    memory.pipe_file("/bucket/run/.owner", json.dumps(owner).encode())
+    with monkeypatch.context() as patch:
+        patch.setattr(mirror.Mirror, "_read_owner", renewed)
+        with pytest.raises(
+            UserError, match="one launch at a time, got 'memory://bucket/run', which process 1 on host els"
+        ):
+            open_workdir("--workdir", URL).__enter__()
+    with open_workdir("--workdir", URL, lambda line: None):  # its owner is gone
+        assert json.loads(memory.cat_file("/bucket/run/.owner"))["process"] == os.getpid()
+    assert objects(memory) == [mirror.STEPS]
+
+
+def test_a_launch_whose_workdir_was_taken_writes_no_more(memory, monkeypatch):
+    monkeypatch.setattr(ownership, "RENEWAL", 0.01)
+    notes = []
+
+    def run():
+        with open_workdir("--workdir", URL, notes.append) as folder:
+            owner = {"process": 1, "host": "elsewhere", "start": "5", "time": "now"}
+            memory.pipe_file("/bucket/run/.owner", json.dumps(owner).encode())
+            write(folder, "config.json")
+            while len(notes) < 2:
+                time.sleep(0.01)
+
+    with pytest.raises(UserError, match="is no longer written, since process 1 on host elsewhere"):
+        run()
+    assert objects(memory) == [".owner"]
+
+
+def test_a_store_that_fails_for_a_while(memory, monkeypatch):
+    monkeypatch.setattr(ownership, "RENEWAL", 0.01)
+    monkeypatch.setattr(mirror, "INTERVAL", 0.0)
+    put, notes = type(memory).put_file, []
+
+    def fail(self, *arguments, **options):
+        if len(notes) < 3:
+            raise TimeoutError("slow")
+        put(self, *arguments, **options)
+
+    monkeypatch.setattr(type(memory), "put_file", fail)
+    with open_workdir("--workdir", URL, notes.append) as folder:
+        write(folder, "config.json")
+        while "config.json" not in objects(memory):
+            time.sleep(0.01)
+    assert notes[1] == "note: memory://bucket/run could not be written (TimeoutError: slow), and is tried again"
+    monkeypatch.setattr(ownership, "RENEWAL", 9.0)
+
+    def run():
+        with open_workdir("--workdir", URL, lambda line: notes.clear()) as folder:
+            write(folder, "config.json", text="new")
+
+    with pytest.raises(UserError, match=r"\(TimeoutError: slow\).* What the run has written is in .*bucket/run\."):
+        run()
+
+
+def test_several_processes_are_refused(memory, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(
+        UserError, match="--workdir must be a folder that all processes see, got the URL .* with 2 proc"
+    ):
+        open_workdir("--workdir", URL).__enter__()
+    with open_workdir("--workdir", "runs/a") as folder:
+        assert folder == pathlib.Path("runs/a")
