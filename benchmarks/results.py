@@ -44,6 +44,7 @@ PAGES = (
     "docs/tables.md",
     "docs/texts.md",
     "docs/token_caches.md",
+    "docs/worth.md",
     "docs/tpu.md",
     "docs/vocabulary.md",
     "docs/zoo.md",

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from jaxdistill.library import Results, run
     from jaxdistill.networks import Ema, Ensemble, Frozen, Head, Shared, Trained
     from jaxdistill.pipeline.load import load
+    from jaxdistill.scaling.worth import Worth, worth
     from jaxdistill.tasks.batches import batches
     from jaxdistill.train.init import init_state
     from jaxdistill.train.step import make_step
@@ -25,12 +26,14 @@ __all__ = [
     "State",
     "Term",
     "Trained",
+    "Worth",
     "batches",
     "init_state",
     "load",
     "load_dataset",
     "make_step",
     "run",
+    "worth",
 ]
 __version__ = "0.1.0"
 
@@ -38,6 +41,8 @@ _PLACES = {name: f"core:{name}" for name in ("Method", "Output", "State", "Term"
     "Results": "library:Results",
     "run": "library:run",
     "load": "pipeline.load:load",
+    "Worth": "scaling.worth:Worth",
+    "worth": "scaling.worth:worth",
     "load_dataset": "data.datasets:load",
     "batches": "tasks.batches:batches",
     "init_state": "train.init:init_state",

@@ -4,6 +4,7 @@
     jaxdistill plan CONFIG [--devices=N] [--config.KEY=VALUE ...]   networks, shapes, FLOPs and memory, without training
     jaxdistill sweep CONFIG --workdir DIR --values KEY=V,V ...      a run for each value, with shared stages made once
     jaxdistill compare RUN RUN ... [--out FOLDER]                   configs, results, differences and curves of runs
+    jaxdistill worth RUN RUN ... [--times 4]                        the loss of larger runs, predicted from small ones
     jaxdistill export --workdir RUN --network NAME --format FORMAT --out FOLDER
     jaxdistill prepare DATASET ... [--data-dir DIR]                 TFDS datasets, prepared once for all runs
     jaxdistill tokenizer FILE ... --size N --out FOLDER             byte-level BPE, trained on texts
@@ -31,6 +32,7 @@ _jaxdistill() {
     *" run" | *" plan") words="--workdir --config. --profile --devices --stages --lane --from --distributed" ;;
     *" sweep") words="--workdir --values --grid --list --shared --only --config." ;;
     *" compare") words="--out" ;;
+    *" worth") words="--student --control --metric --times --at --out" ;;
     *" export") words="--workdir --network --format --out --bits" ;;
     *" prepare") words="--data-dir" ;;
     *" tokenizer") words="--column --size --special --out" ;;
@@ -43,7 +45,19 @@ complete -o default -F _jaxdistill jaxdistill"""
 
 LAUNCH_USAGE = "python -m jaxdistill.launch --config FILE.py[:MODE]"
 
-COMMANDS = ("run", "plan", "sweep", "compare", "export", "prepare", "tokenizer", "conformance", "configs", "completion")
+COMMANDS = (
+    "run",
+    "plan",
+    "sweep",
+    "compare",
+    "worth",
+    "export",
+    "prepare",
+    "tokenizer",
+    "conformance",
+    "configs",
+    "completion",
+)
 
 
 def main(words: Sequence[str]) -> int:
@@ -65,6 +79,8 @@ def _find(command: str) -> Callable[[list[str]], int]:
         from jaxdistill.sweep import main
     elif command == "compare":
         from jaxdistill.compare.command import main
+    elif command == "worth":
+        from jaxdistill.scaling.command import main
     elif command == "export":
         from jaxdistill.pipeline.export import main
     elif command == "prepare":

@@ -281,6 +281,10 @@ MISTAKES = {
     ),
     "reader of something else": ("c.data.name = 'builtins:str'", "which returns a str. Correct it"),
     "weights of no stage": ("c.networks.teacher.weights = 'stage:'", "networks.teacher.weights must name a stage"),
+    "tracker": (
+        "c.trackers = ('wandbb',)",
+        "stages.teacher.trackers must be a tracker, got 'wandbb'. Did you mean 'wandb'?",
+    ),
     "weights' URL": (
         "c.networks.teacher.weights = 'https://host/run/teacher'",
         "networks.teacher.weights must be a path of this machine, got the URL 'https://host/run/teacher'. Mount",

@@ -6,6 +6,7 @@ WANDB_ENTITY, WANDB_NAME, and WANDB_MODE=offline for files in `WORKDIR/wandb` th
 
 import os
 import pathlib
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,12 +17,19 @@ PROJECT = "jaxdistill"
 """The project without WANDB_PROJECT."""
 
 
+SECOND = 1.0
+"""The library names its folders by the second, so that two runs begun within one would share a file."""
+
+_begun = [0.0]
+
+
 class Wandb(Tracker):
     """A run of Weights & Biases. The metrics of a stage have the name `STAGE/METRIC` and the axis `STAGE/step`."""
 
     def __init__(self, workdir: pathlib.Path, stage: str, start: int):
         super().__init__(workdir, stage, start)
         wandb = _import("trackers")
+        time.sleep(max(0.0, _begun[0] + SECOND - time.monotonic()))
         try:
             self._run = wandb.init(
                 project=os.environ.get("WANDB_PROJECT", PROJECT),
@@ -38,6 +46,7 @@ class Wandb(Tracker):
                 f"trackers must be accepted by Weights & Biases, got {line!r} for 'wandb'. Log in (wandb login), set"
                 " WANDB_MODE=offline, or leave it out"
             ) from error
+        _begun[0] = time.monotonic()
         self._run.define_metric(f"{stage}/step", hidden=True)
         self._run.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
 

@@ -49,7 +49,7 @@ def test_without_the_library(monkeypatch):
 
 @pytest.mark.slow
 def test_a_service_that_refuses(tmp_path, monkeypatch):
-    pytest.importorskip("wandb")
+    pytest.importorskip("wandb").teardown()  # its settings are those of the process
     for name, value in (("WANDB_MODE", "online"), ("WANDB_BASE_URL", "http://127.0.0.1:9"), ("HOME", str(tmp_path))):
         monkeypatch.setenv(name, value)
     for name in ("WANDB_API_KEY", "NETRC"):

@@ -1,0 +1,1 @@
+"""The loss of larger runs, predicted from a ladder of small ones."""
