@@ -152,19 +152,19 @@ class Mirror:
         if self._lost:
             raise UserError(self._lost)
         finished = {path.relative_to(self.folder).as_posix() for path in self.folder.glob(f"*/{DONE}")}
-        found = find_files(self.folder)
-        changed = [name for name, state in found.items() if self._written.get(name) != state]
+        states = find_files(self.folder)
+        changed = [name for name, state in states.items() if self._written.get(name) != state]
         records = [name for name in changed if name.endswith(f"/{DONE}")]
-        gone = self._put([name for name in changed if name not in records], found)
-        steps = {name: found[name][0] for name in found if STEP.match(name) and name not in gone}
+        gone = self._put([name for name in changed if name not in records], states)
+        steps = {name: states[name][0] for name in states if STEP.match(name) and name not in gone}
         if steps != self._steps:
             self._store.write(STEPS, json.dumps(steps).encode())
             self._steps = steps
-        gone |= self._put([name for name in records if name in finished], found)
-        self._store.remove(sorted(self._objects - found.keys()))
-        self._objects = {*found} - gone
+        gone |= self._put([name for name in records if name in finished], states)
+        self._store.remove(sorted(self._objects - states.keys()))
+        self._objects = {*states} - gone
 
-    def _put(self, names: list[str], found: Mapping[str, tuple[int, int]]) -> set[str]:
+    def _put(self, names: list[str], states: Mapping[str, tuple[int, int]]) -> set[str]:
         """Writes files; returns those that were removed in the meantime, as old checkpoints are."""
         gone: set[str] = set()
         groups = [names[first : first + remote.GROUP] for first in range(0, len(names), remote.GROUP)]
@@ -172,7 +172,7 @@ class Mirror:
             group = groups.pop(0)
             try:
                 self._store.put(group, self.folder)
-                self._written |= {name: found[name] for name in group}
+                self._written |= {name: states[name] for name in group}
             except FileNotFoundError:
                 if len(group) == 1:
                     gone.add(group[0])
@@ -253,24 +253,24 @@ def select_complete(objects: Objects, steps: Mapping[str, int] | None) -> dict[s
         objects: all of them, by path.
         steps: the listed files of checkpoints with their sizes; `None` for a workdir that was copied there by hand.
     """
-    found = {name: info for name, info in objects.items() if name not in ("", STEPS, ownership.FILE)}
+    stored = {name: info for name, info in objects.items() if name not in ("", STEPS, ownership.FILE)}
     if steps is None:
-        return found
+        return stored
     missing = {
         match[0]
         for name, size in steps.items()
-        if found.get(name, {}).get("size") != size and (match := STEP.match(name))
+        if stored.get(name, {}).get("size") != size and (match := STEP.match(name))
     }
     return {
         name: info
-        for name, info in found.items()
+        for name, info in stored.items()
         if not (match := STEP.match(name)) or (name in steps and match[0] not in missing)
     }
 
 
 def find_files(folder: pathlib.Path) -> dict[str, tuple[int, int]]:
     """Returns the files of a run with their size and time, without links and what is still being written."""
-    found = {}
+    states = {}
     for path, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.endswith(UNFINISHED) and UNFINISHED[1] not in name]
         for name in names:
@@ -279,8 +279,8 @@ def find_files(folder: pathlib.Path) -> dict[str, tuple[int, int]]:
                 continue
             with contextlib.suppress(FileNotFoundError):
                 state = place.stat()
-                found[place.relative_to(folder).as_posix()] = (state.st_size, state.st_mtime_ns)
-    return found
+                states[place.relative_to(folder).as_posix()] = (state.st_size, state.st_mtime_ns)
+    return states
 
 
 def remove_empty(folder: pathlib.Path) -> None:

@@ -59,8 +59,8 @@ class Store:
     def list(self) -> dict[str, Mapping[str, Any]]:
         """Returns the objects below the URL, by their path in it; "" for an object at the URL itself."""
         self.system.invalidate_cache()
-        found = self.system.find(self.root, detail=True)
-        return {path[len(self.root) :].strip("/"): info for path, info in found.items() if not path.endswith("/")}
+        listed = self.system.find(self.root, detail=True)
+        return {path[len(self.root) :].strip("/"): info for path, info in listed.items() if not path.endswith("/")}
 
     def read(self, name: str) -> bytes | None:
         """Returns the content of an object; `None` if it is missing."""
@@ -169,12 +169,12 @@ def fetch(key: str, url: str) -> pathlib.Path:
             magic = next((i for i, part in enumerate(parts) if "*" in part), len(parts))
             store = open_store(key, "/".join(parts[:magic]))
             with errors(key, url):
-                found = select(store.list(), "/".join(parts[magic:]))
-                if not found:
+                listed = select(store.list(), "/".join(parts[magic:]))
+                if not listed:
                     raise UserError(
                         f"{key} must be an existing file or folder, got {url!r}, where nothing is. Correct it"
                     )
-                copy(store, local_folder("fetched", store.url), found)
+                copy(store, local_folder("fetched", store.url), listed)
             _fetched[url] = time.monotonic()
     return place
 
@@ -247,7 +247,7 @@ class Versions:
 
 def _state(path: pathlib.Path) -> list[int]:
     try:
-        found = path.stat()
+        state = path.stat()
     except OSError:
         return [-1, -1]
-    return [found.st_size, found.st_mtime_ns]
+    return [state.st_size, state.st_mtime_ns]

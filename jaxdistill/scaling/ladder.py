@@ -53,6 +53,11 @@ class Ladder:
     names: tuple[str, str]
     metric: str
 
+    @property
+    def sides(self) -> list[Sequence[Array]]:
+        """The losses of the student, and of the control if there is one."""
+        return [self.students, self.controls] if self.controls else [self.students]
+
     def select(self, largest: Mapping[str, float]) -> "Ladder":
         """Returns the rungs with at most the given value of each axis."""
         limits = np.array([largest.get(axis, math.inf) for axis in self.axes])
@@ -149,25 +154,32 @@ def find_pair(runs: Sequence[FinishedRun]) -> tuple[str, str]:
     """
     pairs = set()
     for run in runs:
-        rows = select_main(run.lane_rows or run.rows)
-        pairs |= {*advice.find_pairs(advice.Finished(run.config, run.evaluation, rows, run.stages, {}, {}))}
+        pairs |= {*advice.find_pairs(_finished(run))}
     if len(pairs) != 1:
-        found = ", ".join(f"{student} with {control or 'no control'}" for student, control in sorted(pairs))
+        options = ", ".join(f"{student} with {control or 'no control'}" for student, control in sorted(pairs))
         raise UserError(
-            f"--student must name a student of the results, got none of these: {found or 'no student with a teacher'}."
+            f"--student must name a student of the results, got none of these: {options or 'no student'}."
             " Write --student NAME --control NAME, of which one may be a pattern such as 'taught_*'"
         )
     return pairs.pop()
 
 
+def _finished(run: FinishedRun) -> advice.Finished:
+    """Returns the files of a run that its advice on students needs."""
+    rows = select_main(run.lane_rows or run.rows)
+    return advice.Finished(
+        config=run.config, evaluation=run.evaluation, rows=rows, stages=run.stages, predictions={}, seconds={}
+    )
+
+
 def _find_metric(runs: Sequence[FinishedRun]) -> str:
     names = {name for run in runs for row in run.rows for name in row}
-    found = [name for name in LOSSES if name in names]
-    if not found:
+    losses = [name for name in LOSSES if name in names]
+    if not losses:
         raise UserError(
             f"--metric must be a loss of the results, got none of {list(LOSSES)}. Add nll to evaluate.metrics"
         )
-    return found[0]
+    return losses[0]
 
 
 def _read_networks(runs: Sequence[FinishedRun], pattern: str, metric: str) -> list[Trained]:

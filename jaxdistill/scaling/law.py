@@ -125,16 +125,16 @@ def choose_law(axes: Sequence[str], places: Array, losses: Array) -> Law:
 def _predict_each(law: Law, places: Array, losses: Array) -> Array:
     """Returns the prediction of each rung from all others `[n]`."""
     rungs = np.arange(len(losses))
-    without = [refit(law, places[rungs != i], losses[rungs != i]) for i in rungs]
-    return np.array([other.predict(places[i]) for i, other in enumerate(without)])
+    laws = [refit(law, places[rungs != i], losses[rungs != i]) for i in rungs]
+    return np.array([refitted.predict(places[i]) for i, refitted in enumerate(laws)])
 
 
 def refit(law: Law, places: Array, losses: Array) -> Law:
     """Fits a law of the same form to similar losses; the search starts from the law alone."""
-    return fit_law(law.form, law.axes, places, losses, law)
+    return fit_law(law.form, law.axes, places, losses, start=law)
 
 
-def fit_law(form: str, axes: Sequence[str], places: Array, losses: Array, *starts: Law) -> Law:
+def fit_law(form: str, axes: Sequence[str], places: Array, losses: Array, start: Law | None = None) -> Law:
     """Fits a law to losses `[n]` at places `[n, axes]`.
 
     Args:
@@ -142,68 +142,108 @@ def fit_law(form: str, axes: Sequence[str], places: Array, losses: Array, *start
         axes: some of `AXES`.
         places: positive.
         losses: positive.
-        starts: laws of the same form from which the search starts; by default from several.
+        start: a law of the same form, from which alone the search starts; it starts from several without one.
     """
     from scipy import optimize
 
-    count, terms = len(axes), find_terms(axes)
-    reference = starts[0].reference if starts else np.exp(np.log(places).mean(0))
-    logs, least = np.log(places / reference), losses.min()
-    # The columns of the parts' logarithms by exponent: part, and minus the logarithm of its axis.
-    rows, columns = np.array([i for i, _ in terms]), -logs[:, [j for _, j in terms]]
-    of_part = (rows[:, None] == np.arange(count)).astype(float)
-
-    def split(numbers: Array) -> tuple[float, Array]:
-        return float(np.exp(numbers[0])), np.exp(numbers[1 : count + 1] + (columns * numbers[count + 1 :]) @ of_part)
-
-    def errors(numbers: Array) -> Array:
-        floor, parts = split(numbers)
-        total = np.log(floor + parts.sum(-1)) if form == "sum" else numbers[0] + parts.sum(-1)
-        return total - np.log(losses)
-
-    def slopes(numbers: Array) -> Array:
-        floor, parts = split(numbers)
-        total = floor + parts.sum(-1, keepdims=True)
-        changes = np.concatenate([np.full_like(total, floor), parts, parts[:, rows] * columns], -1)
-        return changes / total if form == "sum" else np.concatenate([np.ones_like(total), changes[:, 1:]], -1)
-
-    own = np.array([i == j for i, j in terms])
-    scale = least if form == "sum" else 1.0
-    smallest, largest = np.log(SMALLEST * scale), np.log(10 * losses.max() / least * scale)
-    bounds = (
-        np.concatenate([[np.log(SMALLEST * least)], [smallest] * count, np.where(own, 0.0, -STEEPEST)]),
-        np.concatenate([[np.log(least)], [largest] * count, [STEEPEST] * len(terms)]),
-    )
+    reference = start.reference if start else np.exp(np.log(places).mean(0))
+    search = _Search(form, np.log(places / reference), losses, find_terms(axes))
+    bounds = search.bounds()
     fits = [
         optimize.least_squares(
-            errors,
+            search.errors,
             np.clip(numbers, bounds[0] + 1e-6, bounds[1] - 1e-6),
-            jac=slopes,  # type: ignore[arg-type]
+            jac=search.slopes,  # type: ignore[arg-type]
             bounds=bounds,
             loss="huber",
             f_scale=HUBER,
             max_nfev=LONGEST,
         )
-        for numbers in ([_numbers(law, terms) for law in starts] or _starts(losses, own, count))
+        for numbers in ([_numbers(start, search.terms)] if start else search.starts())
     ]
-    best = min(fits, key=lambda fit: fit.cost).x
-    exponents = np.zeros((count, count))
-    exponents[tuple(np.array(terms).T)] = best[count + 1 :]
-    return Law(form, tuple(axes), reference, float(np.exp(best[0])), np.exp(best[1 : count + 1]), exponents)
+    floor, amplitudes, powers = search.take_apart(min(fits, key=lambda fit: fit.cost).x)
+    exponents = np.zeros((len(axes), len(axes)))
+    exponents[tuple(np.array(search.terms).T)] = powers
+    return Law(
+        form=form,
+        axes=tuple(axes),
+        reference=reference,
+        floor=float(np.exp(floor)),
+        amplitudes=np.exp(amplitudes),
+        exponents=exponents,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Search:
+    """A search for the numbers of a law: the logarithms of floor and amplitudes, and the exponents of the terms.
+
+    Attributes:
+        form: one of `FORMS`.
+        logs: of the places over the reference `[n, axes]`.
+        losses: `[n]`.
+        terms: part and axis of each exponent.
+    """
+
+    form: str
+    logs: Array
+    losses: Array
+    terms: Sequence[tuple[int, int]]
+
+    def take_apart(self, numbers: Array) -> tuple[float, Array, Array]:
+        """Returns the logarithms of floor and amplitudes `[axes]`, and the exponents `[terms]`."""
+        count = self.logs.shape[1]
+        return numbers[0], numbers[1 : count + 1], numbers[count + 1 :]
+
+    def parts(self, numbers: Array) -> Array:
+        """Returns the parts `[n, axes]` of the loss, or of its logarithm."""
+        _, amplitudes, exponents = self.take_apart(numbers)
+        powers = np.zeros_like(self.logs)
+        for (part, axis), exponent in zip(self.terms, exponents, strict=True):
+            powers[:, part] -= exponent * self.logs[:, axis]
+        return np.exp(amplitudes + powers)
+
+    def errors(self, numbers: Array) -> Array:
+        """Returns the errors of the logarithms `[n]`."""
+        total = self.parts(numbers).sum(-1)
+        fitted = np.log(np.exp(numbers[0]) + total) if self.form == "sum" else numbers[0] + total
+        return fitted - np.log(self.losses)
+
+    def slopes(self, numbers: Array) -> Array:
+        """Returns the derivatives of the errors by the numbers `[n, numbers]`."""
+        parts, floor = self.parts(numbers), np.exp(numbers[0])
+        of_terms = np.stack([-parts[:, part] * self.logs[:, axis] for part, axis in self.terms], -1)
+        changes = np.concatenate([parts, of_terms], -1)
+        if self.form == "product":
+            return np.concatenate([np.ones((len(parts), 1)), changes], -1)
+        total = floor + parts.sum(-1, keepdims=True)
+        return np.concatenate([np.full_like(total, floor), changes], -1) / total
+
+    @property
+    def diagonal(self) -> NDArray[np.bool_]:
+        """Whether the exponent of each term is of the part's own axis."""
+        return np.array([part == axis for part, axis in self.terms])
+
+    def bounds(self) -> tuple[Array, Array]:
+        """Returns the smallest and the largest numbers."""
+        count, least = self.logs.shape[1], self.losses.min()
+        scale = least if self.form == "sum" else 1.0
+        smallest, largest = np.log(SMALLEST * scale), np.log(10 * self.losses.max() / least * scale)
+        low = [[np.log(SMALLEST * least)], [smallest] * count, np.where(self.diagonal, 0.0, -STEEPEST)]
+        return np.concatenate(low), np.concatenate([[np.log(least)], [largest] * count, [STEEPEST] * len(self.terms)])
+
+    def starts(self) -> list[Array]:
+        """Returns numbers with a small and a large floor, and with a steep and a flat power on each axis."""
+        starts, count = [], self.logs.shape[1]
+        for part, powers in itertools.product((0.1, 0.8), itertools.product((0.2, 1.0), repeat=count)):
+            floor = part * self.losses.min()
+            exponents = np.zeros(len(self.terms))
+            exponents[self.diagonal] = powers
+            amplitudes = [np.log((self.losses.mean() - floor) / count)] * count
+            starts.append(np.concatenate([[np.log(floor)], amplitudes, exponents]))
+        return starts
 
 
 def _numbers(law: Law, terms: Sequence[tuple[int, int]]) -> Array:
     exponents = [law.exponents[term] for term in terms]
     return np.concatenate([[np.log(law.floor)], np.log(law.amplitudes), exponents])
-
-
-def _starts(losses: Array, own: Array, count: int) -> list[Array]:
-    """Returns starts with a small and a large floor, and with a steep and a flat power on each axis."""
-    starts = []
-    for part, powers in itertools.product((0.1, 0.8), itertools.product((0.2, 1.0), repeat=count)):
-        floor = part * losses.min()
-        exponents = np.zeros(len(own))
-        exponents[own] = powers
-        amplitudes = [np.log((losses.mean() - floor) / count)] * count
-        starts.append(np.concatenate([[np.log(floor)], amplitudes, exponents]))
-    return starts

@@ -34,7 +34,7 @@ class Estimate:
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What is predicted of one larger run.
+    """The predicted losses of one larger run.
 
     Attributes:
         place: its parameters, examples and steps.
@@ -91,7 +91,7 @@ class Worth:
         return Table([*AXES, *sides, *(["worth it"] * bool(control))], rows)
 
     def sentences(self) -> list[str]:
-        """Returns what the ladder allows to be said."""
+        """Returns sentences on what the ladder allows to be concluded."""
         student, control = self.ladder.names
         median, largest = self.misfit
         seeds = [len(losses) for losses in self.ladder.students]
@@ -201,11 +201,11 @@ def predict(ladder: Ladder, targets: Array, resamples: int = 200) -> Worth:
         UserError: for a ladder that does not determine a law.
     """
     check_identifiable(ladder.axes, ladder.places)
-    sides = [ladder.students, *([ladder.controls] if ladder.controls else [])]
+    sides = ladder.sides
     means = [np.array([losses.mean() for losses in side]) for side in sides]
     laws = [choose_law(ladder.axes, ladder.places, mean) for mean in means]
     values = np.array([law.predict(targets) for law in laws])
-    drawn = np.array([*_resample(ladder, sides, laws, targets, resamples)])  # [resamples, sides, targets]
+    drawn = np.array([*_resample(ladder, laws, targets, resamples)])  # [resamples, sides, targets]
     errors = np.abs(laws[0].predict(ladder.places) / means[0] - 1)
     predictions = []
     for i, target in enumerate(targets):
@@ -219,7 +219,8 @@ def predict(ladder: Ladder, targets: Array, resamples: int = 200) -> Worth:
         else:
             predictions.append(Prediction(place, *estimates))
     backtest = dict(_backtest(ladder, laws[0], means[0]))
-    return Worth(ladder, laws, predictions, (float(np.median(errors)), float(errors.max())), backtest)
+    misfit = float(np.median(errors)), float(errors.max())
+    return Worth(ladder, laws, predictions, misfit=misfit, backtest=backtest)
 
 
 def _estimate(value: float, drawn: Array) -> Estimate:
@@ -227,12 +228,11 @@ def _estimate(value: float, drawn: Array) -> Estimate:
     return Estimate(float(value), float(low), float(high))
 
 
-def _resample(
-    ladder: Ladder, sides: Sequence[Sequence[Array]], laws: Sequence[Law], targets: Array, count: int
-) -> Iterator[list[Array]]:
+def _resample(ladder: Ladder, laws: Sequence[Law], targets: Array, count: int) -> Iterator[list[Array]]:
     """Yields the predictions of each side `[targets]` for each resample."""
     random = np.random.default_rng(0)
     fitted = [law.predict(ladder.places) for law in laws]
+    sides = ladder.sides
     means = [np.array([losses.mean() for losses in side]) for side in sides]
     for _ in range(count):
         members = [random.integers(0, len(losses), len(losses)) for losses in ladder.students]
@@ -248,8 +248,8 @@ def _backtest(ladder: Ladder, whole: Law, means: Array) -> Iterator[tuple[str, f
     """Yields the largest relative error at the largest value of each axis that has enough others."""
     for i, axis in enumerate(ladder.axes):
         values = ladder.places[:, i]
-        held = values == values.max()
-        if len(np.unique(values)) <= FEWEST_VALUES or (~held).sum() < count_needed(ladder.axes) - 1:
+        largest = values == values.max()
+        if len(np.unique(values)) <= FEWEST_VALUES or (~largest).sum() < count_needed(ladder.axes) - 1:
             continue
-        law = refit(whole, ladder.places[~held], means[~held])
-        yield axis, float(np.abs(law.predict(ladder.places[held]) / means[held] - 1).max())
+        law = refit(whole, ladder.places[~largest], means[~largest])
+        yield axis, float(np.abs(law.predict(ladder.places[largest]) / means[largest] - 1).max())

@@ -1,1 +1,1 @@
-"""Trackers: one program in which people look at metrics per file."""
+"""Trackers: one program that shows metrics per file."""
