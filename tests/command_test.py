@@ -14,7 +14,8 @@ from jaxdistill.pipeline import run as pipeline
 def ended(monkeypatch, *words):
     """Runs the command in this process; returns its exit status."""
     monkeypatch.setattr(sys, "argv", ["jaxdistill", *words])
-    monkeypatch.setattr("jaxdistill.runtime.preemption.ignore_signals", lambda: None)  # this process has tests to come
+    for stays in ("preemption.ignore_signals", "garbage.pause"):  # this process has tests to come
+        monkeypatch.setattr(f"jaxdistill.runtime.{stays}", lambda: None)
     with pytest.raises(SystemExit) as caught:
         command.run()
     return caught.value.code

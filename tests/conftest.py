@@ -56,6 +56,7 @@ def programs_of_one_file():
     """Frees what a file's tests compiled: gigabytes by the end of a session, which also slow garbage collection."""
     yield
     jax.clear_caches()
+    assert gc.isenabled(), "a test has left garbage collection paused"
     assert _ignored_signals() == IGNORED, "processes of later tests would inherit what is ignored"
 
 

@@ -12,7 +12,7 @@ _paused = False
 def pause() -> None:
     """Pauses the collection of cycles in this process, until `resume`."""
     global _paused
-    _paused = gc.isenabled()
+    _paused = _paused or gc.isenabled()
     gc.disable()
 
 

@@ -12,7 +12,7 @@ import pytest
 
 import runs
 from jaxdistill import launch
-from jaxdistill.runtime import distributed, rendezvous
+from jaxdistill.runtime import distributed, garbage, rendezvous
 from runs import command, until
 
 LOCAL = str(pathlib.Path(__file__).parents[2] / "launch" / "local.sh")
@@ -162,11 +162,12 @@ def test_a_process_that_cannot_even_print_its_error_leaves_too(joined, monkeypat
     def fails(_):
         raise BrokenPipeError
 
-    left = []
+    left, paused = [], []
     monkeypatch.setattr(launch, "main", fails)
     monkeypatch.setattr(distributed, "leave", left.append)
+    monkeypatch.setattr(garbage, "pause", lambda: paused.append(True))
     launch.run()
-    assert left == [1]
+    assert (left, paused) == ([1], [True])
 
 
 def test_without_others_an_error_is_raised(monkeypatch):

@@ -22,6 +22,13 @@ def test_collection_goes_on_where_it_was_paused(collection):
     assert gc.get_freeze_count() > before
 
 
+def test_collection_that_was_paused_twice_goes_on(collection):
+    garbage.pause()
+    garbage.pause()
+    garbage.resume()
+    assert gc.isenabled()
+
+
 def test_what_a_program_has_disabled_stays_so(collection):
     gc.disable()
     before = gc.get_freeze_count()
