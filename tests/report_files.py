@@ -103,5 +103,6 @@ def text_of(text):
 
 
 def cells(text):
-    """Returns the text of the cells of every row."""
+    """Returns the text of the cells of every row, whose titles may break after an underscore."""
+    text = text.replace("<wbr/>", "")
     return [re.findall(r"<t[hd][^>]*>([^<]*)<", line) for line in re.findall(r"<tr>.*?</tr>", text, re.DOTALL)]

@@ -6,6 +6,7 @@ input gives equal bytes.
 """
 
 import io
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
@@ -157,6 +158,9 @@ def draw_pareto(
         for number, (name, point) in enumerate(front):
             side = "right" if number else "left"  # the cheapest one's stays within the axes
             axes.annotate(shorten(point), every[name, point], fontsize=7, ha=side, annotation_clip=True, **above)
+        costs = [cost for cost, _ in every.values()]
+        if min(costs) < max(costs) and math.ceil(math.log10(min(costs))) > math.log10(max(costs)):
+            axes.set_xticks([min(costs), max(costs)])  # no power of ten lies between them
         axes.xaxis.set_major_formatter(lambda value, _: format_quantity(value))
         axes.xaxis.set_minor_formatter("")
         axes.margins(x=0.15, y=0.12)

@@ -13,6 +13,14 @@ from jaxdistill.report.template import load_template
 
 
 @dataclasses.dataclass(frozen=True)
+class Sentence:
+    """A sentence in the print of the page."""
+
+    kind: ClassVar[str] = "sentence"
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Note:
     """A sentence in small print."""
 
@@ -170,7 +178,7 @@ class Details:
     block: "Block"
 
 
-Block = Note | Heading | Figures | Cards | Strips | Texts | Definitions | Code | Details | Table
+Block = Sentence | Note | Heading | Figures | Cards | Strips | Texts | Definitions | Code | Details | Table
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,6 @@ from jaxdistill.report import figures
 from jaxdistill.report.html import Block, Details, Figures, Heading, Note
 from jaxdistill.report.tables import (
     COSTS,
-    TITLES,
     Cell,
     Rows,
     Table,
@@ -34,12 +33,13 @@ MEASURES = {
     "nll": "NLL (nats)",
     "rmse": "RMSE",
     "mean_iou": "mean IoU",
+    "map": "mAP of boxes",
     "average_precision": "mean average precision",
 }
 """Titles of the metrics that are drawn while a stage trains."""
 
-FIRST = ("mean_iou", "average_precision")
-"""Metrics of pixels and of several labels, which come before accuracy."""
+FIRST = ("mean_iou", "map", "average_precision")
+"""Metrics of pixels, boxes and several labels, which come before accuracy."""
 
 MAXIMISED = ("accuracy", *FIRST)
 """Those of `MEASURES` that are better if they are larger."""
@@ -53,13 +53,14 @@ MANY_CLASSES = 40
 def summarize(rows: Rows, evaluation: Mapping[str, Any]) -> str:
     """Writes one sentence: the fraction of the reference's accuracy that the best student keeps, and its size.
 
-    Language models are compared by their negative log-likelihood instead, regressions by their RMSE.
+    Language models are compared by their negative log-likelihood instead, regressions by their RMSE: by how much, since
+    a fraction of a loss that is not 0 at the best is no measure.
     """
     setting = _describe_setting(evaluation)
     measure = choose_final(rows, evaluation)
     title = {"nll": "negative log-likelihood"}.get(measure, MEASURES[measure])
     unit = " nats per token" if measure == "nll" else ""
-    rated = [row for row in rows if math.isfinite(row.get(measure) or math.nan)]
+    rated = [row for row in rows if row.get(measure) is not None and math.isfinite(row[measure])]
     reference = next((row for row in rated if row["network"] == evaluation.get("reference")), None)
     students = [row for row in rated if row is not reference]
     if not students:
@@ -70,12 +71,24 @@ def summarize(rows: Rows, evaluation: Mapping[str, Any]) -> str:
     if reference is None:
         return f"{reached}, the best of {len(rated)}."
     sizes = [
-        f"{best[name] / reference[name]:.1%} of its {TITLES.get(name, name)}"
-        for name in ("parameters", "flops")
+        f"{best[name] / reference[name]:.1%} of its {title}"
+        for name, title in (("parameters", "parameters"), ("flops", "arithmetic"))
         if best.get(name) and reference.get(name)
     ]
-    fraction = f"{best[measure] / reference[measure]:.1%} of the {reference[measure]:.4f} of {reference['network']}"
-    return f"{reached}: {fraction}{', with ' if sizes else ''}{' and '.join(sizes)}."
+    compared = f"{_compare(best[measure], reference[measure], measure)} of {reference['network']}"
+    return f"{reached}: {compared}{', with ' if sizes else ''}{' and '.join(sizes)}."
+
+
+def _compare(value: float, reference: float, measure: str) -> str:
+    """Writes a metric of a student beside that of its reference."""
+    if measure in MAXIMISED:
+        return f"{value / reference:.1%} of the {reference:.4f}" if reference else f"above the {reference:.4f}"
+    difference, side = abs(value - reference), "above" if value > reference else "below"
+    if measure == "nll":
+        change, more = math.expm1(difference), "higher" if value > reference else "lower"
+        change = change if value > reference else -math.expm1(-difference)
+        return f"{difference:.4f} {side} the {reference:.4f}, a perplexity {change:.1%} {more} than that"
+    return f"{difference / reference:.1%} {side} the {reference:.4f}" if reference else f"above the {reference:.4f}"
 
 
 def choose_final(rows: Rows, evaluation: Mapping[str, Any]) -> str:
@@ -144,9 +157,14 @@ def gather_points(lines: Lines, name_curve: Callable[[str], str | None]) -> Poin
     return points
 
 
-def choose_measure(lines: Lines) -> str:
-    """Returns the metric that is drawn while a stage trains: accuracy, NLL of tokens or where it alone is, or RMSE."""
+def choose_measure(lines: Lines, final: str = "") -> str:
+    """Returns the metric that is drawn while a stage trains: `final`, that of the final table, if it was measured.
+
+    Otherwise it is accuracy, NLL of tokens or where it alone is, or RMSE.
+    """
     measured = {key.rpartition("/")[2] for line in lines for key in line if "/" in key}
+    if final in measured:
+        return final
     if first := [measure for measure in FIRST if measure in measured]:
         return first[0]
     if "rmse" in measured:
@@ -172,11 +190,11 @@ def select_evaluations(lines: Lines) -> tuple[str, Lines]:
     return split, [line for line in lines if line.get("split") == split]
 
 
-def compare_stages(stages: Stages) -> str | None:
+def compare_stages(stages: Stages, final: str = "") -> str | None:
     """Draws the accuracy, NLL or RMSE of every stage while it trained; None if nothing was evaluated."""
     curves: Points = {}
     splits = []
-    measure = choose_measure([line for lines in stages.values() for line in lines])
+    measure = choose_measure([line for lines in stages.values() for line in lines], final)
     for stage, lines in stages.items():
         split, evaluated = select_evaluations(lines)
         points = gather_points(evaluated, name_by_network(measure))
@@ -188,22 +206,24 @@ def compare_stages(stages: Stages) -> str | None:
     return figures.draw_curves(curves, f"{title} of every stage", y=title)
 
 
-def training(stages: Stages) -> list[Block]:
-    """Returns the curves of all stages together, then those of each."""
+def training(stages: Stages, final: str = "") -> list[Block]:
+    """Returns the curves of all stages together, then those of each; `final` is the metric of the final table."""
     if not stages:
         return [Note("metrics.jsonl is missing or empty: there are no curves.")]
-    compared = compare_stages(stages)
-    blocks: list[Block] = [Heading("every stage"), Figures([compared])] if compared else []
+    compared = compare_stages(stages, final)
+    # Points of single evaluations are no curves.
+    has_curves = any(len(select_evaluations(lines)[1]) > 1 for lines in stages.values())
+    blocks: list[Block] = [Heading("every stage"), Figures([compared])] if compared and has_curves else []
     for name, lines in stages.items():
-        blocks += [Heading(name), *_stage_curves(name, lines)]
+        blocks += [Heading(name), *_stage_curves(name, lines, final)]
     return blocks
 
 
-def _stage_curves(stage: str, lines: Lines) -> list[Block]:
+def _stage_curves(stage: str, lines: Lines, final: str) -> list[Block]:
     """Returns the figures of a stage: the loss and its terms, the learning rate, and accuracy, NLL or RMSE."""
     train = [line for line in lines if "split" not in line]
     split, evaluated = select_evaluations(lines)
-    measure = choose_measure(lines)
+    measure = choose_measure(lines, final)
 
     def name_loss(key: str) -> str | None:
         return key if key == "loss" or (key not in RESERVED and "/" not in key) else None
@@ -213,14 +233,17 @@ def _stage_curves(stage: str, lines: Lines) -> list[Block]:
         "learning rate": gather_points(train, {"rate": "learning rate"}.get),
         f"{split} {MEASURES[measure]}": gather_points(evaluated, name_by_network(measure)),
     }
-    drawn = [
-        figures.draw_curves(points, f"{stage}: {title}", y=title, emphasis="loss")
-        for title, points in curves.items()
-        if points
-    ]
+    notes: list[Block] = []
+    drawn = []
+    for title, points in curves.items():
+        if any(len(steps) > 1 for steps, _ in points.values()):
+            drawn.append(figures.draw_curves(points, f"{stage}: {title}", y=title, emphasis="loss"))
+        elif points:
+            numbers = ", ".join(f"{name} {format_value(float(values[0]))}" for name, (_, values) in points.items())
+            notes.append(Note(f"{title} at step {next(iter(points.values()))[0][0]:,}: {numbers}."))
     absent = [title for title, points in curves.items() if not points]
-    note = [Note(f"This stage logged no {' and no '.join(absent)}.")] if absent else []
-    return [Figures(drawn), *note]
+    notes += [Note(f"This stage logged no {' and no '.join(absent)}.")] if absent else []
+    return [*([Figures(drawn)] if drawn else []), *notes]
 
 
 def confusions(evaluation: Mapping[str, Any]) -> list[Block]:

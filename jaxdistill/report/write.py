@@ -1,7 +1,7 @@
 """The report of a run as one page without outside resources: `python -m jaxdistill.report WORKDIR`.
 
 The page is made of the files that the run left in its workdir. `results.json` must exist; for any other missing
-part (images, a reference, the evaluations of a stage) the page has a note.
+part (images, a reference, the evaluations of a stage) the page has a note, those of whole sections at its end.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxdistill.errors import UserError
 from jaxdistill.report import advice, boxes, cost, fidelity, label_maps, labels, lanes, quality, texts
-from jaxdistill.report.html import Block, Heading, Note, Section, fold_json, render_page
+from jaxdistill.report.html import Block, Heading, Note, Section, Sentence, fold_json, render_page
 from jaxdistill.report.inputs import EVALUATE_AGAIN, read_optional
 from jaxdistill.report.tables import Rows, Table, make_results_table, select_main
 from jaxdistill.runtime import files
@@ -112,6 +112,13 @@ def _list_evaluations(rows: Rows) -> list[Block]:
     return [Heading("every evaluation"), make_results_table(rows), note] if count > 1 else []
 
 
+def _gather_notes(sections: Sequence[Section]) -> list[Section]:
+    """Returns the sections that show something, and one with the notes of those that only have a note."""
+    empty = [section for section in sections if all(isinstance(block, Note) for block in section.blocks)]
+    notes = [block for section in empty for block in section.blocks]
+    return [*(section for section in sections if section not in empty), Section("Not in this run", notes)]
+
+
 def write_report(workdir: pathlib.Path) -> pathlib.Path:
     """Writes `report.html`, and two of its figures as `accuracy.svg` and `pareto.svg`, from the files of a workdir.
 
@@ -129,27 +136,26 @@ def write_report(workdir: pathlib.Path) -> pathlib.Path:
     drawn = evaluation.get("figures", ())
     sentences = advice.advise(advice.read(workdir, every, stages, predictions))
     pareto = cost.draw(rows, evaluation)
+    final = quality.choose_final(rows, evaluation)
     sections = [
+        Section("Conclusions", [Sentence(sentence) for sentence in sentences]),
         Section("Results", [*quality.results(rows, evaluation), *_list_evaluations(every)]),
-        Section("Conclusions", [Note(sentence) for sentence in sentences]),
         Section("Cost", cost.describe(rows, evaluation, pareto)),
         Section("Lanes", lanes.compare(select_main(lanes.read(workdir)), stages, config, evaluation.get("better", {}))),
-        Section("Training", quality.training(stages)),
+        Section("Training", quality.training(stages, final)),
         *(Section(title, write(evaluation)) for name, (title, write) in SCORES.items() if name in drawn),
         Section("Agreement", fidelity.agreements(predictions)),
         Section("Fidelity", fidelity.fidelity(evaluation)),
         *(Section(title, write(predictions, evaluation)) for name, (title, write) in FIGURES.items() if name in drawn),
-        Section(
-            "How this was made",
-            [
-                fold_json("Config, as resolved", config, "config.json"),
-                fold_json("Environment", environment, "environment.json"),
-            ],
-        ),
     ]
+    origin = [
+        fold_json("Config, as resolved", config, "config.json"),
+        fold_json("Environment", environment, "environment.json"),
+    ]
+    sections = [*_gather_notes(sections), Section("How this was made", origin)]
     path = workdir / "report.html"
     files.write_text(path, render_page(workdir.resolve().name, quality.summarize(rows, evaluation), sections))
-    if compared := quality.compare_stages(stages):
+    if compared := quality.compare_stages(stages, final):
         files.write_text(workdir / "accuracy.svg", compared + "\n")
     if pareto:
         files.write_text(workdir / "pareto.svg", pareto + "\n")

@@ -47,4 +47,7 @@ def test_the_front_of_all_series_has_names_and_the_axis_plain_numbers():
     figure = figures.draw_pareto({"post": points, "tuned": other}, "front", x="bytes", y="accuracy")
     shown = {"large": 1, "best": 1, "small": 0, "worse": 0, "1 k": 1, "10 k": 1, "post": 1, "tuned": 1}
     assert {name: figure.count(f">{name}</text>") for name in shown} == shown
+    near = figures.draw_pareto({"": {"a": (24_700.0, 0.5), "b": (49_400.0, 0.6)}}, "near", x="bytes", y="accuracy")
+    assert ">24.7 k</text>" in near
+    assert ">49.4 k</text>" in near
     assert ">post</text>" not in figures.draw_pareto({"post": points}, "one", x="bytes", y="accuracy")

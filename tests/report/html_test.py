@@ -17,7 +17,7 @@ def page():
 
 def test_page_is_well_formed_and_has_every_figure(page):
     labels = [element.get("aria-label") for element in parsed(page).iter() if element.get("role") == "img"]
-    assert len(labels) == len(set(labels)) == 6 + 3 + 3 + 1 + 1 + 1
+    assert len(labels) == len(set(labels)) == 4 + 3 + 3 + 1 + 1 + 1
 
 
 def test_page_has_every_network_and_number(page):

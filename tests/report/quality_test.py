@@ -18,7 +18,7 @@ def page():
 
 def test_summary_compares_the_best_student_with_the_reference(page):
     sentence = "pupil reaches an accuracy of 0.8750 on 6 examples of the test split: 97.2% of the 0.9000 of teacher, "
-    assert sentence + "with 7.2% of its parameters and 4.9% of its FLOPs." in text_of(page)
+    assert sentence + "with 7.2% of its parameters and 4.9% of its arithmetic." in text_of(page)
 
 
 def test_the_summary_of_a_regression_is_by_rmse():
@@ -26,8 +26,38 @@ def test_the_summary_of_a_regression_is_by_rmse():
     sentence = quality.summarize(rows, {"reference": "teacher", "examples": 88, "split": "test"})
     assert (
         sentence
-        == "pupil reaches an RMSE of 55.0000 on 88 examples of the test split: 110.0% of the 50.0000 of teacher."
+        == "pupil reaches an RMSE of 55.0000 on 88 examples of the test split: 10.0% above the 50.0000 of teacher."
     )
+
+
+def test_the_summary_of_a_language_model_has_the_change_of_its_perplexity():
+    rows = [{"network": name, "nll": nll} for name, nll in (("teacher", 1.5), ("pupil", 1.6))]
+    sentence = quality.summarize(rows, {"reference": "teacher", "unit": "token"})
+    assert sentence == (
+        "pupil reaches a negative log-likelihood of 1.6000 nats per token: 0.1000 above the 1.5000, a perplexity 10.5%"
+        " higher than that of teacher."
+    )
+    better = quality.summarize(
+        [rows[1] | {"network": "teacher"}, rows[0] | {"network": "pupil"}], {"reference": "teacher", "unit": "token"}
+    )
+    assert "0.1000 below the 1.6000, a perplexity 9.5% lower than that of teacher." in better
+
+
+def test_curves_are_of_the_final_metric_and_one_evaluation_is_a_note():
+    lines = [{"step": step, "split": "validation", "student/nll": 2.0, "student/accuracy": 0.5} for step in (1, 2)]
+    assert quality.choose_measure(lines, "nll") == "nll"
+    assert quality.choose_measure(lines, "rmse") == "accuracy"
+    (heading, *notes) = quality.training({"train": lines[:1]})
+    assert heading.text == "train"
+    assert [note.text for note in notes] == [
+        "validation accuracy at step 1: student 0.5000.",
+        "This stage logged no loss and no learning rate.",
+    ]
+
+
+def test_an_accuracy_of_zero_is_measured():
+    rows = [{"network": "teacher", "accuracy": 0.0}, {"network": "pupil", "accuracy": 0.5}]
+    assert "0.5000: above the 0.0000 of teacher." in quality.summarize(rows, {"reference": "teacher"})
 
 
 def test_best_students_leave_out_the_reference_and_columns_of_equals():

@@ -30,7 +30,12 @@ def test_missing_parts_leave_a_note(tmp_path, missing):
     workdir = fill(tmp_path / "run")
     for name in missing:
         (workdir / name).unlink()
-    text = text_of(report.write_report(workdir).read_text())
+    written = report.write_report(workdir).read_text()
+    text = text_of(written)
+    assert ("<h2>Agreement" in written) == ("predictions.npz" not in missing)  # no section of a note alone
+    assert ("<h2>Not in this run" in written) == bool(
+        {*missing} & {"predictions.npz", "evaluation.json", "metrics.jsonl"}
+    )
     notes = {
         "evaluation.json": "No two networks were compared",
         "predictions.npz": "No class predictions of two or more networks",
