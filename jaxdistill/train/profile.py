@@ -82,9 +82,9 @@ class Profile:
             f"profile of steps {self._first} to {self._last}: open {trace} at"
             f" https://ui.perfetto.dev, or run tensorboard --logdir {self._folder} (with its plugin, xprof)"
         )
-        self._split()
+        self._split(trace)
 
-    def _split(self) -> None:
+    def _split(self, trace: pathlib.Path) -> None:
         """Logs and writes the time of the recorded steps by their parts."""
         kind = "processes" if jax.process_count() > 1 else "programs" if len(self._programs) > 1 else ""
         kind = kind or "lengths of texts" * self._has_lengths
@@ -93,11 +93,10 @@ class Profile:
             return
         ((count, (_, lowered)),) = self._programs.items()
         compiled = lowered.compile()
-        path = max(self._folder.rglob("*.xplane.pb"), key=lambda path: path.stat().st_mtime)
         module, parts = time_split.read_parts(compiled.as_text() or "")
-        seconds, runs = time_split.split(time_split.read_events(path), module, parts, self._dispatches)
+        seconds, runs = time_split.split(time_split.read_events(trace), module, parts, self._dispatches)
         if not runs:
-            self._log(f"{path} has no operations of the step, so that its time is not split by parts")
+            self._log(f"{trace} has no operations of the step, or was cut, so that its time is not split by parts")
             return
         files.write_json(self._folder / "parts.json", {"steps": runs * count, "seconds": seconds})
         self._log(time_split.describe(seconds, runs * count))

@@ -10,6 +10,8 @@ the part of its result. Recording slows operations that take microseconds, and w
 
 import collections
 import dataclasses
+import gzip
+import json
 import pathlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,6 +22,12 @@ from jaxdistill.train.step import INPUT, OPTIMIZER, WRITING
 
 WAITING, IDLE, OTHER = "data", "idle", "other"
 """Time without an operation of the first device, while the loop waits for data, or otherwise; operations of no part."""
+
+WAITED = "jaxdistill.data"
+"""Name of the loop's waits for data in a profile."""
+
+MOST_EVENTS = 1_000_000
+"""Events that JAX keeps in a profile in the form of Perfetto."""
 
 _PLAIN = "|".join([INPUT, WRITING, OPTIMIZER, METRICS])
 _PART = re.compile(rf"(networks|terms)\.(\w+)|(?<![\w.])({_PLAIN})(?![\w.])")
@@ -152,30 +160,31 @@ def _innermost(thread: Iterable[Event], module: str, parts: Mapping[str, str]) -
 
 
 def read_events(path: pathlib.Path) -> list[list[Event]]:
-    """Reads the events of the first device, and of waits, from a profile (`.xplane.pb`)."""
-    from jax.profiler import ProfileData
+    """Reads the events of the first device, and of waits, from a profile in the form of Perfetto (`.json.gz`).
 
-    threads = []
-    for plane in ProfileData.from_file(str(path)).planes:
-        for line in plane.lines:
-            events = [x for event in line.events if (x := _read_event(event, plane.name))]
-            threads += [events] if events else []
-    return threads
+    Returns [] for one that was cut, since JAX keeps a million events.
+    """
+    # JAX's own reader of `.xplane.pb` aborts the process on some profiles of jax 0.12.
+    entries = json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
+    if len(entries) >= MOST_EVENTS:
+        return []
+    devices = {entry["pid"]: entry["args"]["name"] for entry in entries if entry.get("name") == "process_name"}
+    threads: dict[tuple[int, int], list[Event]] = collections.defaultdict(list)
+    for entry in entries:
+        if entry.get("ph") == "X" and (event := _read_event(entry, devices.get(entry["pid"], ""))):
+            threads[entry["pid"], entry["tid"]].append(event)
+    return [*threads.values()]
 
 
-def _read_event(event: Any, plane: str) -> Event | None:
-    start, end = event.start_ns, event.start_ns + event.duration_ns
-    if event.name == WAITED:
+def _read_event(entry: Mapping[str, Any], device: str) -> Event | None:
+    start, end = 1e3 * entry["ts"], 1e3 * (entry["ts"] + entry["dur"])
+    if entry["name"] == WAITED:
         return Event(start, end)
-    stats = dict(event.stats)
-    device = stats.get("device_ordinal", plane.rpartition(":")[2] if plane.startswith("/device:") else 0)
-    if not {"hlo_op", "hlo_module", "run_id"} <= {*stats} or int(device) != 0:
+    facts = entry.get("args", {})
+    number = facts.get("device_ordinal", device.rpartition(":")[2] if device.startswith("/device:") else 0)
+    if not {"hlo_op", "hlo_module", "run_id"} <= {*facts} or int(number) != 0:
         return None
-    return Event(start, end, str(stats["hlo_op"]), module=str(stats["hlo_module"]), run=int(stats["run_id"]))
-
-
-WAITED = "jaxdistill.data"
-"""Name of the loop's waits for data in a profile."""
+    return Event(start, end, facts["hlo_op"], module=facts["hlo_module"], run=int(facts["run_id"]))
 
 
 def describe(seconds: Mapping[str, float], steps: int) -> str:

@@ -1,5 +1,6 @@
 """The time of a step by its parts: the part of an operation, and each moment counted once."""
 
+import gzip
 import json
 import re
 
@@ -77,6 +78,25 @@ def test_each_moment_is_counted_once():
     assert time_split.split([first, second, waits, before], "jit_one_step", parts, 2) == (seconds, 1)
     line = time_split.describe(seconds, 1)
     assert line.startswith("a recorded step takes 9,000.00 ms: writing 4,000.00 (44.4%), ")
+
+
+def test_events_are_those_of_the_first_device_and_waits(tmp_path, monkeypatch):
+    def entry(name, pid=1, **facts):
+        facts = {"hlo_op": name, "hlo_module": "jit_one_step", "run_id": "-7"} | facts
+        return {"ph": "X", "pid": pid, "tid": 5, "ts": 1.5, "dur": 2.0, "name": name, "args": facts}
+
+    names = [
+        {"ph": "M", "pid": pid, "name": "process_name", "args": {"name": name}}
+        for pid, name in ((1, "/host:CPU"), (2, "/device:GPU:1"))
+    ]
+    wait = {"ph": "X", "pid": 1, "tid": 9, "ts": 0.5, "dur": 1.0, "name": time_split.WAITED}
+    entries = [entry("add"), entry("mul", device_ordinal="1"), entry("dot", pid=2), {**wait, "name": "other"}, wait]
+    path = tmp_path / "perfetto_trace.json.gz"
+    path.write_bytes(gzip.compress(json.dumps({"traceEvents": names + entries}).encode()))
+    expected = [[Event(1500, 3500, "add", "jit_one_step", -7)], [Event(500, 1500)]]
+    assert time_split.read_events(path) == expected
+    monkeypatch.setattr(time_split, "MOST_EVENTS", 7)
+    assert time_split.read_events(path) == []
 
 
 @pytest.mark.slow
