@@ -24,6 +24,9 @@ from jaxdistill.report.tables import Rows, select_main
 CALIBRATED = 0.05
 """The expected calibration error up to which probabilities are called calibrated."""
 
+REPEATED = {"seed", "data.partition.part"}
+"""Swept numbers without an order, of which none is better."""
+
 COSTLY = 0.3
 """The fraction of a run's time, or of a stage's waiting for data, from which on it is worth a sentence."""
 
@@ -246,7 +249,7 @@ def _swept(run: Finished) -> set[str]:
 
 def _describe_sweep(run: Finished) -> list[str]:
     """Describes whether the best value of each swept number lies at the edge of what was swept."""
-    if not _swept(run) - {"seed"}:
+    if not _swept(run) - REPEATED:
         return []
     settings = lanes.settings_of_lanes(run.rows, run.stages, run.config)
     students = [name for name, _ in find_pairs(run)] or [name for name in run.names if len(run.values(name)) > 1]
@@ -256,7 +259,7 @@ def _describe_sweep(run: Finished) -> list[str]:
         values = run.by_lane(student)
         if None in values:
             continue
-        for name in sorted(_swept(run) - {"seed"}):
+        for name in sorted(_swept(run) - REPEATED):
             by_value: dict[float, list[float]] = {}
             for lane, setting in enumerate(settings):
                 if isinstance(setting.get(name), int | float) and lane in values:

@@ -2,15 +2,15 @@
 
 Hoffmann et al., "Training Compute-Optimal Large Language Models", 2022, https://arxiv.org/abs/2203.15556, approach 3:
 the loss is a sum of a floor and a power of parameters and of examples. Here steps are an axis of their own, as several
-passes over the same examples are usual in distillation. Their power has a factor of the parameters, since a larger
-network needs another number of steps (Kaplan et al., 2020, https://arxiv.org/abs/2001.08361, section 5):
+passes over the same examples are usual in distillation. Their part falls with the parameters too, since larger networks
+need fewer steps (Kaplan et al., "Scaling Laws for Neural Language Models", 2020, https://arxiv.org/abs/2001.08361):
 
     sum:        loss = E + A / parameters^a + B / examples^b + C / (steps^c parameters^d)
     product:    log loss = log E + A / parameters^a + B / examples^b + C / (steps^c parameters^d)
 
 In the second form an axis changes the loss by a factor, whatever the others are. The form that predicts each rung
-better from all others is taken. The Huber loss of the logarithms is least, so that a rung off the law counts little. E,
-A, B, C, a, b and c are not negative. Axes that do not vary are left out.
+better from all others is taken. The Huber loss of the logarithms is least, so that a rung off the law counts little.
+No number is negative, so that no larger run is predicted to be worse. Axes that do not vary are left out.
 """
 
 import dataclasses
@@ -229,7 +229,7 @@ class _Search:
         count, least = self.logs.shape[1], self.losses.min()
         scale = least if self.form == "sum" else 1.0
         smallest, largest = np.log(SMALLEST * scale), np.log(10 * self.losses.max() / least * scale)
-        low = [[np.log(SMALLEST * least)], [smallest] * count, np.where(self.diagonal, 0.0, -STEEPEST)]
+        low = [[np.log(SMALLEST * least)], [smallest] * count, [0.0] * len(self.terms)]
         return np.concatenate(low), np.concatenate([[np.log(least)], [largest] * count, [STEEPEST] * len(self.terms)])
 
     def starts(self) -> list[Array]:

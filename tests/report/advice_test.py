@@ -104,6 +104,7 @@ def test_a_best_value_at_the_edge_of_a_sweep_is_named():
     stages = {"distil": [{"step": 1, "0/loss": 1.0, "1/loss": 1.0, "2/loss": 1.0}]}
     sweep = {"terms": {"kd": {"temperature": [1.0, 2.0, 4.0]}}}
     accuracies = {"teacher": 0.9, "alone": 0.7, "distilled": [0.7, 0.75, 0.8]}
+    sweep["data"] = {"partition": {"part": [0, 1, 2]}}  # which has no order
     run = make_run(accuracies, lanes=True, stages=stages, sweep=sweep)
     assert advice.advise(run) == [
         "distilled is best at terms.kd.temperature=4, the largest value swept: values beyond it may be better."
