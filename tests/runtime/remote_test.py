@@ -1,5 +1,7 @@
 """Files of a store: fetched once, as a whole, and refused with one message."""
 
+import pathlib
+
 import fsspec
 import pytest
 
@@ -70,6 +72,15 @@ def test_stores_that_cannot_be_read(memory, monkeypatch):
     monkeypatch.setattr(type(memory), "get_file", fail)
     with pytest.raises(UserError, match=r"may read and write, got 'memory://bucket/a' \(PermissionError: no\)\. Check"):
         files.input_path("data.path", "memory://bucket/a")
+
+
+def test_a_file_that_is_cut_off_is_no_copy(memory, monkeypatch):
+    memory.pipe_file("/bucket/a", b"whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(type(memory), "get_file", lambda self, remote, local, **_: pathlib.Path(local).write_bytes(b"wh"))
+        with pytest.raises(UserError, match="has 5 bytes, and 2 were read"):
+            files.input_path("data.path", "memory://bucket/a")
+    assert files.input_path("data.path", "memory://bucket/a").read_bytes() == b"whole"
 
 
 def test_without_the_library_of_a_scheme(monkeypatch):

@@ -79,7 +79,11 @@ def test_without_a_terminal_progress_is_lines_at_intervals_even_while_a_step_las
 class Broken(Tracker):
     """A tracker whose service answers from step 2 on; it records what it gets."""
 
-    written, closed = [], []
+    begun, written, closed = [], [], []
+
+    def __init__(self, workdir, stage, start):
+        super().__init__(workdir, stage, start)
+        self.begun.append(stage)
 
     def write(self, step, values):
         if step < 2:
@@ -104,7 +108,7 @@ def test_trackers_get_numbers_and_their_failures_are_notes(tmp_path):
     [(stage, start, step, values), rows] = Broken.written
     assert (stage, start, step, {*values}) == ("distil", 0, 2, {"loss", "epoch", "rate"})
     assert rows == {"student": {"accuracy": 0.5}}
-    assert Broken.closed == ["distil"]
+    assert Broken.begun == Broken.closed == ["distil"]
     error = "ConnectionRefusedError: [Errno 111] no"
     assert notes == [f"note: tracker '{name}' lacks step 0, which metrics.jsonl has ({error})"]
     with pytest.raises(OSError, match="service"):
