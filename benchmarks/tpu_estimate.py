@@ -1,6 +1,7 @@
 """Steps of distillation as compiled for slices of TPUs that this machine does not have: memory, and estimated time.
 
     python benchmarks/tpu_estimate.py [--rows vit bert ...] [--write docs/results/tpu.json] [--programs FOLDER]
+    python benchmarks/tpu_estimate.py --add FILE ... --write docs/results/tpu.json
     python -m jaxdistill.launch --plan --topology=v5e:4x4 --config benchmarks/tpu_estimate.py:bert \
         --config.data.path=FILE
 
@@ -9,7 +10,8 @@ own. Time is the compiler's estimate of cycles over the clock (`jaxdistill/estim
 overlap: nothing ran. It is the same on every machine and in every run. Utilisation is the fraction of the peak
 in bfloat16, by the FLOPs of matrix products and convolutions, those of recomputation included. Bytes are arguments,
 results and working memory of a device. A step has no time if the trips of a loop depend on data. With
-`--write`, rows that are not measured stay as they are in the file; `--programs` keeps the text of each compiled step.
+`--write`, rows that are not measured stay as they are in the file; `--add` takes rows from files that other runs wrote,
+and measures none but those of `--rows`; `--programs` keeps the text of each compiled step.
 """
 
 import argparse
@@ -219,7 +221,8 @@ def measure_alone(name: str, programs: pathlib.Path | None) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", nargs="+", choices=[*STEPS], default=[*STEPS])
+    parser.add_argument("--rows", nargs="+", choices=[*STEPS])
+    parser.add_argument("--add", nargs="+", type=pathlib.Path, default=[])
     parser.add_argument("--write", type=pathlib.Path)
     parser.add_argument("--programs", type=pathlib.Path)
     parser.add_argument("--row-to", type=pathlib.Path, help=argparse.SUPPRESS)
@@ -228,10 +231,11 @@ def main() -> None:
     if given.row_to:
         given.row_to.write_text(json.dumps(measure(given.rows[0], given.programs)))
         return
-    rows = {
-        row["name"]: row for row in (results.read(given.write)["rows"] if given.write and given.write.exists() else [])
-    }
-    for name in given.rows:
+    files = [path for path in (given.write,) if path and path.exists()] + given.add
+    rows = {row["name"]: row for path in files for row in results.read(path)["rows"]}
+    if given.add:
+        write(given.write, rows)
+    for name in given.rows or ([] if given.add else [*STEPS]):
         rows[name] = measure_alone(name, given.programs)
         write(given.write, rows)
 

@@ -38,6 +38,18 @@ def test_a_run_of_one_row_keeps_the_others_with_their_commits(tmp_path, monkeypa
     assert results.read(path)["columns"] == tpu_estimate.COLUMNS
 
 
+def test_rows_of_another_run_are_added_without_a_measurement(tmp_path, monkeypatch):
+    files = [tmp_path / "tpu.json", tmp_path / "other.json"]
+    tpu_estimate.write(files[0], {name: row(name, 60.0, "aaaaaaa") for name in ("bert", "vit")})
+    tpu_estimate.write(files[1], {"vit": row("vit", 42.0, "bbbbbbb")})
+    monkeypatch.setattr(tpu_estimate, "measure_alone", lambda name, programs: pytest.fail("measured"))
+    words = [str(tpu_estimate.HERE), "--add", str(files[1]), "--write", str(files[0])]
+    monkeypatch.setattr(sys, "argv", words)
+    tpu_estimate.main()
+    written = {x["name"]: (x["commit"], x["milliseconds"]) for x in results.read(files[0])["rows"]}
+    assert written == {"vit": ("bbbbbbb", 42.0), "bert": ("aaaaaaa", 60.0)}
+
+
 def test_the_earlier_fraction_of_the_peak_is_by_the_same_flops():
     added = tpu_estimate.add_earlier(row("bert", 60.0, "a"))
     assert added["earlier_utilisation"] * added["earlier_milliseconds"] == pytest.approx(0.5 * 60.0)
