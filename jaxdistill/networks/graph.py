@@ -96,11 +96,11 @@ def _call_in_turn(
     """Calls a network in a computation of its own, in which its variables are brought to the device and left there.
 
     That is a branch of a condition that always holds: XLA moves copies over an `optimization_barrier`, not into or out
-    of a branch.
+    of a branch. It must not be a constant of the program, as a mask of training is, which is 1 throughout.
     """
     shapes = jax.eval_shape(call, variables)
     zeros = functools.partial(jax.tree.map, lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    return jax.lax.cond(jnp.any(batch["mask"] >= 0), call, lambda _: zeros(), variables)
+    return jax.lax.cond(jnp.any(batch["index"] >= 0), call, lambda _: zeros(), variables)
 
 
 def for_inference(network: Source, variables: Variables, batch: Batch) -> Variables:

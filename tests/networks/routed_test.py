@@ -78,8 +78,12 @@ def run_steps(resident, *, accumulate=1, devices=1, steps=2):
     places = partitioning.Partitioner(axes, partitioning.Rules(), rules).partition({"frozen": frozen}).shardings
     frozen = jax.device_put(frozen, places["frozen"])
     state, batch = mesh.everywhere(axes, state), mesh.put(axes, {name: np.asarray(x) for name, x in BATCH.items()})
-    train = mesh.traced_on(axes, step.make_step(networks, terms, tx, accumulate=accumulate))
-    compiled = jax.jit(train).lower(state, frozen, batch).compile()
+    make_step = step.make_step(networks, terms, tx, accumulate=accumulate)
+
+    def train(state, frozen, batch):
+        return make_step(state, frozen, batch | {"mask": jnp.ones(8)})  # a constant, as in training
+
+    compiled = jax.jit(mesh.traced_on(axes, train)).lower(state, frozen, batch).compile()
     for _ in range(steps):
         state, metrics = compiled(state, frozen, batch)
     return state, metrics, compiled
