@@ -32,6 +32,8 @@ class Routed(Source):
 
     Attributes:
         routes: for each value of the data, the position of its network among `members`.
+        in_turn: the frozen networks, which compute one after the other, also if all have their weights on the device:
+            so the bits are the same. `bind` sets it.
     """
 
     of: tuple[NetworkRef, ...] = required("networks; one that serves several values comes several times")
@@ -40,6 +42,7 @@ class Routed(Source):
         "all", "networks with weights on the device at a time: 'all' or 'one'", choices=("all", "one")
     )
     routes: tuple[int, ...] = ()
+    in_turn: tuple[str, ...] = ()
 
     @classmethod
     def build(cls, name: str, options: Mapping[str, Any], context: Context) -> Self:
@@ -66,24 +69,20 @@ class Routed(Source):
         return cls(**{key: options[key] for key in ("of", "values", "resident")}, routes=routes)
 
     def bind(self, networks: Mapping[str, Source]) -> Source:
-        for name in self.members if self.resident == "one" else ():
-            offload = getattr(networks[name], "offload", None)
+        offloads = {name: getattr(networks[name], "offload", None) for name in self.members}
+        for name, offload in offloads.items() if self.resident == "one" else ():
             if not networks[name].frozen or offload is False:
                 raise UserError(
                     f"of must be frozen networks in the host's memory with resident='one', got {name!r}. Set"
                     f" networks.{name}.source='frozen' and offload=True, or resident='all'"
                 )
-        return self
+        frozen = [name for name, offload in offloads.items() if offload is not None and networks[name].frozen]
+        return dataclasses.replace(self, in_turn=tuple(frozen))
 
     @property
     def members(self) -> tuple[str, ...]:
         """The networks, each once."""
         return tuple(dict.fromkeys(self.of))
-
-    @property
-    def in_turn(self) -> tuple[str, ...]:
-        """The networks whose weights are on the device one after the other."""
-        return self.members if self.resident == "one" else ()
 
     def divide(self, batch: Batch) -> dict[str, jax.Array]:
         """Returns whether each example has the output of a network, bool `[batch]`, by its name."""
@@ -99,7 +98,9 @@ class Routed(Source):
         self, variables: Variables, batch: Batch, outputs: Outputs, key: jax.Array | None
     ) -> tuple[Output, Variables]:
         member, members = self._number(batch), [outputs[name] for name in self.members]
-        logits = routed_logits.choose_logits({name: outputs[name].logits for name in self.members}, member)
+        # Computed apart, as those of networks that compute one after the other are: the bits are the same.
+        apart = {name: jax.tree.map(jax.lax.optimization_barrier, outputs[name].logits) for name in self.members}
+        logits = routed_logits.choose_logits(apart, member)
         shapes = [{tap: x.shape for tap, x in output.taps.items()} for output in members]
         common = [tap for tap in shapes[0] if all(shape.get(tap) == shapes[0][tap] for shape in shapes)]
         taps = routed_logits.select([{tap: output.taps[tap] for tap in common} for output in members], member)

@@ -223,12 +223,9 @@ class Divides(Protocol):
 
 @runtime_checkable
 class TakesTurns(Protocol):
-    """A source whose networks have their variables on the device one after the other."""
+    """A source whose networks `in_turn` compute one after the other."""
 
-    @property
-    def in_turn(self) -> tuple[str, ...]:
-        """The names of these networks."""
-        ...
+    in_turn: tuple[str, ...]
 
 
 @runtime_checkable

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxdistill import core
-from jaxdistill.core import Batch, State, Term, Variables
+from jaxdistill.core import Batch, LogitsForm, Output, State, Term, Variables
 from jaxdistill.errors import UserError, unknown
 from jaxdistill.networks import Divides, Follows, Revises, Source, in_order, run
 
@@ -161,7 +161,7 @@ def make_loss(
                 values, updated[name] = term.method_at(step).apply(
                     everything.get(name, {}),
                     outputs[term.student],
-                    jax.lax.stop_gradient(outputs.get(term.teacher or "")),
+                    _teach(outputs.get(term.teacher or "")),
                     batch,
                     rngs={"method": keys[name]},
                     mutable=[*variables.get(name, {})],
@@ -176,6 +176,13 @@ def make_loss(
         return loss, ({**metrics, "loss": loss}, changed)
 
     return loss_fn
+
+
+def _teach(output: Output | None) -> Output | None:
+    """Returns a teacher's output without gradient; states of an unembedding are apart from the loss, as cached ones."""
+    if output is not None and isinstance(output.logits, LogitsForm):
+        output = dataclasses.replace(output, logits=jax.tree.map(jax.lax.optimization_barrier, output.logits))
+    return jax.lax.stop_gradient(output)
 
 
 def _divide(networks: Mapping[str, Source], term: Term, batch: Batch) -> Mapping[str, jax.Array]:

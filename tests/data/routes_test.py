@@ -9,6 +9,7 @@ from jaxdistill.config import load
 from jaxdistill.data import build, datasets
 from jaxdistill.data.dataset import AnswerSettings
 from jaxdistill.errors import UserError
+from tokenizer_files import write_wordpiece
 
 ROWS = [{"q": f"{n}+1=", "a": str(n + 1), "kind": ("even", "odd")[n % 2]} for n in range(40)]
 
@@ -24,7 +25,7 @@ def open_sums(path, **settings):
     return datasets.load("answers", path=path, text="q", answers=answers, length=12, **settings)
 
 
-def test_texts_have_the_number_of_their_value(sums):
+def test_texts_have_the_number_of_their_value(sums, tmp_path):
     dataset = open_sums(sums, route="kind")
     assert dataset.routes == ("even", "odd")
     batch = dataset.split("train").take(np.arange(5))
@@ -32,6 +33,20 @@ def test_texts_have_the_number_of_their_value(sums):
     assert batch["route"].dtype == np.int32
     assert dataset.split("test").take(np.arange(2))["route"].tolist() == [0, 1]
     assert dataset.split("train").token_counts is not None
+    folder = write_wordpiece(tmp_path / "words")
+    rows = [{"t": "good film", "label": "np"[n % 2], "kind": n // 20} for n in range(40)]
+    (tmp_path / "texts.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    texts = datasets.load(
+        "text_rows",
+        path=str(tmp_path / "texts.jsonl"),
+        text="t",
+        label="label",
+        tokenizer=folder,
+        length=6,
+        route="kind",
+    )
+    assert (texts.routes, texts.class_names) == (("0", "1"), ("n", "p"))
+    assert texts.split("train").take(np.array([0, 19, 20]))["route"].tolist() == [0, 0, 1]
 
 
 def test_tables_and_images(tmp_path):
