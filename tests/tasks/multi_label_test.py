@@ -94,6 +94,7 @@ def test_texts_have_labels_and_targets(tmp_path):
             "must compare predictions of the form 'labels' .*'multi_label'",
         ),
         (LABELS, dict(terms=dict(TERMS, kd=dict(method="jacobian"))), "must compare predictions of the form 'labels'"),
+        (LABELS, dict(terms=dict(TERMS, kd=dict(method="ifvd"))), "must compare predictions of the form 'labels'"),
         (LABELS, dict(evaluate=dict(metrics=("accuracy",))), "must be metrics of the task multi_label, got 'accuracy'"),
         (
             LABELS | dict(classes=("red",)),
