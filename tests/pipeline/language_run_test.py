@@ -74,7 +74,8 @@ def test_a_step_from_a_config_never_has_the_logits_of_all_tokens(stages):
     found = shapes_in(
         jax.make_jaxpr(stage.runs.step())(stage.shapes.state, stage.shapes.frozen, stage.data.raw_batch).jaxpr
     )
-    assert max(math.prod(shape[:-1]) for shape in found if shape and shape[-1] == 256) == 100  # of 512
+    # Chunks of at most 100 of 512 positions are 64, which divide them.
+    assert max(math.prod(shape[:-1]) for shape in found if shape and shape[-1] == 256) == 64
 
 
 def test_a_cached_teacher_teaches_as_the_live_one(run):
