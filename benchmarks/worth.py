@@ -99,11 +99,11 @@ def summarize(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[st
                 "name": title,
                 "held out": len(settings),
                 "median error %": float(np.median(errors)),
-                "largest error %": max(errors),
-                "within 5 %": sum(error <= 5 for error in errors),
+                "largest error %": float(max(errors)),
+                "within 5 %": sum(int(error <= 5) for error in errors),
                 "median error alone %": float(np.median([abs(row["error_alone"]) for row in settings])),
-                "signs right": sum(row["sign"] == "right" for row in settings),
-                "taught better": sum(row["difference"]["mean"] < 0 for row in settings),
+                "signs right": sum(int(row["sign"] == "right") for row in settings),
+                "taught better": sum(int(row["difference"]["mean"] < 0) for row in settings),
             }
         )
     return rows
