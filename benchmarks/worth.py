@@ -29,17 +29,6 @@ CONFIG = "benchmarks/configs/worth.py"
 PARTS = {"digits": (16, 8, 4, 1), "mnist": (256, 128, 64, 16)}
 """The training split is divided into so many parts, of which a lane has one; the last is held out."""
 
-COLUMNS = {
-    "name": "held out",
-    "taught": "taught (nats)",
-    "predicted": "predicted",
-    "error": "error %",
-    "alone": "alone (nats)",
-    "predicted_alone": "predicted alone",
-    "error_alone": "error alone %",
-    "sign": "sign",
-}
-
 
 def run_ladder(mode: str, workdir: pathlib.Path, data_dir: str) -> Ladder:
     """Trains a ladder with its held-out runs, unless it is finished, and reads it."""

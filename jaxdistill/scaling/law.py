@@ -40,8 +40,8 @@ HUBER = 0.01
 STEEPEST = 3.0
 """The largest exponent."""
 
-LONGEST = 300
-"""Steps of a search."""
+LONGEST, NEAR = 300, 40
+"""Steps of a search, and of one that starts at a law of similar losses."""
 
 SMALLEST = 1e-6
 """The least part of the smallest loss that the floor or an amplitude may be: 0 to six digits."""
@@ -157,7 +157,7 @@ def fit_law(form: str, axes: Sequence[str], places: Array, losses: Array, start:
             bounds=bounds,
             loss="huber",
             f_scale=HUBER,
-            max_nfev=LONGEST,
+            max_nfev=NEAR if start else LONGEST,
         )
         for numbers in ([_numbers(start, search.terms)] if start else search.starts())
     ]
