@@ -105,10 +105,12 @@ def find_bytes(tokenizer: Tokenizer, text: Any, raw: str) -> np.ndarray:
     is_added = np.array([sequence is None for sequence in text.sequence_ids], bool)
     ids = np.array(text.ids, np.int64)
     if tokenizer.is_byte_level:
-        ends = np.cumsum(np.where(is_added, 0, tokenizer.byte_counts[ids]))
-        more = (ends[-1] if len(ends) else 0) - len(raw.encode())
-        if more in (0, 1):  # 1 is a space that is put before the text
-            ends = np.maximum(ends - more, 0)
+        written = [tokenizer.written[token] or b"" for token in ids[~is_added]]
+        encoded, joined = raw.encode(), b"".join(written)
+        # A space may be put before the text; one behind a special token is not told from the text's own by counts.
+        if joined in (encoded, b" " + encoded):
+            ends = np.cumsum(np.where(is_added, 0, tokenizer.byte_counts[ids]))
+            ends = np.maximum(ends - (len(joined) - len(encoded)), 0)
             parts = np.stack([np.concatenate([[0], ends[:-1]]), ends], 1)
             return np.where(is_added[:, None], -1, parts)
     byte = np.concatenate([[0], np.cumsum([len(character.encode("utf-8", "replace")) for character in raw])])

@@ -10,10 +10,17 @@ from jaxdistill.core import UNLABELLED
 from jaxdistill.data.dataset import TARGET_CLASS, DatasetSettings, Target
 from jaxdistill.data.labels import Place, check_indices, number_classes
 from jaxdistill.data.tables.parse import Columns, parse_numbers
+from jaxdistill.data.tables.table import measure
 from jaxdistill.errors import UserError
 
 SEPARATOR = "|"
 """Between the labels of a value in a CSV or TSV file."""
+
+OTHER_LISTS = (",", ";", "[")
+"""Marks of a list of labels that another program has written as a text."""
+
+FLAGS = {"true": 1, "false": 0}
+"""Words of a flag in a CSV, in small letters, as pandas writes booleans."""
 
 KEYS = ("label", "labels", "target", "targets")
 """Keys of a `data` section that name columns of supervision, of which a config has one."""
@@ -90,6 +97,8 @@ def parse(values: Values, settings: DatasetSettings, place: Place, class_names: 
         for role, part in values.items()
     }
     names = class_names or _find_names(lists["train"])
+    if all(isinstance(value, str) for value in values["train"][columns[0]]):
+        _check_names(names, lists["train"], columns[0])
     keys = range(len(names)) if class_names else names
     flags = {role: _write_flags(role, part, [*map(str, keys)], place) for role, part in lists.items()}
     return _of_labels(flags, names)
@@ -107,7 +116,11 @@ def _mark_missing(array: np.ndarray) -> np.ndarray:
 
 def _parse_flags(role: str, part: Mapping[str, Sequence[Any]], place: Place) -> np.ndarray:
     """Returns columns of 0 and 1, NaN for a missing value, float32 `[n, classes]`."""
-    located = Columns(part, lambda row: place(role, row))
+    read = {
+        name: [FLAGS.get(value.strip().lower(), value) if isinstance(value, str) else value for value in column]
+        for name, column in part.items()
+    }
+    located = Columns(read, lambda row: place(role, row))
     columns = []
     for name in part:
         numbers = parse_numbers(name, located)
@@ -143,6 +156,24 @@ def _find_names(lists: Sequence[Sequence[Any] | None]) -> tuple[str, ...]:
         )
     are_numbers = all(name.isdecimal() for name in names)
     return tuple(sorted(names, key=int if are_numbers else None))
+
+
+def _check_names(names: Sequence[str], lists: Sequence[Sequence[Any] | None], column: str) -> None:
+    """Raises `UserError` for texts of a CSV that are flags of one class, or lists with other marks than `SEPARATOR`."""
+    if any(len(labels or ()) > 1 for labels in lists):
+        return
+    if {name.lower() for name in names} in ({"0", "1"}, {*FLAGS}):
+        raise UserError(
+            f"data.labels must name several columns of 0 and 1, or one of lists of names, got ({column!r},), a column"
+            f" of {' and '.join(names)}. Set data.label={column!r}, which has two classes"
+        )
+    marked = [name for name in names if any(mark in name for mark in OTHER_LISTS)]
+    if marked:
+        raise UserError(
+            f"data.labels must name a column of texts such as 'cat{SEPARATOR}dog', got {marked[0][:60]!r} in"
+            f" {column!r}, and no row with {SEPARATOR!r}. Put {SEPARATOR!r} between labels, or write lists in a JSONL"
+            " file"
+        )
 
 
 def _write_flags(role: str, lists: Sequence[Sequence[Any] | None], names: Sequence[str], place: Place) -> np.ndarray:
@@ -181,7 +212,7 @@ def standardisation(name: str, column: np.ndarray) -> Target:
     present = column[~np.isnan(column)]
     if not len(present):
         raise UserError(f"target {name!r} must have numbers in the training split, got none. Name another column")
-    return Target(name, float(present.mean()), float(present.std()) or 1.0)
+    return Target(name, *measure(present))
 
 
 def standardise(numbers: np.ndarray, targets: Sequence[Target]) -> np.ndarray:

@@ -95,14 +95,15 @@ class Tokenizer:
         return spelled
 
     @functools.cached_property
+    def written(self) -> list[bytes | None]:
+        """The bytes that each token writes, special ones in a text their names; `None` if its spelling has none."""
+        texts = [spelling[1].encode() if isinstance(spelling, tuple) else spelling for spelling in self.spellings]
+        return [text if isinstance(text, bytes) else None for text in texts]
+
+    @functools.cached_property
     def byte_counts(self) -> np.ndarray:
-        """The number of bytes of each token, also of special ones in a text; -1 if its spelling has none."""
-
-        def count(spelling: Any) -> int:
-            text = spelling[1].encode() if isinstance(spelling, tuple) else spelling
-            return len(text) if isinstance(text, bytes) else -1
-
-        return np.array([count(spelling) for spelling in self.spellings], np.int64)
+        """The number of bytes of `written`, -1 for none."""
+        return np.array([-1 if text is None else len(text) for text in self.written], np.int64)
 
     @functools.cached_property
     def _rules(self) -> Rules:

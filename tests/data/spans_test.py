@@ -7,7 +7,7 @@ from jaxdistill.data.answers import encode_answers, join_answers
 from jaxdistill.data.chats import AnsweredText
 from jaxdistill.data.spans import ANSWER, locate_in_answers, match, number_spans
 from jaxdistill.data.tokenizers import open_tokenizer
-from tokenizer_files import PIECES, write_byte_level, write_unigram, write_wordpiece
+from tokenizer_files import PIECES, SPECIAL, write_byte_level, write_unigram, write_wordpiece
 
 
 def ends(*places):
@@ -70,6 +70,17 @@ def test_texts_of_two_tokenizers(tmp_path):
     assert spans_of(rows, words, None)[1] == [-1] * 4 + [0] * 5 + [1] * 5
     rows = join_answers(["good "], ["film good"], "")  # one side's first token has the prompt's space
     assert spans_of(rows, words, unigram) == [[-1, -1, -1, 0, -1], [-1, -1, 0, -1]]
+
+
+def test_a_space_that_is_put_behind_a_special_token_moves_no_byte(tmp_path):
+    """RoBERTa's rules put a space before each part of a text that special tokens divide."""
+    level = tmp_path / "level"
+    write_byte_level(level, [*SPECIAL, *PIECES])
+    (level / "tokenizer_config.json").write_text('{"add_prefix_space": true}')
+    rows = join_answers([" good"], ["</s>good film"], "")
+    numbers = spans_of(rows, None, open_tokenizer(str(level)))
+    assert numbers[0][5:] == [0] * 4 + [1] * 4 + [2] * 5
+    assert [n for n in numbers[1] if n >= 0] == [0, 1, 2]
 
 
 def test_a_character_of_several_tokens_has_its_bytes(tmp_path):

@@ -33,7 +33,7 @@ def test_lists_of_indices_have_the_order_of_given_classes():
 
 
 def test_columns_of_flags_are_classes_and_a_missing_one_is_unknown():
-    found = parse({"red": ["1", "0", ""], "big": [True, None, None]}, labels=("red", "big"))
+    found = parse({"red": ["True", "0", ""], "big": [True, None, None]}, labels=("red", "big"))
     assert found.class_names == ("red", "big")
     np.testing.assert_array_equal(found.arrays["train"]["labels"], [[1, 1], [0, np.nan], [np.nan] * 2])
     assert found.label["train"].tolist() == [0, 0, -1]
@@ -47,12 +47,28 @@ def test_targets_are_standardised_by_the_training_rows():
     assert found.label["train"].tolist() == [0, 0, 0]
 
 
+def test_equal_targets_whose_mean_is_rounded_have_the_scale_1():
+    found = parse({"age": ["0.1"] * 7}, {"age": ["0.2"]}, targets=("age",))
+    assert found.targets[0].scale == 1
+    np.testing.assert_allclose(found.arrays["test"]["target"], [[0.1]], rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("settings", "columns", "message"),
     [
         ({"labels": ("a", "b")}, {"a": [0, 2], "b": [0, 1]}, "row 1 of train must have 0 or 1 in column 'a'.*got 2"),
         ({"labels": ("a",)}, {"a": [["x", "y"], 3.5]}, "row 1 of train must have a list of labels, .*'cat|dog', got"),
         ({"labels": ("a",)}, {"a": [["x"], ["x"]]}, "must have at least two classes in the training rows, got .'x'."),
+        (
+            {"labels": ("a",)},
+            {"a": ["1", "0", ""]},
+            "data.labels must name several columns .*got .'a',., .*data.label='a'",
+        ),
+        (
+            {"labels": ("a",)},
+            {"a": ["x,y", "x"]},
+            "must name a column of texts such as 'cat|dog', got 'x,y' in 'a', and no",
+        ),
         ({"targets": ("a",)}, {"a": ["1", "old"]}, "row 1 of train must have a finite number in column 'a'"),
         ({"targets": ("a",)}, {"a": [None, None]}, "target 'a' must have numbers in the training split, got none"),
     ],

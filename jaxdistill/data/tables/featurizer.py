@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from jaxdistill.data.tables import transforms as members
-from jaxdistill.data.tables.table import Matrix, Table, is_sparse, on_rows
+from jaxdistill.data.tables.table import Matrix, Table, is_sparse, measure, on_rows
 from jaxdistill.errors import UserError
 from jaxdistill.runtime import files
 
@@ -127,7 +127,7 @@ def _fit_target(table: Table) -> tuple[float, float]:
     present = table.target[~np.isnan(table.target)]
     if not len(present):
         raise UserError("data.target must be a column with numbers in the training split, got none. Take another")
-    return float(present.mean()), float(present.std()) or 1.0
+    return measure(present)
 
 
 def apply(featurizer: Featurizer, table: Table) -> Matrix:
