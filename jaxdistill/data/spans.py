@@ -107,7 +107,7 @@ def find_bytes(tokenizer: Tokenizer, text: Any, raw: str) -> np.ndarray:
     if tokenizer.is_byte_level:
         written = [tokenizer.written[token] or b"" for token in ids[~is_added]]
         encoded, joined = raw.encode(), b"".join(written)
-        # A space may be put before the text; one behind a special token is not told from the text's own by counts.
+        # A space may be put before the text; counts cannot show one that is behind a special token.
         if joined in (encoded, b" " + encoded):
             ends = np.cumsum(np.where(is_added, 0, tokenizer.byte_counts[ids]))
             ends = np.maximum(ends - (len(joined) - len(encoded)), 0)

@@ -7,6 +7,7 @@ log. Runs that agree in all three are repetitions, such as lanes of several seed
 import dataclasses
 import fnmatch
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -106,6 +107,9 @@ def find_runs(texts: Sequence[str]) -> list[FinishedRun]:
         if not numbered:
             raise UserError(f"RUN must be a sweep with finished runs, got {text!r}. Give its command again")
         runs += [read_run(str(path)) for path in numbered]
+    names = [os.path.realpath(run.name) for run in runs]
+    if repeated := [run.name for run, name in zip(runs, names, strict=True) if names.count(name) > 1]:
+        raise UserError(f"RUN must be named once, got {repeated[0]!r} twice, of its sweep too. Leave one out")
     return runs
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxdistill.errors import UserError, unknown
+from jaxdistill.errors import UserError, check_least, unknown
 from jaxdistill.report.tables import Table
 from jaxdistill.scaling.ladder import Ladder, read_ladder
 from jaxdistill.scaling.law import AXES, FEWEST_VALUES, Array, Law, check_identifiable, choose_law, count_needed, refit
@@ -171,6 +171,9 @@ def worth(
     Raises:
         UserError: for folders that are no finished runs, and runs that do not determine a law.
     """
+    if isinstance(runs, str | os.PathLike):
+        raise UserError(f"runs must be a list of folders, got {os.fspath(runs)!r}. Write [{os.fspath(runs)!r}]")
+    check_least("resamples", resamples, 1)
     ladder = read_ladder([os.fspath(run) for run in runs], student, control, metric)
     return predict(ladder, _choose_targets(ladder, times, at), resamples)
 
@@ -182,8 +185,8 @@ def _choose_targets(ladder: Ladder, times: float, at: Mapping[str, float] | None
         for axis, value in at.items():
             if axis not in ladder.axes:
                 raise unknown("--at", axis, ladder.axes, "an axis that varies in the ladder")
-            if not 0 < value < math.inf:
-                raise UserError(f"--at {axis} must be a positive number, got {value}")
+            if not isinstance(value, int | float) or not 0 < value < math.inf:
+                raise UserError(f"--at {axis} must be a positive number, got {value!r}")
         return np.array([[at.get(axis, large) for axis, large in zip(ladder.axes, largest, strict=True)]])
     if not 1 < times < math.inf:
         raise UserError(f"--times must be a number above 1, got {times}. Write --times 4")

@@ -69,6 +69,8 @@ def test_runs_that_are_no_ladder(tmp_path):
     first = write_rung(tmp_path / "a", 10, 100, 50)
     with pytest.raises(UserError, match="several sizes, numbers of examples or steps, got one setting"):
         read_ladder([first])
+    with pytest.raises(UserError, match="RUN must be named once, got '.*a' twice, of its sweep too. Leave one out"):
+        read_ladder([first, f"{first}/"])
     other = write_rung(tmp_path / "b", 10, 100, 50, temperature=2.0)
     with pytest.raises(UserError, match=r"two of 10 parameters, 100 examples, 50 steps that differ in terms\.kd\.temp"):
         read_ladder([first, other])

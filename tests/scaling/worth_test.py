@@ -50,7 +50,11 @@ def test_mistakes(folder):
     for options, message in (
         ({"at": {"steps": 3}}, "--at must be an axis that varies in the ladder, got 'steps'"),
         ({"at": {"examples": 0}}, "--at examples must be a positive number, got 0"),
+        ({"at": {"examples": "9"}}, "--at examples must be a positive number, got '9'"),
         ({"times": 1}, "--times must be a number above 1, got 1"),
+        ({"resamples": 0}, "resamples must be at least 1 and finite, got 0"),
     ):
         with pytest.raises(UserError, match=message):
             jaxdistill.worth([folder], **options)
+    with pytest.raises(UserError, match="runs must be a list of folders, got '.*'. Write"):
+        jaxdistill.worth(folder)
