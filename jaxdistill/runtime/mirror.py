@@ -8,6 +8,8 @@ Every `INTERVAL` seconds and at the end, what has changed is written to the stor
 3. the records of stages that were finished before 1 began;
 4. files that were removed here are removed there.
 
+What could not be written, as when a login has expired, stays in the folder, and the next launch writes it first.
+
 A single object is there as a whole or not at all. So whenever the process is killed, the store has a state from which
 the same command goes on, on any machine.
 """
@@ -70,6 +72,7 @@ def open_workdir(key: str, text: str, log: Callable[[str], None] = print) -> Ite
         )
     mirror = Mirror(key, remote.open_store(key, text), log)
     with mirror.owned():
+        mirror.recover()
         mirror.pull()
         log(f"note: {text} is written from {mirror.folder}, every {INTERVAL:.0f} s and at the end")
         with mirror.pushed():
@@ -88,6 +91,7 @@ class Mirror:
     def __init__(self, key: str, store: remote.Store, log: Callable[[str], None]):
         self._key, self._store, self._log = key, store, log
         self.folder = remote.local_folder("runs", store.url)
+        self._unwritten = self.folder.with_name(f".{self.folder.name}.unwritten.json")
         self._objects: set[str] = set()
         self._written: dict[str, tuple[int, int]] = {}
         self._steps: dict[str, int] | None = None
@@ -111,6 +115,30 @@ class Mirror:
             with contextlib.suppress(Exception):
                 if self._is_own(self._read_owner()):
                     self._store.remove([ownership.FILE])
+
+    def recover(self) -> None:
+        """Writes what an earlier launch has left in the folder since it could not write it.
+
+        Raises:
+            UserError: if another launch has written to the store since.
+        """
+        if not self._unwritten.is_file():
+            return
+        left = files.read_json(self._unwritten, dict, f"Remove it, and {self.folder} becomes what the store has.")
+        with self._errors():
+            content = self._store.read(STEPS)
+            steps = None if content is None else json.loads(content)
+            own = {name: size for name, (size, _) in find_files(self.folder).items() if STEP.match(name)}
+            if steps not in (left["steps"], own):
+                raise UserError(
+                    f"{self._key} must have no checkpoints of another launch beside those in {self.folder}, which an"
+                    f" earlier launch could not write, got both for {self._store.url!r}. Copy that folder to keep it,"
+                    f" and remove {self._unwritten} to go on from the store"
+                )
+            self._objects, self._steps = {*left["objects"]}, steps
+            self.push()
+            remote.record_copies(self._store, self.folder)
+        self._log(f"note: {self._store.url} has what an earlier launch left in {self.folder}")
 
     def pull(self) -> None:
         """Makes the folder equal to the store: fetches what differs, and removes what is not there."""
@@ -148,9 +176,17 @@ class Mirror:
                 remote.record_copies(self._store, self.folder)
 
     def push(self) -> None:
-        """Writes to the store what has changed since the last time."""
+        """Writes to the store what has changed since the last time; `recover` does if it fails."""
         if self._lost:
             raise UserError(self._lost)
+        try:
+            self._push()
+        except BaseException:
+            files.write_json(self._unwritten, {"steps": self._steps, "objects": sorted(self._objects)})
+            raise
+        self._unwritten.unlink(missing_ok=True)
+
+    def _push(self) -> None:
         finished = {path.relative_to(self.folder).as_posix() for path in self.folder.glob(f"*/{DONE}")}
         states = find_files(self.folder)
         changed = [name for name, state in states.items() if self._written.get(name) != state]

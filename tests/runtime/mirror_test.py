@@ -77,6 +77,35 @@ def test_the_same_machine_fetches_nothing_again(memory, monkeypatch):
     assert fetched == []
 
 
+def test_what_could_not_be_written_is_written_by_the_next_launch(memory, monkeypatch):
+    with open_workdir("--workdir", URL, lambda line: None) as folder:
+        write(folder, "a/checkpoints/4/a", "metrics.jsonl")
+
+    def refuse(*arguments, **options):
+        raise OSError("the login has expired")
+
+    def leave_unwritten():
+        with monkeypatch.context() as patch, open_workdir("--workdir", URL, lambda line: None) as folder:
+            shutil.rmtree(folder / "a/checkpoints/4", ignore_errors=True)
+            write(folder, "a/checkpoints/8/a", "metrics.jsonl", text="22")
+            patch.setattr(type(memory), "put_file", refuse)
+
+    expired = r"the login has expired.* What the run has written is in"
+    with pytest.raises(UserError, match=expired):
+        leave_unwritten()
+    with open_workdir("--workdir", URL, lambda line: None) as folder:
+        assert find(folder) == ["a/checkpoints/8/a", "metrics.jsonl"]
+        assert (folder / "metrics.jsonl").read_text() == "22"
+        assert objects(memory) == sorted([ownership.FILE, "a/checkpoints/8/a", "metrics.jsonl", mirror.STEPS])
+        write(folder, "b/checkpoints/1/a")
+    with pytest.raises(UserError, match=expired):
+        leave_unwritten()
+    memory.pipe_file(f"/bucket/run/{mirror.STEPS}", b'{"a/checkpoints/12/a": 3}')
+    one = mirror.Mirror("--workdir", remote.open_store("--workdir", URL), print)
+    with pytest.raises(UserError, match="must have no checkpoints of another launch beside those in .*run, which"):
+        one.recover()
+
+
 class Killed(BaseException):
     """The end of the process at some write."""
 
