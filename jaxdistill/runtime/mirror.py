@@ -128,8 +128,8 @@ class Mirror:
         with self._errors():
             content = self._store.read(STEPS)
             steps = None if content is None else json.loads(content)
-            own = {name: size for name, (size, _) in find_files(self.folder).items() if STEP.match(name)}
-            if steps not in (left["steps"], own):
+            local = {name: size for name, (size, _) in find_files(self.folder).items() if STEP.match(name)}
+            if steps not in (left["steps"], local):
                 raise UserError(
                     f"{self._key} must have no checkpoints of another launch beside those in {self.folder}, which an"
                     f" earlier launch could not write, got both for {self._store.url!r}. Copy that folder to keep it,"
