@@ -14,7 +14,7 @@ from jaxdistill.core import Batch
 from jaxdistill.data import build, loader
 from jaxdistill.data.cache_records import read_dtype
 from jaxdistill.data.dataset import Dataset, Split
-from jaxdistill.data.output_cache import Cache, CachedOutputs, content
+from jaxdistill.data.output_cache import BlankOutputs, Cache, CachedOutputs, content
 from jaxdistill.tasks import Task
 
 ROWS = {"index": jnp.int32, "view": jnp.int32, "mask": jnp.float32}
@@ -150,11 +150,19 @@ class StageData:
             split: a part of it, to read that alone.
         """
         split = self.dataset.split(role) if split is None else split
+        return self._iterate(split, self.cached_outputs(role))
+
+    def blank_batch(self, role: str) -> dict[str, np.ndarray]:
+        """Returns the first batch of an evaluation, with zeros for cached outputs: they may be still to be made."""
+        outputs = BlankOutputs(self.cached_outputs(role).caches, role)
+        return next(self._iterate(self.dataset.split(role), outputs))
+
+    def _iterate(self, split: Split, outputs: CachedOutputs) -> Iterator[dict[str, np.ndarray]]:
         return loader.iterate_once(
             split,
             self.evaluation_batch_size,
             self.dataset.classes,
             self.process,
-            outputs=self.cached_outputs(role),
+            outputs=outputs,
             buckets=self.settings.buckets,
         )

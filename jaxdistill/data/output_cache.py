@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from jaxdistill.core import CACHED
-from jaxdistill.data.cache_records import convert, make_layout, read_arrays
+from jaxdistill.data.cache_records import convert, make_layout, read_arrays, read_dtype
 from jaxdistill.data.dataset import Split
 from jaxdistill.data.dense import DENSE_FIELDS
 from jaxdistill.errors import UserError, unknown
@@ -338,6 +338,22 @@ class CachedOutputs:
 
 
 NO_OUTPUTS = CachedOutputs({}, "")
+
+
+class BlankOutputs(CachedOutputs):
+    """Zeros in the place of outputs, whose caches a plan may be made before."""
+
+    def take(self, index: np.ndarray, view: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns zeros for examples `index`, int `[n]`: `{"cached/NAME/ARRAY": [n, ...]}`."""
+        return self._named(
+            {
+                name: {
+                    array: np.zeros((len(index), *shape), read_dtype(dtype))
+                    for array, (shape, dtype) in cache.header.arrays.items()
+                }
+                for name, cache in self.caches.items()
+            }
+        )
 
 
 def _is_file_intact(path: pathlib.Path) -> bool:

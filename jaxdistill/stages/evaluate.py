@@ -100,7 +100,7 @@ class SplitEvaluator:
     def program(self) -> Program:
         """Returns the evaluation of one batch as a program."""
         mesh = self._evaluator.mesh
-        raw = {key: x[None] for key, x in next(self._data.batches(self._split)).items()}
+        raw = {key: x[None] for key, x in self._data.blank_batch(self._split).items()}
         shapes = sharding.batch_structs(mesh, raw, leading=1)
         batch = sharding.structs(shapes, dict.fromkeys(shapes, sharding.over_rows(mesh, leading=1)))
         state, frozen = sharding.structs(self._runs.shapes(), self._runs.shardings())

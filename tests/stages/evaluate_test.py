@@ -6,6 +6,7 @@ import pathlib
 import pytest
 
 from jaxdistill.build.weights import DONE
+from jaxdistill.config import load
 from jaxdistill.errors import UserError
 from jaxdistill.pipeline import run
 from runs import parsed, with_evaluate
@@ -56,3 +57,11 @@ def test_metrics_of_fidelity_need_a_reference_or_pairs(stage):
     changed = with_evaluate(dataclasses.replace(stage, networks=alone), networks=("student",), pairs=())
     with pytest.raises(UserError, match="compare with a reference; set evaluate.reference to one of"):
         changed.kind.check(changed)
+
+
+def test_its_program_has_the_shapes_of_outputs_that_are_not_cached_yet(tmp_path):
+    """The plan for devices that are absent compiles evaluations, before any stage has run."""
+    evaluation = run.prepare(load.load("tables/wine:smoke"), tmp_path)["evaluate"]
+    *_, batch = evaluation.kind.programs(evaluation)["evaluation"]().shapes
+    assert batch["cached/teacher/logits"].shape == (1, 32, 3)
+    assert batch["cached/teacher/logits"].dtype == "float16"
