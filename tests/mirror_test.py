@@ -1,5 +1,6 @@
 """Tests mirror the package: `jaxdistill/ROOM/FILE.py` has `tests/ROOM/FILE_test.py`."""
 
+import fnmatch
 import pathlib
 
 import pytest
@@ -80,3 +81,10 @@ def test_each_exception_is_of_modules_without_tests_of_their_own(pattern):
 
 def test_a_module_without_tests_is_found():
     assert not find_test(pathlib.PurePath("losses/unheard_of.py")).is_file()
+
+
+def test_every_folder_of_tests_is_collected(pytestconfig):
+    """Pytest leaves out some names by default, among them `build`."""
+    left_out = pytestconfig.getini("norecursedirs")
+    folders = {path.parent for path in TESTS.rglob("*_test.py")} - {TESTS}
+    assert not [folder for folder in folders if any(fnmatch.fnmatch(folder.name, name) for name in left_out)]

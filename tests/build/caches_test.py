@@ -60,7 +60,7 @@ from jaxdistill.errors import UserError
                 cache=dict(cache=dict(store="top_k", k=3)),
                 read=dict(networks=dict(teacher=TOP | dict(tail="bucket"))),
             ),
-            "term 'kd' compares logits, and network 'teacher' has its top-k classes alone",
+            "term 'kd' compares logits, and network 'teacher' has some classes alone",
         ),
         (
             dict(
