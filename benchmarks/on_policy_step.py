@@ -6,7 +6,8 @@ Llama of 6 layers teaches one of 2, as wide, by JSD(0.5) on texts that the stude
 prompts of random tokens, lambda = 1 of GKD; AdamW, float32, no dropout, no gradient checkpointing. A step is timed from
 the indices of a batch to new weights. TRL's is `training_step` of `GKDTrainer`, which generates by `generate` with a
 cache, and its optimizer's step; its loop, which also logs and collates, is not timed. Ours is `make_step` with texts of
-`generation.on_policy`, one program; also with `staleness=3`, where one step of four writes, which is another algorithm.
+`generation.on_policy`, one program, whose loss is of all tokens at once or of 512 at a time; also with `staleness=3`, where
+one step of four writes, which is another algorithm.
 
 Before anything is timed, both start from the same weights and take three steps in which the likeliest tokens are
 written (top_k = 1 and temperature = 0): texts must be equal, and losses agree. The second table has these losses.
@@ -39,16 +40,18 @@ from jaxdistill.runtime import allocator
 from jaxdistill.runtime.timing import time_interleaved
 from jaxdistill.train.init import init_state
 
-STALE = f"{OURS}, staleness=3"
+CHUNKED = f"{OURS}, 512 tokens at a time"
+STALE = f"{CHUNKED}, staleness=3"
+CHUNK = 512
 CHECKED = 3
 """Steps whose losses are compared."""
 
 
-def make_ours(given: Any, texts: Texts, starts: Any, **options: Any) -> our_steps.Steps:
-    """Makes our steps; `options` are those of `on_policy`."""
+def make_ours(given: Any, texts: Texts, starts: Any, chunk: int = 0, **options: Any) -> our_steps.Steps:
+    """Makes our steps, whose loss is of `chunk` tokens at a time, of all for 0; `options` are those of `on_policy`."""
     teacher, student = (make_module(given, layers) for layers in given.layers)
     networks = {"teacher": Frozen(teacher, "tokens"), "student": Trained(student, "tokens")}
-    terms = {"gkd": Term(GKD(beta=0.5, temperature=1.0))}
+    terms = {"gkd": Term(GKD(beta=0.5, temperature=1.0, chunk=chunk))}
     tx = optax.adamw(RATE, weight_decay=DECAY)
     settings = OnPolicy(share=1.0, tokens=given.tokens, prompt=given.prompt, **options)
     batch = jax.eval_shape(lambda: align_next_tokens(texts.make_batch(texts.resident, next(texts.step_inputs(0, 1)))))
@@ -112,7 +115,8 @@ def main() -> None:
     losses = compare_losses(given, texts, starts) if has_peers else []
     every = ({TRL: make_theirs(given, texts, starts)} if has_peers else {}) | {
         OURS: make_ours(given, texts, starts),
-        STALE: make_ours(given, texts, starts, staleness=3),
+        CHUNKED: make_ours(given, texts, starts, CHUNK),
+        STALE: make_ours(given, texts, starts, CHUNK, staleness=3),
     }
     # Of four steps with staleness one writes.
     seconds = time_interleaved({name: (lambda form=form: form.run(4)) for name, form in every.items()}, given.rounds)
