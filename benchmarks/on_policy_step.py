@@ -6,8 +6,8 @@ Llama of 6 layers teaches one of 2, as wide, by JSD(0.5) on texts that the stude
 prompts of random tokens, lambda = 1 of GKD; AdamW, float32, no dropout, no gradient checkpointing. A step is timed from
 the indices of a batch to new weights. TRL's is `training_step` of `GKDTrainer`, which generates by `generate` with a
 cache, and its optimizer's step; its loop, which also logs and collates, is not timed. Ours is `make_step` with texts of
-`generation.on_policy`, one program, whose loss is of all tokens at once or of 512 at a time; also with `staleness=3`, where
-one step of four writes, which is another algorithm.
+`generation.on_policy`, one program, whose loss is of all tokens at once or of 512 at a time; also with `staleness=3`,
+where one step of four writes, which is another algorithm.
 
 Before anything is timed, both start from the same weights and take three steps in which the likeliest tokens are
 written (top_k = 1 and temperature = 0): texts must be equal, and losses agree. The second table has these losses.
