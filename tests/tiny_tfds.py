@@ -62,6 +62,31 @@ def prepare(folder: pathlib.Path) -> None:
     _write(folder, "TinyPairs", lambda: {"text": features.Text(), "label": label()}, pairs)
 
 
+def prepare_routed(folder: pathlib.Path) -> None:
+    """Writes `tiny_routed`: 6 and 3 images of one value, their number, of which further features follow."""
+    from tensorflow_datasets import features
+
+    def make_features() -> Mapping[str, Any]:
+        return {
+            "image": features.Image(shape=SHAPE),
+            "label": features.ClassLabel(names=[*CLASSES]),
+            "site": features.Text(),
+            "year": features.Scalar(dtype=np.int64),
+            "weight": features.Scalar(dtype=np.float32),
+            "camera": features.ClassLabel(names=["left", "right"]),
+        }
+
+    def example(number: int) -> Mapping[str, Any]:
+        image = encode(np.full(SHAPE, number, np.uint8))
+        camera = -1 if number == 8 else number % 2
+        site = {7: "", 6: b"\xff"}.get(number, "ab"[number % 2])
+        row = {"image": image, "label": number % 3, "site": site, "year": 2000 + number % 2}
+        return row | {"weight": 0.5, "camera": camera}
+
+    splits = {"train": [example(number) for number in range(6)], "test": [example(number) for number in range(6, 9)]}
+    _write(folder, "TinyRouted", make_features, splits)
+
+
 def encode(image: np.ndarray) -> io.BytesIO:
     """Returns an image as PNG."""
     from PIL import Image

@@ -21,9 +21,10 @@ from jaxdistill.data.annotated import (
     choose_values,
     largest_value,
 )
-from jaxdistill.data.dataset import CHUNK, Dataset, DatasetSettings
+from jaxdistill.data.dataset import Dataset, DatasetSettings
 from jaxdistill.data.dense import choose_annotations
-from jaxdistill.data.tfds_examples import open_split, read_examples
+from jaxdistill.data.tfds_examples import open_split, read_examples, read_feature
+from jaxdistill.data.tfds_routes import read_feature_routes
 from jaxdistill.errors import UserError, unknown
 
 MASK, OBJECTS = "segmentation_mask", "objects"
@@ -82,7 +83,7 @@ def read_annotations(builder: Any, settings: DatasetSettings) -> Dataset:
     opened = {
         role: AnnotatedSplit(counts[role], functools.partial(fetch, split), form) for role, split in splits.items()
     }
-    return Dataset(opened, names, (*size, channels))
+    return read_feature_routes(Dataset(opened, names, (*size, channels)), builder, splits, settings)
 
 
 def _image_of(features: Mapping[str, Any], taken: Sequence[str]) -> str:
@@ -92,31 +93,13 @@ def _image_of(features: Mapping[str, Any], taken: Sequence[str]) -> str:
     return "image" if "image" in images else images[0]
 
 
-def _iterate(builder: Any, split: str, key: str, skipped: Sequence[str]) -> Any:
-    """Yields one feature of all examples of a split, without decoding others."""
-    import tensorflow_datasets as tfds
-
-    decoders = {name: tfds.decode.SkipDecoding() for name in skipped}
-    source = builder.as_data_source(split=split, decoders=decoders)
-    for start in range(0, len(source), CHUNK):
-        positions = list(range(start, min(start + CHUNK, len(source))))
-        for example in read_examples(source, builder, split, positions, keys=[key]):
-            yield example[key]
-
-
-def _images(builder: Any, but: str) -> list[str]:
-    features = builder.info.features
-    return [key for key in features if type(features[key]).__name__ in ("Image", "LabeledImage") and key != but]
-
-
 def _find_largest(builder: Any, split: str, label: str, settings: DatasetSettings) -> int:
-    masks = _iterate(builder, split, label, _images(builder, label))
-    return largest_value(masks, settings.dense.void)
+    return largest_value(read_feature(builder, split, label), settings.dense.void)
 
 
 def _count_boxes(builder: Any, split: str, label: str) -> int:
     key = _box_keys(builder.info.features[label])[1]
-    return max(len(objects[key]) for objects in _iterate(builder, split, label, _images(builder, label)))
+    return max(len(objects[key]) for objects in read_feature(builder, split, label))
 
 
 def _fetch(builder: Any, image: str, label: str, split: str, positions: Sequence[int]) -> list[AnnotatedImage]:

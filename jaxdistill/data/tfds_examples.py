@@ -1,9 +1,10 @@
 """Random access to the examples of a prepared TFDS dataset."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from jaxdistill.data.dataset import CHUNK
 from jaxdistill.errors import UserError
 
 
@@ -37,6 +38,19 @@ def read_examples(source: Any, builder: Any, split: str, positions: list[int], *
         f" {' '.join(str(reason).split())[:200]}. Restore that file, prepare the dataset again"
         f" (remove its folder first), or leave its examples out with data.splits; the file's first is {start}"
     )
+
+
+def read_feature(builder: Any, split: str, key: str) -> Iterator[Any]:
+    """Yields one feature of all examples of a split, without decoding images of others."""
+    import tensorflow_datasets as tfds
+
+    kinds = {name: type(feature).__name__ for name, feature in builder.info.features.items() if name != key}
+    decoders = {name: tfds.decode.SkipDecoding() for name, kind in kinds.items() if kind in ("Image", "LabeledImage")}
+    source = builder.as_data_source(split=split, decoders=decoders)
+    for start in range(0, len(source), CHUNK):
+        positions = list(range(start, min(start + CHUNK, len(source))))
+        for example in read_examples(source, builder, split, positions, keys=[key]):
+            yield example[key]
 
 
 def _file_of(builder: Any, split: str, position: int) -> tuple[str, int]:

@@ -4,7 +4,7 @@ import difflib
 import pathlib
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -12,9 +12,10 @@ from jaxdistill.core import UNLABELLED
 from jaxdistill.data import dense_arrays
 from jaxdistill.data.dataset import Arrays, Dataset, DatasetSettings, check_finite
 from jaxdistill.data.images import check_channels_last, resize_splits
+from jaxdistill.data.routes import add_routes
 from jaxdistill.data.tables import arrays as arrays_of_tables
 from jaxdistill.data.texts import Texts
-from jaxdistill.errors import UserError
+from jaxdistill.errors import UserError, unknown
 from jaxdistill.runtime import files
 
 TOKENIZERS = ("tokenizer", "teacher_tokenizer")
@@ -22,6 +23,11 @@ IMAGE_FIELDS = ("image", "label")
 MASKS = ("token_mask", "answer_mask", "teacher_token_mask", "teacher_answer_mask")
 TOKEN_FIELDS = ("tokens", "label", *MASKS, "segment", "targets", "teacher_tokens")
 """Fields of a split, written `ROLE_FIELD`; `tasks/` has their meaning."""
+
+FORMS = ("image", "tokens", "features")
+"""The forms of examples, of which a split has one."""
+
+FIELDS = frozenset([*IMAGE_FIELDS, *TOKEN_FIELDS, *arrays_of_tables.FIELDS, *dense_arrays.FIELDS])
 
 
 def read(settings: DatasetSettings) -> Dataset:
@@ -38,16 +44,52 @@ def read(settings: DatasetSettings) -> Dataset:
 
     Images may be in a folder with `train_image.npy` and others, which are mapped into memory.
 
+    An array `ROLE_NAME` `[n]`, of whole numbers or strings, chooses a network for each example if `route` is NAME.
+
     Raises:
         UserError: for a missing or foreign file, unknown names, and arrays that do not fit each other.
     """
     settings.check_no_splits()
     path = settings.path
     file = files.input_path("data.path", path)
-    if path and (file / "train_image.npy").is_file():
-        return _read_mapped(file, settings)
+    if path and file.is_dir() and not (file / "train_image.npy").is_file():
+        return _read_routed(path, arrays_of_tables.read_folder(file), settings, arrays_of_tables.make_arrays_dataset)
     if path and file.is_dir():
-        return arrays_of_tables.read_folder(file, settings)
+        return _read_routed(path, _map_folder(file, settings), settings, _read_images)
+    return _read_routed(path, _load(path, file), settings, _read_arrays)
+
+
+def _read_routed(
+    path: str,
+    arrays: Mapping[str, np.ndarray],
+    settings: DatasetSettings,
+    read_arrays: Callable[[str, Mapping[str, np.ndarray], DatasetSettings], Dataset],
+) -> Dataset:
+    """Returns the dataset of arrays, with the routes of those that `settings` name, if they do.
+
+    Raises:
+        UserError: for a missing array of routes, and one that does not fit.
+    """
+    if not settings.route:
+        return read_arrays(path, arrays, settings)
+    routes = {role: f"{role}_{settings.route}" for field in FORMS for role in _find_roles(arrays, field)}
+    for role, name in routes.items():
+        if name not in arrays:
+            options = sorted(name.removeprefix(f"{role}_") for name in arrays if name.startswith(f"{role}_"))
+            raise unknown("data.route", settings.route, options, f"NAME of an array {role}_NAME of {path}")
+    left_out = () if settings.route in FIELDS else routes.values()
+    dataset = read_arrays(path, {name: array for name, array in arrays.items() if name not in left_out}, settings)
+    for role, split in dataset.splits.items():
+        if arrays[routes[role]].shape != (len(split),):
+            raise UserError(
+                f"{path}: {routes[role]!r} must have shape [{len(split)}], a value for each example, got"
+                f" {[*arrays[routes[role]].shape]}. Correct it"
+            )
+    values = {role: arrays[routes[role]] for role in dataset.splits}
+    return add_routes(dataset, values, lambda role, row: f"example {row} of {routes[role]!r} of {path}")
+
+
+def _load(path: str, file: pathlib.Path) -> dict[str, np.ndarray]:
     if not path or not file.is_file():
         raise UserError(
             "data.path must be an .npz with train_image or train_tokens, train_label, test_image, ..., got no file"
@@ -57,10 +99,13 @@ def read(settings: DatasetSettings) -> Dataset:
         loaded = np.load(file, allow_pickle=False)
         if not isinstance(loaded, np.lib.npyio.NpzFile):
             raise UserError(f"{path} must be an .npz of named arrays, got one array of {loaded.dtype}. Use np.savez")
-        arrays = dict(loaded)
+        return dict(loaded)
     except (ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         reason = "pickled objects. Save plain arrays" if "pickle" in str(error) else f"{error}. Save it"
         raise UserError(f"{path} must be an .npz of plain arrays, got {reason} with np.savez") from error
+
+
+def _read_arrays(path: str, arrays: Mapping[str, np.ndarray], settings: DatasetSettings) -> Dataset:
     if "train_features" in arrays:
         _roles(path, arrays, arrays_of_tables.FIELDS, arrays_of_tables.EXTRA)
         return arrays_of_tables.make_arrays_dataset(path, arrays, settings)
@@ -70,10 +115,10 @@ def read(settings: DatasetSettings) -> Dataset:
         roles = _roles(path, arrays, dense_arrays.FIELDS, ["class_names"])
         images = {role: _check_image(path, role, arrays[f"{role}_image"]) for role in roles}
         return dense_arrays.make_dense_dataset(path, arrays, images, settings)
-    return resize_splits(_read_images(path, arrays), settings.size, settings.channels)
+    return _read_images(path, arrays, settings)
 
 
-def _read_mapped(folder: pathlib.Path, settings: DatasetSettings) -> Dataset:
+def _map_folder(folder: pathlib.Path, settings: DatasetSettings) -> dict[str, np.ndarray]:
     """Maps the files `ROLE_image.npy` and `ROLE_label.npy` of a folder, of which a batch alone is read.
 
     Raises:
@@ -92,13 +137,17 @@ def _read_mapped(folder: pathlib.Path, settings: DatasetSettings) -> Dataset:
             raise UserError(f"{path} must be an array of np.save, got {error}. Save it again") from error
         if path.stem.endswith("_image") and arrays[path.stem].dtype != np.uint8:
             raise UserError(f"{path} must be uint8 to be mapped, got {arrays[path.stem].dtype}. Scale it to 0 to 255")
-    return _read_images(str(folder), arrays)
+    return arrays
+
+
+def _find_roles(arrays: Mapping[str, np.ndarray], field: str) -> list[str]:
+    names = [name for name in arrays if name.endswith(f"_{field}") and not name.endswith(f"_teacher_{field}")]
+    return [name.removesuffix(f"_{field}") for name in names]
 
 
 def _roles(path: str, arrays: Mapping[str, np.ndarray], fields: Sequence[str], extra: Sequence[str]) -> list[str]:
     """Returns the roles of an `.npz`, or raises `UserError` for an array of an unknown name."""
-    main = f"_{fields[0]}"
-    roles = [name.removesuffix(main) for name in arrays if name.endswith(main) and not name.endswith(f"_teacher{main}")]
+    roles = _find_roles(arrays, fields[0])
     options = [*(f"{role}_{field}" for role in roles for field in fields), *extra]
     for name in arrays:
         if name not in options:
@@ -106,12 +155,12 @@ def _roles(path: str, arrays: Mapping[str, np.ndarray], fields: Sequence[str], e
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise UserError(
                 f"{path} must have arrays ROLE_FIELD with the fields {list(fields)}, or {list(extra)}, got {name!r}."
-                f"{hint} Rename it or leave it out"
+                f"{hint} Rename it, leave it out, or name it in data.route"
             )
     return roles
 
 
-def _read_images(path: str, arrays: Mapping[str, np.ndarray]) -> Dataset:
+def _read_images(path: str, arrays: Mapping[str, np.ndarray], settings: DatasetSettings) -> Dataset:
     if "train_image" not in arrays:
         raise UserError(f"{path} has no array 'train_image' or 'train_tokens'; there are {sorted(arrays)}")
     roles = _roles(path, arrays, IMAGE_FIELDS, ["class_names"])
@@ -120,7 +169,7 @@ def _read_images(path: str, arrays: Mapping[str, np.ndarray]) -> Dataset:
     shapes = {role: split.image.shape[1:] for role, split in splits.items()}
     if len(set(shapes.values())) > 1:
         raise UserError(f"the splits of {path} have images of different shapes: {shapes}")
-    return Dataset(splits, names, shapes["train"])
+    return resize_splits(Dataset(splits, names, shapes["train"]), settings.size, settings.channels)
 
 
 def _check_images(path: str, role: str, arrays: Mapping[str, np.ndarray]) -> Arrays:

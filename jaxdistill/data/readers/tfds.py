@@ -2,7 +2,7 @@
 
 Datasets of images with labels, masks or boxes; of texts, as tokens of `data.tokenizer`, with labels or without; of one
 text feature without tokenizer, whose texts are read byte by byte (`texts.Windows`); and any dataset as a table, if
-`columns` or `transforms` are set.
+`columns` or `transforms` are set. A feature `route` chooses a network for each example of any but the third.
 """
 
 import dataclasses
@@ -22,6 +22,7 @@ from jaxdistill.data.tables.parse import CATEGORY, Columns, make_tables
 from jaxdistill.data.texts import make_windows
 from jaxdistill.data.tfds_annotations import annotations_of, read_annotations
 from jaxdistill.data.tfds_examples import not_prepared, open_split, read_examples
+from jaxdistill.data.tfds_routes import read_feature_routes
 from jaxdistill.data.tokenized_texts import TextRows, check_settings, tokenize
 from jaxdistill.errors import UserError, unknown
 from jaxdistill.runtime import files
@@ -119,7 +120,8 @@ def read(settings: DatasetSettings) -> Dataset:
         role: Tfds(builder, split, keys, size=settings.size, channels=settings.channels)
         for role, split in names.items()
     }
-    return Dataset(splits, tuple(features[keys[1]].names), shape)
+    dataset = Dataset(splits, tuple(features[keys[1]].names), shape)
+    return read_feature_routes(dataset, builder, names, settings)
 
 
 def _read_table(builder: Any, settings: DatasetSettings) -> Dataset:
@@ -134,14 +136,12 @@ def _read_table(builder: Any, settings: DatasetSettings) -> Dataset:
     for key in keys:
         if key not in info:
             raise unknown("data.columns, data.label or data.target", key, info, f"a feature of {settings.name}")
-    parts = {}
-    for role, split in (dict(settings.splits) or SPLITS).items():
-        if split:
-            parts[role] = _read_columns(settings.name, builder, split, keys)
+    splits = {role: split for role, split in (dict(settings.splits) or SPLITS).items() if split}
+    parts = {role: _read_columns(settings.name, builder, split, keys) for role, split in splits.items()}
     settings = dataclasses.replace(settings, columns=columns)
     names = tuple(info[answer].names) if answer in classes else ()
     tables, class_names = make_tables(parts, settings, names)
-    return make_dataset(tables, settings, class_names)
+    return read_feature_routes(make_dataset(tables, settings, class_names), builder, splits, settings)
 
 
 def _read_columns(name: str, builder: Any, split: str, keys: Sequence[str]) -> Columns:
@@ -208,7 +208,8 @@ def _read_rows(builder: Any, kinds: Mapping[str, str], settings: DatasetSettings
             np.array(columns[label], np.int32) if label else None,
         )
     class_names = tuple(builder.info.features[label].names) if label else ()
-    return tokenize(rows, class_names, settings, lambda role, position: f"example {position} of {names[role]!r}")
+    dataset = tokenize(rows, class_names, settings, lambda role, position: f"example {position} of {names[role]!r}")
+    return read_feature_routes(dataset, builder, names, settings)
 
 
 def _decode(name: str, split: str, texts: list[bytes]) -> list[str]:

@@ -21,11 +21,11 @@ EXTRA = ("class_names", "columns")
 ANSWERS = FIELDS[1:]
 
 
-def read_folder(folder: pathlib.Path, settings: DatasetSettings) -> Dataset:
+def read_folder(folder: pathlib.Path) -> dict[str, Any]:
     """Reads `ROLE_features.npz` of scipy, `ROLE_label.npy` or `ROLE_target.npy`, and the arrays `EXTRA` as `.npy`.
 
     Raises:
-        UserError: for a missing or damaged file, and arrays that do not fit each other.
+        UserError: for a missing or damaged file.
     """
     arrays: dict[str, Any] = {}
     for path in sorted(folder.iterdir()):
@@ -36,7 +36,7 @@ def read_folder(folder: pathlib.Path, settings: DatasetSettings) -> Dataset:
             f"{folder} must have train_features.npz, as scipy.sparse.save_npz writes it, got"
             f" {sorted(path.name for path in folder.iterdir())[:8]}. Add it"
         )
-    return make_arrays_dataset(str(folder), arrays, settings)
+    return arrays
 
 
 def _read_array(path: pathlib.Path) -> Any:
