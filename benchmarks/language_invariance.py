@@ -87,9 +87,9 @@ class Form:
 
 
 def list_methods() -> list[str]:
-    """Returns the methods that compare logits of tokens."""
+    """Returns the methods that compare logits of tokens, which are classes."""
     members = {name: registry.find("method", name) for name in registry.names("method") if name not in DRAWS}
-    return [name for name, member in members.items() if issubclass(member, LogitsMethod)]
+    return [name for name, x in members.items() if issubclass(x, LogitsMethod) and "classes" in x.predictions]
 
 
 def is_possible(method: Method, form: str) -> bool:
