@@ -50,7 +50,7 @@ def group_by_network(runs: Sequence[Rows], prefix: str = "") -> dict[str, Rows]:
 def summarize(name: str, rows: Rows, metrics: Sequence[str]) -> dict[str, Any]:
     """Makes a row of results from one network's rows over seeds."""
     spreads = {metric: results.summarize([row[metric] for row in rows]) for metric in metrics}
-    return {"name": name, "parameters": rows[0]["parameters"]} | spreads
+    return {"name": name} | {key: rows[0][key] for key in ("parameters",) if key in rows[0]} | spreads
 
 
 def title_columns(keys: Sequence[str], titles: Mapping[str, str] = TITLES) -> dict[str, str]:
@@ -72,7 +72,7 @@ def main() -> None:
     else:
         runs = run_lanes(given.config, given.seeds, given.workdir, flags)
     rows = [
-        summarize(name, of_network, given.metrics) | {key: of_network[0][key] for key in COSTS}
+        summarize(name, of_network, given.metrics) | {key: of_network[0][key] for key in COSTS if key in of_network[0]}
         for name, of_network in group_by_network(runs).items()
     ]
     results.write(given.write, {"": rows}, columns=title_columns(["name", *COSTS, *given.metrics]))

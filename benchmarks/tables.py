@@ -55,7 +55,7 @@ def make_rows(runs: Sequence[seeds.Rows]) -> list[dict[str, Any]]:
         row = seeds.summarize(name, of_network, present)
         numbers = {COLUMN_OF.get(metric, metric): row[metric] for metric in present}
         # Outputs that scikit-learn computed have no parameters of a network.
-        sizes = {"parameters": row["parameters"], "bytes": 4 * row["parameters"]} if row["parameters"] else {}
+        sizes = {"parameters": row["parameters"], "bytes": 4 * row["parameters"]} if "parameters" in row else {}
         rows.append({"name": f"{name}_student" if name == "alone" else name} | sizes | numbers)
     return rows
 

@@ -49,6 +49,7 @@ class Cached(Source):
     shared: Mapping[str, jax.ShapeDtypeStruct] = dataclasses.field(default_factory=dict)
     frozen = True
     differentiable = False
+    computed = False
     settings = CachedSettings
 
     @classmethod

@@ -85,6 +85,7 @@ class Source:
         learns: whether it has params that the optimizer moves.
         frozen: whether its variables come from elsewhere, never change and are never saved.
         differentiable: whether its output has a gradient by the input.
+        computed: whether its outputs are computed here, and so have a cost.
         reads_labels: whether its output depends on the labels of the batch.
         evaluable: whether it can be evaluated; not if it is a second pass over a training batch.
         evaluated_by_default: whether a stage that trains evaluates it, unless it is named.
@@ -97,6 +98,7 @@ class Source:
     learns = False
     frozen = False
     differentiable = True
+    computed = True
     reads_labels = False
     evaluable = True
     evaluated_by_default = True

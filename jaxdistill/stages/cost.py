@@ -46,7 +46,8 @@ def measure(runs: Runs, weights: Weights) -> Costs:
 
     `nonzero` are the parameters that are not 0 as the network is called. `bytes` are those of all its arrays in a
     file, in the forms of its views or the types that it is called in, without a header. `memory`, `latency_ms` and
-    `throughput` are measured if `evaluate.cost` is set, of networks whose views are finished.
+    `throughput` are measured if `evaluate.cost` is set, of networks whose views are finished. A network has none of
+    these if its outputs, or those of a network that it needs, are read from a cache.
 
     Args:
         runs: those of the stage.
@@ -61,10 +62,13 @@ def measure(runs: Runs, weights: Weights) -> Costs:
         parameters, flops = count(stage, name)
         needed = [sizes[key] for key in dependencies(stage.networks, [name]) if key in sizes]
         nonzero, stored = (sum(size[column] for size in needed) for column in (0, 1))
-        costs[name] = {"parameters": parameters, "nonzero": nonzero, "bytes": stored, "flops": flops}
+        is_known = all(source.computed for source in dependencies(stage.networks, [name]).values())
+        known = {"parameters": parameters, "nonzero": nonzero, "bytes": stored, "flops": flops}
+        costs[name] = known if is_known else {}
     if stage.settings.evaluate.cost and jax.process_index() == 0:
-        speeds = cost.measure_speed(*_finish(stage.networks, local), names=names, batch=stage.data.batch)
-        costs = {name: costs[name] | speeds[name] for name in names}
+        known = [name for name in names if costs[name]]
+        speeds = cost.measure_speed(*_finish(stage.networks, local), names=known, batch=stage.data.batch)
+        costs |= {name: costs[name] | speeds[name] for name in known}
     return costs
 
 

@@ -97,6 +97,8 @@ def test_evaluation_equals_that_of_the_live_teacher(run):
     assert rows["cached"]["accuracy"] == rows["teacher"]["accuracy"] == rows["both"]["accuracy"]
     assert rows["teacher"]["agreement"] == rows["both"]["agreement"] == 1.0
     assert rows["student"]["agreement"] < 1.0
+    assert not {"parameters", "bytes", "flops"} & rows["cached"].keys()  # what made its outputs is not here
+    assert rows["teacher"]["bytes"] > 0
     found = json.loads((run / "evaluation.json").read_text())
     assert found["reference"] == "cached"
 
