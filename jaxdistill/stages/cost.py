@@ -62,13 +62,13 @@ def measure(runs: Runs, weights: Weights) -> Costs:
         parameters, flops = count(stage, name)
         needed = [sizes[key] for key in dependencies(stage.networks, [name]) if key in sizes]
         nonzero, stored = (sum(size[column] for size in needed) for column in (0, 1))
-        is_known = all(source.computed for source in dependencies(stage.networks, [name]).values())
-        known = {"parameters": parameters, "nonzero": nonzero, "bytes": stored, "flops": flops}
-        costs[name] = known if is_known else {}
+        is_computed = all(source.computed for source in dependencies(stage.networks, [name]).values())
+        numbers = {"parameters": parameters, "nonzero": nonzero, "bytes": stored, "flops": flops}
+        costs[name] = numbers if is_computed else {}
     if stage.settings.evaluate.cost and jax.process_index() == 0:
-        known = [name for name in names if costs[name]]
-        speeds = cost.measure_speed(*_finish(stage.networks, local), names=known, batch=stage.data.batch)
-        costs |= {name: costs[name] | speeds[name] for name in known}
+        present = [name for name in names if costs[name]]
+        speeds = cost.measure_speed(*_finish(stage.networks, local), names=present, batch=stage.data.batch)
+        costs |= {name: costs[name] | speeds[name] for name in present}
     return costs
 
 
