@@ -180,7 +180,9 @@ def _compare_students(run: Finished) -> list[str]:
         difference, error, words = measure_difference(run, student, control)
         side = "above" if (difference >= 0) == (run.measure in MAXIMISED) else "below"
         start = f"{student} is {abs(difference):.4f} {side} {control} in {run.measure}"
-        if error is None:
+        if difference == 0 and not error:
+            sentences.append(f"{student} and {control} are equal in {run.measure}.")
+        elif error is None:
             sentences.append(f"{start}; one seed does not show whether that is chance. Sweep the seed: sweep.seed.")
         elif abs(difference) > error:
             worth = "better" if difference > 0 else "worse"

@@ -66,6 +66,7 @@ def test_a_students_control_has_its_model_and_no_teacher():
     [
         ([0.80, 0.82, 0.84], "more than the spread over 3 seeds (0.0000): it is better."),
         ([0.75, 0.68, 0.74], "no more than the spread over 3 seeds (0.0451): these numbers show no difference."),
+        ([0.70, 0.72, 0.74], "distilled and alone are equal in accuracy."),
         ([0.60, 0.62, 0.64], "more than the spread over 3 seeds (0.0000): it is worse."),
         ([0.80, math.nan, 0.84], "more than the spread over 2 seeds (0.0000): it is better."),
         ([None, math.nan, 0.84], "one seed does not show whether that is chance. Sweep the seed: sweep.seed."),
