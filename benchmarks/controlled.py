@@ -9,16 +9,19 @@ import results
 import seeds
 
 COSTS = ("parameters", "flops")
+FALLING = ("nll",)
+"""Metrics whose smaller values are better."""
 
 
 def make_rows(runs: Sequence[seeds.Rows], metrics: Sequence[str]) -> list[dict[str, Any]]:
-    """Makes a row for each network: the teacher, the control `alone`, then the methods by the first metric, falling.
+    """Makes a row for each network: the teacher, the control `alone`, then the methods by the first metric, best first.
 
     Args:
         runs: the rows of each seed.
-        metrics: keys of rows; `gain` is the difference in the first to `alone` of the same seed.
+        metrics: keys of rows; `gain` is how much better the first is than that of `alone` of the same seed.
     """
     first = metrics[0]
+    sign = -1 if first in FALLING else 1
     by_name = seeds.group_by_network(runs)
     rows = []
     for name, of_network in by_name.items():
@@ -26,9 +29,9 @@ def make_rows(runs: Sequence[seeds.Rows], metrics: Sequence[str]) -> list[dict[s
         row |= {key: results.summarize([run.get(key) for run in of_network]) for key in metrics}
         if name not in ("teacher", "alone"):
             pairs = zip(of_network, by_name["alone"], strict=True)
-            row["gain"] = results.summarize([run[first] - control[first] for run, control in pairs])
+            row["gain"] = results.summarize([sign * (run[first] - control[first]) for run, control in pairs])
         rows.append(row)
-    return sorted(rows, key=lambda row: (*(row["name"] != name for name in ("teacher", "alone")), -row[first]["mean"]))
+    return sorted(rows, key=lambda row: (*(row["name"] != name for name in ("teacher", "alone")), -sign * row[first]["mean"]))
 
 
 def compare(description: str, configs: Mapping[str, str], titles: Mapping[str, str]) -> None:
@@ -37,7 +40,8 @@ def compare(description: str, configs: Mapping[str, str], titles: Mapping[str, s
     Args:
         description: of the script.
         configs: a config for each task.
-        titles: of the columns of a metric, by key; the first is ranked.
+        titles: of the columns of a metric, by key; those that a task does not have are left out, and the first is
+            ranked.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", choices=configs, required=True)
@@ -52,6 +56,7 @@ def compare(description: str, configs: Mapping[str, str], titles: Mapping[str, s
         runs = seeds.run_lanes(config, given.seeds, given.workdir, flags)
     else:
         runs = [seeds.run_seed(config, seed, given.workdir, flags) for seed in range(given.seeds)]
+    titles = {key: title for key, title in titles.items() if any(key in row for row in runs[0])}
     first, *others = titles
     columns = {"name": "network", "parameters": "parameters", "flops": "FLOPs", first: titles[first]}
     columns |= {"gain": "gain by the teacher"} | {key: titles[key] for key in others}

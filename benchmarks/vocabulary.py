@@ -1,12 +1,13 @@
 """Distillation over a large vocabulary: chunked losses against dense ones, alone and in a step of a small decoder.
 
     python benchmarks/vocabulary.py [--rounds 5] [--write FILE.json]
-    python benchmarks/vocabulary.py --losses [--write FILE.json]
+    python benchmarks/vocabulary.py --losses [--topology v5p:1x1x1 --dtype bfloat16] [--write FILE.json]
     python benchmarks/vocabulary.py --vocabularies 32000 128000 --tokens 1024 --chunk 128 --dtype bfloat16
 
 `--losses` compiles programs that are not run: a loss of 4,096 tokens over 128,000 classes, from hidden
 states 256 wide and kernels, with its gradient by the student's. The products are counted in its program
-(`train/flops.py`), loops by their trips.
+(`train/flops.py`), loops by their trips. With `--topology` they are compiled for one chip of a TPU that is absent, and
+time is its compiler's estimate (`jaxdistill/estimate`).
 
 Without it steps are measured. One step is the student's forward and backward pass, the teacher's forward pass and SGD,
 by the next token and by `forward_kl`. "dense" compares the logits of all tokens at once (`chunk=0`), "chunked" those of
@@ -16,6 +17,7 @@ tokens, the dense form needs 3 GiB at 128,000 classes besides its parameters.
 """
 
 import argparse
+import dataclasses
 import statistics
 from typing import Any
 
@@ -25,16 +27,18 @@ import numpy as np
 import optax
 import results
 import timing
+from jax.sharding import SingleDeviceSharding
 
 from jaxdistill import Frozen, Term, Trained, core, make_step
 from jaxdistill.core import Method, Output, Unembedding
+from jaxdistill.estimate import chips, costs
 from jaxdistill.methods.cross_entropy import CrossEntropy
 from jaxdistill.methods.forward_kl import ForwardKL
 from jaxdistill.methods.gkd import GKD
 from jaxdistill.methods.reverse_kl import ReverseKL
 from jaxdistill.models.decoder import Decoder
 from jaxdistill.modules.next_token import align_next_tokens
-from jaxdistill.runtime import allocator
+from jaxdistill.runtime import allocator, topology
 from jaxdistill.runtime.timing import time_interleaved
 from jaxdistill.train import flops
 from jaxdistill.train.init import compiler_options, init_state
@@ -45,33 +49,51 @@ LOSSES = {"KL": ForwardKL, "reverse KL": ReverseKL, "JSD": GKD, "cross-entropy":
 LOSS_TOKENS, LOSS_CLASSES, LOSS_WIDTH = 4096, 128_000, 256
 
 
-def analyse_loss(method: Method) -> tuple[int, int]:
-    """Returns the bytes of a loss and its gradient, compiled, and the FLOPs of their products."""
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """Figures of a loss and its gradient: bytes, FLOPs of their products, and seconds by a TPU's compiler."""
 
-    def shape(*sizes: int) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(sizes, jnp.float32)
+    memory: int
+    products: int
+    seconds: float
 
-    output = Output(Unembedding(shape(4, LOSS_TOKENS // 4, LOSS_WIDTH), shape(LOSS_WIDTH, LOSS_CLASSES)))
+
+def analyse_loss(method: Method, dtype: str, target: topology.Topology | None) -> Compiled:
+    """Compiles a loss and its gradient for a chip of a topology, or for this machine."""
+    place = SingleDeviceSharding(target.devices[0] if target else jax.devices()[0])
+
+    def shape(*sizes: int, dtype: str = "float32") -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(sizes, jnp.dtype(dtype), sharding=place)
+
+    states = shape(4, LOSS_TOKENS // 4, LOSS_WIDTH, dtype=dtype)
+    output = Output(Unembedding(states, shape(LOSS_WIDTH, LOSS_CLASSES, dtype=dtype)))
     valid = shape(4, LOSS_TOKENS // 4)
-    batch = {"label": jax.ShapeDtypeStruct(valid.shape, jnp.int32), "mask": shape(4), "valid": valid}
+    batch = {"label": shape(4, LOSS_TOKENS // 4, dtype="int32"), "mask": shape(4), "valid": valid}
 
     def loss(student: Output, teacher: Output, batch: core.Batch) -> jax.Array:
         return core.mean(method.apply({}, student, teacher, batch), method.valid(batch))
 
     gradient = jax.value_and_grad(loss)
-    memory = jax.jit(gradient).lower(output, output, batch).compile().memory_analysis()
-    counted = sum(flops.count(gradient, output, output, batch).values())
-    return memory.temp_size_in_bytes + memory.output_size_in_bytes, counted
+    compiled = jax.jit(gradient).lower(output, output, batch).compile()
+    memory, counted = compiled.memory_analysis(), flops.count(gradient, output, output, batch)
+    seconds = costs.estimate(compiled, chips.find_chip(target), counted, 1).seconds if target else 0.0
+    return Compiled(memory.temp_size_in_bytes + memory.output_size_in_bytes, sum(counted.values()), seconds)
 
 
-def compare_losses(chunk: int) -> list[dict[str, Any]]:
+def compare_losses(given: argparse.Namespace) -> list[dict[str, Any]]:
     """Returns a row for each loss."""
-    rows = []
+    target, rows = topology.find(given.topology) if given.topology else None, []
     for name, loss in LOSSES.items():
-        (dense, products), (chunked, chunked_products) = analyse_loss(loss()), analyse_loss(loss(chunk=chunk))
-        row: dict[str, Any] = {"name": name}
-        row |= {"dense MiB": round(dense / 2**20), "chunked MiB": round(chunked / 2**20)}
-        rows.append(row | {"memory": chunked / dense, "products": chunked_products / products})
+        dense = analyse_loss(loss(), given.dtype, target)
+        for chunk in given.loss_chunk:
+            chunked = analyse_loss(loss(chunk=chunk), given.dtype, target)
+            row: dict[str, Any] = {"name": name} | ({"chunk": chunk} if len(given.loss_chunk) > 1 else {})
+            row |= {"dense MiB": round(dense.memory / 2**20), "chunked MiB": round(chunked.memory / 2**20)}
+            row |= {"memory": chunked.memory / dense.memory, "products": chunked.products / dense.products}
+            if target:
+                row |= {"dense ms": 1e3 * dense.seconds, "chunked ms": 1e3 * chunked.seconds}
+                row["time"] = chunked.seconds / dense.seconds
+            rows.append(row)
     return rows
 
 
@@ -136,13 +158,18 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=128)
     parser.add_argument("--chunk", type=int, default=128, help="tokens of a chunk in a step")
     parser.add_argument("--losses", action="store_true", help="compile losses alone instead of measuring steps")
-    parser.add_argument("--loss-chunk", type=int, default=64, help="tokens of a chunk of a loss alone")
+    parser.add_argument("--loss-chunk", type=int, nargs="+", default=[64], help="tokens of a chunk of a loss alone")
+    parser.add_argument("--topology", default="", help="a chip that losses are compiled for, such as v5p:1x1x1")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     given = parser.parse_args()
     if given.tokens % given.length:
         parser.error(f"--tokens must be a multiple of --length, got {given.tokens} and {given.length}")
+    if given.topology and not given.losses:
+        parser.error("--topology is for --losses: steps are run")
+    if given.topology:
+        jax.config.update("jax_platforms", "cpu")
     if given.losses:
-        rows = compare_losses(given.loss_chunk)
+        rows = compare_losses(given)
     else:
         rows = [measure(vocabulary, given) for vocabulary in given.vocabularies]
     results.write(given.write, {"": rows})

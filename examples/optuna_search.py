@@ -10,9 +10,10 @@ last one.
 import argparse
 import pathlib
 
-import jaxdistill
 import optuna
 from jaxdistill.configs.digits import kd
+
+import jaxdistill
 
 
 def main() -> None:

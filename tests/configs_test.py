@@ -110,6 +110,7 @@ SLOW_TO_BUILD = (
     "shakespeare/gkd",
     "shakespeare/opd",
     "shakespeare/seqkd",
+    "shakespeare/table",
 )
 """Parts of names. Dense networks are built in slow tests, but for one. The sets of texts, and the methods of AG News,
 differ in a line; its table has the stages of four other files, `pairs.py` and those of Shakespeare read `kd.py`, and
