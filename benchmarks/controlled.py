@@ -31,7 +31,8 @@ def make_rows(runs: Sequence[seeds.Rows], metrics: Sequence[str]) -> list[dict[s
             pairs = zip(of_network, by_name["alone"], strict=True)
             row["gain"] = results.summarize([sign * (run[first] - control[first]) for run, control in pairs])
         rows.append(row)
-    return sorted(rows, key=lambda row: (*(row["name"] != name for name in ("teacher", "alone")), -sign * row[first]["mean"]))
+    ranks = {"teacher": 0, "alone": 1}
+    return sorted(rows, key=lambda row: (ranks.get(row["name"], 2), -sign * row[first]["mean"]))
 
 
 def compare(description: str, configs: Mapping[str, str], titles: Mapping[str, str]) -> None:
