@@ -28,9 +28,9 @@ def get_config(mode: str = "") -> ConfigDict:
     stages = {name: c.stages[name] for name in ("teacher", "alone")}
     stages["continued"] = dict(networks=dict(student=dict(weights="stage:alone")), terms=dict(task=dict(weight=1.0)))
     for name, file in FILES.items():
-        other = file.get_config(mode)
-        c.terms.update(other.terms)
-        stages[name] = dict(other.stages.distil)
+        single = file.get_config(mode)
+        c.terms.update(single.terms)
+        stages[name] = dict(single.stages.distil)
         stages[name].setdefault("terms", dict(task={}, kd={}))
     students = ["alone", *(name for name in stages if name not in ("teacher", "alone"))]
     frozen = {name: dict(like="student", source="frozen", weights=f"stage:{name}#student") for name in students}
