@@ -94,10 +94,10 @@ class DataConfig:
     route: str = option("", "column whose values choose the network of a source 'routed' for each example")
     labels: tuple[str, ...] = option(
         (),
-        "columns of 0 and 1, a class each, or one column of lists of classes, of images or texts with several labels",
+        "columns of 0 and 1, a class each, or one column of lists of classes, of examples with several labels",
     )
     target: str = option("", "column of the targets of a table, instead of labels")
-    targets: tuple[str, ...] = option((), "columns of numbers to be predicted of images or texts, instead of labels")
+    targets: tuple[str, ...] = option((), "columns of numbers to be predicted, instead of labels")
     columns: tuple[str, ...] = option((), "columns of a table's features; all but the label or target if empty")
     transforms: tuple[str, ...] = option((), "transforms of a table, in order, fitted on its training split")
     featurizer: str = option("", "folder of a stage whose fitted transforms are applied instead")

@@ -130,7 +130,7 @@ def _check_supervision_options(data: DataConfig, dataset: Dataset) -> None:
         if getattr(data, key) and key not in dataset.keys:
             raise UserError(
                 f"data.{key} must be {default!r} for {data.name!r}, which does not read it, got {getattr(data, key)!r}."
-                " It is for 'images' and 'text_rows'"
+                " It is for 'images', 'text_rows' and tables of named columns"
             )
     if not {"labels", "target"} & {*dataset.fields}:
         return

@@ -83,7 +83,8 @@ def resize_splits(dataset: Dataset, size: int, channels: int) -> Dataset:
     splits = {}
     for role, split in dataset.splits.items():
         batch = split.take(np.arange(len(split)))
-        splits[role] = Arrays(np.stack([resize(image, size, channels) for image in batch["image"]]), batch["label"])
+        image, label = batch.pop("image"), batch.pop("label")
+        splits[role] = Arrays(np.stack([resize(x, size, channels) for x in image]), label, batch)
     return dataclasses.replace(dataset, splits=splits, shape=splits["train"].image.shape[1:])
 
 

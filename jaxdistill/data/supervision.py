@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxdistill.core import UNLABELLED
 from jaxdistill.data.dataset import TARGET_CLASS, DatasetSettings, Target
 from jaxdistill.data.labels import Place, check_indices, number_classes
-from jaxdistill.data.tables.parse import Columns, parse_numbers
-from jaxdistill.data.tables.table import measure
+from jaxdistill.data.tables.table import mark_missing, measure
+from jaxdistill.data.tables.values import Columns, parse_numbers
 from jaxdistill.errors import UserError
 
 SEPARATOR = "|"
@@ -24,6 +23,9 @@ FLAGS = {"true": 1, "false": 0}
 
 KEYS = ("label", "labels", "target", "targets")
 """Keys of a `data` section that name columns of supervision, of which a config has one."""
+
+SEVERAL = ("labels", "targets")
+"""Those of them that name several labels or numbers of an example."""
 
 Values = Mapping[str, Mapping[str, Sequence[Any]]]
 """Values of a split by column, by role."""
@@ -105,13 +107,8 @@ def parse(values: Values, settings: DatasetSettings, place: Place, class_names: 
 
 
 def _of_labels(labels: Mapping[str, np.ndarray], names: tuple[str, ...]) -> Supervision:
-    label = {role: _mark_missing(array) for role, array in labels.items()}
+    label = {role: mark_missing(array) for role, array in labels.items()}
     return Supervision(label, {role: {"labels": array} for role, array in labels.items()}, names)
-
-
-def _mark_missing(array: np.ndarray) -> np.ndarray:
-    """Returns 0 for the rows of `[n, columns]` with a number, and -1 for those of NaN, int32 `[n]`."""
-    return np.where(np.isnan(array).all(-1), UNLABELLED, 0).astype(np.int32)
 
 
 def _parse_flags(role: str, part: Mapping[str, Sequence[Any]], place: Place) -> np.ndarray:
@@ -203,7 +200,7 @@ def _parse_targets(values: Values, place: Place) -> Supervision:
         standardisation(name, column) for name, column in zip(values["train"], columns["train"], strict=True)
     )
     arrays = {role: standardise(np.stack(part, -1), targets) for role, part in columns.items()}
-    label = {role: _mark_missing(array) for role, array in arrays.items()}
+    label = {role: mark_missing(array) for role, array in arrays.items()}
     return Supervision(label, {role: {"target": array} for role, array in arrays.items()}, (TARGET_CLASS,), targets)
 
 

@@ -15,4 +15,4 @@ class TableClassification(TableTask):
 
     @classmethod
     def is_default_for(cls, dataset: Dataset) -> bool:
-        return "features" in dataset.fields and "target" not in dataset.fields
+        return "features" in dataset.fields and not {"labels", "target"} & {*dataset.fields}

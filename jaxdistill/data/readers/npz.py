@@ -10,9 +10,12 @@ import numpy as np
 
 from jaxdistill.core import UNLABELLED
 from jaxdistill.data import dense_arrays
+from jaxdistill.data.array_supervision import FIELDS as SUPERVISION
+from jaxdistill.data.array_supervision import NAMES, read_supervision
 from jaxdistill.data.dataset import Arrays, Dataset, DatasetSettings, check_finite
 from jaxdistill.data.images import check_channels_last, resize_splits
 from jaxdistill.data.routes import add_routes
+from jaxdistill.data.supervision import Supervision
 from jaxdistill.data.tables import arrays as arrays_of_tables
 from jaxdistill.data.texts import Texts
 from jaxdistill.errors import UserError, unknown
@@ -39,8 +42,11 @@ def read(settings: DatasetSettings) -> Dataset:
     Texts: `tokens` integers `[n, length]`; for all roles or none, `label` `[n]`, masks and `segment` `[n, length]`,
     `targets` `[n, length]` (-1 for none), and `teacher_tokens` of another length. `class_names`, `vocabulary`, the
     number of tokens, and `tokenizer` and `teacher_tokenizer`, names of the tokenizers, are optional.
-    Tables: `features` `[n, columns]` with NaN for a missing value, and `label` or `target` `[n]`; `columns`, their
-    names, are optional. Sparse features are in a folder (`tables.arrays.read_folder`).
+    Tables: `features` `[n, columns]` with NaN for a missing value, and `label` `[n]`; `columns`, their names, are
+    optional. Sparse features are in a folder (`tables.arrays.read_folder`).
+
+    Instead of `label`, images, texts and tables may have `labels` `[n, classes]` of 0 and 1, or `target` `[n]` or
+    `[n, targets]`, with `target_names`; -1 is a missing label, and NaN either (`data.array_supervision`).
 
     Images may be in a folder with `train_image.npy` and others, which are mapped into memory.
 
@@ -163,16 +169,21 @@ def _roles(path: str, arrays: Mapping[str, np.ndarray], fields: Sequence[str], e
 def _read_images(path: str, arrays: Mapping[str, np.ndarray], settings: DatasetSettings) -> Dataset:
     if "train_image" not in arrays:
         raise UserError(f"{path} has no array 'train_image' or 'train_tokens'; there are {sorted(arrays)}")
-    roles = _roles(path, arrays, IMAGE_FIELDS, ["class_names"])
-    splits = {role: _check_images(path, role, arrays) for role in roles}
-    names = _read_class_names(path, arrays, {role: split.label for role, split in splits.items()})
+    roles = _roles(path, arrays, (*IMAGE_FIELDS, *SUPERVISION), ["class_names", NAMES])
+    found = read_supervision(path, arrays, {role: len(arrays[f"{role}_image"]) for role in roles})
+    splits = {role: _check_images(path, role, arrays, found) for role in roles}
+    labels = {role: split.label for role, split in splits.items()}
+    names = found.class_names or _read_class_names(path, arrays, labels)
     shapes = {role: split.image.shape[1:] for role, split in splits.items()}
     if len(set(shapes.values())) > 1:
         raise UserError(f"the splits of {path} have images of different shapes: {shapes}")
-    return resize_splits(Dataset(splits, names, shapes["train"]), settings.size, settings.channels)
+    dataset = Dataset(splits, names, shapes["train"], targets=found.targets)
+    return resize_splits(dataset, settings.size, settings.channels)
 
 
-def _check_images(path: str, role: str, arrays: Mapping[str, np.ndarray]) -> Arrays:
+def _check_images(path: str, role: str, arrays: Mapping[str, np.ndarray], found: Supervision) -> Arrays:
+    if found.arrays:
+        return Arrays(_check_image(path, role, arrays[f"{role}_image"]), found.label[role], found.arrays[role])
     if f"{role}_label" not in arrays:
         raise UserError(f"{path} has '{role}_image' and no '{role}_label'; there are {sorted(arrays)}")
     image, label = arrays[f"{role}_image"], arrays[f"{role}_label"]
@@ -206,12 +217,15 @@ def _check_image(path: str, role: str, image: np.ndarray) -> np.ndarray:
 def _read_texts(path: str, arrays: Mapping[str, np.ndarray]) -> Dataset:
     if any(name.endswith("_image") for name in arrays):
         raise UserError(f"{path} has images and tokens; a set is of one of them: {sorted(arrays)}")
-    roles = _roles(path, arrays, TOKEN_FIELDS, ["class_names", "vocabulary", *TOKENIZERS])
+    roles = _roles(path, arrays, (*TOKEN_FIELDS, *SUPERVISION), ["class_names", "vocabulary", NAMES, *TOKENIZERS])
+    found = read_supervision(path, arrays, {role: len(arrays[f"{role}_tokens"]) for role in roles})
     for field in TOKEN_FIELDS[1:]:
         having = [role for role in roles if f"{role}_{field}" in arrays]
         if having and having != roles:
             raise UserError(f"{path} has a {field} for {having} and not for the others of {roles}")
     splits = {role: _check_texts(path, role, arrays) for role in roles}
+    for role, fields in found.arrays.items():
+        splits[role] = Texts(splits[role].tokens, found.label[role], {**splits[role].fields, **fields})
     lengths = {role: split.tokens.shape[1] for role, split in splits.items()}
     if len(set(lengths.values())) > 1:
         raise UserError(f"the splits of {path} have texts of different lengths: {lengths}")
@@ -220,9 +234,9 @@ def _read_texts(path: str, arrays: Mapping[str, np.ndarray]) -> Dataset:
     if vocabulary.shape or not np.issubdtype(vocabulary.dtype, np.integer) or vocabulary <= largest:
         raise UserError(f"{path}: vocabulary={vocabulary}; it is one whole number, above the largest token {largest}")
     labels = {role: split.label for role, split in splits.items()}
-    names = _read_class_names(path, arrays, labels) if "train_label" in arrays else ()
+    names = _read_class_names(path, arrays, labels) if "train_label" in arrays else found.class_names
     tokenizers = {name: str(arrays[name]) for name in TOKENIZERS if name in arrays}
-    return Dataset(splits, names, (lengths["train"],), int(vocabulary), **tokenizers)
+    return Dataset(splits, names, (lengths["train"],), int(vocabulary), targets=found.targets, **tokenizers)
 
 
 def _token_arrays(split: Texts) -> list[np.ndarray]:

@@ -12,9 +12,11 @@ from jaxdistill.data.dataset import Dataset, DatasetSettings
 from jaxdistill.data.overlaps import Choice, check_disjoint
 from jaxdistill.data.routes import read_routes
 from jaxdistill.data.row_files import Rows, choose_rows, find_part, name_roles, read_rows
+from jaxdistill.data.supervision import SEVERAL, name_columns
 from jaxdistill.data.tables import make_dataset
-from jaxdistill.data.tables.parse import CATEGORY, Columns, make_tables
+from jaxdistill.data.tables.parse import CATEGORY, make_tables
 from jaxdistill.data.tables.table import split_positions
+from jaxdistill.data.tables.values import Columns
 from jaxdistill.data.texts import slice_of
 from jaxdistill.errors import UserError, unknown
 from jaxdistill.runtime import files
@@ -27,8 +29,9 @@ def read(settings: DatasetSettings) -> Dataset:
 
     Rows are split by chance, 60 % to train on, 20 % to validate on and 20 % to test on, or by `splits`: files, or parts
     such as `"[:90%]"` in order of the rows (`row_files.read_roles`). Labels are those of the column `label`, targets of
-    `target`; features are the columns `columns`, by default all others, after `transforms`. The column
-    `route` chooses a network; it is a feature besides unless `columns` leave it out.
+    `target`, or several of `labels` or `targets` (`data.supervision`); features are the columns `columns`, by default
+    all others, after `transforms`. The column `route` chooses a network; it is a feature besides unless `columns` leave
+    it out.
 
     Raises:
         UserError: for a missing or damaged file, and columns that do not fit.
@@ -41,7 +44,7 @@ def read(settings: DatasetSettings) -> Dataset:
     of_folder = settings.path and path.is_dir() and not arrow_files.is_saved(path)
     parts = _read_folder(path, settings) if of_folder else _read_files(settings)
     tables, class_names = make_tables(parts, settings)
-    dataset = dataclasses.replace(make_dataset(tables, settings, class_names), keys=("splits.seed",))
+    dataset = dataclasses.replace(make_dataset(tables, settings, class_names), keys=("splits.seed", *SEVERAL))
     if settings.route not in ("", *parts["train"].values):
         raise unknown("data.route", settings.route, parts["train"].values, "a column")
     columns = {role: part.values for role, part in parts.items()}
@@ -54,7 +57,7 @@ def _keys(settings: DatasetSettings) -> dict[str, str] | None:
         return None
     keys = {name.removesuffix(CATEGORY): "data.columns" for name in settings.columns}
     keys |= {settings.route: "data.route"} if settings.route else {}
-    return keys | {settings.label or settings.target: "data.label" if settings.label else "data.target"}
+    return keys | name_columns(settings)
 
 
 def _read_folder(path: pathlib.Path, settings: DatasetSettings) -> dict[str, Columns]:

@@ -17,8 +17,10 @@ import numpy as np
 from jaxdistill.config import registry
 from jaxdistill.data.dataset import CHUNK, Dataset, DatasetSettings, Split
 from jaxdistill.data.images import convert_channels, resize
+from jaxdistill.data.supervision import KEYS, SEVERAL, name_columns
 from jaxdistill.data.tables import make_dataset
-from jaxdistill.data.tables.parse import CATEGORY, Columns, make_tables
+from jaxdistill.data.tables.parse import CATEGORY, make_tables
+from jaxdistill.data.tables.values import Columns
 from jaxdistill.data.texts import make_windows
 from jaxdistill.data.tfds_annotations import annotations_of, read_annotations
 from jaxdistill.data.tfds_examples import not_prepared, open_split, read_examples
@@ -128,20 +130,21 @@ def _read_table(builder: Any, settings: DatasetSettings) -> Dataset:
     """Reads columns into memory: a text is a string, and a class is its name."""
     info = builder.info.features
     classes = [key for key, feature in info.items() if type(feature).__name__ == "ClassLabel"]
-    if not settings.target and not settings.label:
+    if not any(getattr(settings, key) for key in KEYS):
         settings = dataclasses.replace(settings, label=next(iter(classes), ""))
-    answer = settings.label or settings.target
-    columns = tuple(settings.columns) or tuple(key for key in info if key != answer)
-    keys = [*(name.removesuffix(CATEGORY) for name in columns), answer]
-    for key in keys:
+    answers = name_columns(settings)
+    columns = tuple(settings.columns) or tuple(key for key in info if key not in answers)
+    keys = dict.fromkeys((name.removesuffix(CATEGORY) for name in columns), "data.columns") | answers
+    for key, path in keys.items():
         if key not in info:
-            raise unknown("data.columns, data.label or data.target", key, info, f"a feature of {settings.name}")
+            raise unknown(path, key, info, f"a feature of {settings.name}")
     splits = {role: split for role, split in (dict(settings.splits) or SPLITS).items() if split}
-    parts = {role: _read_columns(settings.name, builder, split, keys) for role, split in splits.items()}
+    parts = {role: _read_columns(settings.name, builder, split, [*keys]) for role, split in splits.items()}
     settings = dataclasses.replace(settings, columns=columns)
-    names = tuple(info[answer].names) if answer in classes else ()
+    names = tuple(info[settings.label].names) if settings.label in classes else ()
     tables, class_names = make_tables(parts, settings, names)
-    return read_feature_routes(make_dataset(tables, settings, class_names), builder, splits, settings)
+    dataset = dataclasses.replace(make_dataset(tables, settings, class_names), keys=SEVERAL)
+    return read_feature_routes(dataset, builder, splits, settings)
 
 
 def _read_columns(name: str, builder: Any, split: str, keys: Sequence[str]) -> Columns:

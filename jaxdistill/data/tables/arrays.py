@@ -7,16 +7,18 @@ from typing import Any
 
 import numpy as np
 
+from jaxdistill.data.array_supervision import NAMES, check_labels, check_only, check_targets, name_columns
 from jaxdistill.data.dataset import Dataset, DatasetSettings
+from jaxdistill.data.supervision import KEYS
 from jaxdistill.data.tables.splits import make_dataset
-from jaxdistill.data.tables.table import LARGEST, Table, is_sparse
+from jaxdistill.data.tables.table import Table, is_sparse
 from jaxdistill.errors import UserError
 
-FIELDS = ("features", "label", "target")
-"""Arrays of a split, `ROLE_FIELD`: features `[n, columns]`, and labels or targets `[n]`."""
+FIELDS = ("features", "label", "labels", "target")
+"""Arrays of a split, `ROLE_FIELD`: features `[n, columns]`, and `label` `[n]` or one of `data.array_supervision`."""
 
-EXTRA = ("class_names", "columns")
-"""Further arrays: names of the classes, and of the columns."""
+EXTRA = ("class_names", "columns", NAMES)
+"""Further arrays: names of the classes, of the columns, and of several targets."""
 
 ANSWERS = FIELDS[1:]
 
@@ -55,53 +57,46 @@ def make_arrays_dataset(path: str, arrays: Mapping[str, Any], settings: DatasetS
     Raises:
         UserError: for arrays that do not fit each other.
     """
-    if settings.label or settings.target or settings.columns:
-        raise UserError(
-            f"data.label, data.target and data.columns must be left out for {path}, whose features, labels and targets"
-            " are arrays of their own. Leave them out"
-        )
+    for key in ("columns", *KEYS):
+        if value := getattr(settings, key):
+            raise UserError(
+                f"data.{key} must be left out for {path}, whose features, labels and targets are arrays of their own,"
+                f" got {value!r}. Leave it out"
+            )
     roles = [name.removesuffix("_features") for name in arrays if name.endswith("_features")]
-    answer = _find_answer(path, arrays, roles)
+    present = [answer for answer in ANSWERS if f"train_{answer}" in arrays]
+    check_only(path, present, arrays, roles)
+    (answer,) = present
     width = arrays["train_features"].shape[-1]
     columns = tuple(map(str, arrays.get("columns", [f"column{number}" for number in range(width)])))
     tables = {role: _make_table(path, role, answer, arrays, columns=columns) for role in roles}
-    return make_dataset(tables, settings, _class_names(path, arrays, tables) if answer == "label" else ())
-
-
-def _find_answer(path: str, arrays: Mapping[str, Any], roles: list[str]) -> str:
-    present = [answer for answer in ANSWERS if f"train_{answer}" in arrays]
-    if len(present) != 1:
-        raise UserError(f"{path} must have train_label or train_target, one of the two, got {sorted(arrays)}. Save one")
-    missing = [role for role in roles if f"{role}_{present[0]}" not in arrays]
-    if missing:
-        raise UserError(f"{path} must have a {present[0]} for each of {roles}, got none for {missing}. Add it")
-    return present[0]
+    if answer == "label":
+        return make_dataset(tables, settings, _class_names(path, arrays, tables))
+    counts = {role: np.atleast_2d(arrays[f"{role}_{answer}"].T).shape[0] for role in roles}
+    if answer == "labels":
+        return make_dataset(tables, settings, name_columns(path, "class_names", arrays, counts))
+    return make_dataset(tables, settings, target_names=name_columns(path, NAMES, arrays, counts))
 
 
 def _make_table(path: str, role: str, answer: str, arrays: Mapping[str, Any], *, columns: tuple[str, ...]) -> Table:
-    features, values = arrays[f"{role}_features"], arrays[f"{role}_{answer}"]
-    if len(features.shape) != 2 or features.shape != (len(values), len(columns)) or values.ndim != 1 or not len(values):
+    features, values, name = arrays[f"{role}_features"], arrays[f"{role}_{answer}"], f"{role}_{answer}"
+    if len(features.shape) != 2 or features.shape != (len(values), len(columns)) or not len(values):
         raise UserError(
-            f"{path} must have '{role}_features' [n, {len(columns)}] and '{role}_{answer}' [n], n > 0, got"
+            f"{path} must have '{role}_features' [n, {len(columns)}] and {name!r} [n], n > 0, got"
             f" {list(features.shape)} and {list(values.shape)}. Save arrays that fit each other"
         )
     if not np.issubdtype(features.dtype, np.number) or np.issubdtype(features.dtype, np.complexfloating):
         raise UserError(f"{path} must have '{role}_features' of numbers, got {features.dtype}. Save numbers")
     features = features if is_sparse(features) else features.astype(np.float64)
     if answer == "target":
-        if not np.issubdtype(values.dtype, np.floating) and not np.issubdtype(values.dtype, np.integer):
-            raise UserError(f"{path} must have '{role}_target' of numbers, got {values.dtype}. Save numbers")
-        large = np.flatnonzero(np.abs(values.astype(np.float64)) > LARGEST)
-        if len(large):
-            raise UserError(
-                f"{path} must have '{role}_target' of finite numbers of float32, NaN if missing, got {values[large[0]]}"
-                f" in example {large[0]}. Correct it"
-            )
-        return Table(features, columns, target=values.astype(np.float64))
-    if not np.issubdtype(values.dtype, np.integer) or values.min() < -1:
+        return Table(features, columns, target=check_targets(path, name, values, len(values)))
+    if answer == "labels":
+        return Table(features, columns, labels=check_labels(path, name, values, len(values)))
+    if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer) or values.min() < -1:
+        seen = f" from {values.min()}" if np.issubdtype(values.dtype, np.number) else ""
         raise UserError(
-            f"{path} must have '{role}_label' of integers from 0 on, -1 if missing, got {values.dtype} from"
-            f" {values.min()}. Save class numbers"
+            f"{path} must have {name!r} of integers from 0 on, -1 if missing, got {values.dtype}"
+            f" {list(values.shape)}{seen}. Save class numbers"
         )
     return Table(features, columns, label=values.astype(np.int32))
 

@@ -1,7 +1,8 @@
 """Featurizers, transforms in order: fitted on the training split, stored as arrays, applied to any raw table.
 
 A file of a featurizer is an `.npz` without pickled objects: `N/NAME` are the arrays of transform number N, `transforms`
-the transforms as the config writes them, `names` and `strings` the columns of the raw table, `target` mean and scale.
+the transforms as the config writes them, `names` and `strings` the columns of the raw table, `target` mean and scale,
+`[2]`, or of several targets `[targets, 2]`, with `target_names`.
 """
 
 import dataclasses
@@ -30,21 +31,25 @@ class Featurizer:
         fitted: the arrays of each.
         names: columns of numbers of the raw table.
         strings: columns of strings of the raw table.
-        target: mean and standard deviation of the training split's targets; (0, 1) without.
+        targets: mean and standard deviation of each target in the training split; (0, 1) without.
+        target_names: of several targets; none for one.
     """
 
     transforms: tuple[str, ...]
     fitted: tuple[Mapping[str, np.ndarray], ...]
     names: tuple[str, ...]
     strings: tuple[str, ...]
-    target: tuple[float, float] = (0.0, 1.0)
+    targets: tuple[tuple[float, float], ...] = ((0.0, 1.0),)
+    target_names: tuple[str, ...] = ()
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Returns all that determines the featurizer, by name."""
         arrays = {f"{number}/{name}": x for number, step in enumerate(self.fitted) for name, x in step.items()}
         texts = {"transforms": self.transforms, "names": self.names, "strings": self.strings}
         lists = {name: np.array(values, str) for name, values in texts.items()}
-        return arrays | lists | {"target": np.array(self.target, np.float64)}
+        targets = np.array(self.targets, np.float64)
+        named = {"target_names": np.array(self.target_names, str)} if self.target_names else {}
+        return arrays | lists | {"target": targets[0] if len(targets) == 1 else targets} | named
 
     def digest(self) -> str:
         """Returns a digest, the same for featurizers that transform every table in the same way."""
@@ -72,7 +77,8 @@ def load(path: pathlib.Path) -> Featurizer:
         with np.load(path, allow_pickle=False) as loaded:
             arrays = dict(loaded)
         lists = {name: tuple(map(str, arrays.pop(name))) for name in ("transforms", "names", "strings")}
-        mean, scale = map(float, arrays.pop("target"))
+        target_names = tuple(map(str, arrays.pop("target_names", ())))
+        targets = tuple((float(mean), float(scale)) for mean, scale in np.atleast_2d(arrays.pop("target")))
         steps: list[dict[str, np.ndarray]] = [{} for _ in lists["transforms"]]
         for key, array in arrays.items():
             number, _, name = key.partition("/")
@@ -81,7 +87,7 @@ def load(path: pathlib.Path) -> Featurizer:
         raise UserError(
             f"{path} must be a featurizer's file, got one that is damaged ({error}). Train again"
         ) from error
-    return Featurizer(fitted=tuple(steps), target=(mean, scale), **lists)
+    return Featurizer(fitted=tuple(steps), targets=targets, target_names=target_names, **lists)
 
 
 def fit(transforms: Sequence[str], table: Table) -> Featurizer:
@@ -100,8 +106,8 @@ def fit(transforms: Sequence[str], table: Table) -> Featurizer:
         _check_input(text, member, table)
         fitted.append({name: np.asarray(x) for name, x in member.fit(table, *arguments).items()})
         table = member.apply(fitted[-1], table)
-    target = _fit_target(raw)
-    return Featurizer(tuple(transforms), tuple(fitted), raw.names, tuple(raw.strings), target=target)
+    targets = tuple(_fit_target(column) for column in _columns(raw.target)) or ((0.0, 1.0),)
+    return Featurizer(tuple(transforms), tuple(fitted), raw.names, tuple(raw.strings), targets=targets)
 
 
 def _check_input(text: str, member: members.Transform, table: Table) -> None:
@@ -120,11 +126,13 @@ def _check_input(text: str, member: members.Transform, table: Table) -> None:
         raise UserError(f"data.transforms {text!r} must get no missing values, got some. Put 'impute:median' before it")
 
 
-def _fit_target(table: Table) -> tuple[float, float]:
+def _columns(target: np.ndarray | None) -> Sequence[np.ndarray]:
+    return () if target is None else np.atleast_2d(target.T)
+
+
+def _fit_target(column: np.ndarray) -> tuple[float, float]:
     """Returns mean and standard deviation of the targets that are present; a constant one has the scale 1."""
-    if table.target is None:
-        return 0.0, 1.0
-    present = table.target[~np.isnan(table.target)]
+    present = column[~np.isnan(column)]
     if not len(present):
         raise UserError("data.target must be a column with numbers in the training split, got none. Take another")
     return measure(present)

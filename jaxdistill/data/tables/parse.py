@@ -1,38 +1,20 @@
 """Tables from named columns of values, as files and datasets hold them: types, missing values, labels and targets."""
 
-import dataclasses
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxdistill.core import UNLABELLED
 from jaxdistill.data.dataset import DatasetSettings
-from jaxdistill.data.tables.table import LARGEST, Table
+from jaxdistill.data.supervision import KEYS, name_columns
+from jaxdistill.data.supervision import parse as parse_supervision
+from jaxdistill.data.tables.table import Table
+from jaxdistill.data.tables.values import Columns, is_missing, parse_number, parse_numbers
 from jaxdistill.errors import UserError, unknown
-
-MISSING = frozenset(["", "na", "n/a", "nan", "null", "none", "?"])
-"""Words of a missing value, in small letters."""
 
 CATEGORY = ":category"
 """Ending of a column in `data.columns` whose numbers are categories."""
-
-Locate = Callable[[int], str]
-"""Returns the words for a row in an error."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Columns:
-    """The columns of one split.
-
-    Attributes:
-        values: by column, of equal lengths.
-        locate: names a row, for errors.
-    """
-
-    values: Mapping[str, Sequence[Any]]
-    locate: Locate
 
 
 def make_tables(
@@ -41,79 +23,69 @@ def make_tables(
     """Returns a table for each split, and the names of the classes; none for targets.
 
     A column is of numbers if all its values are numbers in the training split, and of strings if none is. Booleans are
-    0 and 1. The classes are the labels of the training split in order, numbers before words.
+    0 and 1. The classes are the labels of the training split in order, numbers before words; those of `labels` are as
+    `supervision.parse` has them.
 
     Args:
         parts: columns by role, `train` among them.
-        settings: `label` or `target`, and `columns`; all other columns are features if there are none.
-        class_names: of the labels, if they are given and not to be found.
+        settings: one of `supervision.KEYS`, and `columns`; all other columns are features if there are none.
+        class_names: of the column `label`, if they are given and not to be found.
 
     Raises:
         UserError: for a column that does not exist or mixes numbers and words, and for labels that do not fit.
     """
     train = parts["train"]
-    if bool(settings.label) == bool(settings.target):
+    answers = name_columns(settings)
+    if not answers:
         raise UserError(
-            f"data.label or data.target must name a column, one of the two, got label={settings.label!r} and"
-            f" target={settings.target!r}. There are {[*train.values]}"
+            f"data must have one of {[*KEYS]} for a table, whose values are learned, got none. There are"
+            f" {[*train.values]}"
         )
-    answer = settings.label or settings.target
     wanted = [name.removesuffix(CATEGORY) for name in settings.columns]
-    keys = {answer: "data.label" if settings.label else "data.target"}
-    for name in (answer, *wanted):
+    for name in (*answers, *wanted):
         if name not in train.values:
-            raise unknown(keys.get(name, "data.columns"), name, train.values, "a column")
-    if answer in wanted:
-        raise UserError(f"data.columns must be without {answer!r}, which is learned, got {wanted}. Leave it out")
+            raise unknown(answers.get(name, "data.columns"), name, train.values, "a column")
+    if learned := [name for name in answers if name in wanted]:
+        raise UserError(f"data.columns must be without {learned[0]!r}, which is learned, got {wanted}. Leave it out")
     forced = {name.removesuffix(CATEGORY) for name in settings.columns if name.endswith(CATEGORY)}
-    names = wanted or [name for name in train.values if name != answer]
-    are_numbers = {name: name not in forced and _are_numbers(name, train) for name in names}
-    class_names = (tuple(class_names) or _class_names(train, answer)) if settings.label else ()
-    tables = {role: _make_table(part, settings, are_numbers, class_names) for role, part in parts.items()}
-    return tables, class_names
+    features = wanted or [name for name in train.values if name not in answers]
+    are_numbers = {name: name not in forced and _are_numbers(name, train) for name in features}
+    arrays, names = _parse_answers(parts, settings, tuple(answers), tuple(class_names))
+    return {role: _make_table(part, are_numbers, arrays[role]) for role, part in parts.items()}, names
 
 
-def _make_table(
-    part: Columns, settings: DatasetSettings, are_numbers: Mapping[str, bool], class_names: Sequence[str]
-) -> Table:
+def _parse_answers(
+    parts: Mapping[str, Columns], settings: DatasetSettings, answers: tuple[str, ...], class_names: tuple[str, ...]
+) -> tuple[dict[str, dict[str, np.ndarray]], tuple[str, ...]]:
+    """Returns the arrays of a `Table` that hold what is learned, by role, and the names of the classes."""
+    if settings.labels:
+        values = {role: {name: part.values[name] for name in answers} for role, part in parts.items()}
+        found = parse_supervision(values, settings, lambda role, row: parts[role].locate(row))
+        return {role: dict(arrays) for role, arrays in found.arrays.items()}, found.class_names
+    if settings.label:
+        names = class_names or _class_names(parts["train"], settings.label)
+        return {role: {"label": _parse_labels(part, settings.label, names)} for role, part in parts.items()}, names
+    if settings.target:
+        return {role: {"target": parse_numbers(settings.target, part)} for role, part in parts.items()}, ()
+    numbers = {role: [parse_numbers(name, part) for name in answers] for role, part in parts.items()}
+    return {role: {"target": np.stack(columns, 1)} for role, columns in numbers.items()}, ()
+
+
+def _make_table(part: Columns, are_numbers: Mapping[str, bool], learned: Mapping[str, np.ndarray]) -> Table:
     numeric = [name for name, is_number in are_numbers.items() if is_number]
     numbers = [parse_numbers(name, part) for name in numeric]
     strings = {name: _parse_strings(part.values[name]) for name, number in are_numbers.items() if not number}
     count = len(next(iter(part.values.values())))
     matrix = np.stack(numbers, 1) if numbers else np.zeros((count, 0))
-    if settings.target:
-        return Table(matrix, tuple(numeric), strings, target=parse_numbers(settings.target, part))
-    return Table(matrix, tuple(numeric), strings, label=_parse_labels(part, settings.label, class_names))
-
-
-def _is_missing(value: Any) -> bool:
-    if isinstance(value, str):
-        return value.strip().lower() in MISSING
-    return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-def _number(value: Any) -> float | None:
-    """Returns a value as a number; `None` if it is none."""
-    if isinstance(value, str):
-        # float() also takes the separators of Python's own literals.
-        if "_" in value:
-            return None
-    elif not isinstance(value, bool | int | float | np.number):
-        return None
-    try:
-        return float(value)
-    except ValueError:
-        return None
-    except OverflowError:  # an integer of JSON has any number of digits
-        return math.inf
+    return Table(matrix, tuple(numeric), strings, **learned)
 
 
 def _are_numbers(name: str, part: Columns) -> bool:
     """Whether the values of a column are numbers; `UserError` if some are and some are not."""
     first: dict[bool, int] = {}
     for position, value in enumerate(part.values[name]):
-        if not _is_missing(value):
-            first.setdefault(_number(value) is not None, position)
+        if not is_missing(value):
+            first.setdefault(parse_number(value) is not None, position)
     if len(first) > 1:
         number, word = (f"{part.values[name][first[kind]]!r} in {part.locate(first[kind])}" for kind in (True, False))
         raise UserError(
@@ -123,29 +95,9 @@ def _are_numbers(name: str, part: Columns) -> bool:
     return first.keys() != {False}
 
 
-def parse_numbers(name: str, part: Columns) -> np.ndarray:
-    """Returns a column as float64, NaN for a missing value.
-
-    Raises:
-        UserError: for a value that is no number, or that float32 cannot hold, with its row.
-    """
-    numbers = np.full(len(part.values[name]), np.nan)
-    for position, value in enumerate(part.values[name]):
-        if _is_missing(value):
-            continue
-        number = _number(value)
-        if number is None or abs(number) > LARGEST:
-            raise UserError(
-                f"{part.locate(position)} must have a finite number in column {name!r}, as the training split has, got"
-                f" {str(value)[:60]!r}. Correct it, or leave it empty"
-            )
-        numbers[position] = number
-    return numbers
-
-
 def _word(value: Any) -> str:
     """Returns a category as a string, the same for 3, 3.0 and "3"."""
-    if _is_missing(value):
+    if is_missing(value):
         return ""
     if isinstance(value, str):
         return value.strip()
@@ -160,7 +112,7 @@ def _class_names(train: Columns, column: str) -> tuple[str, ...]:
     names = {_word(value) for value in train.values[column]} - {""}
     if len(names) < 2:
         raise UserError(f"column {column!r} must have at least two classes in the training split, got {sorted(names)}")
-    numbers = {name: _number(name) for name in names}
+    numbers = {name: parse_number(name) for name in names}
     return tuple(sorted(names, key=lambda name: (numbers[name] is None, numbers[name] or 0.0, name)))
 
 

@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from jaxdistill.core import UNLABELLED
+from jaxdistill.errors import UserError
+
 Matrix = Any
 """Numbers `[n, columns]`: a float array, or a scipy-sparse CSR matrix."""
 
@@ -21,8 +24,9 @@ class Table:
         numbers: `[n, columns]`, float64 with NaN for a missing value, or a scipy-sparse matrix in CSR form.
         names: of the columns of numbers.
         strings: columns of categories or texts by name, arrays of str `[n]`; "" is a missing value.
-        label: classes, int32 `[n]`, `core.UNLABELLED` if missing; `None` for a table with a target.
-        target: float64 `[n]`, NaN if missing; `None` for a table with labels.
+        label: classes, int32 `[n]`, `core.UNLABELLED` if missing; `None` for a table with `labels` or a target.
+        target: float64 `[n]`, or of several `[n, targets]`, NaN if missing; `None` for other tables.
+        labels: 1 or 0 of several classes, float32 `[n, classes]`, NaN if missing; `None` for other tables.
     """
 
     numbers: Matrix
@@ -30,6 +34,7 @@ class Table:
     strings: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     label: np.ndarray | None = None
     target: np.ndarray | None = None
+    labels: np.ndarray | None = None
 
     def __len__(self) -> int:
         return self.numbers.shape[0]
@@ -46,7 +51,7 @@ class Table:
             return None if array is None else array[positions]
 
         strings = {name: column[positions] for name, column in self.strings.items()}
-        answers = {"label": take(self.label), "target": take(self.target)}
+        answers = {"label": take(self.label), "target": take(self.target), "labels": take(self.labels)}
         return Table(self.numbers[positions], self.names, strings, **answers)
 
     def with_numbers(self, numbers: Matrix, names: Sequence[str]) -> "Table":
@@ -103,11 +108,30 @@ def on_rows(function: Callable[[np.ndarray], np.ndarray], numbers: Matrix) -> Ma
     return result
 
 
+def mark_missing(array: np.ndarray) -> np.ndarray:
+    """Returns 0 for the rows of `[n, columns]` with a number, and `UNLABELLED` for those of NaN alone, int32 `[n]`."""
+    return np.where(np.isnan(array).all(-1), UNLABELLED, 0).astype(np.int32)
+
+
+FAR = 30
+"""The number of standard deviations from the mean of a target that a prediction may be."""
+
+
 def measure(numbers: np.ndarray) -> tuple[float, float]:
     """Returns mean and standard deviation of targets `[n]`, `n` above 0; equal ones have the scale 1.
 
     The mean of equal numbers may be rounded, and their standard deviation is then tiny in place of 0.
+
+    Raises:
+        UserError: for targets so large that predictions of them may be no numbers of float32.
     """
     if numbers.min() == numbers.max():
         return float(numbers[0]), 1.0
-    return float(numbers.mean()), float(numbers.std())
+    mean, scale = float(numbers.mean()), float(numbers.std())
+    if not abs(mean) + FAR * scale <= LARGEST:
+        raise UserError(
+            f"targets must be such that {FAR} standard deviations are numbers of float32, got a mean of {mean:.3g} and"
+            f" a standard deviation of {scale:.3g}, of numbers up to {np.abs(numbers).max():.3g}. Save them in larger"
+            " units, such as divided by 1e9"
+        )
+    return mean, scale

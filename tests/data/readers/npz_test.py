@@ -137,7 +137,7 @@ def test_further_fields_of_tokens(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "nearest"), [("train_attention_mask", "train_segment|train_token_mask"), ("train_labels", "train_label")]
+    ("name", "nearest"), [("train_attention_mask", "train_segment|train_token_mask"), ("train_lable", "train_label")]
 )
 def test_an_array_of_an_unknown_name_is_refused(name, nearest, tmp_path):
     with pytest.raises(UserError, match=f"must have arrays ROLE_FIELD .*, got '{name}'"):

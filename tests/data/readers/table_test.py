@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 import saved_datasets
+from jaxdistill import tasks
 from jaxdistill.data import datasets
+from jaxdistill.data.dataset import DatasetSettings
+from jaxdistill.data.tables import featurizer
 from jaxdistill.errors import UserError
 
 ROWS = [(number, "ab"[number % 2], 10.0 * number) for number in range(10)]
@@ -25,8 +28,8 @@ def test_a_csv_is_split_by_chance_or_in_order(tmp_path):
     splits = {"train": "[:80%]", "test": "[80%:]"}
     dataset = datasets.load("table", path=str(tmp_path / "t.csv"), target="y", columns=("x",), splits=splits)
     np.testing.assert_array_equal(dataset.split("test").features, [[8], [9]])
-    mean, scale = dataset.featurizer.target
-    np.testing.assert_allclose(dataset.split("test").target * scale + mean, [[80], [90]])
+    [(mean, scale)] = dataset.featurizer.targets
+    np.testing.assert_allclose(dataset.split("test").supervision["target"] * scale + mean, [[80], [90]])
 
 
 def test_a_folder_has_a_file_for_each_split_of_any_kind(tmp_path):
@@ -99,3 +102,64 @@ def test_what_cannot_be_read_is_refused(tmp_path, name, settings, message):
             (tmp_path / folder / file).write_text(CSV)
     with pytest.raises(UserError, match=message):
         datasets.load("table", path=str(tmp_path / name), **{"label": "kind"} | settings)
+
+
+SEVERAL = "x,sun,sea,age,weight,tags\n1,1,0,10,1,a|b\n2,0,,20,,\n3,true,1,,,b\n4,,,40,4,a\n"
+
+
+def read_several(path, **settings):
+    (path / "s.csv").write_text(SEVERAL)
+    splits = (("train", "[:75%]"), ("test", "[75%:]"))
+    return datasets.read(DatasetSettings("table", path=str(path / "s.csv"), splits=splits, columns=("x",), **settings))
+
+
+def test_several_labels_and_targets(tmp_path):
+    flags = read_several(tmp_path, labels=("sun", "sea"))
+    batch = flags.split("train").take(np.arange(3))
+    np.testing.assert_array_equal(batch["labels"], [[1, 0], [0, np.nan], [1, 1]])
+    assert (batch["label"].tolist(), flags.split("test").labels().tolist()) == ([0, 0, 0], [-1])
+    assert (flags.class_names, batch["features"].tolist()) == (("sun", "sea"), [[1], [2], [3]])
+    lists = read_several(tmp_path, labels=("tags",))
+    np.testing.assert_array_equal(lists.split("train").take(np.arange(3))["labels"], [[1, 1], [0, 0], [0, 1]])
+    numbers = read_several(tmp_path, targets=("age", "weight"))
+    assert [(x.name, x.mean, x.scale) for x in numbers.targets] == [("age", 15, 5), ("weight", 1, 1)]
+    np.testing.assert_array_equal(
+        numbers.split("train").take(np.arange(3))["target"], [[-1, 0], [1, np.nan], [np.nan, np.nan]]
+    )
+    assert numbers.split("train").labels().tolist() == [0, 0, -1]
+    np.testing.assert_array_equal(numbers.split("test").take(np.arange(1))["target"], [[5, 3]])
+    assert tasks.find(flags).__name__ == "MultiLabel"
+    assert tasks.find(numbers).__name__ == "Regression"
+
+
+def test_a_stored_featurizer_has_the_scale_of_each_target(tmp_path):
+    first = read_several(tmp_path, targets=("age", "weight"), transforms=("standardize",))
+    first.featurizer.save(tmp_path / "featurizer.npz")
+    stored = featurizer.load(tmp_path)
+    assert (stored, stored.digest()) == (first.featurizer, first.featurizer.digest())
+    again = read_several(tmp_path, targets=("age", "weight"), featurizer=str(tmp_path))
+    assert again.targets == first.targets
+    for other in ({"target": "age"}, {"targets": ("weight", "age")}):
+        with pytest.raises(UserError, match=r"data.targets must be those of data.featurizer, \['age', 'weight'\], got"):
+            read_several(tmp_path, **other, featurizer=str(tmp_path))
+    one = read_several(tmp_path, target="age")
+    one.featurizer.save(tmp_path / "one" / "featurizer.npz")
+    with pytest.raises(UserError, match="data.targets must be those of data.featurizer, one target, got"):
+        read_several(tmp_path, targets=("age", "weight"), featurizer=str(tmp_path / "one"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"labels": ("sun", "se")}, "data.labels, .*, must be one of .*s.csv, got 'se'"),
+        ({"labels": ("sun", "age")}, "row 2 of .* must have 0 or 1 in column 'age' of data.labels, got '10'"),
+        ({"labels": ("sun", "x")}, "data.columns must be without 'x', which is learned"),
+        ({"targets": ("age", "tags")}, "row 2 of .* must have a finite number in column 'tags'"),
+        ({"targets": ("age", "age")}, "data.targets must name a column once, got 'age' twice"),
+        ({"targets": ("age",), "labels": ("sun", "sea")}, r"data must have one of .*, got \{'labels'.*'targets'"),
+        ({"labels": ("sea",)}, "data.labels must name several columns of 0 and 1"),
+    ],
+)
+def test_mistakes_of_several(tmp_path, settings, message):
+    with pytest.raises(UserError, match=message):
+        read_several(tmp_path, **settings)

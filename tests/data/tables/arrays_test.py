@@ -52,8 +52,8 @@ def test_sparse_matrices_of_a_folder_stay_sparse(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"train_label": None}, "must have train_label or train_target, one of the two"),
-        ({"train_target": np.zeros(3)}, "must have train_label or train_target, one of the two"),
+        ({"train_label": None}, "must have one of train_label, train_labels and train_target"),
+        ({"train_target": np.zeros(3)}, "must have one of train_label, train_labels and train_target"),
         ({"test_label": None}, r"must have a label for each of \['train', 'test'\], got none for \['test'\]"),
         ({"train_label": np.zeros(2, int)}, r"must have 'train_features' \[n, 2\] and 'train_label' \[n\], n > 0, got"),
         ({"test_features": np.zeros((1, 3))}, r"must have 'test_features' \[n, 2\] and 'test_label' \[n\]"),
@@ -77,5 +77,5 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path, changes, message):
 
 
 def test_names_of_columns_do_not_apply(tmp_path):
-    with pytest.raises(UserError, match="data.label, data.target and data.columns must be left out"):
+    with pytest.raises(UserError, match="data.label must be left out for .* are arrays of their own, got"):
         read(tmp_path, label="y")

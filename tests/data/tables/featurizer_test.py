@@ -45,9 +45,9 @@ def test_the_digest_depends_on_the_training_split_and_on_the_transforms():
 
 def test_targets_are_standardised_by_those_that_are_present():
     table = Table(np.zeros((4, 1)), ("x",), target=np.array([1.0, 3.0, np.nan, np.nan]))
-    assert fit((), table).target == (2.0, 1.0)
+    assert fit((), table).targets == ((2.0, 1.0),)
     constant = Table(np.zeros((2, 1)), ("x",), target=np.array([4.0, 4.0]))
-    assert fit((), constant).target == (4.0, 1.0)
+    assert fit((), constant).targets == ((4.0, 1.0),)
     with pytest.raises(UserError, match="data.target must be a column with numbers in the training split, got none"):
         fit((), Table(np.zeros((1, 1)), ("x",), target=np.array([np.nan])))
 

@@ -57,8 +57,8 @@ def test_a_target_is_a_number_or_missing():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"label": ""}, "data.label or data.target must name a column, one of the two, got label='' and target=''"),
-        ({"target": "age"}, "one of the two, got label='kind' and target='age'"),
+        ({"label": ""}, "data must have one of .* for a table, whose values are learned, got none"),
+        ({"target": "age"}, r"data must have one of .*, got ..label.: 'kind', 'target': 'age'.. Remove all but one"),
         ({"label": "kin"}, "data.label must be a column, got 'kin'. Did you mean 'kind'"),
         ({"columns": ("agee",)}, "data.columns must be a column, got 'agee'. Did you mean 'age'"),
         ({"columns": ("kind",)}, "data.columns must be without 'kind', which is learned"),
