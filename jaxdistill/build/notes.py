@@ -54,6 +54,14 @@ def _of_texts(stage: Stage) -> Iterator[str]:
     if counts:
         parts = [f"{cut:,} of {number:,} texts of {role}" for role, (cut, number) in counts.items()]
         yield f"data.length={stage.settings.data.length} cuts {', '.join(parts)}, which lose tokens"
+    written = stage.settings.on_policy
+    if written.staleness and not written.share:
+        yield f"on_policy.staleness={written.staleness} has no effect without on_policy.share, since no text is written"
+    elif 0 < stage.settings.steps <= written.staleness:
+        yield (
+            f"on_policy.staleness={written.staleness} is not below the {stage.settings.steps} steps of the stage, so"
+            " that the texts of the first step are read to its end"
+        )
 
 
 def _schedules(stage: Stage) -> Mapping[str, ScheduleConfig]:
@@ -96,6 +104,7 @@ def _of_networks(stage: Stage) -> Iterator[str]:
     for name, config in stage.settings.networks.items():
         if config.options.get("quantize") and stage.networks[name].learns:
             yield f"networks.{name}.quantize has no effect on a network that learns; it is for source='frozen'"
+        yield from (f"networks.{name}.{line}" for line in getattr(stage.networks[name], "notes", ()))
 
 
 def _of_checkpoints(stage: Stage, workdir: pathlib.Path) -> Iterator[str]:

@@ -119,7 +119,14 @@ def _parse_union(kinds: tuple[Any, ...], raw: Any, path: str) -> Any:
             return parse(kind, raw, path)
         except UserError:
             continue
-    return parse(last, raw, path)
+    try:
+        return parse(last, raw, path)
+    except UserError as error:
+        if not {*first, last} <= NOUNS.keys():
+            raise
+        value = str(raw) if isinstance(raw, FlagText) else raw
+        nouns = " or ".join(NOUNS[kind] for kind in (*first, last))
+        raise UserError(f"{path} must be {nouns}, got {value!r}") from error
 
 
 def _literal(text: str) -> Any:

@@ -34,6 +34,7 @@ class Routed(Source):
         routes: for each value of the data, the position of its network among `members`.
         in_turn: the frozen networks, which compute one after the other, also if all have their weights on the device:
             so the bits are the same. `bind` sets it.
+        notes: on values that no row of the data has.
     """
 
     of: tuple[NetworkRef, ...] = required("networks; one that serves several values comes several times")
@@ -43,6 +44,7 @@ class Routed(Source):
     )
     routes: tuple[int, ...] = ()
     in_turn: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def build(cls, name: str, options: Mapping[str, Any], context: Context) -> Self:
@@ -66,7 +68,9 @@ class Routed(Source):
             )
         members = [*dict.fromkeys(of)]
         routes = tuple(members.index(of[values.index(value)]) for value in context.routes)
-        return cls(**{key: options[key] for key in ("of", "values", "resident")}, routes=routes)
+        unused = [value for value in values if value not in context.routes]
+        notes = (f"values has {unused[:20]}, which no row of the data has in the column data.route",) if unused else ()
+        return cls(**{key: options[key] for key in ("of", "values", "resident")}, routes=routes, notes=notes)
 
     def bind(self, networks: Mapping[str, Source]) -> Source:
         offloads = {name: getattr(networks[name], "offload", None) for name in self.members}

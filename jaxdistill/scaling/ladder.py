@@ -216,11 +216,18 @@ def _measure_training(run: FinishedRun, row: Mapping[str, Any]) -> tuple[float, 
     evaluations = [name for name, stage in stages.items() if stage.get("kind") == "evaluate"]
     networks = stages[row.get("evaluation") or evaluations[-1]].get("networks", {})
     stage = references.parse(networks.get(row["network"], {}).get("weights") or "").stage
-    lines = [line for line in run.stages.get(stage, ()) if line.get("epoch")]
-    if not lines:
+    if stage not in stages:
         raise UserError(
             f"--student and --control must be networks that a stage of their run trained, got {row['network']!r} of"
-            f" {run.name}, for which there is no log. Name another"
+            f" {run.name}. Name another"
+        )
+    lines = [line for line in run.stages.get(stage, ()) if line.get("epoch")]
+    last, steps = lines[-1]["step"] if lines else 0, stages[stage].get("steps", 0)
+    if not lines or last < steps:
+        raise UserError(
+            f"{run.name}/metrics.jsonl must have the {steps} steps of stage {stage!r}, which trained"
+            f" {row['network']!r}, got the whole lines of {last}. The file was cut off or removed: bring it back, or"
+            " leave this run out"
         )
     examples = lines[-1]["step"] * stages[stage]["batch"] / lines[-1]["epoch"]
     return float(f"{examples:.5g}"), float(lines[-1]["step"])  # the log has seven digits

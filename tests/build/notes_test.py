@@ -10,6 +10,8 @@ import runs
 from jaxdistill.build import weights
 from jaxdistill.build.notes import notes
 from jaxdistill.config import load as configs
+from jaxdistill.generation.on_policy import OnPolicy
+from jaxdistill.networks import Routed
 from jaxdistill.networks.meaning import Meaning
 from jaxdistill.pipeline import run
 
@@ -31,6 +33,7 @@ def test_a_usual_stage_has_none():
         (["data.labels_per_class=108"], "data.labels_per_class=108 is more than the classes 0, "),
         (["data.classes=3"], "terms ['task'] learn from labels of one class alone, class 3"),
         (["stages.distil.networks.student.quantize=int8"], "networks.student.quantize has no effect on a network that"),
+        (["on_policy.staleness=3"], "on_policy.staleness=3 has no effect without on_policy.share, since no text"),
         (
             ["data.augment=mixup:0.2", "data.labels_per_class=1"],
             "mixup:0.2 mixes pairs, of which both must have a label to count: about 0.0055 of a batch",
@@ -39,6 +42,22 @@ def test_a_usual_stage_has_none():
 )
 def test_settings_that_may_not_be_meant_have_a_line(flags, line):
     assert [text for text in notes(stage(*flags), pathlib.Path()) if text.startswith(line)]
+
+
+def test_texts_that_are_read_to_the_end():
+    built = stage()
+    line = "on_policy.staleness=12 is not below the 12 steps of the stage, so that the texts of the first step are read"
+    for staleness, lines in ((11, 0), (12, 1)):
+        settings = dataclasses.replace(built.settings, on_policy=OnPolicy(share=0.5, staleness=staleness))
+        found = notes(dataclasses.replace(built, settings=settings), pathlib.Path())
+        assert len([text for text in found if text.startswith(line)]) == lines
+
+
+def test_values_that_no_row_has_are_noted():
+    built = stage()
+    source = dataclasses.replace(Routed(of=("teacher",)), notes=("values has ['fr'], which no row",))
+    built = dataclasses.replace(built, networks={**built.networks, "student": source})
+    assert "networks.student.values has ['fr'], which no row" in notes(built, pathlib.Path())
 
 
 def test_texts_that_are_cut_are_counted():

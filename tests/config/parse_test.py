@@ -64,6 +64,8 @@ def test_text_of_a_flag_is_read_by_type(kind, text, value):
         (bool, 1, "key must be True or False, got 1"),
         (tuple[int, ...], 3, "key must be a tuple of whole numbers, got 3"),
         (tuple[int, ...], (1, "a"), r"key\[1\] must be a whole number, got 'a'"),
+        (tuple[int | str, ...], (0.0, 1), r"key\[0\] must be a whole number or a text, got 0.0"),
+        (float | None, "x", "key must be a number, got 'x'"),
         (dict[str, int], {"a": "b"}, "key.a must be a whole number, got 'b'"),
         (Steps, 2.5, r"key must be a whole number of steps, or have a unit \(_epochs, _examples, _fraction\), got 2.5"),
         (Section, {"width": 0}, "key.width must be at least 1 and finite, got 0"),

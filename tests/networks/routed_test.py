@@ -50,6 +50,10 @@ def test_mistakes_before_anything_runs():
     ):
         build(routes=())
     assert build(routes=("0", "1"), of=("a", "b"), values=(0, 1)).routes == (0, 1)
+    assert build().notes == ()
+    assert build(routes=("de",)).notes == (
+        "values has ['fr', 'en'], which no row of the data has in the column data.route",
+    )
     source, nets = build(resident="one"), {"de": Frozen(toys.Net(), offload=True), "other": Frozen(toys.Net())}
     with pytest.raises(UserError, match=r"networks.teacher.of must be frozen networks .* got 'other'"):
         in_order({**nets, "teacher": source})

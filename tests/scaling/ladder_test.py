@@ -81,6 +81,13 @@ def test_runs_that_are_no_ladder(tmp_path):
     change(first, "lanes.json", lambda rows: rows.pop())
     with pytest.raises(UserError, match="each distilled must have a alone of the same parameters, examples and steps"):
         read_ladder([first])
-    (tmp_path / "a" / "metrics.jsonl").write_text("")
+    log = (tmp_path / "b" / "metrics.jsonl").read_text().splitlines(keepends=True)
+    for lines, last in (([log[0], log[1][:9]], 25), ([], 0)):
+        (tmp_path / "b" / "metrics.jsonl").write_text("".join(lines))
+        with pytest.raises(
+            UserError, match=f"b/metrics.jsonl must have the 50 steps of .*got the whole lines of {last}"
+        ):
+            read_ladder([other])
+    change(other, "config.json", lambda config: config["stages"]["evaluate"]["networks"]["distilled"].pop("weights"))
     with pytest.raises(UserError, match="must be networks that a stage of their run trained, got 'distilled'"):
-        read_ladder([first])
+        read_ladder([other], "distilled", "alone")
