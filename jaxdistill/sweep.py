@@ -31,7 +31,7 @@ from jaxdistill.config.parse import plain
 from jaxdistill.config.schema import StageSettings
 from jaxdistill.errors import UserError
 from jaxdistill.runtime import files
-from jaxdistill.runtime.arguments import Arguments
+from jaxdistill.runtime.arguments import Arguments, with_help
 
 SHARED, RECORD = "shared", "sweep.json"
 TASKS = ("SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX")
@@ -89,11 +89,9 @@ class Sweep:
             raise UserError(f"{self.describe(number)}: {error}") from error
 
 
+@with_help(__doc__)
 def main(words: Sequence[str]) -> int:
     """Runs a sweep; returns the exit status."""
-    if {"-h", "--help"} & {*words} or not words:
-        print(__doc__)
-        return 0 if words else 2
     sweep, given = parse(words)
     settings = [sweep.load(number) for number in range(len(sweep.points))]
     shared = find_shared(settings)

@@ -17,11 +17,10 @@ from jaxdistill.compare import page
 from jaxdistill.compare.differences import Difference, compare_experiments, compare_networks
 from jaxdistill.compare.experiments import Experiment, group_members, list_settings
 from jaxdistill.compare.finished_run import FinishedRun, read_runs
-from jaxdistill.errors import UserError
 from jaxdistill.report.html import Block, Figures, Note, Section
 from jaxdistill.report.tables import Table
-from jaxdistill.runtime import failures, files
-from jaxdistill.runtime.arguments import Arguments
+from jaxdistill.runtime import files
+from jaxdistill.runtime.arguments import Arguments, with_help, writing
 
 SPREAD = "Mean ± standard deviation over seeds (n - 1). ★ marks the best of a network's rows."
 PAIRED = (
@@ -158,27 +157,22 @@ def _explain(table: Table | None) -> list[Block]:
     return [Note(PAIRED), table] if table else []
 
 
+@with_help(__doc__)
 def main(words: Sequence[str]) -> int:
     """Prints and writes the comparison of the runs that the command line names; returns the exit status.
 
     Raises:
         UserError: for a mistake in the words or the runs.
     """
-    if not words or {*words} & {"-h", "--help"}:
-        print(__doc__)
-        return 0 if words else 2
     parser = Arguments("jaxdistill compare")
     parser.add_argument("runs", nargs="+", metavar="RUN")
     parser.add_argument("--out", default="comparison")
     flags = parser.parse_intermixed_args(list(words))
     comparison = compare(flags.runs)
     out = files.local_path("--out", flags.out)
-    try:
+    with writing("--out", flags.out):
         out.mkdir(parents=True, exist_ok=True)
         written = write_comparison(comparison, out)
-    except OSError as error:
-        failure = failures.describe(error)
-        raise UserError(str(failure or f"--out must be a folder to write to, got {flags.out!r} ({error})")) from error
     print(f"{comparison.summarize()}\n")
     for title, table in comparison.tables().items():
         print(f"{title}\n{table.to_text()}\n")

@@ -11,21 +11,19 @@ from typing import Any
 from jaxdistill.config import registry
 from jaxdistill.errors import UserError
 from jaxdistill.runtime import files
-from jaxdistill.runtime.arguments import Arguments
+from jaxdistill.runtime.arguments import Arguments, with_help
 
 FORMAT = "array_record"
 """The form of the files: the only one of TFDS with random access."""
 
 
+@with_help(__doc__)
 def main(words: Sequence[str]) -> int:
     """Prepares the datasets that the command line names; returns the exit status.
 
     Raises:
         UserError: for an unknown dataset, a missing package and a folder that cannot be written.
     """
-    if not words or {*words} & {"-h", "--help"}:
-        print(__doc__)
-        return 0 if words else 2
     parser = Arguments("jaxdistill prepare")
     parser.add_argument("names", nargs="+", metavar="NAME")
     parser.add_argument("--data-dir", default="")

@@ -16,21 +16,19 @@ from jaxdistill.data.columns import FIRST_ROWS, read_columns
 from jaxdistill.data.tokenizers import FILE, open_tokenizer
 from jaxdistill.errors import UserError, check_least
 from jaxdistill.runtime import files
-from jaxdistill.runtime.arguments import Arguments
+from jaxdistill.runtime.arguments import Arguments, with_help
 
 SPECIAL = ("<|endoftext|>",)
 BYTES = 256
 
 
+@with_help(__doc__)
 def main(words: Sequence[str]) -> int:
     """Trains the tokenizer that the command line describes; returns the exit status.
 
     Raises:
         UserError: for a missing file or column, and a size without room for bytes.
     """
-    if not words or {*words} & {"-h", "--help"}:
-        print(__doc__)
-        return 0 if words else 2
     parser = Arguments("jaxdistill tokenizer")
     parser.add_argument("files", nargs="+", metavar="FILE")
     parser.add_argument("--column", action="append", default=[])

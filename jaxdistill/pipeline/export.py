@@ -24,16 +24,13 @@ from jaxdistill.errors import UserError
 from jaxdistill.export.write import find_format, write_export
 from jaxdistill.pipeline.find_network import find_network
 from jaxdistill.runtime import failures, files, preemption
-from jaxdistill.runtime.arguments import Arguments
+from jaxdistill.runtime.arguments import Arguments, with_help
 from jaxdistill.stages.export import examples_of, make_exported
 
 
-def main(words: Sequence[str] | None = None) -> int:
+@with_help(__doc__)
+def main(words: Sequence[str]) -> int:
     """Runs the command; returns the exit status."""
-    words = sys.argv[1:] if words is None else words
-    if not words or {*words} & {"-h", "--help"}:
-        print(__doc__)
-        return 0 if words else 2
     try:
         with _raising_on_signal():
             lines = _export(words)

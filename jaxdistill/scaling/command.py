@@ -19,20 +19,18 @@ import pathlib
 from collections.abc import Sequence
 
 from jaxdistill.errors import UserError
-from jaxdistill.runtime import failures, files
-from jaxdistill.runtime.arguments import Arguments
+from jaxdistill.runtime import files
+from jaxdistill.runtime.arguments import Arguments, with_help, writing
 from jaxdistill.scaling.worth import Worth, worth
 
 
+@with_help(__doc__)
 def main(words: Sequence[str]) -> int:
     """Prints the predictions from the runs that the command line names; returns the exit status.
 
     Raises:
         UserError: for a mistake in the words or the runs.
     """
-    if not words or {*words} & {"-h", "--help"}:
-        print(__doc__)
-        return 0 if words else 2
     given = parse(words)
     prediction = worth(
         given.runs,
@@ -45,13 +43,8 @@ def main(words: Sequence[str]) -> int:
     print(prediction)
     if given.out:
         out = files.local_path("--out", given.out)
-        try:
+        with writing("--out", given.out):
             written = write_prediction(prediction, out)
-        except OSError as error:
-            failure = failures.describe(error)
-            raise UserError(
-                str(failure or f"--out must be a folder to write to, got {given.out!r} ({error})")
-            ) from error
         print("".join(f"\n{path}" for path in written))
     return 0
 
