@@ -117,3 +117,8 @@ def test_gaussians_are_mixed_by_their_moments():
     source = Ensemble(("a", "b"), average="gaussian", member_weights=(3.0, 1.0))
     logits = source({}, {"label": jnp.array([0])}, members, None)[0].logits
     np.testing.assert_allclose(logits, [[1.0, np.log(5.0)]], rtol=1e-6)
+
+
+def test_a_member_may_come_twice():
+    got = Ensemble(("a", "a", "b"), member_weights=(1.0, 1.0, 2.0))({}, BATCH, SAID, None)[0].logits
+    np.testing.assert_allclose(jax.nn.softmax(got), (A + B) / 2, rtol=1e-6)
