@@ -154,7 +154,8 @@ def _report(workdir: pathlib.Path) -> None:
         )
         return
     report.write_report(workdir)
-    print(f"\n{report.read_summary(workdir).to_text()}\n")
+    for table in (report.read_summary(workdir), report.read_parts(workdir)):
+        print(f"\n{table.to_text()}\n" if table else "", end="")
     print("".join(f"{sentence}\n" for sentence in report.read_advice(workdir)))
 
 

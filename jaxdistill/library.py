@@ -95,8 +95,15 @@ class Results:
         """Returns sentences on what the numbers allow (`report.advice`); none if no stage evaluated."""
         return write.read_advice(self.workdir) if self.records else []
 
+    def parts(self) -> Table | None:
+        """Returns the table of the examples with each value of `data.route`; `None` for other data."""
+        return write.read_parts(self.workdir) if self.records else None
+
     def __str__(self) -> str:
-        return self.table().to_text() if self.records else f"{self.workdir}: no stage evaluated"
+        if not self.records:
+            return f"{self.workdir}: no stage evaluated"
+        parts = self.parts()
+        return self.table().to_text() + (f"\n\n{parts.to_text()}" if parts else "")
 
     def _repr_html_(self) -> str:
         return self.table().to_html() if self.records else f"<p>{self}</p>"

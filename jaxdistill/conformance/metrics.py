@@ -131,8 +131,10 @@ def declared(subject: ToyMetrics) -> None:
 
 def finite_value(toy: ToyMetric) -> None:
     value = toy.value(toy.batches)
+    is_table = getattr(toy.metric, "is_table", False)
     if toy.metric.better is not None:
         require(isinstance(value, float), f"the value must be a float, got {type(value).__name__}")
+    require(isinstance(value, float) != is_table, f"is_table must be {not is_table} for {type(value).__name__} values")
     if isinstance(value, float):
         require(np.isfinite(value), f"the value must be finite, got {value}")
     numbers = np.concatenate([np.asarray(leaf, np.float64).reshape(-1) for leaf in _numbers(value)])

@@ -79,6 +79,7 @@ class Reliability:
     """
 
     better, needs_reference, needs_labels = None, False, True
+    is_table = True
 
     def sums(self, output: Output, batch: Batch, reference: Output | None = None) -> dict[str, jax.Array]:
         return bin_sums(output, batch)

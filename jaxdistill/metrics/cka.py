@@ -63,6 +63,7 @@ class CKA:
     """
 
     better, needs_reference, needs_labels, same_classes = None, True, False, False
+    is_table = True
     compares_examples = True
 
     def sums(self, output: core.Output, batch: core.Batch, reference: core.Output) -> Alignments:

@@ -86,6 +86,7 @@ class PerClass:
     """
 
     better, needs_reference, needs_labels = None, False, True
+    is_table = True
 
     def sums(self, output: Output, batch: Batch, reference: Output | None = None) -> dict[str, jax.Array]:
         return class_counts(output, batch)
@@ -100,6 +101,7 @@ class Confusion:
     """Counts `[classes][classes]` of predictions, a row per label and a column per predicted class."""
 
     better, needs_reference, needs_labels = None, False, True
+    is_table = True
 
     def sums(self, output: Output, batch: Batch, reference: Output | None = None) -> jax.Array:
         classes = core.num_classes(output.logits)

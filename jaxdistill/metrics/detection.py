@@ -110,6 +110,7 @@ class PrecisionPerClass:
 
     gather: Gather = Gather()
     better, needs_reference, needs_labels, predictions = None, False, False, "boxes"
+    is_table = True
 
     def finish(self, summary: np.ndarray) -> dict[str, list[float | None]]:
         def by_class(threshold: float) -> list[float | None]:

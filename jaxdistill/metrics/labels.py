@@ -95,6 +95,7 @@ class PerLabel:
 
     gather: Gather = Gather()
     better, needs_reference, needs_labels, predictions = None, False, True, "labels"
+    is_table = True
 
     def finish(self, summary: Table) -> dict[str, list]:
         table = {name: [None if np.isnan(x) else float(x) for x in values] for name, values in summary.items()}

@@ -27,7 +27,8 @@ class Metric(Protocol):
     One that compares two networks also has `same_classes`: whether they must have the same classes.
     One for numbers of a target's distribution also has `predictions`, their form: "gaussian" or "quantiles"; one that
     reads where the predictions of an image are has "pixels".
-    One whose sums depend on how examples are divided into batches also has `compares_examples = True`.
+    One whose sums depend on how examples are divided into batches also has `compares_examples = True`, and one whose
+    `finish` returns a table `is_table = True`: neither has values of the parts of a split.
     One that no sums give is a `GatheringMetric`.
     """
 

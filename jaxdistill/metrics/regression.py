@@ -132,6 +132,7 @@ class PerTarget:
     form: str = "gaussian"
     scale: tuple[float, ...] = (1.0,)
     better, needs_reference, needs_labels = None, False, True
+    is_table = True
 
     @property
     def predictions(self) -> str:

@@ -50,6 +50,7 @@ class PerClassIoU:
     """
 
     better, needs_reference, needs_labels = None, False, True
+    is_table = True
 
     def sums(self, output: Output, batch: Batch, reference: Output | None = None) -> dict[str, jax.Array]:
         return class_counts(output, batch)

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxdistill.report import figures
 from jaxdistill.report.html import Block, Card, Cards, Definitions, Details, Figures, Heading, Image, Note, Prediction
-from jaxdistill.report.tables import Table, format_value
+from jaxdistill.report.tables import Table, find_parts, format_value, make_parts_table
 
 Arrays = Mapping[str, np.ndarray]
 """The arrays of `predictions.npz`, by name."""
@@ -44,10 +44,15 @@ def fidelity(evaluation: Mapping[str, Any]) -> list[Block]:
             Note("No two networks were compared: set evaluate.reference, or evaluate.pairs=('network:reference',).")
         ]
     names = list(dict.fromkeys(name for pair in pairs for name in pair if name not in ("network", "reference", "cka")))
-    body = [[_title(pair), *(format_value(pair.get(name)) for name in names)] for pair in pairs]
+    named = [{**pair, "network": _title(pair)} for pair in pairs]
+    route = evaluation.get("route") or {}
+    of_parts = make_parts_table(named, route.get("column", "route"), route.get("examples"))
+    names = [name for name in names if name not in find_parts(names)]
+    body = [[row["network"], *(format_value(row.get(name)) for name in names)] for row in named]
     return [
         Note("Each row compares a network with its reference."),
         Table(["network : reference", *names], body),
+        *([of_parts] if of_parts else []),
         *_explain_columns(names, evaluation),
         *_taps(pairs),
     ]

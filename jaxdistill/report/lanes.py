@@ -12,7 +12,7 @@ from jaxdistill.report import figures
 from jaxdistill.report.html import Block, Details, Figures, Heading, Note
 from jaxdistill.report.inputs import EVALUATE_AGAIN, read_optional
 from jaxdistill.report.quality import Better, Lines, Points, Stages, gather_points
-from jaxdistill.report.tables import COSTS, Rows, Table, format_mean, format_value, list_columns
+from jaxdistill.report.tables import COSTS, Rows, Table, format_mean, format_value, list_main_columns
 
 LaneSettings = list[dict[str, Any]]
 """The swept settings of each lane, by dotted name."""
@@ -157,7 +157,7 @@ def _label(lane: int, swept: Mapping[str, Any]) -> str:
 
 def _evaluation(rows: Rows, settings: LaneSettings) -> list[Block]:
     """Returns the tables of the final evaluation: of groups of lanes, and of every lane."""
-    names = [name for name in list_columns(rows) if name not in ("network", "evaluation", "split", "lane", *COSTS)]
+    names = [name for name in list_main_columns(rows) if name not in ("network", "evaluation", "split", "lane", *COSTS)]
     swept = [name for name in _list_names(settings) if name != "seed"]
     groups = [
         [group.network, *group.format_settings(swept), str(len(group.rows)), *group.format_means(names).values()]

@@ -13,7 +13,8 @@ from jaxdistill.report.tables import (
     Rows,
     Table,
     format_value,
-    list_columns,
+    list_main_columns,
+    make_parts_table,
     make_results_table,
 )
 from jaxdistill.train.metrics_log import RESERVED
@@ -114,7 +115,7 @@ def find_best_students(rows: Rows, reference: str | None, better: Better) -> set
     better = dict.fromkeys(COSTS, "min") | {"throughput": "max"} | dict(better)
     students = [row for row in rows if row["network"] != reference]
     best_students = set()
-    for column in list_columns(rows)[1:]:
+    for column in list_main_columns(rows)[1:]:
         values = {row["network"]: row[column] for row in students if isinstance(row.get(column), int | float)}
         values = {name: value for name, value in values.items() if math.isfinite(value)}
         if column in better and len(set(values.values())) > 1:
@@ -125,7 +126,7 @@ def find_best_students(rows: Rows, reference: str | None, better: Better) -> set
 
 def results(rows: Rows, evaluation: Mapping[str, Any]) -> list[Block]:
     """Returns the final table, with the reference labelled and the best student of each column marked."""
-    reference, names, table = evaluation.get("reference"), list_columns(rows), make_results_table(rows)
+    reference, names, table = evaluation.get("reference"), list_main_columns(rows), make_results_table(rows)
     best = find_best_students(rows, reference, evaluation.get("better", {}))
 
     def mark(row: Mapping[str, Any], name: str, text: str) -> Cell:
@@ -141,7 +142,16 @@ def results(rows: Rows, evaluation: Mapping[str, Any]) -> list[Block]:
         blocks.append(Note("★ marks the best student of a column."))
     if not reference:
         blocks.append(Note("This run names no reference network, so nothing is compared with one."))
-    return blocks
+    return [*blocks, *_list_parts(rows, evaluation)]
+
+
+def _list_parts(rows: Rows, evaluation: Mapping[str, Any]) -> list[Block]:
+    """Returns the results of each part by `data.route`; none for other data."""
+    route = evaluation.get("route") or {}
+    column = route.get("column", "route")
+    table = make_parts_table(rows, column, route.get("examples"))
+    note = "The same metrics of the examples that have a value of this column; those that compare with a reference too."
+    return [Heading(f"by {column}"), table, Note(note)] if table else []
 
 
 def gather_points(lines: Lines, name_curve: Callable[[str], str | None]) -> Points:

@@ -82,11 +82,56 @@ def select_main(rows: Rows) -> Rows:
     return [row for row in rows if row.get("evaluation") == rows[-1].get("evaluation")]
 
 
+def find_parts(columns: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Returns the columns `METRIC:VALUE`, of the examples with a value of `data.route`, with their metric and value."""
+    metrics = sorted(columns, key=len)
+    return {
+        name: (metric, name.removeprefix(f"{metric}:"))
+        for name in columns
+        for metric in metrics
+        if name.startswith(f"{metric}:")
+    }
+
+
+def list_main_columns(rows: Rows) -> list[str]:
+    """Returns the columns of the final table: all but those of parts."""
+    columns = list_columns(rows)
+    parts = find_parts(columns)
+    return [name for name in columns if name not in parts]
+
+
 def make_results_table(rows: Rows) -> Table:
     """Makes the final table of a run, one row for each network."""
-    names = list_columns(rows)
+    names = list_main_columns(rows)
     body = [[format_value(row.get(name), name) for name in names] for row in rows]
     return Table([TITLES.get(name, name) for name in names], body)
+
+
+def make_parts_table(rows: Rows, column: str = "route", examples: Mapping[str, int] | None = None) -> Table | None:
+    """Makes the table of the parts by `data.route`, one row for each network and value; `None` without parts.
+
+    Args:
+        rows: of results.
+        column: that the values are of.
+        examples: by value.
+    """
+    columns = list_columns(rows)
+    parts = find_parts(columns)
+    metrics, values = (list(dict.fromkeys(pair[side] for pair in parts.values())) for side in (0, 1))
+    labels = [name for name in ("network", "evaluation", "split") if name in columns]
+    counts = ["examples"] if examples else []
+    body = [
+        [
+            *(format_value(row.get(name)) for name in labels),
+            value,
+            *(format_value((examples or {}).get(value)) for _ in counts),
+            *(format_value(row.get(f"{metric}:{value}")) for metric in metrics),
+        ]
+        for row in rows
+        for value in values
+        if any(f"{metric}:{value}" in row for metric in metrics)
+    ]
+    return Table([*labels, column, *counts, *metrics], body) if parts else None
 
 
 def format_value(value: Any, column: str = "") -> str:

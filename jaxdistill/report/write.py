@@ -17,7 +17,7 @@ from jaxdistill.errors import UserError
 from jaxdistill.report import advice, boxes, cost, fidelity, label_maps, labels, lanes, quality, texts
 from jaxdistill.report.html import Block, Heading, Note, Section, Sentence, fold_json, render_page
 from jaxdistill.report.inputs import EVALUATE_AGAIN, read_optional
-from jaxdistill.report.tables import Rows, Table, make_results_table, select_main
+from jaxdistill.report.tables import Rows, Table, make_parts_table, make_results_table, select_main
 from jaxdistill.runtime import files
 
 SCORES = {
@@ -90,13 +90,23 @@ def read_predictions(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 def read_summary(workdir: pathlib.Path) -> Table:
     """Returns the final table of a run, for a terminal; of a run in lanes, means and spreads."""
+    return make_results_table(_summarize_rows(workdir))
+
+
+def read_parts(workdir: pathlib.Path) -> Table | None:
+    """Returns the table of the parts by `data.route`, as `read_summary` does that of all; `None` for other data."""
+    route = (read_optional(workdir / "evaluation.json", dict) or {}).get("route") or {}
+    return make_parts_table(_summarize_rows(workdir), route.get("column", "route"), route.get("examples"))
+
+
+def _summarize_rows(workdir: pathlib.Path) -> Rows:
     rows = lanes.read(workdir)
     if not rows:
-        return make_results_table(read_results(workdir))
+        return read_results(workdir)
     config, lines = read_optional(workdir / "config.json", dict), read_lines(workdir / "metrics.jsonl")
     names = dict.fromkeys(row.get("evaluation") for row in rows)
     parts = [[row for row in rows if row.get("evaluation") == name] for name in names]
-    return make_results_table([row for part in parts for row in lanes.summarize(part, lines, config)])
+    return [row for part in parts for row in lanes.summarize(part, lines, config)]
 
 
 def read_advice(workdir: pathlib.Path) -> list[str]:

@@ -87,6 +87,7 @@ class SplitEvaluator:
             reference=stage.evaluation.measured_reference,
             pairs=stage.evaluation.pairs,
             window=stage.settings.evaluate.window,
+            routes=stage.data.dataset.routes,
         )
         self._evaluator = Evaluator(runs.evaluate_step(self._plan.step), stage.mesh)
         self._resident: list[Any] | None = None

@@ -18,6 +18,7 @@ from jaxdistill.stages.examples import to_bytes
 from jaxdistill.stages.saliency import Saliency
 from jaxdistill.stages.sample_texts import FIGURE
 from jaxdistill.train.evaluate import Evaluation
+from jaxdistill.train.parts import gather_numbers
 
 RESULTS, EVALUATION, LANES = "results.json", "evaluation.json", "lanes.json"
 """The table of an evaluation, facts of it, and its table with a row for each network and lane."""
@@ -56,7 +57,7 @@ def write_results(
     """
     stage, first = runs.stage, evaluations[0]
     names = stage.evaluation.networks
-    numbers = [{name: _numbers(stage, evaluation, name) for name in names} for evaluation in evaluations]
+    numbers = [{name: _numbers(evaluation, name) for name in names} for evaluation in evaluations]
     table = [{"network": name} | costs[name] | _means([row[name] for row in numbers]) for name in names]
     metadata = {
         "reference": stage.evaluation.reference,
@@ -66,6 +67,7 @@ def write_results(
         "targets": [target.name for target in stage.data.dataset.targets],
         "unit": stage.data.task.unit,
         "pairs": _pair_rows(stage, first, saliency),
+        **_describe_parts(stage, first),
         "figures": stage.data.task.figures,
         **_describe_metrics(stage),
         **describe_conditions(stage),
@@ -114,6 +116,12 @@ def _describe_metrics(stage: Stage) -> dict[str, dict[str, str]]:
     }
 
 
+def _describe_parts(stage: Stage, evaluation: Evaluation) -> dict[str, dict[str, Any]]:
+    """Returns the column `data.route` and the number of examples by its value; nothing for other data."""
+    counts = {value: len(part.index) for value, part in evaluation.parts.items()}
+    return {"route": {"column": stage.settings.data.route, "examples": counts}} if counts else {}
+
+
 def _tables(stage: Stage, evaluation: Evaluation) -> dict[str, dict[str, Any]]:
     """Returns the values of metrics that are no number, by metric and network."""
     tables: dict[str, dict[str, Any]] = {}
@@ -143,9 +151,10 @@ def _sheet(stage: Stage, evaluation: Evaluation) -> dict[str, np.ndarray]:
     return {"sheet/index": index, "sheet/image": to_bytes(image)}
 
 
-def _numbers(stage: Stage, evaluation: Evaluation, name: str) -> dict[str, Number]:
-    values = {key: evaluation.values[name].get(key) for key in stage.evaluation.metrics}
-    return {key: _finite(value) for key, value in values.items() if isinstance(value, float)}
+def _numbers(evaluation: Evaluation, name: str) -> dict[str, Number]:
+    """Returns the numbers of a network, and as `METRIC:VALUE` those of the examples with a value of `data.route`."""
+    of_parts = {route: part.values[name] for route, part in evaluation.parts.items()}
+    return {key: _finite(value) for key, value in gather_numbers(evaluation.values[name], of_parts).items()}
 
 
 def _means(rows: Sequence[Mapping[str, Number]]) -> dict[str, Number]:
@@ -162,7 +171,9 @@ def _pair_rows(stage: Stage, evaluation: Evaluation, saliency: Saliency | None) 
         row = {"network": pair[0], "reference": pair[1]}
         metrics = [key for key in stage.evaluation.metrics if key in evaluation.pairs[pair]]
         values = {key: evaluation.pairs[pair][key] for key in metrics}
-        row |= {key: _finite(value) if isinstance(value, float) else value for key, value in values.items()}
+        row |= {key: value for key, value in values.items() if not isinstance(value, float)}
+        of_parts = {route: part.pairs[pair] for route, part in evaluation.parts.items()}
+        row |= {key: _finite(value) for key, value in gather_numbers(values, of_parts).items()}
         rows.append(row | ({"saliency": saliency.pairs[pair]} if saliency and pair in saliency.pairs else {}))
     return rows
 

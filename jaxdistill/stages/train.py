@@ -29,6 +29,7 @@ from jaxdistill.train.checkpoint import Checkpoints
 from jaxdistill.train.evaluate import Evaluation
 from jaxdistill.train.init import compiler_options
 from jaxdistill.train.loop import Intervals, Training, fit
+from jaxdistill.train.parts import gather_numbers
 from jaxdistill.train.prefetch import PREFETCH
 
 
@@ -202,10 +203,11 @@ def _evaluation(runs: Runs, frozen: Weights) -> Callable[[State], dict[str, Any]
 
 
 def _numbers(evaluation: Evaluation) -> dict[str, float]:
-    """Returns the numbers of an evaluation as `NETWORK/METRIC`, without its tables."""
+    """Returns the numbers of an evaluation as `NETWORK/METRIC`, and `NETWORK/METRIC:VALUE` of its parts."""
     return {
         f"{name}/{metric}": value
         for name, values in evaluation.values.items()
-        for metric, value in values.items()
-        if isinstance(value, float)
+        for metric, value in gather_numbers(
+            values, {route: part.values[name] for route, part in evaluation.parts.items()}
+        ).items()
     }

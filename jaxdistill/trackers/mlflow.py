@@ -6,6 +6,7 @@ and MLFLOW_EXPERIMENT_NAME.
 
 import os
 import pathlib
+import re
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -47,7 +48,7 @@ class MLflow(Tracker):
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        metrics = [Metric(f"{self.stage}/{name}", float(value), now, step) for name, value in values.items()]
+        metrics = [Metric(_accept(f"{self.stage}/{name}"), float(value), now, step) for name, value in values.items()]
         for part in _split(metrics, MOST_METRICS):
             self._client.log_batch(self._run, metrics=part)
 
@@ -71,6 +72,12 @@ class MLflow(Tracker):
             client.log_batch(run, params=part)
         files.write_json(self.workdir / RECORD, read_record(self.workdir) | {"mlflow": run})
         return run
+
+
+def _accept(name: str) -> str:
+    """Returns a name that MLflow accepts: of other characters, which values of `data.route` may have, their numbers."""
+    accepted = re.sub(r"[^/\w.\- :]", lambda match: f"-{ord(match[0]):x}-", name)
+    return "/".join(part if part.strip(".") else f"-{part}-" for part in accepted.split("/"))
 
 
 def _split(items: list[Any], count: int) -> Iterator[list[Any]]:

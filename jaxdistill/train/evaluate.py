@@ -23,6 +23,7 @@ from jaxdistill.networks import Source, dependencies, run
 from jaxdistill.runtime import xla_options
 from jaxdistill.train import mesh as sharding
 from jaxdistill.train import windows
+from jaxdistill.train.parts import ROUTE, count_parts, sum_parts, take_part
 from jaxdistill.train.step import INPUT
 
 Pair = tuple[str, str]
@@ -37,7 +38,7 @@ METRICS = "metrics"
 RESULT_BYTES = 64 << 20
 """Bytes that one dispatch may return for a resident split."""
 
-ROW_FIELDS = ("label", "index", "mask")
+ROW_FIELDS = ("label", "index", "mask", ROUTE)
 """Fields of a raw batch that an evaluation returns beside the predictions; examples without a class have no label."""
 
 
@@ -80,20 +81,23 @@ class Measurement:
         predictions: `{network: (class int32 [examples], its probability float32 [examples])}`; of networks that
             predict one class of an example, and not one of each token.
         rows: `{network: {name of a gather: tree of [..., examples]}}`, its rows with the axis of the examples last.
+        part_sums: `{(network, reference or ""): {metric: sums [values, ...]}}`, of the parts by `data.route`.
     """
 
     sums: Mapping[str, Mapping[str, Any]]
     pair_sums: Mapping[Pair, Mapping[str, Any]]
     predictions: Mapping[str, tuple[Any, Any]]
     rows: Mapping[str, Mapping[str, Any]] = struct.field(default_factory=dict)
+    part_sums: Mapping[Pair, Mapping[str, Any]] = struct.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """The label and index of each example of a split, int32 `[examples]`, in the order of the predictions."""
+    """Label, index and number of its route of each example, int32 `[examples]`, in the order of the predictions."""
 
     label: np.ndarray
     index: np.ndarray
+    route: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +110,7 @@ class Evaluation:
         predictions: as in `Measurement`.
         label, index: as in `Rows`.
         gathered: `{network: {name of a gather: tree of [examples, ...]}}`.
+        parts: by value of `data.route`, the numbers of its examples, without predictions; none for other data.
     """
 
     values: Mapping[str, Mapping[str, Any]]
@@ -114,6 +119,7 @@ class Evaluation:
     label: np.ndarray
     index: np.ndarray
     gathered: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    parts: Mapping[str, "Evaluation"] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -128,6 +134,7 @@ class Plan:
         reference: the network that all of them are compared with; "" for none.
         pairs: `(network, reference)`, those compared besides, in the same pass.
         window: height and width of the windows that images are cut into; () for whole images.
+        routes: values of `data.route`, each a part that is measured besides.
     """
 
     networks: Mapping[str, Source]
@@ -137,6 +144,7 @@ class Plan:
     reference: str = ""
     pairs: Sequence[Pair] = ()
     window: tuple[int, ...] = ()
+    routes: Sequence[str] = ()
 
     @functools.cached_property
     def all_pairs(self) -> list[Pair]:
@@ -167,11 +175,17 @@ class Plan:
             metrics=self.metrics,
             pairs=self.all_pairs,
             window=self.window,
+            routes=len(self.routes),
         )
 
     def finish(self, total: Measurement, rows: Rows) -> Evaluation:
-        """Returns the numbers of a split from its total."""
+        """Returns the numbers of a split from its total, and those of its parts that have examples."""
+        counts = count_parts(rows, len(self.routes)) if self.routes else ()
+        numbers = {route: number for number, route in enumerate(self.routes) if counts[number]}
+        of_parts = {route: self._finish(*take_part(total, rows, number)) for route, number in numbers.items()}
+        return dataclasses.replace(self._finish(total, rows), parts=of_parts)
 
+    def _finish(self, total: Measurement, rows: Rows) -> Evaluation:
         def finish_all(sums: Mapping[Any, Mapping[str, Any]]) -> dict[Any, dict[str, Any]]:
             return {who: {key: self.metrics[key].finish(x) for key, x in row.items()} for who, row in sums.items()}
 
@@ -225,6 +239,7 @@ def evaluate_batch(
     metrics: Mapping[str, Metric | GatheringMetric],
     pairs: Sequence[Pair] = (),
     window: tuple[int, ...] = (),
+    routes: int = 0,
 ) -> Measurement:
     """Measures networks on one prepared batch.
 
@@ -236,6 +251,7 @@ def evaluate_batch(
         metrics: by name.
         pairs: the networks that are compared by metrics that need a reference.
         window: as of `Plan`.
+        routes: number of values of the field `route` whose examples are measured besides.
     """
     compared = dict.fromkeys([*names, *(name for pair in pairs for name in pair)])
     outputs = run_outputs(networks, variables, batch, window=window, names=tuple(compared))
@@ -265,6 +281,12 @@ def evaluate_batch(
                     for key, gather in gathers.items()
                 }
                 for name in names
+            },
+            part_sums={
+                (name, reference): sum_parts(measured, outputs[name], batch, outputs.get(reference), count=routes)
+                for measured, compared in ((alone, [(name, "") for name in names]), (fidelity, pairs))
+                for name, reference in compared
+                if routes
             },
         )
 
@@ -297,8 +319,8 @@ class Evaluator:
             frozen: Mapping[str, Variables],
             batch: Batch,
         ) -> tuple[Measurement, dict[str, jax.Array]]:
-            unlabelled = jnp.full(batch["mask"].shape, core.UNLABELLED, jnp.int32)
-            return step(params, variables, frozen, batch), {"label": unlabelled} | {
+            absent = jnp.full(batch["mask"].shape, core.UNLABELLED, jnp.int32)
+            return step(params, variables, frozen, batch), {"label": absent, ROUTE: absent} | {
                 key: batch[key] for key in ROW_FIELDS if key in batch
             }
 
@@ -341,16 +363,17 @@ class Evaluator:
         totals, examples, rows = None, [], []
         for result in one_behind(self.compiled(*weights, piece) for piece in pieces):
             measured, fields = jax.device_get(result)
-            sums = jax.tree.map(lambda x: np.asarray(x, np.float64).sum(0), (measured.sums, measured.pair_sums))
+            by_batch = measured.sums, measured.pair_sums, measured.part_sums
+            sums = jax.tree.map(lambda x: np.asarray(x, np.float64).sum(0), by_batch)
             totals = sums if totals is None else jax.tree.map(np.add, totals, sums)
             is_real = fields["mask"] > 0
             of_examples = (measured.predictions, measured.rows)
             examples.append(jax.tree.map(functools.partial(_select_rows, is_real=is_real), of_examples))
-            rows.append((fields["label"][is_real], fields["index"][is_real]))
+            rows.append(tuple(fields[name][is_real] for name in ("label", "index", ROUTE)))
         predictions, gathered = jax.tree.map(lambda *parts: np.concatenate(parts, -1), *examples)
-        label, index = (np.concatenate(parts) for parts in zip(*rows, strict=True))
-        sums, pair_sums = totals or ({}, {})
-        return Measurement(sums, pair_sums, predictions, gathered), Rows(label, index)
+        sums, pair_sums, part_sums = totals or ({}, {}, {})
+        measurement = Measurement(sums, pair_sums, predictions, gathered, part_sums)
+        return measurement, Rows(*(np.concatenate(fields) for fields in zip(*rows, strict=True)))
 
 
 def _select_rows(x: np.ndarray, is_real: np.ndarray) -> np.ndarray:

@@ -44,8 +44,25 @@ def get_config(mode: str = "") -> ConfigDict:
             networks=dict(stored=dict(source="cached", cache="stage:ask", tail="bucket"), student={}),
             terms=dict(listed=dict(method="top_k", k=255, teacher="stored", chunk=20)),
         ),
+        **averages(),
+        measure=dict(
+            kind="evaluate",
+            networks=dict(even={}, odd={}, teacher={}, student=dict(weights="stage:all")),
+            evaluate=dict(
+                split="validation", reference="teacher", metrics=("nll", "accuracy", "kl", "agreement"), texts=0
+            ),
+        ),
     )
     return c
+
+
+def averages():
+    """Stages with the average of both teachers: computed in chunks, at once, and from caches of states."""
+    average = dict(source="ensemble", of=("even", "odd"), weighting="confidence", member_weights=(1.0, 2.0))
+    cached = dict(even=dict(source="cached", cache="stage:ask_even"), odd=dict(source="cached", cache="stage:ask_odd"))
+    at_once = dict(even=dict(dense=True), odd=dict(dense=True))
+    forms = dict(averaged=dict(even={}, odd={}), averaged_dense=at_once, averaged_read=cached)
+    return {name: dict(networks=dict(members, teacher=average, student={})) for name, members in forms.items()}
 
 
 def learn(name):

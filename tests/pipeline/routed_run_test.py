@@ -36,6 +36,13 @@ def test_the_student_is_that_of_all_teachers_on_the_device(run, stage, rtol):
         np.testing.assert_allclose(params(run, stage)[name], x, rtol=rtol, atol=rtol / 100, err_msg=name)
 
 
+@pytest.mark.parametrize("stage", ["averaged", "averaged_read"])
+def test_an_average_of_teachers_is_computed_in_chunks_and_from_caches(run, stage):
+    for name, x in params(run, "averaged_dense").items():
+        np.testing.assert_allclose(params(run, stage)[name], x, rtol=1e-4, atol=1e-6, err_msg=name)
+    assert any(np.abs(params(run, "all")[name] - x).max() > 1e-4 for name, x in params(run, "averaged").items())
+
+
 def test_each_line_has_the_part_and_the_share_of_each_teacher(run):
     lines = [line for line in runs.lines(run) if line["stage"] == "one" and "loss" in line]
     assert len(lines) == 4
@@ -43,6 +50,23 @@ def test_each_line_has_the_part_and_the_share_of_each_teacher(run):
         assert line["kd/even"] + line["kd/odd"] == pytest.approx(line["kd"], rel=1e-5)
         assert line["kd/even/share"] + line["kd/odd/share"] == pytest.approx(1, rel=1e-5)
     assert len({line["kd/even/share"] for line in lines}) > 1
+
+
+def test_an_evaluation_has_the_numbers_of_each_teacher(run):
+    """A network is its own teacher on its part; parts of the accuracy add up to it."""
+    rows = {row["network"]: row for row in runs.results(run)}
+    counts = json.loads((run / "evaluation.json").read_text())["route"]
+    assert counts["column"] == "kind"
+    for teacher, part in (("even", "even"), ("odd", "odd")):
+        assert rows[teacher][f"kl:{part}"] == pytest.approx(0, abs=1e-6)
+        assert rows[teacher][f"agreement:{part}"] == 1
+        assert rows[teacher]["kl"] > 1e-4
+        assert rows["teacher"][f"nll:{part}"] == pytest.approx(rows[teacher][f"nll:{part}"], rel=1e-6)
+    for row in rows.values():
+        assert min(row["nll:even"], row["nll:odd"]) <= row["nll"] <= max(row["nll:even"], row["nll:odd"])
+    logged = [line for line in runs.lines(run) if line["stage"] == "all" and "student/nll" in line]
+    assert logged[-1]["student/nll:even"] == pytest.approx(rows["student"]["nll:even"], rel=1e-5)
+    assert "by kind" in (run / "report.html").read_text()
 
 
 def test_a_value_without_a_teacher_is_refused_before_the_run(tmp_path, capsys):

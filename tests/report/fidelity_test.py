@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import report_files
+from jaxdistill.report import fidelity
 from report_files import PREDICTIONS, parsed, text_of
 
 
@@ -60,3 +61,10 @@ def test_agreement_is_the_share_of_equal_predictions(page):
     figure = page[page.index('aria-label="Agreement of the networks"') :].split("</svg>")[0]
     shares = re.findall(r">(\d\.\d{4})</text>", figure)
     assert shares == ["1.0000", "0.6667", "0.8333", "0.6667", "1.0000", "0.5000", "0.8333", "0.5000", "1.0000"]
+
+
+def test_parts_of_a_pair_have_a_table_of_their_own():
+    pair = {"network": "student", "reference": "teacher", "kl": 0.5, "kl:fr": 0.25, "kl:de": 0.75}
+    found = [block for block in fidelity.fidelity({"pairs": [pair]}) if getattr(block, "kind", "") == "table"]
+    assert [table.columns for table in found] == [["network : reference", "kl"], ["network", "route", "kl"]]
+    assert found[1].rows == [["student : teacher", "fr", "0.2500"], ["student : teacher", "de", "0.7500"]]

@@ -107,3 +107,15 @@ def test_numbers_that_are_not_finite_are_shown(tmp_path):
 )
 def test_training_is_drawn_by_accuracy_that_of_tokens_by_nll_and_that_of_numbers_by_rmse(measured, expected):
     assert quality.choose_measure([{f"student/{name}": 1.0 for name in measured}]) == expected
+
+
+def test_parts_by_a_column_follow_the_results():
+    rows = [{"network": "student", "accuracy": 0.5, "accuracy:fr": 0.25, "accuracy:de": 0.75}]
+    route = {"column": "language", "examples": {"fr": 4, "de": 4}}
+    blocks = quality.results(rows, {"route": route, "better": {}})
+    found = [block for block in blocks if block.kind == "table"]
+    assert [table.columns for table in found] == [
+        ["network", "parameters", "FLOPs", "accuracy"],
+        ["network", "language", "examples", "accuracy"],
+    ]
+    assert found[1].rows == [["student", "fr", "4", "0.2500"], ["student", "de", "4", "0.7500"]]

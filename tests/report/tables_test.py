@@ -64,3 +64,22 @@ def test_costs_stand_first_in_their_order():
         "a             1,000         -  4.0 k      1        1.0000           -    0.5000",
         "b                 -        10      -      -             -      12,346    0.5000",
     ]
+
+
+ROUTED = [
+    {"network": "teacher", "nll": 0.5, "nll:en:us": 0.25, "nll:fr": 0.75},
+    {"network": "student", "nll": 1.0, "kl": 0.5, "nll:en:us": 1.5, "nll:fr": None, "kl:en:us": 0.125, "kl:fr": 0.25},
+]
+
+
+def test_parts_have_a_table_of_their_own():
+    assert tables.make_results_table(ROUTED).columns == ["network", "parameters", "FLOPs", "nll", "kl"]
+    assert tables.make_parts_table(ROUTED, "language", {"en:us": 12, "fr": 1}).to_text().splitlines() == [
+        "network  language  examples     nll      kl",
+        "teacher     en:us        12  0.2500       -",
+        "teacher        fr         1  0.7500       -",
+        "student     en:us        12  1.5000  0.1250",
+        "student        fr         1       -  0.2500",
+    ]
+    assert tables.make_parts_table(ROWS) is None
+    assert tables.find_parts(["pkg.mod:Top3", "pkg.mod:Top3:a", "pkg.mod"])["pkg.mod:Top3:a"] == ("pkg.mod:Top3", "a")

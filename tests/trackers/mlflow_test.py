@@ -32,13 +32,15 @@ def test_stages_and_launches_are_one_run(tmp_path, client):
         for step in steps:
             tracker.write(step, {"loss": step / 4, "0/loss": 1.0})
         if not steps:
-            tracker.write_results({"student": {"accuracy": 0.5}})
+            tracker.write_results({"student": {"accuracy": 0.5, "accuracy:a#b": 0.25, "accuracy:../x//y/": 0.75}})
         tracker.close()
     run = client.get_run(json.loads((folder / "trackers.json").read_text())["mlflow"])
     assert (run.info.status, run.info.run_name, run.data.params["distil/batch"]) == ("FINISHED", "a", "64")
     history = client.get_metric_history(run.info.run_id, "distil/loss")
     assert [(metric.step, metric.value) for metric in history] == [(1, 0.25), (2, 0.5), (3, 0.75)]
     assert run.data.metrics["evaluate/student/accuracy"] == 0.5
+    assert run.data.metrics["evaluate/student/accuracy:a-23-b"] == 0.25
+    assert 0.75 in run.data.metrics.values()
     (folder / "trackers.json").write_text('{"mlflow": "nosuch"}')
     with pytest.raises(UserError, match=r"trackers must be accepted by MLflow, got .*nosuch.* Set MLFLOW_TRACKING_URI"):
         MLflow(folder, "distil", 0)

@@ -7,11 +7,13 @@ import pytest
 import toys
 from jaxdistill import metrics
 from jaxdistill.data import dataset, loader
+from jaxdistill.data.routes import WithRoute
 from jaxdistill.networks import Ensemble, Frozen, dependencies, in_order
 from jaxdistill.train import mesh as sharding
 from jaxdistill.train.evaluate import RESULT_BYTES, Evaluator, Plan
 
 ROWS = 21
+ROUTE = (np.arange(ROWS) // 4 % 3).astype(np.int32)
 NETWORKS = in_order(
     {
         "teacher": Frozen(toys.Net(width=9, norm=True)),
@@ -51,8 +53,9 @@ def variables():
     return {name: NETWORKS[name].module.init(jax.random.key(i), x) for i, name in enumerate(("teacher", "student"))}
 
 
-def evaluate(batch, devices=1, reference="teacher", pairs=(), pieces="", result_bytes=RESULT_BYTES):
+def evaluate(batch, devices=1, reference="teacher", pairs=(), pieces="", result_bytes=RESULT_BYTES, routes=()):
     """Measures batch by batch; or a resident split, in "one" piece or in "some"."""
+    examples = WithRoute(split(), ROUTE) if routes else split()
     mesh = sharding.make_mesh({"data": devices}, jax.devices()[:devices])
     plan = Plan(
         networks=NETWORKS,
@@ -61,10 +64,11 @@ def evaluate(batch, devices=1, reference="teacher", pairs=(), pieces="", result_
         prepare=lambda batch: batch,
         reference=reference,
         pairs=pairs,
+        routes=routes,
     )
     evaluator = Evaluator(plan.step, mesh, result_bytes)
     weights = {}, {}, jax.device_put(variables(), sharding.replicated(mesh))
-    batches = loader.iterate_once(split(), batch, toys.CLASSES)
+    batches = loader.iterate_once(examples, batch, toys.CLASSES)
     if not pieces:
         return plan.finish(*evaluator.evaluate(weights, evaluator.stream(batches)))
     resident = evaluator.to_device(weights, batches)
@@ -132,3 +136,30 @@ def test_without_a_reference_only_pairs_are_compared():
 def test_only_needed_networks_run():
     assert list(dependencies(NETWORKS, ["student"])) == ["student"]
     assert set(dependencies(NETWORKS, ["both"])) == {"teacher", "student", "both"}
+
+
+@pytest.mark.parametrize(
+    ("batch", "devices", "pieces"), [(4, 4, ""), pytest.param(8, 8, "some", marks=pytest.mark.slow)]
+)
+def test_parts_by_a_column(batch, devices, pieces):
+    """Those of the examples that have a value, whatever the last batch is filled up with."""
+    whole = evaluate(
+        batch, devices, pairs=[("student", "both")], pieces=pieces, result_bytes=4000, routes=tuple("abcd")
+    )
+    assert [*whole.parts] == ["a", "b", "c"]
+    logits = {name: gathered["first"]["logits"] for name, gathered in whole.gathered.items()}
+    for number, part in enumerate(whole.parts.values()):
+        chosen = number == ROUTE
+        np.testing.assert_array_equal(part.index, np.flatnonzero(chosen))
+        best = {name: x[chosen].argmax(-1) for name, x in logits.items()}
+        for name, x in logits.items():
+            log_probs = np.array(jax.nn.log_softmax(x[chosen]))
+            nll = -np.take_along_axis(log_probs, whole.label[chosen][:, None], 1).mean()
+            np.testing.assert_allclose(part.values[name]["accuracy"], (best[name] == whole.label[chosen]).mean())
+            np.testing.assert_allclose(part.values[name]["nll"], nll, rtol=1e-5)
+            np.testing.assert_allclose(part.values[name]["agreement"], (best[name] == best["teacher"]).mean())
+            np.testing.assert_allclose(part.values[name]["median"], np.median(x[chosen][:, 0]), rtol=1e-6)
+            assert "confusion" not in part.values[name]
+        agreement = (best["student"] == best["both"]).mean()
+        np.testing.assert_allclose(part.pairs["student", "both"]["agreement"], agreement)
+    assert evaluate(batch, devices).parts == {}
