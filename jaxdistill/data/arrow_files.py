@@ -11,7 +11,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxdistill.data.columns import check_columns
+from jaxdistill.data.columns import OF_TEXTS, Columns, check_columns
+from jaxdistill.data.spilled import MappedTexts
 from jaxdistill.errors import UserError
 
 STATE, INFO, SPLITS = "state.json", "dataset_info.json", "dataset_dict.json"
@@ -57,15 +58,17 @@ class SavedSplit:
         is_class = isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
         return tuple(feature.get("names") or ()) if is_class else ()
 
-    def read(self, keys: Mapping[str, str] | None = None) -> dict[str, list[Any]]:
-        """Returns the values of columns; a class is its name.
+    def read(self, keys: Mapping[str, str] | None = None) -> Columns:
+        """Returns the values of columns; a class is its name, and texts stay mapped.
 
         Args:
             keys: the columns, each with the config key that names it; `None` for all.
         """
         keys = dict.fromkeys(self.table.column_names, "data.columns") if keys is None else keys
-        columns = {name: self.column(name, key).to_pylist() for name, key in keys.items()}
-        for name, values in columns.items():
+        columns: Columns = {}
+        for name, key in keys.items():
+            column = self.column(name, key)
+            values = columns[name] = MappedTexts(column) if key in OF_TEXTS else column.to_pylist()
             if names := self.class_names(name):
                 large = next((row for row, value in enumerate(values) if _largest(value) >= len(names)), None)
                 if large is not None:

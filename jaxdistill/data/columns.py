@@ -4,16 +4,24 @@ import csv
 import json
 import pathlib
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from jaxdistill.data.spilled import TextWriter
 from jaxdistill.errors import UserError, unknown
 
 FIRST_ROWS = {".csv": 2, ".tsv": 2, ".jsonl": 1, ".parquet": 1}
 """The number of the first example by suffix: the header of a CSV is row 1, as in a spreadsheet."""
 
 
-def read_columns(path: pathlib.Path, keys: Mapping[str, str] | None = None) -> dict[str, list[Any]]:
+OF_TEXTS = ("data.text", "data.pair")
+"""Keys of columns of texts, which may be larger than memory."""
+
+Columns = dict[str, Sequence[Any]]
+"""Values by column, of equal lengths."""
+
+
+def read_columns(path: pathlib.Path, keys: Mapping[str, str] | None = None) -> Columns:
     """Reads columns of a file.
 
     Values of a CSV are strings, `""` if empty; a TSV has no quotes. Values of a JSONL or Parquet file have their types,
@@ -25,7 +33,7 @@ def read_columns(path: pathlib.Path, keys: Mapping[str, str] | None = None) -> d
             of the file.
 
     Returns:
-        The values by column, of equal lengths.
+        The values by column, of equal lengths: lists, or mapped texts if those of `OF_TEXTS` are large.
 
     Raises:
         UserError: for a missing or damaged file, another encoding, a ragged row or a missing column, with its row.
@@ -61,7 +69,15 @@ def _check_different(path: pathlib.Path, names: Sequence[str]) -> None:
         raise UserError(f"{path} must have different names of columns, got {repeated} twice. Rename a column")
 
 
-def _reader(path: pathlib.Path) -> Callable[[pathlib.Path, Mapping[str, str] | None], dict[str, list[Any]]]:
+def _open_columns(names: Iterable[str], keys: Mapping[str, str] | None) -> dict[str, list[Any] | TextWriter]:
+    return {name: TextWriter() if (keys or {}).get(name) in OF_TEXTS else [] for name in names}
+
+
+def _finish(columns: Mapping[str, list[Any] | TextWriter]) -> Columns:
+    return {name: x.finish() if isinstance(x, TextWriter) else x for name, x in columns.items()}
+
+
+def _reader(path: pathlib.Path) -> Callable[[pathlib.Path, Mapping[str, str] | None], Columns]:
     readers = {".csv": _read_csv, ".tsv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
     suffix = path.suffix.lower()
     if suffix not in readers:
@@ -69,26 +85,37 @@ def _reader(path: pathlib.Path) -> Callable[[pathlib.Path, Mapping[str, str] | N
     return readers[suffix]
 
 
-def _read_lines(path: pathlib.Path) -> list[str]:
-    """Returns the lines of a UTF-8 file with their ends, without empty ones at the end.
+def _iterate_lines(path: pathlib.Path) -> Iterator[str]:
+    """Yields the lines of a UTF-8 file with their ends, without empty ones at the end, as the file is read.
 
     Only line feeds end a line: a text may hold the other separators of Unicode.
     """
-    content = path.read_bytes()
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise UserError(f"{path} must be UTF-8, got UTF-16. Convert it: iconv -f UTF-16 -t UTF-8")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise UserError(
-            f"{path} must be UTF-8, got the byte {content[error.start]:#04x} in line {line}. Convert it, for example:"
-            " iconv -f WINDOWS-1252 -t UTF-8"
-        ) from error
-    return [f"{line}\n" for line in text.rstrip("\r\n").split("\n")] if text.strip() else []
+    pending: list[str] = []  # the last line and the empty ones after it, which may be the end
+    has_begun = False
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, 1):
+            if number == 1 and raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+                raise UserError(f"{path} must be UTF-8, got UTF-16. Convert it: iconv -f UTF-16 -t UTF-8")
+            try:
+                line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise UserError(
+                    f"{path} must be UTF-8, got the byte {error.object[error.start]:#04x} in line {number}. Convert it,"
+                    " for example: iconv -f WINDOWS-1252 -t UTF-8"
+                ) from error
+            has_begun = has_begun or bool(line.strip())
+            if has_begun and line.strip("\r\n"):
+                yield from pending
+                pending = []
+            pending.append(line)
+    while pending and not pending[-1].strip("\r\n"):
+        pending.pop()
+    if pending and has_begun:
+        yield from pending[:-1]
+        yield pending[-1].rstrip("\r\n") + "\n"
 
 
-def _read_csv(path: pathlib.Path, keys: Mapping[str, str] | None) -> dict[str, list[Any]]:
+def _read_csv(path: pathlib.Path, keys: Mapping[str, str] | None) -> Columns:
     rows = _iterate_csv(path)
     header = next(rows, [])
     if not header:
@@ -96,16 +123,16 @@ def _read_csv(path: pathlib.Path, keys: Mapping[str, str] | None) -> dict[str, l
     _check_different(path, header)
     check_columns(path, keys or {}, header)
     wanted = [header.index(name) for name in (keys or header)]
-    columns: list[list[str]] = [[] for _ in wanted]
+    columns = _open_columns(keys or header, keys)
     for position, row in enumerate(rows):
         if len(row) != len(header):
             raise UserError(
                 f"{locate(path, position)} must have {len(header)} columns, as the first row has, got {len(row)}:"
                 f" {row[:4]}. Quote values with separators, and add missing ones"
             )
-        for column, index in zip(columns, wanted, strict=True):
+        for column, index in zip(columns.values(), wanted, strict=True):
             column.append(row[index])
-    return dict(zip(keys or header, columns, strict=True))
+    return _finish(columns)
 
 
 def _iterate_csv(path: pathlib.Path) -> Iterator[list[str]]:
@@ -113,7 +140,7 @@ def _iterate_csv(path: pathlib.Path) -> Iterator[list[str]]:
     limit = csv.field_size_limit(sys.maxsize)  # by default a text has at most 131,072 characters
     try:
         kinds: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if is_tsv else {"strict": True}
-        reader = csv.reader(_read_lines(path), **kinds)
+        reader = csv.reader(_iterate_lines(path), **kinds)
         number = 0
         try:
             for number, row in enumerate(reader, 1):  # noqa: B007, the number of the last row that could be read
@@ -127,9 +154,9 @@ def _iterate_csv(path: pathlib.Path) -> Iterator[list[str]]:
         csv.field_size_limit(limit)
 
 
-def _read_jsonl(path: pathlib.Path, keys: Mapping[str, str] | None) -> dict[str, list[Any]]:
-    columns: dict[str, list[Any]] = {}
-    for position, line in enumerate(_read_lines(path)):
+def _read_jsonl(path: pathlib.Path, keys: Mapping[str, str] | None) -> Columns:
+    columns: dict[str, list[Any] | TextWriter] = {}
+    for position, line in enumerate(_iterate_lines(path)):
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
@@ -139,16 +166,16 @@ def _read_jsonl(path: pathlib.Path, keys: Mapping[str, str] | None) -> dict[str,
             raise UserError(f"{locate(path, position)} must be a JSON object, got {line.strip()[:60]!r}. Correct it")
         if not position:
             check_columns(path, keys or {}, [*row])
-            columns = {name: [] for name in (keys or row)}
+            columns = _open_columns(keys or row, keys)
         missing = [name for name in columns if name not in row]
         if missing:
             raise UserError(f"{locate(path, position)} must have {missing}, got {[*row]}. Add them, or null")
         for name, column in columns.items():
             column.append(row[name])
-    return columns
+    return _finish(columns)
 
 
-def _read_parquet(path: pathlib.Path, keys: Mapping[str, str] | None) -> dict[str, list[Any]]:
+def _read_parquet(path: pathlib.Path, keys: Mapping[str, str] | None) -> Columns:
     try:
         import pyarrow
         from pyarrow import parquet
@@ -159,8 +186,12 @@ def _read_parquet(path: pathlib.Path, keys: Mapping[str, str] | None) -> dict[st
             names = file.schema_arrow.names
             check_columns(path, keys or {}, names)
             _check_different(path, names)
-            table = file.read([*keys] if keys is not None else None)
-            return {name: table.column(name).to_pylist() for name in (keys or table.column_names)}
+            columns = _open_columns(keys or names, keys)
+            for part in file.iter_batches(columns=[*columns]):
+                for name, column in columns.items():
+                    for value in part.column(name).to_pylist():
+                        column.append(value)
+            return _finish(columns)
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path} must have strings of UTF-8, got the byte {error.object[error.start]:#04x} in"

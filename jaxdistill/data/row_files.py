@@ -7,21 +7,18 @@ import glob
 import pathlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from jaxdistill.data import arrow_files
-from jaxdistill.data.columns import locate, read_columns
+from jaxdistill.data.columns import Columns, locate, read_columns
 from jaxdistill.data.dataset import DatasetSettings
 from jaxdistill.data.labels import Place
 from jaxdistill.data.overlaps import Choice, Files, check_disjoint
+from jaxdistill.data.spilled import join, select
 from jaxdistill.data.texts import PARTS, slice_of
 from jaxdistill.errors import UserError, unknown
 from jaxdistill.runtime import files
-
-Columns = dict[str, list[Any]]
-"""Values by column, of equal lengths."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +70,7 @@ def read_roles(settings: DatasetSettings, named: Mapping[str, str | Sequence[str
                 raise UserError(f"data.path must be a file for data.splits.{role}={text!r}, got ''. Name it")
             rows = read(f"data.splits.{role}" if name else "data.path", name)
             positions = choose_rows(role, part, len(rows), settings.split_seed)
-            columns[role] = {key: [values[row] for row in positions] for key, values in rows.columns.items()}
+            columns[role] = {key: select(values, positions) for key, values in rows.columns.items()}
             places[role] = rows, positions
             choices[role] = Choice(text, rows.files, positions)
     check_disjoint(choices)
@@ -167,7 +164,7 @@ def _join(parts: Sequence[tuple[pathlib.Path, Columns]]) -> Rows:
     for file, others in rest:
         if {*others} != {*columns}:
             raise UserError(f"{file} must have the columns of {first}, {[*columns]}, got {[*others]}. Rename them")
-    joined = {name: [value for _, part in parts for value in part[name]] for name in columns}
+    joined = {name: join([part[name] for _, part in parts]) for name in columns}
     counts = [(file, len(next(iter(part.values())))) for file, part in parts]
     ends = np.cumsum([count for _, count in counts])
 

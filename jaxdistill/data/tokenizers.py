@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from jaxdistill.data import spellings
+from jaxdistill.data.spilled import ArrayWriter
 from jaxdistill.errors import UserError
 from jaxdistill.runtime import files
 
@@ -122,9 +123,13 @@ class Tokenizer:
                 " it"
             )
         self.library.enable_truncation(length, strategy="longest_first")
-        items = texts if pairs is None else [*zip(texts, pairs, strict=True)]
-        parts = [self._encode_chunk(items[start : start + CHUNK]) for start in range(0, len(items), CHUNK)]
-        token, segment, word, counts = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        writers = [ArrayWriter() for _ in range(4)]
+        for start in range(0, len(texts), CHUNK):
+            items = texts[start : start + CHUNK]
+            items = items if pairs is None else [*zip(items, pairs[start : start + CHUNK], strict=True)]
+            for writer, part in zip(writers, self._encode_chunk(items), strict=True):
+                writer.append(part)
+        token, segment, word, counts = (writer.finish() for writer in writers)
         return Tokens(token, segment, word, np.concatenate([[0], np.cumsum(counts)]))
 
     def _encode_chunk(self, items: Sequence[Any]) -> tuple[np.ndarray, ...]:

@@ -372,7 +372,7 @@ class Evaluator:
             rows.append(tuple(fields[name][is_real] for name in ("label", "index", ROUTE)))
         predictions, gathered = jax.tree.map(lambda *parts: np.concatenate(parts, -1), *examples)
         sums, pair_sums, part_sums = totals or ({}, {}, {})
-        measurement = Measurement(sums, pair_sums, predictions, gathered, part_sums)
+        measurement = Measurement(sums, pair_sums, predictions, rows=gathered, part_sums=part_sums)
         return measurement, Rows(*(np.concatenate(fields) for fields in zip(*rows, strict=True)))
 
 

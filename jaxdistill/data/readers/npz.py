@@ -170,20 +170,22 @@ def _read_images(path: str, arrays: Mapping[str, np.ndarray], settings: DatasetS
     if "train_image" not in arrays:
         raise UserError(f"{path} has no array 'train_image' or 'train_tokens'; there are {sorted(arrays)}")
     roles = _roles(path, arrays, (*IMAGE_FIELDS, *SUPERVISION), ["class_names", NAMES])
-    found = read_supervision(path, arrays, {role: len(arrays[f"{role}_image"]) for role in roles})
-    splits = {role: _check_images(path, role, arrays, found) for role in roles}
+    supervision = read_supervision(path, arrays, {role: len(arrays[f"{role}_image"]) for role in roles})
+    splits = {role: _check_images(path, role, arrays, supervision) for role in roles}
     labels = {role: split.label for role, split in splits.items()}
-    names = found.class_names or _read_class_names(path, arrays, labels)
+    names = supervision.class_names or _read_class_names(path, arrays, labels)
     shapes = {role: split.image.shape[1:] for role, split in splits.items()}
     if len(set(shapes.values())) > 1:
         raise UserError(f"the splits of {path} have images of different shapes: {shapes}")
-    dataset = Dataset(splits, names, shapes["train"], targets=found.targets)
+    dataset = Dataset(splits, names, shapes["train"], targets=supervision.targets)
     return resize_splits(dataset, settings.size, settings.channels)
 
 
-def _check_images(path: str, role: str, arrays: Mapping[str, np.ndarray], found: Supervision) -> Arrays:
-    if found.arrays:
-        return Arrays(_check_image(path, role, arrays[f"{role}_image"]), found.label[role], found.arrays[role])
+def _check_images(path: str, role: str, arrays: Mapping[str, np.ndarray], supervision: Supervision) -> Arrays:
+    if supervision.arrays:
+        return Arrays(
+            _check_image(path, role, arrays[f"{role}_image"]), supervision.label[role], supervision.arrays[role]
+        )
     if f"{role}_label" not in arrays:
         raise UserError(f"{path} has '{role}_image' and no '{role}_label'; there are {sorted(arrays)}")
     image, label = arrays[f"{role}_image"], arrays[f"{role}_label"]
@@ -218,14 +220,14 @@ def _read_texts(path: str, arrays: Mapping[str, np.ndarray]) -> Dataset:
     if any(name.endswith("_image") for name in arrays):
         raise UserError(f"{path} has images and tokens; a set is of one of them: {sorted(arrays)}")
     roles = _roles(path, arrays, (*TOKEN_FIELDS, *SUPERVISION), ["class_names", "vocabulary", NAMES, *TOKENIZERS])
-    found = read_supervision(path, arrays, {role: len(arrays[f"{role}_tokens"]) for role in roles})
+    supervision = read_supervision(path, arrays, {role: len(arrays[f"{role}_tokens"]) for role in roles})
     for field in TOKEN_FIELDS[1:]:
         having = [role for role in roles if f"{role}_{field}" in arrays]
         if having and having != roles:
             raise UserError(f"{path} has a {field} for {having} and not for the others of {roles}")
     splits = {role: _check_texts(path, role, arrays) for role in roles}
-    for role, fields in found.arrays.items():
-        splits[role] = Texts(splits[role].tokens, found.label[role], {**splits[role].fields, **fields})
+    for role, fields in supervision.arrays.items():
+        splits[role] = Texts(splits[role].tokens, supervision.label[role], {**splits[role].fields, **fields})
     lengths = {role: split.tokens.shape[1] for role, split in splits.items()}
     if len(set(lengths.values())) > 1:
         raise UserError(f"the splits of {path} have texts of different lengths: {lengths}")
@@ -234,9 +236,9 @@ def _read_texts(path: str, arrays: Mapping[str, np.ndarray]) -> Dataset:
     if vocabulary.shape or not np.issubdtype(vocabulary.dtype, np.integer) or vocabulary <= largest:
         raise UserError(f"{path}: vocabulary={vocabulary}; it is one whole number, above the largest token {largest}")
     labels = {role: split.label for role, split in splits.items()}
-    names = _read_class_names(path, arrays, labels) if "train_label" in arrays else found.class_names
+    names = _read_class_names(path, arrays, labels) if "train_label" in arrays else supervision.class_names
     tokenizers = {name: str(arrays[name]) for name in TOKENIZERS if name in arrays}
-    return Dataset(splits, names, (lengths["train"],), int(vocabulary), targets=found.targets, **tokenizers)
+    return Dataset(splits, names, (lengths["train"],), int(vocabulary), targets=supervision.targets, **tokenizers)
 
 
 def _token_arrays(split: Texts) -> list[np.ndarray]:

@@ -60,8 +60,8 @@ def _parse_answers(
     """Returns the arrays of a `Table` that hold what is learned, by role, and the names of the classes."""
     if settings.labels:
         values = {role: {name: part.values[name] for name in answers} for role, part in parts.items()}
-        found = parse_supervision(values, settings, lambda role, row: parts[role].locate(row))
-        return {role: dict(arrays) for role, arrays in found.arrays.items()}, found.class_names
+        supervision = parse_supervision(values, settings, lambda role, row: parts[role].locate(row))
+        return {role: dict(arrays) for role, arrays in supervision.arrays.items()}, supervision.class_names
     if settings.label:
         names = class_names or _class_names(parts["train"], settings.label)
         return {role: {"label": _parse_labels(part, settings.label, names)} for role, part in parts.items()}, names
