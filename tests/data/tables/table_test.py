@@ -1,10 +1,12 @@
 """Raw tables: rows and columns."""
 
 import numpy as np
+import pytest
 from scipy import sparse
 
 from jaxdistill.data.tables import table as tables
-from jaxdistill.data.tables.table import Table
+from jaxdistill.data.tables.table import Table, measure
+from jaxdistill.errors import UserError
 
 
 def test_splits_are_disjoint_together_all_rows_and_the_same_each_time():
@@ -30,3 +32,12 @@ def test_columns_are_sparse_if_either_side_is():
     joined = tables.join(left, right)
     assert tables.is_sparse(joined)
     np.testing.assert_array_equal(joined.toarray(), [[1, 0, 3], [2, 0, 0]])
+
+
+def test_targets_so_large_that_predictions_overflow_are_refused():
+    assert measure(np.array([1e36, -1e36])) == (0.0, 1e36)
+    assert measure(np.array([1e38, 1e38])) == (1e38, 1.0)
+    with pytest.raises(
+        UserError, match=r"30 standard deviations are numbers of float32, got a mean of 0 and .* 1e\+38"
+    ):
+        measure(np.array([1e38, -1e38]))
