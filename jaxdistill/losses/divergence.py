@@ -72,11 +72,12 @@ def pair(
     log_ratio = (of_q.logits - of_p.logits) - (jnp.log(of_q.total) - jnp.log(of_p.total))
     log_ratio = jnp.where(is_in_both, log_ratio, 0.0)
     is_near = (jnp.abs(log_ratio) < NEAR) & is_in_both
+    near = jnp.where(is_near, log_ratio, 0.0)
     return Pair(
         p=p,
         q=q,
         log_ratio=log_ratio,
-        difference=jnp.where(is_near, p * jnp.expm1(jnp.where(is_near, log_ratio, 0.0)), q - p),
+        difference=jnp.where(is_near, p * (near + excess(near)), q - p),
         p_is_possible=of_p.is_possible,
         q_is_possible=of_q.is_possible,
     )
@@ -101,13 +102,13 @@ class _Exponentials(NamedTuple):
 
 
 def _normalise(logits: Float[Array, "*n classes"], where: Bool[Array, "*n classes"] | None) -> _Exponentials:
-    is_possible = logits != -jnp.inf
     if where is not None:
-        is_possible &= where
-    largest = jax.lax.stop_gradient(jnp.max(logits, -1, keepdims=True, where=is_possible, initial=-jnp.inf))
+        logits = jnp.where(where, logits, -jnp.inf)
+    is_possible = logits != -jnp.inf
+    largest = jax.lax.stop_gradient(jnp.max(logits, -1, keepdims=True, initial=-jnp.inf))
     largest = jnp.where(largest == -jnp.inf, 0.0, largest)
-    logits = jnp.where(is_possible, logits - largest, 0.0)
-    exps = jnp.where(is_possible, jnp.exp(logits), 0.0)
+    logits = logits - largest
+    exps = jnp.exp(logits)
     total = jnp.sum(exps, -1, keepdims=True)
     total = jnp.where(total == 0, 1.0, total)
     return _Exponentials(is_possible=is_possible, largest=largest, logits=logits, exps=exps, total=total)
@@ -216,13 +217,14 @@ def _kl_of(sides: Pair, over_all: bool) -> tuple[Float[Array, "*n"], Float[Array
     p, u = sides.p, sides.log_ratio
     is_near = jnp.abs(u) < NEAR
     far = sides.difference - p * u
-    finite = jnp.sum(jnp.where(is_near & sides.p_is_possible, p * _excess(jnp.where(is_near, u, 0.0)), far), -1)
-    infinite = jnp.any((p > 0) & ~sides.q_is_possible, -1)
-    value = jnp.where(infinite, jnp.inf, finite)
-    return (jnp.where(jnp.any(sides.p_is_possible, -1), value, jnp.nan if over_all else 0.0), finite)
+    terms = jnp.where(is_near & sides.p_is_possible, p * excess(jnp.where(is_near, u, 0.0)), far)
+    is_infinite = (p > 0) & ~sides.q_is_possible
+    value = jnp.sum(jnp.where(is_infinite, jnp.inf, terms), -1)
+    value = jnp.where(jnp.any(sides.p_is_possible, -1), value, jnp.nan if over_all else 0.0)
+    return value, jnp.sum(terms, -1)
 
 
-def _excess(u: Float[Array, "*n"]) -> Float[Array, "*n"]:
+def excess(u: Float[Array, "*n"]) -> Float[Array, "*n"]:
     """Returns e^u - 1 - u for |u| below `NEAR`."""
     series = jnp.ones_like(u)
     for power in range(13, 2, -1):  # u^2/2 (1 + u/3 (1 + u/4 ...))
@@ -281,5 +283,5 @@ def one_against_rest_kl(
     change = jnp.sum(moved, -1, where=target) - of_rest
     odds = jnp.where(is_near, of_teacher[..., 0] - of_teacher[..., 1], 0.0)
     p, rest = jax.nn.sigmoid(odds), jax.nn.sigmoid(-odds)
-    near = p * _excess(-jnp.log1p(rest * jnp.expm1(-change))) + rest * _excess(-jnp.log1p(p * jnp.expm1(change)))
+    near = p * excess(-jnp.log1p(rest * jnp.expm1(-change))) + rest * excess(-jnp.log1p(p * jnp.expm1(change)))
     return jnp.where(is_near, near, far)

@@ -8,18 +8,25 @@ since q - p adds up to 0. No term is negative, none cancels another, and none be
 difference of almost equal logarithms would be divided by almost nothing.
 """
 
+import functools
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
 from jaxdistill.core import Scalar
-from jaxdistill.losses.divergence import Pair, pair, weighted
+from jaxdistill.losses.divergence import NEAR, Pair, excess, pair, weighted
 
 LARGEST = 80.0
 """Bound of u: e^80 is finite in float32, and a class so much less likely in p than in q adds q - p whatever s is."""
 
-SMALL = 0.02
-"""Below it 1 - log(1 + w) / w is its series, which is exact to 1e-15 there."""
+SMALL = 0.5
+"""Bound of |w| below which 1 - log(1 + w) / w is its series; beyond, a logarithm cancels none of its digits."""
+
+TERMS = 7
+"""Those of the series, which is exact to 1e-8 for |w| up to `SMALL`."""
 
 
 def kl(left: Float[Array, "*n classes"], right: Float[Array, "*n classes"], fraction: Scalar) -> Float[Array, "*n"]:
@@ -67,44 +74,68 @@ def jensen_shannon(
 def _kl_per_fraction(
     left: Float[Array, "*n classes"], right: Float[Array, "*n classes"], fraction: Scalar
 ) -> Float[Array, "*n"]:
-    return _per_fraction(pair(left, right), fraction)
+    return jnp.sum(_terms(pair(left, right), fraction), -1)
 
 
-@jax.checkpoint
-def _sum_of_both(
-    left: Float[Array, "*n classes"], right: Float[Array, "*n classes"], beta: Scalar
-) -> Float[Array, "*n"]:
+def _both(left: Float[Array, "*n classes"], right: Float[Array, "*n classes"], beta: Scalar) -> Float[Array, "*n"]:
     sides = pair(left, right)
-    return _per_fraction(sides, 1 - beta) + _per_fraction(sides.swap(), beta)
+    return jnp.sum(_terms(sides, 1 - beta) + _terms(sides.swap(), beta), -1)
 
 
-def _per_fraction(sides: Pair, fraction: Scalar) -> Float[Array, "*n"]:
-    p, u, difference = sides.p, sides.log_ratio, sides.difference
+_sum_of_both = jax.custom_jvp(_both)
+
+
+def _both_tangents(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[jax.Array, jax.Array]:
+    # By q the derivative is q_k (log(q_k / m_k) - KL(q || m)) / beta, in which no term cancels another.
+    left, right, beta = primals
+    sides, value = pair(left, right), _both(left, right, beta)
+    tangent = jnp.zeros_like(value)
+    for of, side, fraction in ((tangents[0], sides, 1 - beta), (tangents[1], sides.swap(), beta)):
+        if not isinstance(of, SymbolicZero):
+            terms = _finite_terms(side, fraction)
+            slope = terms - side.difference - side.p * jnp.sum(terms, -1, keepdims=True)
+            tangent += jnp.sum(slope * of, -1)
+    if not isinstance(tangents[2], SymbolicZero):
+        tangent += jax.jvp(functools.partial(_both, left, right), (beta,), (tangents[2],))[1]
+    return value, tangent
+
+
+_sum_of_both.defjvp(_both_tangents, symbolic_zeros=True)
+
+
+def _terms(sides: Pair, fraction: Scalar) -> Float[Array, "*n classes"]:
+    """Returns the summands of KL(p || m) / fraction; infinite for a class of p that is impossible in the mixture."""
+    is_infinite = (jnp.asarray(fraction) >= 1) & (sides.p > 0) & ~sides.q_is_possible
+    return jnp.where(is_infinite, jnp.inf, _finite_terms(sides, fraction))
+
+
+def _finite_terms(sides: Pair, fraction: Scalar) -> Float[Array, "*n classes"]:
+    """Returns the summands of classes that are possible in the mixture."""
+    p, difference = sides.p, sides.difference
     fraction = jnp.asarray(fraction, p.dtype)
-    is_whole = fraction >= 1
-    is_in_both = sides.p_is_possible & sides.q_is_possible
-    # A class that q rules out has (1 - s) p in the mixture, so w = -s, and is infinitely far if nothing of p is left.
-    w = jnp.where(is_in_both, fraction * jnp.expm1(jnp.minimum(u, LARGEST)), jnp.where(is_whole, 0.0, -fraction))
-    # If the mixture keeps less than half of p, 1 + w may round to 0: there log(m / p) is computed in log-space.
-    is_far = is_in_both & (w < -0.5)
-    log_ratio = _log_mixture(jnp.where(is_far, u, 0.0), jnp.where(is_far, fraction, 1.0))
-    far = difference - p * log_ratio / jnp.where(is_far, fraction, 1.0)
-    # A class that p rules out adds q, however small the fraction is.
-    deficit = jnp.where(sides.p_is_possible, _ratio_deficit(jnp.where(is_far, 0.0, w)), 1.0)
-    is_infinite = is_whole & jnp.any((p > 0) & ~sides.q_is_possible, -1)
-    return jnp.where(is_infinite, jnp.inf, jnp.sum(jnp.where(is_far, far, difference * deficit), -1))
-
-
-def _log_mixture(u: Float[Array, "*n"], fraction: Float[Array, "*n"]) -> Float[Array, "*n"]:
-    """Returns log(1 - fraction + fraction e^u), for fractions above 0."""
-    return jnp.logaddexp(jnp.log1p(-fraction), jnp.log(fraction) + u)
-
-
-def _ratio_deficit(w: Float[Array, "*n"]) -> Float[Array, "*n"]:
-    """Returns 1 - log(1 + w) / w; 0 at 0, where it grows as w / 2."""
+    is_whole, is_in_both = fraction >= 1, sides.p_is_possible & sides.q_is_possible
+    u = sides.log_ratio
+    near = jnp.where(jnp.abs(u) < NEAR, u, 0.0)
+    growth = jnp.exp(jnp.minimum(u, LARGEST))
+    # A class that q rules out has (1 - s) p in the mixture.
+    w = jnp.where(is_in_both, fraction * jnp.where(near == u, near + excess(near), growth - 1), -fraction)
     is_small = jnp.abs(w) < SMALL
-    small, large = jnp.where(is_small, w, 0.0), jnp.where(is_small, 1.0, w)
+    # m / p by itself: where the mixture keeps little of p, 1 + w would lose its digits.
+    ratio = (1 - fraction) + jnp.where(is_in_both, fraction * growth, 0.0)
+    log_ratio = jnp.where(is_whole, u, jnp.log(jnp.where(is_small | is_whole, 1.0, ratio)))
+    large = difference - p * log_ratio / jnp.where(is_small, 1.0, fraction)
+    small = difference * _deficit(jnp.where(is_small, w, 0.0))
+    # A class that p rules out adds q, however small the fraction is.
+    return jnp.where(sides.p_is_possible, jnp.where(is_small, small, large), difference)
+
+
+def _deficit(w: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """Returns 1 - log(1 + w) / w for |w| up to `SMALL`; 0 at 0, where it grows as w / 2.
+
+    log(1 + w) = 2 artanh(y) with y = w / (2 + w), whose series has odd powers only.
+    """
+    square = jnp.square(w / (2 + w))
     series = jnp.zeros_like(w)
-    for power in range(9, 0, -1):  # w/2 - w^2/3 + w^3/4 - ...
-        series = small * (1 / (power + 1) - series)
-    return jnp.where(is_small, series, 1 - jnp.log1p(large) / large)
+    for power in range(2 * TERMS + 1, 1, -2):
+        series = square * (1 / power + series)
+    return (w - 2 * series) / (2 + w)

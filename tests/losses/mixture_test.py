@@ -150,6 +150,28 @@ def both(left, right, share):
     return sum(map(jnp.sum, parts))
 
 
+def normalised_in_float64(left, right, beta):
+    """KL(p || m) / (1 - beta) + KL(q || m) / beta, and its derivatives by the logits."""
+    p, q = (np.exp(x) / np.exp(x).sum(-1, keepdims=True) for x in np.asarray([left, right], np.float64))
+    m = beta * p + (1 - beta) * q
+    of_p, of_q = (np.sum(x * np.log(x / m), -1, keepdims=True) for x in (p, q))
+    value = of_p / (1 - beta) + of_q / beta
+    return value, p * (np.log(p / m) - of_p) / (1 - beta), q * (np.log(q / m) - of_q) / beta
+
+
+@pytest.mark.parametrize("scale", [0.05, 3.0])
+@pytest.mark.parametrize("beta", [0.1, 0.5, 0.9])
+def test_jensen_shannon_with_its_gradients_by_hand(beta, scale):
+    left, right = scale * np.random.default_rng(0).normal(size=(2, ROWS, CLASSES)).astype(np.float32)
+    value, *gradients = normalised_in_float64(left, right, beta)
+    np.testing.assert_allclose(normalised(left, right, beta), value[:, 0], rtol=1e-5)
+    found = jax.grad(lambda *x: jnp.sum(normalised(*x)), argnums=(0, 1, 2))(left, right, beta)
+    for one, expected in zip(found, gradients, strict=False):
+        np.testing.assert_allclose(one, expected, rtol=1e-5, atol=1e-6 * scale)
+    beside = (normalised_in_float64(left, right, beta + step)[0].sum() for step in (1e-5, -1e-5))
+    np.testing.assert_allclose(found[2], (next(beside) - next(beside)) / 2e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("gap", [0.0, 1e-30, 18.0, 105.0, 1e4])
 @pytest.mark.parametrize("share", [0.0, 1e-30, 1e-6, 0.1, 0.5, 1 - 1e-6, 1.0])
