@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from jaxdistill import products
 from jaxdistill.errors import UserError, unknown
 
 Batch = Mapping[str, jax.Array]
@@ -114,8 +115,7 @@ class Unembedding(LogitsForm):
 
     def dense(self) -> jax.Array:
         """Returns the logits, `[*n, classes]`, accumulated in at least float32."""
-        exact = jnp.promote_types(jnp.promote_types(self.hidden.dtype, self.kernel.dtype), jnp.float32)
-        logits = jnp.matmul(self.hidden, self.kernel, preferred_element_type=exact)
+        logits = products.multiply(self.hidden, self.kernel, jnp.result_type(self.hidden, self.kernel, jnp.float32))
         return logits if self.bias is None else logits + self.bias.reshape(*[1] * (logits.ndim - 1), -1)
 
     def row_function(self) -> jax.tree_util.Partial:

@@ -22,6 +22,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
+from jaxdistill import products
 from jaxdistill.errors import UserError, unknown
 
 IMPLEMENTATIONS = ("auto", "xla", "chunked", "splash", "cudnn")
@@ -156,8 +157,8 @@ def _obstacle(name: str, setting: Setting) -> str:
     if name not in devices:
         return ""
     platform, title = devices[name]
-    if _platform() != platform:
-        return f"needs {title}; this is for a {_platform()}"
+    if products.platform() != platform:
+        return f"needs {title}; this is for a {products.platform()}"
     if setting.drops:
         return "has no dropout of probabilities"
     if name == "cudnn" and jax.default_backend() != "gpu":
@@ -167,12 +168,6 @@ def _obstacle(name: str, setting: Setting) -> str:
     ):
         return "needs bfloat16, and heads that are a multiple of 8 and at most 128 wide"
     return ""
-
-
-def _platform() -> str:
-    """Returns the platform of JAX's mesh (`jax.set_mesh`), or of its default backend without one."""
-    device = jax.sharding.get_abstract_mesh().abstract_device
-    return jax.default_backend() if device is None else device.platform
 
 
 def scores_of(query: Queries, key: Keys, visibility: Visibility) -> Float[Array, "batch heads length length"]:

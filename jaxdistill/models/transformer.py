@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
+from jaxdistill import products
 from jaxdistill.core import Output, Unembedding
 from jaxdistill.errors import UserError, check_fraction, check_least, check_positive, unknown
 from jaxdistill.models import attention, attention_blocks, attention_kernels
@@ -162,14 +163,9 @@ def project(
     name: str,
 ) -> nn.DenseGeneral:
     """Returns a linear layer that replaces `axis` by `features`; it has a bias if the style or `bias` demands one."""
-    return nn.DenseGeneral(
-        features,
-        axis=axis,
-        use_bias=style.bias or bias,
-        kernel_init=nn.initializers.normal(0.02 * residual),
-        dtype=style.dtype,
-        name=name,
-    )
+    initial = nn.initializers.normal(0.02 * residual)
+    settings = {"use_bias": style.bias or bias, "kernel_init": initial, "dtype": style.dtype, "name": name}
+    return nn.DenseGeneral(features, axis=axis, dot_general=products.dot_general, **settings)
 
 
 class OffsetRMSNorm(nn.Module):
