@@ -154,8 +154,8 @@ def _report(workdir: pathlib.Path) -> None:
         )
         return
     report.write_report(workdir)
-    for table in (report.read_summary(workdir), report.read_parts(workdir)):
-        print(f"\n{table.to_text()}\n" if table else "", end="")
+    tables = [report.read_summary(workdir), report.read_parts(workdir)]
+    print("\n" + "\n\n".join(table.to_text() for table in tables if table) + "\n")
     print("".join(f"{sentence}\n" for sentence in report.read_advice(workdir)))
 
 

@@ -33,7 +33,7 @@ def test_texts_are_those_that_were_written(values, small):
     texts = writer.finish()
     assert isinstance(texts, spilled.SpilledTexts)
     assert [*texts] == texts[:] == values
-    assert [texts[-1], texts[2:4], len(texts)] == [values[-1], values[2:4], len(values)]
+    assert [texts[-1], texts[-len(values)], texts[2:4], len(texts)] == [values[-1], values[0], values[2:4], len(values)]
     with pytest.raises(IndexError):
         texts[len(values)]
     chosen = spilled.select(texts, np.array([3, 0]))
