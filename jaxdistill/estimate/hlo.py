@@ -12,7 +12,12 @@ from jaxdistill.estimate.trips import Counters
 
 PACKAGE = pathlib.Path(__file__).parents[1]
 
-WRAPPERS = ("networks/batch_sharding.py", "compress/fold_batchnorm.py", "compress/integer_inference.py")
+WRAPPERS = (
+    "products.py",
+    "networks/batch_sharding.py",
+    "compress/fold_batchnorm.py",
+    "compress/integer_inference.py",
+)
 """Files of this package that wrap calls of every module, and are the place of none."""
 
 _COMPUTATION = re.compile(r"(?P<entry>ENTRY )?%?(?P<name>[\w.\-]+) \(.*\) -> .*\{$")

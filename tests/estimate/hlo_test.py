@@ -46,6 +46,8 @@ def test_the_place_is_the_innermost_line_of_the_package_that_wraps_nothing(modul
     assert module.place(find(module, "update")) == ""
     older = hlo.Instruction("x", "add", "f32[]", (), f'source_file="{hlo.PACKAGE}/core.py" source_line=7', "main")
     assert module.place(older) == "core.py:7"
+    product = f'source_file="{hlo.PACKAGE}/products.py" source_line=7'
+    assert module.place(hlo.Instruction("x", "dot", "f32[]", (), product, "main")) == ""
 
 
 def test_bytes_of_types():
