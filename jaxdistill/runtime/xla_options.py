@@ -10,7 +10,9 @@ another sixth. It computes some of them wrongly: `0.5 * (log1p(x) - log1p(-x))` 
 
 On TPUs, XLA cuts a product with weights that are split over devices (`fsdp`) into as many products as devices, so that
 each waits for a part of the weights alone. On 16 devices these are narrow, and every sum passes through memory 16
-times. With whole products the weights of a layer are gathered while the layer before runs.
+times. With whole products the weights of a layer are gathered while the layer before runs. Of the memory beside the
+units XLA lets a fusion use 16 MiB, by default. With 32 of a v5e's 128 its tiles are larger, and fewer inputs are read
+or computed again (`docs/tpu.md`).
 
 For GPUs that are absent, XLA cannot time the tiles of products that Triton would compile, and finds none for some of
 them; cuBLAS takes any.
@@ -34,7 +36,14 @@ OPTIONS: dict[str, str | bool] = {FUSION: "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LI
 WINDOWED = "xla_jf_spmd_threshold_for_windowed_einsum_mib"
 """libtpu's option: the size of operands from which on a product is cut."""
 
-TPU_OPTIONS: dict[str, str | bool] = {WINDOWED: "1000000"}
+SCOPED = "xla_tpu_scoped_vmem_limit_kib"
+"""libtpu's option: KiB of the memory beside the units that a fusion may use."""
+
+TPU_OPTIONS: dict[str, dict[str, str | bool]] = {
+    "": {WINDOWED: "1000000"},
+    "TPU v5 lite": {SCOPED: "32768"},
+}
+"""Options for all TPUs, and for those of a kind."""
 
 ABSENT_GPU_OPTIONS: dict[str, str | bool] = {"xla_gpu_enable_triton_gemm": False}
 
@@ -51,7 +60,9 @@ def jit(function: Callable[..., Any], **options: Any) -> Any:
 def select_options(backend: str, version: tuple[int, ...]) -> dict[str, str | bool] | None:
     """Returns the options for a backend and a version of JAX; None if the compiler's flags have the same option."""
     if backend == "tpu":
-        return None if WINDOWED in os.environ.get("LIBTPU_INIT_ARGS", "") else TPU_OPTIONS
+        flags = os.environ.get("LIBTPU_INIT_ARGS", "")
+        options = TPU_OPTIONS[""] | TPU_OPTIONS.get(topology.devices()[0].device_kind, {})
+        return {name: value for name, value in options.items() if name not in flags}
     if backend == "gpu":
         return ABSENT_GPU_OPTIONS if topology.are_devices_absent() else None
     needed = backend == "cpu" and version < (0, 11) and FUSION not in os.environ.get("XLA_FLAGS", "")

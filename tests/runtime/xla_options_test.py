@@ -1,5 +1,7 @@
 """XLA's options, those for a CPU seen in the compiled program."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -53,11 +55,17 @@ def test_other_backends_and_versions_have_no_options(backend, version):
     assert xla_options.select_options(backend, version) is None
 
 
-def test_products_with_split_weights_are_whole_on_tpus_unless_a_flag_sets_it(monkeypatch):
-    monkeypatch.delenv("LIBTPU_INIT_ARGS", raising=False)
-    assert xla_options.select_options("tpu", (0, 10, 2)) == xla_options.TPU_OPTIONS
-    monkeypatch.setenv("LIBTPU_INIT_ARGS", f"--{xla_options.WINDOWED}=4")
-    assert xla_options.select_options("tpu", (0, 10, 2)) is None
+@pytest.mark.parametrize(("kind", "scoped"), [("TPU v5 lite", {xla_options.SCOPED: "32768"}), ("TPU v4", {})])
+def test_options_of_tpus_are_by_kind_unless_a_flag_sets_them(kind, scoped, monkeypatch):
+    whole = {xla_options.WINDOWED: "1000000"}
+    target = Topology("a slice", "tpu", "libtpu", (types.SimpleNamespace(device_kind=kind),))
+    with topology.compile_for(target):
+        monkeypatch.delenv("LIBTPU_INIT_ARGS", raising=False)
+        assert xla_options.select_options("tpu", (0, 10, 2)) == whole | scoped
+        monkeypatch.setenv("LIBTPU_INIT_ARGS", f"--{xla_options.WINDOWED}=4")
+        assert xla_options.select_options("tpu", (0, 10, 2)) == scoped
+        monkeypatch.setenv("LIBTPU_INIT_ARGS", f"--{xla_options.SCOPED}=16384")
+        assert xla_options.select_options("tpu", (0, 10, 2)) == whole
 
 
 def test_products_for_absent_gpus_are_cublas_own():
