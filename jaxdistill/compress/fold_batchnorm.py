@@ -64,7 +64,8 @@ def apply_folded(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.m
         return call(*args, **kwargs)
     x, shift = args[0], norm.get_variable("params", SHIFT)
     shift = shift.reshape(*[1] * (x.ndim - 1), -1)
-    return (x.astype(jnp.promote_types(x.dtype, shift.dtype)) + shift).astype(norm.dtype or x.dtype)
+    y = x.astype(jnp.promote_types(x.dtype, shift.dtype)) + shift
+    return y if norm.dtype is None else y.astype(norm.dtype)
 
 
 def _get(tree: dict[str, Any], path: Path) -> dict[str, Any]:

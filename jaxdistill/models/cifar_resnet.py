@@ -65,7 +65,8 @@ class CifarResNet(nn.Module):
         stem = self.stem or (16 if self.width == 1 else 32)
         taps = {}
         x = residual.conv(stem, 3, dtype=self.dtype, name="stem_conv")(x)
-        x = taps["stem"] = nn.relu(residual.norm(train, dtype=self.dtype, name="stem_norm")(x))
+        x = residual.norm(train, dtype=None, name="stem_norm")(x)
+        x = taps["stem"] = residual.relu(x, self.dtype)
         for number, channels, stride in ((1, 16, 1), (2, 32, 2), (3, 64, 2)):
             block = functools.partial(
                 rematerialize(residual.BasicBlock, self.remat), channels * self.width, dtype=self.dtype

@@ -23,7 +23,10 @@ Affine = tuple[Vector, Vector]
 
 
 class BatchNorm(nn.BatchNorm):
-    """Linen's module over the last axis, with scale and bias, by its names of variables and its outputs."""
+    """Linen's module over the last axis, with scale and bias, by its names of variables and its outputs.
+
+    Without a dtype these are in at least float32.
+    """
 
     @nn.compact
     def __call__(self, x: Map, use_running_average: bool | None = None) -> Map:
@@ -40,7 +43,7 @@ class BatchNorm(nn.BatchNorm):
             if not self.is_initializing():
                 mean.value = self.momentum * mean.value + (1 - self.momentum) * batch_mean
                 var.value = self.momentum * var.value + (1 - self.momentum) * batch_var
-        return y.astype(self.dtype)
+        return y if self.dtype is None else y.astype(self.dtype)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(3,))

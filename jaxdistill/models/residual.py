@@ -4,10 +4,12 @@ He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, https://ar
 constants and the names of the layers follow torchvision, so that weights trained there give equal outputs here.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -63,12 +65,31 @@ def conv(
     )
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def relu(x: Map, dtype: Any) -> Map:
+    """Returns `max(x, 0)` in a dtype.
+
+    Rounding and ReLU change places without a difference, and a TPU v5e, which computes in float32, rounds each number
+    in several operations: once after the ReLU is half of a pass over a map.
+    """
+    return jnp.maximum(x, 0).astype(dtype)
+
+
+@relu.defjvp
+def _derive_relu(dtype: Any, primals: tuple[Map], tangents: tuple[Map]) -> tuple[Map, Map]:
+    (x,), (tangent,) = primals, tangents
+    y = relu(x, dtype)
+    # By the sign of the output, which the next layer keeps, and not of the input, which need not be kept.
+    return y, jnp.where(y > 0, tangent, jnp.zeros_like(tangent)).astype(dtype)
+
+
 def norm(train: bool, *, epsilon: float = 1e-5, dtype: Any, name: str) -> BatchNorm:
     """Returns a batch normalisation with statistics in float32: of the batch if `train`, else the running ones.
 
     The variance is that of centred numbers: the mean of squares less the square of the mean cancels where the mean is
     large. Each update keeps 0.9 of the running ones (PyTorch: momentum 0.1). One difference: PyTorch's running variance
-    is the unbiased one, `n / (n - 1)` times ours, with n = batch * height * width.
+    is the unbiased one, `n / (n - 1)` times ours, with n = batch * height * width. Without a dtype the output is in at
+    least float32.
     """
     return BatchNorm(
         use_running_average=not train,
@@ -152,8 +173,8 @@ class Block(nn.Module):
         return conv(channels, size, stride, groups=groups, **layers, name=name)
 
     def norm(self, train: bool, name: str) -> BatchNorm:
-        """Returns a normalisation of the block."""
-        return norm(train, epsilon=self.epsilon, dtype=self.dtype, name=name)
+        """Returns a normalisation of the block, whose output is in at least float32, for `relu` or a sum."""
+        return norm(train, epsilon=self.epsilon, dtype=None, name=name)
 
     def shortcut(self, x: Map, channels: int, train: bool) -> Map:
         """Returns the shortcut: `x`, or its 1x1 convolution and normalisation if the shape changes."""
@@ -172,7 +193,7 @@ class BasicBlock(Block):
     def __call__(self, x: Map, train: bool = False) -> Map:
         shortcut = self.shortcut(x, self.channels, train)
         x = self.conv(self.channels, 3, self.stride, name="conv1")(x)
-        x = nn.relu(self.norm(train, "norm1")(x))
+        x = relu(self.norm(train, "norm1")(x), self.dtype)
         x = self.conv(self.channels, 3, name="conv2")(x)
         return self.norm(train, "norm2")(x) + shortcut
 
@@ -199,9 +220,9 @@ class Bottleneck(Block):
         inner = int(self.channels * self.width_per_group / 64) * self.groups
         shortcut = self.shortcut(x, 4 * self.channels, train)
         x = self.conv(inner, 1, first, name="conv1")(x)
-        x = nn.relu(self.norm(train, "norm1")(x))
+        x = relu(self.norm(train, "norm1")(x), self.dtype)
         x = self.conv(inner, 3, second, groups=self.groups, name="conv2")(x)
-        x = nn.relu(self.norm(train, "norm2")(x))
+        x = relu(self.norm(train, "norm2")(x), self.dtype)
         x = self.conv(4 * self.channels, 1, name="conv3")(x)
         return self.norm(train, "norm3")(x) + shortcut
 
@@ -215,7 +236,7 @@ def run_stage(
     """
     for index in range(blocks):
         preact = block(stride=stride if index == 0 else 1, name=f"{name}_block{index}")(x, train)
-        x = taps[f"{name}/block{index}"] = nn.relu(preact)
-    taps[f"{name}/preact"] = preact
+        x = taps[f"{name}/block{index}"] = relu(preact, x.dtype)
+    taps[f"{name}/preact"] = preact.astype(x.dtype)
     taps[name] = x
     return x

@@ -114,7 +114,8 @@ class ResNet(nn.Module):
         size, stride = (7, 2) if self.form == "imagenet" else (3, 1)
         taps = {}
         x = residual.conv(self.width, size, stride, **layers, name="stem_conv")(x)
-        x = nn.relu(residual.norm(train, epsilon=self.epsilon, dtype=self.dtype, name="stem_norm")(x))
+        x = residual.norm(train, epsilon=self.epsilon, dtype=None, name="stem_norm")(x)
+        x = residual.relu(x, self.dtype)
         if self.form == "imagenet":
             x = nn.max_pool(x, window_shape=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         taps["stem"] = x

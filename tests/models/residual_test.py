@@ -102,3 +102,32 @@ def test_pool_is_a_float32_mean_over_space():
     result = residual.pool(x)
     assert result.dtype == jnp.float32
     np.testing.assert_array_equal(result, [[64.75]])  # bfloat16 has 64.5 and 65
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_relu_after_rounding_is_rounding_after_relu(dtype):
+    x = jnp.linspace(-3.0, 3.0, 999)
+
+    def outcome(function):
+        return jax.vjp(function, x)[0], jax.vjp(function, x)[1](jnp.arange(999).astype(dtype))[0]
+
+    expected = outcome(lambda x: jax.nn.relu(x.astype(dtype)))
+    for got, wanted in zip(outcome(lambda x: residual.relu(x, dtype)), expected, strict=True):
+        assert got.dtype == wanted.dtype
+        np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("block", [residual.BasicBlock, residual.Bottleneck])
+def test_a_block_of_bfloat16_rounds_its_sum_once(block):
+    layer = block(4, dtype=jnp.bfloat16)
+    x = jnp.ones((1, 4, 4, 4 * block.expansion), jnp.bfloat16)
+    assert jax.eval_shape(lambda: layer.init_with_output(jax.random.key(0), x)[0]).dtype == jnp.float32
+
+
+def test_taps_of_a_stage_have_the_dtype_of_its_input():
+    taps, x = {}, jnp.ones((1, 4, 4, 4), jnp.bfloat16)
+    block = lambda **_: lambda x, train: x.astype(jnp.float32) - 0.5  # noqa: E731
+    residual.run_stage(x, taps, "stage", block, blocks=2, stride=1, train=False)
+    assert {name: tap.dtype for name, tap in taps.items()} == dict.fromkeys(
+        ("stage/block0", "stage/block1", "stage/preact", "stage"), x.dtype
+    )
