@@ -30,7 +30,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 from jaxdistill import products
 from jaxdistill.core import Output, Unembedding
 from jaxdistill.errors import UserError, check_fraction, check_least, check_positive, unknown
-from jaxdistill.models import attention, attention_blocks, attention_kernels
+from jaxdistill.models import attention, attention_blocks, attention_kernels, layout
 from jaxdistill.models.attention import Visibility
 from jaxdistill.models.gelu import gelu
 from jaxdistill.models.remat import REMATS
@@ -341,7 +341,7 @@ class Block(nn.Module):
                 factor = self.param(f"layer_scale{number}", initial_factor, (style.width,))
                 added = added * factor.reshape(1, 1, -1).astype(style.dtype)
             x = x + nn.Dropout(style.dropout, deterministic=not self.train)(added)
-            x = x if style.norm_first else norm(x)
+            x = layout.keep_order(x if style.norm_first else norm(x))
         return x, taps | {"": x}
 
 
