@@ -19,6 +19,7 @@ from jaxdistill.losses import chunked, divergence, topk
 from jaxdistill.modules.logits_method import LogitsMethod
 from jaxdistill.train import flops
 
+
 def is_in_chunks(name):
     """Whether a method takes tokens some at a time; `random_sampling` draws other classes in other chunks."""
     method = registry.find("method", name)
