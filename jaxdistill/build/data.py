@@ -110,6 +110,16 @@ class StageData:
         return self.is_resident("train")
 
     @property
+    def shows_labels(self) -> bool:
+        """Whether any training example has a label that is neither missing nor hidden.
+
+        Those of a streamed split of classes are not read: of records, this would take a pass.
+        """
+        if self.task.axes != ("example",) or not (self.resident or self.task.predictions != "classes"):
+            return True
+        return bool(np.any(self.train.labels() != core.UNLABELLED))
+
+    @property
     def resident_arrays(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes of the arrays that the loader keeps on the device."""
         if not self.resident:

@@ -86,10 +86,11 @@ def _of_labels(stage: Stage) -> Iterator[str]:
     labels = stage.data.train.labels()
     visible = labels[labels != UNLABELLED]
     counts = np.bincount(visible, minlength=1)
-    if np.count_nonzero(counts) == 1:
+    of_classes = stage.data.task.predictions == "classes"  # an example of several labels has the number 0
+    if of_classes and np.count_nonzero(counts) == 1:
         yield f"terms {learned} learn from labels of one class alone, class {int(np.argmax(counts))}"
     few = [str(number) for number in np.flatnonzero((counts > 0) & (counts < data.labels_per_class))]
-    if few:
+    if of_classes and few:
         yield f"data.labels_per_class={data.labels_per_class} is more than the classes {', '.join(few[:9])} have"
     mixing = [name for name in data.augment if name.partition(":")[0] in ("mixup", "cutmix")]
     pairs = stage.settings.batch * (len(visible) / max(len(labels), 1)) ** 2

@@ -206,10 +206,12 @@ def _check_term(stage: Stage, key: str) -> None:
             f"term {key!r} must have labels, got data {data.name!r} without any. Use labelled data, or leave the term"
             " out of the stage."
         )
-    if stage.data.task.reads_class_labels and not has_visible_labels(data):
+    hidden = stage.data.task.reads_class_labels and not has_visible_labels(data)
+    if hidden or not stage.data.shows_labels:
         raise UserError(
-            f"term {key!r} learns from labels, and the training data of stage {stage.name!r} show none; leave the term"
-            " out of the stage, or let it see labels (data.unlabelled, data.weight, data.mix.NAME.labelled)"
+            f"term {key!r} learns from labels, and the training data of stage {stage.name!r} show none in"
+            f" {len(stage.data.train)} examples; fill them in, let it see labels (data.unlabelled, data.weight,"
+            " data.mix.NAME.labelled), or leave the term out of the stage"
         )
 
 

@@ -130,6 +130,23 @@ def test_a_method_of_labels_needs_visible_ones(stages):
         validate.check_training(hidden)
 
 
+@pytest.mark.parametrize(("answer", "method"), [("labels", "binary_cross_entropy"), ("label", "cross_entropy")])
+def test_labels_that_are_all_missing_are_refused(tmp_path, answer, method):
+    missing = np.full((6, 2), np.nan) if answer == "labels" else np.full(6, -1)
+    arrays = {f"{role}_features": np.eye(6) for role in ("train", "test")}
+    names = dict(class_names=["a", "b"])
+    np.savez(tmp_path / "a.npz", **arrays, **names, **{f"{role}_{answer}": missing for role in ("train", "test")})
+    keys = dict(
+        data=dict(name="npz", path=str(tmp_path / "a.npz")),
+        steps=1,
+        networks=dict(student=dict(source="trained", model="mlp", widths=(2,))),
+        terms=dict(task=dict(method=method)),
+        evaluate=dict(metrics=()),
+    )
+    with pytest.raises(UserError, match="term 'task' learns from labels, .* of stage 'train' show none in 6 examples"):
+        pipeline.prepare(load.stages(keys), tmp_path / "run")
+
+
 def test_a_stage_that_trains_has_a_length():
     validate.check_length("a", 1)
     with pytest.raises(UserError, match="stage 'a' has no length; set steps, epochs or examples"):

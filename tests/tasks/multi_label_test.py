@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 import jaxdistill
+from jaxdistill.build.notes import notes
 from jaxdistill.config import load
 from jaxdistill.data import datasets
 from jaxdistill.errors import UserError
@@ -56,6 +57,7 @@ def test_labels_of_images_are_a_task_of_their_own(table, tmp_path):
     assert stage.data.dataset.class_names == ("red", "dark")
     assert stage.shapes.outputs["student"].logits.shape == (16, 2)
     assert stage.evaluation.ranking[0] == "student/average_precision"
+    assert notes(stage, tmp_path) == []
     assert build(tmp_path, table, dict(labels=("tags",))).data.dataset.class_names == ("dark", "red")
     raw = next(stage.data.loader().step_inputs(0, 1))
     raw = stage.data.loader().make_batch(stage.data.loader().resident, raw)

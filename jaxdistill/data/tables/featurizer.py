@@ -90,15 +90,16 @@ def load(path: pathlib.Path) -> Featurizer:
     return Featurizer(fitted=tuple(steps), targets=targets, target_names=target_names, **lists)
 
 
-def fit(transforms: Sequence[str], table: Table) -> Featurizer:
+def fit(transforms: Sequence[str], table: Table, target_names: tuple[str, ...] = ()) -> Featurizer:
     """Fits transforms in order, each on the output of those before it.
 
     Args:
         transforms: as a config writes them, such as `("impute:median", "standardize", "pca:16")`.
         table: the training split.
+        target_names: of the targets of `table`; "target" if empty.
 
     Raises:
-        UserError: for an unknown transform, and one that does not fit the columns.
+        UserError: for an unknown transform, a target without numbers, and a transform that does not fit the columns.
     """
     raw, fitted = table, []
     for text in transforms:
@@ -106,8 +107,13 @@ def fit(transforms: Sequence[str], table: Table) -> Featurizer:
         _check_input(text, member, table)
         fitted.append({name: np.asarray(x) for name, x in member.fit(table, *arguments).items()})
         table = member.apply(fitted[-1], table)
-    targets = tuple(_fit_target(column) for column in _columns(raw.target)) or ((0.0, 1.0),)
-    return Featurizer(tuple(transforms), tuple(fitted), raw.names, tuple(raw.strings), targets=targets)
+    columns = _columns(raw.target)
+    names = target_names or ("target",) * len(columns)
+    path = "data.targets must be columns" if len(columns) > 1 else "data.target must be a column"
+    targets = tuple(_fit_target(path, *item) for item in zip(names, columns, strict=True)) or ((0.0, 1.0),)
+    named = target_names if len(target_names) > 1 else ()
+    strings = tuple(raw.strings)
+    return Featurizer(tuple(transforms), tuple(fitted), raw.names, strings, targets=targets, target_names=named)
 
 
 def _check_input(text: str, member: members.Transform, table: Table) -> None:
@@ -130,11 +136,13 @@ def _columns(target: np.ndarray | None) -> Sequence[np.ndarray]:
     return () if target is None else np.atleast_2d(target.T)
 
 
-def _fit_target(column: np.ndarray) -> tuple[float, float]:
+def _fit_target(path: str, name: str, column: np.ndarray) -> tuple[float, float]:
     """Returns mean and standard deviation of the targets that are present; a constant one has the scale 1."""
     present = column[~np.isnan(column)]
     if not len(present):
-        raise UserError("data.target must be a column with numbers in the training split, got none. Take another")
+        raise UserError(
+            f"{path} with numbers in the training split, got none in {name!r}. Fill some in, or take another"
+        )
     return measure(present)
 
 

@@ -68,8 +68,7 @@ def make_dataset(
         featurizer = featurizers.load(pathlib.Path(files.input_path("data.featurizer", settings.featurizer)))
         _check_targets(featurizer, columns)
     else:
-        featurizer = featurizers.fit(settings.transforms, tables["train"])
-        featurizer = dataclasses.replace(featurizer, target_names=columns if len(columns) > 1 else ())
+        featurizer = featurizers.fit(settings.transforms, tables["train"], columns)
     splits = {role: _make_split(featurizer, table) for role, table in tables.items()}
     names = tuple(class_names) or (TARGET_CLASS,)
     features = splits["train"].features

@@ -33,6 +33,13 @@ def test_a_stored_featurizer_gives_the_same_bits(tmp_path):
         assert all(array.dtype != object for array in arrays.values())
 
 
+def test_a_target_without_numbers_is_refused_by_its_name():
+    target = np.stack([np.arange(4.0), np.full(4, np.nan)], -1)
+    table = Table(np.zeros((4, 1)), ("x",), target=target)
+    with pytest.raises(UserError, match="data.targets must be columns with numbers .*, got none in 'rain'. Fill"):
+        fit([], table, ("wind", "rain"))
+
+
 def test_an_example_is_transformed_alone_as_it_is_among_others():
     featurizer, new = fit(STEPS, make_table(20)), make_table(5)
     np.testing.assert_allclose(apply(featurizer, new.select(np.array([3])))[0], apply(featurizer, new)[3], atol=1e-6)
