@@ -93,7 +93,9 @@ def _both_tangents(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple
     for of, side, fraction in ((tangents[0], sides, 1 - beta), (tangents[1], sides.swap(), beta)):
         if not isinstance(of, SymbolicZero):
             terms = _finite_terms(side, fraction)
-            slope = terms - side.difference - side.p * jnp.sum(terms, -1, keepdims=True)
+            slope = terms - side.difference
+            # Differences add up to 0 but for the rounding of normalising sums, which would shift all logits.
+            slope -= side.p * jnp.sum(slope, -1, keepdims=True)
             tangent += jnp.sum(slope * of, -1)
     if not isinstance(tangents[2], SymbolicZero):
         tangent += jax.jvp(functools.partial(_both, left, right), (beta,), (tangents[2],))[1]
