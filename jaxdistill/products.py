@@ -2,14 +2,20 @@
 
 JAX computes that gradient as `(gradient^T inputs)^T`. XLA writes the left operand transposed, in whatever computes it,
 which for the gradient of a vocabulary's logits takes far longer than the product. Here the narrower of the two is on
-the left. On other devices, and below float32, the product is `jax.lax.dot_general`.
+the left. On other devices, below float32, and inside `jax.shard_map` or on an explicit mesh the product is
+`jax.lax.dot_general`.
 """
 
+import functools
 import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+from jax.sharding import AxisType
 from jaxtyping import Array, Float
 
 
@@ -32,9 +38,15 @@ def dot_general(
     (of_left, of_right), batches = dimension_numbers
     dtypes = {jnp.dtype(x) for x in (left.dtype, right.dtype, preferred_element_type or left.dtype)}
     is_ordered = [*of_left] == sorted(of_left) and [*of_right] == [*range(len(of_right))]
-    if platform() == "cpu" and dtypes == {jnp.dtype(jnp.float32)} and is_ordered and not any(batches):
+    is_float32_on_cpu = platform() == "cpu" and dtypes == {jnp.dtype(jnp.float32)}
+    if is_float32_on_cpu and is_ordered and not any(batches) and _is_placed_by_xla(left, right):
         return _multiply(tuple(of_left), precision, left, right)
     return jax.lax.dot_general(left, right, dimension_numbers, precision, preferred_element_type=preferred_element_type)
+
+
+def _is_placed_by_xla(*operands: Array) -> bool:
+    """Returns whether no axis of a mesh is part of types, as in `jax.shard_map`, where gradients have them too."""
+    return all(kind == AxisType.Auto for x in operands for kind in jax.typeof(x).sharding.mesh.axis_types)
 
 
 def _product(contracted: tuple[int, ...], precision: Any, left: Array, right: Array) -> Array:
@@ -42,27 +54,73 @@ def _product(contracted: tuple[int, ...], precision: Any, left: Array, right: Ar
     return jax.lax.dot_general(left, right, ((contracted, tuple(range(len(contracted)))), ((), ())), precision)
 
 
-_multiply = jax.custom_vjp(_product, nondiff_argnums=(0, 1))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _multiply(contracted: tuple[int, ...], precision: Any, left: Array, right: Array) -> Array:
+    return _product(contracted, precision, left, right)
 
 
-def _forward(
-    contracted: tuple[int, ...], precision: Any, left: Array, right: Array
-) -> tuple[Array, tuple[Array, Array]]:
-    return _product(contracted, precision, left, right), (left, right)
-
-
-def _backward(
-    contracted: tuple[int, ...], precision: Any, operands: tuple[Array, Array], gradient: Array
+def _multiply_tangents(
+    contracted: tuple[int, ...], precision: Any, primals: tuple[Any, Any], tangents: tuple[Any, Any]
 ) -> tuple[Array, Array]:
+    (left, right), (of_left, of_right) = primals, tangents
+    value = _multiply(contracted, precision, left, right)
+    tangents_of_value = []
+    if not isinstance(of_left, SymbolicZero):
+        tangents_of_value.append(_multiply(contracted, precision, of_left, right))
+    if not isinstance(of_right, SymbolicZero):
+        tangents_of_value.append(weights_product_p.bind(left, of_right, contracted=contracted, precision=precision))
+    return value, functools.reduce(jnp.add, tangents_of_value)
+
+
+_multiply.defjvp(_multiply_tangents, symbolic_zeros=True)
+
+weights_product_p = Primitive("weights_product")
+"""The product as a linear function of the weights, whose transpose is the gradient by them."""
+
+
+def _run(left: Array, right: Array, *, contracted: tuple[int, ...], precision: Any) -> Array:
+    return _product(contracted, precision, left, right)
+
+
+def _abstract(left: Any, right: Any, *, contracted: tuple[int, ...], precision: Any) -> Any:
+    traced = jax.jit(functools.partial(_run, contracted=contracted, precision=precision)).trace(left, right)
+    (output,) = traced.jaxpr.out_avals
+    return output
+
+
+def _batch(
+    operands: tuple[Array, Array], axes: tuple[Any, Any], *, contracted: tuple[int, ...], precision: Any
+) -> tuple[Array, int]:
     left, right = operands
-    (by_left,) = jax.linear_transpose(lambda x: _product(contracted, precision, x, right), left)(gradient)
-    count = len(contracted)
+    if axes[1] is None:
+        shifted = tuple(axis + 1 for axis in contracted)
+        left = jnp.moveaxis(left, axes[0], 0)
+        return weights_product_p.bind(left, right, contracted=shifted, precision=precision), 0
+    run = functools.partial(_run, contracted=contracted, precision=precision)
+    return jax.vmap(run, in_axes=axes)(left, right), 0
+
+
+def _gradient_by_left(
+    gradient: Array, left: Any, right: Array, *, contracted: tuple[int, ...], precision: Any
+) -> Array:
+    (by_left,) = jax.linear_transpose(lambda x: _product(contracted, precision, x, right), left.aval)(gradient)
+    return by_left
+
+
+def _gradient_by_right(
+    gradient: Array, left: Array, right: Any, *, contracted: tuple[int, ...], precision: Any
+) -> Array:
+    count, shape = len(contracted), right.aval.shape
     left_rows = tuple(axis for axis in range(left.ndim) if axis not in contracted)
     gradient_rows = tuple(range(len(left_rows)))
-    if math.prod(right.shape[:count]) <= math.prod(right.shape[count:]):
-        return by_left, jax.lax.dot_general(left, gradient, ((left_rows, gradient_rows), ((), ())), precision)
+    if math.prod(shape[:count]) <= math.prod(shape[count:]):
+        return jax.lax.dot_general(left, gradient, ((left_rows, gradient_rows), ((), ())), precision)
     swapped = jax.lax.dot_general(gradient, left, ((gradient_rows, left_rows), ((), ())), precision)
-    return by_left, jnp.moveaxis(swapped, range(-count, 0), range(count))
+    return jnp.moveaxis(swapped, range(-count, 0), range(count))
 
 
-_multiply.defvjp(_forward, _backward)
+weights_product_p.def_impl(_run)
+weights_product_p.def_abstract_eval(_abstract)
+ad.defbilinear(weights_product_p, _gradient_by_left, _gradient_by_right)
+batching.primitive_batchers[weights_product_p] = _batch
+mlir.register_lowering(weights_product_p, mlir.lower_fun(_run, multiple_results=False))

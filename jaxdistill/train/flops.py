@@ -8,7 +8,7 @@ average of weights in training.
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -86,7 +86,10 @@ def _of(jaxpr: Any) -> Iterator[tuple[str, int]]:
     for equation in jaxpr.eqns:
         name = equation.primitive.name
         if name == "dot_general":
-            yield _kind(equation), _of_product(equation)
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            yield _kind(equation), _of_product(equation, contracted)
+        elif name == "weights_product":  # in forward mode
+            yield _kind(equation), _of_product(equation, equation.params["contracted"])
         elif name == "conv_general_dilated":
             yield _kind(equation), _of_convolution(equation)
         elif name == "ffi_call" and equation.params["target_name"].startswith(operation.TARGET):
@@ -128,9 +131,8 @@ def _kind(equation: Any) -> str:
     return str(equation.invars[0].aval.dtype)
 
 
-def _of_product(equation: Any) -> int:
+def _of_product(equation: Any, contracted: Iterable[int]) -> int:
     left = equation.invars[0].aval.shape
-    (contracted, _), _ = equation.params["dimension_numbers"]
     return 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[axis] for axis in contracted)
 
 

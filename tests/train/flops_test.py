@@ -7,6 +7,7 @@ import pytest
 from jax.experimental import pallas as pl
 from jax.sharding import PartitionSpec as P
 
+from jaxdistill import products
 from jaxdistill.errors import UserError
 from jaxdistill.models.cifar_resnet import CifarResNet
 from jaxdistill.train import flops
@@ -17,6 +18,12 @@ SHAPE = jax.ShapeDtypeStruct
 def test_a_product():
     counted = flops.count(lambda a, b: nn.relu(a @ b) + 1.0, SHAPE((3, 5), jnp.float32), SHAPE((5, 7), jnp.float32))
     assert counted == {"float32": 2 * 3 * 5 * 7}
+
+
+def test_derivatives_of_a_product_with_weights_in_forward_mode():
+    """Those by the inputs and by the weights, and no more for unused values."""
+    x, weights = SHAPE((3, 5), jnp.float32), SHAPE((5, 7), jnp.float32)
+    assert flops.count(lambda *x: jax.jvp(products.multiply, x, x)[1], x, weights) == {"float32": 2 * 210}
 
 
 def test_batched_products_by_type():
