@@ -76,7 +76,10 @@ MISTAKES = {
         "teacher must be an existing name, got 'techer'. Did you mean 'teacher'",
     ),
     "term's name": ("c.terms.loss = dict(method='kd')", "a term cannot be named 'loss'"),
-    "ema's network": ("c.networks.slow.of = 'studnet'", "got 'studnet'. Did you mean 'student'"),
+    "ema's network": (
+        "c.networks.slow.of = 'studnet'",
+        "networks.slow.of must be an existing name, got 'studnet'",
+    ),
     "ema's decay": ("c.networks.slow.decay = 1.5", "networks.slow.decay must be in [0, 1], got 1.5"),
     "tap": (
         "c.networks.early = dict(source='head', of='student', tap='hiden1'); c.terms.kd.student = 'early'",

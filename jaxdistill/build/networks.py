@@ -10,10 +10,10 @@ from jaxdistill.config import registry, toposort
 from jaxdistill.config.members import NetworkConfig
 from jaxdistill.data.cache_records import DTYPES
 from jaxdistill.data.output_cache import Cache, Header
-from jaxdistill.errors import UserError
+from jaxdistill.errors import UserError, check_names
 from jaxdistill.networks import Context, ImageSpec, Source, in_order
 from jaxdistill.networks.meaning import Meaning, own_names
-from jaxdistill.networks.options import references
+from jaxdistill.networks.options import reference_fields, references
 from jaxdistill.networks.source import CachedForm
 from jaxdistill.tasks import Task
 
@@ -84,6 +84,10 @@ def build_networks(configs: Mapping[str, NetworkConfig], context: Context) -> di
         raise UserError("networks must have an entry. Add networks.student=dict(source='trained', model=...)")
     kinds = {name: _find_source(name, config) for name, config in configs.items()}
     needs = {name: references(kinds[name], config.options, f"networks.{name}") for name, config in configs.items()}
+    for name, config in configs.items():
+        for key in reference_fields(kinds[name]):
+            value = config.options[key]
+            check_names(f"networks.{name}.{key}", [value] if isinstance(value, str) else value, configs)
     built = {}
     for name in toposort.in_order("network", needs):
         built[name] = kinds[name].build(name, configs[name].options, context)

@@ -39,7 +39,12 @@ def build_term(name: str, config: TermConfig, steps: int, networks: Mapping[str,
             built = method(**(config.fields | values))
             built.check()
     except UserError as error:
-        raise UserError(f"term {name!r}: {error}") from error
+        key, text = str(error).partition(" ")[0], str(error)
+        if key not in config.fields:
+            raise UserError(f"term {name!r}: {error}") from error
+        default = registry.fields(method)[key]
+        remedy = "" if default is None or ". " in text else f". Leave it out, which is {default!r}"
+        raise UserError(f"terms.{name}.{text}{remedy}") from error
     except (TypeError, ValueError) as error:
         raise UserError(f"terms.{name} must have fields that {config.method!r} takes, got an error: {error}") from error
     weight = optim.schedule(config.weight, steps, f"terms.{name}.weight")

@@ -10,7 +10,7 @@ from jaxdistill.config.sweep import SweepConfig
 from jaxdistill.errors import UserError
 from jaxdistill.report import figures
 from jaxdistill.report.html import Block, Details, Figures, Heading, Note
-from jaxdistill.report.inputs import EVALUATE_AGAIN, read_optional
+from jaxdistill.report.inputs import evaluate_again, read_optional
 from jaxdistill.report.quality import Better, Lines, Points, Stages, gather_points
 from jaxdistill.report.tables import COSTS, Rows, Table, format_mean, format_value, list_main_columns
 
@@ -50,7 +50,7 @@ def read(workdir: pathlib.Path) -> Rows:
     path, keys = workdir / "lanes.json", {"network", "lane"}
     rows = read_optional(path) or []
     if not isinstance(rows, list) or not all(isinstance(row, dict) and keys <= row.keys() for row in rows):
-        raise UserError(f"{path} must be a list of rows with a network and a lane each. {EVALUATE_AGAIN}")
+        raise UserError(f"{path} must be a list of rows with a network and a lane each. {evaluate_again(path)}")
     return rows
 
 

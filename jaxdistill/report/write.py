@@ -16,7 +16,7 @@ import numpy as np
 from jaxdistill.errors import UserError
 from jaxdistill.report import advice, boxes, cost, fidelity, label_maps, labels, lanes, quality, texts
 from jaxdistill.report.html import Block, Heading, Note, Section, Sentence, fold_json, render_page
-from jaxdistill.report.inputs import EVALUATE_AGAIN, read_optional
+from jaxdistill.report.inputs import evaluate_again, read_optional
 from jaxdistill.report.tables import Rows, Table, make_parts_table, make_results_table, select_main
 from jaxdistill.runtime import files
 
@@ -52,7 +52,7 @@ def read_results(workdir: pathlib.Path) -> Rows:
         isinstance(row, dict) and isinstance(row.get("network"), str) for row in rows
     )
     if not named:
-        raise UserError(f"{path} must be a list of rows with a network each. {EVALUATE_AGAIN}")
+        raise UserError(f"{path} must be a list of rows with a network each. {evaluate_again(path)}")
     return rows
 
 
@@ -85,7 +85,7 @@ def read_predictions(path: pathlib.Path) -> dict[str, np.ndarray]:
             raise ValueError("sheet/index is not part of index")
         return predictions
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} must hold predictions, and cannot be read ({error}). {EVALUATE_AGAIN}") from None
+        raise UserError(f"{path} must hold predictions, and cannot be read ({error}). {evaluate_again(path)}") from None
 
 
 def read_summary(workdir: pathlib.Path) -> Table:

@@ -48,6 +48,10 @@ def test_probe_and_reuse():
     [
         (dict(source="head", of="teacher", tap="pooled", head="linaer"), "Did you mean 'linear'"),
         (
+            dict(source="ensemble", of=("student", "techer")),
+            "^networks.x.of must be an existing name, got 'techer'. Did you mean 'teacher'",
+        ),
+        (
             dict(source="head", of="teacher", tap="pooled", components=4),
             "networks.x.components must be a key of head 'linear', got 'components'",
         ),

@@ -46,9 +46,9 @@ def test_the_step_uses_the_field_of_its_own_number():
 @pytest.mark.parametrize(
     ("temperature", "message"),
     [
-        (dict(start=1.0, to=0.0, over=10), "term 'kd': temperature must be greater than 0 and finite, got 0.0"),
-        (dict(start=0.0, to=1.0, over=10), "term 'kd': temperature must be greater than 0 and finite, got 0.0"),
-        (dict(values=(4.0, 0.0, 4.0), at=(6, 7)), "term 'kd': temperature must be greater than 0 and finite, got 0.0"),
+        (dict(start=1.0, to=0.0, over=10), "terms.kd.temperature must be greater than 0 and finite, got 0.0"),
+        (dict(start=0.0, to=1.0, over=10), "terms.kd.temperature must be greater than 0 and finite, got 0.0"),
+        (dict(values=(4.0, 0.0, 4.0), at=(6, 7)), "terms.kd.temperature must be greater than 0 and finite, got 0.0"),
         (dict(start=1.0, till=0.0), "terms.kd.temperature must be a number, a section of"),
     ],
 )
@@ -81,7 +81,8 @@ def test_a_flag_puts_a_number_where_a_schedule_of_a_field_stands(tmp_path, capsy
         (dict(teacher="techer"), "network for term 'kd', teacher must be an existing name, got 'techer'"),
         (dict(teacher="student"), "term 'kd': 'student' cannot be its own teacher"),
         (dict(teacher=""), "term 'kd' needs a teacher; there are"),
-        (dict(temperature=-1.0), "term 'kd': temperature must be greater than 0 and finite, got -1.0"),
+        (dict(temperature=-1.0), "terms.kd.temperature must be greater than 0 and finite, got -1.0. Leave it out"),
+        (dict(chunk=-3), "terms.kd.chunk must be at least 0 and finite, got -3. Leave it out, which is 0"),
     ],
 )
 def test_mistakes(changed, message):

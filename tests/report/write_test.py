@@ -82,8 +82,10 @@ def test_of_repeated_steps_the_later_counts_and_a_torn_line_is_passed_over(tmp_p
 def test_a_foreign_file_is_a_mistake_of_the_user(tmp_path, name, content):
     workdir = fill(tmp_path / "run")
     (workdir / name).write_text(content)
-    with pytest.raises(UserError, match=name):
+    with pytest.raises(UserError, match=name) as caught:
         report.write_report(workdir)
+    removed = {"results.json": "it", "metrics.jsonl": ""}.get(name, "it and results.json")
+    assert not removed or f"Remove {removed}, and the command of the run evaluates again" in str(caught.value)
 
 
 def test_a_missing_workdir_is_an_error_without_a_traceback(tmp_path, capsys):
