@@ -2,12 +2,14 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Sequence
 
 from jaxdistill.config.schema import EvaluateConfig
 from jaxdistill.errors import UserError
 from jaxdistill.metrics import Metric
 from jaxdistill.tasks import Task
+from jaxdistill.tasks.task import AUTO
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +40,9 @@ class StageEvaluation:
             UserError: for one that does not fit the task, with the stage, whose own section counts before the config's.
         """
         try:
-            return {name: self.task.metric(name) for name in self.settings.metrics}
+            names = self.settings.metrics
+            lists = (self.task.default_metrics if name == AUTO else (name,) for name in names)
+            return {name: self.task.metric(name) for name in itertools.chain(*lists)}
         except UserError as error:
             raise UserError(f"stage {self.stage!r}: {error}") from error
 

@@ -293,10 +293,9 @@ def _check_fewer_classes(stage: Stage) -> None:
     for name, use in (dict.fromkeys(stage.evaluation.networks, "evaluate") | learned).items():
         number = stage.shapes.num_classes(name)
         if number < expected:
-            noun = stage.data.task.class_noun
             raise UserError(
-                f"stage {stage.name!r}: {use}: network {name!r} must have the {expected} {noun} of the data, got"
-                f" {number}. Leave out `classes`, which is taken from the data, or the network"
+                f"stage {stage.name!r}: {use}: network {name!r} must have the {stage.data.task.choices} of the"
+                f" data, got {number}. Leave out `classes`, which is taken from the data, or the network"
             )
 
 

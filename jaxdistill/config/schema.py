@@ -138,7 +138,7 @@ class EvaluateConfig:
     networks: tuple[str, ...] = option((), "networks to evaluate; all that fit if empty")
     reference: str = option("", "network that fidelity is measured against; the teacher if empty")
     pairs: tuple[str, ...] = option((), "further pairs 'network:reference' of a final evaluation")
-    metrics: tuple[str, ...] = option(("accuracy", "nll"), "metrics by name")
+    metrics: tuple[str, ...] = option(("auto",), "metrics by name; 'auto' for the task's own")
     saliency: bool = option(True, "whether a final evaluation draws saliency maps")
     texts: int = option(6, "texts that networks write for the report after a final evaluation; 0 for none", least=0)
     cost: bool = option(False, "whether a final evaluation measures memory, latency and throughput")

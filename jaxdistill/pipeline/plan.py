@@ -79,11 +79,10 @@ def describe(stage: Stage) -> list[str]:
     """Returns the plan of one stage, a line each: data, networks, and the lines of its kind."""
     role, examples = stage.kind.split(stage)
     dataset, name = stage.data.dataset, stage.settings.data.name
-    choices = f"{stage.data.task.num_classes} {stage.data.task.class_noun}"
     reading, *more = stage.kind.describe_data(stage)
     return [
         f"\nstage {stage.name} ({stage.settings.kind})",
-        f"  data: {name} {role}, {examples:,} examples of {dataset.shape}, {choices}{reading}",
+        f"  data: {name} {role}, {examples:,} examples of {dataset.shape}, {stage.data.task.choices}{reading}",
         *more,
         "  networks:",
         *(line for network in stage.networks for line in _describe_network(stage, network)),

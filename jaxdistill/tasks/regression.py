@@ -24,7 +24,7 @@ class Regression(AnyInputTask):
     predictions: ClassVar = "gaussian"
     averages: ClassVar = ("gaussian", "logits")
     outputs: ClassVar = 2
-    class_noun: ClassVar = "outputs per target"
+    class_noun: ClassVar = "outputs"
 
     @classmethod
     def is_default_for(cls, dataset: Dataset) -> bool:
@@ -33,6 +33,11 @@ class Regression(AnyInputTask):
     @property
     def num_classes(self) -> int:
         return self.outputs * self.dataset.fields["target"][0][0]
+
+    @property
+    def choices(self) -> str:
+        number = self.dataset.fields["target"][0][0]
+        return f"{super().choices} for {number} target" + "s" * (number != 1)
 
     def metric(self, name: str) -> Metric:
         metric = super().metric(name)

@@ -49,6 +49,10 @@ class StageParts:
     prediction_axes: Mapping[str, int]
 
 
+AUTO, USUAL = "auto", ("accuracy", "nll")
+"""The name in `evaluate.metrics` of a task's own metrics, and those of classes."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Task:
     """A task on a dataset; a subclass defines the class attributes and what differs.
@@ -124,6 +128,11 @@ class Task:
         return len(self.dataset.class_names)
 
     @property
+    def choices(self) -> str:
+        """Words for the classes of a prediction, with their number."""
+        return f"{self.num_classes} {self.class_noun}"
+
+    @property
     def has_labels(self) -> bool:
         """Whether the dataset has the labels of this task."""
         return bool(self.dataset.class_names)
@@ -180,6 +189,11 @@ class Task:
     def metrics(self) -> tuple[str, ...]:
         """Names of the metrics that fit the dataset."""
         return self.metric_names
+
+    @property
+    def default_metrics(self) -> tuple[str, ...]:
+        """Names of the metrics that `AUTO` stands for: of classes `USUAL`, else those that the task names first."""
+        return tuple(name for name in USUAL if name in self.metrics) or self.metrics[:2]
 
     def metric(self, name: str) -> Metric | GatheringMetric:
         """Returns a metric by its name, or by `"package.module:Name"`.

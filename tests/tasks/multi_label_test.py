@@ -58,7 +58,9 @@ def test_labels_of_images_are_a_task_of_their_own(table, tmp_path):
     assert stage.shapes.outputs["student"].logits.shape == (16, 2)
     assert stage.evaluation.ranking[0] == "student/average_precision"
     assert notes(stage, tmp_path) == []
-    assert build(tmp_path, table, dict(labels=("tags",))).data.dataset.class_names == ("dark", "red")
+    other = build(tmp_path, table, dict(labels=("tags",)), evaluate={})
+    assert other.data.dataset.class_names == ("dark", "red")
+    assert [*other.evaluation.metrics] == ["average_precision", "auroc"]
     raw = next(stage.data.loader().step_inputs(0, 1))
     raw = stage.data.loader().make_batch(stage.data.loader().resident, raw)
     labels = stage.data.augment(raw)["labels"]
@@ -66,9 +68,11 @@ def test_labels_of_images_are_a_task_of_their_own(table, tmp_path):
 
 
 def test_targets_of_images_are_regressed(table, tmp_path):
-    changes = dict(terms=OF_TARGETS, evaluate=dict(metrics=("r2", "per_target")))
+    changes = dict(terms=OF_TARGETS, evaluate=dict(metrics=("r2", "per_target", "auto")))
     stage = build(tmp_path, table, dict(targets=("warmth", "depth")), **changes)
     assert stage.data.task.name == "regression"
+    assert stage.data.task.choices == "4 outputs for 2 targets"
+    assert [*stage.evaluation.metrics] == ["r2", "per_target", "rmse", "mae"]
     assert stage.shapes.outputs["student"].logits.shape == (16, 4)
     assert stage.evaluation.metrics["r2"].scale == pytest.approx((7.5, 7500), rel=0.2)
     assert stage.data.batch["target"].shape == (16, 2)

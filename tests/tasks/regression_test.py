@@ -28,6 +28,7 @@ def test_a_network_outputs_mean_and_log_variance_and_errors_are_in_units_of_the_
     stage = build(tmp_path)
     assert stage.data.task.name == "regression"
     assert stage.shapes.outputs["student"].logits.shape == (128, 2)
+    assert ", 2 outputs for 1 target, " in plan.describe(stage)[1]
     assert stage.evaluation.metrics["rmse"].scale == pytest.approx((74.98,), abs=0.01)
     assert {*stage.data.batch} == {"features", "label", "target", "valid", "index", "view", "mask"}
 
