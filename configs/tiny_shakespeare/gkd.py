@@ -8,7 +8,8 @@ student writes noise. In half of a batch it continues the first 64 bytes of a wi
 grades these and the windows of the data alike, by the generalised Jensen-Shannon divergence.
 
 Paper:    Agarwal et al., ICLR 2024, https://arxiv.org/abs/2306.13649 (lambda = 0.5, beta = 0.5); the text is ours.
-Measured: not yet.
+Measured: docs/on_policy.md, 400 steps, 3 seeds: KL to the teacher 0.181 ± 0.013 nats, of its
+          control `continued` 0.241 ± 0.016.
 """
 
 from jaxdistill.configs.tiny_shakespeare import kd

@@ -8,7 +8,8 @@ bytes of every window with 64 of its own, and learns from the teacher's log-prob
 k1 of KL(student || teacher) in each token. The smaller rate is for the noise of its gradient.
 
 Paper:    Lu & Thinking Machines Lab, 2025, https://thinkingmachines.ai/blog/on-policy-distillation; the text is ours.
-Measured: not yet.
+Measured: docs/on_policy.md, 400 steps, 3 seeds: NLL 2.088 ± 0.017 nats, of `alone`, from which
+          it starts, 2.082 ± 0.009.
 """
 
 from jaxdistill.configs.tiny_shakespeare import kd

@@ -8,7 +8,7 @@ teacher has drawn after the first 64. The paper takes the likeliest continuation
 repeat themselves, so that ours are samples.
 
 Paper:    Kim & Rush, EMNLP 2016, https://arxiv.org/abs/1606.07947, section 3.2; the text is ours.
-Measured: not yet.
+Measured: docs/on_policy.md, 400 steps, 3 seeds: NLL 2.214 ± 0.015 nats, of `alone` 2.082 ± 0.009.
 """
 
 from jaxdistill.configs.tiny_shakespeare import kd
