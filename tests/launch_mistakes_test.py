@@ -62,7 +62,7 @@ MISTAKES = {
     ),
     "temperature": (
         "c.terms.kd.temperature = 0.0",
-        "term 'kd': temperature must be greater than 0 and finite, got 0.0",
+        "terms.kd.temperature must be greater than 0 and finite, got 0.0. Leave it out, which is 4.0",
     ),
     "temperature's kind": (
         "c.terms.kd = dict(method='kd', temperature='hot')",

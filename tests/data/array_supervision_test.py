@@ -83,7 +83,7 @@ def test_resized_images_keep_them(tmp_path):
             "target",
             TARGETS[2:3].repeat(4, 0),
             {},
-            "must (have|be a column with) numbers in the training split, got none",
+            "must (have|be columns with) numbers in the training split, got none",
         ),
     ],
 )
