@@ -15,7 +15,7 @@ from jaxdistill.build.stage import Stage
 from jaxdistill.data.output_cache import Cache
 from jaxdistill.runtime.onednn import setting as convolutions
 from jaxdistill.stages import output_writer
-from jaxdistill.stages.cache import network_outputs
+from jaxdistill.stages.cache import predict_stored
 from jaxdistill.train import flops
 from jaxdistill.train import mesh as sharding
 from jaxdistill.train.loop import compile_steps
@@ -121,7 +121,8 @@ def build_cached(file: str, flags: Sequence[str], starts: Mapping[str, Any], fol
     header = dataclasses.replace(writer.kind.cache_header(writer), teacher={"by": "a benchmark"})
     cache = Cache(folder / writer.name, header)
     teacher = {name: starts[name] for name in writer.networks if name in starts}
-    output_writer.fill(cache, lambda: network_outputs(writer, teacher), lambda *_: None)
+    output_writer.begin(cache)
+    output_writer.fill(cache, lambda: predict_stored(writer, cache, teacher), lambda *_: None)
     return build_stage(file, "cached", flags, {"teacher": cache})
 
 

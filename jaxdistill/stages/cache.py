@@ -91,10 +91,10 @@ class Cache(Kind):
         output_writer.begin(cache)
         if not cache.has_shared:
             write_shared(stage, cache, read_variables(), log)
-        return output_writer.fill(cache, lambda: _predict_stored(stage, cache, read_variables()), log) | precision
+        return output_writer.fill(cache, lambda: predict_stored(stage, cache, read_variables()), log) | precision
 
 
-def _predict_stored(
+def predict_stored(
     stage: Stage, cache: output_cache.Cache, variables: Mapping[str, Variables]
 ) -> output_writer.Predict:
     """Returns the function of the arrays of records, which may need those that all share."""
