@@ -94,6 +94,7 @@ def _entries(room: str) -> Mapping[str, Any]:
     return entries if isinstance(entries, Mapping) else entries()
 
 
+@functools.cache
 def _files(room: str) -> list[str]:
     package = importlib.import_module(ROOMS[room].module)
     return sorted(info.name for info in pkgutil.iter_modules(package.__path__))
