@@ -5,8 +5,9 @@
 
 Each start is a process of its own that ends after its first step: cold ones with an empty folder of compiled programs,
 warm ones with the folder that a cold one has left, in turn. The results are medians in seconds. `data` is opening,
-measuring and decoding; `build` everything else before the first stage; `init` the first state, `step` the first
-dispatch until its metrics arrive. Compilation is part of the last two, and has a column of its own.
+measuring and decoding; `build` everything else before the first stage; `step` the first dispatch until its metrics
+arrive, with the first state, which is made while the step is compiled. The column of compilation is the sum of all
+programs. The package's own bytecode is there, as an installed package has it.
 """
 
 import json
@@ -22,7 +23,7 @@ import time
 import results
 import timing
 
-PHASES = ("imports", "data", "build", "init", "step", "total", "compilation")
+PHASES = ("imports", "data", "build", "step", "total", "compilation")
 
 
 def child(began: float, argv: list[str]) -> None:
@@ -41,22 +42,22 @@ def child(began: float, argv: list[str]) -> None:
     from jaxdistill.stages import train
     from jaxdistill.train import loop
 
-    imported, spent = time.time(), {"data": 0.0, "init": 0.0}
+    imported, spent = time.time(), {"data": 0.0}
     log = compilation_cache.compilation_log()
 
-    def timed(holder, name, phase):
+    def timed(holder, name):
         function = getattr(holder, name)
 
         def call(*given, **more):
             start = time.time()
-            result = jax.block_until_ready(function(*given, **more)) if phase == "init" else function(*given, **more)
-            spent[phase] += time.time() - start
+            result = function(*given, **more)
+            spent["data"] += time.time() - start
             return result
 
         setattr(holder, name, call)
 
     for holder, name in ((resolve, "open_dataset"), (data.StageData, "loader")):
-        timed(holder, name, "data")
+        timed(holder, name)
     run = train.run
 
     def first_stage(*given, **options):
@@ -66,24 +67,16 @@ def child(began: float, argv: list[str]) -> None:
 
     def report():
         now = time.time()
-        step = now - spent["fit"]
         phases = {
             "imports": imported - began,
             "data": spent["data"],
             "build": spent["built"] - imported - spent["data_before"],
-            "init": spent["fit"] - spent["built"] - spent["data"] + spent["data_before"],
-            "step": step,
+            "step": now - spent["built"] - spent["data"] + spent["data_before"],
             "total": now - began,
             "compilation": log.total.seconds,
         }
         print(json.dumps(phases), flush=True)
         os._exit(0)
-
-    fit = train.fit
-
-    def timed_fit(*arguments, **options):
-        spent["fit"] = time.time()
-        return fit(*arguments, **options)
 
     compile_steps = loop.compile_steps
 
@@ -97,14 +90,15 @@ def child(began: float, argv: list[str]) -> None:
         first_step.trace = program.trace
         return first_step
 
-    train.run, train.fit, loop.compile_steps = first_stage, timed_fit, compile_first
+    train.run, loop.compile_steps = first_stage, compile_first
     pipeline.run(config, pathlib.Path(values["workdir"].value))
 
 
 def start(words: list[str], workdir: pathlib.Path) -> dict[str, float]:
     """Starts a run in a process of its own and returns its phases."""
     command = [sys.executable, __file__, "--child", repr(time.time()), *words, "--workdir", str(workdir)]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("JAX_COMPILATION")}
+    unset = "JAX_COMPILATION", "PYTHONDONTWRITEBYTECODE"
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(unset)}
     printed = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
     return json.loads(printed.splitlines()[-1])
 
