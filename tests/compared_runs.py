@@ -36,5 +36,9 @@ def write_run(folder, *, seed=0, temperature=4.0, accuracy=0.75, right=3, sweep=
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     launch = {"commit": "abcdef0123456", "project": {"commit": "123456789abc", "diff": "x.diff"}, "time": "now"}
     (folder / "environment.json").write_text(json.dumps([launch | {"devices": {"kind": "cpu", "number": 1}}]))
-    np.savez(folder / "predictions.npz", **arrays | {"prediction/alone": np.zeros(6, np.int32)})
+    arrays |= {"prediction/alone": np.zeros(6, np.int32)}
+    for name in ("alone", "distilled"):
+        right = np.where(LABEL < 0, np.nan, arrays[f"prediction/{name}"] == LABEL)
+        arrays[f"score/accuracy/{name}"] = right.astype(np.float32)
+    np.savez(folder / "predictions.npz", **arrays)
     return str(folder)

@@ -28,7 +28,7 @@ ALLOWED = {
     "pretrained": {"core", "data", "models", "modules", "networks", "runtime"},
     "export": {"compress", "config", "core", "data", "modules", "networks", "pretrained", "runtime"},
     "export/__main__": {"pipeline", "runtime"},
-    "tasks": {"config", "core", "data", "metrics", "modules", "networks"},
+    "tasks": {"config", "core", "data", "losses", "metrics", "modules", "networks"},
     "train": {"config", "core", "networks", "runtime", "trackers"},
     "trackers": {"config", "runtime"},
     "config": {"configs", "runtime"},

@@ -18,6 +18,9 @@ from jaxdistill.compare.finished_run import Member
 
 OVER_SEEDS, OVER_EXAMPLES = "seeds", "examples"
 
+Side = tuple[Member, Place]
+"""A network of a run or lane."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
@@ -58,9 +61,8 @@ def compare_experiments(first: Experiment, second: Experiment, metrics: Sequence
             if values := _pair(first.by_seed(place), second.by_seed(place), metric):
                 yield make(place, metric, OVER_SEEDS, values)
         members = [(a, b) for a in first.members for b in second.members if a.seed == b.seed]
-        scores = [_score(b, place) - _score(a, place) for a, b in members if _are_comparable((a, place), (b, place))]
-        if scores:
-            yield make(place, "accuracy", OVER_EXAMPLES, np.mean(scores, axis=0).tolist())
+        for metric, values in _pair_examples([((a, place), (b, place)) for a, b in members]).items():
+            yield make(place, metric, OVER_EXAMPLES, values)
 
 
 def compare_networks(experiment: Experiment, pairs: Sequence[Place], metrics: Sequence[str]) -> Iterator[Difference]:
@@ -72,10 +74,9 @@ def compare_networks(experiment: Experiment, pairs: Sequence[Place], metrics: Se
         for metric in metrics:
             if values := _pair(experiment.by_seed(base), experiment.by_seed(place), metric):
                 yield make(metric, OVER_SEEDS, values)
-        members = [member for member in experiment.members if _are_comparable((member, place), (member, base))]
-        if members:
-            scores = [_score(member, place) - _score(member, base) for member in members]
-            yield make("accuracy", OVER_EXAMPLES, np.mean(scores, axis=0).tolist())
+        sides = [((member, base), (member, place)) for member in experiment.members]
+        for metric, values in _pair_examples(sides).items():
+            yield make(metric, OVER_EXAMPLES, values)
 
 
 def _pair(left: Mapping[str, Mapping], right: Mapping[str, Mapping], metric: str) -> list[float]:
@@ -85,20 +86,38 @@ def _pair(left: Mapping[str, Mapping], right: Mapping[str, Mapping], metric: str
     return [b - a for a, b in numbers] if len(numbers) == len(pairs) else []
 
 
-def _are_comparable(*sides: tuple[Member, Place]) -> bool:
-    """Whether two sides have predicted the classes of the same examples; predictions are stored of the first lane."""
-    if any(member.lane not in (0, None) for member, _ in sides):
-        return False
-    left, right = (member.run.predictions(evaluation) for member, (_, evaluation) in sides)
-    names = (f"prediction/{network}" for _, (network, _) in sides)
-    if not all(name in arrays for name, arrays in zip(names, (left, right), strict=True)) or left["label"].ndim != 1:
-        return False
-    return all(np.array_equal(left[name], right[name]) for name in ("index", "label"))
+def _pair_examples(sides: Sequence[tuple[Side, Side]]) -> dict[str, list[float]]:
+    """Returns the second minus the first of each example by metric, as a mean over pairs of sides; {} if none fit."""
+    pairs = [(_scores(left), _scores(right)) for left, right in sides if _have_same_examples(left, right)]
+    differences: dict[str, list[np.ndarray]] = {}
+    for left, right in pairs:
+        for metric in (name for name in left if name in right):
+            difference = right[metric] - left[metric]
+            differences.setdefault(metric, []).append(difference[~np.isnan(difference)])
+    return {metric: np.mean(rows, axis=0).tolist() for metric, rows in differences.items() if len(rows[0])}
 
 
-def _score(member: Member, place: Place) -> np.ndarray:
-    """Returns 1 for each labelled example whose class the network predicts, 0 for the others."""
-    network, evaluation = place
-    arrays = member.run.predictions(evaluation)
-    right = arrays[f"prediction/{network}"] == arrays["label"]
-    return 1.0 * right[arrays["label"] >= 0]
+def _have_same_examples(left: Side, right: Side) -> bool:
+    """Whether two sides have predicted the same examples; predictions are stored of the first lane."""
+    if any(member.lane not in (0, None) for member, _ in (left, right)):
+        return False
+    first, second = (
+        {name: array for name, array in member.run.predictions(evaluation).items() if "/" not in name}
+        for member, (_, evaluation) in (left, right)
+    )
+    return first.keys() == second.keys() and all(_equal(first[name], second[name]) for name in first)
+
+
+def _equal(left: np.ndarray, right: np.ndarray) -> bool:
+    """Whether indices or classes are equal, or numbers but for the rounding of their standardisation."""
+    if left.shape != right.shape or not left.dtype.kind == right.dtype.kind == "f":
+        return np.array_equal(left, right)
+    size = np.max(np.abs(left), initial=0.0, where=~np.isnan(left))
+    return np.allclose(left, right, rtol=1e-6, atol=1e-6 * size, equal_nan=True)
+
+
+def _scores(side: Side) -> dict[str, np.ndarray]:
+    """Returns the scores of the examples of a network by metric, NaN without a label."""
+    member, (network, evaluation) = side
+    named = {tuple(name.split("/")): array for name, array in member.run.predictions(evaluation).items()}
+    return {name[1]: array for name, array in named.items() if name[0] == "score" and name[2:] == (network,)}

@@ -92,6 +92,8 @@ def declared(toy: ToyTask) -> None:
     require(task.axes[:1] == ("example",), f"axes must begin with 'example', got {task.axes}")
     missing = [name for name in task.inputs if name not in task.fields]
     require(not missing, f"inputs must be fields, got {missing}")
+    missing = [name for name in task.truth if name not in (*task.fields, "label")]
+    require(not missing, f"truth must be fields, got {missing}")
     for name in task.metric_names:
         registry.find("metric", name, "metric_names")
     missing = [name for name in task.preferred if name not in task.metric_names]

@@ -34,6 +34,18 @@ class TopK(Ratio):
         return total(map_predictions(rank, output, batch["label"]) < self.k, labelled(batch))
 
 
+@dataclasses.dataclass(frozen=True)
+class Accuracy(TopK):
+    """The fraction of predictions whose class is the label."""
+
+    k: int = 1
+    scored = ("label", "prediction")
+
+    def score(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        label = arrays["label"]
+        return np.where(label == core.UNLABELLED, np.nan, arrays["prediction"] == label)
+
+
 def class_counts(output: Output, batch: Batch) -> dict[str, jax.Array]:
     """Counts for each class how often it is the label, is predicted, and both, int32 `[classes]` each."""
     classes = core.num_classes(output.logits)
@@ -114,7 +126,7 @@ class Confusion:
 
 
 METRICS: dict[str, Metric] = {
-    "accuracy": TopK(1),
+    "accuracy": Accuracy(),
     "top5": TopK(5),
     "precision": Macro("precision"),
     "recall": Macro("recall"),

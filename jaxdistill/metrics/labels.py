@@ -19,9 +19,25 @@ Table = Mapping[str, np.ndarray]
 """Scores by name, float64 `[classes]` each, NaN where they are not defined."""
 
 
+SCORED = ("label", "labels", "logits")
+"""The arrays that metrics score examples by (`metric.ExampleMetric`)."""
+
+
 def present_labels(batch: Batch) -> jax.Array:
     """Returns the labels that count, `[*n, classes]`, 1 or 0, and NaN for the others."""
     return jnp.where(labelled(batch)[..., None], batch["labels"], jnp.nan)
+
+
+def _counted(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Returns which labels of stored arrays count, bool `[examples, classes]`."""
+    return (arrays["label"] != core.UNLABELLED)[:, None] & ~np.isnan(arrays["labels"])
+
+
+def _average_labels(values: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    """Returns scores of examples whose mean is that of all values that count, `[examples, classes]`."""
+    share = ratio(counted.sum(), counted.any(-1).sum())
+    scores = np.sum(np.where(counted, values, 0.0), -1, dtype=np.float64)
+    return np.where(counted.any(-1), scores / share, np.nan)
 
 
 def _decisions(output: Output) -> jax.Array:
@@ -130,35 +146,46 @@ class F1:
 class SubsetAccuracy(Ratio):
     """The fraction of examples whose decisions are all right."""
 
-    predictions = "labels"
+    predictions, scored = "labels", SCORED
 
     def sums(self, output: Output, batch: Batch, reference: Output | None = None) -> dict[str, jax.Array]:
         labels = present_labels(batch)
         is_right = (_decisions(output) == (labels > 0)) | jnp.isnan(labels)
         return total(jnp.all(is_right, -1), labelled(batch))
 
+    def score(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        is_right = ((arrays["logits"] > 0) == (arrays["labels"] > 0)) | np.isnan(arrays["labels"])
+        return np.where(arrays["label"] == core.UNLABELLED, np.nan, is_right.all(-1))
+
 
 @dataclasses.dataclass(frozen=True)
 class LabelAccuracy(Ratio):
     """The fraction of right decisions, 1 minus the Hamming loss."""
 
-    predictions = "labels"
+    predictions, scored = "labels", SCORED
 
     def sums(self, output: Output, batch: Batch, reference: Output | None = None) -> dict[str, jax.Array]:
         labels = present_labels(batch)
         return total(_decisions(output) == (labels > 0), ~jnp.isnan(labels))
+
+    def score(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        return _average_labels((arrays["logits"] > 0) == (arrays["labels"] > 0), _counted(arrays))
 
 
 @dataclasses.dataclass(frozen=True)
 class BinaryNLL(Ratio):
     """The mean negative log-likelihood of a decision, in nats."""
 
-    better, predictions = "min", "labels"
+    better, predictions, scored = "min", "labels", SCORED
 
     def sums(self, output: Output, batch: Batch, reference: Output | None = None) -> dict[str, jax.Array]:
         labels = present_labels(batch)
         nats = divergence.binary_cross_entropy(jnp.nan_to_num(labels), core.dense(output.logits))
         return total(nats, ~jnp.isnan(labels))
+
+    def score(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        labels, logits = jnp.nan_to_num(arrays["labels"]), jnp.asarray(arrays["logits"])
+        return _average_labels(np.asarray(divergence.binary_cross_entropy(labels, logits)), _counted(arrays))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -83,6 +83,25 @@ class GatheringMetric(Protocol):
         ...
 
 
+@runtime_checkable
+class ExampleMetric(Protocol):
+    """A metric whose differences between two networks have a standard error over examples.
+
+    Attributes:
+        scored: the arrays that it scores examples by, of `Task.predict`, `Task.truth`, and `label`.
+    """
+
+    scored: tuple[str, ...]
+
+    def score(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Returns a score of each example, float64 `[examples]`, whose mean is the metric; NaN without a label.
+
+        Args:
+            arrays: those of `scored`, `[examples, ...]`.
+        """
+        ...
+
+
 class Ratio:
     """A metric whose sums are `total(...)`: its value is their mean."""
 
@@ -112,7 +131,8 @@ def total(values: jax.Array, counted: jax.Array) -> dict[str, jax.Array]:
 def ratio(numerator: Any, denominator: Any, empty: float = np.nan) -> np.ndarray:
     """Divides in float64; the result is `empty` if the denominator is 0."""
     numerator, denominator = np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)
-    return np.divide(numerator, denominator, out=np.full(numerator.shape, empty), where=denominator != 0)
+    result = np.full(np.broadcast_shapes(numerator.shape, denominator.shape), empty)
+    return np.divide(numerator, denominator, out=result, where=denominator != 0)
 
 
 def map_predictions(function: Callable[..., Any], output: Output, *arrays: jax.Array) -> Any:

@@ -60,6 +60,27 @@ def present_targets(batch: Batch) -> jax.Array:
     return jnp.where(jnp.isnan(batch["target"]), 0.0, batch["target"])
 
 
+SCORED = ("label", "target", "numbers")
+"""The arrays that metrics score examples by (`metric.ExampleMetric`)."""
+
+
+def read_stored(arrays: Mapping[str, np.ndarray]) -> tuple[jax.Array, jax.Array, np.ndarray]:
+    """Returns numbers, targets with 0 for missing ones, and which targets count, bool `[examples, targets]`."""
+    counted = (arrays["label"] != core.UNLABELLED)[:, None] & ~np.isnan(arrays["target"])
+    return jnp.asarray(arrays["numbers"]), jnp.nan_to_num(arrays["target"]), counted
+
+
+def average_targets(values: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    """Returns scores of examples whose mean is that over targets of the means of values, `[examples, targets]`.
+
+    An example counts for each of its targets by the inverse of their number; it is NaN without any that counts.
+    """
+    examples, counts = counted.any(-1), counted.sum(0)
+    weights = ratio(examples.sum(), counts, empty=0.0) / max(np.sum(counts > 0), 1)
+    scores = np.sum(np.where(counted, values, 0.0) * weights, -1, dtype=np.float64)
+    return np.where(examples, scores, np.nan)
+
+
 def numbers_of(output: Output, batch: Batch) -> jax.Array:
     """Returns the numbers of each target's distribution, `[*n, targets, numbers]`."""
     return split_targets(core.dense(output.logits), batch["target"].shape[-1])
@@ -69,6 +90,8 @@ def numbers_of(output: Output, batch: Batch) -> jax.Array:
 class RMSE(TargetMean):
     """The root of the mean squared difference of the distribution's mean and the target."""
 
+    scored = SCORED
+
     def sums(self, output: Output, batch: Batch, reference: Output | None = None) -> dict[str, jax.Array]:
         error = regression.mean_of(numbers_of(output, batch), self.form) - present_targets(batch)
         return target_sums(error**2, batch)
@@ -76,10 +99,20 @@ class RMSE(TargetMean):
     def by_target(self, sums: Mapping[str, Any]) -> np.ndarray:
         return np.asarray(self.scale) * np.sqrt(ratio(sums["sum"], sums["count"]))
 
+    def score(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Returns, for errors e of a target and their root r, (r + e^2 / r) / 2: the root to first order in e^2."""
+        numbers, target, counted = read_stored(arrays)
+        squared = np.asarray(regression.mean_of(numbers, self.form) - target, np.float64) ** 2
+        root = np.sqrt(ratio(np.sum(squared, 0, where=counted), counted.sum(0), empty=0.0))
+        values = (root + ratio(squared, root, empty=0.0)) / 2
+        return average_targets(self.scale * values, counted)
+
 
 @dataclasses.dataclass(frozen=True)
 class MAE(TargetMean):
     """The mean absolute difference of the distribution's median and the target."""
+
+    scored = SCORED
 
     def sums(self, output: Output, batch: Batch, reference: Output | None = None) -> dict[str, jax.Array]:
         error = regression.median_of(numbers_of(output, batch), self.form) - present_targets(batch)
@@ -87,6 +120,11 @@ class MAE(TargetMean):
 
     def by_target(self, sums: Mapping[str, Any]) -> np.ndarray:
         return np.asarray(self.scale) * ratio(sums["sum"], sums["count"])
+
+    def score(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        numbers, target, counted = read_stored(arrays)
+        error = np.asarray(regression.median_of(numbers, self.form) - target)
+        return average_targets(self.scale * np.abs(error), counted)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,6 +195,8 @@ class PerTarget:
 class GaussianNLL(TargetMean):
     """The mean negative log-likelihood of the target under the predicted Gaussian, in nats."""
 
+    scored = SCORED
+
     def sums(self, output: Output, batch: Batch, reference: Output | None = None) -> dict[str, jax.Array]:
         return target_sums(regression.gaussian_nll(numbers_of(output, batch), present_targets(batch)), batch)
 
@@ -164,18 +204,27 @@ class GaussianNLL(TargetMean):
         # The density of y is that of y / scale, over scale.
         return ratio(sums["sum"], sums["count"]) + np.log(self.scale)
 
+    def score(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        numbers, target, counted = read_stored(arrays)
+        return average_targets(np.asarray(regression.gaussian_nll(numbers, target)) + np.log(self.scale), counted)
+
 
 @dataclasses.dataclass(frozen=True)
 class Pinball(TargetMean):
     """The mean pinball loss of the predicted quantiles; the median alone has half the absolute error."""
 
     form: str = "quantiles"
+    scored = SCORED
 
     def sums(self, output: Output, batch: Batch, reference: Output | None = None) -> dict[str, jax.Array]:
         return target_sums(regression.pinball(numbers_of(output, batch), present_targets(batch)), batch)
 
     def by_target(self, sums: Mapping[str, Any]) -> np.ndarray:
         return np.asarray(self.scale) * ratio(sums["sum"], sums["count"])
+
+    def score(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        numbers, target, counted = read_stored(arrays)
+        return average_targets(self.scale * np.asarray(regression.pinball(numbers, target)), counted)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -151,23 +151,24 @@ def find_pairs(run: Finished) -> list[tuple[str, str]]:
 def measure_difference(run: Finished, left: str, right: str) -> tuple[float, float | None, str]:
     """Returns how much better `left` is than `right`, the error of that, and the words for the error.
 
-    Both need a finite value in one lane at least. The error is `None` if there is one seed and the predictions are not
-    stored, or the metric is none of examples.
+    Both need a finite value in one lane at least. The error is `None` if there is one seed and no scores of examples by
+    that metric are stored.
     """
     sign = 1.0 if run.measure in MAXIMISED else -1.0
     differences = [sign * (a - b) for a, b in run.pairs(left, right)]
     mean, count = statistics.mean(differences), len(differences)
     if count > 1:
         return mean, statistics.stdev(differences), f"the spread over {count} seeds"
-    label = run.predictions.get("label")
-    arrays = [run.predictions.get(f"prediction/{name}") for name in (left, right)]
+    scores = [run.predictions.get(f"score/{run.measure}/{name}") for name in (left, right)]
     in_lanes = {*run.by_lane(left), *run.by_lane(right)} != {None}
-    if in_lanes or run.measure != "accuracy" or label is None or any(array is None for array in arrays):
+    if in_lanes or scores[0] is None or scores[1] is None:
         return mean, None, ""
-    counted = label >= 0
-    right_or_wrong = [(array == label)[counted].astype(float) for array in arrays if array is not None]
-    error = float(np.std(right_or_wrong[0] - right_or_wrong[1], ddof=1) / math.sqrt(max(int(counted.sum()), 2)))
-    return mean, error, f"the standard error over {int(counted.sum())} examples, of one seed"
+    of_examples = scores[0] - scores[1]
+    count = int(np.sum(~np.isnan(of_examples)))
+    if count < 2:
+        return mean, None, ""
+    error = float(np.nanstd(of_examples, ddof=1) / math.sqrt(count))
+    return mean, error, f"the standard error over {count} examples, of one seed"
 
 
 def _compare_students(run: Finished) -> list[str]:

@@ -25,10 +25,10 @@ def select_arrays(predictions: Arrays, kind: str) -> dict[str, np.ndarray]:
 def agreements(predictions: Arrays) -> list[Block]:
     """Returns the matrix of how often each two networks agree."""
     classes = select_arrays(predictions, "prediction")
-    if len(classes) < 2 or not len(predictions["label"]):
+    if len(classes) < 2 or not len(predictions["index"]):
         return [Note("No class predictions of two or more networks are stored, so none are compared.")]
     fractions = [[float(np.mean(left == right)) for right in classes.values()] for left in classes.values()]
-    count = len(predictions["label"])
+    count = len(predictions["index"])
     drawn = figures.draw_agreement(fractions, list(classes), "Agreement of the networks")
     return [
         Note(f"The fraction of {count:,} examples for which two networks predict the same class."),

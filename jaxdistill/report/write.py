@@ -80,7 +80,7 @@ def read_predictions(path: pathlib.Path) -> dict[str, np.ndarray]:
         return {}
     try:
         with np.load(path, allow_pickle=False) as archive:
-            predictions = {name: archive[name] for name in dict.fromkeys(["label", "index", *archive.files])}
+            predictions = {name: archive[name] for name in dict.fromkeys(["index", *archive.files])}
         if not np.isin(predictions.get("sheet/index", []), predictions["index"]).all():
             raise ValueError("sheet/index is not part of index")
         return predictions

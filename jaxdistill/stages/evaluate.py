@@ -84,12 +84,14 @@ class SplitEvaluator:
             names=stage.evaluation.networks,
             metrics=stage.evaluation.metrics,
             prepare=stage.data.prepare,
+            predict=stage.data.task.predict,
             reference=stage.evaluation.measured_reference,
             pairs=stage.evaluation.pairs,
             window=stage.settings.evaluate.window,
             routes=stage.data.dataset.routes,
         )
-        self._evaluator = Evaluator(runs.evaluate_step(self._plan.step), stage.mesh)
+        step, truth = runs.evaluate_step(self._plan.step), stage.data.task.truth
+        self._evaluator = Evaluator(step, stage.mesh, truth=truth)
         self._resident: list[Any] | None = None
 
     def evaluate(self, params: Any, variables: Any, frozen: Weights) -> list[Evaluation]:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxdistill.build.runs import Runs
 from jaxdistill.build.stage import Stage
 from jaxdistill.config import registry
+from jaxdistill.metrics.metric import ExampleMetric, GatheringMetric, Metric
 from jaxdistill.runtime.files import read_json, write_json
 from jaxdistill.runtime.workdir import CONFIG
 from jaxdistill.stages.cost import Costs, describe_conditions
@@ -25,6 +26,9 @@ RESULTS, EVALUATION, LANES = "results.json", "evaluation.json", "lanes.json"
 
 SHEET = 48
 """The largest number of images in the report on which networks disagree."""
+
+SCORE = "score"
+"""The start of the names `score/METRIC/NETWORK` of arrays in `predictions.npz`."""
 
 Number = float | None
 """A number of a table; `None` if it is not finite."""
@@ -108,8 +112,7 @@ def _read_rows(folder: pathlib.Path, file: str) -> list[dict[str, Any]]:
 
 def _describe_metrics(stage: Stage) -> dict[str, dict[str, str]]:
     """Returns the better end of each metric of the task that has one, and the meaning of each, for the report."""
-    task = stage.data.task
-    metrics = {name: task.metric(name) for name in task.metrics} | stage.evaluation.metrics
+    metrics = _all_metrics(stage)
     return {
         "better": {name: metric.better for name, metric in metrics.items() if metric.better},
         "meanings": {name: (inspect.getdoc(metric) or "").partition("\n\n")[0] for name, metric in metrics.items()},
@@ -134,12 +137,27 @@ def _tables(stage: Stage, evaluation: Evaluation) -> dict[str, dict[str, Any]]:
 
 
 def _arrays(stage: Stage, evaluation: Evaluation, saliency: Saliency | None) -> dict[str, np.ndarray]:
-    arrays = {"label": evaluation.label, "index": evaluation.index} | _sheet(stage, evaluation)
-    predictions = evaluation.predictions if stage.data.task.predictions == "classes" else {}
-    for name, (prediction, confidence) in predictions.items():
-        arrays |= {f"prediction/{name}": prediction, f"confidence/{name}": confidence}
+    """Returns the arrays of `predictions.npz`."""
+    task = stage.data.task
+    arrays = {"index": evaluation.index} | task.in_units(evaluation.truth) | _sheet(stage, evaluation)
+    for name, predicted in evaluation.predictions.items():
+        arrays |= {f"{key}/{name}": array for key, array in task.in_units(predicted).items()}
+        scored = {"label": evaluation.label, **evaluation.truth, **predicted}
+        arrays |= {f"{SCORE}/{key}/{name}": score for key, score in _score_examples(stage, scored).items()}
     maps = saliency.maps if saliency else {}
     return arrays | {f"saliency/{name}": values for name, values in maps.items()}
+
+
+def _score_examples(stage: Stage, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns the scores of examples by each metric of the task, or of the evaluation, that gives them, float32."""
+    metrics = {name: metric for name, metric in _all_metrics(stage).items() if isinstance(metric, ExampleMetric)}
+    fitting = {name: metric for name, metric in metrics.items() if {*metric.scored} <= arrays.keys()}
+    return {name: metric.score(arrays).astype(np.float32) for name, metric in fitting.items()}
+
+
+def _all_metrics(stage: Stage) -> dict[str, Metric | GatheringMetric]:
+    task = stage.data.task
+    return {name: task.metric(name) for name in task.metrics} | dict(stage.evaluation.metrics)
 
 
 def _sheet(stage: Stage, evaluation: Evaluation) -> dict[str, np.ndarray]:
@@ -184,7 +202,7 @@ def _finite(value: float) -> Number:
 
 def disagreements(stage: Stage, evaluation: Evaluation) -> np.ndarray:
     """Chooses the examples, as rows, on which the networks of some pair differ, those of most pairs first."""
-    classes = {name: prediction for name, (prediction, _) in evaluation.predictions.items()}
+    classes = {name: rows["prediction"] for name, rows in evaluation.predictions.items() if "prediction" in rows}
     pairs = [pair for pair in stage.evaluation.pairs if set(pair) <= set(classes)]
     counts = np.zeros(len(evaluation.label), int)
     for left, right in pairs:

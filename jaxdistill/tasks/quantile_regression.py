@@ -2,6 +2,8 @@
 
 from typing import ClassVar
 
+import numpy as np
+
 from jaxdistill.data.dataset import Dataset
 from jaxdistill.tasks.regression import Regression
 
@@ -21,3 +23,7 @@ class QuantileRegression(Regression):
     @classmethod
     def is_default_for(cls, dataset: Dataset) -> bool:
         return False
+
+    def spread(self, numbers: np.ndarray, *, shift: np.ndarray, scale: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns the `quantiles`, `[examples, targets, quantiles]`."""
+        return {"quantiles": shift[:, None] + scale[:, None] * numbers.astype(np.float64)}

@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from jaxdistill import core
 from jaxdistill.config import registry
 from jaxdistill.config.schema import DataConfig
 from jaxdistill.core import Batch, Output, Term
@@ -62,6 +64,7 @@ class Task:
         inputs: fields that a model may take as inputs, the main one first.
         axes: axes of the predictions, the batch's first: `("example",)` for one prediction per example.
         metric_names: metrics that fit.
+        truth: fields of an example that an evaluation stores beside the predictions.
         preferred: metrics that select a checkpoint before those named first in `evaluate.metrics`.
         figures: sections of the report beside those of every task: "confusion", "classes", "labels", "targets" and
             "calibration" of scores, "disagreements" and "saliency" of examples, the pictures of a task, and "texts"
@@ -82,6 +85,7 @@ class Task:
     inputs: ClassVar[tuple[str, ...]] = ()
     axes: ClassVar[tuple[str, ...]] = ("example",)
     metric_names: ClassVar[tuple[str, ...]] = ()
+    truth: ClassVar[tuple[str, ...]] = ("label",)
     preferred: ClassVar[tuple[str, ...]] = ()
     figures: ClassVar[tuple[str, ...]] = ()
     pictured_fields: ClassVar[tuple[str, ...]] = ()
@@ -180,6 +184,21 @@ class Task:
             seed: of the augmentation, an int or a traced scalar.
         """
         return self.prepare
+
+    def predict(self, output: Output, batch: Batch) -> dict[str, jax.Array]:
+        """Returns the predictions of a prepared batch that metrics score by example, by name, `[batch, ...]`.
+
+        By default, if each example has one class: `prediction`, int32, and its probability `confidence`, float32.
+        """
+        if len(core.prediction_shape(output.logits)) > 1:
+            return {}
+        logits = core.dense(output.logits)
+        best = jnp.max(jax.nn.log_softmax(logits), -1)
+        return {"prediction": jnp.argmax(logits, -1).astype(jnp.int32), "confidence": jnp.exp(best)}
+
+    def in_units(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Returns arrays of `predict` or `truth`, `[examples, ...]`, as they are stored; by default as they are."""
+        return dict(arrays)
 
     def picture(self, output: Output, batch: Batch) -> dict[str, jax.Array]:
         """Returns what the report draws of a network's predictions, by name, `[batch, ...]`; by default nothing."""

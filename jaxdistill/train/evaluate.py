@@ -24,6 +24,7 @@ from jaxdistill.runtime import xla_options
 from jaxdistill.train import mesh as sharding
 from jaxdistill.train import windows
 from jaxdistill.train.parts import ROUTE, count_parts, sum_parts, take_part
+from jaxdistill.train.prefetch import one_behind
 from jaxdistill.train.step import INPUT
 
 Pair = tuple[str, str]
@@ -78,26 +79,29 @@ class Measurement:
     Attributes:
         sums: `{network: {metric: sums}}`.
         pair_sums: `{(network, reference): {metric: sums}}`.
-        predictions: `{network: (class int32 [examples], its probability float32 [examples])}`; of networks that
-            predict one class of an example, and not one of each token.
+        predictions: `{network: {name: [..., examples]}}`, arrays of `Plan.predict` with the examples last.
         rows: `{network: {name of a gather: tree of [..., examples]}}`, its rows with the axis of the examples last.
         part_sums: `{(network, reference or ""): {metric: sums [values, ...]}}`, of the parts by `data.route`.
     """
 
     sums: Mapping[str, Mapping[str, Any]]
     pair_sums: Mapping[Pair, Mapping[str, Any]]
-    predictions: Mapping[str, tuple[Any, Any]]
+    predictions: Mapping[str, Mapping[str, Any]]
     rows: Mapping[str, Mapping[str, Any]] = struct.field(default_factory=dict)
     part_sums: Mapping[Pair, Mapping[str, Any]] = struct.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """Label, index and number of its route of each example, int32 `[examples]`, in the order of the predictions."""
+    """Label, index and number of its route of each example, int32 `[examples]`, in the order of the predictions.
+
+    `truth` has fields of the examples that their predictions are compared with, `[examples, ...]`.
+    """
 
     label: np.ndarray
     index: np.ndarray
     route: np.ndarray
+    truth: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,17 +111,18 @@ class Evaluation:
     Attributes:
         values: `{network: {metric: number or table}}`, with those that compare it with the reference, if any.
         pairs: `{(network, reference): {metric: number or table}}`, of the pairs compared besides.
-        predictions: as in `Measurement`.
-        label, index: as in `Rows`.
+        predictions: `{network: {name: [examples, ...]}}`, of `Plan.predict`.
+        label, index, truth: as in `Rows`.
         gathered: `{network: {name of a gather: tree of [examples, ...]}}`.
         parts: by value of `data.route`, the numbers of its examples, without predictions; none for other data.
     """
 
     values: Mapping[str, Mapping[str, Any]]
     pairs: Mapping[Pair, Mapping[str, Any]]
-    predictions: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    predictions: Mapping[str, Mapping[str, np.ndarray]]
     label: np.ndarray
     index: np.ndarray
+    truth: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     gathered: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     parts: Mapping[str, "Evaluation"] = dataclasses.field(default_factory=dict)
 
@@ -131,6 +136,7 @@ class Plan:
         names: those to be measured.
         metrics: by name.
         prepare: raw batch -> batch, without randomness.
+        predict: output, prepared batch -> arrays `[batch, ...]` that are returned of each example, by name.
         reference: the network that all of them are compared with; "" for none.
         pairs: `(network, reference)`, those compared besides, in the same pass.
         window: height and width of the windows that images are cut into; () for whole images.
@@ -141,6 +147,7 @@ class Plan:
     names: Sequence[str]
     metrics: Mapping[str, Metric | GatheringMetric]
     prepare: Callable[[Batch], Batch]
+    predict: Callable[[Output, Batch], Mapping[str, jax.Array]] = lambda output, batch: {}
     reference: str = ""
     pairs: Sequence[Pair] = ()
     window: tuple[int, ...] = ()
@@ -173,6 +180,7 @@ class Plan:
             prepared,
             names=self.names,
             metrics=self.metrics,
+            predict=self.predict,
             pairs=self.all_pairs,
             window=self.window,
             routes=len(self.routes),
@@ -190,12 +198,13 @@ class Plan:
             return {who: {key: self.metrics[key].finish(x) for key, x in row.items()} for who, row in sums.items()}
 
         numbers, fidelity = finish_all(total.sums), finish_all(total.pair_sums)
-        gathered = jax.tree.map(lambda x: np.moveaxis(x, -1, 0), total.rows)
+        predictions, gathered = jax.tree.map(lambda x: np.moveaxis(x, -1, 0), (total.predictions, total.rows))
         for name, row in numbers.items():
             row |= finish_gathered(self.metrics, gathered.get(name, {})) | fidelity.get((name, self.reference), {})
         values = {name: {key: row[key] for key in self.metrics if key in row} for name, row in numbers.items()}
         pairs = {pair: fidelity[pair] for pair in self.pairs}
-        return Evaluation(values, pairs, total.predictions, label=rows.label, index=rows.index, gathered=gathered)
+        about = {"label": rows.label, "index": rows.index, "truth": rows.truth, "gathered": gathered}
+        return Evaluation(values, pairs, predictions, **about)
 
 
 def finish_gathered(metrics: Mapping[str, Metric | GatheringMetric], gathered: Mapping[str, Any]) -> dict[str, Any]:
@@ -237,6 +246,7 @@ def evaluate_batch(
     *,
     names: Sequence[str],
     metrics: Mapping[str, Metric | GatheringMetric],
+    predict: Callable[[Output, Batch], Mapping[str, jax.Array]],
     pairs: Sequence[Pair] = (),
     window: tuple[int, ...] = (),
     routes: int = 0,
@@ -249,6 +259,7 @@ def evaluate_batch(
         batch: a prepared batch; rows whose mask is 0 do not count.
         names: the networks that are measured by metrics that need no reference.
         metrics: by name.
+        predict: as of `Plan`.
         pairs: the networks that are compared by metrics that need a reference.
         window: as of `Plan`.
         routes: number of values of the field `route` whose examples are measured besides.
@@ -270,16 +281,9 @@ def evaluate_batch(
                 }
                 for name, reference in pairs
             },
-            predictions={
-                name: predicted_classes(core.dense(outputs[name].logits))
-                for name in names
-                if len(core.prediction_shape(outputs[name].logits)) == 1
-            },
+            predictions={name: _examples_last(predict(outputs[name], batch)) for name in names},
             rows={
-                name: {
-                    key: jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), gather.rows(outputs[name], batch))
-                    for key, gather in gathers.items()
-                }
+                name: {key: _examples_last(gather.rows(outputs[name], batch)) for key, gather in gathers.items()}
                 for name in names
             },
             part_sums={
@@ -291,10 +295,8 @@ def evaluate_batch(
         )
 
 
-def predicted_classes(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns the most likely class of each example, int32 `[batch]`, and its probability, float32 `[batch]`."""
-    best = jnp.max(jax.nn.log_softmax(logits), -1)
-    return jnp.argmax(logits, -1).astype(jnp.int32), jnp.exp(best)
+def _examples_last(rows: Any) -> Any:
+    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), rows)
 
 
 class Evaluator:
@@ -305,13 +307,20 @@ class Evaluator:
             a leading axis in all that it returns.
         mesh: the devices.
         result_bytes: the bytes that one dispatch may return for a resident split.
+        truth: fields of the raw batches that are returned beside the predictions.
 
     Attributes:
         compiled: `(params, variables, frozen, raw batches [batches, batch, ...]) -> (Measurement, fields)`, jitted.
     """
 
-    def __init__(self, step: Callable[..., Measurement], mesh: Mesh, result_bytes: int = RESULT_BYTES):
-        self.mesh, self.result_bytes = mesh, result_bytes
+    def __init__(
+        self,
+        step: Callable[..., Measurement],
+        mesh: Mesh,
+        result_bytes: int = RESULT_BYTES,
+        truth: Sequence[str] = (),
+    ):
+        self.mesh, self.result_bytes, self._truth = mesh, result_bytes, truth
 
         def measure(
             params: Mapping[str, Any],
@@ -321,7 +330,7 @@ class Evaluator:
         ) -> tuple[Measurement, dict[str, jax.Array]]:
             absent = jnp.full(batch["mask"].shape, core.UNLABELLED, jnp.int32)
             return step(params, variables, frozen, batch), {"label": absent, ROUTE: absent} | {
-                key: batch[key] for key in ROW_FIELDS if key in batch
+                key: batch[key] for key in dict.fromkeys([*ROW_FIELDS, *truth]) if key in batch
             }
 
         def measure_all(
@@ -369,11 +378,13 @@ class Evaluator:
             is_real = fields["mask"] > 0
             of_examples = (measured.predictions, measured.rows)
             examples.append(jax.tree.map(functools.partial(_select_rows, is_real=is_real), of_examples))
-            rows.append(tuple(fields[name][is_real] for name in ("label", "index", ROUTE)))
+            rows.append({name: fields[name][is_real] for name in ("label", "index", ROUTE, *self._truth)})
         predictions, gathered = jax.tree.map(lambda *parts: np.concatenate(parts, -1), *examples)
         sums, pair_sums, part_sums = totals or ({}, {}, {})
         measurement = Measurement(sums, pair_sums, predictions, rows=gathered, part_sums=part_sums)
-        return measurement, Rows(*(np.concatenate(fields) for fields in zip(*rows, strict=True)))
+        joined = {name: np.concatenate([part[name] for part in rows]) for name in rows[0]}
+        truth = {name: joined[name] for name in self._truth}
+        return measurement, Rows(joined["label"], joined["index"], joined[ROUTE], truth=truth)
 
 
 def _select_rows(x: np.ndarray, is_real: np.ndarray) -> np.ndarray:
@@ -385,12 +396,3 @@ def evaluate(plan: Plan, mesh: Mesh, weights: Weights, batches: Iterable[Mapping
     """Measures the networks of one run on batches that are read as they are used."""
     evaluator = Evaluator(plan.step, mesh)
     return plan.finish(*evaluator.evaluate(weights, evaluator.stream(batches)))
-
-
-def one_behind(results: Iterator[Any]) -> Iterator[Any]:
-    """Yields each result when the next one is dispatched, so that the device never waits for the host."""
-    pending = next(results)
-    for result in results:
-        yield pending
-        pending = result
-    yield pending

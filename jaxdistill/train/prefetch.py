@@ -92,3 +92,12 @@ class Prefetcher:
 
 def _is_done(running: Any) -> bool:
     return running is None or all(x.is_ready() for x in jax.tree.leaves(running))
+
+
+def one_behind(results: Iterator[Any]) -> Iterator[Any]:
+    """Yields each result when the next one is dispatched, so that the device never waits for the host."""
+    pending = next(results)
+    for result in results:
+        yield pending
+        pending = result
+    yield pending

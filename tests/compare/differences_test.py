@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from compared_runs import write_run
@@ -56,3 +57,16 @@ def test_other_examples_are_not_paired(tmp_path):
     arrays = second.members[0].run.predictions("")
     arrays["index"] = arrays["index"][::-1]
     assert {item.over for item in compare_experiments(first, second, ["accuracy"])} == {"seeds"}
+
+
+def test_scores_of_several_metrics_are_paired_where_the_numbers_are_those_of_the_data(tmp_path):
+    """Targets of two runs differ in the rounding of their standardisation."""
+    first, second = experiment(tmp_path, "a", [0.5]), experiment(tmp_path, "b", [0.5], temperature=1.0)
+    for group, shift in ((first, 0.0), (second, 1.0)):
+        arrays = group.members[0].run.predictions("")
+        arrays["target"] = np.array([1e6, 1e-3, np.nan]) * (1 + 1e-7 * shift)
+        arrays["score/rmse/distilled"] = np.array([1.0, 2.0 + shift, np.nan])
+    item = found(compare_experiments(first, second, ["nll"]), "distilled", "rmse", "examples")
+    assert (item.values, item.error) == ([0, 1], 0.5)
+    arrays["target"][0] *= 1.001
+    assert {item.over for item in compare_experiments(first, second, ["nll"])} == {"seeds"}

@@ -58,6 +58,10 @@ class Unaligned(ImageClassification):
     def align(self, batch):
         return {**batch, "valid": jnp.ones_like(batch["mask"])}
 
+class Untrue(ImageClassification):
+    """Stores a field that examples do not have."""
+    truth = ("weather",)
+
 @dataclasses.dataclass(frozen=True)
 class Labels(Source):
     """Reads labels in inference."""
@@ -135,6 +139,7 @@ def test_promises_of_other_sources_are_skipped_with_their_reason(capsys):
         ("Padded", "masked rows do not count: "),
         ("labels_out_of_range", "labels are int32 and in range, and those of the examples: train: "),
         ("Unaligned", "predictions of masked examples are not valid: valid must be 0 for examples that are masked"),
+        ("Untrue", "its class attributes are consistent: truth must be fields, got ['weather']"),
         ("Labels", "inference does not depend on labels: inference must not"),
         ("Bare", "the result is an Output of the predictions and classes: the result must be a jaxdistill.core.Output"),
     ],

@@ -38,6 +38,11 @@ def test_accuracy_by_hand():
     assert value("accuracy", [[2, 1], [0, 1], [3, 0], [5, 4]], [0, 1, 1, 0]) == 0.75
 
 
+def test_the_score_of_an_example_is_whether_it_is_right():
+    arrays = {"label": np.array([0, 1, -1]), "prediction": np.array([0, 0, 0])}
+    np.testing.assert_array_equal(metrics.METRICS["accuracy"].score(arrays), [1, 0, np.nan])
+
+
 def test_top5_by_hand():
     logits = [[6, 5, 4, 3, 2, 1]] * 3
     assert value("top5", logits, [0, 4, 5]) == pytest.approx(2 / 3)

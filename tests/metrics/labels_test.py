@@ -68,3 +68,12 @@ def test_a_class_without_positives_has_no_average_precision():
         np.mean([table["average_precision"][i] for i in (0, 2)])
     )
     assert table["f1"] == pytest.approx(sklearn.f1_score(labels, DECISION, average=None))
+
+
+@pytest.mark.parametrize("name", ["subset_accuracy", "label_accuracy", "binary_nll"])
+def test_scores_of_examples_have_the_metric_as_their_mean(name):
+    is_missing = np.random.default_rng(1).random(LABELS.shape) < [0, 0.3, 0.3]
+    labels, label = np.where(is_missing, np.nan, LABELS), np.where(np.arange(40) < 8, -1, 0)
+    scores = METRICS[name].score({"labels": labels, "label": label, "logits": LOGITS})
+    assert np.isnan(scores).tolist() == (label < 0).tolist()
+    assert np.nanmean(scores) == pytest.approx(value(name, labels=labels, label=label), rel=1e-5)

@@ -66,3 +66,33 @@ def test_a_constant_target_has_no_r2():
     table = METRICS["per_target"].finish(METRICS["per_target"].sums(OF_TWO, constant))
     assert table["r2"][1] is None
     assert METRICS["r2"].finish(METRICS["r2"].sums(OF_TWO, constant)) == pytest.approx(1 - 1 / 8)
+
+
+SCALE = {"scale": (1.0, 10.0)}
+OF_TWO_QUANTILES = Output(jnp.concatenate([OF_TWO.logits[:, :3], OF_TWO.logits[:, 1:]], -1))
+
+
+@pytest.mark.parametrize(
+    ("name", "output", "settings"),
+    [
+        *((name, OF_TWO, SCALE) for name in ("rmse", "mae", "gaussian_nll")),
+        *((name, OF_TWO_QUANTILES, SCALE | {"form": "quantiles"}) for name in ("rmse", "mae", "pinball")),
+    ],
+)
+def test_scores_of_examples_have_the_metric_as_their_mean(name, output, settings):
+    metric = dataclasses.replace(METRICS[name], **settings)
+    batch = {key: jnp.concatenate([x, x[:1]]) for key, x in TWO.items()} | {"label": jnp.array([0, 0, 0, -1])}
+    output = Output(jnp.concatenate([output.logits, output.logits[:1]]))
+    numbers = output.logits.reshape(4, 2, -1)
+    scores = metric.score({"numbers": np.asarray(numbers)} | {key: np.asarray(x) for key, x in batch.items()})
+    assert np.isnan(scores).tolist() == [False, False, False, True]
+    assert scores[:3].mean() == pytest.approx(metric.finish(metric.sums(output, batch)), rel=1e-6)
+
+
+def test_the_score_of_a_root_is_linear_in_the_squared_error():
+    arrays = {key: np.asarray(x) for key, x in BATCH.items()} | {"numbers": np.asarray(GAUSSIAN.logits)[:, None]}
+    root = np.sqrt((9 + 16) / 2)
+    expected = [(root + 9 / root) / 2, (root + 16 / root) / 2, np.nan]
+    np.testing.assert_allclose(METRICS["rmse"].score(arrays), expected, rtol=1e-6)
+    right = arrays | {"numbers": np.asarray([[[0.0, 0.0]], [[1.0, 0.0]], [[0.0, 0.0]]])}
+    np.testing.assert_array_equal(METRICS["rmse"].score(right), [0, 0, np.nan])

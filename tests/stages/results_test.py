@@ -9,6 +9,7 @@ import pytest
 
 import runs
 from jaxdistill import launch
+from jaxdistill.config import load
 from jaxdistill.pipeline import run
 from jaxdistill.report import write as report
 from jaxdistill.stages import cost, evaluate, results, saliency
@@ -79,6 +80,80 @@ def test_rows_of_several_evaluations_carry_their_stage_and_split(stage, measured
     assert {key: value for key, value in rows[4].items() if key not in ("evaluation", "split")} == alone[1]
     assert (tmp_path / "clean" / "predictions.npz").is_file()
     assert report.read_summary(tmp_path).columns[:3] == ["network", "evaluation", "split"]
+
+
+TARGETS = np.stack([[1000 + 7 * x if x % 5 else np.nan for x in range(30)], np.arange(30) / 3], -1)
+LABELS = np.stack([np.where(np.arange(30) == 29, np.nan, np.arange(30) % 2), np.arange(30) % 3 == 0], -1)
+SUPERVISED = {
+    "regression": dict(data=dict(targets=("far", "near")), method="gaussian_likelihood"),
+    "quantile_regression": dict(data=dict(targets=("far", "near")), method="quantile_regression"),
+    "multi_label": dict(data=dict(labels=("odd", "third")), method="binary_cross_entropy"),
+}
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """Thirty rows, of which some have no number `far`, and the last has no `odd`."""
+    path = tmp_path_factory.mktemp("table") / "a.csv"
+    rows = [",".join(map(str, (x, *TARGETS[x], *LABELS[x]))).replace("nan", "") for x in range(30)]
+    path.write_text("\n".join(["x,far,near,odd,third", *rows]))
+    return str(path)
+
+
+@pytest.fixture(params=SUPERVISED)
+def supervised(request, table, tmp_path):
+    """The folder of the results of two random networks on the last 15 rows."""
+    network, given = dict(source="trained", model="mlp", widths=(4,)), SUPERVISED[request.param]
+    data = dict(
+        name="table",
+        path=table,
+        columns=("x",),
+        transforms=("standardize",),
+        splits=dict(train="[:50%]", test="[50%:]"),
+        **given["data"],
+    )
+    terms = {f"of_{name}": dict(method=given["method"], student=name) for name in ("student", "teacher")}
+    keys = dict(task=request.param, data=data, batch=8, steps=1, terms=terms, evaluate=dict(split="test"))
+    stage = run.prepare(load.stages(keys | dict(networks=dict(student=network, teacher=network))), tmp_path)["train"]
+    stage = runs.with_evaluate(stage, metrics=stage.data.task.metrics, pairs=("student:teacher",))
+    state, frozen = jax.jit(stage.init)({})
+    evaluations = evaluate.SplitEvaluator(stage.runs).evaluate(state.params, state.variables, frozen)
+    costs = {"student": {}, "teacher": {}}
+    results.write_results(tmp_path, stage.runs, evaluations, costs=costs, pictures={}, texts=[])
+    return tmp_path
+
+
+def measure_stored(arrays, name):
+    """Metrics from what is stored of a network."""
+    if "labels" in arrays:
+        probability, labels = arrays[f"probability/{name}"].astype(np.float64), arrays["labels"]
+        nats = -np.log(np.where(labels > 0, probability, 1 - probability))
+        return {"binary_nll": nats[~np.isnan(labels)].mean()}
+    error = arrays[f"mean/{name}"] - arrays["target"]
+    found = {"rmse": np.sqrt(np.nanmean(error**2, 0)).mean()}
+    if f"deviation/{name}" in arrays:
+        deviation = arrays[f"deviation/{name}"]
+        nats = np.log(2 * np.pi) / 2 + np.log(deviation) + (error / deviation) ** 2 / 2
+        return found | {"gaussian_nll": np.nanmean(nats, 0).mean()}
+    median = np.median(arrays[f"quantiles/{name}"], -1)
+    return found | {"mae": np.nanmean(np.abs(median - arrays["target"]), 0).mean()}
+
+
+def test_labels_and_numbers_are_stored_as_they_are_in_the_data(supervised):
+    arrays = report.read_predictions(supervised / "predictions.npz")
+    rows = {row["network"]: row for row in runs.results(supervised)}
+    truth = {"labels": LABELS[15:]} if "labels" in arrays else {"target": TARGETS[15:]}
+    assert {name for name in arrays if "/" not in name} == {"index", *truth}
+    for name, expected in truth.items():
+        np.testing.assert_allclose(arrays[name], expected, rtol=1e-6)
+    for name in ("student", "teacher"):
+        found = measure_stored(arrays, name)
+        assert found == pytest.approx({key: rows[name][key] for key in found}, rel=1e-5)
+        scores = {key.split("/")[1]: x for key, x in arrays.items() if key.startswith("score/") and key.endswith(name)}
+        assert len(scores) == 3
+        assert {key: x.mean() for key, x in scores.items()} == pytest.approx(
+            {key: rows[name][key] for key in scores}, rel=1e-5
+        )
 
 
 @pytest.mark.slow

@@ -62,11 +62,16 @@ def evaluate(batch, devices=1, reference="teacher", pairs=(), pieces="", result_
         names=["teacher", "student", "both"],
         metrics={name: metrics.METRICS[name] for name in NAMES} | {"median": Median()},
         prepare=lambda batch: batch,
+        predict=lambda output, batch: {
+            "prediction": output.logits.argmax(-1),
+            "confidence": jax.nn.softmax(output.logits).max(-1),
+            "logits": output.logits,
+        },
         reference=reference,
         pairs=pairs,
         routes=routes,
     )
-    evaluator = Evaluator(plan.step, mesh, result_bytes)
+    evaluator = Evaluator(plan.step, mesh, result_bytes, truth=("image",))
     weights = {}, {}, jax.device_put(variables(), sharding.replicated(mesh))
     batches = loader.iterate_once(examples, batch, toys.CLASSES)
     if not pieces:
@@ -83,12 +88,14 @@ def test_by_hand():
     for name in logits:
         right = (logits[name].argmax(-1) == label).mean()
         np.testing.assert_allclose(found.values[name]["accuracy"], right, rtol=1e-6)
-        np.testing.assert_array_equal(found.predictions[name][0], logits[name].argmax(-1))
+        np.testing.assert_array_equal(found.predictions[name]["prediction"], logits[name].argmax(-1))
+        np.testing.assert_allclose(found.predictions[name]["logits"], logits[name], rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(found.values[name]["median"], np.median(logits[name][:, 0]), rtol=1e-5)
         np.testing.assert_allclose(found.gathered[name]["first"]["logits"], logits[name], rtol=1e-5, atol=1e-6)
     same = (logits["student"].argmax(-1) == logits["teacher"].argmax(-1)).mean()
     np.testing.assert_allclose(found.values["student"]["agreement"], same, rtol=1e-6)
     np.testing.assert_array_equal(found.label, label)
+    np.testing.assert_array_equal(found.truth["image"], x)
 
 
 @pytest.mark.parametrize(("batch", "devices"), [(1, 1), (4, 1), (8, 8), (20, 4), (64, 1)])
@@ -97,7 +104,7 @@ def test_any_batch_on_any_mesh(batch, devices):
     for name, values in expected.values.items():
         for metric, value in values.items():
             np.testing.assert_allclose(found.values[name][metric], value, rtol=1e-5, err_msg=f"{name} {metric}")
-        np.testing.assert_array_equal(found.predictions[name][0], expected.predictions[name][0])
+        np.testing.assert_array_equal(found.predictions[name]["prediction"], expected.predictions[name]["prediction"])
     np.testing.assert_array_equal(found.index, np.arange(ROWS))
 
 
@@ -110,8 +117,9 @@ def test_a_resident_split_is_measured_in_one_dispatch(batch, devices, pieces):
     for name, values in expected.values.items():
         for metric, value in values.items():
             np.testing.assert_allclose(found.values[name][metric], value, rtol=1e-5, err_msg=f"{name} {metric}")
-        for ours, theirs in zip(found.predictions[name], expected.predictions[name], strict=True):
-            np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+        assert found.predictions[name].keys() == expected.predictions[name].keys()
+        for key in ("prediction", "confidence"):
+            np.testing.assert_allclose(found.predictions[name][key], expected.predictions[name][key], rtol=1e-6)
     assert [*found.pairs] == [("student", "both")]
     np.testing.assert_array_equal(found.index, np.arange(ROWS))
     np.testing.assert_array_equal(found.label, expected.label)
@@ -119,7 +127,7 @@ def test_a_resident_split_is_measured_in_one_dispatch(batch, devices, pieces):
 
 def test_pairs_are_compared_beside_the_reference_in_the_same_pass():
     found = evaluate(8, reference="student", pairs=[("teacher", "both"), ("teacher", "student")])
-    said = {name: predicted for name, (predicted, _) in found.predictions.items()}
+    said = {name: predicted["prediction"] for name, predicted in found.predictions.items()}
     for pair in (("teacher", "both"), ("teacher", "student")):
         same = (said[pair[0]] == said[pair[1]]).mean()
         assert found.pairs[pair] == {"agreement": pytest.approx(same, rel=1e-6)}
