@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jaxdistill.config.sweep import SweepConfig
@@ -12,7 +12,17 @@ from jaxdistill.report import figures
 from jaxdistill.report.html import Block, Details, Figures, Heading, Note
 from jaxdistill.report.inputs import evaluate_again, read_optional
 from jaxdistill.report.quality import Better, Lines, Points, Stages, gather_points
-from jaxdistill.report.tables import COSTS, Rows, Table, format_mean, format_value, list_main_columns
+from jaxdistill.report.tables import (
+    COSTS,
+    Rows,
+    Table,
+    find_parts,
+    format_mean,
+    format_value,
+    list_columns,
+    list_main_columns,
+    make_parts_table,
+)
 
 LaneSettings = list[dict[str, Any]]
 """The swept settings of each lane, by dotted name."""
@@ -71,19 +81,19 @@ def group_lanes(rows: Rows, settings: LaneSettings) -> list[Group]:
     return sorted(by_settings, key=lambda group: order.index(group.network))
 
 
-def compare(rows: Rows, stages: Stages, config: Mapping[str, Any] | None, better: Better) -> list[Block]:
+def compare(rows: Rows, stages: Stages, config: Mapping[str, Any] | None, evaluation: Mapping[str, Any]) -> list[Block]:
     """Returns the blocks of the section, none for a run without lanes.
 
     Args:
         rows: of `lanes.json`, one for each network and lane.
         stages: the lines of `metrics.jsonl`.
         config: as resolved.
-        better: the better end of each metric.
+        evaluation: `evaluation.json`.
     """
     swept = _swept_settings(stages, config)
-    blocks = _evaluation(rows, _merge_settings(swept.values(), _count_evaluated(rows))) if rows else []
+    blocks = _evaluation(rows, _merge_settings(swept.values(), _count_evaluated(rows)), evaluation) if rows else []
     for stage, settings in swept.items():
-        blocks += [Heading(stage), *_stage(stage, stages[stage], settings, better)]
+        blocks += [Heading(stage), *_stage(stage, stages[stage], settings, evaluation)]
     return blocks
 
 
@@ -155,19 +165,23 @@ def _label(lane: int, swept: Mapping[str, Any]) -> str:
     return f"{lane}: {settings}" if settings else f"lane {lane}"
 
 
-def _evaluation(rows: Rows, settings: LaneSettings) -> list[Block]:
-    """Returns the tables of the final evaluation: of groups of lanes, and of every lane."""
-    names = [name for name in list_main_columns(rows) if name not in ("network", "evaluation", "split", "lane", *COSTS)]
+def _evaluation(rows: Rows, settings: LaneSettings, evaluation: Mapping[str, Any]) -> list[Block]:
+    """Returns the tables of the final evaluation: of groups of lanes, and of every lane; with those of parts."""
+    about = ("network", "evaluation", "split", "lane", *COSTS)
+    names = [name for name in list_main_columns(rows) if name not in about]
+    parts = [*find_parts(list_columns(rows))]
     swept = [name for name in _list_names(settings) if name != "seed"]
     groups = [
-        [group.network, *group.format_settings(swept), str(len(group.rows)), *group.format_means(names).values()]
+        {"network": group.network}
+        | dict(zip(swept, group.format_settings(swept), strict=True))
+        | {"lanes": str(len(group.rows))}
+        | group.format_means([*names, *parts])
         for group in group_lanes(rows, settings)
     ]
-    networks = dict.fromkeys(row["network"] for row in rows)
     every = [
-        [f"{network}, {_label(row['lane'], settings[row['lane']])}"]
-        + [format_value(row.get(name), name) for name in names]
-        for network in networks
+        {"network, lane": f"{network}, {_label(row['lane'], settings[row['lane']])}"}
+        | {name: format_value(row.get(name), name) for name in (*names, *parts)}
+        for network in dict.fromkeys(row["network"] for row in rows)
         for row in rows
         if row["network"] == network and row["lane"] is not None
     ]
@@ -176,14 +190,45 @@ def _evaluation(rows: Rows, settings: LaneSettings) -> list[Block]:
         " means over all lanes; everything from the confusion matrices on is of lane 0. --lane=N --from=WORKDIR makes"
         " a run of another lane, with a report of its own."
     )
+    route = evaluation.get("route") or {}
+    of_groups, group_parts = _tabulate(groups, ["network", *swept, "lanes"], names, route)
+    of_lanes, lane_parts = _tabulate(every, ["network, lane"], names, route)
     return [
         Note(text),
-        Table(["network", *map(_shorten, swept), "lanes", *names], groups),
-        Details("Every lane", Table(["network, lane", *names], every)),
+        of_groups,
+        *([Heading(_by_route(route)), group_parts] if group_parts else []),
+        Details("Every lane", of_lanes),
+        *_fold_parts(lane_parts, route),
     ]
 
 
-def _stage(stage: str, lines: Lines, settings: LaneSettings, better: Better) -> list[Block]:
+def _by_route(route: Mapping[str, Any]) -> str:
+    return f"by {route.get('column', 'route')}"
+
+
+def _fold_parts(parts: Table | None, route: Mapping[str, Any]) -> list[Block]:
+    """Returns the table of the parts of every lane, which is long, under its title; [] without parts."""
+    return [Details(f"Every lane {_by_route(route)}", parts)] if parts else []
+
+
+def _tabulate(
+    rows: Rows, labels: Sequence[str], names: Sequence[str], route: Mapping[str, Any]
+) -> tuple[Table, Table | None]:
+    """Returns the table of some columns, and that of the parts, `None` without `data.route`.
+
+    Args:
+        rows: cells as text, by column.
+        labels: the columns that name a row, in the tables by their last words.
+        names: the columns of all examples.
+        route: of `evaluation.json`.
+    """
+    titles = [*map(_shorten, labels)]
+    table = Table([*titles, *names], [[row[name] for name in (*labels, *names)] for row in rows])
+    parts = make_parts_table(rows, route.get("column", "route"), route.get("examples"), labels)
+    return table, Table([*titles, *parts.columns[len(labels) :]], parts.rows) if parts else None
+
+
+def _stage(stage: str, lines: Lines, settings: LaneSettings, evaluation: Mapping[str, Any]) -> list[Block]:
     """Returns the table of a stage's lanes, with final and best values, and their curves."""
     train = [line for line in lines if "split" not in line]
     split = next((line["split"] for line in lines if "split" in line), "")
@@ -191,27 +236,24 @@ def _stage(stage: str, lines: Lines, settings: LaneSettings, better: Better) -> 
     numbers = {"loss": train} | {
         key.partition("/")[2]: evaluated for line in evaluated for key in line if key[:2] == "0/"
     }
-    rows: list[dict[str, Any]] = [{"network": "", "lane": lane} for lane in range(len(settings))]
-    for row in rows:
-        row |= {name: _final_and_best(logged, f"{row['lane']}/{name}", better)[0] for name, logged in numbers.items()}
-    for row in rows:
-        row |= {
-            f"best {name}": _final_and_best(logged, f"{row['lane']}/{name}", better)[1]
-            for name, logged in numbers.items()
-            if name != "loss"
-        }
+    rows = _list_ends(numbers, len(settings), evaluation.get("better", {}))
     names, swept = [name for name in rows[0] if name not in ("network", "lane")], _list_names(settings)
     body = [
-        [str(row["lane"])]
-        + [_format_setting(settings[row["lane"]].get(name, "")) for name in swept]
-        + [format_value(row[name]) for name in names]
+        {"lane": str(row["lane"])}
+        | {name: _format_setting(settings[row["lane"]].get(name, "")) for name in swept}
+        | {name: format_value(row[name]) for name in names}
         for row in rows
     ]
     body += [
-        [f"mean ± sd of {len(group.rows)}", *group.format_settings(swept), *group.format_means(names).values()]
+        {"lane": f"mean ± sd of {len(group.rows)}"}
+        | dict(zip(swept, group.format_settings(swept), strict=True))
+        | group.format_means(names)
         for group in group_lanes(rows, settings)
         if len(group.rows) > 1
     ]
+    route = {"column": (evaluation.get("route") or {}).get("column", "route")}  # its numbers of examples are another's
+    of_parts = find_parts(names)
+    table, parts = _tabulate(body, ["lane", *swept], [name for name in names if name not in of_parts], route)
     curves = {
         name if name == "loss" else f"{split} {name}": _gather_curves(name, logged, settings)
         for name, logged in numbers.items()
@@ -222,17 +264,32 @@ def _stage(stage: str, lines: Lines, settings: LaneSettings, better: Better) -> 
         for title, points in curves.items()
         if points
     ]
-    return [Table(["lane", *map(_shorten, swept), *names], body), Figures(drawn)]
+    return [table, *_fold_parts(parts, route), Figures(drawn)]
+
+
+def _list_ends(numbers: Mapping[str, Lines], count: int, better: Better) -> list[dict[str, Any]]:
+    """Returns a row for each lane: the last of each number, and the best of those that are evaluated."""
+    parts = find_parts([*numbers])
+    metrics = {name: parts.get(name, (name, ""))[0].rpartition("/")[2] for name in numbers}
+    rows: list[dict[str, Any]] = [{"network": "", "lane": lane} for lane in range(count)]
+    for row in rows:
+        ends = {
+            name: _final_and_best(logged, f"{row['lane']}/{name}", better.get(metrics[name], "min"))
+            for name, logged in numbers.items()
+        }
+        row |= {name: last for name, (last, _) in ends.items()}
+        row |= {f"best {name}": best for name, (_, best) in ends.items() if name != "loss"}
+    return rows
 
 
 def _is_drawn(name: str) -> bool:
     return name == "loss" or name.endswith("/accuracy")
 
 
-def _final_and_best(lines: Lines, key: str, better: Better) -> tuple[float | None, float | None]:
-    """Returns the last number that lines hold under a key, and the best of them."""
+def _final_and_best(lines: Lines, key: str, better: str) -> tuple[float | None, float | None]:
+    """Returns the last number that lines hold under a key, and the best of them, by its better end."""
     values = [line[key] for line in lines if isinstance(line.get(key), int | float)]
-    best = {"max": max, "min": min}[better.get(key.rpartition("/")[2], "min")]
+    best = {"max": max, "min": min}[better]
     return (values[-1], best(values)) if values else (None, None)
 
 

@@ -107,18 +107,24 @@ def make_results_table(rows: Rows) -> Table:
     return Table([TITLES.get(name, name) for name in names], body)
 
 
-def make_parts_table(rows: Rows, column: str = "route", examples: Mapping[str, int] | None = None) -> Table | None:
-    """Makes the table of the parts by `data.route`, one row for each network and value; `None` without parts.
+def make_parts_table(
+    rows: Rows,
+    column: str = "route",
+    examples: Mapping[str, int] | None = None,
+    labels: Sequence[str] = ("network", "evaluation", "split"),
+) -> Table | None:
+    """Makes the table of the parts by `data.route`, one row for each row and value; `None` without parts.
 
     Args:
         rows: of results.
         column: that the values are of.
         examples: by value.
+        labels: columns that name a row; those that no row has are left out.
     """
     columns = list_columns(rows)
     parts = find_parts(columns)
     metrics, values = (list(dict.fromkeys(pair[side] for pair in parts.values())) for side in (0, 1))
-    labels = [name for name in ("network", "evaluation", "split") if name in columns]
+    labels = [name for name in labels if name in columns]
     counts = ["examples"] if examples else []
     body = [
         [

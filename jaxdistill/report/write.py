@@ -151,7 +151,7 @@ def write_report(workdir: pathlib.Path) -> pathlib.Path:
         Section("Conclusions", [Sentence(sentence) for sentence in sentences]),
         Section("Results", [*quality.results(rows, evaluation), *_list_evaluations(every)]),
         Section("Cost", cost.describe(rows, evaluation, pareto)),
-        Section("Lanes", lanes.compare(select_main(lanes.read(workdir)), stages, config, evaluation.get("better", {}))),
+        Section("Lanes", lanes.compare(select_main(lanes.read(workdir)), stages, config, evaluation)),
         Section("Training", quality.training(stages, final)),
         *(Section(title, write(evaluation)) for name, (title, write) in SCORES.items() if name in drawn),
         Section("Agreement", fidelity.agreements(predictions)),

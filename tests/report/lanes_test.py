@@ -36,7 +36,11 @@ def rows():
 
 @pytest.fixture(scope="module")
 def section():
-    return render(lanes.compare(rows(), {"distil": list(lines()), "alone": [{"step": 1, "loss": 1.0}]}, CONFIG, BETTER))
+    return render(
+        lanes.compare(
+            rows(), {"distil": list(lines()), "alone": [{"step": 1, "loss": 1.0}]}, CONFIG, {"better": BETTER}
+        )
+    )
 
 
 def test_an_evaluation_has_a_row_for_each_group_of_seeds(section):
@@ -78,6 +82,37 @@ def test_every_lane_has_its_end_and_its_best(section):
     assert group[0]["loss"] == "1.5000 ± 0.7071"
 
 
+ROUTE = {"better": BETTER, "route": {"column": "language", "examples": {"de": 30, "fr": 1200}}}
+
+
+def test_parts_by_a_column_have_tables_of_their_own():
+    def split_up(line):
+        accuracies = {key: value for key, value in line.items() if key.endswith("/accuracy")}
+        ends = {"de": 0.5, "fr": -0.25 if line["step"] == 2 else 0.0}
+        return line | {f"{key}:{part}": x + end for key, x in accuracies.items() for part, end in ends.items()}
+
+    evaluated = [
+        row | {"accuracy:de": row["accuracy"] + 0.5, "accuracy:fr": row["accuracy"]}
+        for row in rows()
+        if row["network"] == "student"
+    ]
+    found = cells(render(lanes.compare(evaluated, {"distil": [*map(split_up, lines())]}, CONFIG, ROUTE)))
+    assert found[0] == ["network", "learning_rate.init", "lanes", "accuracy"]
+    at = found.index(["network", "learning_rate.init", "lanes", "language", "examples", "accuracy"])
+    assert found[at + 1 : at + 5] == [
+        ["student", "0.1", "2", "de", "30", "0.8000 ± 0.1414"],
+        ["student", "0.1", "2", "fr", "1,200", "0.3000 ± 0.1414"],
+        ["student", "0.2", "2", "de", "30", "1.2000 ± 0.2828"],
+        ["student", "0.2", "2", "fr", "1,200", "0.7000 ± 0.2828"],
+    ]
+    at = found.index(["network, lane", "language", "examples", "accuracy"])
+    assert found[at + 2] == ["student, 0: seed 0, init 0.1", "fr", "1,200", "0.2000"]
+    heads = [line for line in found if line[0] == "lane"]
+    assert [len(head) for head in heads] == [8, 6]
+    assert heads[1] == ["lane", "seed", "learning_rate.init", "language", "student/accuracy", "best student/accuracy"]
+    assert found[found.index(heads[1]) + 2] == ["0", "0", "0.1", "fr", "0.2500", "0.5000"]
+
+
 def test_curves_of_all_lanes_are_in_one_plot(section):
     assert section.count("<svg") == 2
     assert "distil: validation student/accuracy of every lane" in section
@@ -86,7 +121,7 @@ def test_curves_of_all_lanes_are_in_one_plot(section):
 
 
 def test_a_run_without_lanes_has_no_section():
-    assert lanes.compare([], {"0": [{"step": 1, "loss": 1.0, "0/accuracy": 0.5}]}, None, BETTER) == []
+    assert lanes.compare([], {"0": [{"step": 1, "loss": 1.0, "0/accuracy": 0.5}]}, None, {}) == []
 
 
 def test_the_table_has_a_row_for_each_network():
@@ -103,7 +138,7 @@ def test_the_terminal_has_a_row_for_each_group_and_one_for_a_shared_network():
         ("student (learning_rate.init 0.2)", "0.7000 ± 0.2828"),
     ]
     assert pairs == [("teacher", "0.7500"), *groups]
-    page = cells(render(lanes.compare([shared, *rows()[:4]], {"distil": list(lines())}, CONFIG, BETTER)))
+    page = cells(render(lanes.compare([shared, *rows()[:4]], {"distil": list(lines())}, CONFIG, {"better": BETTER})))
     assert ["teacher", "", "1", "0.7500"] in page
 
 
