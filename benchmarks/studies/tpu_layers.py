@@ -90,10 +90,12 @@ def measure_errors(active: Activation, fast: bool) -> tuple[float, float]:
     x = jax.random.normal(jax.random.key(1), (FEW, WIDTH), jnp.bfloat16)
     params = exact.init(jax.random.key(0), x)
 
-    def outcome(layers: Layers, x: jax.Array) -> tuple[jax.Array, Any]:
+    def outcome(layers: Layers, params: Any, x: jax.Array) -> tuple[jax.Array, Any]:
         return layers.apply(params, x).astype(jnp.float32), jax.grad(squares(layers))(params, x)
 
-    expected, got = jax.jit(lambda: (outcome(exact, x.astype(jnp.float32)), outcome(layers, x)))()
+    # Arguments, not constants of the program, whose products XLA would compute, slowly, when it compiles.
+    compute = jax.jit(lambda params, x: (outcome(exact, params, x.astype(jnp.float32)), outcome(layers, params, x)))
+    expected, got = compute(params, x)
 
     def error(left: Any, right: Any) -> float:
         pairs = zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True)
