@@ -22,6 +22,6 @@ A method `describe(output)` may return a line about the model for `--plan`, from
 stream `dropout`. The names of its taps are a contract, listed in its docstring with their shapes.
 
 `residual.py`, `transformer.py`, `attention.py`, `attention_blocks.py`, `attention_kernels.py`, `rotary.py`, `gelu.py`,
-`remat.py` and `pyramid.py` are not families: they hold parts of residual networks, of transformers, of both, and of
-dense models.
+`remat.py`, `pyramid.py`, `layout.py` and `row_axes.py` are not families: they hold parts of residual networks, of
+transformers, of both, of dense models, and of arrays on devices.
 """

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxdistill.models import attention_blocks
 from jaxdistill.models.attention import Keys, Queries, Visibility
+from jaxdistill.models.row_axes import TENSOR, row_axes
 
 SPLASH_BLOCKS = (512, 256, 128)
 """Numbers of queries and keys of a block, of which the first that divides the length is taken."""
@@ -47,9 +48,8 @@ def splash(query: Queries, key: Keys, value: Keys, visibility: Visibility, *, in
     run = functools.partial(_run_splash, visibility.causal, visibility.window, interpret)
     sizes = jax.sharding.get_abstract_mesh().shape
     if math.prod(sizes.values()) > 1:
-        rows = tuple(axis for axis in sizes if axis != "tensor")
-        over_rows = rows if batch % math.prod(sizes[axis] for axis in rows) == 0 else None
-        over_heads = "tensor" if "tensor" in sizes and key.shape[2] % sizes["tensor"] == 0 else None
+        over_rows = row_axes(batch)
+        over_heads = TENSOR if TENSOR in sizes and key.shape[2] % sizes[TENSOR] == 0 else None
         spec = PartitionSpec(over_rows, over_heads)
         inputs = (spec, spec, spec, PartitionSpec(over_rows))
         run = jax.shard_map(run, in_specs=inputs, out_specs=spec, check_vma=False)
