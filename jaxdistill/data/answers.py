@@ -1,12 +1,13 @@
 """Tokens of texts of which only the answers are to be learned."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from jaxdistill.data.chats import AnsweredText
 from jaxdistill.data.labels import Place
 from jaxdistill.data.spans import find_bytes, locate_in_answers
+from jaxdistill.data.spilled import ArrayWriter, MadeValues
 from jaxdistill.data.tokenizers import CHUNK, Tokenizer, Tokens
 from jaxdistill.errors import UserError
 
@@ -27,6 +28,8 @@ def encode_answers(
 ) -> tuple[Tokens, np.ndarray, int]:
     """Returns the tokens of texts, whether each is to be learned, int8 `[tokens]`, and the number of cut texts.
 
+    The texts are read a few at a time, and large arrays are mapped.
+
     A token with a character of an answer is to be learned, and so are special tokens that the tokenizer adds after the
     last answer. Of a text of more than `length` tokens, the first prompt loses its first ones, all but one, until the
     first answer fits; then the text loses its last ones. A chat so keeps its first exchanges.
@@ -43,28 +46,40 @@ def encode_answers(
     Raises:
         UserError: for a text without a token before its answer, without an answer, or that is no Unicode.
     """
-    for position, row in enumerate(rows):
-        _check_unicode(row.text, place(role, position))
-    encoded = _encode_bytes(rows) if tokenizer is None else _encode(rows, tokenizer, special, places)
-    cut = []
-    for position, (token, learned, part) in enumerate(encoded):
-        first = int(np.argmax(learned)) if learned.any() else -1
-        if first < 1:
-            missing = "an answer with tokens" if first < 0 else "a prompt with tokens"
-            raise UserError(
-                f"{place(role, position)} must have {missing}, got {rows[position].text!r:.60}. Correct or remove the"
-                " row" + ("" if first else ", or take a tokenizer that adds a token before a text")
-            )
-        stop = first + int(np.argmin(np.append(learned[first:], False)))  # of the first answer
-        start = min(max(stop - length, 0), first - 1)
-        part = locate_in_answers(part, rows[position]) if places else part
-        cut.append((token[start:][:length], learned[start:][:length], part[start:][:length]))
-    token, learned, part = (np.concatenate(parts) for parts in zip(*cut, strict=True))
-    starts = np.cumsum([0, *(len(tokens) for tokens, _, _ in cut)])
-    zeros, no_word = np.zeros(len(token), np.int8), np.full(len(token), -1, np.int32)
-    number = sum(len(tokens) > length for tokens, _, _ in encoded)
-    tokens = Tokens(token.astype(np.int32), zeros, no_word, starts, bytes=part if places else None)
-    return tokens, learned.astype(np.int8), number
+    writers, starts, cut_texts = [ArrayWriter() for _ in range(3 if places else 2)], [np.zeros(1, np.int64)], 0
+    for first in range(0, len(rows), CHUNK):
+        texts = rows[first : first + CHUNK]
+        for position, row in enumerate(texts, first):
+            _check_unicode(row.text, place(role, position))
+        encoded = _encode_bytes(texts) if tokenizer is None else _encode(texts, tokenizer, special, places)
+        cut_texts += sum(len(tokens) > length for tokens, _, _ in encoded)
+        cut = []
+        for position, (row, tokens) in enumerate(zip(texts, encoded, strict=True), first):
+            token, learned, part = _cut(row, tokens, length, place=lambda position=position: place(role, position))
+            part = locate_in_answers(part, row) if places else part
+            cut.append((token.astype(np.int32), learned.astype(np.int8), part))
+        for writer, parts in zip(writers, zip(*cut, strict=True), strict=False):
+            writer.append(np.concatenate(parts))
+        starts.append(starts[-1][-1] + np.cumsum([len(token) for token, _, _ in cut]))
+    token, learned, *parts = (writer.finish() for writer in writers)
+    zeros, no_word = (np.broadcast_to(np.array(value, kind), len(token)) for value, kind in ((0, "i1"), (-1, "i4")))
+    bytes_of = parts[0] if places else None
+    return Tokens(token, zeros, no_word, np.concatenate(starts), bytes=bytes_of), learned, cut_texts
+
+
+def _cut(row: AnsweredText, tokens: Row, length: int, *, place: Callable[[], str]) -> Row:
+    """Returns at most `length` tokens of a text, or raises `UserError` if it has no prompt or no answer."""
+    token, learned, part = tokens
+    first = int(np.argmax(learned)) if learned.any() else -1
+    if first < 1:
+        missing = "an answer with tokens" if first < 0 else "a prompt with tokens"
+        raise UserError(
+            f"{place()} must have {missing}, got {row.text!r:.60}. Correct or remove the row"
+            + ("" if first else ", or take a tokenizer that adds a token before a text")
+        )
+    stop = first + int(np.argmin(np.append(learned[first:], False)))  # of the first answer
+    start = min(max(stop - length, 0), first - 1)
+    return token[start:][:length], learned[start:][:length], part[start:][:length]
 
 
 def _check_unicode(text: str, place: str) -> None:
@@ -89,25 +104,24 @@ def _encode_bytes(rows: Sequence[AnsweredText]) -> list[Row]:
 def _encode(rows: Sequence[AnsweredText], tokenizer: Tokenizer, special: bool, places: bool) -> list[Row]:
     library, encoded = tokenizer.library, []
     library.no_truncation()
-    for first in range(0, len(rows), CHUNK):
-        part = rows[first : first + CHUNK]
-        texts = library.encode_batch([row.text for row in part], add_special_tokens=special)
-        for row, text in zip(part, texts, strict=True):
-            starts, stops = np.array(text.offsets, np.int64).reshape(-1, 2).T
-            is_added = np.array([sequence is None for sequence in text.sequence_ids], bool)
-            learned = np.zeros(len(text.ids), bool)
-            for start, stop in row.answers:
-                learned |= (stops > start) & (starts < stop) & ~is_added
-            if learned.any() and row.answers[-1][1] == len(row.text):
-                learned |= is_added & (np.arange(len(learned)) > np.flatnonzero(learned)[-1])
-            parts = find_bytes(tokenizer, text, row.text) if places else np.full((len(learned), 2), -1)
-            encoded.append((np.array(text.ids, np.int32), learned, parts))
+    texts = library.encode_batch([row.text for row in rows], add_special_tokens=special)
+    for row, text in zip(rows, texts, strict=True):
+        starts, stops = np.array(text.offsets, np.int64).reshape(-1, 2).T
+        is_added = np.array([sequence is None for sequence in text.sequence_ids], bool)
+        learned = np.zeros(len(text.ids), bool)
+        for start, stop in row.answers:
+            learned |= (stops > start) & (starts < stop) & ~is_added
+        if learned.any() and row.answers[-1][1] == len(row.text):
+            learned |= is_added & (np.arange(len(learned)) > np.flatnonzero(learned)[-1])
+        parts = find_bytes(tokenizer, text, row.text) if places else np.full((len(learned), 2), -1)
+        encoded.append((np.array(text.ids, np.int32), learned, parts))
     return encoded
 
 
-def join_answers(prompts: Sequence[str], answers: Sequence[str], end: str) -> list[AnsweredText]:
+def join_answers(prompts: Sequence[str], answers: Sequence[str], end: str) -> Sequence[AnsweredText]:
     """Returns prompts with their answers, each of which `end` follows."""
-    return [
-        AnsweredText(prompt + answer + end, ((len(prompt), len(prompt + answer + end)),))
-        for prompt, answer in zip(prompts, answers, strict=True)
-    ]
+
+    def make(prompt: str, answer: str) -> AnsweredText:
+        return AnsweredText(prompt + answer + end, ((len(prompt), len(prompt + answer + end)),))
+
+    return MadeValues(lambda row: make(prompts[row], answers[row]), len(prompts))

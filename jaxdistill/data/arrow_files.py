@@ -6,16 +6,20 @@ alone reads them.
 """
 
 import dataclasses
+import functools
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxdistill.data.columns import OF_TEXTS, Columns, check_columns
-from jaxdistill.data.spilled import MappedTexts
+from jaxdistill.data.columns import Columns, check_columns
+from jaxdistill.data.spilled import MappedValues, Scratch
 from jaxdistill.errors import UserError
 
 STATE, INFO, SPLITS = "state.json", "dataset_info.json", "dataset_dict.json"
+
+VALUE_BYTES = 56
+"""Bytes that a value takes in memory beside its own, as `blocks.estimate` counts them."""
 
 
 def is_saved(path: pathlib.Path) -> bool:
@@ -58,26 +62,29 @@ class SavedSplit:
         is_class = isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
         return tuple(feature.get("names") or ()) if is_class else ()
 
-    def read(self, keys: Mapping[str, str] | None = None) -> Columns:
-        """Returns the values of columns; a class is its name, and texts stay mapped.
+    def read(self, keys: Mapping[str, str] | None = None, scratch: Scratch | None = None) -> Columns:
+        """Returns the values of columns; a class is its name, and large columns stay mapped.
 
         Args:
             keys: the columns, each with the config key that names it; `None` for all.
+            scratch: of the columns that are read together; its own if it is not given.
         """
         keys = dict.fromkeys(self.table.column_names, "data.columns") if keys is None else keys
-        columns: Columns = {}
-        for name, key in keys.items():
-            column = self.column(name, key)
-            values = columns[name] = MappedTexts(column) if key in OF_TEXTS else column.to_pylist()
-            if names := self.class_names(name):
-                large = next((row for row, value in enumerate(values) if _largest(value) >= len(names)), None)
-                if large is not None:
-                    raise UserError(
-                        f"row {large} of {self.folder} must have one of {len(names)} classes in {name!r}, got"
-                        f" {values[large]}. Correct the row"
-                    )
-                columns[name] = [_name(value, names) for value in values]
-        return columns
+        scratch = scratch or Scratch()
+        return {name: self._read_column(name, key, scratch) for name, key in keys.items()}
+
+    def _read_column(self, name: str, key: str, scratch: Scratch) -> Sequence[Any]:
+        column, names = self.column(name, key), self.class_names(name)
+        for positions, values in MappedValues(column).iterate() if names else ():
+            large = next((row for row, value in enumerate(values) if _largest(value) >= len(names)), None)
+            if large is not None:
+                raise UserError(
+                    f"row {positions[large]} of {self.folder} must have one of {len(names)} classes in {name!r}, got"
+                    f" {values[large]}. Correct the row"
+                )
+        mapped = MappedValues(column, functools.partial(_name, names=names) if names else None)
+        is_held = scratch.hold(column.nbytes + VALUE_BYTES * len(column))
+        return [value for _, values in mapped.iterate() for value in values] if is_held else mapped
 
 
 def _largest(value: Any) -> int:

@@ -4,24 +4,21 @@ import csv
 import json
 import pathlib
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from jaxdistill.data.spilled import TextWriter
+from jaxdistill.data.spilled import ColumnWriter, Scratch
 from jaxdistill.errors import UserError, unknown
 
 FIRST_ROWS = {".csv": 2, ".tsv": 2, ".jsonl": 1, ".parquet": 1}
 """The number of the first example by suffix: the header of a CSV is row 1, as in a spreadsheet."""
 
 
-OF_TEXTS = ("data.text", "data.pair")
-"""Keys of columns of texts, which may be larger than memory."""
-
 Columns = dict[str, Sequence[Any]]
 """Values by column, of equal lengths."""
 
 
-def read_columns(path: pathlib.Path, keys: Mapping[str, str] | None = None) -> Columns:
+def read_columns(path: pathlib.Path, keys: Mapping[str, str] | None = None, scratch: Scratch | None = None) -> Columns:
     """Reads columns of a file.
 
     Values of a CSV are strings, `""` if empty; a TSV has no quotes. Values of a JSONL or Parquet file have their types,
@@ -31,16 +28,17 @@ def read_columns(path: pathlib.Path, keys: Mapping[str, str] | None = None) -> C
         path: of a file with a suffix of `FIRST_ROWS`, in UTF-8 unless it is a Parquet file.
         keys: the columns to read, each with the config key that names it, for messages; `None` for all, in the order
             of the file.
+        scratch: of the files that are read together; its own if it is not given.
 
     Returns:
-        The values by column, of equal lengths: lists, or mapped texts if those of `OF_TEXTS` are large.
+        The values by column, of equal lengths: lists, or mapped values if they are large.
 
     Raises:
         UserError: for a missing or damaged file, another encoding, a ragged row or a missing column, with its row.
     """
     if not path.is_file():
         raise UserError(f"data.path must be a file, got no file {str(path)!r}. Correct the path")
-    columns = _reader(path)(path, keys)
+    columns = _reader(path)(path, keys, scratch or Scratch())
     if not columns or not len(next(iter(columns.values()))):
         raise UserError(f"{path} must have at least one row below its names, got none. Take another file")
     return columns
@@ -69,15 +67,11 @@ def _check_different(path: pathlib.Path, names: Sequence[str]) -> None:
         raise UserError(f"{path} must have different names of columns, got {repeated} twice. Rename a column")
 
 
-def _open_columns(names: Iterable[str], keys: Mapping[str, str] | None) -> dict[str, list[Any] | TextWriter]:
-    return {name: TextWriter() if (keys or {}).get(name) in OF_TEXTS else [] for name in names}
+def _finish(columns: Mapping[str, ColumnWriter]) -> Columns:
+    return {name: column.finish() for name, column in columns.items()}
 
 
-def _finish(columns: Mapping[str, list[Any] | TextWriter]) -> Columns:
-    return {name: x.finish() if isinstance(x, TextWriter) else x for name, x in columns.items()}
-
-
-def _reader(path: pathlib.Path) -> Callable[[pathlib.Path, Mapping[str, str] | None], Columns]:
+def _reader(path: pathlib.Path) -> Callable[[pathlib.Path, Mapping[str, str] | None, Scratch], Columns]:
     readers = {".csv": _read_csv, ".tsv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
     suffix = path.suffix.lower()
     if suffix not in readers:
@@ -115,7 +109,7 @@ def _iterate_lines(path: pathlib.Path) -> Iterator[str]:
         yield pending[-1].rstrip("\r\n") + "\n"
 
 
-def _read_csv(path: pathlib.Path, keys: Mapping[str, str] | None) -> Columns:
+def _read_csv(path: pathlib.Path, keys: Mapping[str, str] | None, scratch: Scratch) -> Columns:
     rows = _iterate_csv(path)
     header = next(rows, [])
     if not header:
@@ -123,7 +117,7 @@ def _read_csv(path: pathlib.Path, keys: Mapping[str, str] | None) -> Columns:
     _check_different(path, header)
     check_columns(path, keys or {}, header)
     wanted = [header.index(name) for name in (keys or header)]
-    columns = _open_columns(keys or header, keys)
+    columns = {name: ColumnWriter(scratch) for name in keys or header}
     for position, row in enumerate(rows):
         if len(row) != len(header):
             raise UserError(
@@ -154,8 +148,8 @@ def _iterate_csv(path: pathlib.Path) -> Iterator[list[str]]:
         csv.field_size_limit(limit)
 
 
-def _read_jsonl(path: pathlib.Path, keys: Mapping[str, str] | None) -> Columns:
-    columns: dict[str, list[Any] | TextWriter] = {}
+def _read_jsonl(path: pathlib.Path, keys: Mapping[str, str] | None, scratch: Scratch) -> Columns:
+    columns: dict[str, ColumnWriter] = {}
     for position, line in enumerate(_iterate_lines(path)):
         try:
             row = json.loads(line)
@@ -166,7 +160,7 @@ def _read_jsonl(path: pathlib.Path, keys: Mapping[str, str] | None) -> Columns:
             raise UserError(f"{locate(path, position)} must be a JSON object, got {line.strip()[:60]!r}. Correct it")
         if not position:
             check_columns(path, keys or {}, [*row])
-            columns = _open_columns(keys or row, keys)
+            columns = {name: ColumnWriter(scratch) for name in keys or row}
         missing = [name for name in columns if name not in row]
         if missing:
             raise UserError(f"{locate(path, position)} must have {missing}, got {[*row]}. Add them, or null")
@@ -175,7 +169,7 @@ def _read_jsonl(path: pathlib.Path, keys: Mapping[str, str] | None) -> Columns:
     return _finish(columns)
 
 
-def _read_parquet(path: pathlib.Path, keys: Mapping[str, str] | None) -> Columns:
+def _read_parquet(path: pathlib.Path, keys: Mapping[str, str] | None, scratch: Scratch) -> Columns:
     try:
         import pyarrow
         from pyarrow import parquet
@@ -186,11 +180,10 @@ def _read_parquet(path: pathlib.Path, keys: Mapping[str, str] | None) -> Columns
             names = file.schema_arrow.names
             check_columns(path, keys or {}, names)
             _check_different(path, names)
-            columns = _open_columns(keys or names, keys)
+            columns = {name: ColumnWriter(scratch) for name in keys or names}
             for part in file.iter_batches(columns=[*columns]):
                 for name, column in columns.items():
-                    for value in part.column(name).to_pylist():
-                        column.append(value)
+                    column.extend(part.column(name).to_pylist())
             return _finish(columns)
     except UnicodeDecodeError as error:
         raise UserError(

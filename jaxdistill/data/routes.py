@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxdistill.data.dataset import Dataset, DatasetSettings, Split
 from jaxdistill.data.labels import Place
+from jaxdistill.data.spilled import gather
 from jaxdistill.errors import UserError
 
 ROUTE = "route"
@@ -34,6 +35,10 @@ class WithRoute(Split):
     def token_counts(self) -> np.ndarray | None:
         return self.split.token_counts
 
+    @property
+    def is_mapped(self) -> bool:
+        return self.split.is_mapped
+
 
 def read_routes(
     dataset: Dataset, settings: DatasetSettings, columns: Mapping[str, Mapping[str, Sequence[Any]]], place: Place
@@ -56,7 +61,8 @@ def add_routes(dataset: Dataset, values: Mapping[str, Sequence[Any]], place: Pla
         UserError: for a missing value, or one of another type.
     """
     words = {
-        role: [_word(value, role, row, place) for row, value in enumerate(column)] for role, column in values.items()
+        role: [_word(value, role, row, place) for row, value in enumerate(gather(column))]
+        for role, column in values.items()
     }
     names = sorted({word for column in words.values() for word in column})
     numbers = {name: number for number, name in enumerate(names)}

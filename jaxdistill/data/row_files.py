@@ -15,7 +15,7 @@ from jaxdistill.data.columns import Columns, locate, read_columns
 from jaxdistill.data.dataset import DatasetSettings
 from jaxdistill.data.labels import Place
 from jaxdistill.data.overlaps import Choice, Files, check_disjoint
-from jaxdistill.data.spilled import join, select
+from jaxdistill.data.spilled import Scratch, Selection, join, select
 from jaxdistill.data.texts import PARTS, slice_of
 from jaxdistill.errors import UserError, unknown
 from jaxdistill.runtime import files
@@ -38,6 +38,11 @@ class Rows:
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
 
+    def select(self, positions: np.ndarray) -> Columns:
+        """Returns the values of the rows at some positions."""
+        selection = Selection(positions)
+        return {name: select(values, selection) for name, values in self.columns.items()}
+
 
 def read_roles(settings: DatasetSettings, named: Mapping[str, str | Sequence[str]]) -> tuple[dict[str, Columns], Place]:
     """Reads columns of the rows of each role.
@@ -59,7 +64,8 @@ def read_roles(settings: DatasetSettings, named: Mapping[str, str | Sequence[str
     """
     lists = {key: [names] if isinstance(names, str) else names for key, names in named.items()}
     keys = {name: key for key, names in lists.items() for name in names if name}
-    read = functools.cache(lambda key, name: read_rows(key, name, settings.path, keys))
+    scratch = Scratch()
+    read = functools.cache(lambda key, name: read_rows(key, name, settings.path, keys, scratch=scratch))
     columns: dict[str, Columns] = {}
     places: dict[str, tuple[Rows, np.ndarray]] = {}
     choices: dict[str, Choice] = {}
@@ -70,7 +76,7 @@ def read_roles(settings: DatasetSettings, named: Mapping[str, str | Sequence[str
                 raise UserError(f"data.path must be a file for data.splits.{role}={text!r}, got ''. Name it")
             rows = read(f"data.splits.{role}" if name else "data.path", name)
             positions = choose_rows(role, part, len(rows), settings.split_seed)
-            columns[role] = {key: select(values, positions) for key, values in rows.columns.items()}
+            columns[role] = rows.select(positions)
             places[role] = rows, positions
             choices[role] = Choice(text, rows.files, positions)
     check_disjoint(choices)
@@ -114,7 +120,9 @@ def choose_rows(role: str, part: str, count: int, seed: int) -> np.ndarray:
     return order[slice_of(role, part, count)]
 
 
-def read_rows(key: str, name: str, path: str, keys: Mapping[str, str] | None) -> Rows:
+def read_rows(
+    key: str, name: str, path: str, keys: Mapping[str, str] | None, *, scratch: Scratch | None = None
+) -> Rows:
     """Reads the rows of files, or of a split of a folder of `save_to_disk`.
 
     Args:
@@ -122,7 +130,9 @@ def read_rows(key: str, name: str, path: str, keys: Mapping[str, str] | None) ->
         name: of files, with `*` and `,` for several, or of a split of `path`; `path` itself if empty.
         path: the setting `data.path`.
         keys: the columns, each with the config key that names it; `None` for all.
+        scratch: of the files that are read together; its own if it is not given.
     """
+    scratch = scratch or Scratch()
     folder = files.input_path("data.path", path)
     if path and arrow_files.is_saved(folder):
         splits = arrow_files.find_splits(folder)
@@ -130,8 +140,8 @@ def read_rows(key: str, name: str, path: str, keys: Mapping[str, str] | None) ->
             raise unknown(key, name, splits, f"a split of {folder}")
         split = splits[name]
         saved = arrow_files.open_split(split)
-        return Rows(saved.read(keys), lambda row: f"row {row} of {split}", [(split, len(saved.table))])
-    return _join([(file, read_columns(file, keys)) for file in find_files(key, name or path)])
+        return Rows(saved.read(keys, scratch), lambda row: f"row {row} of {split}", [(split, len(saved.table))])
+    return _join([(file, read_columns(file, keys, scratch)) for file in find_files(key, name or path)])
 
 
 def find_files(key: str, text: str) -> list[pathlib.Path]:

@@ -13,7 +13,8 @@ import numpy as np
 
 from jaxdistill.data.chats import AnsweredText
 from jaxdistill.data.spellings import BYTES
-from jaxdistill.data.tokenizers import Tokenizer, Tokens
+from jaxdistill.data.spilled import ArrayWriter
+from jaxdistill.data.tokenizers import CHUNK, Tokenizer, Tokens
 
 ANSWER = 1 << 32
 """The distance between the first places of two answers of a text."""
@@ -45,13 +46,17 @@ def number_spans(tokens: Mapping[str, Tokens]) -> dict[str, np.ndarray]:
     Args:
         tokens: of the same answers by two tokenizers, with their `bytes`, by the prefix of their fields.
     """
-    numbers = {prefix: np.full(len(part.token), -1, np.int32) for prefix, part in tokens.items()}
-    for text in range(len(next(iter(tokens.values())))):
-        slices = {prefix: slice(*part.starts[text : text + 2]) for prefix, part in tokens.items()}
-        left, right = (_of_text(part, slices[prefix]) for prefix, part in tokens.items())
-        for prefix, matched in zip(tokens, match(left, right), strict=True):
-            numbers[prefix][slices[prefix]] = matched
-    return numbers
+    writers = {prefix: ArrayWriter() for prefix in tokens}
+    count = len(next(iter(tokens.values())))
+    for first in range(0, count, CHUNK):
+        numbers: dict[str, list[np.ndarray]] = {prefix: [] for prefix in tokens}
+        for text in range(first, min(first + CHUNK, count)):
+            left, right = (_of_text(part, slice(*part.starts[text : text + 2])) for part in tokens.values())
+            for prefix, matched in zip(tokens, match(left, right), strict=True):
+                numbers[prefix].append(matched)
+        for prefix, writer in writers.items():
+            writer.append(np.concatenate(numbers[prefix]))
+    return {prefix: writer.finish() for prefix, writer in writers.items()}
 
 
 def _of_text(tokens: Tokens, part: slice) -> np.ndarray:

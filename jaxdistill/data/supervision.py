@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxdistill.data.dataset import TARGET_CLASS, DatasetSettings, Target
 from jaxdistill.data.labels import Place, check_indices, number_classes
+from jaxdistill.data.spilled import gather
 from jaxdistill.data.tables.table import mark_missing, measure
 from jaxdistill.data.tables.values import Columns, parse_numbers
 from jaxdistill.errors import UserError
@@ -85,6 +86,7 @@ def parse(values: Values, settings: DatasetSettings, place: Place, class_names: 
         UserError: for a value that is no class, label or number, with its row.
     """
     columns = [*values["train"]]
+    values = {role: {name: gather(column) for name, column in part.items()} for role, part in values.items()}
     if settings.target or settings.targets:
         return _parse_targets(values, place)
     if not settings.labels:

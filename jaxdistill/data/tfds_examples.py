@@ -40,6 +40,14 @@ def read_examples(source: Any, builder: Any, split: str, positions: list[int], *
     )
 
 
+def iterate_examples(name: str, builder: Any, split: str, keys: Sequence[str]) -> Iterator[Any]:
+    """Yields the examples of a split in their order, as they are read; `name` is the dataset's, for messages."""
+    source = open_split(name, builder, split)
+    for start in range(0, len(source), CHUNK):
+        positions = list(range(start, min(start + CHUNK, len(source))))
+        yield from read_examples(source, builder, split, positions, keys=keys)
+
+
 def read_feature(builder: Any, split: str, key: str) -> Iterator[Any]:
     """Yields one feature of all examples of a split, without decoding images of others."""
     import tensorflow_datasets as tfds

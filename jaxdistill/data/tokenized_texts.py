@@ -10,6 +10,7 @@ import numpy as np
 from jaxdistill.core import UNLABELLED
 from jaxdistill.data.dataset import Dataset, DatasetSettings, Split, take_arrays
 from jaxdistill.data.labels import Place
+from jaxdistill.data.spilled import is_mapped, iterate
 from jaxdistill.data.tokenizers import Tokenizer, Tokens, open_tokenizer
 from jaxdistill.errors import UserError
 
@@ -24,7 +25,7 @@ TOKEN_FIELDS = frozenset([*FIELDS, *(TEACHER + field for field in FIELDS)])
 
 @dataclasses.dataclass(frozen=True)
 class TokenizedTexts(Split):
-    """Texts in memory, which are padded on the right as they are read.
+    """Texts as tokens, which are padded on the right as they are read.
 
     Attributes:
         tokens: of the student's tokenizer, the padding of which is 0.
@@ -77,6 +78,10 @@ class TokenizedTexts(Split):
 
     def labels(self) -> np.ndarray:
         return self.label
+
+    @property
+    def is_mapped(self) -> bool:
+        return is_mapped(self.tokens.token)
 
     @property
     def token_counts(self) -> np.ndarray:
@@ -173,9 +178,10 @@ def _encode(tokenizer: Tokenizer, *, rows: TextRows, length: int, role: str, pla
 
 def check_texts(texts: Sequence[Any], role: str, place: Place) -> None:
     """Raises `UserError` for the first value that is no string; an empty one is its special tokens."""
-    for position, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise UserError(
-                f"{place(role, position)} must have a string as text, got {text!r} ({type(text).__name__}). Correct the"
-                " row, or name another column in data.text and data.pair"
-            )
+    rows = [int(row) for rows, part in iterate(texts) for row in rows[[not isinstance(text, str) for text in part]]]
+    if rows:
+        text = texts[min(rows)]
+        raise UserError(
+            f"{place(role, min(rows))} must have a string as text, got {text!r} ({type(text).__name__}). Correct the"
+            " row, or name another column in data.text and data.pair"
+        )

@@ -1,7 +1,6 @@
 """Prompts with answers, and chats, in the rows of CSV, TSV, JSONL or Parquet files."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from jaxdistill.data.labels import Place
 from jaxdistill.data.routes import read_routes
 from jaxdistill.data.row_files import Columns, read_roles
 from jaxdistill.data.spans import match_spellings, number_spans
+from jaxdistill.data.spilled import MadeValues
 from jaxdistill.data.texts import BYTES
 from jaxdistill.data.tokenized_texts import TEACHER, TokenizedTexts, check_texts
 from jaxdistill.data.tokenizers import Tokenizer, open_tokenizer
@@ -24,7 +24,8 @@ def read(settings: DatasetSettings) -> Dataset:
 
     Only answers are to be learned: those of the column `answer` and the text `end` after each, or the messages of the
     assistant. Without a tokenizer a token is a byte. `teacher_tokens` are the same texts by `teacher_tokenizer`, or
-    have the prompts of `teacher_text`. `row_files.read_roles` describes the files, `answers.encode_answers` the tokens.
+    have the prompts of `teacher_text`. Large columns and tokens are mapped (`data.spilled`). `row_files.read_roles`
+    describes the files, `answers.encode_answers` the tokens.
 
     Raises:
         UserError: for a missing column, file or template, for a row that cannot be read, and for a text without a
@@ -157,8 +158,8 @@ def _make_texts(
     options = settings.answers
     if options.messages:
         render = open_template(options.template, folder)
-        chats: list[Any] = values[options.messages]
-        return [render_chat(chat, render, place(role, position)) for position, chat in enumerate(chats)]
+        chats = values[options.messages]
+        return MadeValues(lambda row: render_chat(chats[row], render, place(role, row)), len(chats))
     for name in (prompt, options.answer):
         check_texts(values[name], role, place)
     return join_answers(values[prompt], values[options.answer], options.end)

@@ -5,6 +5,7 @@ text feature without tokenizer, whose texts are read byte by byte (`texts.Window
 `columns` or `transforms` are set. A feature `route` chooses a network for each example of any but the third.
 """
 
+import array
 import dataclasses
 import functools
 import pathlib
@@ -17,13 +18,14 @@ import numpy as np
 from jaxdistill.config import registry
 from jaxdistill.data.dataset import CHUNK, Dataset, DatasetSettings, Split
 from jaxdistill.data.images import convert_channels, resize
+from jaxdistill.data.spilled import ArrayWriter, ColumnWriter, Scratch
 from jaxdistill.data.supervision import KEYS, SEVERAL, name_columns
 from jaxdistill.data.tables import make_dataset
 from jaxdistill.data.tables.parse import CATEGORY, make_tables
 from jaxdistill.data.tables.values import Columns
 from jaxdistill.data.texts import make_windows
 from jaxdistill.data.tfds_annotations import annotations_of, read_annotations
-from jaxdistill.data.tfds_examples import not_prepared, open_split, read_examples
+from jaxdistill.data.tfds_examples import iterate_examples, not_prepared, open_split, read_examples
 from jaxdistill.data.tfds_routes import read_feature_routes
 from jaxdistill.data.tokenized_texts import TextRows, check_settings, tokenize
 from jaxdistill.errors import UserError, unknown
@@ -148,11 +150,7 @@ def _read_table(builder: Any, settings: DatasetSettings) -> Dataset:
 
 
 def _read_columns(name: str, builder: Any, split: str, keys: Sequence[str]) -> Columns:
-    source, info = open_split(name, builder, split), builder.info.features
-    examples: list[Any] = []
-    for start in range(0, len(source), CHUNK):
-        positions = list(range(start, min(start + CHUNK, len(source))))
-        examples += read_examples(source, builder, split, positions, keys=keys)
+    info = builder.info.features
 
     def plain(key: str, value: Any) -> Any:
         if type(info[key]).__name__ == "ClassLabel":
@@ -160,20 +158,27 @@ def _read_columns(name: str, builder: Any, split: str, keys: Sequence[str]) -> C
         value = value.item() if isinstance(value, np.ndarray | np.generic) and np.ndim(value) == 0 else value
         return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
-    values = {key: [plain(key, example[key]) for example in examples] for key in keys}
+    scratch = Scratch()
+    columns = {key: ColumnWriter(scratch) for key in keys}
+    for example in iterate_examples(name, builder, split, keys):
+        for key, column in columns.items():
+            column.append(plain(key, example[key]))
+    values = {key: column.finish() for key, column in columns.items()}
     return Columns(values, lambda position: f"example {position} of the split {split!r} of {name!r}")
 
 
 def _read_text(builder: Any, key: str, settings: DatasetSettings) -> Dataset:
-    """Joins the texts of each split by line feeds, in memory."""
+    """Joins the texts of each split by line feeds; a large text is mapped."""
     default = {role: role for role in SPLITS if role in builder.info.splits}
     splits = {}
     for role, split in (dict(settings.splits) or default).items():
         if split:
-            source = open_split(settings.name, builder, split)
-            positions = list(range(len(source)))
-            examples = read_examples(source, builder, split, positions, keys=[key]) if positions else []
-            splits[role] = b"\n".join(example[key] for example in examples)
+            writer, separator = ArrayWriter(), b""
+            writer.append(np.zeros(0, np.uint8))
+            for example in iterate_examples(settings.name, builder, split, [key]):
+                writer.append(np.frombuffer(separator + example[key], np.uint8))
+                separator = b"\n"
+            splits[role] = writer.finish()
     return make_windows(settings.name, splits, settings.length)
 
 
@@ -200,32 +205,33 @@ def _read_rows(builder: Any, kinds: Mapping[str, str], settings: DatasetSettings
     default = SPLITS if "validation" not in existing else {role: role for role in SPLITS if role in existing}
     rows = {}
     names = {role: split for role, split in (dict(settings.splits) or default).items() if split}
+    keys, scratch = [key for key in (text, pair, label) if key], Scratch()
     for role, split in names.items():
-        source = open_split(settings.name, builder, split)
-        keys = [key for key in (text, pair, label) if key]
-        examples = read_examples(source, builder, split, [*range(len(source))], keys=keys) if len(source) else []
-        columns = {key: [example[key] for example in examples] for key in keys}
+        columns = {key: ColumnWriter(scratch) for key in (text, pair) if key}
+        labels = array.array("i")
+        for position, example in enumerate(iterate_examples(settings.name, builder, split, keys)):
+            for key, column in columns.items():
+                column.append(_decode(settings.name, split, position, example[key]))
+            if label:
+                labels.append(int(example[label]))
         rows[role] = TextRows(
-            _decode(settings.name, split, columns[text]),
-            _decode(settings.name, split, columns[pair]) if pair else None,
-            np.array(columns[label], np.int32) if label else None,
+            columns[text].finish(),
+            columns[pair].finish() if pair else None,
+            np.array(labels, np.int32) if label else None,
         )
     class_names = tuple(builder.info.features[label].names) if label else ()
     dataset = tokenize(rows, class_names, settings, lambda role, position: f"example {position} of {names[role]!r}")
     return read_feature_routes(dataset, builder, names, settings)
 
 
-def _decode(name: str, split: str, texts: list[bytes]) -> list[str]:
-    decoded = []
-    for position, text in enumerate(texts):
-        try:
-            decoded.append(text.decode("utf-8"))
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"example {position} of {split!r} of {name!r} must be UTF-8, got {text[:40]!r} ({error}). Leave it out"
-                " with data.splits"
-            ) from error
-    return decoded
+def _decode(name: str, split: str, position: int, text: bytes) -> str:
+    try:
+        return text.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"example {position} of {split!r} of {name!r} must be UTF-8, got {text[:40]!r} ({error}). Leave it out"
+            " with data.splits"
+        ) from error
 
 
 def _open_builder(name: str, data_dir: str) -> Any:
