@@ -12,6 +12,7 @@ from jaxdistill.data.dataset import Dataset, DatasetSettings
 from jaxdistill.data.overlaps import Choice, check_disjoint
 from jaxdistill.data.routes import read_routes
 from jaxdistill.data.row_files import Rows, choose_rows, find_part, name_roles, read_rows
+from jaxdistill.data.spilled import Scratch
 from jaxdistill.data.supervision import SEVERAL, name_columns
 from jaxdistill.data.tables import make_dataset
 from jaxdistill.data.tables.parse import CATEGORY, make_tables
@@ -62,26 +63,27 @@ def _keys(settings: DatasetSettings) -> dict[str, str] | None:
 
 def _read_folder(path: pathlib.Path, settings: DatasetSettings) -> dict[str, Columns]:
     settings.check_no_splits()
-    parts = {}
+    parts, scratch = {}, Scratch()
     for role in ROLES:
         matches = sorted(file for file in path.glob(f"{role}.*") if file.suffix.lower() in FIRST_ROWS)
         if len(matches) > 1:
             raise UserError(f"{path} must have one file for {role}, got {[file.name for file in matches]}. Remove one")
         for file in matches:
-            parts[role] = _columns(file, settings)
+            parts[role] = _columns(file, settings, scratch)
     if "train" not in parts:
         present = sorted(file.name for file in path.iterdir())[:8]
         raise UserError(f"{path} must have a file train.csv, .tsv, .jsonl or .parquet, got {present}. Add it")
     return parts
 
 
-def _columns(file: pathlib.Path, settings: DatasetSettings) -> Columns:
-    return Columns(read_columns(file, _keys(settings)), lambda position: locate(file, position))
+def _columns(file: pathlib.Path, settings: DatasetSettings, scratch: Scratch) -> Columns:
+    return Columns(read_columns(file, _keys(settings), scratch), lambda position: locate(file, position))
 
 
 def _read_files(settings: DatasetSettings) -> dict[str, Columns]:
     keys, named = _keys(settings), {role: part for role, part in settings.splits if part}
-    read = functools.cache(lambda key, name: read_rows(key, name, settings.path, keys))
+    scratch = Scratch()
+    read = functools.cache(lambda key, name: read_rows(key, name, settings.path, keys, scratch=scratch))
     splits = _find_saved(settings)
     if not named and splits:
         named = name_roles(splits)
@@ -115,5 +117,4 @@ def _find_saved(settings: DatasetSettings) -> list[str]:
 
 
 def _select(rows: Rows, positions: np.ndarray) -> Columns:
-    values = {name: [column[row] for row in positions] for name, column in rows.columns.items()}
-    return Columns(values, lambda position: rows.locate(int(positions[position])))
+    return Columns(rows.select(positions), lambda position: rows.locate(int(positions[position])))

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxdistill.data.array_supervision import NAMES, check_labels, check_only, check_targets, name_columns
 from jaxdistill.data.dataset import Dataset, DatasetSettings
+from jaxdistill.data.spilled import is_mapped
 from jaxdistill.data.supervision import KEYS
 from jaxdistill.data.tables.splits import make_dataset
 from jaxdistill.data.tables.table import Table, is_sparse
@@ -87,7 +88,8 @@ def _make_table(path: str, role: str, answer: str, arrays: Mapping[str, Any], *,
         )
     if not np.issubdtype(features.dtype, np.number) or np.issubdtype(features.dtype, np.complexfloating):
         raise UserError(f"{path} must have '{role}_features' of numbers, got {features.dtype}. Save numbers")
-    features = features if is_sparse(features) else features.astype(np.float64)
+    if not is_sparse(features) and not is_mapped(features):
+        features = features.astype(np.float64, order="C")  # sums over rows would depend on the order of an array
     if answer == "target":
         return Table(features, columns, target=check_targets(path, name, values, len(values)))
     if answer == "labels":

@@ -6,6 +6,7 @@ the transforms as the config writes them, `names` and `strings` the columns of t
 """
 
 import dataclasses
+import functools
 import io
 import pathlib
 import zipfile
@@ -14,6 +15,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from jaxdistill.data.tables import transforms as members
+from jaxdistill.data.tables.parts import MatrixWriter, Parts
 from jaxdistill.data.tables.table import Matrix, Table, is_sparse, measure, on_rows
 from jaxdistill.errors import UserError
 from jaxdistill.runtime import files
@@ -101,12 +103,12 @@ def fit(transforms: Sequence[str], table: Table, target_names: tuple[str, ...] =
     Raises:
         UserError: for an unknown transform, a target without numbers, and a transform that does not fit the columns.
     """
-    raw, fitted = table, []
+    raw, parts, fitted = table, Parts(table), []
     for text in transforms:
         member, arguments = members.find(text)
-        _check_input(text, member, table)
-        fitted.append({name: np.asarray(x) for name, x in member.fit(table, *arguments).items()})
-        table = member.apply(fitted[-1], table)
+        _check_input(text, member, parts)
+        fitted.append({name: np.asarray(x) for name, x in member.fit(parts, *arguments).items()})
+        parts = parts.then(functools.partial(member.apply, fitted[-1]))
     columns = _columns(raw.target)
     names = target_names or ("target",) * len(columns)
     path = "data.targets must be columns" if len(columns) > 1 else "data.target must be a column"
@@ -116,7 +118,8 @@ def fit(transforms: Sequence[str], table: Table, target_names: tuple[str, ...] =
     return Featurizer(tuple(transforms), tuple(fitted), raw.names, strings, targets=targets, target_names=named)
 
 
-def _check_input(text: str, member: members.Transform, table: Table) -> None:
+def _check_input(text: str, member: members.Transform, parts: Parts) -> None:
+    table = parts.first
     if is_sparse(table.numbers) and not member.takes_sparse:
         raise UserError(
             f"data.transforms {text!r} must get dense numbers, got sparse ones, which it would fill. Take one of"
@@ -127,8 +130,8 @@ def _check_input(text: str, member: members.Transform, table: Table) -> None:
             f"data.transforms {text!r} must get columns of numbers, got the strings {[*table.strings]} alone. Put"
             " 'onehot', 'hash:16' or 'tfidf:5000' before it"
         )
-    needs_all = text.partition(":")[0] in ("pca", "denoise", "svd", "project")
-    if needs_all and not is_sparse(table.numbers) and np.isnan(table.numbers).any():
+    needs_all = text.partition(":")[0] in ("pca", "denoise", "svd", "project") and not is_sparse(table.numbers)
+    if needs_all and any(np.isnan(part.numbers).any() for part in parts):
         raise UserError(f"data.transforms {text!r} must get no missing values, got some. Put 'impute:median' before it")
 
 
@@ -154,16 +157,20 @@ def apply(featurizer: Featurizer, table: Table) -> Matrix:
             transform encodes, and for missing or infinite values that are left.
     """
     _check_columns(featurizer, table)
+    parts, matrices, first = Parts(table), MatrixWriter(), 0
     for text, fitted in zip(featurizer.transforms, featurizer.fitted, strict=True):
-        table = members.find(text)[0].apply(fitted, table)
-    if table.strings:
-        raise UserError(
-            f"data.transforms must encode the columns of strings {[*table.strings]}, got {[*featurizer.transforms]}."
-            " Add 'onehot', 'hash:16' or 'tfidf:5000', or leave them out of data.columns"
-        )
-    numbers = on_rows(lambda x: x.astype(np.float32), table.numbers)
-    _check_finite(numbers, table.names)
-    return numbers
+        parts = parts.then(functools.partial(members.find(text)[0].apply, fitted))
+    for part in parts:
+        if part.strings:
+            raise UserError(
+                f"data.transforms must encode the columns of strings {[*part.strings]}, got {[*featurizer.transforms]}."
+                " Add 'onehot', 'hash:16' or 'tfidf:5000', or leave them out of data.columns"
+            )
+        numbers = on_rows(lambda x: x.astype(np.float32), part.numbers)
+        _check_finite(numbers, part.names, first)
+        matrices.append(numbers)
+        first += len(part)
+    return matrices.finish()
 
 
 def _check_columns(featurizer: Featurizer, table: Table) -> None:
@@ -180,7 +187,7 @@ def _check_columns(featurizer: Featurizer, table: Table) -> None:
         )
 
 
-def _check_finite(numbers: Matrix, names: Sequence[str]) -> None:
+def _check_finite(numbers: Matrix, names: Sequence[str], first: int) -> None:
     values = numbers.data if is_sparse(numbers) else numbers
     if np.isfinite(values).all():
         return
@@ -190,5 +197,6 @@ def _check_finite(numbers: Matrix, names: Sequence[str]) -> None:
     kind = "a missing value" if np.isnan(numbers[row, column]) else "an infinite value"
     remedy = "Add 'impute:median'" if np.isnan(numbers[row, column]) else "Add 'clip:0.01', or clean the data"
     raise UserError(
-        f"data.transforms must leave finite numbers, got {kind} in column {names[column]!r} of example {row}. {remedy}"
+        f"data.transforms must leave finite numbers, got {kind} in column {names[column]!r} of example"
+        f" {first + row}. {remedy}"
     )

@@ -1,7 +1,9 @@
 """Transforms of columns of numbers: missing values, outliers, scales, and fewer dimensions.
 
-A transform has a function of fitting, from the training split to arrays, and one of application, from these arrays and
-a table to a table. scikit-learn does the fitting where it has it; the application needs NumPy alone.
+A transform has a function of fitting, from the parts of the training split to arrays, and one of application, from
+these arrays and a table to a table. scikit-learn does the fitting where it has it; the application needs NumPy alone.
+Fits are in passes over the parts, but for "median" and `clip`, which hold a few columns at a time, and the axes of
+`pca`, `denoise` and `svd`, which hold the numbers of the training split.
 
 Rules: a column without any value in the training split is imputed as 0, and has mean 0 and scale 1. A constant column
 becomes 0 by `standardize`.
@@ -11,19 +13,38 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from jaxdistill.data.tables.parts import Parts, add_rows
 from jaxdistill.data.tables.table import Matrix, Table, is_sparse
 from jaxdistill.errors import UserError
 
 Fitted = Mapping[str, np.ndarray]
 """The arrays of a fitted transform, by name."""
 
+EPSILON = np.finfo(np.float64).eps
 
-def fit_impute(table: Table, strategy: str, value: float = 0.0) -> Fitted:
+
+def fit_impute(parts: Parts, strategy: str, value: float = 0.0) -> Fitted:
     """Fits the value of each column that replaces a missing one: "mean", "median" or "constant"."""
     from sklearn.impute import SimpleImputer
 
-    imputer = SimpleImputer(strategy=strategy, fill_value=value, keep_empty_features=True)
-    return {"value": np.asarray(imputer.fit(table.numbers).statistics_, np.float64)}
+    if strategy == "mean":
+        sums, counts = _sum_present(parts)
+        return {"value": np.divide(sums, counts, out=np.zeros(len(sums)), where=counts > 0)}
+    values = [
+        SimpleImputer(strategy=strategy, fill_value=value, keep_empty_features=True).fit(block).statistics_
+        for block in parts.blocks()
+    ]
+    return {"value": np.concatenate(values).astype(np.float64)}
+
+
+def _sum_present(parts: Parts) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the sum, and the number, of the values of each column that are not missing."""
+    sums, counts = None, np.zeros(0)
+    for numbers in parts.numbers():
+        present = ~np.isnan(numbers)
+        sums, counts = add_rows(sums, np.where(present, numbers, 0.0)), (0 if sums is None else counts) + present.sum(0)
+    assert sums is not None
+    return sums, counts
 
 
 def impute(fitted: Fitted, table: Table) -> Table:
@@ -32,9 +53,9 @@ def impute(fitted: Fitted, table: Table) -> Table:
     return table.with_numbers(numbers, table.names)
 
 
-def fit_indicator(table: Table) -> Fitted:
+def fit_indicator(parts: Parts) -> Fitted:
     """Finds the columns with missing values in the training split."""
-    return {"columns": np.flatnonzero(np.isnan(table.numbers).any(0))}
+    return {"columns": np.flatnonzero(np.any([np.isnan(part.numbers).any(0) for part in parts], 0))}
 
 
 def indicator(fitted: Fitted, table: Table) -> Table:
@@ -44,11 +65,14 @@ def indicator(fitted: Fitted, table: Table) -> Table:
     return table.append(np.isnan(table.numbers[:, columns]).astype(np.float64), names)
 
 
-def fit_clip(table: Table, fraction: float) -> Fitted:
+def fit_clip(parts: Parts, fraction: float) -> Fitted:
     """Fits the quantiles `fraction` and `1 - fraction` of each column."""
-    present = ~np.isnan(table.numbers).all(0)
-    low, high = np.full(len(table.names), -np.inf), np.full(len(table.names), np.inf)
-    low[present], high[present] = np.nanquantile(table.numbers[:, present], [fraction, 1 - fraction], axis=0)
+    limits = []
+    for block in parts.blocks():
+        present, ends = ~np.isnan(block).all(0), np.full((2, block.shape[1]), [[-np.inf], [np.inf]])
+        ends[:, present] = np.nanquantile(block[:, present], [fraction, 1 - fraction], axis=0)
+        limits.append(ends)
+    low, high = np.concatenate(limits, 1)
     return {"low": low, "high": high}
 
 
@@ -57,13 +81,24 @@ def clip(fitted: Fitted, table: Table) -> Table:
     return table.with_numbers(np.clip(table.numbers, fitted["low"], fitted["high"]), table.names)
 
 
-def fit_standardize(table: Table) -> Fitted:
-    """Fits mean and standard deviation of each column."""
-    from sklearn.preprocessing import StandardScaler
+def fit_standardize(parts: Parts) -> Fitted:
+    """Fits mean and standard deviation of each column.
 
+    They are those of scikit-learn's `StandardScaler` on all rows: Chan, Golub, LeVeque, "Algorithms for Computing the
+    Sample Variance", The American Statistician 37, 1983, the corrected algorithm of two passes.
+    """
+    sums, counts = _sum_present(parts)
     with np.errstate(invalid="ignore"):
-        scaler = StandardScaler().fit(table.numbers)
-    return {"mean": np.nan_to_num(scaler.mean_), "scale": np.nan_to_num(scaler.scale_, nan=1.0)}
+        mean, deviations, squares = sums / counts, None, None
+        for numbers in parts.numbers():
+            difference = np.where(np.isnan(numbers), 0.0, numbers - mean)
+            deviations, squares = add_rows(deviations, difference), add_rows(squares, difference**2)
+        assert deviations is not None
+        assert squares is not None
+        variance = (squares - deviations**2 / counts) / counts
+        error = counts * EPSILON * variance + (counts * mean * EPSILON) ** 2
+        scale = np.where(variance <= error, 1.0, np.sqrt(variance))
+    return {"mean": np.nan_to_num(mean), "scale": np.nan_to_num(scale, nan=1.0)}
 
 
 def standardize(fitted: Fitted, table: Table) -> Table:
@@ -71,11 +106,14 @@ def standardize(fitted: Fitted, table: Table) -> Table:
     return table.with_numbers((table.numbers - fitted["mean"]) / fitted["scale"], table.names)
 
 
-def fit_scale(table: Table) -> Fitted:
+def fit_scale(parts: Parts) -> Fitted:
     """Fits the largest absolute value of each column."""
     from sklearn.preprocessing import MaxAbsScaler
 
-    return {"scale": np.nan_to_num(MaxAbsScaler().fit(table.numbers).scale_, nan=1.0)}
+    scaler = MaxAbsScaler()
+    for part in parts:
+        scaler.partial_fit(part.numbers)
+    return {"scale": np.nan_to_num(scaler.scale_, nan=1.0)}
 
 
 def scale(fitted: Fitted, table: Table) -> Table:
@@ -85,12 +123,13 @@ def scale(fitted: Fitted, table: Table) -> Table:
     return table.with_numbers(table.numbers / fitted["scale"], table.names)
 
 
-def fit_pca(table: Table, components: int) -> Fitted:
+def fit_pca(parts: Parts, components: int) -> Fitted:
     """Fits the mean and the first principal components, rows of `axes` `[components, columns]`."""
     from sklearn.decomposition import PCA
 
-    _check_components(table, components)
-    pca = PCA(components, svd_solver="full").fit(table.numbers)
+    numbers = parts.gather()
+    _check_components(numbers, components)
+    pca = PCA(components, svd_solver="full").fit(numbers)
     return {"mean": pca.mean_, "axes": pca.components_}
 
 
@@ -106,19 +145,21 @@ def denoise(fitted: Fitted, table: Table) -> Table:
     return table.with_numbers(numbers, table.names)
 
 
-def fit_svd(table: Table, components: int) -> Fitted:
+def fit_svd(parts: Parts, components: int) -> Fitted:
     """Fits the first right singular vectors, without centring: a sparse matrix stays sparse."""
     from sklearn.decomposition import TruncatedSVD
 
-    _check_components(table, components)
-    return {"axes": TruncatedSVD(components, random_state=0).fit(table.numbers).components_}
+    numbers = parts.gather()
+    _check_components(numbers, components)
+    return {"axes": TruncatedSVD(components, random_state=0).fit(numbers).components_}
 
 
-def fit_project(table: Table, components: int) -> Fitted:
+def fit_project(parts: Parts, components: int) -> Fitted:
     """Draws a Gaussian random projection to a number of dimensions, the same one at each call."""
     from sklearn.random_projection import GaussianRandomProjection
 
-    return {"axes": GaussianRandomProjection(components, random_state=0).fit(table.numbers).components_}
+    # Of the rows it takes their width alone.
+    return {"axes": GaussianRandomProjection(components, random_state=0).fit(parts.first.numbers).components_}
 
 
 def project(fitted: Fitted, table: Table) -> Table:
@@ -131,10 +172,10 @@ def _number(prefix: str, numbers: Matrix) -> Sequence[str]:
     return [f"{prefix}{number}" for number in range(numbers.shape[1])]
 
 
-def _check_components(table: Table, components: int) -> None:
-    most = min(table.numbers.shape)
+def _check_components(numbers: Matrix, components: int) -> None:
+    most = min(numbers.shape)
     if components > most:
         raise UserError(
-            f"the number of components must be at most {most}, the smaller of {table.numbers.shape[0]} training"
-            f" examples and {table.numbers.shape[1]} columns, got {components}. Take a smaller one"
+            f"the number of components must be at most {most}, the smaller of {numbers.shape[0]} training"
+            f" examples and {numbers.shape[1]} columns, got {components}. Take a smaller one"
         )

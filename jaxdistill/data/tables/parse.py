@@ -7,14 +7,19 @@ import numpy as np
 
 from jaxdistill.core import UNLABELLED
 from jaxdistill.data.dataset import DatasetSettings
+from jaxdistill.data.spilled import ArrayWriter, is_mapped, iterate
 from jaxdistill.data.supervision import KEYS, name_columns
 from jaxdistill.data.supervision import parse as parse_supervision
-from jaxdistill.data.tables.table import Table
-from jaxdistill.data.tables.values import Columns, is_missing, parse_number, parse_numbers
+from jaxdistill.data.tables.categories import hold
+from jaxdistill.data.tables.table import Strings, Table
+from jaxdistill.data.tables.values import WORD, Columns, is_missing, parse_number, parse_numbers, read_numbers
 from jaxdistill.errors import UserError, unknown
 
 CATEGORY = ":category"
 """Ending of a column in `data.columns` whose numbers are categories."""
+
+NO_CLASS = UNLABELLED - 1
+"""The code of a label that is no class, until it is refused."""
 
 
 def make_tables(
@@ -72,20 +77,24 @@ def _parse_answers(
 
 
 def _make_table(part: Columns, are_numbers: Mapping[str, bool], learned: Mapping[str, np.ndarray]) -> Table:
-    numeric = [name for name, is_number in are_numbers.items() if is_number]
-    numbers = [parse_numbers(name, part) for name in numeric]
+    numeric, writer = [name for name, is_number in are_numbers.items() if is_number], ArrayWriter()
+    for name in numeric:
+        writer.append(parse_numbers(name, part))
     strings = {name: _parse_strings(part.values[name]) for name, number in are_numbers.items() if not number}
     count = len(next(iter(part.values.values())))
-    matrix = np.stack(numbers, 1) if numbers else np.zeros((count, 0))
-    return Table(matrix, tuple(numeric), strings, **learned)
+    matrix = writer.finish().reshape(len(numeric), count).T if numeric else np.zeros((count, 0))
+    return Table(matrix if is_mapped(matrix) else np.ascontiguousarray(matrix), tuple(numeric), strings, **learned)
 
 
 def _are_numbers(name: str, part: Columns) -> bool:
     """Whether the values of a column are numbers; `UserError` if some are and some are not."""
     first: dict[bool, int] = {}
-    for position, value in enumerate(part.values[name]):
-        if not is_missing(value):
-            first.setdefault(parse_number(value) is not None, position)
+    for positions, values in iterate(part.values[name]):
+        numbers = read_numbers(values)
+        for is_number, chosen in ((True, ~np.isnan(numbers) & (numbers != WORD)), (False, numbers == WORD)):
+            rows = positions[chosen]
+            if len(rows):
+                first[is_number] = min(int(rows.min()), first.get(is_number, len(part.values[name])))
     if len(first) > 1:
         number, word = (f"{part.values[name][first[kind]]!r} in {part.locate(first[kind])}" for kind in (True, False))
         raise UserError(
@@ -104,12 +113,12 @@ def _word(value: Any) -> str:
     return str(int(value)) if isinstance(value, bool | int | float) and value == int(value) else str(value)
 
 
-def _parse_strings(values: Sequence[Any]) -> np.ndarray:
-    return np.array([_word(value) for value in values], dtype=np.str_)
+def _parse_strings(values: Sequence[Any]) -> Strings:
+    return np.array([_word(value) for value in values], np.str_) if isinstance(values, list) else hold(values, _word)
 
 
 def _class_names(train: Columns, column: str) -> tuple[str, ...]:
-    names = {_word(value) for value in train.values[column]} - {""}
+    names = {_word(value) for _, values in iterate(train.values[column]) for value in values} - {""}
     if len(names) < 2:
         raise UserError(f"column {column!r} must have at least two classes in the training split, got {sorted(names)}")
     numbers = {name: parse_number(name) for name in names}
@@ -118,8 +127,12 @@ def _class_names(train: Columns, column: str) -> tuple[str, ...]:
 
 def _parse_labels(part: Columns, column: str, class_names: Sequence[str]) -> np.ndarray:
     codes = {name: code for code, name in enumerate(class_names)} | {"": UNLABELLED}
-    words = [_word(value) for value in part.values[column]]
-    for position, word in enumerate(words):
-        if word not in codes:
-            raise unknown(f"{column!r} in {part.locate(position)}", word, class_names, "a class of the training split")
-    return np.array([codes[word] for word in words], np.int32)
+    label = np.empty(len(part.values[column]), np.int32)
+    for positions, values in iterate(part.values[column]):
+        label[positions] = [codes.get(_word(value), NO_CLASS) for value in values]
+    wrong = np.flatnonzero(label == NO_CLASS)
+    if len(wrong):
+        row = int(wrong[0])
+        word = _word(part.values[column][row])
+        raise unknown(f"{column!r} in {part.locate(row)}", word, class_names, "a class of the training split")
+    return label

@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxdistill.core import UNLABELLED
 from jaxdistill.data.dataset import TARGET_CLASS, Dataset, DatasetSettings, Split, Target, take_arrays
+from jaxdistill.data.spilled import is_mapped
 from jaxdistill.data.tables import featurizer as featurizers
 from jaxdistill.data.tables.table import Matrix, Table, is_sparse, mark_missing
 from jaxdistill.errors import UserError
@@ -16,10 +17,11 @@ from jaxdistill.runtime import files
 
 @dataclasses.dataclass(frozen=True)
 class Features(Split):
-    """Examples in memory.
+    """Examples with their features.
 
     Attributes:
-        features: float32 `[n, width]`, or a scipy-sparse CSR matrix, of which a batch alone becomes dense.
+        features: float32 `[n, width]`, mapped if they are large, or a scipy-sparse CSR matrix, of which a batch alone
+            becomes dense.
         label: int32 `[n]`.
         supervision: nothing, `target` float32 `[n, targets]`, standardised, or `labels` float32 `[n, classes]`.
     """
@@ -38,6 +40,10 @@ class Features(Split):
 
     def labels(self) -> np.ndarray:
         return self.label
+
+    @property
+    def is_mapped(self) -> bool:
+        return is_mapped(self.features)
 
 
 def make_dataset(

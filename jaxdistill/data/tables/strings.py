@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxdistill.data.tables.parts import Parts
 from jaxdistill.data.tables.table import Table
 from jaxdistill.errors import UserError, unknown
 
@@ -19,12 +20,13 @@ Fitted = Mapping[str, np.ndarray]
 """The arrays of a fitted transform, by name."""
 
 
-def select_columns(table: Table, columns: Sequence[str]) -> tuple[str, ...]:
+def select_columns(parts: Parts, columns: Sequence[str]) -> tuple[str, ...]:
     """Returns the columns of strings to transform: those named, or all.
 
     Raises:
         UserError: for a column that does not exist or is of numbers, and for a table without any.
     """
+    table = parts.first
     for name in columns:
         if name not in table.strings:
             raise unknown("data.transforms", name, table.strings, "a column of strings")
@@ -36,13 +38,13 @@ def select_columns(table: Table, columns: Sequence[str]) -> tuple[str, ...]:
     return tuple(columns) or tuple(table.strings)
 
 
-def fit_onehot(table: Table, *columns: str) -> Fitted:
+def fit_onehot(parts: Parts, *columns: str) -> Fitted:
     """Finds the categories of each column in the training split, sorted."""
-    from sklearn.preprocessing import OneHotEncoder
-
-    names = select_columns(table, columns)
-    encoder = OneHotEncoder().fit(np.stack([table.strings[name].astype(object) for name in names], 1))
-    return {name: categories.astype(str) for name, categories in zip(names, encoder.categories_, strict=True)}
+    words: dict[str, set[str]] = {name: set() for name in select_columns(parts, columns)}
+    for part in parts:
+        for name, categories in words.items():
+            categories.update(part.strings[name].tolist())
+    return {name: np.array(sorted(categories), np.str_) for name, categories in words.items()}
 
 
 def onehot(fitted: Fitted, table: Table) -> Table:
@@ -53,9 +55,9 @@ def onehot(fitted: Fitted, table: Table) -> Table:
     return table
 
 
-def fit_hash(table: Table, width: int, *columns: str) -> Fitted:
+def fit_hash(parts: Parts, width: int, *columns: str) -> Fitted:
     """Returns the columns to hash and the number of columns that they are hashed to."""
-    return {"columns": np.array(select_columns(table, columns)), "width": np.array(width)}
+    return {"columns": np.array(select_columns(parts, columns)), "width": np.array(width)}
 
 
 def hash_columns(fitted: Fitted, table: Table) -> Table:
@@ -73,12 +75,12 @@ def hash_columns(fitted: Fitted, table: Table) -> Table:
     return table.append(values, [f"hash{number}" for number in range(width)], without=columns)
 
 
-def fit_tfidf(table: Table, words: int, *columns: str) -> Fitted:
+def fit_tfidf(parts: Parts, words: int, *columns: str) -> Fitted:
     """Finds the most frequent words of the training split's texts, and their inverse document frequencies."""
-    names = select_columns(table, columns)
+    names = select_columns(parts, columns)
     vectorizer = _vectorizer(max_features=words)
     try:
-        vectorizer.fit(_texts(table, names))
+        vectorizer.fit(text for part in parts for text in _texts(part, names))
     except ValueError as error:
         raise UserError(
             f"data.transforms 'tfidf' must have texts with words in {[*names]}, got none ({error}). Take other columns"

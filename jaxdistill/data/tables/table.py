@@ -1,16 +1,20 @@
 """Raw examples of a table: columns of numbers and of strings, and a label or a target."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxdistill.core import UNLABELLED
+from jaxdistill.data.spilled import ROWS, is_mapped
 from jaxdistill.errors import UserError
 
 Matrix = Any
 """Numbers `[n, columns]`: a float array, or a scipy-sparse CSR matrix."""
+
+Strings = Any
+"""Strings `[n]`: an array of str, or a column of `tables.categories`, of which an index makes one."""
 
 LARGEST = float(np.finfo(np.float32).max)
 """The largest magnitude of a number: features and targets become float32."""
@@ -21,9 +25,10 @@ class Table:
     """Examples as they were read.
 
     Attributes:
-        numbers: `[n, columns]`, float64 with NaN for a missing value, or a scipy-sparse matrix in CSR form.
+        numbers: `[n, columns]`, float64 with NaN for a missing value, mapped ones of any float type and order, or a
+            scipy-sparse matrix in CSR form.
         names: of the columns of numbers.
-        strings: columns of categories or texts by name, arrays of str `[n]`; "" is a missing value.
+        strings: columns of categories or texts by name, `[n]`; "" is a missing value.
         label: classes, int32 `[n]`, `core.UNLABELLED` if missing; `None` for a table with `labels` or a target.
         target: float64 `[n]`, or of several `[n, targets]`, NaN if missing; `None` for other tables.
         labels: 1 or 0 of several classes, float32 `[n, classes]`, NaN if missing; `None` for other tables.
@@ -31,7 +36,7 @@ class Table:
 
     numbers: Matrix
     names: tuple[str, ...]
-    strings: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    strings: Mapping[str, Strings] = dataclasses.field(default_factory=dict)
     label: np.ndarray | None = None
     target: np.ndarray | None = None
     labels: np.ndarray | None = None
@@ -44,7 +49,21 @@ class Table:
         """The names of all columns, those of numbers first."""
         return (*self.names, *self.strings)
 
-    def select(self, positions: np.ndarray) -> "Table":
+    @property
+    def is_mapped(self) -> bool:
+        """Whether numbers or strings are in files."""
+        return is_mapped(self.numbers) or not all(isinstance(x, np.ndarray) for x in self.strings.values())
+
+    def parts(self) -> Iterator["Table"]:
+        """Yields the table, a mapped one in parts of rows, with numbers of float64 in memory."""
+        if not self.is_mapped:
+            yield self
+            return
+        for start in range(0, len(self), ROWS):
+            part = self.select(slice(start, start + ROWS))
+            yield part.with_numbers(np.array(part.numbers, np.float64, order="C"), part.names)
+
+    def select(self, positions: np.ndarray | slice) -> "Table":
         """Returns the examples at some positions."""
 
         def take(array: np.ndarray | None) -> np.ndarray | None:

@@ -17,7 +17,7 @@ class Transform:
     """A transform of a table, fitted on the training split.
 
     Attributes:
-        fit: `(table, *arguments) -> {name: array}`.
+        fit: `(parts, *arguments) -> {name: array}`.
         apply: `(fitted, table) -> table`.
         constraint: on the arguments, for messages.
         example: of the transform in a config.
