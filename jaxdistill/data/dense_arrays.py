@@ -18,6 +18,7 @@ from jaxdistill.data.annotated import (
 )
 from jaxdistill.data.dataset import Dataset, DatasetSettings
 from jaxdistill.data.dense import ANNOTATIONS, choose_annotations
+from jaxdistill.data.spilled import map_rows
 from jaxdistill.errors import UserError
 
 FIELDS = ("image", "label_map", "boxes", "box_label", "box_crowd")
@@ -87,7 +88,9 @@ def _check(path: str, role: str, kind: str, *, arrays: Mapping[str, np.ndarray],
                 f" {list(array.shape)}. Correct it"
             )
     if kind == "masks":
-        fields["label_map"] = np.where(fields["label_map"] == UNLABELLED, VOID, fields["label_map"]).astype(np.int32)
+        fields["label_map"] = map_rows(
+            lambda x: np.where(x == UNLABELLED, VOID, x).astype(np.int32), fields["label_map"]
+        )
     return fields
 
 

@@ -2,8 +2,6 @@
 
 import difflib
 import pathlib
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -15,6 +13,8 @@ from jaxdistill.data.array_supervision import NAMES, read_supervision
 from jaxdistill.data.dataset import Arrays, Dataset, DatasetSettings, check_finite
 from jaxdistill.data.images import check_channels_last, resize_splits
 from jaxdistill.data.routes import add_routes
+from jaxdistill.data.spilled import ROWS, map_rows
+from jaxdistill.data.stored_arrays import read_arrays
 from jaxdistill.data.supervision import Supervision
 from jaxdistill.data.tables import arrays as arrays_of_tables
 from jaxdistill.data.texts import Texts
@@ -48,7 +48,8 @@ def read(settings: DatasetSettings) -> Dataset:
     Instead of `label`, images, texts and tables may have `labels` `[n, classes]` of 0 and 1, or `target` `[n]` or
     `[n, targets]`, with `target_names`; -1 is a missing label, and NaN either (`data.array_supervision`).
 
-    Images may be in a folder with `train_image.npy` and others, which are mapped into memory.
+    Images may be in a folder with `train_image.npy` and others, which are mapped into memory, and so are large arrays
+    of an `.npz` (`data.stored_arrays`).
 
     An array `ROLE_NAME` `[n]`, of whole numbers or strings, chooses a network for each example if `route` is NAME.
 
@@ -101,14 +102,7 @@ def _load(path: str, file: pathlib.Path) -> dict[str, np.ndarray]:
             "data.path must be an .npz with train_image or train_tokens, train_label, test_image, ..., got no file"
             f" {path!r}"
         )
-    try:
-        loaded = np.load(file, allow_pickle=False)
-        if not isinstance(loaded, np.lib.npyio.NpzFile):
-            raise UserError(f"{path} must be an .npz of named arrays, got one array of {loaded.dtype}. Use np.savez")
-        return dict(loaded)
-    except (ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        reason = "pickled objects. Save plain arrays" if "pickle" in str(error) else f"{error}. Save it"
-        raise UserError(f"{path} must be an .npz of plain arrays, got {reason} with np.savez") from error
+    return read_arrays(path, file)
 
 
 def _read_arrays(path: str, arrays: Mapping[str, np.ndarray], settings: DatasetSettings) -> Dataset:
@@ -209,8 +203,10 @@ def _check_image(path: str, role: str, image: np.ndarray) -> np.ndarray:
     if image.dtype != np.uint8:
         if not np.issubdtype(image.dtype, np.floating):
             raise UserError(f"{path}: '{role}_image' is {image.dtype}; images are uint8, or floats in [0, 1]")
-        image = image.astype(np.float32)
-        check_finite(image, np.arange(len(image)), f"{path}: '{role}_image'")
+        image = map_rows(lambda x: x.astype(np.float32), image)
+        for start in range(0, len(image), ROWS):
+            rows = np.arange(start, min(start + ROWS, len(image)))
+            check_finite(image[start : start + ROWS], rows, f"{path}: '{role}_image'")
         if image.min() < 0 or image.max() > 1:
             raise UserError(f"{path}: '{role}_image' is from {image.min()} to {image.max()}; floats are in [0, 1]")
     return image
@@ -257,7 +253,7 @@ def _check_texts(path: str, role: str, arrays: Mapping[str, np.ndarray]) -> Text
         shape = teacher.shape if field.startswith("teacher_") else tokens.shape
         if array.shape != shape:
             raise UserError(f"{path}: '{role}_{field}' has shape {array.shape} and the tokens {shape}")
-        fields[field] = (array > 0).astype(np.int32) if field in MASKS else array
+        fields[field] = map_rows(lambda x: (x > 0).astype(np.int32), array) if field in MASKS else array
     tokens = _blank_padding(tokens, fields.get("token_mask"))
     check_whole(what, tokens, "tokens")
     if "teacher_tokens" in fields:
@@ -265,18 +261,24 @@ def _check_texts(path: str, role: str, arrays: Mapping[str, np.ndarray]) -> Text
     for field in ("segment", "targets", "teacher_tokens"):
         if field in fields:
             check_whole(f"{path}: '{role}_{field}'", fields[field], field, least=-1 if field == "targets" else 0)
-            fields[field] = fields[field].astype(np.int32)
+            fields[field] = _to_int32(fields[field])
     label = arrays.get(f"{role}_label", np.full(len(tokens), UNLABELLED, np.int32))
     if label.shape != tokens.shape[:1]:
         raise UserError(f"{path}: '{role}_label' has shape {label.shape}, and there are {len(tokens)} texts")
     if f"{role}_label" in arrays:
         check_whole(f"{path}: '{role}_label'", label, "labels")
-    return Texts(tokens.astype(np.int32), label.astype(np.int32), fields)
+    return Texts(_to_int32(tokens), label.astype(np.int32), fields)
+
+
+def _to_int32(array: np.ndarray) -> np.ndarray:
+    return array if array.dtype == np.int32 else map_rows(lambda x: x.astype(np.int32), array)
 
 
 def _blank_padding(tokens: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
     # Numbers that stand for padding may be no tokens.
-    return tokens if mask is None else np.where(mask > 0, tokens, np.zeros((), tokens.dtype))
+    if mask is None:
+        return tokens
+    return map_rows(lambda x, present: np.where(present > 0, x, np.zeros((), x.dtype)), tokens, mask)
 
 
 def check_whole(what: str, numbers: np.ndarray, kind: str, least: int = 0) -> None:
