@@ -96,9 +96,10 @@ class StageData:
     def is_resident(self, role: str) -> bool:
         """Whether a split, and what is cached of it, are kept on the device.
 
-        One of sparse features is if that is set, and texts in batches of several lengths never are.
+        One of sparse features, or that is mapped, is if that is set; texts in batches of several lengths never are.
         """
-        if self.settings.buckets or (self.dataset.is_sparse and self.settings.resident == "auto"):
+        streams = self.dataset.is_sparse or self.dataset.split(role).is_mapped
+        if self.settings.buckets or (streams and self.settings.resident == "auto"):
             return False
         cached = [cache.header.split_bytes(role) for cache in self.caches.values() if role in cache.header.splits]
         examples = len(self.base_split(role)) * self.dataset.example_bytes

@@ -56,6 +56,11 @@ class Split(Protocol):
         """The number of tokens of each text, int32 `[len(self)]`; `None` if examples are of one size."""
         return None
 
+    @property
+    def is_mapped(self) -> bool:
+        """Whether examples are too large for memory and are read from a file as they are used (`data.spilled`)."""
+        return False
+
 
 def take_arrays(arrays: Mapping[str, np.ndarray], positions: np.ndarray) -> dict[str, np.ndarray]:
     """Returns the rows of arrays at `positions`."""

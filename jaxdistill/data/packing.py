@@ -92,6 +92,10 @@ class Packed(Split):
         return np.full(len(self), UNLABELLED, np.int32)
 
     @property
+    def is_mapped(self) -> bool:
+        return self.split.is_mapped
+
+    @property
     def token_counts(self) -> np.ndarray:
         """The number of tokens of each row, int32 `[rows]`."""
         ends = np.concatenate([[0], np.cumsum(self._counts()[self.texts], dtype=np.int64)])

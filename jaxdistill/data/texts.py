@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxdistill.core import UNLABELLED
 from jaxdistill.data.dataset import Dataset, Split
+from jaxdistill.data.spilled import is_mapped
 from jaxdistill.errors import UserError, check_least
 
 BYTES = 256
@@ -41,10 +42,14 @@ class Windows(Split):
     def labels(self) -> np.ndarray:
         return np.full(len(self), UNLABELLED, np.int32)
 
+    @property
+    def is_mapped(self) -> bool:
+        return is_mapped(self.text)
+
 
 @dataclasses.dataclass(frozen=True)
 class Texts(Split):
-    """Texts in memory.
+    """Texts as tokens.
 
     Attributes:
         tokens: int32 `[n, length]`.
@@ -65,6 +70,10 @@ class Texts(Split):
 
     def labels(self) -> np.ndarray:
         return self.label
+
+    @property
+    def is_mapped(self) -> bool:
+        return is_mapped(self.tokens)
 
 
 def make_windows(

@@ -50,7 +50,8 @@ def batches(
         raw = loader.iterate_once(split, batch, dataset.classes)
         yield from map(prepare, itertools.islice(raw, steps or None))
         return
-    reader = loader.Resident.of(split, seed=seed, batch=batch, classes=dataset.classes)
+    make = loader.Streamed if split.is_mapped else loader.Resident.of
+    reader = make(split, seed=seed, batch=batch, classes=dataset.classes)
     change = aligned.augment(seed=seed)
     step = jax.jit(lambda resident, inputs: change(reader.make_batch(resident, inputs)))
     resident = jax.device_put(dict(reader.resident))

@@ -48,6 +48,15 @@ def test_a_split_that_fits_is_resident(stages, monkeypatch, limit, kind):
     assert shapes == ({"image": (1077, 8, 8, 1), "label": (1077,)} if limit else {})
 
 
+@pytest.mark.parametrize(("setting", "kind"), [("auto", loader.Streamed), ("yes", loader.Resident)])
+def test_a_mapped_split_is_streamed_unless_the_device_is_to_hold_it(stages, monkeypatch, setting, kind):
+    stage = stages["distil"]
+    monkeypatch.setattr(type(stage.data.dataset.split("train")), "is_mapped", True)
+    data = dataclasses.replace(stage.data, settings=dataclasses.replace(stage.data.settings, resident=setting))
+    assert isinstance(data.loader(), kind)
+    assert data.is_resident("test") == (setting == "yes")
+
+
 def prepared_data(stage):
     """Returns the data of a stage without cached properties."""
     return dataclasses.replace(stage.data)
