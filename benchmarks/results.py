@@ -215,6 +215,8 @@ def _cell(key: str, row: Row, results: Results) -> str:
         return f"{value:.1%}"
     if isinstance(value, int):
         return f"{value:,}"
+    if 0 < abs(value) < 0.1:
+        return f"{value:.2g}"
     return f"{value:,.{max(0, 2 - int(math.log10(max(abs(value), 1))))}f}"
 
 

@@ -79,6 +79,13 @@ def test_a_table_has_titles_spreads_and_gains_and_marks_missing_numbers():
 
 
 @pytest.mark.parametrize(
+    ("number", "text"), [(0.00459, "0.0046"), (-0.0312, "-0.031"), (0.0, "0.00"), (12.345, "12.3"), (4567.8, "4,568")]
+)
+def test_small_numbers_keep_two_digits(number, text):
+    assert results.render_table([{"size": number}], {}).splitlines()[-1] == f"| {text} |"
+
+
+@pytest.mark.parametrize(
     ("mean", "text"), [(0.06, "+0.0600 ± 0.0058"), (0.01, "+0.0100 ± 0.0058, none"), (-0.09, "-0.0900 ± 0.0058, worse")]
 )
 def test_a_gain_is_more_than_twice_its_standard_error(mean, text):
