@@ -20,8 +20,8 @@ import numpy as np
 import results
 import timing
 
-WORDS = ("good", "film", "bad", "un", "##watch", "##able", ",", "the", "é", "##s", *"abcdefghijklmnopqrstuvwxyz")
-LINE = "good film bad unwatchable the film a good b " * 8
+WORDS = ("distillation", "of", "language", "models", "transfers", "probabilities", "##s", "é", *"0123456789")
+LINE = "distillation of language models transfers probabilities " * 6
 BATCH = 4096
 MIB = 1 << 20
 
@@ -259,8 +259,7 @@ def main() -> None:
             found = [measure(pathlib.Path(folder), source, given.megabytes * MIB) for _ in range(given.rounds)]
         row = {key: statistics.median(run[key] for run in found) for key in found[0]}
         rows.append({"name": source, **row, "growth/file": row["growth_mb"] / row["file_mb"]})
-        print(rows[-1], flush=True)
-    results.write(given.write, {"": rows}, columns=COLUMNS_OF_TABLE)
+        results.write(given.write, {"": rows}, columns=COLUMNS_OF_TABLE)
 
 
 if __name__ == "__main__":
