@@ -338,9 +338,21 @@ class ArrayWriter:
     def finish(self) -> np.ndarray:
         """Returns the array, mapped if it is large."""
         if not self._spilled:
-            return self._parts[0] if len(self._parts) == 1 else np.concatenate(self._parts)
+            return self._join()
         empty = self._parts[0]
         return self._scratch.map(empty.dtype).reshape(-1, *empty.shape[1:])
+
+    def _join(self) -> np.ndarray:
+        """Returns the parts as one array; each is freed when it is copied, so that memory never holds all twice."""
+        self._parts.reverse()
+        if len(self._parts) == 1:
+            return self._parts[0]
+        array, start = np.empty((sum(map(len, self._parts)), *self._parts[0].shape[1:]), self._parts[0].dtype), 0
+        while self._parts:
+            part = self._parts.pop()
+            array[start : start + len(part)] = part
+            start += len(part)
+        return array
 
 
 def is_mapped(array: Any) -> bool:
