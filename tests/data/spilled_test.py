@@ -11,7 +11,8 @@ import pytest
 
 import npz_files
 import saved_datasets
-from jaxdistill.data import datasets, spilled
+from jaxdistill.data import answers as answer_tokens
+from jaxdistill.data import datasets, spans, spilled, tokenizers
 from jaxdistill.data.columns import read_columns
 from jaxdistill.data.dataset import AnswerSettings
 from jaxdistill.data.readers import text as text_reader
@@ -31,6 +32,8 @@ def small(monkeypatch):
     monkeypatch.setattr(spilled, "BLOCK_VALUES", 3)
     monkeypatch.setattr(spilled, "ROWS", 3)
     monkeypatch.setattr(tables, "ROWS", 3)
+    for module in (answer_tokens, spans, tokenizers):
+        monkeypatch.setattr(module, "CHUNK", 3)
 
 
 def write(path, texts, **more):
@@ -265,10 +268,19 @@ def test_rows_that_cannot_be_read(tmp_path, small):
     words, path = write_wordpiece(tmp_path / "words"), write(tmp_path / "a.jsonl", [*WORDS[:11], 3, 4])
     with pytest.raises(UserError, match="row 12 of .*a.jsonl must have a string as text, got 3"):
         datasets.load("text_rows", path=str(path), text="t", tokenizer=words, length=8)
-    path.write_text("".join(f'{{"x": {n}, "y": "{n % 2}"}}\n' for n in range(30)) + '{"x": "z", "y": "0"}\n' * 9)
-    with pytest.raises(UserError, match="'x' must have numbers alone or words alone, got .* and 'z' in row"):
-        datasets.load("table", path=str(path), label="y")
+    write(path, ["good"] * 9, a="film")
+    path.write_text(path.read_text() + '{"t": "", "a": "film"}\n')
+    with pytest.raises(UserError, match="row 10 of .*a.jsonl must have a prompt with tokens, got 'film'"):
+        datasets.load(
+            "answers",
+            path=str(path),
+            text="t",
+            answers=AnswerSettings(answer="a"),
+            length=9,
+            splits={"train": "[:]"},
+        )
     parts = {"train": "[:50%]", "test": "[50%:]"}
+    path.write_text("".join(f'{{"x": {n}, "y": "{n % 2}"}}\n' for n in range(30)) + '{"x": "z", "y": "0"}\n' * 9)
     with pytest.raises(UserError, match="row 31 of .*a.jsonl must have a finite number in column 'x', .* got 'z'"):
         datasets.load("table", path=str(path), label="y", splits=parts)
     path.write_text("".join(f'{{"x": {n}, "y": "{n // 8}"}}\n' for n in range(30)))
@@ -277,6 +289,20 @@ def test_rows_that_cannot_be_read(tmp_path, small):
 
 
 MEMORY = [("text", 25, 20), ("text_rows", 25, 20), ("answers", 25, 20), ("table", 100, 40)]
+
+
+def test_errors_of_a_split_by_chance_are_those_of_values_in_memory(tmp_path, request):
+    path, messages = tmp_path / "a.jsonl", []
+    path.write_text("".join(f'{{"x": {n}, "y": "{n % 2}"}}\n' for n in range(30)) + '{"x": "z", "y": "0"}\n' * 9)
+    for _ in range(2):
+        with pytest.raises(
+            UserError, match="'x' must have numbers alone or words alone, got .* and 'z' in row"
+        ) as error:
+            datasets.load("table", path=str(path), label="y")
+        messages.append(str(error.value))
+        request.getfixturevalue("small")
+    assert messages[0] == messages[1]
+
 
 SCRIPT = """
 import pathlib, resource, sys

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxdistill import batches
-from jaxdistill.data import datasets
+from jaxdistill.data import datasets, loader
 from jaxdistill.errors import UserError
 
 DIGITS = datasets.load("digits")
@@ -22,6 +22,14 @@ def test_training_batches_are_standardised_and_aligned():
     assert set(np.asarray(first["index"])).isdisjoint(np.asarray(second["index"]))
     again = next(iter(batches(DIGITS, "train", seed=0, batch=64)))
     np.testing.assert_array_equal(first["image"], again["image"])
+
+
+def test_mapped_examples_are_streamed_in_the_same_order(monkeypatch):
+    expected = list(batches(DIGITS, seed=0, batch=64, steps=2))
+    monkeypatch.setattr(type(DIGITS.split("train")), "is_mapped", True)
+    monkeypatch.delattr(loader.Resident, "of")
+    for batch, other in zip(batches(DIGITS, seed=0, batch=64, steps=2), expected, strict=True):
+        np.testing.assert_array_equal(batch["image"], other["image"])
 
 
 def test_augmented_views():

@@ -73,3 +73,22 @@ def test_windows_of_tokens(tmp_path, monkeypatch):
     (tmp_path / "text").write_bytes(b"good\n\xff" * 20)
     with pytest.raises(UserError, match="must be UTF-8 with data.tokenizer, got the byte 0xff in line 2"):
         datasets.load("text", **options)
+
+
+@pytest.mark.parametrize("block", [1, 7, 40])
+def test_blocks_are_those_of_the_whole_text(block, monkeypatch):
+    """A file is read in pieces that may end within a character, and a block is the same wherever they end."""
+    monkeypatch.setattr(reader, "BLOCK", block)
+    text = "".join(np.random.RandomState(block).choice([*"ab\n\n\r", "é", "€", "😀"], 300)) + "aaa"
+    raw = np.frombuffer(text.encode(), np.uint8)
+    blocks, start = [], 0
+    while start < len(text):
+        end = text.find("\n", start + block) + 1 or len(text)
+        blocks.append(text[start:end])
+        start = end
+    assert [*reader.iterate_blocks(raw, slice(0, len(raw)), "path")] == blocks
+    damaged = raw.copy()
+    damaged[-2] = 0xC3
+    line = text.count("\n") + 1
+    with pytest.raises(UserError, match=f"must be UTF-8 with data.tokenizer, got the byte 0xc3 in line {line}. "):
+        list(reader.iterate_blocks(damaged, slice(0, len(raw)), "path"))
