@@ -16,7 +16,7 @@ from jaxdistill.build.stage import Stage
 from jaxdistill.config import load as configs
 from jaxdistill.config.schema import StageSettings
 from jaxdistill.data.build import forget_datasets
-from jaxdistill.runtime import files, garbage, preemption
+from jaxdistill.runtime import files, garbage, mirror, preemption
 from jaxdistill.runtime.compilation_cache import compilation_log
 from jaxdistill.runtime.onednn import setting as convolutions
 from jaxdistill.runtime.preemption import StopSignal
@@ -127,3 +127,4 @@ def _run_stage(stage: Stage, workdir: pathlib.Path, log: Callable[[str], None], 
     if jax.process_count() > 1:
         # The next stage reads files that one process wrote.
         multihost_utils.sync_global_devices(f"stage {name}")
+        mirror.share(workdir)

@@ -14,6 +14,8 @@ from jaxdistill.errors import UserError
 from jaxdistill.runtime import rendezvous
 
 if TYPE_CHECKING:
+    import jax
+    import numpy as np
     from absl import flags
 
 DISTRIBUTED = "JAX_COORDINATOR_ADDRESS"
@@ -103,16 +105,47 @@ def is_joined() -> bool:
 def from_first_process(text: str) -> str:
     """Returns the text of the first process, on all of them, which call this together."""
     import jax
-    import numpy as np
     from jax.experimental import multihost_utils
 
     if jax.process_count() == 1:
         return text
+    with jax.transfer_guard("allow"):  # which training forbids
+        return _decode(multihost_utils.broadcast_one_to_all(_encode(text)))
+
+
+@contextlib.contextmanager
+def refuse_together() -> Iterator[None]:
+    """Raises the `UserError` of a process on all of them, which come to the end of the `with` block together."""
+    import jax
+    from jax.experimental import multihost_utils
+
+    refusal = ""
+    try:
+        yield
+    except UserError as error:
+        refusal = str(error)
+    texts = [refusal]
+    if jax.process_count() > 1:
+        with jax.transfer_guard("allow"):
+            texts = [_decode(content) for content in multihost_utils.process_allgather(_encode(refusal))]
+    for text in filter(None, texts):
+        raise UserError(text)
+
+
+def _encode(text: str) -> "np.ndarray":
+    """Returns a text as bytes of a fixed number, as collectives take them."""
+    import numpy as np
+
     content = np.zeros(2**14, np.uint8)
     encoded = text.encode()[: len(content)]
     content[: len(encoded)] = np.frombuffer(encoded, np.uint8)
-    received = np.asarray(multihost_utils.broadcast_one_to_all(content))
-    return received.tobytes().rstrip(b"\0").decode(errors="ignore")
+    return content
+
+
+def _decode(content: "np.ndarray | jax.Array") -> str:
+    import numpy as np
+
+    return np.asarray(content).tobytes().rstrip(b"\0").decode(errors="ignore")
 
 
 def report_failure(error: Exception) -> int:

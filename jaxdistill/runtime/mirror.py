@@ -12,6 +12,9 @@ What could not be written, as when a login has expired, stays in the folder, and
 
 A single object is there as a whole or not at all. So whenever the process is killed, the store has a state from which
 the same command goes on, on any machine.
+
+Of several processes each has a folder of its own. The first one writes all files of the run, and to the store; the
+others fetch them from there, at the start and in `share`.
 """
 
 import contextlib
@@ -26,8 +29,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from jaxdistill.errors import UserError
-from jaxdistill.runtime import files, ownership, remote
+from jaxdistill.errors import Interrupted, UserError
+from jaxdistill.runtime import distributed, files, ownership, remote
 
 INTERVAL = 30.0
 """Seconds between two writings."""
@@ -46,6 +49,9 @@ UNFINISHED = (files.PART, ".orbax-checkpoint-tmp")
 
 Objects = Mapping[str, Mapping[str, Any]]
 
+_private: dict[pathlib.Path, "Mirror"] = {}
+"""The mirrors of this process that other processes do not see, by their folder."""
+
 
 @contextlib.contextmanager
 def open_workdir(key: str, text: str, log: Callable[[str], None] = print) -> Iterator[pathlib.Path]:
@@ -57,26 +63,64 @@ def open_workdir(key: str, text: str, log: Callable[[str], None] = print) -> Ite
         log: prints a line.
 
     Raises:
-        UserError: for a URL that cannot be read or written, that another launch writes to, or with several processes,
-            which do not see the folders of each other.
+        UserError: for a URL that cannot be read or written, or that another launch writes to; of several processes,
+            on all of them.
     """
     if not remote.is_url(text):
         yield files.local_path(key, text)
         return
     import jax
 
-    if jax.process_count() > 1:
-        raise UserError(
-            f"{key} must be a folder that all processes see, got the URL {text!r} with {jax.process_count()} processes."
-            " Mount the bucket (launch/README.md) and name the path below the mount"
-        )
-    mirror = Mirror(key, remote.open_store(key, text), log)
-    with mirror.owned():
-        mirror.recover()
-        mirror.pull()
-        log(f"note: {text} is written from {mirror.folder}, every {INTERVAL:.0f} s and at the end")
-        with mirror.pushed():
+    index = jax.process_index()
+    with contextlib.ExitStack() as stack:
+        with distributed.refuse_together():
+            mirror = Mirror(key, remote.open_store(key, text), log, index)
+            if not index:
+                stack.enter_context(mirror.owned())
+                mirror.recover()
+                mirror.pull()
+        with distributed.refuse_together():
+            if index:
+                mirror.pull()
+        if not index:
+            log(f"note: {text} is written from {mirror.folder}, every {INTERVAL:.0f} s and at the end")
+            stack.enter_context(mirror.pushed())
+        if jax.process_count() > 1:
+            _private[mirror.folder] = mirror
+            stack.callback(_private.pop, mirror.folder)
+        # JAX ends a process that others have left, so that they wait for the last writing of the first one.
+        try:
             yield mirror.folder
+        except Interrupted:  # all of them are, at one step
+            with distributed.refuse_together():
+                stack.close()
+            raise
+        with distributed.refuse_together():
+            stack.close()
+
+
+def is_private(folder: pathlib.Path) -> bool:
+    """Whether the other processes do not see a folder of the workdir: its first process alone writes there."""
+    return any(folder.is_relative_to(place) for place in _private)
+
+
+def share(folder: pathlib.Path) -> None:
+    """Makes the workdir of every process equal to that of the first, through the store; all processes call it.
+
+    Args:
+        folder: the workdir or a folder of it; nothing is done for one that all processes see.
+
+    Raises:
+        UserError: if a process cannot write or read the store, on all of them.
+    """
+    mirrors = [mirror for place, mirror in _private.items() if folder.is_relative_to(place)]
+    for mirror in mirrors:
+        with distributed.refuse_together():
+            if not mirror.index:
+                mirror.push()
+        with distributed.refuse_together():
+            if mirror.index:
+                mirror.pull()
 
 
 class Mirror:
@@ -86,11 +130,14 @@ class Mirror:
         key: the key or flag that holds the URL, for messages.
         store: the workdir.
         log: prints a line.
+        index: the number of this process.
     """
 
-    def __init__(self, key: str, store: remote.Store, log: Callable[[str], None]):
-        self._key, self._store, self._log = key, store, log
-        self.folder = remote.local_folder("runs", store.url)
+    def __init__(self, key: str, store: remote.Store, log: Callable[[str], None], index: int = 0):
+        self._key, self._store, self._log, self.index = key, store, log, index
+        # Several processes may run on one machine.
+        self.folder = remote.local_folder(f"runs_of_process_{index}" if index else "runs", store.url)
+        self._pushing = threading.Lock()
         self._unwritten = self.folder.with_name(f".{self.folder.name}.unwritten.json")
         self._objects: set[str] = set()
         self._written: dict[str, tuple[int, int]] = {}
@@ -180,7 +227,8 @@ class Mirror:
         if self._lost:
             raise UserError(self._lost)
         try:
-            self._push()
+            with self._pushing:
+                self._push()
         except BaseException:
             files.write_json(self._unwritten, {"steps": self._steps, "objects": sorted(self._objects)})
             raise

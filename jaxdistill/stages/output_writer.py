@@ -20,7 +20,7 @@ from jaxdistill.data.output_cache import Cache, Header
 from jaxdistill.errors import UserError, check_between, check_names, unknown
 from jaxdistill.losses import chunked, topk
 from jaxdistill.modules import drawn_classes
-from jaxdistill.runtime import files, preemption
+from jaxdistill.runtime import files, mirror, preemption
 from jaxdistill.stages import state_basis
 
 CHUNK = 1 << 24
@@ -238,6 +238,9 @@ def fill(cache: Cache, make_predict: Callable[[], Predict], log: Callable[[str],
         The metadata for `done.json`.
     """
     begin(cache)
+    mirror.share(cache.folder)  # the arrays that records share
+    # The first process fetches nothing from others: it writes all of a folder that they do not see.
+    writers = 1 if mirror.is_private(cache.folder) else jax.process_count()
     total, missing = sum(len(cache.header.shards(role)) for role in cache.header.splits), _missing_shards(cache)
     if len(missing) < total:
         log(f"stage {cache.folder.name}: {total - len(missing)} of {total} shards exist")
@@ -247,7 +250,7 @@ def fill(cache: Cache, make_predict: Callable[[], Predict], log: Callable[[str],
         examples, views = cache.header.shards(role)[number], cache.header.splits[role][1]
         index = np.repeat(np.arange(examples.start, examples.stop, dtype=np.int32), views)
         arrays = predict(role, index, np.tile(np.arange(views, dtype=np.int32), len(examples)))
-        if number % jax.process_count() == jax.process_index():
+        if number % writers == jax.process_index():
             cache.write(role, number, arrays)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(f"cache {cache.folder.name}")

@@ -7,6 +7,7 @@ a flipped byte. Here the latest and the best are both kept, a metric that is not
 leaving the `with` block commits pending saves, and every array read is compared with its digest.
 """
 
+import contextlib
 import functools
 import json
 import math
@@ -17,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdistill.core import path_name
 from jaxdistill.errors import UserError
-from jaxdistill.runtime import failures, files
+from jaxdistill.runtime import distributed, failures, files, mirror
 
 if TYPE_CHECKING:
     from jaxdistill.train.orbax_files import Manager
@@ -115,8 +117,10 @@ class Checkpoints:
         self.folder, self.metrics, self._chunk_bytes = folder / FOLDER, tuple(metrics), chunk_bytes
         self._mode, self._keep = mode, keep
         self._worst = -math.inf if mode == "max" else math.inf
-        if self.folder.is_dir():  # a damaged checkpoint ends a run before it trains
-            _ = self._manager
+        self._is_private = mirror.is_private(folder)
+        with distributed.refuse_together() if self._is_private else contextlib.nullcontext():
+            if self.folder.is_dir() and self._is_writer:  # a damaged checkpoint ends a run before it trains
+                _ = self._manager
 
     @functools.cached_property
     def _manager(self) -> "Manager":
@@ -124,9 +128,20 @@ class Checkpoints:
 
         ranks = [functools.partial(self._rank, name) for name in self.metrics or [UNRANKED]]
         try:
-            return orbax_files.make_manager(self.folder, ranks, self._mode, self._keep)
+            return orbax_files.make_manager(self.folder, ranks, self._mode, self._keep, is_private=self._is_private)
         except ValueError as error:  # it reads the metrics of every step at once
             raise damage(self.folder, _first_unreadable(self.folder), error) from error
+
+    @property
+    def _is_writer(self) -> bool:
+        """Whether this process has a manager: all do, or the first alone of those that do not see its folder."""
+        return not self._is_private or jax.process_index() == 0
+
+    def _agree(self, find: Callable[[], Any]) -> Any:
+        """Returns what the manager finds, JSON; all processes call it together."""
+        if not self._is_private:
+            return find()
+        return json.loads(distributed.from_first_process(json.dumps(find()) if self._is_writer else ""))
 
     @property
     def _has_manager(self) -> bool:
@@ -141,6 +156,9 @@ class Checkpoints:
 
     @property
     def steps(self) -> list[int]:
+        return self._agree(self._find_steps)
+
+    def _find_steps(self) -> list[int]:
         return sorted(self._manager.all_steps()) if self._has_manager else []
 
     def _rank(self, name: str, metrics: Mapping[str, float] | None) -> float:
@@ -149,7 +167,10 @@ class Checkpoints:
 
     def best(self, metric: str) -> int | None:
         """Returns the step with the best finite value, of equals the latest, or `None` if no step has one."""
-        ranked = {step: self._rank(metric, self._manager.metrics(step)) for step in self.steps}
+        return self._agree(functools.partial(self._find_best, metric))
+
+    def _find_best(self, metric: str) -> int | None:
+        ranked = {step: self._rank(metric, self._manager.metrics(step)) for step in self._find_steps()}
         finite = [step for step, value in ranked.items() if value != self._worst]
         # Orbax sorts in the same stable way to choose the best step that it preserves.
         return sorted(finite, key=lambda step: ranked[step], reverse=self._mode == "min")[-1] if finite else None
@@ -162,8 +183,11 @@ class Checkpoints:
             return
         flat = flatten(state)
         metadata = {"arrays": _shapes(flat), "digests": digests(flat), "about": dict(about)}
+        arrays = gather_on_first(flat) if self._is_private else flat
+        if not self._is_writer:
+            return
         values = {name: float(metrics.get(name, math.nan)) for name in self.metrics or [UNRANKED]}
-        orbax_files.save(self._manager, step, flat, metadata, metrics=values, chunk_bytes=self._chunk_bytes)
+        orbax_files.save(self._manager, step, arrays, metadata, metrics=values, chunk_bytes=self._chunk_bytes)
 
     def wait(self) -> None:
         """Returns when the last save is on disk."""
@@ -173,6 +197,25 @@ class Checkpoints:
     def restore(self, step: int, like: Any) -> Any:
         """Reads a whole state; `like` is a tree of `ShapeDtypeStruct`s with shardings."""
         return unflatten(read(self.folder, step, flatten_structs(like)), like)
+
+
+def gather_on_first(flat: Mapping[str, jax.Array]) -> dict[str, np.ndarray]:
+    """Returns whole arrays in the memory of the first process, and nothing on the others; all call it together.
+
+    One array at a time is on each device as a whole.
+    """
+    whole = {}
+    for name, x in flat.items():
+        copy = x if x.is_fully_replicated else _replicate(x)
+        if jax.process_index() == 0:
+            whole[name] = np.asarray(copy.addressable_data(0))  # of which JAX donates no memory
+    return whole
+
+
+def _replicate(x: jax.Array) -> jax.Array:
+    sharding: Any = x.sharding
+    whole = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
+    return jax.jit(lambda x: jax.device_put(x, jax.memory.Space.Device), out_shardings=whole)(x)
 
 
 def flatten_structs(tree: Any) -> dict[str, jax.ShapeDtypeStruct]:

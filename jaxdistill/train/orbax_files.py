@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
@@ -26,7 +27,13 @@ class Manager(ocp.CheckpointManager):
         return False
 
 
-def make_manager(folder: pathlib.Path, ranks: Sequence[Rank], mode: str, keep: int) -> Manager:
+FIRST_ALONE = {"primary_host": 0, "active_processes": {0}, "barrier_sync_key_prefix": "first"}
+"""Orbax's options of a manager that the first of several processes has, and no other one."""
+
+
+def make_manager(
+    folder: pathlib.Path, ranks: Sequence[Rank], mode: str, keep: int, *, is_private: bool = False
+) -> Manager:
     """Returns the manager of a folder, which keeps the latest steps and the best one by each rank.
 
     Args:
@@ -34,12 +41,16 @@ def make_manager(folder: pathlib.Path, ranks: Sequence[Rank], mode: str, keep: i
         ranks: functions of the metrics of a step.
         mode: "max" or "min".
         keep: the number of latest steps.
+        is_private: whether the first process alone saves there, for the others do not see the folder.
     """
+    processes = ocp.options.MultiprocessingOptions(**FIRST_ALONE if is_private else {})
     best = [preservation_policy.BestN(get_metric_fn=rank, reverse=mode == "min", n=1) for rank in ranks]
     options = ocp.CheckpointManagerOptions(
         best_fn=ranks[0],
         best_mode=mode,
         cleanup_tmp_directories=True,
+        create=not is_private,
+        multiprocessing_options=processes,
         preservation_policy=preservation_policy.AnyPreservationPolicy([preservation_policy.LatestN(keep), *best]),
     )
     return Manager(folder.absolute(), options=options)
@@ -48,7 +59,7 @@ def make_manager(folder: pathlib.Path, ranks: Sequence[Rank], mode: str, keep: i
 def save(
     manager: Manager,
     step: int,
-    flat: Mapping[str, jax.Array],
+    flat: Mapping[str, jax.Array | np.ndarray],
     metadata: Mapping[str, Any],
     *,
     metrics: Mapping[str, float],

@@ -9,9 +9,11 @@ import time
 import jax
 import numpy as np
 import pytest
+from jax.experimental import multihost_utils
 
 import runs
 from jaxdistill import launch
+from jaxdistill.errors import UserError
 from jaxdistill.runtime import distributed, garbage, rendezvous
 from runs import command, until
 
@@ -133,6 +135,23 @@ def test_when_one_process_is_gone_the_other_reports_it_and_ends(index, number, t
 @pytest.fixture
 def joined(monkeypatch):
     monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
+
+
+def test_what_a_process_refuses_is_raised_by_all(monkeypatch):
+    with distributed.refuse_together():
+        pass
+    with pytest.raises(UserError, match="^too full$"), distributed.refuse_together():
+        raise UserError("too full")
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(multihost_utils, "process_allgather", lambda own: np.stack([np.zeros_like(own), other, own]))
+    other = distributed._encode("größer")
+    with pytest.raises(UserError, match="^größer$"), distributed.refuse_together():
+        raise UserError("too full")
+    with pytest.raises(UserError, match="^größer$"), distributed.refuse_together():
+        pass
+    other = distributed._encode("")
+    with distributed.refuse_together(), jax.transfer_guard("disallow"):
+        pass
 
 
 def test_a_lost_process_is_reported_in_words(joined, monkeypatch, capsys):

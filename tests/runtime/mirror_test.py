@@ -1,17 +1,19 @@
 """A workdir on a store: what is written there after each way of ending, and what another machine makes of it."""
 
+import contextlib
 import json
 import os
 import pathlib
 import shutil
+import threading
 import time
 
 import fsspec
 import jax
 import pytest
 
-from jaxdistill.errors import UserError
-from jaxdistill.runtime import mirror, ownership, remote
+from jaxdistill.errors import Interrupted, UserError
+from jaxdistill.runtime import distributed, mirror, ownership, remote
 from jaxdistill.runtime.mirror import open_workdir
 
 URL = "memory://bucket/run"
@@ -223,11 +225,88 @@ def test_a_store_that_fails_for_a_while(memory, monkeypatch):
         run()
 
 
-def test_several_processes_are_refused(memory, monkeypatch):
+@pytest.fixture
+def synced(monkeypatch):
+    """Makes this process one of two, which take turns here; lists where they would wait for each other."""
+    waits = []
+
+    @contextlib.contextmanager
+    def refuse_together():
+        yield
+        waits.append(True)
+
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    with pytest.raises(
-        UserError, match="--workdir must be a folder that all processes see, got the URL .* with 2 proc"
-    ):
-        open_workdir("--workdir", URL).__enter__()
+    monkeypatch.setattr(distributed, "refuse_together", refuse_together)
+    return waits
+
+
+@contextlib.contextmanager
+def of_process(index, monkeypatch, log=pytest.fail):
+    monkeypatch.setattr(jax, "process_index", lambda: index)
+    with open_workdir("--workdir", URL, log) as folder:
+        yield folder
+
+
+def test_of_several_processes_the_first_writes_and_the_others_fetch(memory, synced, monkeypatch):
+    with of_process(0, monkeypatch, lambda line: None) as first:
+        write(first, "config.json", "distil/checkpoints/4/a")
+        mirror.share(first)
+        with of_process(1, monkeypatch) as second:  # which prints nothing
+            assert first != second
+            assert find(second) == ["config.json", "distil/checkpoints/4/a"]
+            assert mirror.is_private(second / "distil")
+            assert not mirror.is_private(second.parent)
+            write(second, "of_this_process_alone")
+            shutil.rmtree(first / "distil/checkpoints/4")
+            write(first, "distil/done.json", "distil/checkpoints/8/a", text="22")
+            mirror.share(first / "distil")
+            mirror.share(second)
+            assert find(second) == ["config.json", "distil/checkpoints/8/a", "distil/done.json"]
+            write(second, "of_this_process_alone")
+        assert json.loads(memory.cat_file("/bucket/run/.owner"))["process"] == os.getpid()
+        assert not mirror.is_private(second)
+    assert objects(memory) == sorted(["config.json", "distil/checkpoints/8/a", "distil/done.json", mirror.STEPS])
+    assert len(synced) == 2 * (2 + 1) + 3 * 2  # to open and to close it, and to share it
+
+
+def test_processes_wait_for_the_last_writing_if_all_of_them_end(memory, synced, monkeypatch):
+    """Not for one that fails alone: the others may be in a collective, or gone."""
+
+    def end_by(error):
+        with of_process(0, monkeypatch, lambda line: None) as folder:
+            write(folder, "config.json", text=str(error))
+            raise error
+
+    for error, count in ((Interrupted("stopped", 143), 3), (UserError("no such file"), 5), (KeyboardInterrupt(), 7)):
+        with pytest.raises(type(error)):
+            end_by(error)
+        assert memory.cat_file("/bucket/run/config.json") == str(error).encode()
+        assert len(synced) == count
+
+
+def test_a_path_is_the_workdir_of_all_processes(synced):
     with open_workdir("--workdir", "runs/a") as folder:
         assert folder == pathlib.Path("runs/a")
+        assert not mirror.is_private(folder)
+        mirror.share(folder)
+    assert not synced
+
+
+def test_two_writings_of_one_folder_follow_each_other(memory, monkeypatch):
+    """That of a stage's end, and that of the interval, on a thread of its own."""
+    under_way, most = [], []
+
+    def push(self):
+        under_way.append(True)
+        most.append(len(under_way))
+        time.sleep(0.05)
+        under_way.pop()
+
+    monkeypatch.setattr(mirror.Mirror, "_push", push)
+    written = mirror.Mirror("--workdir", remote.open_store("--workdir", URL), pytest.fail)
+    threads = [threading.Thread(target=written.push) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1]

@@ -1,5 +1,6 @@
 """Checkpoints: what Orbax leaves open is closed."""
 
+import contextlib
 import errno
 import json
 import math
@@ -16,6 +17,7 @@ import pytest
 import toys
 from jaxdistill.core import State
 from jaxdistill.errors import UserError
+from jaxdistill.runtime import distributed, mirror
 from jaxdistill.train import checkpoint, partitioning
 from jaxdistill.train import mesh as sharding
 from jaxdistill.train.checkpoint import Checkpoints
@@ -259,3 +261,59 @@ def test_a_save_is_no_call_of_the_sync_point_of_preemption(tmp_path, monkeypatch
     monkeypatch.setattr(jax.experimental.multihost_utils, "reached_preemption_sync_point", calls.append)
     save(tmp_path, (0.1, 0.5, 0.3))
     assert calls == []
+
+
+@pytest.fixture
+def private(tmp_path, monkeypatch):
+    """A folder that other processes do not see."""
+    monkeypatch.setattr(mirror, "is_private", lambda folder: folder.is_relative_to(tmp_path))
+    return tmp_path
+
+
+def split(scale):
+    """A state whose kernels are sharded over four devices."""
+    mesh = sharding.make_mesh({"fsdp": 4}, jax.devices()[:4])
+    placed = partitioning.shardings(mesh, jax.eval_shape(make), [("kernel", ("fsdp", None))])
+    return jax.tree.map(jax.device_put, make(scale), placed)
+
+
+def test_the_first_process_saves_whole_arrays_where_others_do_not_see_them(private):
+    donate = jax.jit(lambda s: jax.tree.map(lambda x: x * 0, s), donate_argnums=0)
+    with Checkpoints(private, ["student/accuracy"]) as kept:
+        for step, value in enumerate((0.9, 0.1, 0.2, 0.3), 1):
+            state = split(step)
+            kept.save(step, state, {"student/accuracy": value}, {})
+            donate({name: getattr(state, name) for name in ("params", "variables", "opt_state")})
+        kept.wait()
+        assert (kept.steps, kept.best("student/accuracy")) == ([1, 3, 4], 1)
+    for step in (1, 4):
+        assert toys.same(restore(private, step, like(make())), make(step))
+
+
+def test_another_process_saves_nothing_and_has_what_the_first_finds(private, monkeypatch):
+    """Without a manager, whatever is in its folder; here a checkpoint that is damaged."""
+    (private / checkpoint.FOLDER / "4" / "metrics").mkdir(parents=True)
+    (private / checkpoint.FOLDER / "4" / "metrics" / "metrics").write_text("{")
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    monkeypatch.setattr(distributed, "from_first_process", lambda text: {"": "[1, 3]"}[text])
+    with Checkpoints(private, ["student/accuracy"]) as kept:
+        assert kept.steps == kept.best("student/accuracy") == [1, 3]
+        kept.save(5, split(5), {}, {})
+        kept.wait()
+    assert os.listdir(private / checkpoint.FOLDER) == ["4"]
+
+
+def test_the_error_of_a_damaged_checkpoint_is_raised_by_all(private, monkeypatch):
+    (private / checkpoint.FOLDER / "4" / "metrics").mkdir(parents=True)
+    (private / checkpoint.FOLDER / "4" / "metrics" / "metrics").write_text("{")
+    entered = []
+
+    @contextlib.contextmanager
+    def refuse_together():
+        entered.append(True)
+        yield
+
+    monkeypatch.setattr(distributed, "refuse_together", refuse_together)
+    with pytest.raises(UserError, match="the checkpoint of step 4 in .* is damaged"):
+        Checkpoints(private, ["student/accuracy"])
+    assert entered
