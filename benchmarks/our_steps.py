@@ -9,10 +9,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdistill import launch
+from jaxdistill import launch, networks
 from jaxdistill.build import resolve
 from jaxdistill.build.stage import Stage
 from jaxdistill.data.output_cache import Cache
+from jaxdistill.runtime import xla_options
 from jaxdistill.runtime.onednn import setting as convolutions
 from jaxdistill.stages import output_writer
 from jaxdistill.stages.cache import predict_stored
@@ -65,6 +66,7 @@ class Steps:
         """Makes the steps of a built stage."""
         runs = stage.runs
         convolutions.use(stage.settings.convolutions)
+        xla_options.use(networks.tpu_options(stage.networks))
         placed, weights = runs.shardings(), jax.jit(lambda: stage.init(starts)[1])()
         state = jax.device_put(jax.jit(runs.init)(weights | dict(starts)), placed[0])
         frozen = runs.for_inference(weights)

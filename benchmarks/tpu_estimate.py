@@ -30,8 +30,9 @@ import our_steps
 import results
 from ml_collections import ConfigDict
 
+from jaxdistill import networks
 from jaxdistill.estimate import chips, costs, describe
-from jaxdistill.runtime import topology
+from jaxdistill.runtime import topology, xla_options
 from jaxdistill.train import flops
 
 HERE = pathlib.Path(__file__).resolve()
@@ -188,6 +189,7 @@ def measure(name: str, programs: pathlib.Path | None = None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder, topology.compile_for(target):
         path = write_data(pathlib.Path(folder) / "examples.npz", step["data"])
         stage = our_steps.build_stage(f"{HERE}:{name}", "distil", [f"--config.data.path={path}"])
+        xla_options.use(networks.tpu_options(stage.networks))
         program = stage.kind.programs(stage)["step"]()
         row = {"name": name, "title": step["title"], "topology": step["topology"], "batch": program.examples}
         row |= {"commit": results.describe_machine()["commit"], "libtpu": metadata.version("libtpu")}

@@ -16,6 +16,9 @@ config sets by a section with `model` and its keys. An encoder has `classes=0`: 
 last map; its logits are `[batch, 0]`. `stages_are_sums` marks an encoder whose maps are `nn.relu(stageN/preact)`
 instead of `stageN`.
 
+`tpu_options` are options of XLA for programs on a TPU v5e that were found better for it than those of
+`runtime.xla_options` alone; they hold if all models of a stage declare the same.
+
 A method `describe(output)` may return a line about the model for `--plan`, from the shapes of its output.
 
 `train=True` normalises by the batch, updates the collection `batch_stats` and draws dropout from the rng

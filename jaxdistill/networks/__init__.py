@@ -17,6 +17,7 @@ from jaxdistill.networks.graph import (
     in_order,
     naming,
     run,
+    tpu_options,
     variables_of,
 )
 from jaxdistill.networks.head import Head
@@ -74,5 +75,6 @@ __all__ = [
     "preprocess",
     "required",
     "run",
+    "tpu_options",
     "variables_of",
 ]

@@ -50,6 +50,13 @@ def dependencies(networks: Mapping[str, Source], names: Iterable[str]) -> dict[s
     return in_order({name: network for name, network in networks.items() if name in wanted})
 
 
+def tpu_options(networks: Mapping[str, Source]) -> Mapping[str, str]:
+    """Returns the options that all models declare for a TPU v5e (`runtime.xla_options`); none if they differ."""
+    modules = [getattr(network, "module", None) for network in networks.values()]
+    declared = [getattr(module, "tpu_options", {}) for module in modules if module is not None]
+    return declared[0] if declared and all(options == declared[0] for options in declared) else {}
+
+
 @contextlib.contextmanager
 def naming(name: str) -> Iterator[None]:
     """Puts the name of a network before the message of a `UserError` from its call."""

@@ -6,14 +6,14 @@ from importlib import metadata
 
 import jax
 
-from jaxdistill import core
+from jaxdistill import core, networks
 from jaxdistill.build.notes import notes
 from jaxdistill.build.stage import Stage
 from jaxdistill.config.schema import StageSettings
 from jaxdistill.estimate import chips, costs
 from jaxdistill.estimate import describe as estimates
 from jaxdistill.pipeline import run, savings
-from jaxdistill.runtime import files, topology
+from jaxdistill.runtime import files, topology, xla_options
 from jaxdistill.runtime.topology import Topology
 from jaxdistill.stages import cost
 from jaxdistill.train import flops
@@ -32,6 +32,7 @@ def show(config: Mapping[str, StageSettings], workdir: pathlib.Path, target: Top
     """
     with topology.compile_for(target):
         for name, stage in run.prepare(config, workdir).items():
+            xla_options.use(networks.tpu_options(stage.networks))
             print("\n".join([*describe(stage), *(f"  note: {line}" for line in notes(stage, workdir))]))
 
             def rebuild(settings: StageSettings, name: str = name) -> Stage:

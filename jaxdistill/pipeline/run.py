@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping
 import jax
 from jax.experimental import multihost_utils
 
+from jaxdistill import networks
 from jaxdistill.build import caches, inputs, origins, resolve, weights
 from jaxdistill.build.notes import notes, notes_of_run
 from jaxdistill.build.stage import Stage
 from jaxdistill.config import load as configs
 from jaxdistill.config.schema import StageSettings
 from jaxdistill.data.build import forget_datasets
-from jaxdistill.runtime import files, garbage, mirror, preemption
+from jaxdistill.runtime import files, garbage, mirror, preemption, xla_options
 from jaxdistill.runtime.compilation_cache import compilation_log
 from jaxdistill.runtime.onednn import setting as convolutions
 from jaxdistill.runtime.preemption import StopSignal
@@ -113,6 +114,7 @@ def _run_stage(stage: Stage, workdir: pathlib.Path, log: Callable[[str], None], 
     for line in notes(stage, workdir):
         log(f"stage {name}: note: {line}")
     compilations.use(stage.settings.compilation_cache, workdir)
+    xla_options.use(networks.tpu_options(stage.networks))
     if line := convolutions.use(stage.settings.convolutions):
         log(f"stage {name}: note: {line}")
     resumed = {"resumed": True} if (workdir / name).is_dir() else {}

@@ -12,15 +12,17 @@ On TPUs, XLA cuts a product with weights that are split over devices (`fsdp`) in
 each waits for a part of the weights alone. On 16 devices these are narrow, and every sum passes through memory 16
 times. With whole products the weights of a layer are gathered while the layer before runs. Of the memory beside the
 units XLA lets a fusion use 16 MiB, by default. With 32 of a v5e's 128 its tiles are larger, and fewer inputs are read
-or computed again (`docs/tpu.md`).
+or computed again. What fusions may use holds no array between them, and models declare other options where these were
+found better for them (`docs/tpu.md`).
 
 For GPUs that are absent, XLA cannot time the tiles of products that Triton would compile, and finds none for some of
 them; cuBLAS takes any.
 """
 
+import dataclasses
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -39,13 +41,30 @@ WINDOWED = "xla_jf_spmd_threshold_for_windowed_einsum_mib"
 SCOPED = "xla_tpu_scoped_vmem_limit_kib"
 """libtpu's option: KiB of the memory beside the units that a fusion may use."""
 
+V5E = "TPU v5 lite"
+"""JAX's name of a TPU v5e."""
+
 TPU_OPTIONS: dict[str, dict[str, str | bool]] = {
     "": {WINDOWED: "1000000"},
-    "TPU v5 lite": {SCOPED: "32768"},
+    V5E: {SCOPED: "32768"},
 }
 """Options for all TPUs, and for those of a kind."""
 
+
+
+@dataclasses.dataclass
+class _Current:
+    of_models: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+_CURRENT = _Current()
+
 ABSENT_GPU_OPTIONS: dict[str, str | bool] = {"xla_gpu_enable_triton_gemm": False}
+
+
+def use(of_models: Mapping[str, str]) -> None:
+    """Sets the options that models declare for a TPU v5e; they hold for the programs that `jit` makes afterwards."""
+    _CURRENT.of_models = of_models
 
 
 def jit(function: Callable[..., Any], **options: Any) -> Any:
@@ -61,7 +80,8 @@ def select_options(backend: str, version: tuple[int, ...]) -> dict[str, str | bo
     """Returns the options for a backend and a version of JAX; None if the compiler's flags have the same option."""
     if backend == "tpu":
         flags = os.environ.get("LIBTPU_INIT_ARGS", "")
-        options = TPU_OPTIONS[""] | TPU_OPTIONS.get(topology.devices()[0].device_kind, {})
+        kind = topology.devices()[0].device_kind
+        options = TPU_OPTIONS[""] | TPU_OPTIONS.get(kind, {}) | (dict(_CURRENT.of_models) if kind == V5E else {})
         return {name: value for name, value in options.items() if name not in flags}
     if backend == "gpu":
         return ABSENT_GPU_OPTIONS if topology.are_devices_absent() else None

@@ -9,7 +9,8 @@ import pytest
 
 from jaxdistill.core import Output
 from jaxdistill.errors import UserError
-from jaxdistill.networks import Ema, Ensemble, Function, Shared, Trained, dependencies, in_order, run
+from jaxdistill.models.cifar_resnet import CifarResNet
+from jaxdistill.networks import Ema, Ensemble, Function, Shared, Trained, dependencies, in_order, run, tpu_options
 from jaxdistill.networks.graph import Precomputed, brought_variables, for_inference, variables_of
 from jaxdistill.train.init import init_shapes
 from toys import Net
@@ -46,6 +47,13 @@ def test_dependencies_are_transitive_and_in_order():
     networks = in_order({"a": one, "b": one, "ab": both, "top": Ensemble(("ab",)), "c": one})
     assert [*dependencies(networks, ["top"])] == ["a", "b", "ab", "top"]
     assert [*dependencies(networks, ["c", "a"])] == ["a", "c"]
+
+
+def test_options_for_a_tpu_are_those_that_all_models_declare():
+    small, large = Trained(CifarResNet(classes=2, depth=8)), Trained(CifarResNet(classes=2, depth=20))
+    assert tpu_options({"teacher": large, "student": small, "other": constant(1)}) == CifarResNet.tpu_options
+    assert tpu_options({"teacher": large, "student": Trained(Net())}) == {}
+    assert tpu_options({"other": constant(1)}) == {}
 
 
 def test_a_run_passes_the_outputs_of_networks_to_those_that_need_them():

@@ -9,7 +9,9 @@ import sys
 import pytest
 
 from configs_test import FILES, smoke_stand_in
+from jaxdistill import networks
 from jaxdistill.pipeline import plan, run
+from jaxdistill.runtime import xla_options
 from runs import TINY, parsed
 
 
@@ -26,6 +28,16 @@ def test_a_stage_is_described_by_its_data_and_its_networks():
     assert "teacher: frozen from stage:teacher, 1,810 parameters, 3,552 FLOPs per example" in lines
     assert "slow: frozen from stage:distil, 610 parameters" in lines
     assert "taps hidden1 (24,), pooled (24,)" in lines
+
+
+def test_programs_of_a_stage_have_the_options_of_its_models(monkeypatch, tmp_path):
+    names = []
+    monkeypatch.setattr(networks, "tpu_options", lambda of_stage: {"networks": " ".join(of_stage)})
+    monkeypatch.setattr(xla_options, "use", lambda options: names.append(options["networks"]))
+    monkeypatch.setattr(plan, "_compile", lambda stage: iter(()))
+    plan.show({"teacher": parsed()["teacher"]}, tmp_path)
+    run.run({"teacher": parsed()["teacher"]}, tmp_path)
+    assert names == ["teacher"] * 2
 
 
 COMPILERS = {"v5e:2x2": "libtpu", "h100:1": "jax_plugins"}

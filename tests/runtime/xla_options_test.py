@@ -68,6 +68,22 @@ def test_options_of_tpus_are_by_kind_unless_a_flag_sets_them(kind, scoped, monke
         assert xla_options.select_options("tpu", (0, 10, 2)) == whole
 
 
+def test_options_that_models_declare_are_for_the_kind_they_were_found_on(monkeypatch):
+    monkeypatch.delenv("LIBTPU_INIT_ARGS", raising=False)
+    declared = {xla_options.SCOPED: "24576", "xla_tpu_dot_dot_fusion": "false"}
+    chosen = {}
+    try:
+        xla_options.use(declared)
+        for kind in (xla_options.V5E, "TPU v4"):
+            target = Topology("a slice", "tpu", "libtpu", (types.SimpleNamespace(device_kind=kind),))
+            with topology.compile_for(target):
+                chosen[kind] = xla_options.select_options("tpu", (0, 10, 2))
+    finally:
+        xla_options.use({})
+    whole = {xla_options.WINDOWED: "1000000"}
+    assert chosen == {xla_options.V5E: whole | declared, "TPU v4": whole}
+
+
 def test_products_for_absent_gpus_are_cublas_own():
     with topology.compile_for(Topology("h100:1", "gpu", "jax-cuda12-plugin", ())):
         assert xla_options.select_options("gpu", (0, 10, 2)) == {"xla_gpu_enable_triton_gemm": False}
