@@ -53,9 +53,7 @@ class CifarResNet(nn.Module):
 
     inputs = ("image",)
     # Three maps of 256 x 32 x 32 x 64 then stay beside the units, and no map is computed within the next convolution.
-    tpu_options = types.MappingProxyType(
-        {"xla_tpu_scoped_vmem_limit_kib": "24576", "xla_tpu_dot_dot_fusion": "false"}
-    )
+    tpu_options = types.MappingProxyType({"xla_tpu_scoped_vmem_limit_kib": "24576", "xla_tpu_dot_dot_fusion": "false"})
 
     def __post_init__(self) -> None:
         residual.blocks_per_stage("CifarResNet", self.depth, rest=2)

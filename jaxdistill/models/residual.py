@@ -83,6 +83,16 @@ def _derive_relu(dtype: Any, primals: tuple[Map], tangents: tuple[Map]) -> tuple
     return y, jnp.where(y > 0, tangent, jnp.zeros_like(tangent)).astype(dtype)
 
 
+def pool_activated(norm: BatchNorm, x: Map, train: bool, dtype: Any) -> Map:
+    """Returns the normalised map after ReLU and a max-pooling of 3 x 3 with stride 2.
+
+    In training, a fourth of the numbers is normalised, those that are kept; in inference the normalisation is a part
+    of the convolution before.
+    """
+    pool = functools.partial(nn.max_pool, window_shape=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+    return relu(norm(x, pool=pool), dtype) if train else pool(relu(norm(x), dtype))
+
+
 def norm(train: bool, *, epsilon: float = 1e-5, dtype: Any, name: str) -> BatchNorm:
     """Returns a batch normalisation with statistics in float32: of the batch if `train`, else the running ones.
 

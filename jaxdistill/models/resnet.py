@@ -114,10 +114,9 @@ class ResNet(nn.Module):
         size, stride = (7, 2) if self.form == "imagenet" else (3, 1)
         taps = {}
         x = residual.conv(self.width, size, stride, **layers, name="stem_conv")(x)
-        x = residual.norm(train, epsilon=self.epsilon, dtype=None, name="stem_norm")(x)
-        x = residual.relu(x, self.dtype)
-        if self.form == "imagenet":
-            x = nn.max_pool(x, window_shape=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        norm = residual.norm(train, epsilon=self.epsilon, dtype=None, name="stem_norm")
+        is_pooled = self.form == "imagenet"
+        x = residual.pool_activated(norm, x, train, self.dtype) if is_pooled else residual.relu(norm(x), self.dtype)
         taps["stem"] = x
         fields = layers | self._bottleneck_fields() | {"epsilon": self.epsilon}
         dilation = 1

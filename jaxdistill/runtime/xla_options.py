@@ -51,7 +51,6 @@ TPU_OPTIONS: dict[str, dict[str, str | bool]] = {
 """Options for all TPUs, and for those of a kind."""
 
 
-
 @dataclasses.dataclass
 class _Current:
     of_models: Mapping[str, str] = dataclasses.field(default_factory=dict)

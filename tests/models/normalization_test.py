@@ -92,6 +92,36 @@ def test_one_read_of_bfloat16_has_no_sum_of_another():
             reached.update(equation.outvars)
 
 
+POOL = functools.partial(nn.max_pool, window_shape=(2, 2), strides=(1, 1))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("train", [True, False])
+def test_what_a_pooling_keeps_is_the_same_before_and_after(train, dtype):
+    module = BatchNorm(use_running_average=not train, epsilon=1e-3)
+    assert len(np.unique(np.sign(VARIABLES["params"]["scale"]))) == 2
+
+    def apply(params, x, **pool):
+        return module.apply(VARIABLES | {"params": params}, x.astype(dtype), mutable=["batch_stats"], **pool)
+
+    def pooled_before(params, x):
+        return apply(params, x, pool=POOL)
+
+    def pooled_after(params, x):
+        y, statistics = apply(params, x)
+        return POOL(y), statistics
+
+    both = [f(VARIABLES["params"], X) for f in (pooled_before, pooled_after)]
+    assert both[0][0].dtype == jnp.float32
+    jax.tree.map(np.testing.assert_array_equal, *both)
+    weights = WEIGHTS[:, 1:, 1:]
+    gradients = [
+        jax.jit(jax.grad(lambda *at: jnp.sum(weights * jnp.sin(f(*at)[0])), (0, 1)))(VARIABLES["params"], X)
+        for f in (pooled_before, pooled_after)
+    ]
+    assert_close(*gradients, 1e-5 if dtype == jnp.float32 else 3e-2)
+
+
 def test_names_and_shapes_are_linens():
     shapes = [
         jax.eval_shape(kind(use_running_average=False).init, jax.random.key(0), X) for kind in (BatchNorm, nn.BatchNorm)
