@@ -20,6 +20,7 @@ dimensions.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -160,12 +161,13 @@ def project(
     axis: int | tuple[int, ...] = -1,
     residual: float = 1.0,
     bias: bool = False,
+    dot_general: Callable[..., Array] = products.dot_general,
     name: str,
 ) -> nn.DenseGeneral:
     """Returns a linear layer that replaces `axis` by `features`; it has a bias if the style or `bias` demands one."""
     initial = nn.initializers.normal(0.02 * residual)
     settings = {"use_bias": style.bias or bias, "kernel_init": initial, "dtype": style.dtype, "name": name}
-    return nn.DenseGeneral(features, axis=axis, dot_general=products.dot_general, **settings)
+    return nn.DenseGeneral(features, axis=axis, dot_general=dot_general, **settings)
 
 
 class OffsetRMSNorm(nn.Module):

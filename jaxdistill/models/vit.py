@@ -1,13 +1,16 @@
 """Vision transformer."""
 
+import functools
 import math
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxdistill import products
 from jaxdistill.core import Output
 from jaxdistill.errors import UserError, check_least, unknown
 from jaxdistill.models import residual, transformer
@@ -105,7 +108,8 @@ class ViT(nn.Module):
         names = ("class_token", "distillation_token") if self.distillation else ("class_token",)
         tokens = [self.param(name, nn.initializers.zeros, (1, 1, self.width)) for name in names]
         grid = (x.shape[1] // self.patch, x.shape[2] // self.patch)
-        x = transformer.project(self.width, style, name="patches")(_cut_patches(x, self.patch))
+        product = functools.partial(multiply_patches, (*grid, self.patch))
+        x = transformer.project(self.width, style, dot_general=product, name="patches")(_cut_patches(x, self.patch))
         x = jnp.concatenate([*(jnp.broadcast_to(t, (x.shape[0], 1, self.width)).astype(x.dtype) for t in tokens), x], 1)
         x = x + self._positions(grid, len(tokens)).astype(x.dtype)
         taps["embed"] = x
@@ -179,3 +183,28 @@ def _cut_patches(x: Float[Array, "batch height width channels"], side: int) -> F
         raise UserError(f"patch must divide the images' height and width, {height} x {width}, got {side}")
     x = x.reshape(batch, height // side, side, width // side, side, channels).swapaxes(2, 3)
     return x.reshape(batch, -1, side * side * channels)
+
+
+def multiply_patches(
+    grid: tuple[int, int, int],
+    patches: Float[Array, "batch patches numbers"],
+    kernel: Float[Array, "numbers width"],
+    dimension_numbers: Any,
+    *,
+    precision: Any = None,
+) -> Float[Array, "batch patches width"]:
+    """Returns `products.dot_general` of patches, `[rows, columns, side]` of an image, with a kernel.
+
+    On a TPU it is the convolution of the images, which need not be cut then: the compiler drops both cutting and this
+    function's reversal of it. A copy of the images as patches takes longer than the product (`docs/tpu.md`).
+    """
+    if products.platform() != "tpu":
+        return products.dot_general(patches, kernel, dimension_numbers, precision)
+    rows, columns, side = grid
+    batch, channels = patches.shape[0], patches.shape[-1] // side**2
+    x = patches.reshape(batch, rows, columns, side, side, channels).swapaxes(2, 3)
+    x = x.reshape(batch, rows * side, columns * side, channels)
+    kernel = kernel.reshape(side, side, channels, -1)
+    axes = ("NHWC", "HWIO", "NHWC")
+    y = jax.lax.conv_general_dilated(x, kernel, (side, side), "VALID", dimension_numbers=axes, precision=precision)
+    return y.reshape(batch, rows * columns, -1)

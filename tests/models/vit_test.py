@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdistill import core
+from jaxdistill import core, products
 from jaxdistill.errors import UserError
 from jaxdistill.models.vit import ViT, bicubic
+from onednn_calls import count_equations
 from toy_texts import SMALL, apply, drawn, shapes
 
 DINO = {"patch": 14, "size": 518, "interpolate": True, "layer_scale": 1.0}
@@ -66,6 +67,27 @@ def test_patches_are_a_convolution_after_the_class_token():
     np.testing.assert_array_equal(result.tap("embed")[:, :1], jnp.broadcast_to(token, (2, 1, 8)))
     np.testing.assert_array_equal(result.tap("pooled"), result.tap("final")[:, 0])
     assert jnp.all(result.tap("block0/attention") > 0)
+
+
+@pytest.mark.parametrize(("platform", "convolutions"), [("tpu", 1), ("cpu", 0)])
+def test_patches_are_not_cut_on_a_tpu(platform, convolutions, monkeypatch):
+    model = ViT(classes=2, patch=4, layers=1, width=6, heads=1)
+    variables = drawn(model, IMAGES)
+
+    def embed(params, images):
+        return model.apply({"params": params}, images).taps["embed"]
+
+    def derive(params, images):
+        return jax.jit(jax.value_and_grad(lambda *at: jnp.sum(jnp.sin(embed(*at))), (0, 1)))(params, images)
+
+    expected = derive(variables["params"], IMAGES)
+    monkeypatch.setattr(products, "platform", lambda: platform)
+    assert count_equations("conv_general_dilated", embed, variables["params"], IMAGES) == convolutions
+    jax.tree.map(
+        lambda got, wanted: np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5),
+        derive(variables["params"], IMAGES),
+        expected,
+    )
 
 
 def test_images_not_divisible_by_the_patch_are_refused():
