@@ -2,6 +2,7 @@
 
 import functools
 import math
+import types
 from typing import Any
 
 import flax.linen as nn
@@ -87,6 +88,7 @@ class ViT(nn.Module):
 
     inputs = ("image",)
     axes = transformer.AXES
+    tpu_options = types.MappingProxyType({"xla_tpu_scoped_vmem_limit_kib": "26624"})  # found by trying, docs/tpu.md
     forward_mode = False
 
     def __post_init__(self) -> None:

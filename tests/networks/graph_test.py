@@ -10,6 +10,7 @@ import pytest
 from jaxdistill.core import Output
 from jaxdistill.errors import UserError
 from jaxdistill.models.cifar_resnet import CifarResNet
+from jaxdistill.models.vit import ViT
 from jaxdistill.networks import Ema, Ensemble, Function, Shared, Trained, dependencies, in_order, run, tpu_options
 from jaxdistill.networks.graph import Precomputed, brought_variables, for_inference, variables_of
 from jaxdistill.train.init import init_shapes
@@ -54,6 +55,7 @@ def test_options_for_a_tpu_are_those_that_all_models_declare():
     assert tpu_options({"teacher": large, "student": small, "other": constant(1)}) == CifarResNet.tpu_options
     assert tpu_options({"teacher": large, "student": Trained(Net())}) == {}
     assert tpu_options({"other": constant(1)}) == {}
+    assert tpu_options({"a": Trained(ViT(classes=2)), "b": large}) == {} != tpu_options({"a": Trained(ViT(classes=2))})
 
 
 def test_a_run_passes_the_outputs_of_networks_to_those_that_need_them():
