@@ -52,7 +52,7 @@ class BatchNorm(nn.BatchNorm):
         if use_running:
             y = _apply(_widen(_keep(x, pool)), (near, var.value), affine, self.epsilon)
         else:
-            y, batch_mean, batch_var = normalize(x, affine, near, self.epsilon, pool)
+            y, batch_mean, batch_var = normalize(x, affine, near, self.epsilon, pool=pool)
             if not self.is_initializing():
                 mean.value = self.momentum * mean.value + (1 - self.momentum) * sign * batch_mean
                 var.value = self.momentum * var.value + (1 - self.momentum) * batch_var
@@ -90,7 +90,7 @@ def _derive(
 ) -> tuple[tuple[Map, Vector, Vector], tuple[Map, Vector, Vector]]:
     (x, (scale, bias), near), (dx, (dscale, dbias), _) = primals, tangents
     axes = tuple(range(x.ndim - 1))
-    y, mean, var = normalize(x, (scale, bias), near, epsilon, pool)
+    y, mean, var = normalize(x, (scale, bias), near, epsilon, pool=pool)
     inverse = jax.lax.rsqrt(var + epsilon)
     factor = scale * inverse
 
