@@ -291,7 +291,7 @@ def test_rows_that_cannot_be_read(tmp_path, small):
 MEMORY = [("text", 25, 20), ("text_rows", 25, 20), ("answers", 25, 20), ("table", 100, 40)]
 
 
-def test_errors_of_a_split_by_chance_are_those_of_values_in_memory(tmp_path, request):
+def test_errors_of_a_split_by_chance_are_those_of_values_in_memory(tmp_path, request, monkeypatch):
     path, messages = tmp_path / "a.jsonl", []
     path.write_text("".join(f'{{"x": {n}, "y": "{n % 2}"}}\n' for n in range(30)) + '{"x": "z", "y": "0"}\n' * 9)
     for _ in range(2):
@@ -301,6 +301,7 @@ def test_errors_of_a_split_by_chance_are_those_of_values_in_memory(tmp_path, req
             datasets.load("table", path=str(path), label="y")
         messages.append(str(error.value))
         request.getfixturevalue("small")
+        monkeypatch.setattr(spilled, "BLOCK_VALUES", 20)  # so that a block has several rows of each kind
     assert messages[0] == messages[1]
 
 
