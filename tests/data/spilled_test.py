@@ -152,9 +152,10 @@ def text(folder):
 
 
 def answers(folder):
-    write(folder / "t.jsonl", WORDS, a="a good é", p="film")
+    rows = [{"t": text, "a": "a good é " * (1 + n % 7), "p": "film"} for n, text in enumerate(WORDS)]
+    (folder / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     options = AnswerSettings(answer="a", end=" film", teacher_text="p", spans=True)
-    return "answers", {"path": str(folder / "t.jsonl"), "text": "t", "answers": options, "length": 6}
+    return "answers", {"path": str(folder / "t.jsonl"), "text": "t", "answers": options, "length": 12}
 
 
 def chats(folder):
