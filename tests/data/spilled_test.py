@@ -12,7 +12,7 @@ import pytest
 import npz_files
 import saved_datasets
 from jaxdistill.data import answers as answer_tokens
-from jaxdistill.data import datasets, spans, spilled, tokenizers
+from jaxdistill.data import datasets, row_files, spans, spilled, tokenizers
 from jaxdistill.data.columns import read_columns
 from jaxdistill.data.dataset import AnswerSettings
 from jaxdistill.data.readers import text as text_reader
@@ -85,6 +85,14 @@ def test_columns_that_are_read_together_share_what_memory_holds(monkeypatch):
     assert held == ["x" * 500] == [*mapped]
     assert isinstance(mapped, spilled.SpilledValues)
     assert isinstance(write_column(["x" * 500]), list)
+
+
+def test_files_that_are_read_together_share_what_memory_holds(monkeypatch, tmp_path):
+    monkeypatch.setattr(spilled, "SPILL_FROM", 1000)
+    for name in "ab":
+        write(tmp_path / f"{name}.jsonl", ["x" * 500])
+    rows = row_files.read_rows("data.path", str(tmp_path / "*.jsonl"), "", {"t": "data.text"})
+    assert [type(values) for values in rows.columns["t"].sequences] == [list, spilled.SpilledValues]
 
 
 def test_an_array_is_that_of_its_parts(small):
@@ -268,7 +276,7 @@ def test_rows_that_cannot_be_read(tmp_path, small):
     """The first in the order of the split is named, whatever the order in the file is."""
     words, path = write_wordpiece(tmp_path / "words"), write(tmp_path / "a.jsonl", [*WORDS[:11], 3, 4])
     with pytest.raises(UserError, match="row 12 of .*a.jsonl must have a string as text, got 3"):
-        datasets.load("text_rows", path=str(path), text="t", tokenizer=words, length=8)
+        datasets.load("text_rows", path=str(path), text="t", tokenizer=words, length=8, splits={"train": "[:]"})
     write(path, ["good"] * 9, a="film")
     path.write_text(path.read_text() + '{"t": "", "a": "film"}\n')
     with pytest.raises(UserError, match="row 10 of .*a.jsonl must have a prompt with tokens, got 'film'"):
