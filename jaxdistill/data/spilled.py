@@ -322,37 +322,43 @@ class ArrayWriter:
     """Collects the parts of an array `[n, ...]`."""
 
     def __init__(self) -> None:
-        self._parts: list[np.ndarray] = []
+        self._first: np.ndarray | None = None
+        self._only: np.ndarray | None = None
+        self._held = bytearray()  # grows in its place: freed parts would stay with the process
         self._scratch = Scratch()
         self._spilled = False
 
     def append(self, part: np.ndarray) -> None:
         """Adds a part `[rows, ...]`, of the same dtype and size of rows as the others."""
-        self._parts.append(part)
-        if self._spilled or not self._scratch.hold(part.nbytes):
-            self._spilled = True
-            for block in self._parts:
-                self._scratch.write(np.ascontiguousarray(block).reshape(-1))
-            self._parts = [part[:0]]  # for its dtype and shape
+        self._spilled = self._spilled or not self._scratch.hold(part.nbytes)
+        if self._first is None:
+            self._first, self._only = np.empty((0, *part.shape[1:]), part.dtype), part
+            if not self._spilled:
+                return
+        elif self._only is not None:
+            self._held.extend(_bytes_of(self._only).data)
+            self._only = None
+        if not self._spilled:
+            self._held.extend(_bytes_of(part).data)
+            return
+        if self._held:
+            self._scratch.write(self._held)
+            self._held = bytearray()
+        self._scratch.write(_bytes_of(part))
+        self._only = None
 
     def finish(self) -> np.ndarray:
         """Returns the array, mapped if it is large."""
-        if not self._spilled:
-            return self._join()
-        empty = self._parts[0]
-        return self._scratch.map(empty.dtype).reshape(-1, *empty.shape[1:])
+        assert self._first is not None
+        if self._only is not None:
+            return self._only
+        dtype = self._first.dtype
+        array = self._scratch.map(dtype) if self._spilled else np.frombuffer(self._held, dtype)
+        return array.reshape(-1, *self._first.shape[1:])
 
-    def _join(self) -> np.ndarray:
-        """Returns the parts as one array; each is freed when it is copied, so that memory never holds all twice."""
-        self._parts.reverse()
-        if len(self._parts) == 1:
-            return self._parts[0]
-        array, start = np.empty((sum(map(len, self._parts)), *self._parts[0].shape[1:]), self._parts[0].dtype), 0
-        while self._parts:
-            part = self._parts.pop()
-            array[start : start + len(part)] = part
-            start += len(part)
-        return array
+
+def _bytes_of(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
 
 def is_mapped(array: Any) -> bool:
