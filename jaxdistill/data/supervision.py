@@ -10,7 +10,7 @@ from jaxdistill.data.dataset import TARGET_CLASS, DatasetSettings, Target
 from jaxdistill.data.labels import Place, check_indices, number_classes
 from jaxdistill.data.spilled import gather
 from jaxdistill.data.tables.table import mark_missing, measure
-from jaxdistill.data.tables.values import Columns, parse_numbers
+from jaxdistill.data.tables.values import Columns, parse_numbers, read_numbers
 from jaxdistill.errors import UserError
 
 SEPARATOR = "|"
@@ -88,7 +88,7 @@ def parse(values: Values, settings: DatasetSettings, place: Place, class_names: 
     columns = [*values["train"]]
     values = {role: {name: gather(column) for name, column in part.items()} for role, part in values.items()}
     if settings.target or settings.targets:
-        return _parse_targets(values, place)
+        return _parse_targets(values, "data.target" if settings.target else "data.targets", place)
     if not settings.labels:
         classes = {role: part[columns[0]] for role, part in values.items()}
         numbered = check_indices(classes, len(class_names), place) if class_names else None
@@ -115,19 +115,16 @@ def _of_labels(labels: Mapping[str, np.ndarray], names: tuple[str, ...]) -> Supe
 
 def _parse_flags(role: str, part: Mapping[str, Sequence[Any]], place: Place) -> np.ndarray:
     """Returns columns of 0 and 1, NaN for a missing value, float32 `[n, classes]`."""
-    read = {
-        name: [FLAGS.get(value.strip().lower(), value) if isinstance(value, str) else value for value in column]
-        for name, column in part.items()
-    }
-    located = Columns(read, lambda row: place(role, row))
     columns = []
-    for name in part:
-        numbers = parse_numbers(name, located)
+    for name, column in part.items():
+        numbers = read_numbers(
+            [FLAGS.get(value.strip().lower(), value) if isinstance(value, str) else value for value in column]
+        )
         wrong = np.flatnonzero(~np.isin(numbers, (0, 1)) & ~np.isnan(numbers))
         if len(wrong):
             raise UserError(
-                f"{place(role, int(wrong[0]))} must have 0 or 1 in column {name!r} of data.labels, got"
-                f" {part[name][wrong[0]]!r}. Correct it, or name a column of numbers in data.targets"
+                f"{place(role, int(wrong[0]))} must have 0 or 1, or true or false, in column {name!r} of data.labels,"
+                f" got {column[wrong[0]]!r}. Correct it, or name a column of numbers in data.targets"
             )
         columns.append(numbers)
     return np.stack(columns, -1).astype(np.float32)
@@ -193,9 +190,9 @@ def _write_flags(role: str, lists: Sequence[Sequence[Any] | None], names: Sequen
     return flags
 
 
-def _parse_targets(values: Values, place: Place) -> Supervision:
+def _parse_targets(values: Values, key: str, place: Place) -> Supervision:
     columns = {
-        role: [parse_numbers(name, Columns(part, lambda row, role=role: place(role, row))) for name in part]
+        role: [parse_numbers(name, Columns(part, lambda row, role=role: place(role, row)), key) for name in part]
         for role, part in values.items()
     }
     targets = tuple(

@@ -56,7 +56,7 @@ def test_equal_targets_whose_mean_is_rounded_have_the_scale_1():
 @pytest.mark.parametrize(
     ("settings", "columns", "message"),
     [
-        ({"labels": ("a", "b")}, {"a": [0, 2], "b": [0, 1]}, "row 1 of train must have 0 or 1 in column 'a'.*got 2"),
+        ({"labels": ("a", "b")}, {"a": [0, 2], "b": [0, 1]}, "row 1 of train must have 0 or 1, .* column 'a'.*got 2"),
         ({"labels": ("a",)}, {"a": [["x", "y"], 3.5]}, "row 1 of train must have a list of labels, .*'cat|dog', got"),
         ({"labels": ("a",)}, {"a": [["x"], ["x"]]}, "must have at least two classes in the training rows, got .'x'."),
         (
@@ -69,7 +69,17 @@ def test_equal_targets_whose_mean_is_rounded_have_the_scale_1():
             {"a": ["x,y", "x"]},
             "must name a column of texts such as 'cat|dog', got 'x,y' in 'a', and no",
         ),
-        ({"targets": ("a",)}, {"a": ["1", "old"]}, "row 1 of train must have a finite number in column 'a'"),
+        (
+            {"labels": ("a", "b")},
+            {"a": ["no", "yes"], "b": [0, 1]},
+            "row 0 .* 0 or 1, or true .* data.labels, got 'no'",
+        ),
+        (
+            {"targets": ("a",)},
+            {"a": ["1", "old"]},
+            "row 1 of train must have a finite number in column 'a' of data.targets, got 'old'",
+        ),
+        ({"target": "a"}, {"a": ["old"]}, "in column 'a' of data.target, got 'old'. Correct it, .* name a column"),
         ({"targets": ("a",)}, {"a": [None, None]}, "target 'a' must have numbers in the training split, got none"),
     ],
 )

@@ -71,8 +71,10 @@ def _parse_answers(
         names = class_names or _class_names(parts["train"], settings.label)
         return {role: {"label": _parse_labels(part, settings.label, names)} for role, part in parts.items()}, names
     if settings.target:
-        return {role: {"target": parse_numbers(settings.target, part)} for role, part in parts.items()}, ()
-    numbers = {role: [parse_numbers(name, part) for name in answers] for role, part in parts.items()}
+        return {
+            role: {"target": parse_numbers(settings.target, part, "data.target")} for role, part in parts.items()
+        }, ()
+    numbers = {role: [parse_numbers(name, part, "data.targets") for name in answers] for role, part in parts.items()}
     return {role: {"target": np.stack(columns, 1)} for role, columns in numbers.items()}, ()
 
 

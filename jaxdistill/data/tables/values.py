@@ -76,8 +76,13 @@ def read_numbers(values: Sequence[Any]) -> np.ndarray:
     return numbers if is_word is None else np.where(is_word, WORD, numbers)
 
 
-def parse_numbers(name: str, part: Columns) -> np.ndarray:
+def parse_numbers(name: str, part: Columns, key: str = "") -> np.ndarray:
     """Returns a column as float64, NaN for a missing value.
+
+    Args:
+        name: of the column.
+        part: has its values.
+        key: the config key that names it, if it is learned. Others have numbers alone in the training split.
 
     Raises:
         UserError: for a value that is no number, or that float32 cannot hold, with its row.
@@ -88,8 +93,9 @@ def parse_numbers(name: str, part: Columns) -> np.ndarray:
         numbers[positions] = read_numbers(values)
     wrong = np.flatnonzero(np.isinf(numbers))
     if len(wrong):
+        why, remedy = (f" of {key}", ", or name a column of numbers") if key else (", as the training split has", "")
         raise UserError(
-            f"{part.locate(int(wrong[0]))} must have a finite number in column {name!r}, as the training split has, got"
-            f" {str(column[int(wrong[0])])[:60]!r}. Correct it, or leave it empty"
+            f"{part.locate(int(wrong[0]))} must have a finite number in column {name!r}{why}, got"
+            f" {str(column[int(wrong[0])])[:60]!r}. Correct it{',' if key else ', or'} leave it empty{remedy}"
         )
     return numbers

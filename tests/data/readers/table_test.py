@@ -152,9 +152,10 @@ def test_a_stored_featurizer_has_the_scale_of_each_target(tmp_path):
     ("settings", "message"),
     [
         ({"labels": ("sun", "se")}, "data.labels, .*, must be one of .*s.csv, got 'se'"),
-        ({"labels": ("sun", "age")}, "row 2 of .* must have 0 or 1 in column 'age' of data.labels, got '10'"),
+        ({"labels": ("sun", "age")}, "row 2 of .* must have 0 or 1, .* in column 'age' of data.labels, got '10'"),
         ({"labels": ("sun", "x")}, "data.columns must be without 'x', which is learned"),
-        ({"targets": ("age", "tags")}, "row 2 of .* must have a finite number in column 'tags'"),
+        ({"targets": ("age", "tags")}, "row 2 of .* must have a finite number in column 'tags' of data.targets, got"),
+        ({"target": "tags"}, "row 2 of .* must have a finite number in column 'tags' of data.target, got"),
         ({"targets": ("age", "age")}, "data.targets must name a column once, got 'age' twice"),
         ({"targets": ("age",), "labels": ("sun", "sea")}, r"data must have one of .*, got \{'labels'.*'targets'"),
         ({"labels": ("sea",)}, "data.labels must name several columns of 0 and 1"),
