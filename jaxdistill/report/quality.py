@@ -249,7 +249,9 @@ def _stage_curves(stage: str, lines: Lines, final: str) -> list[Block]:
         if any(len(steps) > 1 for steps, _ in points.values()):
             drawn.append(figures.draw_curves(points, f"{stage}: {title}", y=title, emphasis="loss"))
         elif points:
-            numbers = ", ".join(f"{name} {format_value(float(values[0]))}" for name, (_, values) in points.items())
+            numbers = ", ".join(
+                f"{name} {format_value(float(values[0]), title)}" for name, (_, values) in points.items()
+            )
             notes.append(Note(f"{title} at step {next(iter(points.values()))[0][0]:,}: {numbers}."))
     absent = [title for title, points in curves.items() if not points]
     notes += [Note(f"This stage logged no {' and no '.join(absent)}.")] if absent else []

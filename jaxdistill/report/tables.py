@@ -150,6 +150,8 @@ def format_value(value: Any, column: str = "") -> str:
                 return f"{value / size:.1f}{prefix}"
     if column == "throughput":
         return f"{value:,.0f}"
+    if column == "learning rate":
+        return f"{value:.4g}"
     if isinstance(value, float) and not (column in PREFIXED and value.is_integer()):
         return f"{value:.4f}"
     return f"{int(value):,}" if isinstance(value, int | float) else str(value)

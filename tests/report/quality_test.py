@@ -55,6 +55,11 @@ def test_curves_are_of_the_final_metric_and_one_evaluation_is_a_note():
     ]
 
 
+def test_one_small_learning_rate_is_a_note_with_its_digits():
+    (_, *notes) = quality.training({"train": [{"step": 30, "loss": 2.0, "rate": 8.2228e-6}]})
+    assert "learning rate at step 30: learning rate 8.223e-06." in [note.text for note in notes]
+
+
 def test_an_accuracy_of_zero_is_measured():
     rows = [{"network": "teacher", "accuracy": 0.0}, {"network": "pupil", "accuracy": 0.5}]
     assert "0.5000: above the 0.0000 of teacher." in quality.summarize(rows, {"reference": "teacher"})
