@@ -95,7 +95,9 @@ def test_files_that_are_read_together_share_what_memory_holds(monkeypatch, tmp_p
     assert [type(values) for values in rows.columns["t"].sequences] == [list, spilled.SpilledValues]
 
 
-def test_an_array_is_that_of_its_parts(small):
+@pytest.mark.parametrize("held", [0, 8, 44])
+def test_an_array_is_that_of_its_parts(held, small, monkeypatch):
+    monkeypatch.setattr(spilled, "SPILL_FROM", held)
     parts = [np.arange(2 * n, dtype=np.int16).reshape(n, 2) for n in (2, 9, 1)]
     writer = spilled.ArrayWriter()
     for part in parts:
