@@ -121,7 +121,7 @@ MISTAKES = {
     "no dataset": ("c.data.name = ''", "data.name must be a dataset, got ''"),
     "split": (
         "c.evaluate.split = 'valid'; c.evaluate.every = 4",
-        "split must be an existing name, got 'valid'. Did you mean 'validation'",
+        "evaluate.split must be a split of the data, got 'valid'. Did you mean 'validation'",
     ),
     "labels": ("c.data.labels_per_class = -3", "data.labels_per_class must be at least 0 and finite, got -3"),
     "resident": ("c.data.resident = 'maybe'", "data.resident must be an existing name, got 'maybe'"),

@@ -341,8 +341,8 @@ def _check_named_networks(stage: Stage) -> None:
 
 def _check_evaluate(stage: Stage) -> None:
     evaluate, final = stage.settings.evaluate, stage.kind.writes_results
-    if final or evaluate.every:
-        stage.data.dataset.split(evaluate.split)
+    if (final or evaluate.every) and evaluate.split not in stage.data.dataset.splits:
+        raise unknown("evaluate.split", evaluate.split, stage.data.dataset.splits, "a split of the data")
     _check_compared_classes(stage)
     views = [name for name in stage.evaluation.compared if not stage.networks[name].evaluable]
     if views:

@@ -158,7 +158,7 @@ def test_a_stage_that_trains_has_a_length():
     [
         (dict(networks=("studnet",)), "network in evaluate must be an existing name, got 'studnet'"),
         (dict(reference="techer"), "network in evaluate.reference must be an existing name, got 'techer'"),
-        (dict(split="tset"), "split must be an existing name, got 'tset'. Did you mean 'test'"),
+        (dict(split="tset"), "^evaluate.split must be a split of the data, got 'tset'. Did you mean 'test'"),
     ],
 )
 def test_an_evaluation_names_existing_networks_and_splits(stages, changed, message):
