@@ -92,9 +92,16 @@ def _pair_examples(sides: Sequence[tuple[Side, Side]]) -> dict[str, list[float]]
     differences: dict[str, list[np.ndarray]] = {}
     for left, right in pairs:
         for metric in (name for name in left if name in right):
-            difference = right[metric] - left[metric]
-            differences.setdefault(metric, []).append(difference[~np.isnan(difference)])
-    return {metric: np.mean(rows, axis=0).tolist() for metric, rows in differences.items() if len(rows[0])}
+            differences.setdefault(metric, []).append(right[metric] - left[metric])
+    return {metric: values for metric, rows in differences.items() if (values := _average(rows))}
+
+
+def _average(rows: Sequence[np.ndarray]) -> list[float]:
+    """Returns the means of examples with a label; [] if the others differ, as a network is not finite for one seed."""
+    labelled = [~np.isnan(row) for row in rows]
+    if not all(np.array_equal(labelled[0], mask) for mask in labelled):
+        return []
+    return np.mean(rows, axis=0)[labelled[0]].tolist()
 
 
 def _have_same_examples(left: Side, right: Side) -> bool:

@@ -83,9 +83,18 @@ def read_predictions(path: pathlib.Path) -> dict[str, np.ndarray]:
             predictions = {name: archive[name] for name in dict.fromkeys(["index", *archive.files])}
         if not np.isin(predictions.get("sheet/index", []), predictions["index"]).all():
             raise ValueError("sheet/index is not part of index")
-        return predictions
+        return _add_scores(predictions)
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} must hold predictions, and cannot be read ({error}). {evaluate_again(path)}") from None
+
+
+def _add_scores(predictions: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns arrays with the scores by accuracy, which earlier versions did not store."""
+    scores = {
+        f"score/accuracy/{name}": np.where(predictions["label"] < 0, np.nan, classes == predictions["label"])
+        for name, classes in fidelity.select_arrays(predictions, "prediction").items()
+    }
+    return scores | predictions
 
 
 def read_summary(workdir: pathlib.Path) -> Table:

@@ -70,3 +70,27 @@ def test_scores_of_several_metrics_are_paired_where_the_numbers_are_those_of_the
     assert (item.values, item.error) == ([0, 1], 0.5)
     arrays["target"][0] *= 1.001
     assert {item.over for item in compare_experiments(first, second, ["nll"])} == {"seeds"}
+
+
+def test_a_network_without_finite_scores_for_one_seed_is_not_paired(tmp_path):
+    first, second = experiment(tmp_path, "a", (0.5, 0.5)), experiment(tmp_path, "b", (0.5, 0.5), temperature=1.0)
+    for group in (first, second):
+        for member in group.members:
+            member.run.predictions("")["score/rmse/distilled"] = np.array([1.0, 2.0, np.nan])
+    second.members[1].run.predictions("")["score/rmse/distilled"] = np.full(3, np.nan)
+    items = [*compare_experiments(first, second, ["accuracy"])]
+    assert {item.metric for item in items} == {"accuracy"}
+    assert len(found(items, "distilled", "accuracy", "examples").values) == 5
+
+
+def test_scores_of_runs_of_earlier_versions(tmp_path):
+    """They stored classes alone."""
+    items = {}
+    for version in ("scored", "classes"):
+        groups = [experiment(tmp_path, version + side, [0.5], right=right) for side, right in (("a", 2), ("b", 4))]
+        for group in groups if version == "classes" else ():
+            path = tmp_path / group.members[0].run.workdir / "predictions.npz"
+            arrays = dict(np.load(path))
+            np.savez(path, **{name: array for name, array in arrays.items() if not name.startswith("score/")})
+        items[version] = found(compare_experiments(*groups, ["accuracy"]), "distilled", "accuracy", "examples")
+    assert items["classes"].values == items["scored"].values == [0, 0, 1, 1, 0]
