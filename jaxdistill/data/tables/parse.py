@@ -112,7 +112,8 @@ def _word(value: Any) -> str:
         return ""
     if isinstance(value, str):
         return value.strip()
-    return str(int(value)) if isinstance(value, bool | int | float) and value == int(value) else str(value)
+    is_whole = isinstance(value, bool | int) or (isinstance(value, float) and value.is_integer())
+    return str(int(value)) if is_whole else str(value)
 
 
 def _parse_strings(values: Sequence[Any]) -> Strings:

@@ -82,3 +82,8 @@ def test_a_target_is_a_number_or_missing():
 def test_columns_that_do_not_fit_are_refused_with_their_row(changes, message):
     with pytest.raises(UserError, match=message):
         parse(**changes)
+
+
+def test_an_infinite_number_may_be_a_category():
+    values = {"x": [float("inf"), 2.0, float("inf")], "kind": ["a", "b", "a"]}
+    assert parse(values, values, columns=("x:category",))[0]["train"].strings["x"].tolist() == ["inf", "2", "inf"]
