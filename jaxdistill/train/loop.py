@@ -301,7 +301,10 @@ def _loop(
                 f" {tools.checkpoints.folder}."
             )
     tools.checkpoints.wait()
-    return make_state() if state is None else state
+    if state is None:
+        with jax.transfer_guard("allow"):
+            state = make_state()
+    return state
 
 
 def _lower(function: Any, arguments: tuple[Any, ...]) -> jax.stages.Lowered:
