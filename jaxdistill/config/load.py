@@ -297,7 +297,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Lists in what two resolved configs are not the same run, a line each: `terms.kd.temperature: 4.0 -> 2.0`.
 
     A key that one of them does not have counts as its default. Keys that are declared `free` count as the same. A
-    difference of several stages is one line, without their names. A section that one of them lacks has no values.
+    difference of keys of several stages is one line, without their names. A section that one of them lacks has no
+    values.
     """
     try:
         before, after = stages(old), stages(new)
@@ -307,10 +308,11 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     for name in [*after, *(name for name in before if name not in after)]:
         for line in _unlike(before.get(name, ABSENT), after.get(name, ABSENT), ""):
             stages_by_line.setdefault(line, []).append(name)
-    return [
-        line.removeprefix(".") if len(names) > 1 else f"stages.{names[0]}{line}"
-        for line, names in stages_by_line.items()
-    ]
+    lines = []
+    for line, different in stages_by_line.items():
+        is_of_keys = line.startswith(".")
+        lines += [line[1:]] if is_of_keys and len(different) > 1 else [f"stages.{name}{line}" for name in different]
+    return lines
 
 
 def _unlike(old: Any, new: Any, path: str) -> Iterator[str]:

@@ -157,6 +157,10 @@ def test_differences():
     new = {"stages": {"a": {"seed": 2, "batch": 8}, "b": {"seed": 2}, "c": {}}}
     lines = configs.differences(old, new)
     assert lines == ["stages.a.batch: 128 -> 8", "seed: 1 -> 2", "stages.c: (absent) -> (a section)"]
+    assert configs.differences(new, {"stages": {"c": {}}}) == [
+        "stages.a: (a section) -> (absent)",
+        "stages.b: (a section) -> (absent)",
+    ]
     of_another_kind = configs.differences({"stages": {"a": {}}}, {"stages": {"a": {"kind": "evaluate"}}})
     assert "stages.a.kind: 'train' -> 'evaluate'" in of_another_kind
     assert all("{" not in line for line in of_another_kind)
