@@ -8,7 +8,7 @@ from jaxdistill.data.chats import AnsweredText
 from jaxdistill.data.labels import Place
 from jaxdistill.data.spans import find_bytes, locate_in_answers
 from jaxdistill.data.spilled import ArrayWriter, MadeValues
-from jaxdistill.data.tokenizers import CHUNK, Tokenizer, Tokens
+from jaxdistill.data.tokenizers import CHUNK, Tokenizer, Tokens, check_unicode
 from jaxdistill.errors import UserError
 
 Row = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -50,7 +50,7 @@ def encode_answers(
     for first in range(0, len(rows), CHUNK):
         texts = rows[first : first + CHUNK]
         for position, row in enumerate(texts, first):
-            _check_unicode(row.text, place(role, position))
+            check_unicode(row.text, place(role, position))
         encoded = _encode_bytes(texts) if tokenizer is None else _encode(texts, tokenizer, special, places)
         cut_texts += sum(len(tokens) > length for tokens, _, _ in encoded)
         cut = []
@@ -80,13 +80,6 @@ def _cut(row: AnsweredText, tokens: Row, length: int, *, place: Callable[[], str
     stop = first + int(np.argmin(np.append(learned[first:], False)))  # of the first answer
     start = min(max(stop - length, 0), first - 1)
     return token[start:][:length], learned[start:][:length], part[start:][:length]
-
-
-def _check_unicode(text: str, place: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:  # JSON can spell half of a pair of UTF-16
-        raise UserError(f"{place} must be Unicode, got half of a surrogate pair ({error}). Correct the row") from error
 
 
 def _encode_bytes(rows: Sequence[AnsweredText]) -> list[Row]:

@@ -11,7 +11,7 @@ from jaxdistill.core import UNLABELLED
 from jaxdistill.data.dataset import Dataset, DatasetSettings, Split, take_arrays
 from jaxdistill.data.labels import Place
 from jaxdistill.data.spilled import is_mapped, iterate
-from jaxdistill.data.tokenizers import Tokenizer, Tokens, open_tokenizer
+from jaxdistill.data.tokenizers import Tokenizer, Tokens, check_unicode, open_tokenizer
 from jaxdistill.errors import UserError
 
 TEACHER = "teacher_"
@@ -166,7 +166,12 @@ def tokenize(
 
 
 def _encode(tokenizer: Tokenizer, *, rows: TextRows, length: int, role: str, place: Place) -> Tokens:
-    tokens = tokenizer.encode(rows.texts, rows.pairs, length)
+    try:
+        tokens = tokenizer.encode(rows.texts, rows.pairs, length)
+    except TypeError:  # of a text that is no Unicode
+        for row, text in ((row, text) for texts in (rows.texts, rows.pairs or ()) for row, text in enumerate(texts)):
+            check_unicode(text, place(role, row))
+        raise
     empty = np.flatnonzero(tokens.counts == 0)
     if len(empty):  # a tokenizer with special tokens gives these
         raise UserError(

@@ -142,6 +142,14 @@ class Tokenizer:
         return token, segment, _first_tokens(numbers, part, counts), counts
 
 
+def check_unicode(text: str, place: str) -> None:
+    """Raises `UserError` for a text that is no Unicode; `place` describes its row."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # JSON can spell half of a pair of UTF-16
+        raise UserError(f"{place} must be Unicode, got half of a surrogate pair ({error}). Correct the row") from error
+
+
 def _first_tokens(numbers: np.ndarray, part: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Returns the position in its text of the first token of each token's word; -1 for special tokens.
 

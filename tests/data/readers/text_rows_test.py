@@ -103,6 +103,10 @@ def test_mistakes(tmp_path, folders, rows, options, message):
 TYPED = [
     ({"text": 5, "label": 0}, r"row 2 of .*a.jsonl must have a string as text, got 5 \(int\)"),
     ({"text": None, "label": 0}, "row 2 of .* must have a string as text, got None"),
+    (
+        {"text": "\ud800", "label": 0},
+        r"row 2 of .*a.jsonl must be Unicode, got half of a surrogate pair .*Correct the row",
+    ),
     ({"text": "bad", "label": "b"}, r"row 2 of .* must have a label of the type int.*got 'b' \(str\)"),
     ({"text": "bad", "label": True}, r"must have a label of the type int.*got True \(bool\)"),
     ({"text": "bad", "label": 0.5}, r"row 2 of .* must have a string or an integer as label, got 0.5 \(float\)"),
