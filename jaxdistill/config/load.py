@@ -134,7 +134,7 @@ def _check_module(module: types.ModuleType, path: str, mode: str) -> None:
 def _failure(location: pathlib.Path, error: BaseException) -> UserError:
     """Returns the error of a config that raises, with the last of its own lines that was executed."""
     frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame for frame in frames if pathlib.Path(frame.filename) == location]
+    lines = [frame for frame in frames if pathlib.Path(frame.filename).absolute() == location.absolute()]
     place = f", line {lines[-1].lineno} ({lines[-1].line})" if lines else ""
     reason = " ".join(f"{type(error).__name__}: {error}".split())
     return UserError(f"{location}{place} cannot be read as a config: {reason}. Correct the file")

@@ -131,6 +131,13 @@ def test_bad_files(tmp_path, body, message):
     assert message in str(caught.value)
 
 
+def test_the_line_of_a_file_named_from_its_folder(tmp_path, monkeypatch):
+    written(tmp_path, "    c.batch = nothing")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"^mine.py, line 5 \(c.batch = nothing\) cannot be read as a config"):
+        configs.read("mine.py")
+
+
 def test_missing_file():
     with pytest.raises(
         UserError,
