@@ -227,6 +227,7 @@ def _list_files(workdir: pathlib.Path) -> None:
         "pareto.svg": "the same of every network over its bytes",
         "results.json": "the table above",
         "lanes.json": "the same of every lane",
+        "predictions.npz": "predictions and scores of each example",
         "metrics.jsonl": "losses and rates by step",
         "tensorboard": "tensorboard --logdir",
         "config.json": "the resolved config",

@@ -105,6 +105,14 @@ def test_usage(words, capsys):
     assert ("no --config" in said.err) == ("--workdir" in words)
 
 
+def test_a_run_ends_with_a_list_of_the_files_it_has(tmp_path, capsys):
+    for name in ("report.html", "predictions.npz"):
+        (tmp_path / name).touch()
+    launch._list_files(tmp_path)
+    listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert listed == [f"{tmp_path / name}" for name in ("report.html", "predictions.npz")]
+
+
 def test_plan(tmp_path, capsys):
     flags = "--plan", "--config.networks.student.widths=(6,)", "--config.data.augment=()"
     assert launched(tmp_path / "run", *flags) == 0
