@@ -117,7 +117,7 @@ def share(folder: pathlib.Path) -> None:
     for mirror in mirrors:
         with distributed.refuse_together():
             if not mirror.index:
-                mirror.push()
+                mirror.write()
         with distributed.refuse_together():
             if mirror.index:
                 mirror.pull()
@@ -218,9 +218,14 @@ class Mirror:
         finally:
             ended.set()
             thread.join()
-            with self._errors(f" What the run has written is in {self.folder}."):
-                self.push()
+            self.write()
+            with self._errors():
                 remote.record_copies(self._store, self.folder)
+
+    def write(self) -> None:
+        """`push`, of which an error is a `UserError`."""
+        with self._errors(f" What the run has written is in {self.folder}."):
+            self.push()
 
     def push(self) -> None:
         """Writes to the store what has changed since the last time; `recover` does if it fails."""

@@ -284,6 +284,20 @@ def test_processes_wait_for_the_last_writing_if_all_of_them_end(memory, synced, 
         assert len(synced) == count
 
 
+def test_what_a_store_raises_between_two_stages_is_a_message(memory, synced, monkeypatch):
+    """Only that reaches the other processes; they would lose the first one in a collective."""
+
+    def refuse(*arguments, **options):
+        raise OSError("the login has expired")
+
+    with of_process(0, monkeypatch, lambda line: None) as folder:
+        write(folder, "config.json")
+        with monkeypatch.context() as patch:
+            patch.setattr(type(memory), "put_file", refuse)
+            with pytest.raises(UserError, match=r"the login has expired.* What the run has written is in"):
+                mirror.share(folder)
+
+
 def test_a_path_is_the_workdir_of_all_processes(synced):
     with open_workdir("--workdir", "runs/a") as folder:
         assert folder == pathlib.Path("runs/a")
