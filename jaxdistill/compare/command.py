@@ -123,7 +123,7 @@ def compare(texts: Sequence[str]) -> Comparison:
     metrics = list(dict.fromkeys(name for run in runs for row in run.rows for name in row))
     better = {name for run in runs for name in run.evaluation.get("better", {})}
     metrics = [name for name in metrics if name in better]
-    pairs = [(row["network"], row["reference"]) for run in runs for row in run.evaluation.get("pairs", ())]
+    pairs = [pair for run in runs for pair in run.pairs]
     differences = [item for second in experiments[1:] for item in compare_experiments(experiments[0], second, metrics)]
     within = {
         experiment.name: list(compare_networks(experiment, list(dict.fromkeys(pairs)), metrics))

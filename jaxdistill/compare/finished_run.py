@@ -11,7 +11,7 @@ import numpy as np
 from jaxdistill.config.flat import Settings, flatten, is_seed
 from jaxdistill.config.load import show
 from jaxdistill.errors import UserError
-from jaxdistill.report import lanes, write
+from jaxdistill.report import advice, lanes, write
 from jaxdistill.report.quality import Stages
 from jaxdistill.report.tables import Rows
 from jaxdistill.runtime import files
@@ -55,6 +55,14 @@ class FinishedRun:
         if evaluation not in self._predictions:
             self._predictions[evaluation] = write.read_predictions(self.workdir / evaluation / "predictions.npz")
         return self._predictions[evaluation]
+
+    @functools.cached_property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Networks that are compared within the run: students and their controls, and those of the evaluation."""
+        files_of_run = {"config": self.config, "evaluation": self.evaluation, "rows": self.rows, "stages": self.stages}
+        controls = advice.find_pairs(advice.Finished(**files_of_run, predictions={}, seconds={}))
+        named = [(row["network"], row["reference"]) for row in self.evaluation.get("pairs", ())]
+        return list(dict.fromkeys([*(pair for pair in controls if all(pair)), *named]))
 
     @functools.cached_property
     def launch(self) -> Mapping[str, Any]:

@@ -1,8 +1,8 @@
 """Sentences on a finished run: what its numbers allow to be concluded, from its files alone.
 
 A student is compared with its control, the network of the same model and size that was trained without a teacher. With
-several seeds the measure of a difference is its spread over them; with one seed it is the standard error over the
-examples of the evaluation, which does not count that another seed would train another network.
+several seeds the measure of a difference is its spread over them; with one seed it is two standard errors over the
+examples of the evaluation, which do not count that another seed would train another network.
 """
 
 import dataclasses
@@ -167,8 +167,8 @@ def measure_difference(run: Finished, left: str, right: str) -> tuple[float, flo
     count = int(np.sum(~np.isnan(of_examples)))
     if count < 2:
         return mean, None, ""
-    error = float(np.nanstd(of_examples, ddof=1) / math.sqrt(count))
-    return mean, error, f"the standard error over {count} examples, of one seed"
+    error = 2 * float(np.nanstd(of_examples, ddof=1) / math.sqrt(count))
+    return mean, error, f"two standard errors over {count} examples, of one seed"
 
 
 def _compare_students(run: Finished) -> list[str]:

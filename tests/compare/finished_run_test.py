@@ -18,6 +18,21 @@ def test_a_run_is_read(tmp_path):
     assert {key for key, _ in member.setting} == {key for key in member.settings if key[1].split(".")[-1] != "seed"}
 
 
+def test_a_student_is_compared_with_its_control_without_a_key_for_it(tmp_path):
+    folder = write_run(tmp_path / "a", pairs=[{"network": "distilled", "reference": "teacher"}])
+    config = json.loads((tmp_path / "a" / "config.json").read_text())
+    task = {"task": {"method": "cross_entropy", "student": "student", "teacher": ""}}
+    config["stages"]["alone"] = {"networks": {"student": {"model": "mlp"}}, "terms": task}
+    frozen = {"model": "mlp", "source": "frozen"}
+    config["stages"]["distil"]["terms"]["kd"]["teacher"] = "teacher"
+    config["stages"]["evaluate"]["networks"] = {
+        "alone": {**frozen, "weights": "stage:alone"},
+        "distilled": {**frozen, "weights": "stage:distil"},
+    }
+    (tmp_path / "a" / "config.json").write_text(json.dumps(config))
+    assert read_run(folder).pairs == [("distilled", "alone"), ("distilled", "teacher")]
+
+
 def test_a_lane_is_the_run_of_its_settings(tmp_path):
     sweep = {"seed": [0, 1], "terms": {"kd": {"temperature": [4, 2]}}}
     swept = read_run(write_run(tmp_path / "a", sweep=sweep, lanes=(0.5, 0.25)))
