@@ -36,10 +36,16 @@ MEASURES = {
     "mean_iou": "mean IoU",
     "map": "mAP of boxes",
     "average_precision": "mean average precision",
+    "subset_accuracy": "subset accuracy",
+    "label_accuracy": "label accuracy",
+    "binary_nll": "NLL of labels (nats)",
+    "mae": "MAE",
+    "gaussian_nll": "NLL of numbers (nats)",
+    "pinball": "pinball loss",
 }
 """Titles of the metrics that are drawn while a stage trains."""
 
-FIRST = ("mean_iou", "map", "average_precision")
+FIRST = ("mean_iou", "map", "average_precision", "subset_accuracy", "label_accuracy")
 """Metrics of pixels, boxes and several labels, which come before accuracy."""
 
 MAXIMISED = ("accuracy", *FIRST)
@@ -93,12 +99,14 @@ def _compare(value: float, reference: float, measure: str) -> str:
 
 
 def choose_final(rows: Rows, evaluation: Mapping[str, Any]) -> str:
-    """Returns the metric that networks are compared by: accuracy, of tokens NLL, of pixels IoU, of numbers RMSE."""
-    if first := [measure for measure in FIRST if any(row.get(measure) is not None for row in rows)]:
-        return first[0]
+    """Returns the metric that networks are compared by: accuracy, of tokens NLL, of pixels IoU, of numbers RMSE.
+
+    Where that was not measured it is the first of `MEASURES` that was, but not the NLL of classes.
+    """
     if evaluation.get("unit") == "token" and any(row.get("nll") for row in rows):
         return "nll"
-    return "rmse" if any("rmse" in row for row in rows) else "accuracy"
+    names = [*FIRST, "rmse", *(name for name in MEASURES if name != "nll")]
+    return next((name for name in names if any(row.get(name) is not None for row in rows)), "accuracy")
 
 
 def _describe_setting(evaluation: Mapping[str, Any]) -> str:

@@ -114,6 +114,18 @@ def test_training_is_drawn_by_accuracy_that_of_tokens_by_nll_and_that_of_numbers
     assert quality.choose_measure([{f"student/{name}": 1.0 for name in measured}]) == expected
 
 
+@pytest.mark.parametrize(
+    ("row", "measure"),
+    [
+        ({"label_accuracy": 0.75, "binary_nll": 0.5, "subset_accuracy": 0.5}, "subset_accuracy"),
+        ({"mae": 2.0, "rmse": None, "r2": 0.5}, "mae"),
+        ({"nll": 0.5, "mae": None}, "accuracy"),
+    ],
+)
+def test_networks_are_compared_by_a_metric_that_was_measured(row, measure):
+    assert quality.choose_final([row], {"unit": "example"}) == measure
+
+
 def test_parts_by_a_column_follow_the_results():
     rows = [{"network": "student", "accuracy": 0.5, "accuracy:fr": 0.25, "accuracy:de": 0.75}]
     route = {"column": "language", "examples": {"fr": 4, "de": 4}}
