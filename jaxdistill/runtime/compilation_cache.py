@@ -11,7 +11,6 @@ import os
 import pathlib
 import platform
 import tempfile
-import threading
 
 import jax
 
@@ -28,7 +27,7 @@ class Compilation:
 
     Attributes:
         programs: their number.
-        seconds: the time of compiling, or of reading from the folder; the sum over threads.
+        seconds: the time of compiling, or of reading from the folder.
         cache_hits: the number of programs that were in the folder.
         saved_seconds: the time that these saved.
     """
@@ -60,24 +59,19 @@ class CompilationLog:
 
     def __init__(self):
         self.total, self.folder = Compilation(), ""
-        self._adding = threading.Lock()  # programs are compiled in several threads
         jax.monitoring.register_event_listener(self._count)
         jax.monitoring.register_event_duration_secs_listener(self._add_duration)
 
     def _count(self, event: str, **_: object) -> None:
         if event == "/jax/compilation_cache/cache_hits":
-            self._add(Compilation(cache_hits=1))
+            self.total = dataclasses.replace(self.total, cache_hits=self.total.cache_hits + 1)
 
     def _add_duration(self, event: str, seconds: float, **_: object) -> None:
+        total = self.total
         if event == "/jax/core/compile/backend_compile_duration":
-            self._add(Compilation(programs=1, seconds=seconds))
+            self.total = dataclasses.replace(total, programs=total.programs + 1, seconds=total.seconds + seconds)
         elif event == "/jax/compilation_cache/compile_time_saved_sec":
-            self._add(Compilation(saved_seconds=seconds))
-
-    def _add(self, more: Compilation) -> None:
-        with self._adding:
-            pairs = zip(dataclasses.astuple(self.total), dataclasses.astuple(more), strict=True)
-            self.total = Compilation(*(before + now for before, now in pairs))
+            self.total = dataclasses.replace(total, saved_seconds=total.saved_seconds + seconds)
 
     def use(self, setting: str, workdir: pathlib.Path) -> None:
         """Makes JAX store every program that it compiles, however short the compilation.

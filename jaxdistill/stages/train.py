@@ -122,16 +122,13 @@ def run(
     save_featurizer(stage, workdir / stage.name)
     with checkpoints(runs, workdir) as saved:
         start = max(saved.steps, default=0)
-
-        def make_state() -> State:
-            if not start:
-                return _init(runs, read_weights, frozen)
-            state = saved.restore(start, training.state)
+        if start:
+            state = saved.restore(start, mesh.structs(runs.shapes()[0], training.shardings))
             log(f"stage {stage.name}: resumes at step {start} of {settings.steps}")
-            return state
-
+        else:
+            state = _init(runs, read_weights, frozen)
         metadata = {**saved_metadata(stage), **runs.checkpoint_metadata}
-        fit(training, make_state, frozen, start=start, checkpoints=saved, workdir=workdir, metadata=metadata)
+        fit(training, state, frozen, start=start, checkpoints=saved, workdir=workdir, metadata=metadata)
         if settings.checkpoint.keep == "last":
             return {"step": settings.steps, "kept": "last"} | reduced
         return selected_steps.select(stage, runs, saved) | reduced
@@ -145,7 +142,7 @@ def _training(runs: Runs, frozen: Weights, log: Callable[[str], None], profile: 
         step=runs.step(),
         loader=runs.loader(),
         mesh=stage.mesh,
-        state=mesh.structs(runs.shapes()[0], runs.shardings()[0]),
+        shardings=runs.shardings()[0],
         batch=settings.batch,
         examples=len(stage.data.train),
         learning_rates=runs.learning_rates(),

@@ -1,6 +1,5 @@
 """The training loop: dispatch a step, read the metrics of the one before, evaluate and save at intervals."""
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import functools
@@ -119,7 +118,7 @@ class Training:
         step: the pure step.
         loader: the source of batches.
         mesh: the devices.
-        state: shapes of the state, with their shardings.
+        shardings: of the state.
         batch, examples: sizes of a batch and of the training split.
         learning_rates: by step, by name in the log, the first of them as `rate`.
         intervals: its length, and when it evaluates, saves and logs.
@@ -136,7 +135,7 @@ class Training:
     step: Step
     loader: Loader
     mesh: Mesh
-    state: Any
+    shardings: Any
     batch: int
     examples: int
     learning_rates: Mapping[str, Schedule]
@@ -151,8 +150,7 @@ class Training:
 
     def compile(self, count: int) -> Callable[..., tuple[State, Metrics]]:
         """Compiles `count` steps as one (`compile_steps`)."""
-        shardings = jax.tree.map(lambda x: x.sharding, self.state)
-        return compile_steps(self.step, self.loader.make_batch, self.mesh, shardings, count=count)
+        return compile_steps(self.step, self.loader.make_batch, self.mesh, self.shardings, count=count)
 
 
 def compile_steps(
@@ -183,7 +181,7 @@ def compile_steps(
 
 def fit(
     training: Training,
-    make_state: Callable[[], State],
+    state: State,
     frozen: Frozen,
     *,
     start: int,
@@ -195,7 +193,7 @@ def fit(
 
     Args:
         training: the stage.
-        make_state: returns the state after step `start`, which is donated; called while the first step is compiled.
+        state: the state after step `start`; it is donated.
         frozen: the frozen variables in the form that the step takes.
         start: the step to continue from; 0 for a new run.
         checkpoints: written at the intervals and at the end.
@@ -230,7 +228,7 @@ def fit(
         jax.transfer_guard("disallow"),
     ):
         tools = Tools(prefetcher=prefetcher, monitor=monitor, profile=profile, checkpoints=checkpoints)
-        state = _loop(training, make_state, frozen, tools=tools, start=start, metadata=metadata)
+        state = _loop(training, state, frozen, tools=tools, start=start, metadata=metadata)
     if summary := monitor.throughput.summary():
         training.log(f"stage {stage}: {summary}")
     return state
@@ -248,7 +246,7 @@ class Tools:
 
 def _loop(
     training: Training,
-    make_state: Callable[[], State],
+    state: State,
     frozen: Frozen,
     *,
     tools: Tools,
@@ -260,20 +258,18 @@ def _loop(
     resident = jax.device_put(dict(loader.resident), sharding.replicated(training.mesh))
     compiled = {count: training.compile(count) for count in {1, intervals.steps_per_call}}
     counted: dict[tuple[Any, ...], dict[str, int]] = {}
-    state, step, pending = None, start, None
+    step, pending = start, None
     while step < intervals.steps:
         with jax.profiler.TraceAnnotation(time_split.WAITED):
             (count, inputs), wait = tools.prefetcher.next(running=pending)
         throughput.add_wait(wait)
         shapes = tuple(x.shape[count > 1 :] for x in inputs.values())
         if shapes not in counted:  # batches of texts have several lengths
-            numbers = flops.count(compiled[count], *(training.state, frozen, resident, inputs))
+            numbers = flops.count(compiled[count], *(state, frozen, resident, inputs))
             counted[shapes] = {kind: number // count for kind, number in numbers.items()}
-        lower = functools.partial(_lower, compiled[count], (training.state, frozen, resident, inputs))
-        with tools.profile.before(step, count, shapes, lower), preemption.losing_nothing(state is None):
-            if state is None:
-                with _compiling(lower()):
-                    state = make_state()
+        compiles = step == start
+        lower = functools.partial(_lower, compiled[count], (state, frozen, resident, inputs))
+        with tools.profile.before(step, count, shapes, lower), preemption.losing_nothing(compiles):
             state, metrics = compiled[count](state, frozen, resident, inputs)
         if pending is not None:  # read one dispatch late, so that the device never waits for the host
             monitor.record(step, pending)
@@ -301,26 +297,11 @@ def _loop(
                 f" {tools.checkpoints.folder}."
             )
     tools.checkpoints.wait()
-    if state is None:
-        with jax.transfer_guard("allow"):
-            state = make_state()
     return state
 
 
 def _lower(function: Any, arguments: tuple[Any, ...]) -> jax.stages.Lowered:
-    return function.trace(*arguments).lower()
-
-
-@contextlib.contextmanager
-def _compiling(lowered: jax.stages.Lowered) -> Iterator[None]:
-    """Compiles a program in a thread during the block; the first call of it then finds it compiled.
-
-    If it cannot be compiled, that call raises the error.
-    """
-    with concurrent.futures.ThreadPoolExecutor(1, "compilation") as thread:
-        thread.submit(lowered.compile)
-        with jax.transfer_guard("allow"):
-            yield
+    return function.lower(*arguments)
 
 
 def _put_inputs(training: Training, start: int) -> Iterator[tuple[int, Any]]:

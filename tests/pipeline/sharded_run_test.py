@@ -18,11 +18,11 @@ def test_a_teacher_in_host_memory_has_the_same_outputs(tmp_path, monkeypatch):
     """Every process has its part of it there; it is brought to the device in the step, and in an evaluation."""
     seen, fit = {}, train.fit
 
-    def watched(job, make_state, frozen, **more):
+    def watched(job, state, frozen, **more):
         seen.update(frozen)
-        state = fit(job, make_state, frozen, **more)
+        state = fit(job, state, frozen, **more)
         # What the steps give back is where it was planned to be, nothing of it whole where it was split.
-        seen["stays"] = jax.tree.all(jax.tree.map(lambda x, struct: x.sharding == struct.sharding, state, job.state))
+        seen["stays"] = jax.tree.all(jax.tree.map(lambda x, where: x.sharding == where, state, job.shardings))
         return state
 
     monkeypatch.setattr(train, "fit", watched)

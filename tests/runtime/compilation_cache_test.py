@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 
 import jax
 import jax.numpy as jnp
@@ -13,33 +12,10 @@ import pytest
 import runs
 from jaxdistill.errors import UserError
 from jaxdistill.runtime import compilation_cache as compilation
-from jaxdistill.stages import train
 from jaxdistill.train import loop
 from jaxdistill.train.checkpoint import Checkpoints
 
 SINGLE = runs.TINY.replace("tiny.py", "single.py")
-
-
-def test_the_first_step_is_compiled_once_while_the_state_is_made(tmp_path, monkeypatch):
-    made, init, lowered, threads = threading.Event(), train._init, jax.stages.Lowered, []
-
-    def init_and_note(*given):
-        made.set()
-        return init(*given)
-
-    def compile_after(self, *given, compile=lowered.compile):
-        assert threading.current_thread() is threading.main_thread() or made.wait(60)
-        return compile(self, *given)
-
-    def note(event, seconds, fun_name="", **_):
-        if event.endswith("backend_compile_duration") and fun_name == "jit(one_step)":
-            threads.append(threading.current_thread().name)
-
-    monkeypatch.setattr(train, "_init", init_and_note)
-    monkeypatch.setattr(lowered, "compile", compile_after)
-    jax.monitoring.register_event_duration_secs_listener(note)
-    assert runs.launched(tmp_path, "--config.steps=1", config=SINGLE) == 0
-    assert threads == ["compilation_0"]
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,9 @@
 """Steps of one dispatch: as many as let the whole run have the fewest dispatches."""
 
 import dataclasses
-import types
-from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 import pytest
 
-from jaxdistill.train import loop
 from jaxdistill.train.loop import Intervals, Training, _put_inputs
 
 
@@ -48,19 +42,3 @@ def test_dispatches_end_at_boundaries(monkeypatch):
     assert [count for count, _ in inputs] == [4, 1, 4, 1]
     assert [*intervals.calls(4)] == [1, 4, 1]
     assert intervals.next_boundary(5) == 10
-
-
-def test_a_finished_stage_reads_its_state_as_an_unfinished_one_does():
-    """Training forbids the transfers that it takes to read or make a state."""
-    training = types.SimpleNamespace(
-        intervals=types.SimpleNamespace(steps=4, steps_per_call=1),
-        loader=types.SimpleNamespace(resident={}),
-        mesh=jax.make_mesh((1,), ("data",)),
-        compile=lambda count: None,
-    )
-    tools = types.SimpleNamespace(
-        monitor=types.SimpleNamespace(throughput=None), checkpoints=types.SimpleNamespace(wait=lambda: None)
-    )
-    with jax.transfer_guard("disallow"):
-        state: Any = loop._loop(training, lambda: jnp.sin(np.ones(3)), {}, tools=tools, start=4, metadata={})
-    assert state.shape == (3,)
