@@ -5,9 +5,9 @@
 
 Each start is a process of its own that ends after its first step: cold ones with an empty folder of compiled programs,
 warm ones with the folder that a cold one has left, in turn. The results are medians in seconds. `data` is opening,
-measuring and decoding; `build` everything else before the first stage; `step` the first dispatch until its metrics
-arrive, with the first state, which is made while the step is compiled. The column of compilation is the sum of all
-programs. The package's own bytecode is there, as an installed package has it.
+measuring and decoding; `build` everything else before the first stage; `step` the first state, and the first dispatch
+until its metrics arrive. Compilation is a part of it, and has a column of its own. The package's own bytecode is there,
+as an installed package has it.
 """
 
 import json
