@@ -8,6 +8,7 @@ modules, on which the current folder is, and is held to the same checks.
 import dataclasses
 import functools
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 import sys
@@ -76,7 +77,7 @@ def find(room: str, name: str, path: str = "") -> Any:
     elif ROOMS[room].entries:
         member = _entries(room).get(name)
     else:
-        member = _member(room, name) if name in _files(room) else None
+        member = _member(room, name) if _has_file(room, name) else None
     if member is None:
         raise unknown(path, name, names(room), article(room))
     return member
@@ -94,7 +95,10 @@ def _entries(room: str) -> Mapping[str, Any]:
     return entries if isinstance(entries, Mapping) else entries()
 
 
-@functools.cache
+def _has_file(room: str, name: str) -> bool:
+    return name.isidentifier() and importlib.util.find_spec(f"{ROOMS[room].module}.{name}") is not None
+
+
 def _files(room: str) -> list[str]:
     package = importlib.import_module(ROOMS[room].module)
     return sorted(info.name for info in pkgutil.iter_modules(package.__path__))
