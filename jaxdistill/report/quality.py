@@ -73,7 +73,7 @@ def summarize(rows: Rows, evaluation: Mapping[str, Any]) -> str:
     if not students:
         return f"No student's {title} was measured{setting}."
     best = (max if measure in MAXIMISED else min)(students, key=lambda row: row[measure])
-    article = "a" if measure in ("nll", *FIRST) else "an"
+    article = "a" if measure in ("nll", "pinball", *FIRST) else "an"
     reached = f"{best['network']} reaches {article} {title} of {best[measure]:.4f}{unit}{setting}"
     if reference is None:
         return f"{reached}, the best of {len(rated)}."
